@@ -1,0 +1,75 @@
+//! The wire languages a client may speak.
+
+use std::fmt;
+
+/// A wire language, named after the API that defines it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// The Anthropic Messages API, the hub of every translation.
+    Messages,
+    /// OpenAI's Chat Completions API.
+    Chat,
+    /// OpenAI's Responses API.
+    Responses,
+}
+
+impl Dialect {
+    /// Returns the name used in logs, metrics and the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+        }
+    }
+
+    /// Tells the dialect of a path, so that even a 404 is said in the client's language.
+    ///
+    /// Paths that belong to nobody are answered in Messages.
+    #[must_use]
+    pub fn of_path(path: &str) -> Self {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+        let openai = segments.next_if_eq(&"openai").is_some();
+        segments.next_if_eq(&"v1");
+        match segments.next() {
+            Some("responses") => Self::Responses,
+            Some("chat" | "completions" | "embeddings" | "images" | "audio") => Self::Chat,
+            // `/v1/PRESET/chat/completions`
+            Some(_) if matches!(segments.peek(), Some(&"chat")) => Self::Chat,
+            Some(_) if matches!(segments.peek(), Some(&"responses")) => Self::Responses,
+            _ if openai => Self::Chat,
+            _ => Self::Messages,
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Dialect;
+
+    #[track_caller]
+    fn check(path: &str, expect: Dialect) {
+        assert_eq!(Dialect::of_path(path), expect, "{path}");
+    }
+
+    #[test]
+    fn a_path_tells_its_dialect() {
+        check("/v1/messages", Dialect::Messages);
+        check("/anthropic/v1/messages", Dialect::Messages);
+        check("/v1/messages/batches/x", Dialect::Messages);
+        check("/nowhere", Dialect::Messages);
+        check("/", Dialect::Messages);
+        check("/v1/chat/completions", Dialect::Chat);
+        check("/openai/v1/models", Dialect::Chat);
+        check("/v1/terse/chat/completions", Dialect::Chat);
+        check("/v1/responses/resp_1", Dialect::Responses);
+        check("/openai/v1/responses", Dialect::Responses);
+    }
+}

@@ -1,0 +1,250 @@
+//! A failure we can show in any dialect.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::Dialect;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What went wrong, and by that whose fault it is and which status it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    InvalidRequest,
+    Unsupported,
+    Unauthenticated,
+    Forbidden,
+    NotFound,
+    /// The path is ours, the method is not.
+    WrongMethod,
+    TooLarge,
+    RateLimited,
+    Overloaded,
+    Unreachable,
+    BadReply,
+    TimedOut,
+    /// There is no usable upstream yet.
+    NotReady,
+    Draining,
+    Internal,
+}
+
+impl FaultKind {
+    /// The name used in logs, metrics and the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::Unsupported => "unsupported",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::WrongMethod => "wrong_method",
+            Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
+            Self::Overloaded => "overloaded",
+            Self::Unreachable => "unreachable",
+            Self::BadReply => "bad_reply",
+            Self::TimedOut => "timed_out",
+            Self::NotReady => "not_ready",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Returns the HTTP status.
+    #[must_use]
+    pub const fn status(self, dialect: Dialect) -> u16 {
+        match self {
+            Self::InvalidRequest | Self::Unsupported => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::WrongMethod => 405,
+            Self::TooLarge => 413,
+            Self::RateLimited => 429,
+            // 529 is Anthropic's own; other dialects' clients do not know it.
+            Self::Overloaded => match dialect {
+                Dialect::Messages => 529,
+                Dialect::Chat | Dialect::Responses => 503,
+            },
+            Self::Unreachable | Self::BadReply => 502,
+            Self::TimedOut => 504,
+            Self::NotReady | Self::Draining => 503,
+            Self::Internal => 500,
+        }
+    }
+
+    const fn messages_type(self) -> &'static str {
+        match self {
+            Self::InvalidRequest | Self::Unsupported | Self::WrongMethod => "invalid_request_error",
+            Self::Unauthenticated => "authentication_error",
+            Self::Forbidden => "permission_error",
+            Self::NotFound => "not_found_error",
+            Self::TooLarge => "request_too_large",
+            Self::RateLimited => "rate_limit_error",
+            Self::Overloaded => "overloaded_error",
+            Self::TimedOut => "timeout_error",
+            Self::Unreachable | Self::BadReply | Self::NotReady | Self::Draining | Self::Internal => "api_error",
+        }
+    }
+
+    const fn openai_type(self) -> &'static str {
+        match self {
+            Self::RateLimited => "rate_limit_error",
+            Self::Overloaded | Self::Unreachable | Self::BadReply | Self::TimedOut => "server_error",
+            Self::NotReady | Self::Draining | Self::Internal => "server_error",
+            Self::InvalidRequest | Self::Unsupported | Self::Unauthenticated | Self::Forbidden => "invalid_request_error",
+            Self::NotFound | Self::WrongMethod | Self::TooLarge => "invalid_request_error",
+        }
+    }
+
+    const fn openai_code(self) -> Option<&'static str> {
+        match self {
+            Self::Unsupported => Some("unsupported_parameter"),
+            Self::Unauthenticated => Some("invalid_api_key"),
+            Self::RateLimited => Some("rate_limit_exceeded"),
+            Self::TimedOut => Some("timeout"),
+            _ => None,
+        }
+    }
+}
+
+/// A failure we can show to a client, whatever dialect it speaks.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Fault {
+    pub kind: FaultKind,
+    /// Shown to the client. Speaks of what it sent, never of what we hold.
+    pub message: Cow<'static, str>,
+    /// The member of the request that is to blame, as a JSON path.
+    pub param: Option<String>,
+    /// How long to wait before asking again, when we know.
+    pub retry_after: Option<Duration>,
+    /// For the log alone.
+    #[source]
+    cause: Option<BoxError>,
+}
+
+impl Fault {
+    #[must_use]
+    pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), param: None, retry_after: None, cause: None }
+    }
+
+    #[must_use]
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<BoxError>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Writes the error body in the client's dialect.
+    ///
+    /// Messages: <https://platform.claude.com/docs/en/api/errors>.
+    #[must_use]
+    pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
+        let body = match dialect {
+            Dialect::Messages => serde_json::to_string(&MessagesBody {
+                kind: "error",
+                error: MessagesError { kind: self.kind.messages_type(), message: &self.message },
+                request_id,
+            }),
+            Dialect::Chat | Dialect::Responses => serde_json::to_string(&OpenAiBody {
+                error: OpenAiError {
+                    message: &self.message,
+                    kind: self.kind.openai_type(),
+                    param: self.param.as_deref(),
+                    code: self.kind.openai_code(),
+                },
+            }),
+        };
+        body.expect("strings always serialize")
+    }
+}
+
+#[derive(Serialize)]
+struct MessagesBody<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: MessagesError<'a>,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct MessagesError<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct OpenAiBody<'a> {
+    error: OpenAiError<'a>,
+}
+
+#[derive(Serialize)]
+struct OpenAiError<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'a str>,
+    code: Option<&'static str>,
+}
+
+/// Returns the HTTP status that belongs to a Messages `error.type` found inside a stream.
+///
+/// A type newer than this gateway is a failure of the upstream's.
+#[must_use]
+pub fn status_of_type(kind: &str) -> u16 {
+    match kind {
+        "invalid_request_error" | "policy_blocked" => 400,
+        "authentication_error" => 401,
+        "billing_error" => 402,
+        "permission_error" => 403,
+        "not_found_error" => 404,
+        "conflict_error" => 409,
+        "request_too_large" => 413,
+        "rate_limit_error" => 429,
+        "timeout_error" => 504,
+        "overloaded_error" => 529,
+        _ => 500,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_has_a_face_in_each_dialect() {
+        let fault = Fault::new(FaultKind::Unauthenticated, "no key \"x\"").param("key");
+        assert_eq!(
+            fault.body(Dialect::Messages, "req_1"),
+            r#"{"type":"error","error":{"type":"authentication_error","message":"no key \"x\""},"request_id":"req_1"}"#
+        );
+        assert_eq!(
+            fault.body(Dialect::Chat, "req_1"),
+            r#"{"error":{"message":"no key \"x\"","type":"invalid_request_error","param":"key","code":"invalid_api_key"}}"#
+        );
+    }
+
+    #[test]
+    fn only_messages_clients_see_529() {
+        assert_eq!(FaultKind::Overloaded.status(Dialect::Messages), 529);
+        assert_eq!(FaultKind::Overloaded.status(Dialect::Chat), 503);
+    }
+}

@@ -1,0 +1,23 @@
+//! The languages Seaway speaks, and nothing else.
+//!
+//! Everything here is a pure function or a plain state machine: bytes in, bytes
+//! out. There is no IO, no clock, no randomness, no async and no logging; ids
+//! and times are handed in by the caller. That is what lets every machine be
+//! tested at every cut, and every edit be applied to the original bytes as often
+//! as a retry needs it.
+//!
+//! The Anthropic Messages API is the hub. A client and an upstream that both
+//! speak it are joined by a [`stage::Relay`]: bytes pass through untouched and
+//! are only read along by a [`stage::Tap`].
+
+pub mod dialect;
+pub mod fault;
+pub mod json;
+pub mod messages;
+pub mod sse;
+pub mod stage;
+pub mod usage;
+
+pub use dialect::Dialect;
+pub use fault::{Fault, FaultKind};
+pub use usage::{StopReason, Usage};

@@ -1,0 +1,17 @@
+//! The Anthropic Messages API: the hub.
+//!
+//! <https://platform.claude.com/docs/en/api/messages> is the source of every
+//! protocol fact here.
+
+mod edit;
+mod event;
+mod fold;
+mod meter;
+mod partial;
+mod request;
+
+pub use edit::{Change, Edited, Edits, Suffix};
+pub use event::{Kind, Summary, UpstreamError};
+pub use fold::{Fold, FoldError, Folded};
+pub use meter::Meter;
+pub use request::Request;

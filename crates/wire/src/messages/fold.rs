@@ -1,0 +1,367 @@
+//! Building a whole message from its events, for a client that asked for no stream.
+//!
+//! Nothing is lost on the way: every block and delta kind is kept, also those
+//! newer than this gateway, every member of `message_delta`, and the spelling of
+//! numbers and tool arguments.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::event::{Kind, Summary};
+use super::partial;
+use crate::fault::status_of_type;
+use crate::json::{Members, Tag, quote};
+use crate::sse::{Decoder, Event};
+use crate::stage::End;
+
+/// The largest event of an answer that is folded.
+const EVENT_LIMIT: usize = 64 << 20;
+
+/// A machine that events are pushed into and a message comes out of.
+#[derive(Debug)]
+pub struct Fold {
+    decoder: Decoder,
+    message: Option<Members>,
+    blocks: Vec<Block>,
+    summary: Summary,
+    error: Option<FoldError>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Folded {
+    /// The message as JSON.
+    pub body: String,
+    pub summary: Summary,
+}
+
+/// Why there is no whole answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// The upstream said so itself, in the midst of its stream.
+    #[error("the upstream ended its stream with an error (status {status})")]
+    Upstream {
+        /// The HTTP status that belongs to the error's type.
+        status: u16,
+        /// The error envelope, exactly as it came.
+        body: String,
+    },
+    /// The stream ended before `message_stop`.
+    #[error("the upstream's stream ended before its answer did")]
+    Truncated,
+    /// An event could not be understood.
+    #[error("the upstream's stream is not a Messages stream: {0}")]
+    Foreign(String),
+}
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self {
+            decoder: Decoder::with_limit(EVENT_LIMIT),
+            message: None,
+            blocks: Vec::new(),
+            summary: Summary::default(),
+            error: None,
+        }
+    }
+}
+
+impl Fold {
+    /// Takes one frame, cut wherever the network cut it.
+    pub fn push(&mut self, frame: &[u8]) {
+        // The decoder lends its events, so it steps out while they are applied.
+        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::with_limit(0));
+        let mut events = decoder.read(frame);
+        while self.error.is_none() {
+            match events.next() {
+                Ok(Some(event)) => self.error = self.event(&event).err(),
+                Ok(None) => break,
+                Err(error) => self.error = Some(FoldError::Foreign(error.to_string())),
+            }
+        }
+        drop(events);
+        self.decoder = decoder;
+    }
+
+    /// True once nothing that may still come can change the result.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        self.summary.ended || self.error.is_some()
+    }
+
+    /// What was understood so far.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Writes the message.
+    ///
+    /// # Errors
+    ///
+    /// [`FoldError`] if the stream brought an error, was cut, or was none of Messages.
+    pub fn finish(self, _: End) -> Result<Folded, FoldError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let (Some(mut message), true) = (self.message, self.summary.ended) else {
+            return Err(FoldError::Truncated);
+        };
+        let blocks: Vec<String> = self.blocks.into_iter().map(Block::write).collect();
+        message.set("content", format!("[{}]", blocks.join(",")));
+        Ok(Folded { body: message.write(), summary: self.summary })
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
+        let kind = Kind::of(event);
+        self.summary.observe(kind, event.data);
+        match kind {
+            Kind::MessageStart => {
+                let start: Start<'_> = parse(event.data)?;
+                self.message = Some(parse(start.message.get().as_bytes())?);
+            }
+            Kind::BlockStart => {
+                let start: BlockStart<'_> = parse(event.data)?;
+                self.blocks.push(Block::new(start.index, parse(start.content_block.get().as_bytes())?));
+            }
+            Kind::BlockDelta => {
+                let delta: BlockDelta<'_> = parse(event.data)?;
+                let open = self.blocks.iter_mut().rev().find(|block| block.index == delta.index);
+                let block = open.ok_or_else(|| FoldError::Foreign("a delta for a block that never began".into()))?;
+                block.delta(delta.delta)?;
+            }
+            Kind::MessageDelta => self.message_delta(parse(event.data)?)?,
+            Kind::Error => {
+                let kind = self.summary.error.as_ref().map_or("", |error| &error.kind);
+                let body = String::from_utf8_lossy(event.data).into_owned();
+                return Err(FoldError::Upstream { status: status_of_type(kind), body });
+            }
+            Kind::BlockStop | Kind::MessageStop | Kind::Ping | Kind::Other => {}
+        }
+        Ok(())
+    }
+
+    /// The members of `delta` are members of the message; `usage` is merged, the rest joins as it is.
+    fn message_delta(&mut self, event: Members) -> Result<(), FoldError> {
+        let message = self.message.get_or_insert_default();
+        for (key, raw) in event.iter() {
+            match key {
+                "type" => {}
+                "delta" => message.merge(parse(raw.as_bytes())?),
+                "usage" => {
+                    let mut usage: Members = message.get("usage").map_or(Ok(None), |old| parse(old.as_bytes()))?.unwrap_or_default();
+                    usage.merge(parse::<Option<Members>>(raw.as_bytes())?.unwrap_or_default());
+                    message.set("usage", usage.write());
+                }
+                _ => message.set(key, raw),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct Start<'a> {
+    #[serde(borrow)]
+    message: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct BlockStart<'a> {
+    #[serde(default)]
+    index: u64,
+    #[serde(borrow)]
+    content_block: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct BlockDelta<'a> {
+    #[serde(default)]
+    index: u64,
+    #[serde(borrow)]
+    delta: &'a RawValue,
+}
+
+fn parse<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, FoldError> {
+    serde_json::from_slice(data).map_err(|error| FoldError::Foreign(error.to_string()))
+}
+
+/// One content block on its way to being whole.
+#[derive(Debug)]
+struct Block {
+    index: u64,
+    members: Members,
+    /// Members that grow by text; written back once, at the end.
+    growing: Vec<(String, String)>,
+    /// The tool arguments as the model writes them.
+    input: String,
+    citations: Vec<String>,
+}
+
+impl Block {
+    fn new(index: u64, members: Members) -> Self {
+        Self { index, members, growing: Vec::new(), input: String::new(), citations: Vec::new() }
+    }
+
+    fn delta(&mut self, delta: &RawValue) -> Result<(), FoldError> {
+        let source = delta.get().as_bytes();
+        let tag: Tag<'_> = parse(source)?;
+        let members: Members = parse(source)?;
+        match &*tag.kind {
+            "text_delta" => self.grow_member("text", &members),
+            "thinking_delta" => self.grow_member("thinking", &members),
+            "input_json_delta" => self.input.push_str(&text(members.get("partial_json"))),
+            // It comes whole; a second one would be a correction.
+            "signature_delta" => self.members.set("signature", members.get("signature").unwrap_or("\"\"")),
+            "citations_delta" => self.citations.extend(members.get("citation").map(str::to_owned)),
+            _ => self.unknown(&members),
+        }
+        Ok(())
+    }
+
+    /// A delta newer than this gateway: texts are appended, anything else replaces.
+    fn unknown(&mut self, delta: &Members) {
+        for (key, raw) in delta.iter().filter(|(key, _)| *key != "type") {
+            if raw.starts_with('"') {
+                self.grow(key, &text(Some(raw)));
+            } else if raw != "null" || self.members.get(key).is_none() {
+                self.members.set(key, raw);
+            }
+        }
+    }
+
+    fn grow_member(&mut self, key: &str, delta: &Members) {
+        self.grow(key, &text(delta.get(key)));
+    }
+
+    fn grow(&mut self, key: &str, more: &str) {
+        if let Some((_, grown)) = self.growing.iter_mut().find(|(name, _)| name == key) {
+            grown.push_str(more);
+            return;
+        }
+        let mut grown = text(self.members.get(key)).into_owned();
+        grown.push_str(more);
+        self.growing.push((key.to_owned(), grown));
+    }
+
+    fn write(mut self) -> String {
+        for (key, grown) in &self.growing {
+            self.members.set(key, quote(grown));
+        }
+        if !self.input.is_empty() {
+            let whole = serde_json::from_str::<&RawValue>(&self.input).map(|raw| raw.get().to_owned());
+            self.members.set("input", whole.ok().or_else(|| partial::complete(&self.input)).unwrap_or_else(|| "{}".into()));
+        }
+        if !self.citations.is_empty() {
+            let before: Vec<&RawValue> = self.members.get("citations").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+            let all: Vec<&str> = before.iter().map(|raw| raw.get()).chain(self.citations.iter().map(String::as_str)).collect();
+            self.members.set("citations", format!("[{}]", all.join(",")));
+        }
+        self.members.write()
+    }
+}
+
+/// Decodes a string member; anything else is no text.
+fn text(raw: Option<&str>) -> Cow<'_, str> {
+    raw.and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Folds `events` in pieces of every size; the message must not depend on it.
+    #[track_caller]
+    fn fold(events: &[&str]) -> Result<String, FoldError> {
+        let source: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
+        let mut seen = None;
+        for size in 1..=source.len() {
+            let mut fold = Fold::default();
+            source.as_bytes().chunks(size).for_each(|piece| fold.push(piece));
+            let now = fold.finish(End::Complete).map(|folded| folded.body);
+            assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
+        }
+        seen.expect("the source is not empty")
+    }
+
+    const START: &str = r#"{"type":"message_start","message":{"id":"m","content":[],"stop_reason":null,"usage":{"input_tokens":3,"output_tokens":1}}}"#;
+    const STOP: &str = r#"{"type":"message_stop"}"#;
+    const END: &str = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null,"container":{"id":"c"}},"usage":{"input_tokens":null,"output_tokens":7},"context_management":{"applied_edits":[]}}"#;
+
+    #[track_caller]
+    fn check(block: &str, deltas: &[&str], expect: &str) {
+        let start = format!(r#"{{"type":"content_block_start","index":0,"content_block":{block}}}"#);
+        let deltas: Vec<String> =
+            deltas.iter().map(|delta| format!(r#"{{"type":"content_block_delta","index":0,"delta":{delta}}}"#)).collect();
+        let mut events = vec![START, &start];
+        events.extend(deltas.iter().map(String::as_str));
+        events.extend([END, STOP]);
+        let body = fold(&events).unwrap();
+        assert!(body.contains(&format!(r#""content":[{expect}]"#)), "{body}");
+    }
+
+    #[test]
+    fn text_and_citations() {
+        check(
+            r#"{"type":"text","text":"a","citations":[{"n":1}]}"#,
+            &[r#"{"type":"text_delta","text":"\u00fc"}"#, r#"{"type":"citations_delta","citation":{"n":2.0}}"#],
+            r#"{"type":"text","text":"aü","citations":[{"n":1},{"n":2.0}]}"#,
+        );
+    }
+
+    #[test]
+    fn thinking_and_its_signature() {
+        check(
+            r#"{"type":"thinking","thinking":"","signature":""}"#,
+            &[
+                r#"{"type":"thinking_delta","thinking":"hm","estimated_tokens":3}"#,
+                r#"{"type":"thinking_delta","thinking":"!"}"#,
+                r#"{"type":"signature_delta","signature":"c2ln"}"#,
+            ],
+            r#"{"type":"thinking","thinking":"hm!","signature":"c2ln"}"#,
+        );
+    }
+
+    #[test]
+    fn tool_arguments_keep_their_spelling() {
+        let block = r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#;
+        let deltas = [r#"{"type":"input_json_delta","partial_json":""}"#, r#"{"type":"input_json_delta","partial_json":"{\"a\": 1.0"}"#, r#"{"type":"input_json_delta","partial_json":", \"b\":12345678901234567890}"}"#];
+        check(block, &deltas, r#"{"type":"tool_use","id":"t","name":"n","input":{"a": 1.0, "b":12345678901234567890}}"#);
+        check(block, &deltas[..1], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);
+        check(block, &deltas[..2], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);
+    }
+
+    #[test]
+    fn what_is_newer_than_this_gateway_is_kept() {
+        check(
+            r#"{"type":"compaction","content":null}"#,
+            &[r#"{"type":"compaction_delta","content":"sum","encrypted_content":"x"}"#, r#"{"type":"compaction_delta","content":"mary","n":[1]}"#],
+            r#"{"type":"compaction","content":"summary","n":[1],"encrypted_content":"x"}"#,
+        );
+        check(r#"{"type":"web_search_tool_result","content":[{"x":1}]}"#, &[], r#"{"type":"web_search_tool_result","content":[{"x":1}]}"#);
+    }
+
+    #[test]
+    fn every_member_of_message_delta_is_kept() {
+        assert_eq!(
+            fold(&[START, END, STOP]).unwrap(),
+            r#"{"id":"m","content":[],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":7},"stop_sequence":null,"container":{"id":"c"},"context_management":{"applied_edits":[]}}"#
+        );
+    }
+
+    #[test]
+    fn an_error_keeps_its_body_and_gets_its_status() {
+        let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"r"}"#;
+        assert_eq!(fold(&[START, error]), Err(FoldError::Upstream { status: 529, body: error.into() }));
+    }
+
+    #[test]
+    fn a_cut_answer_is_no_answer() {
+        assert_eq!(fold(&[START, END]), Err(FoldError::Truncated));
+        assert_eq!(fold(&[STOP]), Err(FoldError::Truncated));
+        let stray = r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":"x"}}"#;
+        assert!(matches!(fold(&[START, stray, STOP]), Err(FoldError::Foreign(_))));
+    }
+}

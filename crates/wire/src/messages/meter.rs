@@ -1,0 +1,178 @@
+//! The tap of the relay: reads what an answer cost while its bytes pass untouched.
+
+use super::event::{Kind, Summary};
+use crate::sse::Decoder;
+use crate::stage::{End, Tap};
+
+/// The largest event that is read along. A larger one is forwarded unread.
+const EVENT_LIMIT: usize = 32 << 20;
+/// The largest JSON answer that is read along. A larger one is forwarded unread.
+const JSON_LIMIT: usize = 8 << 20;
+
+/// Reads along as an answer is relayed.
+#[derive(Debug)]
+pub struct Meter {
+    summary: Summary,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Events(Box<Decoder>),
+    Json(Vec<u8>),
+    /// Bytes whose meaning is not ours to know, or that outgrew a limit.
+    Opaque,
+}
+
+impl Meter {
+    /// For a body of server-sent events.
+    #[must_use]
+    pub fn for_events() -> Self {
+        Self::with(Form::Events(Box::new(Decoder::with_limit(EVENT_LIMIT))))
+    }
+
+    /// For a JSON body.
+    #[must_use]
+    pub fn for_json() -> Self {
+        Self::with(Form::Json(Vec::new()))
+    }
+
+    /// For a body that is not looked into.
+    #[must_use]
+    pub fn opaque() -> Self {
+        Self::with(Form::Opaque)
+    }
+
+    fn with(form: Form) -> Self {
+        Self { summary: Summary::default(), form }
+    }
+
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// True where an event of our own may be written into the stream.
+    #[must_use]
+    pub fn between_events(&self) -> bool {
+        match &self.form {
+            Form::Events(decoder) => decoder.between_events() && !self.summary.ended,
+            Form::Json(_) | Form::Opaque => false,
+        }
+    }
+}
+
+impl Tap for Meter {
+    fn read(&mut self, frame: &[u8]) {
+        match &mut self.form {
+            Form::Events(decoder) => {
+                let summary = &mut self.summary;
+                let mut events = decoder.read(frame);
+                let lost = loop {
+                    match events.next() {
+                        Ok(Some(event)) => summary.observe(Kind::of(&event), event.data),
+                        Ok(None) => break false,
+                        Err(_) => break true,
+                    }
+                };
+                drop(events);
+                if lost {
+                    self.form = Form::Opaque;
+                }
+            }
+            Form::Json(held) if held.len() + frame.len() <= JSON_LIMIT => held.extend_from_slice(frame),
+            Form::Json(_) => self.form = Form::Opaque,
+            Form::Opaque => {}
+        }
+    }
+
+    fn close(&mut self, end: End) -> bool {
+        let complete = end == End::Complete;
+        match &self.form {
+            // An error event ends an answer as well as `message_stop` does.
+            Form::Events(_) => self.summary.ended || (complete && self.summary.error.is_some()),
+            Form::Json(held) => {
+                if complete {
+                    self.summary = Summary::of_json(held);
+                }
+                complete
+            }
+            Form::Opaque => complete,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::{StopReason, Usage};
+
+    const STREAM: &str = concat!(
+        "event: message_start\r\n",
+        "data: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"model\":\"claude-ü\",\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\r\n\r\n",
+        ": keep-alive\n",
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"message_stop\"}}\n\n",
+        "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\ndata: \"usage\":{\"output_tokens\":5,\"input_tokens\":null}}\n\n",
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+    );
+
+    /// Reads `source` in pieces of every size; what is understood must not depend on it.
+    #[track_caller]
+    fn read(source: &str, end: End) -> (Summary, bool) {
+        let mut seen = None;
+        for size in 1..=source.len() {
+            let mut meter = Meter::for_events();
+            source.as_bytes().chunks(size).for_each(|piece| meter.read(piece));
+            let whole = meter.close(end);
+            let now = (meter.summary().clone(), whole);
+            assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
+        }
+        seen.expect("the source is not empty")
+    }
+
+    #[test]
+    fn a_stream_says_what_it_cost() {
+        let (summary, whole) = read(STREAM, End::Complete);
+        assert!(whole);
+        assert_eq!(summary.model.as_deref(), Some("claude-ü"));
+        assert_eq!(summary.stop_reason, Some(StopReason::EndTurn));
+        assert_eq!(summary.usage, Usage { input: 9, output: 5, ..Usage::default() });
+    }
+
+    #[test]
+    fn a_cut_stream_is_never_whole() {
+        let ends = STREAM.len();
+        for (at, _) in STREAM.char_indices().skip(1) {
+            for end in [End::Complete, End::Broken] {
+                let mut meter = Meter::for_events();
+                meter.read(&STREAM.as_bytes()[..at]);
+                assert_eq!(meter.close(end), at == ends, "cut at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_event_ends_the_answer() {
+        let source = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
+        let (summary, whole) = read(source, End::Complete);
+        assert!(whole);
+        assert_eq!(summary.error.unwrap().kind, "overloaded_error");
+    }
+
+    #[test]
+    fn an_event_name_stands_in_for_a_missing_type() {
+        assert!(read("event: message_stop\ndata: {}\n\n", End::Complete).1);
+    }
+
+    #[test]
+    fn a_json_answer_is_read_at_its_end() {
+        let mut meter = Meter::for_json();
+        meter.read(br#"{"model":"m","stop_reason":"refusal","usage":{"input_to"#);
+        meter.read(br#"kens":3,"output_tokens":4}}"#);
+        assert!(meter.close(End::Complete));
+        let summary = meter.summary();
+        assert_eq!((summary.usage.input, summary.usage.output), (3, 4));
+        assert_eq!(summary.stop_reason, Some(StopReason::Refusal));
+    }
+}

@@ -1,1 +1,36 @@
+//! One local address for Claude.
+//!
+//! A request comes in by a listener ([`server`]), passes the door ([`front`]: host,
+//! origin, key) and a thin handler ([`surface`]) to the [`exchange`], which is the heart:
+//! it routes ([`route`]), plans the edits ([`plan`]), calls an [`upstream`] and joins its
+//! answer to the client by a [`pipe`]. However it ends, a [`record`] goes to the
+//! [`ledger`]: one log line, the metrics, the [`store`].
+//!
+//! [`app`] puts it all together from a [`config`]; [`cli`] is the only module that prints.
 
+pub mod answer;
+pub mod app;
+pub mod auth;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod credential;
+pub mod dial;
+pub mod drain;
+pub mod exchange;
+pub mod front;
+pub mod headers;
+pub mod house;
+pub mod instance;
+pub mod ledger;
+pub mod pipe;
+pub mod plan;
+pub mod price;
+pub mod process;
+pub mod record;
+pub mod route;
+pub mod runtime;
+pub mod server;
+pub mod store;
+pub mod surface;
+pub mod upstream;

@@ -1,0 +1,86 @@
+//! Responses that are ours: faults, receipts and request ids as headers.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use seaway_wire::messages::Change;
+use seaway_wire::{Dialect, Fault, FaultKind};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NOTE: HeaderName = HeaderName::from_static("seaway-note");
+const FAULT: HeaderName = HeaderName::from_static("seaway-fault");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The longest receipt in a header; `seaway explain` has all of it.
+const NOTE_LIMIT: usize = 1000;
+
+/// Writes a JSON response.
+#[must_use]
+pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Shows a fault in the client's dialect.
+#[must_use]
+pub fn fault(fault: &Fault, dialect: Dialect, request_id: &str) -> Response {
+    let status = StatusCode::from_u16(fault.kind.status(dialect)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, fault.body(dialect, request_id));
+    let headers = response.headers_mut();
+    identify(headers, request_id);
+    headers.insert(FAULT, HeaderValue::from_static(layer(fault.kind)));
+    if let Some(wait) = fault.retry_after {
+        headers.insert(RETRY_AFTER, wait.as_secs().max(1).into());
+    }
+    // A client that repeats what cannot succeed only makes its user wait.
+    if matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden | FaultKind::NotReady) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response
+}
+
+/// Where the trouble is.
+const fn layer(kind: FaultKind) -> &'static str {
+    match kind {
+        FaultKind::Unreachable | FaultKind::BadReply | FaultKind::TimedOut | FaultKind::Overloaded => "upstream",
+        FaultKind::InvalidRequest
+        | FaultKind::Unsupported
+        | FaultKind::Unauthenticated
+        | FaultKind::Forbidden
+        | FaultKind::NotFound
+        | FaultKind::WrongMethod
+        | FaultKind::TooLarge
+        | FaultKind::RateLimited
+        | FaultKind::NotReady
+        | FaultKind::Draining
+        | FaultKind::Internal => "gateway",
+    }
+}
+
+/// Makes sure that a response says by what id it is known: the upstream's if it gave one.
+pub fn identify(headers: &mut HeaderMap, own: &str) -> String {
+    let given = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID)).cloned();
+    let id = given.or_else(|| HeaderValue::from_str(own).ok()).unwrap_or_else(|| HeaderValue::from_static("unknown"));
+    headers.insert(REQUEST_ID, id.clone());
+    headers.insert(X_REQUEST_ID, id.clone());
+    id.to_str().unwrap_or(own).to_owned()
+}
+
+/// Writes the receipt of what was changed in the request; none if nothing was.
+pub fn note(headers: &mut HeaderMap, changes: &[Change]) {
+    let mut text = String::new();
+    for (index, change) in changes.iter().enumerate() {
+        let entry = format!("{}{} {}", if index > 0 { ", " } else { "" }, change.name, change.path);
+        if text.len() + entry.len() > NOTE_LIMIT {
+            text.push_str(&format!(", and {} more", changes.len() - index));
+            break;
+        }
+        text.push_str(&entry);
+    }
+    if let Some(value) = Some(text).filter(|text| !text.is_empty()).and_then(|text| HeaderValue::from_str(&text).ok()) {
+        headers.insert(NOTE, value);
+    }
+}

@@ -1,0 +1,225 @@
+//! From a configuration to running tasks: the one file that sees everything.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use axum::{Extension, Router};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Listen, Loaded, Sources};
+use crate::drain::Drain;
+use crate::front::Door;
+use crate::house::House;
+use crate::instance::{self, Registered};
+use crate::ledger::Ledger;
+use crate::runtime::Runtime;
+use crate::server::{self, BindError, Listener};
+use crate::store::{Store, StoreError};
+use crate::surface;
+
+/// How long tasks have to end once they were told to, beyond the grace.
+const LAST_MOMENTS: Duration = Duration::from_secs(3);
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Key(#[from] crate::auth::KeyError),
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Reads the configuration again.
+#[derive(Debug, Clone)]
+pub struct Reloader {
+    sources: Arc<Sources>,
+    /// Where the file is that was read.
+    path: PathBuf,
+}
+
+impl Reloader {
+    /// Puts a new configuration in place. A bad one changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in it.
+    pub fn reload(&self, house: &House) -> Result<(), String> {
+        let loaded = Config::load(&self.sources).map_err(|error| error.to_string())?;
+        let before = house.runtime.load_full();
+        if loaded.config.listen != before.config.listen || loaded.config.cors_origins != before.config.cors_origins {
+            tracing::warn!("`listen`, `port` and `cors_origins` only change with a restart");
+        }
+        let mut config = loaded.config;
+        config.listen.clone_from(&before.config.listen);
+        let next = Runtime::new(config, Some(&before), &house.tasks).map_err(|error| error.to_string())?;
+        house.runtime.store(Arc::new(next));
+        tracing::info!(file = %self.path.display(), "the configuration was reloaded");
+        Ok(())
+    }
+
+    fn reload_or_warn(&self, house: &House) {
+        if let Err(error) = self.reload(house) {
+            tracing::error!("the configuration was not reloaded, everything stays as it is:\n{error}");
+        }
+    }
+
+    fn saved_at(&self) -> Option<SystemTime> {
+        std::fs::metadata(&self.path).and_then(|meta| meta.modified()).ok()
+    }
+}
+
+/// A gateway that holds its addresses and serves.
+pub struct App {
+    pub house: Arc<House>,
+    /// Where it can be reached, as it really is.
+    pub addresses: Vec<Listen>,
+    grace: Duration,
+    signals: Signals,
+    reloader: Reloader,
+    /// The same tasks end with the process; these are waited for.
+    connections: TaskTracker,
+    registered: Option<Registered>,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { hangup: signal(SignalKind::hangup())?, terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+}
+
+impl App {
+    /// Starts everything. Clients can connect when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if an address or the local key cannot be had.
+    pub async fn start(loaded: Loaded, sources: Sources) -> Result<Self, StartError> {
+        let Loaded { config, path, .. } = loaded;
+        let signals = Signals::listen().map_err(StartError::Signals)?;
+        let mut listeners = Vec::new();
+        for listen in &config.listen {
+            listeners.push(server::bind(listen).await?);
+        }
+        let (drain, tasks, connections) = (Drain::default(), TaskTracker::new(), TaskTracker::new());
+        let store = Store::start(config.store.clone(), store_failed);
+        let grace = config.grace;
+        let watch = config.watch;
+        let state_dir = config.state_dir.clone();
+        let mut config = config;
+        config.listen = listeners.iter().filter_map(Listener::address).collect();
+        let runtime = Runtime::new(config, None, &tasks)?;
+        let addresses = runtime.config.listen.clone();
+        let house = Arc::new(House {
+            runtime: ArcSwap::from_pointee(runtime),
+            ledger: Ledger::new(store, drain.clone()),
+            drain,
+            tasks,
+            started: Instant::now(),
+        });
+        let reloader = Reloader { sources: Arc::new(sources), path };
+        let router = surface::router(&house).layer(Extension(reloader.clone()));
+        for listener in listeners {
+            connections.spawn(listener.serve(router.clone(), Door::Public, house.drain.clone(), connections.clone()));
+        }
+        let mut app = Self { house, addresses, grace, signals, reloader, connections, registered: None };
+        app.registered = app.register(&state_dir, router).await;
+        app.house.tasks.spawn(sweep(app.house.clone()));
+        if watch {
+            app.house.tasks.spawn(watch_file(app.house.clone(), app.reloader.clone()));
+        }
+        Ok(app)
+    }
+
+    /// Makes this instance known to `seaway status`. It serves all the same without.
+    async fn register(&self, state_dir: &std::path::Path, router: Router) -> Option<Registered> {
+        let registered = async {
+            let path = instance::socket_path(state_dir)?;
+            let listener = server::bind(&Listen::Unix(path.clone())).await.map_err(std::io::Error::other)?;
+            self.connections.spawn(listener.serve(router, Door::Own, self.house.drain.clone(), self.connections.clone()));
+            instance::register(state_dir, self.addresses.iter().map(ToString::to_string).collect(), path)
+        };
+        registered.await.map_err(|error: std::io::Error| tracing::warn!(%error, "`seaway status` will not find this instance")).ok()
+    }
+
+    /// Serves until a signal says to stop, then drains.
+    pub async fn run(mut self) {
+        loop {
+            tokio::select! {
+                _ = self.signals.hangup.recv() => self.reloader.reload_or_warn(&self.house),
+                _ = self.signals.terminate.recv() => break,
+                _ = self.signals.interrupt.recv() => break,
+            }
+        }
+        tracing::info!(in_flight = self.house.ledger.running(), "draining; a second signal stops at once");
+        tokio::select! {
+            () = drain(&self.house, &self.connections, self.grace) => {}
+            _ = self.signals.terminate.recv() => {}
+            _ = self.signals.interrupt.recv() => {}
+        }
+        drop(self.registered.take());
+    }
+}
+
+/// Stops accepting, waits for what is in flight, cuts the rest, writes what is recorded.
+async fn drain(house: &House, connections: &TaskTracker, grace: Duration) {
+    house.drain.begin();
+    connections.close();
+    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+        tracing::warn!(left = house.ledger.running(), "the grace is over; what is left is cut off");
+        house.drain.cut();
+        let _late = tokio::time::timeout(LAST_MOMENTS, connections.wait()).await;
+    }
+    let _late = tokio::time::timeout(LAST_MOMENTS, house.ledger.store().flush()).await;
+}
+
+async fn sweep(house: Arc<House>) {
+    let mut every = tokio::time::interval(Duration::from_secs(30));
+    loop {
+        every.tick().await;
+        for upstream in &house.runtime.load().upstreams {
+            upstream.sweep();
+        }
+    }
+}
+
+/// Looks once a second whether the file was saved.
+async fn watch_file(house: Arc<House>, reloader: Reloader) {
+    let mut seen = reloader.saved_at();
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        every.tick().await;
+        let now = reloader.saved_at();
+        if now.is_some() && now != seen {
+            seen = now;
+            reloader.reload_or_warn(&house);
+        }
+    }
+}
+
+fn store_failed(error: StoreError) {
+    tracing::error!(error = %chain(&error), "nothing will be recorded");
+}
+
+/// An error with its causes.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,219 @@
+//! Local keys: who may call, and by what name they are known.
+
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue, header};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use crate::config::{Auth, Config};
+use crate::headers::CARRIERS;
+
+/// Who a client proved to be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Caller(pub Arc<str>);
+
+/// The keys that let clients in.
+#[derive(Debug, Clone)]
+pub struct Keyring {
+    keys: Vec<(Arc<str>, SecretString)>,
+    open: bool,
+}
+
+/// The local key's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the local key in {path}")]
+pub struct KeyError {
+    pub path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+impl Keyring {
+    /// Collects the configured keys; makes the local key if none is configured and none was made.
+    ///
+    /// # Errors
+    ///
+    /// If the made key can be neither read nor written.
+    pub fn load(config: &Config) -> Result<Self, KeyError> {
+        Ok(match &config.auth {
+            Auth::Open => Self { keys: Vec::new(), open: true },
+            Auth::Keys(keys) => Self { keys: keys.iter().map(|(name, key)| (name.as_str().into(), key.clone())).collect(), open: false },
+            Auth::MadeKey => Self { keys: vec![("default".into(), made_key(&config.state_dir)?)], open: false },
+        })
+    }
+
+    #[must_use]
+    pub fn of<'a>(keys: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self { keys: keys.into_iter().map(|(name, key)| (name.into(), key.to_owned().into())).collect(), open: false }
+    }
+
+    /// True if anyone who reaches us may call.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// The key to paste into a client.
+    #[must_use]
+    pub fn first(&self) -> Option<&SecretString> {
+        self.keys.first().map(|(_, key)| key)
+    }
+
+    /// Tells who calls. Clients may send several credentials; one good one is enough.
+    #[must_use]
+    pub fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
+        let sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
+        let known = sent.filter_map(|value| self.find(value)).next();
+        match known {
+            Some(name) => Some(Caller(name.clone())),
+            None if self.open => Some(Caller("open".into())),
+            None => None,
+        }
+    }
+
+    /// True if a header's value is a local key, in any spelling of its scheme.
+    #[must_use]
+    pub fn holds(&self, value: &HeaderValue) -> bool {
+        self.find(value).is_some()
+    }
+
+    fn find(&self, value: &HeaderValue) -> Option<&Arc<str>> {
+        let sent = token(value.as_bytes());
+        let mut found = None;
+        // Every key is compared, so that time does not tell which one was close.
+        for (name, key) in &self.keys {
+            if bool::from(key.expose_secret().as_bytes().ct_eq(sent)) {
+                found = Some(name);
+            }
+        }
+        found
+    }
+}
+
+/// The credential in a header's value, without `Bearer`.
+fn token(value: &[u8]) -> &[u8] {
+    let value = value.trim_ascii();
+    match value.split_at_checked(7) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
+        _ => value,
+    }
+}
+
+/// Where the made key is kept.
+#[must_use]
+pub fn key_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("key")
+}
+
+fn made_key(state_dir: &Path) -> Result<SecretString, KeyError> {
+    let path = key_file(state_dir);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => {
+            tighten(&path);
+            Ok(text.trim().to_owned().into())
+        }
+        Ok(_) => new_key(state_dir),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => new_key(state_dir),
+        Err(source) => Err(KeyError { path, source }),
+    }
+}
+
+/// A key that others could read is made ours alone again.
+fn tighten(path: &Path) {
+    let open = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+    if open {
+        let fixed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).is_ok();
+        tracing::warn!(path = %path.display(), fixed, "the local key could be read by others; rotate it if it may have been");
+    }
+}
+
+/// Makes a new local key, in place of one that is there.
+///
+/// # Errors
+///
+/// If the state folder cannot be written to.
+pub fn new_key(state_dir: &Path) -> Result<SecretString, KeyError> {
+    let path = key_file(state_dir);
+    let wrong = |source| KeyError { path: path.clone(), source };
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| wrong(std::io::Error::other("no randomness")))?;
+    let key = format!("sk-seaway-{}", URL_SAFE_NO_PAD.encode(random));
+    private_dir(state_dir).and_then(|()| replace(&path, key.as_bytes())).map_err(wrong)?;
+    Ok(key.into())
+}
+
+/// Makes a folder that only its owner can enter.
+///
+/// # Errors
+///
+/// If it cannot be made.
+pub fn private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file that only its owner can read, all of it or nothing.
+///
+/// # Errors
+///
+/// If the folder cannot be written to.
+pub fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = format!(".{}.{}", path.file_name().unwrap_or_default().to_string_lossy(), std::process::id());
+    let temporary = folder.join(name);
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)
+}
+
+/// Marks the headers that hold a credential, so that no log shows them.
+pub fn mark_sensitive(headers: &mut HeaderMap) {
+    for name in CARRIERS.iter().chain([&header::COOKIE, &header::PROXY_AUTHORIZATION]) {
+        if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(headers: &[(&str, &str)], expect: Option<&str>) {
+        let keyring = Keyring::of([("laptop", "K1"), ("phone", "K2")]);
+        let headers = headers.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())).collect();
+        assert_eq!(keyring.caller(&headers).as_ref().map(|caller| &*caller.0), expect, "{headers:?}");
+    }
+
+    #[test]
+    fn any_carrier_with_a_good_key_lets_in() {
+        check(&[], None);
+        check(&[("x-api-key", "K3")], None);
+        check(&[("x-api-key", "K1")], Some("laptop"));
+        check(&[("authorization", "Bearer K2")], Some("phone"));
+        check(&[("authorization", "bearer  K2 ")], Some("phone"));
+        check(&[("api-key", "K1")], Some("laptop"));
+        check(&[("x-api-key", "wrong"), ("authorization", "Bearer K1")], Some("laptop"));
+        check(&[("x-api-key", "")], None);
+    }
+
+    #[test]
+    fn the_made_key_is_private_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("a/b");
+        let first = made_key(&state).unwrap();
+        assert_eq!(made_key(&state).unwrap().expose_secret(), first.expose_secret());
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&key_file(&state)), mode(&state)), (0o600, 0o700));
+        assert_ne!(new_key(&state).unwrap().expose_secret(), first.expose_secret());
+        assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1, "nothing else is left behind");
+    }
+}

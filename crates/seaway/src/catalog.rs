@@ -1,0 +1,152 @@
+//! The models that upstreams list, kept for a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use seaway_wire::json::{Members, quote};
+use serde::Deserialize;
+
+use crate::config::UpstreamName;
+use crate::upstream::{Call, Payload, Reply, Upstream, read_whole};
+
+const GOOD_FOR: Duration = Duration::from_secs(300);
+/// A failure is forgotten soon: not for ever.
+const BAD_FOR: Duration = Duration::from_secs(10);
+/// The largest list that is read.
+const LIMIT: usize = 8 << 20;
+
+/// One upstream's models, each as the upstream wrote it.
+pub type Models = Arc<Vec<Members>>;
+
+/// An upstream listed no models; what it said instead, if anything.
+#[derive(Debug, Clone)]
+pub struct NoList {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub message: String,
+}
+
+/// What was listed, and when.
+#[derive(Debug, Default)]
+pub struct Catalog(Mutex<HashMap<UpstreamName, (Instant, Result<Models, Arc<NoList>>)>>);
+
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Members>,
+}
+
+impl Catalog {
+    /// Lists an upstream's models.
+    ///
+    /// # Errors
+    ///
+    /// [`NoList`] with the upstream's own answer.
+    pub async fn models(&self, upstream: &Upstream, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
+        // A passed credential may see other models than the next one.
+        if upstream.passes_credentials() {
+            return fetch(upstream, client).await.map_err(Arc::new);
+        }
+        if let Some(known) = self.known(&upstream.name) {
+            return known;
+        }
+        let found = fetch(upstream, client).await.map_err(Arc::new);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(upstream.name.clone(), (Instant::now(), found.clone()));
+        found
+    }
+
+    fn known(&self, name: &UpstreamName) -> Option<Result<Models, Arc<NoList>>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, found) = kept.get(name)?;
+        let fresh = at.elapsed() < if found.is_ok() { GOOD_FOR } else { BAD_FOR };
+        fresh.then(|| found.clone())
+    }
+
+    /// Returns the newest model of a family such as `opus`.
+    pub async fn newest(&self, upstream: &Upstream, client: &HeaderMap, family: &str) -> Option<String> {
+        let models = self.models(upstream, client).await.ok()?;
+        let text = |model: &Members, key: &str| model.get(key).and_then(|raw| serde_json::from_str::<String>(raw).ok());
+        let fits = models.iter().filter_map(|model| Some((text(model, "id")?, text(model, "created_at").unwrap_or_default())));
+        let mut fits: Vec<_> = fits.filter(|(id, _)| id.contains(family)).collect();
+        // Stable, so that without dates the upstream's own order counts.
+        fits.sort_by(|(_, a), (_, b)| b.cmp(a));
+        fits.into_iter().next().map(|(id, _)| id)
+    }
+}
+
+async fn fetch(upstream: &Upstream, client: &HeaderMap) -> Result<Models, NoList> {
+    let mut headers = client.clone();
+    headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
+    let call = Call { method: Method::GET, path: "/v1/models?limit=1000".into(), headers, body: Payload::Whole(Bytes::new()) };
+    let unreachable = |message: String| NoList { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), body: Bytes::new(), message };
+    let reply = upstream.call(call).await.map_err(|error| unreachable(error.message))?;
+    let (status, headers) = (reply.status, reply.headers.clone());
+    let body = whole(reply).await.map_err(unreachable)?;
+    let list = serde_json::from_slice::<List>(&body).ok().filter(|_| status.is_success());
+    match list {
+        Some(list) => Ok(Arc::new(list.data.into_iter().filter(|model| model.get("id").is_some()).collect())),
+        None => Err(NoList { status, headers, body, message: format!("upstream `{}` lists no models (status {})", upstream.name, status.as_u16()) }),
+    }
+}
+
+/// Reads a reply's body, up to a limit.
+///
+/// # Errors
+///
+/// What broke it off.
+pub async fn whole(reply: Reply) -> Result<Bytes, String> {
+    read_whole(reply.body, LIMIT, None).await.map_err(|error| error.to_string())
+}
+
+/// Writes a model with the members that both vendors' SDKs read, side by side.
+///
+/// A `null` name is left out: Claude Code discards a list that has one.
+#[must_use]
+pub fn both_shapes(model: &Members) -> String {
+    let mut out = Members::default();
+    for (key, raw) in model.iter().filter(|(key, raw)| !(*key == "display_name" && *raw == "null")) {
+        out.set(key, raw);
+    }
+    let text = |key: &str| model.get(key).and_then(|raw| serde_json::from_str::<String>(raw).ok());
+    let created = text("created_at").and_then(|at| at.parse::<jiff::Timestamp>().ok()).map_or(0, jiff::Timestamp::as_second);
+    let defaults = [
+        ("type", quote("model")),
+        ("display_name", quote(&text("id").unwrap_or_default())),
+        ("created_at", quote("1970-01-01T00:00:00Z")),
+        ("object", quote("model")),
+        ("created", created.to_string()),
+        ("owned_by", quote("anthropic")),
+    ];
+    for (key, raw) in defaults {
+        if out.get(key).is_none() {
+            out.set(key, raw);
+        }
+    }
+    out.write()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(model: &str, expect: &str) {
+        assert_eq!(both_shapes(&serde_json::from_str(model).unwrap()), expect);
+    }
+
+    #[test]
+    fn a_model_has_both_shapes_and_never_a_null_name() {
+        check(
+            r#"{"id":"a","display_name":null,"created_at":"2026-01-02T00:00:00Z","new":1.0}"#,
+            r#"{"id":"a","created_at":"2026-01-02T00:00:00Z","new":1.0,"type":"model","display_name":"a","object":"model","created":1767312000,"owned_by":"anthropic"}"#,
+        );
+        check(
+            r#"{"id":"gpt","object":"model","created":7,"owned_by":"o"}"#,
+            r#"{"id":"gpt","object":"model","created":7,"owned_by":"o","type":"model","display_name":"gpt","created_at":"1970-01-01T00:00:00Z"}"#,
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! What can be said on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{Config, Environment, Loaded, SETTINGS, Setting, Sources};
+
+/// One local address for Claude
+#[derive(Debug, Parser)]
+#[command(name = "seaway", version, max_term_width = 100, after_help = "Without a command Seaway serves. `seaway demo` shows it all without a key.")]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Read this file in place of the usual one
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
+    config: Option<PathBuf>,
+    /// Read variables from this file too
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
+    env_file: Option<PathBuf>,
+    /// Set any setting by its key, such as `upstream.api.base_url=…`
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Configuration")]
+    set: Vec<String>,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Log warnings and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve (the default)
+    Serve,
+    /// Show the whole gateway on the simulated upstream, then stay up to play with
+    Demo {
+        /// Leave when everything was shown
+        #[arg(long)]
+        once: bool,
+    },
+    /// Check each layer and say what is wrong and what to do
+    Doctor {
+        /// Send one small real request to each upstream too
+        #[arg(long)]
+        live: bool,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell what runs here
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show or change the local key
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Show tokens, cost and requests by day, model and caller
+    Usage(UsageOptions),
+    /// Show what was done with one request
+    Explain {
+        /// The request's id, as its `request-id` header says
+        id: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show or check the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print completions for a shell
+    Completions { shell: Shell },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Print the local key, and make it if there is none
+    Show,
+    /// Make a new local key; clients need it from then on
+    Rotate,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print every effective setting with where it came from
+    Show {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the configuration and tell every mistake
+    Check,
+    /// Print where the file is, or would be
+    Path,
+    /// Print a JSON schema of the file
+    Schema {
+        /// Print the settings as a Markdown table in its place
+        #[arg(long)]
+        table: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UsageOptions {
+    /// How far back, such as `7d` or `12h`
+    #[arg(long, default_value = "30d", value_name = "TIME")]
+    pub since: String,
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// A flag for each setting that has one, made from the table of settings.
+#[derive(Debug, Default)]
+struct SettingFlags(Vec<(String, String)>);
+
+impl Args for SettingFlags {
+    fn augment_args(command: Builder) -> Builder {
+        SETTINGS.iter().filter_map(|setting| Some((setting, setting.flag()?))).fold(command, |command, (setting, flag)| {
+            let mut arg = Arg::new(setting.path).long(flag).global(true).help(setting.about).help_heading("Settings").value_name(placeholder(setting));
+            arg = arg.num_args(1).allow_hyphen_values(true);
+            if setting.path == "default_upstream" {
+                arg = arg.visible_alias("upstream");
+            }
+            command.arg(arg)
+        })
+    }
+
+    fn augment_args_for_update(command: Builder) -> Builder {
+        Self::augment_args(command)
+    }
+}
+
+fn placeholder(setting: &Setting) -> &'static str {
+    use crate::config::Kind;
+    match setting.kind {
+        Kind::Text | Kind::TextMap | Kind::AnyMap => "TEXT",
+        Kind::Flag => "BOOL",
+        Kind::Count | Kind::Amount => "N",
+        Kind::Size => "SIZE",
+        Kind::Span => "TIME",
+        Kind::Choice(_) => "CHOICE",
+        Kind::Texts | Kind::Counts => "LIST",
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = SETTINGS.iter().filter(|setting| setting.flag().is_some());
+        let given = given.filter_map(|setting| Some((setting.path.to_owned(), matches.get_one::<String>(setting.path)?.clone())));
+        Ok(Self(given.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Cli {
+    /// Where the configuration is to be read from.
+    pub(super) fn sources(&self) -> anyhow::Result<Sources> {
+        let mut environment = Environment::capture();
+        if let Some(file) = &self.env_file {
+            environment.add_file(file).map_err(|error| anyhow::anyhow!("cannot read {}: {error}", file.display()))?;
+        }
+        let mut flags = self.settings.0.clone();
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').ok_or_else(|| anyhow::anyhow!("--set {pair}: expected KEY=VALUE"))?;
+            flags.push((key.trim().to_owned(), value.to_owned()));
+        }
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => Some("warn"),
+            (false, 0) => None,
+            (false, 1) => Some("debug"),
+            (false, _) => Some("trace"),
+        };
+        flags.extend(level.map(|level| ("log_level".to_owned(), level.to_owned())));
+        Ok(Sources { file: self.config.clone(), flags, environment })
+    }
+
+    /// Reads the configuration.
+    pub(super) fn load(&self) -> anyhow::Result<Loaded> {
+        Ok(Config::load(&self.sources()?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_has_one_name() {
+        let cli = Cli::try_parse_from(["seaway", "serve", "--port", "1", "--model-default", "m", "--upstream", "u", "--set", "upstream.u.kind=sandbox"]).unwrap();
+        let flags = cli.sources().unwrap().flags;
+        let expect = [("port", "1"), ("default_upstream", "u"), ("model.default", "m"), ("upstream.u.kind", "sandbox")];
+        assert_eq!(flags, expect.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+}

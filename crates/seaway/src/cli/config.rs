@@ -1,0 +1,37 @@
+//! `seaway config`: what the settings are, and where each came from.
+
+use std::process::ExitCode;
+
+use super::args::{Cli, ConfigCommand};
+use crate::config::{markdown_table, schema, shown};
+
+pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ConfigCommand::Show { json } => show(cli, *json)?,
+        ConfigCommand::Check => {
+            let loaded = cli.load()?;
+            let state = if loaded.path.exists() { "" } else { " (there is none; defaults apply)" };
+            println!("{}{state}: good", loaded.path.display());
+        }
+        ConfigCommand::Path => {
+            let sources = cli.sources()?;
+            let path = crate::config::Config::load(&sources).map(|loaded| loaded.path);
+            println!("{}", path.or_else(|error| sources.file.ok_or(error))?.display());
+        }
+        ConfigCommand::Schema { table: true } => print!("{}", markdown_table()),
+        ConfigCommand::Schema { table: false } => println!("{}", serde_json::to_string_pretty(&schema())?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(cli: &Cli, json: bool) -> anyhow::Result<()> {
+    let settings = shown(&cli.load()?.layers);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&settings)?);
+        return Ok(());
+    }
+    for setting in settings {
+        println!("{} = {}  # {}", setting.key, setting.value, setting.origin);
+    }
+    Ok(())
+}

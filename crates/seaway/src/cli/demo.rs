@@ -1,0 +1,123 @@
+//! `seaway demo`: the whole gateway on the simulated upstream, shown and left to play with.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::args::Cli;
+use super::client::{Answer, Client};
+use super::serve::start_log;
+use crate::app::App;
+use crate::config::{Config, Environment, Listen, Loaded, Sources};
+use crate::server::BindError;
+
+const KEY: &str = "demo";
+
+/// What is shown: a title, the path, and the request.
+fn scenes() -> Vec<(&'static str, &'static str, Value)> {
+    let ask = |text: &str, more: Value| {
+        let mut body = json!({"model": "sandbox-sonnet-1", "max_tokens": 200, "messages": [{"role": "user", "content": text}]});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            body[key] = value.clone();
+        }
+        body
+    };
+    let tool = json!({"tools": [{"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}]});
+    vec![
+        ("a plain question", "/v1/messages", ask("Good morning, harbour!", json!({}))),
+        ("the same, streamed, with thinking", "/v1/messages", ask("Good morning! [[think A greeting.]]", json!({"stream": true}))),
+        ("a tool call", "/v1/messages", ask("Weather? [[tool get_weather {\"city\": \"Kiel\"}]]", tool)),
+        ("a failure, as the upstream words it", "/v1/messages", ask("[[error 529 overloaded_error Overloaded]]", json!({}))),
+        ("counting tokens", "/v1/messages/count_tokens", ask("How many tokens is this?", json!({}))),
+    ]
+}
+
+pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
+    let sources = demo_sources(cli)?;
+    let loaded = Config::load(&sources)?;
+    start_log(&crate::config::Log { level: "warn".into(), ..loaded.config.log.clone() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let app = start(loaded, sources).await?;
+        let Some(Listen::Tcp(address)) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))).cloned() else {
+            anyhow::bail!("the demo needs a TCP address");
+        };
+        println!("seaway demo: a gateway on http://{address}, in front of a simulated Claude. No key, no network.");
+        let client = Client::tcp(address);
+        for (title, path, body) in scenes() {
+            scene(&client, title, path, &body).await?;
+        }
+        list_models(&client).await?;
+        if !once {
+            invite(&Listen::Tcp(address));
+            app.run().await;
+        }
+        Ok(ExitCode::SUCCESS)
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// The demo touches nothing of its user's: no file, no state, no credential.
+fn demo_sources(cli: &Cli) -> anyhow::Result<Sources> {
+    let given = cli.sources()?;
+    let state = std::env::temp_dir().join(format!("seaway-demo-{}", std::process::id()));
+    let mut flags: Vec<(String, String)> = given.flags.into_iter().filter(|(key, _)| ["port", "listen", "log_level"].contains(&key.as_str())).collect();
+    let fixed = [("upstream.sandbox.kind", "sandbox"), ("api_key", KEY), ("store.path", ":memory:"), ("state_dir", &state.to_string_lossy())];
+    flags.extend(fixed.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let keep = |name: &str| given.environment.get(name).map(|value| (name.to_owned(), value.to_owned()));
+    let environment = Environment::of(["HOME", "NO_COLOR"].into_iter().filter_map(keep));
+    Ok(Sources { file: Some("/dev/null".into()), flags, environment })
+}
+
+/// Takes any free port if the usual one is taken: the demo should simply start.
+async fn start(loaded: Loaded, sources: Sources) -> anyhow::Result<App> {
+    let asked = sources.flags.iter().any(|(key, _)| key == "port" || key == "listen");
+    let mut sources_free = sources.clone();
+    match App::start(loaded, sources).await {
+        Err(crate::app::StartError::Bind(BindError::InUse { .. })) if !asked => {
+            sources_free.flags.push(("port".into(), "0".into()));
+            Ok(App::start(Config::load(&sources_free)?, sources_free).await?)
+        }
+        started => Ok(started?),
+    }
+}
+
+async fn scene(client: &Client, title: &str, path: &str, body: &Value) -> anyhow::Result<()> {
+    println!("\n── {title}");
+    println!("→ POST {path}  {body}");
+    let headers = [("x-api-key", KEY), ("content-type", "application/json"), ("anthropic-version", "2023-06-01")];
+    let answer = client.post(path, body.to_string().into_bytes(), &headers).await?;
+    show(&answer);
+    Ok(())
+}
+
+fn show(answer: &Answer) {
+    let id = answer.headers.get("request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = String::from_utf8_lossy(&answer.body);
+    let streamed = answer.headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    println!("← {} {id}{}", answer.status, if streamed { format!("  ({} frames)", answer.frames) } else { String::new() });
+    if !streamed {
+        println!("  {text}");
+        return;
+    }
+    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
+        println!("  {data}");
+    }
+}
+
+async fn list_models(client: &Client) -> anyhow::Result<()> {
+    println!("\n── the models\n→ GET /v1/models");
+    let answer = client.get("/v1/models", &[("authorization", &format!("Bearer {KEY}"))]).await?;
+    let list: Value = serde_json::from_slice(&answer.body)?;
+    let ids: Vec<&str> = list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str()).collect();
+    println!("← {}  {}", answer.status, ids.join(", "));
+    Ok(())
+}
+
+fn invite(address: &Listen) {
+    println!("\nIt stays up until Ctrl-C. To play with it, in another terminal:");
+    println!("  export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY={KEY}");
+    println!("  claude -p 'hello'        # or any program that speaks the Messages API");
+    println!("The README lists what the simulated Claude understands, such as `[[think …]]` and `[[tool NAME {{…}}]]`.");
+}

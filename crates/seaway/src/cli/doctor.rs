@@ -1,0 +1,175 @@
+//! `seaway doctor`: each layer in turn, what is wrong and what to do.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use serde::Serialize;
+use tokio_util::task::TaskTracker;
+
+use super::args::Cli;
+use crate::app::chain;
+use crate::auth::Keyring;
+use crate::config::{Config, ConfigError};
+use crate::upstream::{Call, Payload, Upstream};
+use crate::{catalog, headers, instance, server};
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    layer: String,
+    good: bool,
+    /// What was found.
+    what: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+fn good(layer: impl Into<String>, what: impl Into<String>) -> Finding {
+    Finding { layer: layer.into(), good: true, what: what.into(), hint: None }
+}
+
+fn bad(layer: impl Into<String>, what: impl Into<String>, hint: &str) -> Finding {
+    Finding { layer: layer.into(), good: false, what: what.into(), hint: Some(hint.to_owned()) }
+}
+
+pub(super) fn run(cli: &Cli, live: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let findings = match Config::load(&cli.sources()?) {
+        Ok(loaded) => {
+            let file = if loaded.path.exists() { loaded.path.display().to_string() } else { format!("no file at {}; defaults apply", loaded.path.display()) };
+            let mut findings = vec![good("configuration", file)];
+            runtime.block_on(examine(&loaded.config, live, &mut findings));
+            findings
+        }
+        Err(ConfigError(mistakes)) => mistakes.iter().map(|mistake| bad("configuration", mistake.to_string(), "correct it; `seaway config schema` lists every setting")).collect(),
+    };
+    let healthy = findings.iter().all(|finding| finding.good);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        findings.iter().for_each(show);
+    }
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(finding: &Finding) {
+    println!("{:<4} {:<22} {}", if finding.good { "ok" } else { "BAD" }, finding.layer, finding.what);
+    if let Some(hint) = &finding.hint {
+        println!("     hint: {hint}");
+    }
+}
+
+async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
+    findings.push(local_key(config));
+    findings.push(store(config));
+    addresses(config, findings).await;
+    if config.upstreams.is_empty() {
+        findings.push(bad("upstream", "none is configured", "set ANTHROPIC_API_KEY, or configure an [upstream.NAME]"));
+    }
+    for setting in &config.upstreams {
+        let upstream = Upstream::new(Arc::clone(setting), &TaskTracker::new());
+        progress(&format!("asking upstream {}", upstream.name));
+        examine_upstream(&upstream, live, findings).await;
+    }
+}
+
+/// Only for somebody who watches.
+fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("… {what}");
+    }
+}
+
+fn local_key(config: &Config) -> Finding {
+    match Keyring::load(config) {
+        Ok(keyring) if keyring.is_open() => good("local key", "none needed: auth = \"none\", on loopback only"),
+        Ok(_) => good("local key", "there is one; `seaway key show` prints it"),
+        Err(error) => bad("local key", chain(&error), "make the state folder writable, or set `state_dir`"),
+    }
+}
+
+fn store(config: &Config) -> Finding {
+    match &config.store.path {
+        None => good("store", "in memory: nothing is kept"),
+        Some(path) => match crate::store::open_to_read(path) {
+            Ok(Some(_)) => good("store", path.display().to_string()),
+            Ok(None) => good("store", format!("{} is made at first start", path.display())),
+            Err(error) => bad("store", chain(&error), "move the file away, or set `store.path`"),
+        },
+    }
+}
+
+async fn addresses(config: &Config, findings: &mut Vec<Finding>) {
+    let running = instance::find(&config.state_dir);
+    for listen in &config.listen {
+        let ours = running.iter().any(|instance| instance.addresses.contains(&listen.to_string()));
+        findings.push(match server::bind(listen).await {
+            _ if ours => good("address", format!("{listen}: our own gateway serves there")),
+            Ok(listener) => {
+                if let server::Listener::Unix(_, path) = &listener {
+                    let _gone = std::fs::remove_file(path);
+                }
+                good("address", format!("{listen} is free"))
+            }
+            Err(error) => bad("address", chain(&error), "stop the other program, or choose another `port`"),
+        });
+    }
+}
+
+async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Finding>) {
+    let layer = |what: &str| format!("{} {what}", upstream.name);
+    if upstream.is_simulated() {
+        findings.push(good(layer("upstream"), "simulated: its answers are made up, and say so"));
+    }
+    match upstream.probe().await {
+        Ok(()) => findings.push(good(layer("connection"), "reachable, and it is who it should be")),
+        Err(error) => return findings.push(bad(layer("connection"), chain(&*error), "check `base_url`, `ca_file` and the network")),
+    }
+    if let Err(why) = upstream.ready().await {
+        return findings.push(bad(layer("credential"), why, "set `api_key` or `bearer` of this upstream"));
+    }
+    findings.push(good(layer("credential"), "there is one, or none is needed"));
+    let found = catalog::Catalog::default();
+    let model = match found.models(upstream, &plain_headers()).await {
+        Ok(models) => {
+            findings.push(good(layer("models"), format!("{} listed", models.len())));
+            models.first().and_then(|model| serde_json::from_str::<String>(model.get("id")?).ok())
+        }
+        Err(no_list) if matches!(no_list.status.as_u16(), 401 | 403) => {
+            return findings.push(bad(layer("credential"), no_list.message.clone(), "the upstream refuses the credential; get a fresh one"));
+        }
+        Err(no_list) => {
+            findings.push(good(layer("models"), format!("not listed, which some upstreams never do ({})", no_list.message)));
+            None
+        }
+    };
+    if live {
+        findings.push(round_trip(upstream, model.as_deref().unwrap_or("claude-haiku-4-5")).await);
+    }
+}
+
+fn plain_headers() -> HeaderMap {
+    let mut headers = headers::to_upstream(&HeaderMap::new(), &Keyring::of([]), false);
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    headers
+}
+
+async fn round_trip(upstream: &Upstream, model: &str) -> Finding {
+    let layer = format!("{} round trip", upstream.name);
+    let body = serde_json::json!({"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Say ok."}]}).to_string();
+    let call = Call { method: Method::POST, path: "/v1/messages".into(), headers: plain_headers(), body: Payload::Whole(Bytes::from(body)) };
+    match upstream.call(call).await {
+        Ok(reply) if reply.status.is_success() => good(layer, format!("{model} answered")),
+        Ok(reply) => {
+            let status = reply.status.as_u16();
+            let said = catalog::whole(reply).await.ok().and_then(|body| seaway_wire::messages::UpstreamError::parse(&body));
+            let said = said.map_or_else(String::new, |said| format!(": {}", said.message));
+            bad(layer, format!("{model} answered with status {status}{said}"), "see what the upstream says")
+        }
+        Err(error) => bad(layer, error.message, "see what the connection says"),
+    }
+}

@@ -1,0 +1,124 @@
+//! `seaway usage` and `seaway explain`: what the store knows.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::args::{Cli, UsageOptions};
+use crate::config::{Config, parse_span};
+use crate::price::cost;
+use crate::store::{self, Filter, Receipt, Row};
+
+pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode> {
+    let config = cli.load()?.config;
+    let span = parse_span(&options.since).ok_or_else(|| anyhow::anyhow!("--since {}: expected a time such as `7d`", options.since))?;
+    let since = jiff::Timestamp::now().as_millisecond() - i64::try_from(span.as_millis())?;
+    let rows = match database(&config)? {
+        Some(database) => store::usage(&database, &Filter { since })?,
+        None => Vec::new(),
+    };
+    if options.json {
+        let rows: Vec<_> = rows.iter().map(|row| with_cost(&config, row)).collect::<Result<_, _>>()?;
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else if options.csv {
+        csv(&config, &rows);
+    } else {
+        table(&config, &rows, &options.since);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn database(config: &Config) -> anyhow::Result<Option<rusqlite::Connection>> {
+    match &config.store.path {
+        Some(path) => Ok(store::open_to_read(path)?),
+        None => anyhow::bail!("`store.path` is `:memory:`: nothing is kept that could be shown"),
+    }
+}
+
+fn with_cost(config: &Config, row: &Row) -> serde_json::Result<serde_json::Value> {
+    let mut value = serde_json::to_value(row)?;
+    value["cost_usd"] = json!(cost(&config.prices, row));
+    Ok(value)
+}
+
+fn csv(config: &Config, rows: &[Row]) {
+    println!("day,model,caller,requests,failed,input,output,cache_read,cache_write,cost_usd");
+    for row in rows {
+        let cost = cost(&config.prices, row).map(|cost| format!("{cost:.6}")).unwrap_or_default();
+        let (model, caller) = (quoted(&row.model), quoted(&row.caller));
+        println!(
+            "{},{model},{caller},{},{},{},{},{},{},{cost}",
+            row.day, row.requests, row.failed, row.input, row.output, row.cache_read, row.cache_write
+        );
+    }
+}
+
+/// A field as RFC 4180 wants it.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+fn table(config: &Config, rows: &[Row], since: &str) {
+    if rows.is_empty() {
+        println!("no requests in the last {since}");
+        return;
+    }
+    let line = |cells: [&str; 9]| {
+        let [day, model, caller, rest @ ..] = cells;
+        let rest: Vec<String> = rest.iter().map(|cell| format!("{cell:>12}")).collect();
+        println!("{day:<10}  {model:<32}  {caller:<12}{}", rest.concat());
+    };
+    line(["day", "model", "caller", "requests", "failed", "input", "output", "cache", "cost"]);
+    let mut total = (0, 0, 0, 0, 0, BTreeMap::from([("known", 0.0)]));
+    for row in rows {
+        let cost = cost(&config.prices, row);
+        let cache = row.cache_read + row.cache_write;
+        *total.5.entry("known").or_default() += cost.unwrap_or_default();
+        total = (total.0 + row.requests, total.1 + row.failed, total.2 + row.input, total.3 + row.output, total.4 + cache, total.5);
+        let shown = cost.map_or_else(|| "-".to_owned(), |cost| format!("${cost:.4}"));
+        let numbers = [row.requests, row.failed, row.input, row.output, cache].map(|number| number.to_string());
+        line([&row.day, &row.model, &row.caller, &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &shown]);
+    }
+    let numbers = [total.0, total.1, total.2, total.3, total.4].map(|number| number.to_string());
+    line(["total", "", "", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &format!("${:.4}", total.5["known"])]);
+}
+
+pub(super) fn explain(cli: &Cli, id: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let config = cli.load()?.config;
+    let found = match database(&config)? {
+        Some(database) => store::explain(&database, id)?,
+        None => None,
+    };
+    let Some(receipt) = found else { anyhow::bail!("no request is known as `{id}`; the id is in the `request-id` header of its answer") };
+    if json {
+        println!("{}", serde_json::to_string_pretty(&receipt)?);
+    } else {
+        show(&receipt)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(receipt: &Receipt) -> anyhow::Result<()> {
+    let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of a request are few")]
+    let millis = |micros: u64| format!("{:.1} ms", micros as f64 / 1e3);
+    println!("request   {}", receipt.request_id);
+    println!("our id    {}", receipt.id);
+    println!("at        {}", jiff::Timestamp::from_millisecond(receipt.at)?);
+    println!("caller    {}", receipt.caller);
+    println!("asked     {} {}, model {}", receipt.dialect, receipt.endpoint, receipt.asked);
+    println!("upstream  {}, model {}, {} attempt(s)", or(&receipt.upstream), or(&receipt.model), receipt.attempts);
+    println!("ended     {} with status {}, stop reason {}, fault {}", receipt.outcome, receipt.status, or(&receipt.stop_reason), or(&receipt.fault));
+    println!("took      {}, first byte after {}", millis(receipt.total_us), receipt.first_byte_us.map_or_else(|| "-".to_owned(), millis));
+    println!("tokens    {} in, {} out", receipt.input, receipt.output);
+    println!("body in   sha256 {}", receipt.body_in);
+    println!("body out  sha256 {}", receipt.body_out);
+    if receipt.changes.is_empty() {
+        println!("changes   none: the upstream got the very bytes that the client sent");
+    }
+    for (name, path) in &receipt.changes {
+        println!("changed   {path}  by {name}");
+    }
+    Ok(())
+}

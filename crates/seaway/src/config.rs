@@ -1,0 +1,393 @@
+//! The configuration: text from four layers, turned into one checked [`Config`], once.
+//!
+//! This is the only module that reads the environment. Everything else is given values.
+
+mod build;
+mod layers;
+mod paths;
+mod settings;
+mod show;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Uri};
+use secrecy::SecretString;
+
+pub use layers::{Layers, Mistake, Origin};
+pub use settings::{Kind, SETTINGS, Setting};
+pub use show::{markdown_table, schema, shown};
+
+/// The process environment, captured once.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// Reads the variables of this process. Those that are not UTF-8 are left out.
+    #[must_use]
+    pub fn capture() -> Self {
+        let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self(vars.collect())
+    }
+
+    #[must_use]
+    pub fn of(vars: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(vars.into_iter().collect())
+    }
+
+    /// Returns a variable that is set and not empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Adds the `NAME=value` lines of a file; variables that are set already win.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn add_file(&mut self, path: &Path) -> std::io::Result<()> {
+        for line in std::fs::read_to_string(path)?.lines() {
+            let line = line.trim().trim_start_matches("export ");
+            if let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
+                let value = value.trim();
+                let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+                self.0.entry(name.trim().to_owned()).or_insert_with(|| bare.unwrap_or(value).to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the layers are made from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `--config`; the usual place otherwise.
+    pub file: Option<PathBuf>,
+    /// Flags that set a setting: dotted key and text.
+    pub flags: Vec<(String, String)>,
+    pub environment: Environment,
+}
+
+/// A configuration and the layers it was made from.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub layers: Layers,
+    /// Where the file is, or would be.
+    pub path: PathBuf,
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub struct ConfigError(pub Vec<Mistake>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(Mistake::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+/// What Seaway runs by. Every value is checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: Vec<Listen>,
+    pub auth: Auth,
+    pub hosts: Vec<String>,
+    pub cors_origins: Vec<HeaderValue>,
+    /// In bytes.
+    pub body_limit: usize,
+    pub grace: Duration,
+    pub ping: Duration,
+    pub watch: bool,
+    pub state_dir: PathBuf,
+    pub log: Log,
+    pub default_model: Option<String>,
+    pub default_upstream: Option<UpstreamName>,
+    pub aliases: Vec<(Glob, String)>,
+    pub routes: Vec<Route>,
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub presets: Vec<Preset>,
+    pub store: Store,
+    pub prices: Vec<(Glob, Price)>,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// True if only this machine can reach it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Who may call.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// Whoever has one of these keys; the name is the caller.
+    Keys(Vec<(String, SecretString)>),
+    /// Whoever has the key in the state folder, which is made when missing.
+    MadeKey,
+    /// Whoever can reach us.
+    Open,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub level: String,
+    pub json: bool,
+    /// `None`: if the place it goes to is a terminal.
+    pub color: Option<bool>,
+}
+
+/// The name an upstream is configured under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamName(pub Arc<str>);
+
+impl fmt::Display for UpstreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A pattern in which `*` stands for anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glob(pub String);
+
+impl Glob {
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let mut pieces = self.0.split('*');
+        let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+        let mut pieces = pieces.peekable();
+        if pieces.peek().is_none() {
+            return rest.is_empty();
+        }
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                return rest.ends_with(piece);
+            }
+            match rest.find(piece) {
+                Some(at) => rest = &rest[at + piece.len()..],
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Which upstreams serve which models.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub model: Glob,
+    pub upstreams: Vec<UpstreamName>,
+}
+
+/// An upstream's configuration.
+#[derive(Debug)]
+pub struct Upstream {
+    pub name: UpstreamName,
+    pub place: Place,
+    pub limits: Limits,
+    pub edits: Edits,
+    /// Always ask for a stream, and fold it for clients that asked for none.
+    pub always_stream: bool,
+    /// Changes whenever anything in this upstream's configuration does.
+    pub fingerprint: u64,
+}
+
+/// What answers.
+#[derive(Debug)]
+pub enum Place {
+    Api(Box<Api>),
+    Sandbox,
+}
+
+/// Where a Messages API is, and how to be let in.
+#[derive(Debug)]
+pub struct Api {
+    /// Scheme, authority and a path without a slash at its end.
+    pub base_url: Uri,
+    pub socket: Option<PathBuf>,
+    pub credential: Option<Credential>,
+    pub passthrough: bool,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub ca_file: Option<PathBuf>,
+    pub proxy: Proxy,
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proxy {
+    None,
+    /// As `HTTPS_PROXY` and `NO_PROXY` would say it.
+    Through { https: String, except: String },
+}
+
+/// A credential: which header it goes into, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    pub carrier: Carrier,
+    pub source: Source,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// `x-api-key`.
+    ApiKey,
+    /// `Authorization: Bearer`.
+    Bearer,
+}
+
+#[derive(Debug, Clone)]
+pub enum Source {
+    Value(SecretString),
+    /// A variable that is not set; the text says which.
+    Unset(String),
+    File { path: PathBuf, pointer: Option<String>, expires_pointer: Option<String> },
+    Command { line: String, ttl: Duration },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    pub concurrency: Option<usize>,
+    pub queue: usize,
+    pub queue_timeout: Duration,
+    pub first_byte_timeout: Duration,
+    pub retries: u32,
+    pub retry_on: Vec<u16>,
+}
+
+/// Edits that every request to an upstream gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edits {
+    pub system_prefix: Option<String>,
+    pub strip_cache_ttl: bool,
+    pub one_sampling_param: bool,
+    pub drop_strict_tools: bool,
+    pub drop: Vec<String>,
+    /// Key and JSON text.
+    pub set: Vec<(String, String)>,
+}
+
+/// A named way of asking, used as `/v1/NAME/messages` or by header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset {
+    pub name: String,
+    pub system: Option<String>,
+    pub suffix: Option<String>,
+    pub suffix_thinking: Option<String>,
+    /// Key and JSON text.
+    pub defaults: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// `None`: in memory.
+    pub path: Option<PathBuf>,
+    pub retention: Duration,
+}
+
+/// US dollars for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    pub input: f64,
+    pub output: f64,
+    pub cache_read: f64,
+    pub cache_write: f64,
+    pub cache_write_1h: f64,
+}
+
+impl Config {
+    /// Reads all layers.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in any of them, at once.
+    pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+        let path = sources.file.clone().unwrap_or_else(|| paths::config_file(&sources.environment));
+        let mut layers = Layers::default();
+        for (key, text) in &sources.flags {
+            let flag = key.replace(['.', '_'], "-");
+            layers.add_text(key.split('.').map(str::to_owned).collect(), text, Origin::Flag(flag));
+        }
+        layers.add_variables(sources.environment.iter());
+        match std::fs::read_to_string(&path) {
+            Ok(text) => layers.add_file(&path, &text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && sources.file.is_none() => {}
+            Err(error) => {
+                let origin = Origin::Flag("config".into());
+                layers.mistake(origin, format!("cannot read {}: {error}", path.display()));
+            }
+        }
+        let config = build::config(&mut layers, &sources.environment);
+        let mistakes = layers.take_mistakes();
+        if mistakes.is_empty() { Ok(Loaded { config, layers, path }) } else { Err(ConfigError(mistakes)) }
+    }
+}
+
+/// Reads a time such as `30s` or `200ms`.
+#[must_use]
+pub fn parse_span(text: &str) -> Option<Duration> {
+    value::Value::Text(text.to_owned()).span()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_matches_anything() {
+        let check = |pattern: &str, text: &str, expect: bool| {
+            assert_eq!(Glob(pattern.into()).matches(text), expect, "{pattern} {text}");
+        };
+        check("*", "", true);
+        check("a*", "abc", true);
+        check("a*", "ba", false);
+        check("*c", "abc", true);
+        check("a*c", "ac", true);
+        check("a*b*c", "axbxc", true);
+        check("a*b*c", "axc", false);
+        check("a", "a", true);
+        check("a", "ab", false);
+        check("a*a", "a", false);
+    }
+
+    #[test]
+    fn an_env_file_never_beats_the_environment() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# c\nexport A=\"1\"\nB = 'x=y'\nC=3\n").unwrap();
+        let mut environment = Environment::of([("C".to_owned(), "set".to_owned())]);
+        environment.add_file(file.path()).unwrap();
+        assert_eq!((environment.get("A"), environment.get("B"), environment.get("C")), (Some("1"), Some("x=y"), Some("set")));
+    }
+}

@@ -1,0 +1,310 @@
+//! The layers of the configuration, each setting with where it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Document, Item, TableLike};
+
+use super::settings::{self, Kind, Setting};
+use super::value::Value;
+
+/// The segments of a setting's key.
+pub type Key = Vec<String>;
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    File { path: PathBuf, line: usize, column: usize },
+    Variable(String),
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { path, line, column } => write!(f, "{}:{line}:{column}", path.display()),
+            Self::Variable(name) => write!(f, "${name}"),
+            Self::Flag(name) => write!(f, "--{name}"),
+        }
+    }
+}
+
+/// Something in the configuration that cannot be right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    pub origin: Origin,
+    /// Names the setting, what was wrong, what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.message)
+    }
+}
+
+/// Every value that some layer gives, the strongest layer's where several do.
+#[derive(Debug, Default)]
+pub struct Layers {
+    values: BTreeMap<Key, (Value, Origin)>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Layers {
+    /// Returns a value and where it came from.
+    pub fn get(&self, key: &[String]) -> Option<&(Value, Origin)> {
+        self.values.get(key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &(Value, Origin))> {
+        self.values.iter()
+    }
+
+    /// The names that stand for the `*` right below `group`, in the order in which they were written.
+    pub fn names(&self, group: &str) -> Vec<String> {
+        let mut names: Vec<(&Origin, &String)> = Vec::new();
+        for (key, (_, origin)) in &self.values {
+            if let [first, name, ..] = key.as_slice()
+                && first == group
+            {
+                match names.iter_mut().find(|(_, known)| *known == name) {
+                    Some((known, _)) => *known = earlier(known, origin),
+                    None => names.push((origin, name)),
+                }
+            }
+        }
+        names.sort_by_key(|(origin, name)| (place(origin), name.parse::<usize>().unwrap_or(0)));
+        names.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    pub fn mistake(&mut self, origin: Origin, message: impl Into<String>) {
+        self.mistakes.push(Mistake { origin, message: message.into() });
+    }
+
+    /// Hands over what was found wrong so far.
+    pub fn take_mistakes(&mut self) -> Vec<Mistake> {
+        std::mem::take(&mut self.mistakes)
+    }
+
+    /// Adds a value unless a stronger layer has given one. Call with the strongest layer first.
+    pub fn add(&mut self, key: Key, value: Value, origin: Origin) {
+        self.values.entry(key).or_insert((value, origin));
+    }
+
+    /// Adds a value given as text, by a flag or a variable.
+    pub fn add_text(&mut self, key: Key, text: &str, origin: Origin) {
+        let (key, setting) = match resolve(key) {
+            Ok(found) => found,
+            Err(message) => return self.mistake(origin, message),
+        };
+        match Value::parse(text, setting.kind) {
+            Ok(value) => self.add(key, value, origin),
+            Err(why) => self.mistake(origin, format!("{}: {why}", dotted(&key))),
+        }
+    }
+
+    /// Adds the variables that are named after settings.
+    pub fn add_variables<'a>(&mut self, variables: impl Iterator<Item = (&'a str, &'a str)>) {
+        for (name, text) in variables {
+            let Some(rest) = name.strip_prefix("SEAWAY_") else { continue };
+            if rest == "CONFIG" {
+                continue;
+            }
+            let key = rest.to_lowercase().split("__").map(str::to_owned).collect();
+            self.add_text(key, text, Origin::Variable(name.to_owned()));
+        }
+    }
+
+    /// Adds a file's settings.
+    pub fn add_file(&mut self, path: &Path, text: &str) {
+        let mut file = File { path, text, layers: self };
+        match Document::parse(text) {
+            Ok(document) => file.table(document.as_table(), &mut Vec::new()),
+            Err(error) => {
+                let origin = file.origin(error.span());
+                let message = error.message().trim().replace('\n', "; ");
+                self.mistake(origin, format!("not TOML: {message}"));
+            }
+        }
+    }
+}
+
+/// Finds the setting for a key. A credential's own name is short for its `value`.
+fn resolve(key: Key) -> Result<(Key, &'static Setting), String> {
+    if let Some(setting) = settings::find(&key) {
+        return Ok((key, setting));
+    }
+    let mut longer = key.clone();
+    longer.push("value".into());
+    if let Some(setting) = settings::find(&longer) {
+        return Ok((longer, setting));
+    }
+    let hint = settings::nearest(&key).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    Err(format!("unknown setting `{}`{hint}", dotted(&key)))
+}
+
+/// Writes a key as it stands in a file.
+pub fn dotted(key: &[String]) -> String {
+    let plain = |segment: &str| segment.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    let segments: Vec<String> =
+        key.iter().map(|segment| if plain(segment) { segment.clone() } else { format!("\"{segment}\"") }).collect();
+    segments.join(".")
+}
+
+fn place(origin: &Origin) -> (usize, usize) {
+    match origin {
+        Origin::File { line, column, .. } => (*line, *column),
+        Origin::Default | Origin::Variable(_) | Origin::Flag(_) => (usize::MAX, 0),
+    }
+}
+
+fn earlier<'a>(a: &'a Origin, b: &'a Origin) -> &'a Origin {
+    if place(a) <= place(b) { a } else { b }
+}
+
+/// One file on its way into the layers.
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+    layers: &'a mut Layers,
+}
+
+impl File<'_> {
+    fn origin(&self, span: Option<std::ops::Range<usize>>) -> Origin {
+        let before = &self.text[..span.map_or(0, |span| span.start).min(self.text.len())];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Origin::File { path: self.path.to_owned(), line, column }
+    }
+
+    fn table(&mut self, table: &dyn TableLike, key: &mut Key) {
+        for (name, item) in table.iter() {
+            let span = table.key(name).and_then(toml_edit::Key::span).or_else(|| item.span());
+            key.push(name.to_owned());
+            self.item(item, key, span);
+            key.pop();
+        }
+    }
+
+    fn item(&mut self, item: &Item, key: &mut Key, span: Option<std::ops::Range<usize>>) {
+        if let Some(setting) = settings::find(key) {
+            return self.leaf(item, key.clone(), setting, span);
+        }
+        if let Some(tables) = item.as_array_of_tables() {
+            for (index, table) in tables.iter().enumerate() {
+                key.push(index.to_string());
+                self.table(table, key);
+                key.pop();
+            }
+            return;
+        }
+        match item.as_table_like() {
+            Some(table) if settings::is_group(key) => self.table(table, key),
+            _ => match resolve(key.clone()) {
+                Ok((key, setting)) => self.leaf(item, key, setting, span),
+                Err(message) => {
+                    let origin = self.origin(span);
+                    self.layers.mistake(origin, message);
+                }
+            },
+        }
+    }
+
+    fn leaf(&mut self, item: &Item, key: Key, setting: &Setting, span: Option<std::ops::Range<usize>>) {
+        let origin = self.origin(span);
+        let checked = value_of(item, setting.kind).and_then(|value| value.check(setting.kind).map(|()| value));
+        match checked {
+            Ok(value) => self.layers.add(key, value, origin),
+            Err(why) => self.layers.mistake(origin, format!("{}: {why}", dotted(&key))),
+        }
+    }
+}
+
+fn value_of(item: &Item, kind: Kind) -> Result<Value, String> {
+    if let Some(table) = item.as_table_like() {
+        let entries = table.iter().map(|(name, item)| Ok((name.to_owned(), value_of(item, kind)?)));
+        return Ok(Value::Map(entries.collect::<Result<_, String>>()?));
+    }
+    match item.as_value() {
+        Some(value) => toml_value(value),
+        None => Err("expected a value, not a list of tables".into()),
+    }
+}
+
+fn toml_value(value: &toml_edit::Value) -> Result<Value, String> {
+    use toml_edit::Value as Toml;
+    Ok(match value {
+        Toml::String(text) => Value::Text(text.value().clone()),
+        Toml::Integer(count) => Value::Count(*count.value()),
+        Toml::Float(amount) => Value::Amount(*amount.value()),
+        Toml::Boolean(flag) => Value::Flag(*flag.value()),
+        Toml::Datetime(_) => return Err("a date is not expected here".into()),
+        Toml::Array(items) => Value::List(items.iter().map(toml_value).collect::<Result<_, _>>()?),
+        Toml::InlineTable(table) => {
+            let entries = table.iter().map(|(name, value)| Ok((name.to_owned(), toml_value(value)?)));
+            Value::Map(entries.collect::<Result<_, String>>()?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(dotted: &str) -> Key {
+        dotted.split('.').map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn mistakes(text: &str, expect: &[&str]) {
+        let mut layers = Layers::default();
+        layers.add_file(Path::new("s.toml"), text);
+        let found: Vec<_> = layers.take_mistakes().iter().map(Mistake::to_string).collect();
+        assert_eq!(found, expect);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once_with_their_places() {
+        mistakes(
+            "lisen = 1\nport = \"x\"\n[upstream.a]\nkind = \"antropic\"\nbase_ulr = \"y\"\n[alias]\nx = 1\n",
+            &[
+                "s.toml:1:1: unknown setting `lisen`; did you mean `listen`?",
+                "s.toml:2:1: port: expected a whole number",
+                "s.toml:4:1: upstream.a.kind: expected one of `anthropic`, `messages`, `sandbox`",
+                "s.toml:5:1: unknown setting `upstream.a.base_ulr`; did you mean `base_url`?",
+                "s.toml:6:2: alias: expected a table of texts",
+            ],
+        );
+        mistakes("listen = ", &["s.toml:1:10: not TOML: string values must be quoted, expected literal string"]);
+    }
+
+    #[test]
+    fn the_stronger_layer_wins() {
+        let mut layers = Layers::default();
+        layers.add_text(key("port"), "1", Origin::Flag("port".into()));
+        layers.add_variables([("SEAWAY_PORT", "2"), ("SEAWAY_UPSTREAM__A__API_KEY", "k"), ("HOME", "/")].into_iter());
+        layers.add_file(Path::new("s.toml"), "port = 3\ngrace = 9\n[upstream.a]\napi_key = \"file\"\n");
+        assert_eq!(layers.take_mistakes(), []);
+        assert_eq!(layers.get(&key("port")).unwrap().0, Value::Count(1));
+        assert_eq!(layers.get(&key("upstream.a.api_key.value")).unwrap().0, Value::Text("k".into()));
+        assert_eq!(layers.get(&key("grace")).unwrap().1.to_string(), "s.toml:2:1");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_a_mistake_too() {
+        let mut layers = Layers::default();
+        layers.add_variables([("SEAWAY_PROT", "2")].into_iter());
+        assert_eq!(layers.take_mistakes()[0].to_string(), "$SEAWAY_PROT: unknown setting `prot`; did you mean `port`?");
+    }
+
+    #[test]
+    fn names_keep_the_order_of_the_file() {
+        let mut layers = Layers::default();
+        layers.add_file(Path::new("s.toml"), "[upstream.z]\nkind='sandbox'\n[upstream.a]\nkind='sandbox'\n[[route]]\nmodel='1'\n[[route]]\nmodel='2'\n");
+        assert_eq!(layers.names("upstream"), ["z", "a"]);
+        assert_eq!(layers.names("route"), ["0", "1"]);
+    }
+}

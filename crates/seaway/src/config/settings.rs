@@ -1,0 +1,195 @@
+//! Every setting there is, as data.
+//!
+//! Flags, variables, the schema, the README's table, `config show` and the
+//! checking of a file all read this one table, so they cannot disagree.
+
+/// What a setting's value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Flag,
+    Count,
+    /// US dollars; may have a fraction.
+    Amount,
+    /// Bytes: `1024`, `"64KiB"`, `"32MiB"`.
+    Size,
+    /// A time: `"500ms"`, `"30s"`, `"5m"`, `"7d"`; a bare number is seconds.
+    Span,
+    Choice(&'static [&'static str]),
+    /// A list of texts; one text stands for a list of one.
+    Texts,
+    Counts,
+    /// Names of the owner's choosing, each with a text.
+    TextMap,
+    /// Names of the owner's choosing, each with any value.
+    AnyMap,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its key, dotted; `*` is a name of the owner's choosing, or a place in a list.
+    pub path: &'static str,
+    pub kind: Kind,
+    /// As it would be written in a variable; empty for none.
+    pub default: &'static str,
+    pub about: &'static str,
+    /// Never shown.
+    pub secret: bool,
+}
+
+const fn plain(path: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Setting {
+    Setting { path, kind, default, about, secret: false }
+}
+
+const fn secret(path: &'static str, kind: Kind, about: &'static str) -> Setting {
+    Setting { path, kind, default: "", about, secret: true }
+}
+
+/// All settings, in the order in which people meet them.
+pub const SETTINGS: &[Setting] = &[
+    plain("listen", Kind::Texts, "127.0.0.1:7329", "addresses to listen on: `HOST:PORT` or `unix:/path`"),
+    plain("port", Kind::Count, "", "the port of the first TCP address, in place of the one in `listen`"),
+    plain("auth", Kind::Choice(&["key", "none"]), "key", "`key`: clients must send a local key; `none`: anyone who reaches us, on loopback only"),
+    secret("api_key", Kind::Text, "a fixed local key, in place of the one made at first start"),
+    secret("keys", Kind::TextMap, "several local keys with names; the name is the caller in usage and logs"),
+    plain("hosts", Kind::Texts, "", "further names that clients may reach us by (the `Host` header)"),
+    plain("cors_origins", Kind::Texts, "", "web origins whose pages may call us"),
+    plain("body_limit", Kind::Size, "32MiB", "the largest request body"),
+    plain("grace", Kind::Span, "30s", "how long a drain waits for answers in flight"),
+    plain("ping", Kind::Span, "15s", "upstream silence after which a stream gets a ping of ours"),
+    plain("watch", Kind::Flag, "false", "reload when the file is saved"),
+    plain("state_dir", Kind::Text, "", "where the local key, the store and instance records live"),
+    plain("log_level", Kind::Text, "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `seaway=debug`"),
+    plain("log_format", Kind::Choice(&["text", "json"]), "text", "how log lines are written"),
+    plain("color", Kind::Choice(&["auto", "always", "never"]), "auto", "colour on a terminal"),
+    plain("default_upstream", Kind::Text, "", "where requests go that no route picks; the first upstream otherwise"),
+    plain("model.default", Kind::Text, "", "the model where a client names none"),
+    plain("alias", Kind::TextMap, "", "model names that clients may use, and what they stand for; `*` matches anything"),
+    plain("route.*.model", Kind::Text, "*", "which models, as asked for by the client or after its alias; `*` matches anything"),
+    plain("route.*.upstream", Kind::Texts, "", "where they go; the next is tried when one is unreachable, overloaded or rate limited"),
+    plain("upstream.*.kind", Kind::Choice(&["anthropic", "messages", "sandbox"]), "", "`anthropic`: the API; `messages`: anything that speaks it; `sandbox`: simulated"),
+    plain("upstream.*.base_url", Kind::Text, "", "its address, without `/v1`"),
+    plain("upstream.*.socket", Kind::Text, "", "a unix socket to reach it through; `base_url` still names it"),
+    secret("upstream.*.api_key.value", Kind::Text, "the credential, sent as `x-api-key`; `api_key = \"…\"` for short"),
+    plain("upstream.*.api_key.env", Kind::Text, "", "the variable that holds it"),
+    plain("upstream.*.api_key.file", Kind::Text, "", "the file that holds it, read anew when it changes"),
+    plain("upstream.*.api_key.pointer", Kind::Text, "", "where in a JSON file it is, such as `/token/access`"),
+    plain("upstream.*.api_key.expires_pointer", Kind::Text, "", "where in a JSON file it says when it expires: RFC 3339, or seconds or milliseconds since 1970"),
+    plain("upstream.*.api_key.command", Kind::Text, "", "a shell command that prints it"),
+    plain("upstream.*.api_key.ttl", Kind::Span, "5m", "how long a printed one is used; a 401 runs the command again"),
+    secret("upstream.*.bearer.value", Kind::Text, "the credential, sent as `Authorization: Bearer`; `bearer = \"…\"` for short"),
+    plain("upstream.*.bearer.env", Kind::Text, "", "as for `api_key`"),
+    plain("upstream.*.bearer.file", Kind::Text, "", "as for `api_key`"),
+    plain("upstream.*.bearer.pointer", Kind::Text, "", "as for `api_key`"),
+    plain("upstream.*.bearer.expires_pointer", Kind::Text, "", "as for `api_key`"),
+    plain("upstream.*.bearer.command", Kind::Text, "", "as for `api_key`"),
+    plain("upstream.*.bearer.ttl", Kind::Span, "5m", "as for `api_key`"),
+    plain("upstream.*.passthrough", Kind::Flag, "false", "send the client's own credential on, unchanged"),
+    secret("upstream.*.headers", Kind::TextMap, "headers to add to every request"),
+    plain("upstream.*.ca_file", Kind::Text, "", "certificates to trust besides the system's, PEM"),
+    plain("upstream.*.proxy", Kind::Text, "env", "an HTTP proxy, `env` for `HTTPS_PROXY` and `NO_PROXY`, `none`"),
+    plain("upstream.*.concurrency", Kind::Count, "", "requests at once; more wait in the queue"),
+    plain("upstream.*.queue", Kind::Count, "64", "requests that may wait; more are answered 429"),
+    plain("upstream.*.queue_timeout", Kind::Span, "60s", "how long one may wait"),
+    plain("upstream.*.connect_timeout", Kind::Span, "10s", "for the connection, TLS included"),
+    plain("upstream.*.first_byte_timeout", Kind::Span, "600s", "from the request to the head of its answer"),
+    plain("upstream.*.idle_timeout", Kind::Span, "300s", "between two pieces of an answer"),
+    plain("upstream.*.retries", Kind::Count, "2", "further attempts when there was no answer at all"),
+    plain("upstream.*.retry_on", Kind::Counts, "", "statuses that are tried again too, honouring `retry-after`, such as `[529]`"),
+    plain("upstream.*.stream", Kind::Choice(&["asked", "always"]), "asked", "`always`: ask for a stream even when the client did not, and fold it"),
+    plain("upstream.*.system_prefix", Kind::Text, "", "text to put before the system prompt"),
+    plain("upstream.*.strip_cache_ttl", Kind::Flag, "false", "take `ttl` out of every `cache_control`"),
+    plain("upstream.*.one_sampling_param", Kind::Flag, "false", "leave one of `temperature` and `top_p`"),
+    plain("upstream.*.strict_tools", Kind::Choice(&["keep", "drop"]), "keep", "`drop`: take `strict` out of every tool"),
+    plain("upstream.*.drop", Kind::Texts, "", "members to take out of every request"),
+    plain("upstream.*.set", Kind::AnyMap, "", "members to add to every request that lacks them"),
+    plain("preset.*.system", Kind::Text, "", "text to put before the system prompt"),
+    plain("preset.*.suffix", Kind::Text, "", "text to add to the last user turn"),
+    plain("preset.*.suffix_thinking", Kind::Text, "", "the same for requests that think, in place of `suffix`"),
+    plain("preset.*.defaults", Kind::AnyMap, "", "members to add to a request that lacks them"),
+    plain("store.path", Kind::Text, "", "the SQLite file; `:memory:` keeps nothing"),
+    plain("store.retention", Kind::Span, "365d", "how long records are kept"),
+    plain("price.*.input", Kind::Amount, "", "US dollars for a million input tokens of the models that match"),
+    plain("price.*.output", Kind::Amount, "", "US dollars for a million output tokens"),
+    plain("price.*.cache_read", Kind::Amount, "", "US dollars for a million tokens read from the cache; a tenth of `input` otherwise"),
+    plain("price.*.cache_write", Kind::Amount, "", "US dollars for a million tokens written to the cache; 1.25 times `input` otherwise"),
+    plain("price.*.cache_write_1h", Kind::Amount, "", "US dollars for a million tokens written for an hour; twice `input` otherwise"),
+];
+
+impl Setting {
+    /// True if this is the setting at `path`.
+    pub fn is_at(&self, path: &[String]) -> bool {
+        let mut own = self.path.split('.');
+        path.iter().all(|segment| own.next().is_some_and(|name| name == "*" || name == segment)) && own.next().is_none()
+    }
+
+    /// The flag that sets it, if its path has no names of the owner's choosing.
+    pub fn flag(&self) -> Option<String> {
+        let fixed = !self.path.contains('*') && !matches!(self.kind, Kind::TextMap | Kind::AnyMap);
+        fixed.then(|| self.path.replace(['.', '_'], "-"))
+    }
+
+    /// The variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("SEAWAY_{}", self.path.replace('.', "__").replace('*', "NAME").to_uppercase())
+    }
+}
+
+/// Finds the setting at `path`.
+pub fn find(path: &[String]) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.is_at(path))
+}
+
+/// True if settings lie below `path`.
+pub fn is_group(path: &[String]) -> bool {
+    SETTINGS.iter().any(|setting| {
+        let mut own = setting.path.split('.');
+        path.iter().all(|segment| own.next().is_some_and(|name| name == "*" || name == segment)) && own.next().is_some()
+    })
+}
+
+/// The name that the last segment of `path` was probably meant to be.
+pub fn nearest(path: &[String]) -> Option<&'static str> {
+    let (last, parent) = path.split_last()?;
+    let siblings = SETTINGS.iter().filter_map(|setting| {
+        let mut own = setting.path.split('.');
+        let below = parent.iter().all(|segment| own.next().is_some_and(|name| name == "*" || name == segment));
+        own.next().filter(|name| below && *name != "*")
+    });
+    let scored = siblings.map(|name| (strsim::normalized_damerau_levenshtein(last, name), name));
+    scored.filter(|(score, _)| *score > 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(dotted: &str) -> Vec<String> {
+        dotted.split('.').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_path_finds_its_setting() {
+        assert_eq!(find(&path("listen")).unwrap().path, "listen");
+        assert_eq!(find(&path("upstream.x.base_url")).unwrap().path, "upstream.*.base_url");
+        assert!(find(&path("upstream.x")).is_none());
+        assert!(is_group(&path("upstream.x.api_key")));
+        assert!(!is_group(&path("listen")));
+    }
+
+    #[test]
+    fn a_slip_is_recognised() {
+        assert_eq!(nearest(&path("lisen")), Some("listen"));
+        assert_eq!(nearest(&path("upsteam")), Some("upstream"));
+        assert_eq!(nearest(&path("upstream.x.base_ulr")), Some("base_url"));
+        assert_eq!(nearest(&path("zzzzz")), None);
+    }
+
+    #[test]
+    fn every_setting_says_what_it_is() {
+        for setting in SETTINGS {
+            assert!(!setting.about.is_empty() && !setting.about.ends_with('.'), "{}", setting.path);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Where an upstream's secret comes from: read fresh, cached, read again when refused.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use crate::config::{Carrier, Credential as Setting, Source};
+use crate::process;
+
+/// How long a credential command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why there is no credential. Says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    #[error("{0}")]
+    Unset(String),
+    #[error("cannot read the credential file {path}")]
+    File { path: PathBuf, #[source] source: std::io::Error },
+    #[error("the credential file {path} {why}")]
+    Content { path: PathBuf, why: String },
+    #[error("the credential command failed: {0}")]
+    Command(String),
+    #[error("the credential has a character that no header can carry")]
+    Characters,
+}
+
+/// One upstream's credential.
+#[derive(Debug)]
+pub struct Credential {
+    setting: Setting,
+    cached: Mutex<Option<Cached>>,
+}
+
+#[derive(Debug)]
+struct Cached {
+    header: HeaderValue,
+    good: Good,
+}
+
+/// How long a cached value may be used without looking again.
+#[derive(Debug)]
+enum Good {
+    Always,
+    While { modified: SystemTime, expires: Option<jiff::Timestamp> },
+    Until(Instant),
+}
+
+impl Credential {
+    #[must_use]
+    pub fn new(setting: Setting) -> Self {
+        Self { setting, cached: Mutex::new(None) }
+    }
+
+    /// True if asking again may give another value, so a 401 is worth one more try.
+    #[must_use]
+    pub fn can_change(&self) -> bool {
+        matches!(self.setting.source, Source::File { .. } | Source::Command { .. })
+    }
+
+    /// Writes the credential's header.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError`] if there is none to be had.
+    pub async fn write(&self, headers: &mut HeaderMap) -> Result<(), CredentialError> {
+        let mut cached = self.cached.lock().await;
+        if !cached.as_ref().is_some_and(|cached| self.still_good(&cached.good)) {
+            *cached = Some(self.read().await?);
+        }
+        if let Some(cached) = &*cached {
+            headers.insert(self.header_name(), cached.header.clone());
+        }
+        Ok(())
+    }
+
+    /// Forgets `refused`, so that the next [`Credential::write`] reads anew. What somebody else
+    /// has renewed meanwhile is kept.
+    pub async fn refused(&self, refused: &HeaderMap) {
+        let mut cached = self.cached.lock().await;
+        if cached.as_ref().map(|cached| &cached.header) == refused.get(self.header_name()) {
+            *cached = None;
+        }
+    }
+
+    fn header_name(&self) -> HeaderName {
+        match self.setting.carrier {
+            Carrier::ApiKey => HeaderName::from_static("x-api-key"),
+            Carrier::Bearer => header::AUTHORIZATION,
+        }
+    }
+
+    fn still_good(&self, good: &Good) -> bool {
+        match (good, &self.setting.source) {
+            (Good::Always, _) => true,
+            (Good::Until(until), _) => Instant::now() < *until,
+            (Good::While { modified, expires }, Source::File { path, .. }) => {
+                let fresh = expires.is_none_or(|expires| jiff::Timestamp::now() < expires);
+                fresh && modified_at(path).is_ok_and(|now| now == *modified)
+            }
+            (Good::While { .. }, _) => false,
+        }
+    }
+
+    async fn read(&self) -> Result<Cached, CredentialError> {
+        let (secret, good) = match &self.setting.source {
+            Source::Value(value) => (value.clone(), Good::Always),
+            Source::Unset(why) => return Err(CredentialError::Unset(why.clone())),
+            Source::File { path, pointer, expires_pointer } => read_file(path, pointer.as_deref(), expires_pointer.as_deref())?,
+            Source::Command { line, ttl } => {
+                let printed = process::capture(line, COMMAND_LIMIT).await.map_err(|error| CredentialError::Command(error.to_string()))?;
+                (printed, Good::Until(Instant::now() + *ttl))
+            }
+        };
+        let text = secret.expose_secret().trim();
+        let header = match self.setting.carrier {
+            Carrier::ApiKey => HeaderValue::from_str(text),
+            Carrier::Bearer => HeaderValue::from_str(&format!("Bearer {text}")),
+        };
+        let mut header = header.map_err(|_| CredentialError::Characters)?;
+        header.set_sensitive(true);
+        Ok(Cached { header, good })
+    }
+}
+
+fn modified_at(path: &Path) -> std::io::Result<SystemTime> {
+    std::fs::metadata(path)?.modified()
+}
+
+fn read_file(path: &Path, pointer: Option<&str>, expires: Option<&str>) -> Result<(SecretString, Good), CredentialError> {
+    let io = |source| CredentialError::File { path: path.to_owned(), source };
+    let wrong = |why: String| CredentialError::Content { path: path.to_owned(), why };
+    // The time is taken first: a change during the read is then seen the next time.
+    let modified = modified_at(path).map_err(io)?;
+    let text = std::fs::read_to_string(path).map_err(io)?;
+    let Some(pointer) = pointer else {
+        if text.trim().is_empty() {
+            return Err(wrong("is empty".into()));
+        }
+        return Ok((text.into(), Good::While { modified, expires: None }));
+    };
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|_| wrong("is not JSON, but a pointer into it is set".into()))?;
+    let found = json.pointer(pointer).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
+    let secret = found.ok_or_else(|| wrong(format!("has no text at `{pointer}`")))?;
+    let expires = match expires {
+        Some(pointer) => Some(json.pointer(pointer).and_then(timestamp).ok_or_else(|| wrong(format!("has no time at `{pointer}`")))?),
+        None => None,
+    };
+    if expires.is_some_and(|expires| expires <= jiff::Timestamp::now()) {
+        return Err(wrong("holds a credential that has expired; renew it with the tool that wrote it".into()));
+    }
+    Ok((secret.to_owned().into(), Good::While { modified, expires }))
+}
+
+/// A time as files hold it: RFC 3339, or seconds or milliseconds since 1970.
+fn timestamp(value: &serde_json::Value) -> Option<jiff::Timestamp> {
+    if let Some(text) = value.as_str() {
+        return text.parse().ok();
+    }
+    let number = value.as_i64()?;
+    // Seconds stay below this until the year 5138; milliseconds passed it in 1973.
+    let millis = if number.abs() < 100_000_000_000 { number.checked_mul(1000)? } else { number };
+    jiff::Timestamp::from_millisecond(millis).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str, pointer: Option<&str>, expires: Option<&str>) -> (tempfile::NamedTempFile, Credential) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let source = Source::File { path: file.path().into(), pointer: pointer.map(Into::into), expires_pointer: expires.map(Into::into) };
+        (file, Credential::new(Setting { carrier: Carrier::Bearer, source }))
+    }
+
+    async fn value(credential: &Credential) -> Result<String, String> {
+        let mut headers = HeaderMap::new();
+        credential.write(&mut headers).await.map_err(|error| error.to_string())?;
+        Ok(headers[header::AUTHORIZATION].to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_anew_when_it_changes() {
+        let (file, credential) = file("one\n", None, None);
+        assert_eq!(value(&credential).await.unwrap(), "Bearer one");
+        std::fs::write(file.path(), "two\n").unwrap();
+        let later = SystemTime::now() + Duration::from_secs(2);
+        file.as_file().set_modified(later).unwrap();
+        assert_eq!(value(&credential).await.unwrap(), "Bearer two");
+        std::fs::write(file.path(), "").unwrap();
+        file.as_file().set_modified(later + Duration::from_secs(2)).unwrap();
+        assert!(value(&credential).await.unwrap_err().ends_with("is empty"));
+    }
+
+    #[tokio::test]
+    async fn a_pointer_finds_the_credential_and_its_expiry() {
+        let json = r#"{"t":{"a":"tok"},"e":4102444800000,"old":"2001-01-01T00:00:00Z"}"#;
+        assert_eq!(value(&file(json, Some("/t/a"), Some("/e")).1).await.unwrap(), "Bearer tok");
+        assert!(value(&file(json, Some("/t/a"), Some("/old")).1).await.unwrap_err().contains("has expired"));
+        assert!(value(&file(json, Some("/x"), None).1).await.unwrap_err().contains("no text at `/x`"));
+        assert!(value(&file("x", Some("/x"), None).1).await.unwrap_err().contains("not JSON"));
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_again_only_when_its_value_was_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let counter = folder.path().join("n");
+        let line = format!("echo x >> {0}; wc -l < {0}", counter.display());
+        let credential = Credential::new(Setting { carrier: Carrier::Bearer, source: Source::Command { line, ttl: Duration::from_secs(600) } });
+        let mut headers = HeaderMap::new();
+        credential.write(&mut headers).await.unwrap();
+        assert_eq!(value(&credential).await.unwrap(), "Bearer 1");
+        credential.refused(&headers).await;
+        assert_eq!(value(&credential).await.unwrap(), "Bearer 2");
+        credential.refused(&headers).await;
+        assert_eq!(value(&credential).await.unwrap(), "Bearer 2", "an old refusal does not undo a renewal");
+    }
+
+    #[tokio::test]
+    async fn a_failing_command_says_why() {
+        let source = Source::Command { line: "echo no luck >&2; exit 3".into(), ttl: Duration::ZERO };
+        let credential = Credential::new(Setting { carrier: Carrier::ApiKey, source });
+        assert_eq!(value(&credential).await.unwrap_err(), "the credential command failed: it exited with status 3: no luck");
+    }
+}

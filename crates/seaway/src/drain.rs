@@ -1,0 +1,47 @@
+//! Shutting down in good order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// The two moments of a shutdown: no new work, and no more waiting.
+#[derive(Debug, Clone, Default)]
+pub struct Drain {
+    begun: CancellationToken,
+    cut: CancellationToken,
+    /// As `cut`, but to be asked without a lock.
+    cutting: Arc<AtomicBool>,
+}
+
+impl Drain {
+    /// Accept nothing new.
+    pub fn begin(&self) {
+        self.begun.cancel();
+    }
+
+    /// Wait no longer for what is in flight.
+    pub fn cut(&self) {
+        self.cutting.store(true, Ordering::Relaxed);
+        self.cut.cancel();
+    }
+
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    #[must_use]
+    pub fn is_cutting(&self) -> bool {
+        self.cutting.load(Ordering::Relaxed)
+    }
+
+    pub async fn wait_begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    #[must_use]
+    pub fn wait_cut(&self) -> WaitForCancellationFutureOwned {
+        self.cut.clone().cancelled_owned()
+    }
+}

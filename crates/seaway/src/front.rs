@@ -1,0 +1,190 @@
+//! The door: every request passes here before any handler sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use seaway_wire::{Dialect, Fault, FaultKind};
+
+use crate::auth::{Caller, mark_sensitive};
+use crate::config::{Config, Listen};
+use crate::house::House;
+use crate::{answer, exchange};
+
+/// How much of a refused body is read, so that the connection can be used again.
+const DRAIN_LIMIT: usize = 4 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// By which of our doors a connection came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// An address of the configuration.
+    Public,
+    /// Our own socket in the state folder, which only its owner can open.
+    Own,
+}
+
+/// Checks host, origin and key, and says who calls.
+pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: Next) -> Response {
+    mark_sensitive(request.headers_mut());
+    let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Public);
+    match admit(&house, &request, door) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(fault) => refuse(fault, request).await,
+    }
+}
+
+/// Answers a request that is refused. Its body is read within limits; else the connection closes.
+pub async fn refuse(fault: Fault, request: Request) -> Response {
+    let dialect = Dialect::of_path(request.uri().path());
+    let id = format!("req_sw_{}", uuid::Uuid::now_v7().simple());
+    let mut response = answer::fault(&fault, dialect, &id);
+    if !drained(request.into_body()).await {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn drained(mut body: Body) -> bool {
+    let mut left = DRAIN_LIMIT;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            if length > left {
+                return false;
+            }
+            left -= length;
+        }
+        true
+    };
+    tokio::time::timeout(DRAIN_TIME, read).await.unwrap_or(false)
+}
+
+fn admit(house: &House, request: &Request, door: Door) -> Result<Caller, Fault> {
+    let runtime = house.runtime.load();
+    if door == Door::Own {
+        return Ok(Caller("owner".into()));
+    }
+    check_host(&runtime.config, request)?;
+    check_origin(&runtime.config, request.headers())?;
+    if house.drain.has_begun() && request.method() == Method::POST {
+        return Err(exchange::draining());
+    }
+    if is_open(request) {
+        return Ok(Caller("anyone".into()));
+    }
+    let wrong = || Fault::new(FaultKind::Unauthenticated, "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`");
+    runtime.keyring.caller(request.headers()).ok_or_else(wrong)
+}
+
+/// What anyone may ask: whether we are there, and whether we are well.
+fn is_open(request: &Request) -> bool {
+    let path = request.uri().path();
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let health = reads && (path == "/health" || path.starts_with("/health/") || path == "/api/hello");
+    health || (*request.method() == Method::HEAD && path == "/")
+}
+
+/// A page that a browser was tricked into (DNS rebinding) names its own host, not ours.
+fn check_host(config: &Config, request: &Request) -> Result<(), Fault> {
+    let header = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    let Some(host) = request.uri().host().or(header) else { return Ok(()) };
+    if is_ours(config, name_of(host)) {
+        return Ok(());
+    }
+    let message = format!("`{host}` is not a name of this gateway; add it to `hosts` if it should be");
+    Err(Fault::new(FaultKind::Forbidden, message))
+}
+
+fn is_ours(config: &Config, name: &str) -> bool {
+    let ip = name.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    let local = name.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
+    // Where others can reach us the key protects, and names are not ours to know.
+    let wide = config.hosts.is_empty() && !config.listen.iter().all(Listen::is_local);
+    local || wide || config.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// A host without its port.
+fn name_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    let text = origin.to_str().unwrap_or_default();
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let same = text.split_once("://").is_some_and(|(_, rest)| rest == host);
+    if same || config.cors_origins.contains(origin) {
+        return Ok(());
+    }
+    let message = format!("pages of `{text}` may not call this gateway; add it to `cors_origins` if they should");
+    Err(Fault::new(FaultKind::Forbidden, message))
+}
+
+/// Reads a request's body into one piece, without a copy where it came in one.
+///
+/// # Errors
+///
+/// [`FaultKind::TooLarge`] past `limit`, [`FaultKind::InvalidRequest`] if it breaks off or is encoded.
+pub async fn whole_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Fault> {
+    let encoding = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
+    if !encoding.eq_ignore_ascii_case("identity") {
+        return Err(Fault::new(FaultKind::InvalidRequest, format!("the body is encoded as `{encoding}`; send it plain")));
+    }
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0_usize);
+    if declared > limit {
+        let _rest = drained(body).await;
+        return Err(too_large(limit));
+    }
+    let Some(first) = frame(&mut body).await? else { return Ok(Bytes::new()) };
+    if body.is_end_stream() && first.len() <= limit {
+        return Ok(first);
+    }
+    let mut whole = BytesMut::with_capacity(declared.max(first.len() * 2));
+    whole.extend_from_slice(&first);
+    drop(first);
+    while whole.len() <= limit {
+        match frame(&mut body).await? {
+            Some(bytes) => whole.extend_from_slice(&bytes),
+            None => return Ok(whole.freeze()),
+        }
+    }
+    let _rest = drained(body).await;
+    Err(too_large(limit))
+}
+
+fn too_large(limit: usize) -> Fault {
+    let message = format!("the body is larger than {limit} bytes; raise `body_limit` if that is meant");
+    Fault::new(FaultKind::TooLarge, message)
+}
+
+async fn frame(body: &mut Body) -> Result<Option<Bytes>, Fault> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                if let Ok(bytes) = frame.into_data() {
+                    return Ok(Some(bytes));
+                }
+            }
+            Some(Err(error)) => {
+                return Err(Fault::new(FaultKind::InvalidRequest, "the request's body broke off").because(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Where records go: one log line, the metrics, the store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use seaway_wire::messages::Summary;
+
+use crate::auth::Caller;
+use crate::drain::Drain;
+use crate::record::{Entry, Outcome, Record};
+use crate::store::Store;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    dialect: &'static str,
+    endpoint: &'static str,
+    upstream: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByUpstream {
+    upstream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTokens {
+    upstream: String,
+    kind: &'static str,
+}
+
+/// Metrics, log and store behind one handle.
+pub struct Ledger {
+    store: Store,
+    drain: Drain,
+    registry: Registry,
+    exchanges: Family<ByOutcome, Counter>,
+    tokens: Family<ByTokens, Counter>,
+    seconds: Family<ByUpstream, Histogram, fn() -> Histogram>,
+    first_byte: Family<ByUpstream, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    running: AtomicU64,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").finish_non_exhaustive()
+    }
+}
+
+fn seconds() -> Histogram {
+    // From a millisecond to about half an hour.
+    Histogram::new(exponential_buckets(0.001, 2.5, 16))
+}
+
+/// What is known of an exchange when it begins.
+#[derive(Debug)]
+pub struct Opening {
+    pub caller: Caller,
+    pub dialect: seaway_wire::Dialect,
+    pub endpoint: &'static str,
+    pub asked: String,
+    pub stream: bool,
+}
+
+impl Ledger {
+    #[must_use]
+    pub fn new(store: Store, drain: Drain) -> Arc<Self> {
+        let mut registry = Registry::with_prefix("seaway");
+        let ledger = Self {
+            exchanges: Family::default(),
+            tokens: Family::default(),
+            seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
+            first_byte: Family::new_with_constructor(seconds as fn() -> Histogram),
+            in_flight: Gauge::default(),
+            running: AtomicU64::new(0),
+            registry: Registry::default(),
+            store,
+            drain,
+        };
+        registry.register("exchanges", "Requests that were answered, by how they ended", ledger.exchanges.clone());
+        registry.register("tokens", "Tokens, by what they were for", ledger.tokens.clone());
+        registry.register_with_unit("exchange", "Time from a request to the end of its answer", Unit::Seconds, ledger.seconds.clone());
+        registry.register_with_unit("first_byte", "Time from a request to the first byte of its answer", Unit::Seconds, ledger.first_byte.clone());
+        registry.register("in_flight", "Requests that are being answered", ledger.in_flight.clone());
+        registry.register("records_dropped", "Records that the store was too slow for", ledger.store.dropped());
+        Arc::new(Self { registry, ..ledger })
+    }
+
+    /// Opens the record of a new exchange.
+    #[must_use]
+    pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
+        let id = format!("req_sw_{}", uuid::Uuid::now_v7().simple());
+        let record = Record {
+            request_id: id.clone(),
+            id,
+            at: jiff::Timestamp::now(),
+            caller: opening.caller,
+            dialect: opening.dialect,
+            endpoint: opening.endpoint,
+            upstream: None,
+            asked: opening.asked,
+            stream: opening.stream,
+            status: 0,
+            outcome: Outcome::ClientGone,
+            summary: Summary::default(),
+            fault: None,
+            attempts: 0,
+            first_byte: None,
+            total: Duration::ZERO,
+            body_in: String::new(),
+            body_out: String::new(),
+            changes: Vec::new(),
+        };
+        Entry::open(self.clone(), record)
+    }
+
+    pub(crate) fn began(&self, _: &Record) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.inc();
+    }
+
+    pub(crate) fn ended(&self, record: &Record) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.dec();
+        self.measure(record);
+        log(record);
+        self.store.record(record.clone());
+    }
+
+    fn measure(&self, record: &Record) {
+        let upstream = record.upstream.as_ref().map_or_else(String::new, ToString::to_string);
+        let outcome = record.outcome.name();
+        let labels = ByOutcome { dialect: record.dialect.name(), endpoint: record.endpoint, upstream: upstream.clone(), outcome };
+        self.exchanges.get_or_create(&labels).inc();
+        let by_upstream = ByUpstream { upstream: upstream.clone() };
+        self.seconds.get_or_create(&by_upstream).observe(record.total.as_secs_f64());
+        if let Some(first_byte) = record.first_byte {
+            self.first_byte.get_or_create(&by_upstream).observe(first_byte.as_secs_f64());
+        }
+        let usage = record.summary.usage;
+        let counts = [("input", usage.input), ("output", usage.output), ("cache_read", usage.cache_read), ("cache_write", usage.cache_write)];
+        for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            self.tokens.get_or_create(&ByTokens { upstream: upstream.clone(), kind }).inc_by(count);
+        }
+    }
+
+    /// How many exchanges are under way.
+    #[must_use]
+    pub fn running(&self) -> u64 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// True once a drain waits no longer.
+    #[must_use]
+    pub fn is_cutting(&self) -> bool {
+        self.drain.is_cutting()
+    }
+
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Writes all metrics as Prometheus reads them.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut out, &self.registry);
+        out
+    }
+}
+
+fn log(record: &Record) {
+    let usage = record.summary.usage;
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    tracing::info!(
+        id = record.request_id,
+        caller = &*record.caller.0,
+        dialect = record.dialect.name(),
+        endpoint = record.endpoint,
+        upstream = record.upstream.as_ref().map(|name| &*name.0),
+        model = record.summary.model.as_deref().unwrap_or(&record.asked),
+        status = record.status,
+        outcome = record.outcome.name(),
+        fault = record.fault,
+        stop_reason = record.summary.stop_reason.as_ref().map(|reason| reason.name().to_owned()),
+        input = usage.input,
+        output = usage.output,
+        cache_read = usage.cache_read,
+        cache_write = usage.cache_write,
+        attempts = record.attempts,
+        first_byte_ms = record.first_byte.map(millis),
+        total_ms = millis(record.total),
+        "exchange"
+    );
+}

@@ -1,0 +1,220 @@
+//! The body of an answer on its way to the client.
+//!
+//! It is polled when the client's socket has room, and then asks the upstream: no
+//! task, no channel and no lock stands between. The record is written when the
+//! answer ends, or when the client leaves and this is dropped.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use seaway_wire::messages::Meter;
+use seaway_wire::stage::{End, Out, Relay, Stage};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::drain::Drain;
+use crate::record::{Entry, Outcome};
+use crate::upstream::gate::Pass;
+use crate::upstream::{BoxError, ReplyBody};
+
+const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
+
+/// Why a transfer is broken off.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error("the upstream's answer was cut off")]
+    Truncated,
+    #[error("the upstream sent nothing for {} seconds", .0.as_secs())]
+    Idle(Duration),
+    #[error("the gateway is shutting down")]
+    Drained,
+}
+
+/// How long silence may last.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Silence after which a stream gets a ping; `None` where pings have no place.
+    pub ping: Option<Duration>,
+    /// Silence after which the upstream is given up.
+    pub idle: Option<Duration>,
+}
+
+/// An answer being relayed.
+pub struct Pipe {
+    upstream: Option<ReplyBody>,
+    relay: Relay<Meter>,
+    out: Out,
+    entry: Entry,
+    silence: Silence,
+    drain: Drain,
+    /// Polled once, to be woken when a drain cuts; the flag in `drain` tells the rest.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    error: Option<Cut>,
+    _pass: Pass,
+}
+
+impl Pipe {
+    #[must_use]
+    pub fn new(upstream: ReplyBody, meter: Meter, entry: Entry, patience: Patience, drain: Drain, pass: Pass) -> Self {
+        Self {
+            upstream: Some(upstream),
+            relay: Relay::new(meter),
+            out: Out::new(),
+            entry,
+            silence: Silence::new(patience),
+            cut: None,
+            drain,
+            error: None,
+            _pass: pass,
+        }
+    }
+
+    fn frame(&mut self, frame: Bytes) {
+        self.entry.first_byte();
+        self.silence.broken();
+        self.relay.push(frame, &mut self.out);
+        // A body of known length is dropped as soon as its last byte is written.
+        if self.upstream.as_ref().is_some_and(Body::is_end_stream) {
+            self.end(End::Complete, None);
+        }
+    }
+
+    fn end(&mut self, end: End, cut: Option<Cut>) {
+        self.upstream = None;
+        let whole = self.relay.finish(end, &mut self.out);
+        let summary = self.relay.tap().summary().clone();
+        let outcome = match (&cut, whole) {
+            (Some(Cut::Drained), _) => Outcome::Drained,
+            (_, false) => Outcome::Truncated,
+            (_, true) if summary.error.is_some() || self.entry.record.status >= 400 => Outcome::Faulted,
+            (_, true) => Outcome::Completed,
+        };
+        if let Some(error) = &summary.error {
+            self.entry.record.fault.get_or_insert_with(|| error.kind.clone());
+        }
+        self.entry.record.summary = summary;
+        self.entry.close(outcome);
+        self.error = if whole { None } else { cut.or(Some(Cut::Truncated)) };
+    }
+
+    /// Nothing came: has the silence lasted too long, or is it time to go?
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_cut(cx) {
+            self.end(End::Broken, Some(Cut::Drained));
+            return Poll::Ready(());
+        }
+        match self.silence.poll(cx, self.relay.tap().between_events()) {
+            Poll::Ready(Waited::Ping) => self.out.push_back(Bytes::from_static(PING)),
+            Poll::Ready(Waited::Enough(limit)) => self.end(End::Broken, Some(Cut::Idle(limit))),
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.cut.is_none() {
+            let mut cut = Box::pin(self.drain.wait_cut());
+            let _registered = cut.as_mut().poll(cx);
+            self.cut = Some(cut);
+        }
+        self.drain.is_cutting()
+    }
+}
+
+impl Body for Pipe {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(frame) = this.out.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            let Some(upstream) = &mut this.upstream else {
+                return Poll::Ready(this.error.take().map(|error| Err(error.into())));
+            };
+            match Pin::new(upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        this.frame(data);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, id = this.entry.record.request_id, "the upstream's answer broke off");
+                    this.end(End::Broken, None);
+                }
+                Poll::Ready(None) => this.end(End::Complete, None),
+                Poll::Pending => std::task::ready!(this.wait(cx)),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upstream.is_none() && self.out.is_empty() && self.error.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.upstream {
+            // Pings of ours may join, so a stream has no known length.
+            Some(_) if self.silence.patience.ping.is_some() => SizeHint::default(),
+            Some(upstream) => upstream.size_hint(),
+            None => SizeHint::with_exact(self.out.iter().map(|frame| frame.len() as u64).sum()),
+        }
+    }
+}
+
+/// Watches how long nothing came. One timer, moved only when it goes off.
+struct Silence {
+    patience: Patience,
+    since: Instant,
+    pinged: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+enum Waited {
+    Ping,
+    Enough(Duration),
+}
+
+impl Silence {
+    fn new(patience: Patience) -> Self {
+        let now = Instant::now();
+        Self { patience, since: now, pinged: now, timer: None }
+    }
+
+    fn broken(&mut self) {
+        self.since = Instant::now();
+        self.pinged = self.since;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, may_ping: bool) -> Poll<Waited> {
+        loop {
+            let now = Instant::now();
+            if let Some(limit) = self.patience.idle.filter(|limit| now >= self.since + *limit) {
+                return Poll::Ready(Waited::Enough(limit));
+            }
+            if self.patience.ping.is_some_and(|ping| now >= self.pinged + ping) {
+                self.pinged = now;
+                if may_ping {
+                    return Poll::Ready(Waited::Ping);
+                }
+            }
+            let Some(next) = self.next() else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            std::task::ready!(timer.as_mut().poll(cx));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let ping = self.patience.ping.map(|ping| self.pinged + ping);
+        let idle = self.patience.idle.map(|idle| self.since + idle);
+        ping.into_iter().chain(idle).min()
+    }
+}

@@ -1,0 +1,94 @@
+//! Children: the only code that spawns.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::process::Command;
+
+/// Why a child gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error("it could not be started")]
+    Spawn(#[source] std::io::Error),
+    #[error("it took longer than {} seconds", .0.as_secs())]
+    TimedOut(Duration),
+    #[error("it exited with {}: {stderr}", code(.status))]
+    Failed { status: ExitStatus, stderr: String },
+    #[error("it printed nothing")]
+    Silent,
+}
+
+fn code(status: &ExitStatus) -> String {
+    status.code().map_or_else(|| status.to_string(), |code| format!("status {code}"))
+}
+
+/// Runs a shell command of the owner's and returns what it prints.
+///
+/// The child leads a process group of its own, which is killed when time is up or
+/// the caller leaves, so nothing that it started stays behind.
+///
+/// # Errors
+///
+/// [`ProcessError`] if it cannot be started, fails, prints nothing or takes too long.
+pub async fn capture(line: &str, limit: Duration) -> Result<SecretString, ProcessError> {
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.process_group(0).kill_on_drop(true);
+    let child = command.spawn().map_err(ProcessError::Spawn)?;
+    let group = Group(child.id());
+    let output = tokio::time::timeout(limit, child.wait_with_output()).await;
+    drop(group);
+    let output = output.map_err(|_| ProcessError::TimedOut(limit))?.map_err(ProcessError::Spawn)?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        return Err(ProcessError::Failed { status: output.status, stderr: last.trim().to_owned() });
+    }
+    let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if printed.is_empty() { Err(ProcessError::Silent) } else { Ok(printed.into()) }
+}
+
+/// A child's process group; what is left of it when this is dropped is killed.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let id = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(id) = id {
+            // An error means that nobody is left, which is what was wanted.
+            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_it_prints_is_returned() {
+        let printed = capture("printf ' tok\\n'", Duration::from_secs(20)).await.unwrap();
+        assert_eq!(printed.expose_secret(), "tok");
+        assert!(matches!(capture("true", Duration::from_secs(20)).await, Err(ProcessError::Silent)));
+    }
+
+    #[tokio::test]
+    async fn nothing_that_it_started_stays_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let line = format!("sleep 600 & echo $! > {}; wait", pid.display());
+        assert!(matches!(capture(&line, Duration::from_millis(300)).await, Err(ProcessError::TimedOut(_))));
+        let pid: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        let gone = || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"));
+        for _ in 0..500 {
+            if gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the grandchild {pid} still runs");
+    }
+}

@@ -1,0 +1,115 @@
+//! What is kept of one exchange: everything but its content.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use seaway_wire::Dialect;
+use seaway_wire::messages::{Change, Summary};
+
+use crate::auth::Caller;
+use crate::config::UpstreamName;
+use crate::ledger::Ledger;
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The answer is whole.
+    Completed,
+    /// There was an error instead of an answer, or in its midst.
+    Faulted,
+    /// The answer was cut off by the upstream.
+    Truncated,
+    /// The client left before the end.
+    ClientGone,
+    /// The gateway was shutting down and waited no longer.
+    Drained,
+}
+
+impl Outcome {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Faulted => "faulted",
+            Self::Truncated => "truncated",
+            Self::ClientGone => "client_gone",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// One exchange. Never a prompt, never an answer.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Our own id.
+    pub id: String,
+    /// The id that the client saw.
+    pub request_id: String,
+    pub at: jiff::Timestamp,
+    pub caller: Caller,
+    pub dialect: Dialect,
+    /// `messages`, `count_tokens`, …
+    pub endpoint: &'static str,
+    pub upstream: Option<UpstreamName>,
+    /// The model by the client's name for it.
+    pub asked: String,
+    pub stream: bool,
+    /// The HTTP status that the client saw; 0 if it left before there was one.
+    pub status: u16,
+    pub outcome: Outcome,
+    pub summary: Summary,
+    /// What went wrong, in one word.
+    pub fault: Option<String>,
+    pub attempts: u32,
+    pub first_byte: Option<Duration>,
+    pub total: Duration,
+    /// SHA-256 of the body that came, in hexadecimal.
+    pub body_in: String,
+    /// SHA-256 of the body that went; the same where nothing was changed.
+    pub body_out: String,
+    pub changes: Vec<Change>,
+}
+
+/// A record in the making. It is written exactly once: by [`Entry::close`], or when
+/// it is dropped, which is what happens when a client leaves.
+#[derive(Debug)]
+pub struct Entry {
+    pub record: Record,
+    ledger: Arc<Ledger>,
+    started: Instant,
+    open: bool,
+}
+
+impl Entry {
+    pub(crate) fn open(ledger: Arc<Ledger>, record: Record) -> Self {
+        ledger.began(&record);
+        Self { record, ledger, started: Instant::now(), open: true }
+    }
+
+    /// Notes that the first byte of the answer is here.
+    pub fn first_byte(&mut self) {
+        self.record.first_byte.get_or_insert_with(|| self.started.elapsed());
+    }
+
+    /// Notes the ids under which the exchange is known.
+    pub fn request_id(&mut self, id: &str) {
+        id.clone_into(&mut self.record.request_id);
+    }
+
+    /// Writes the record.
+    pub fn close(&mut self, outcome: Outcome) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        self.record.outcome = outcome;
+        self.record.total = self.started.elapsed();
+        self.ledger.ended(&self.record);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let outcome = if self.ledger.is_cutting() { Outcome::Drained } else { Outcome::ClientGone };
+        self.close(outcome);
+    }
+}

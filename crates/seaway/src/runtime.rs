@@ -1,0 +1,44 @@
+//! What one configuration amounts to, ready for use. A reload makes a new one.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{KeyError, Keyring};
+use crate::catalog::Catalog;
+use crate::config::{Config, UpstreamName};
+use crate::upstream::Upstream;
+
+/// A configuration with its upstreams. Requests in flight keep the one they began with.
+pub struct Runtime {
+    pub config: Config,
+    pub keyring: Keyring,
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub catalog: Catalog,
+}
+
+impl Runtime {
+    /// Makes what `config` says. Upstreams whose configuration did not change are taken
+    /// over from `previous`, with their connections and what waits for them.
+    ///
+    /// # Errors
+    ///
+    /// If the local key can be neither read nor made.
+    pub fn new(config: Config, previous: Option<&Self>, tasks: &TaskTracker) -> Result<Self, KeyError> {
+        let keyring = Keyring::load(&config)?;
+        let known = previous.map(|previous| previous.upstreams.as_slice()).unwrap_or_default();
+        let same = |setting: &crate::config::Upstream| {
+            known.iter().find(|upstream| upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint)
+        };
+        let upstreams = config.upstreams.iter().map(|setting| match same(setting) {
+            Some(upstream) => upstream.clone(),
+            None => Arc::new(Upstream::new(setting.clone(), tasks)),
+        });
+        Ok(Self { upstreams: upstreams.collect(), catalog: Catalog::default(), keyring, config })
+    }
+
+    #[must_use]
+    pub fn upstream(&self, name: &UpstreamName) -> Option<&Arc<Upstream>> {
+        self.upstreams.iter().find(|upstream| upstream.name == *name)
+    }
+}

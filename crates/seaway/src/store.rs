@@ -1,0 +1,173 @@
+//! Records on disk: SQLite, one writer thread, a bounded queue.
+//!
+//! A stream never waits for the store. When the queue is full a record is dropped
+//! and counted.
+
+mod query;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use rusqlite::Connection;
+
+use crate::config;
+use crate::record::Record;
+
+pub use query::{Filter, Receipt, Row, explain, usage};
+
+/// Records that may wait for the writer.
+const QUEUE: usize = 4096;
+/// Records written in one transaction.
+const BATCH: usize = 256;
+/// How often old records are looked for.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// The store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot use the store in {path}")]
+    Open { path: PathBuf, #[source] source: rusqlite::Error },
+    #[error("cannot make the folder of the store, {path}")]
+    Folder { path: PathBuf, #[source] source: std::io::Error },
+    #[error("the store {path} was written by a newer Seaway (version {found} of its layout, this one knows {known})")]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("the store gave no answer")]
+    Read(#[from] rusqlite::Error),
+}
+
+/// A handle on the store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    queue: SyncSender<Message>,
+    dropped: Counter,
+}
+
+enum Message {
+    Record(Box<Record>),
+    Flush(tokio::sync::oneshot::Sender<()>),
+}
+
+impl Store {
+    /// Starts the writer. The file is opened by it, so that nobody waits; `failed` is
+    /// called if that is not possible.
+    #[must_use]
+    pub fn start(setting: config::Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
+        let (queue, inbox) = sync_channel(QUEUE);
+        let writer = move || match open(setting.path.as_deref()) {
+            Ok(database) => write(&database, &inbox, setting.retention),
+            Err(error) => {
+                failed(error);
+                // Records go nowhere, but whoever waits for a flush is told.
+                inbox.into_iter().for_each(drop);
+            }
+        };
+        // Without the thread the queue is closed, and every record counts as dropped.
+        let _thread = std::thread::Builder::new().name("store".into()).spawn(writer);
+        Self { queue, dropped: Counter::default() }
+    }
+
+    /// Queues a record.
+    pub fn record(&self, record: Record) {
+        match self.queue.try_send(Message::Record(Box::new(record))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.inc();
+            }
+        }
+    }
+
+    /// Waits until everything queued so far is written.
+    pub async fn flush(&self) {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        let queue = self.queue.clone();
+        let sent = tokio::task::spawn_blocking(move || queue.send(Message::Flush(done)).is_ok()).await;
+        if sent.unwrap_or(false) {
+            let _closed = wait.await;
+        }
+    }
+
+    /// Counts records that found the queue full.
+    #[must_use]
+    pub fn dropped(&self) -> Counter {
+        self.dropped.clone()
+    }
+}
+
+/// Opens the store for writing and brings its layout up to date.
+fn open(path: Option<&Path>) -> Result<Connection, StoreError> {
+    let Some(path) = path else {
+        let mut database = Connection::open_in_memory()?;
+        schema::migrate(&mut database, Path::new(":memory:"))?;
+        return Ok(database);
+    };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    crate::auth::private_dir(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+    private_file(path).map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
+    let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    let mut database = Connection::open(path).map_err(failed)?;
+    database.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    database.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
+    database.pragma_update(None, "synchronous", "normal").map_err(failed)?;
+    schema::migrate(&mut database, path)?;
+    Ok(database)
+}
+
+/// SQLite gives its side files the mode of the main one, so that one is made first.
+fn private_file(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
+/// Opens an existing store for reading.
+///
+/// # Errors
+///
+/// [`StoreError`] if it cannot be read. `Ok(None)` if there is none yet.
+pub fn open_to_read(path: &Path) -> Result<Option<Connection>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    let database = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    database.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    schema::check(&database, path)?;
+    Ok(Some(database))
+}
+
+fn write(database: &Connection, inbox: &Receiver<Message>, retention: Duration) {
+    let mut swept: Option<std::time::Instant> = None;
+    while let Ok(first) = inbox.recv() {
+        if swept.is_none_or(|at| at.elapsed() > SWEEP) {
+            swept = Some(std::time::Instant::now());
+            warn_on_error(schema::forget(database, retention));
+        }
+        let batch = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1));
+        warn_on_error(write_batch(database, batch));
+    }
+}
+
+fn write_batch(database: &Connection, batch: impl Iterator<Item = Message>) -> rusqlite::Result<()> {
+    let transaction = database.unchecked_transaction()?;
+    let mut flushed = Vec::new();
+    for message in batch {
+        match message {
+            Message::Record(record) => schema::insert(&transaction, &record)?,
+            Message::Flush(done) => flushed.push(done),
+        }
+    }
+    transaction.commit()?;
+    for done in flushed {
+        // Whoever waited may have left.
+        let _ = done.send(());
+    }
+    Ok(())
+}
+
+fn warn_on_error(result: rusqlite::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "records could not be written to the store");
+    }
+}

@@ -1,0 +1,127 @@
+//! Reading the store: usage by day, model and caller, and the receipt of one exchange.
+
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use serde::Serialize;
+
+/// Which records count.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Milliseconds since the epoch.
+    pub since: i64,
+}
+
+/// Usage of one model by one caller on one day.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Row {
+    /// `2026-11-21`, in UTC.
+    pub day: String,
+    pub model: String,
+    pub caller: String,
+    pub requests: u64,
+    /// Requests that did not end with a whole answer.
+    pub failed: u64,
+    pub input: u64,
+    pub output: u64,
+    pub cache_read: u64,
+    pub cache_write: u64,
+    pub cache_write_1h: u64,
+}
+
+/// Sums up the records that count.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
+    let mut select = database.prepare(
+        "SELECT strftime('%Y-%m-%d', at / 1000, 'unixepoch') AS day, coalesce(model, asked) AS m, caller,
+                count(*), sum(outcome <> 'completed'), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(cache_write_1h)
+         FROM exchange WHERE at >= ?1 AND endpoint <> 'count_tokens' GROUP BY day, m, caller ORDER BY day, m, caller",
+    )?;
+    let rows = select.query_map([filter.since], |row| {
+        Ok(Row {
+            day: row.get(0)?,
+            model: row.get(1)?,
+            caller: row.get(2)?,
+            requests: row.get(3)?,
+            failed: row.get(4)?,
+            input: row.get(5)?,
+            output: row.get(6)?,
+            cache_read: row.get(7)?,
+            cache_write: row.get(8)?,
+            cache_write_1h: row.get(9)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// What was done with one request.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Receipt {
+    pub id: String,
+    pub request_id: String,
+    /// Milliseconds since the epoch.
+    pub at: i64,
+    pub caller: String,
+    pub dialect: String,
+    pub endpoint: String,
+    pub upstream: Option<String>,
+    /// The model by the client's name for it.
+    pub asked: String,
+    /// The model that answered.
+    pub model: Option<String>,
+    pub status: u16,
+    pub outcome: String,
+    pub stop_reason: Option<String>,
+    pub fault: Option<String>,
+    pub attempts: u32,
+    pub input: u64,
+    pub output: u64,
+    pub first_byte_us: Option<u64>,
+    pub total_us: u64,
+    pub body_in: String,
+    pub body_out: String,
+    /// Each edit: its name, and the place it touched.
+    pub changes: Vec<(String, String)>,
+}
+
+/// Finds an exchange by the id that the client saw, or by ours.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub fn explain(database: &Connection, id: &str) -> rusqlite::Result<Option<Receipt>> {
+    let mut select = database.prepare(
+        "SELECT id, request_id, at, caller, dialect, endpoint, upstream, asked, model, status, outcome, stop_reason, fault,
+                attempts, input, output, first_byte_us, total_us, body_in, body_out, changes
+         FROM exchange WHERE id = ?1 OR request_id = ?1 ORDER BY at DESC LIMIT 1",
+    )?;
+    select.query_row(params![id], receipt).optional()
+}
+
+fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
+    let changes: String = row.get(20)?;
+    Ok(Receipt {
+        id: row.get(0)?,
+        request_id: row.get(1)?,
+        at: row.get(2)?,
+        caller: row.get(3)?,
+        dialect: row.get(4)?,
+        endpoint: row.get(5)?,
+        upstream: row.get(6)?,
+        asked: row.get(7)?,
+        model: row.get(8)?,
+        status: row.get(9)?,
+        outcome: row.get(10)?,
+        stop_reason: row.get(11)?,
+        fault: row.get(12)?,
+        attempts: row.get(13)?,
+        input: row.get(14)?,
+        output: row.get(15)?,
+        first_byte_us: row.get(16)?,
+        total_us: row.get(17)?,
+        body_in: row.get(18)?,
+        body_out: row.get(19)?,
+        changes: serde_json::from_str(&changes).unwrap_or_default(),
+    })
+}

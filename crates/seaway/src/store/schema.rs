@@ -1,0 +1,137 @@
+//! The layout of the store, and how older ones become it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::StoreError;
+use crate::record::Record;
+
+/// Each step brings the layout to the version that is its place in the list.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE exchange (
+        id TEXT PRIMARY KEY,
+        request_id TEXT NOT NULL,
+        at INTEGER NOT NULL,            -- milliseconds since the epoch
+        caller TEXT NOT NULL,
+        dialect TEXT NOT NULL,
+        endpoint TEXT NOT NULL,
+        upstream TEXT,
+        asked TEXT NOT NULL,            -- the model by the client's name
+        model TEXT,                     -- the model by the upstream's word
+        stream INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        stop_reason TEXT,
+        fault TEXT,
+        attempts INTEGER NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL,
+        cache_write INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL,
+        first_byte_us INTEGER,
+        total_us INTEGER NOT NULL,
+        body_in TEXT NOT NULL,          -- SHA-256
+        body_out TEXT NOT NULL,
+        changes TEXT NOT NULL           -- JSON: [[name, path], …]
+    ) STRICT;
+    CREATE INDEX exchange_at ON exchange (at);
+    CREATE INDEX exchange_request_id ON exchange (request_id);
+"];
+
+fn version(database: &Connection) -> rusqlite::Result<i64> {
+    database.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// The version of the layout that this program knows.
+fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Refuses a layout that is newer than this program.
+pub(super) fn check(database: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = version(database)?;
+    if found > known() {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: known() });
+    }
+    Ok(())
+}
+
+/// Brings the layout up to date, one transaction a step.
+pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    check(database, path)?;
+    let from = usize::try_from(version(database)?).unwrap_or(0);
+    for (done, step) in MIGRATIONS.iter().enumerate().skip(from) {
+        let transaction = database.transaction()?;
+        transaction.execute_batch(step)?;
+        transaction.pragma_update(None, "user_version", done + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result<()> {
+    let usage = record.summary.usage;
+    let changes: Vec<(&str, &str)> = record.changes.iter().map(|change| (&*change.name, change.path.as_str())).collect();
+    let mut insert = database.prepare_cached(
+        "INSERT OR REPLACE INTO exchange VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
+    )?;
+    insert.execute(params![
+        record.id,
+        record.request_id,
+        record.at.as_millisecond(),
+        &*record.caller.0,
+        record.dialect.name(),
+        record.endpoint,
+        record.upstream.as_ref().map(|name| &*name.0),
+        record.asked,
+        record.summary.model,
+        record.stream,
+        record.status,
+        record.outcome.name(),
+        record.summary.stop_reason.as_ref().map(|reason| reason.name()),
+        record.fault,
+        record.attempts,
+        signed(usage.input),
+        signed(usage.output),
+        signed(usage.cache_read),
+        signed(usage.cache_write),
+        signed(usage.cache_write_1h),
+        record.first_byte.map(micros),
+        micros(record.total),
+        record.body_in,
+        record.body_out,
+        serde_json::to_string(&changes).unwrap_or_default(),
+    ])?;
+    Ok(())
+}
+
+/// Deletes records that are older than `retention`.
+pub(super) fn forget(database: &Connection, retention: Duration) -> rusqlite::Result<()> {
+    let oldest = jiff::Timestamp::now().as_millisecond() - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+    database.execute("DELETE FROM exchange WHERE at < ?1", [oldest]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_from_the_future_is_refused() {
+        let mut database = Connection::open_in_memory().unwrap();
+        migrate(&mut database, Path::new("x")).unwrap();
+        migrate(&mut database, Path::new("x")).unwrap();
+        database.pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(migrate(&mut database, Path::new("x")), Err(StoreError::Newer { found: 99, .. })));
+    }
+}

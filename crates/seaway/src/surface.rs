@@ -1,0 +1,89 @@
+//! The routes that clients know, and their thin handlers.
+
+mod messages;
+mod models;
+mod owner;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::{any, get, post};
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+use seaway_wire::{Fault, FaultKind};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
+
+use crate::front;
+use crate::house::House;
+
+/// Builds all routes. Layers run from the last to the first.
+pub fn router(house: &Arc<House>) -> Router {
+    let api = api();
+    let router = Router::new()
+        .route("/", get(status::root))
+        .route("/api/hello", get(status::hello))
+        .route("/health", get(status::health))
+        .route("/health/live", get(status::live))
+        .route("/health/ready", get(status::ready))
+        .route("/metrics", get(status::metrics))
+        .nest("/v1", api.clone())
+        .nest("/anthropic/v1", api)
+        .merge(owner::routes())
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(axum::middleware::from_fn_with_state(house.clone(), front::enter));
+    let origins = house.runtime.load().config.cors_origins.clone();
+    let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
+    router.layer(CatchPanicLayer::custom(panicked)).with_state(house.clone())
+}
+
+fn api() -> Router<Arc<House>> {
+    Router::new()
+        .route("/messages", post(messages::create))
+        .route("/messages/count_tokens", post(messages::count))
+        .route("/{preset}/messages", post(messages::create_preset))
+        .route("/{preset}/messages/count_tokens", post(messages::count_preset))
+        .route("/messages/batches", any(messages::relay))
+        .route("/messages/batches/{*rest}", any(messages::relay))
+        .route("/files", any(messages::relay))
+        .route("/files/{*rest}", any(messages::relay))
+        .route("/models", get(models::list))
+        .route("/models/{*id}", get(models::one))
+}
+
+fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
+    let ids = ["request-id", "x-request-id", "seaway-note", "retry-after"].map(HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
+        .expose_headers(ids)
+        .max_age(Duration::from_secs(600))
+}
+
+async fn unknown(request: Request) -> Response {
+    let message = format!("there is no {}; clients use `/v1/messages`, `/v1/models` or `/health`", request.uri().path());
+    front::refuse(Fault::new(FaultKind::NotFound, message), request).await
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let message = format!("{} cannot be used on {}", request.method(), request.uri().path());
+    front::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
+}
+
+fn panicked(error: Box<dyn std::any::Any + Send>) -> Response {
+    let what = error.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| error.downcast_ref::<String>().cloned());
+    tracing::error!(what = what.unwrap_or_default(), "a handler panicked; please report this");
+    let fault = Fault::new(FaultKind::Internal, "something went wrong inside the gateway; its log says more");
+    crate::answer::fault(&fault, seaway_wire::Dialect::Messages, "unknown")
+}
+
+/// The preset that a header names.
+fn preset_header(headers: &HeaderMap) -> Option<String> {
+    headers.get("seaway-preset").and_then(|value| value.to_str().ok()).map(str::to_owned)
+}

@@ -1,0 +1,157 @@
+//! `/v1/models`: one answer that both vendors' SDKs and Claude Code read.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use seaway_wire::json::{Members, quote};
+use seaway_wire::{Dialect, Fault, FaultKind};
+use serde::Deserialize;
+
+use crate::auth::Caller;
+use crate::catalog::{NoList, both_shapes};
+use crate::house::House;
+use crate::runtime::Runtime;
+use crate::{answer, headers, route};
+
+/// How many models a page has when the client does not say.
+const PAGE: usize = 1000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Paging {
+    limit: Option<usize>,
+    after_id: Option<String>,
+    before_id: Option<String>,
+}
+
+pub(super) async fn list(
+    State(house): State<Arc<House>>,
+    Extension(_): Extension<Caller>,
+    client: HeaderMap,
+    paging: Result<Query<Paging>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let runtime = house.runtime.load_full();
+    let Ok(Query(paging)) = paging else {
+        return fault(&Fault::new(FaultKind::InvalidRequest, "limit: input should be a whole number").param("limit"));
+    };
+    match gather(&runtime, &client).await {
+        Ok(models) => answered(page(&models, &paging)),
+        Err(response) => *response,
+    }
+}
+
+pub(super) async fn one(State(house): State<Arc<House>>, Path(id): Path<String>, client: HeaderMap) -> Response {
+    let runtime = house.runtime.load_full();
+    let target = route::alias(&runtime.config.aliases, &id).unwrap_or(&id).to_owned();
+    match gather(&runtime, &client).await {
+        Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| *known == target)) {
+            Some((_, model)) => answered(model.clone()),
+            None => fault(&Fault::new(FaultKind::NotFound, format!("model: {id}"))),
+        },
+        Err(response) => *response,
+    }
+}
+
+/// Collects the models of every upstream, and the aliases that name one thing. If no
+/// upstream lists any, the first one's own answer says why.
+async fn gather(runtime: &Runtime, client: &HeaderMap) -> Result<Vec<(String, String)>, Box<Response>> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut failure = None;
+    for upstream in &runtime.upstreams {
+        let headers = headers::to_upstream(client, &runtime.keyring, upstream.passes_credentials());
+        match runtime.catalog.models(upstream, &headers).await {
+            Ok(models) => models.iter().for_each(|model| add(&mut found, model)),
+            Err(no_list) => failure = failure.or(Some(no_list)),
+        }
+    }
+    match failure {
+        Some(no_list) if found.is_empty() => return Err(Box::new(unlisted(&no_list))),
+        _ => {}
+    }
+    for (glob, target) in runtime.config.aliases.iter().filter(|(glob, _)| !glob.0.contains('*')) {
+        let mut model = Members::default();
+        model.set("id", quote(&glob.0));
+        model.set("display_name", quote(&format!("{} ({target})", glob.0)));
+        add(&mut found, &model);
+    }
+    Ok(found)
+}
+
+fn add(found: &mut Vec<(String, String)>, model: &Members) {
+    let id = model.get("id").and_then(|raw| serde_json::from_str::<String>(raw).ok());
+    if let Some(id) = id.filter(|id| !found.iter().any(|(known, _)| known == id)) {
+        found.push((id, both_shapes(model)));
+    }
+}
+
+fn page(models: &[(String, String)], paging: &Paging) -> String {
+    let at = |id: &Option<String>| id.as_ref().and_then(|id| models.iter().position(|(known, _)| known == id));
+    let limit = paging.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let (start, end) = match (at(&paging.after_id), at(&paging.before_id)) {
+        (Some(after), _) => (after + 1, models.len().min(after + 1 + limit)),
+        (None, Some(before)) => (before.saturating_sub(limit), before),
+        (None, None) => (0, models.len().min(limit)),
+    };
+    let shown = &models[start..end];
+    let more = if paging.before_id.is_some() { start > 0 } else { end < models.len() };
+    let id = |model: Option<&(String, String)>| model.map_or_else(|| "null".to_owned(), |(id, _)| quote(id));
+    let data: Vec<&str> = shown.iter().map(|(_, model)| model.as_str()).collect();
+    format!(
+        "{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}}}",
+        data.join(","),
+        id(shown.first()),
+        id(shown.last())
+    )
+}
+
+fn own_id() -> String {
+    format!("req_sw_{}", uuid::Uuid::now_v7().simple())
+}
+
+fn answered(body: String) -> Response {
+    let mut response = answer::json(StatusCode::OK, body);
+    answer::identify(response.headers_mut(), &own_id());
+    response
+}
+
+fn fault(fault: &Fault) -> Response {
+    answer::fault(fault, Dialect::Messages, &own_id())
+}
+
+/// The upstream's own error if it gave one that can be shown, else ours.
+fn unlisted(no_list: &NoList) -> Response {
+    let readable = seaway_wire::messages::UpstreamError::parse(&no_list.body).is_some();
+    if !readable || no_list.status.is_success() {
+        return fault(&Fault::new(FaultKind::BadReply, no_list.message.clone()));
+    }
+    let mut response = answer::json(no_list.status, no_list.body.clone());
+    *response.headers_mut() = headers::to_client(&no_list.headers);
+    answer::identify(response.headers_mut(), &own_id());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(paging: Paging, ids: &[&str], more: bool) {
+        let models: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| ((*id).to_owned(), format!("{{\"id\":\"{id}\"}}"))).collect();
+        let page: serde_json::Value = serde_json::from_str(&page(&models, &paging)).unwrap();
+        let found: Vec<_> = page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+        assert_eq!((found.as_slice(), &page["has_more"]), (ids, &more.into()), "{paging:?}");
+    }
+
+    #[test]
+    fn pages_go_both_ways() {
+        let paging = |limit, after: Option<&str>, before: Option<&str>| Paging { limit, after_id: after.map(Into::into), before_id: before.map(Into::into) };
+        check(paging(None, None, None), &["a", "b", "c", "d"], false);
+        check(paging(Some(2), None, None), &["a", "b"], true);
+        check(paging(Some(2), Some("b"), None), &["c", "d"], false);
+        check(paging(Some(2), None, Some("d")), &["b", "c"], true);
+        check(paging(Some(9), Some("d"), None), &[], false);
+    }
+}

@@ -1,0 +1,41 @@
+//! What only the owner may ask, through our own socket in the state folder.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
+use seaway_wire::{Fault, FaultKind};
+
+use super::status;
+use crate::front::{Door, refuse};
+use crate::house::House;
+use crate::{answer, app};
+
+pub(super) fn routes() -> Router<Arc<House>> {
+    Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload))
+}
+
+async fn look(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {
+    if door != Door::Own {
+        return elsewhere(request).await;
+    }
+    answer::json(StatusCode::OK, serde_json::to_string(&status::look(&house).await).unwrap_or_default())
+}
+
+async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door>, Extension(reloader): Extension<app::Reloader>, request: Request) -> Response {
+    if door != Door::Own {
+        return elsewhere(request).await;
+    }
+    match reloader.reload(&house) {
+        Ok(()) => answer::json(StatusCode::OK, "{}"),
+        Err(error) => refuse(Fault::new(FaultKind::InvalidRequest, error), request).await,
+    }
+}
+
+async fn elsewhere(request: Request) -> Response {
+    let message = format!("there is no {}", request.uri().path());
+    refuse(Fault::new(FaultKind::NotFound, message), request).await
+}

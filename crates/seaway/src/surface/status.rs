@@ -1,0 +1,108 @@
+//! Whether we are there, whether we are well, and how much we did.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+
+use crate::answer;
+use crate::house::House;
+use crate::upstream::Trouble;
+
+/// What `/health` and `seaway status` say. No secrets.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// `ok`, `not ready` or `draining`.
+    pub status: &'static str,
+    pub version: &'static str,
+    /// In seconds.
+    pub uptime: u64,
+    /// Some upstream has a usable credential.
+    pub authenticated: bool,
+    /// Requests that are being answered.
+    #[serde(rename = "inFlight")]
+    pub in_flight: u64,
+    /// Requests that wait for a place at an upstream.
+    pub queue: usize,
+    pub upstreams: Vec<UpstreamHealth>,
+}
+
+/// One upstream's part of it.
+#[derive(Debug, Serialize)]
+pub struct UpstreamHealth {
+    pub name: String,
+    pub ready: bool,
+    pub simulated: bool,
+    /// What is missing, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    pub queue: usize,
+    /// The last thing that went wrong, until something goes right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
+
+/// Looks at every upstream, without sending a request.
+pub async fn look(house: &House) -> Health {
+    let runtime = house.runtime.load_full();
+    let mut upstreams = Vec::new();
+    for upstream in &runtime.upstreams {
+        let ready = upstream.ready().await;
+        upstreams.push(UpstreamHealth {
+            name: upstream.name.to_string(),
+            ready: ready.is_ok(),
+            simulated: upstream.is_simulated(),
+            why: ready.err(),
+            queue: upstream.gate.waiting(),
+            trouble: upstream.health.trouble(),
+        });
+    }
+    let authenticated = upstreams.iter().any(|upstream| upstream.ready);
+    let status = match (house.drain.has_begun(), authenticated) {
+        (true, _) => "draining",
+        (false, true) => "ok",
+        (false, false) => "not ready",
+    };
+    Health {
+        status,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime: house.started.elapsed().as_secs(),
+        authenticated,
+        in_flight: house.ledger.running(),
+        queue: upstreams.iter().map(|upstream| upstream.queue).sum(),
+        upstreams,
+    }
+}
+
+pub(super) async fn health(State(house): State<Arc<House>>) -> Response {
+    show(StatusCode::OK, &look(&house).await)
+}
+
+/// Ready means: a request could be served now.
+pub(super) async fn ready(State(house): State<Arc<House>>) -> Response {
+    let health = look(&house).await;
+    show(if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health)
+}
+
+pub(super) async fn live() -> Response {
+    answer::json(StatusCode::OK, "{\"status\":\"ok\"}")
+}
+
+pub(super) async fn hello() -> Response {
+    answer::json(StatusCode::OK, "{}")
+}
+
+pub(super) async fn root() -> Response {
+    answer::json(StatusCode::OK, format!("{{\"name\":\"seaway\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
+}
+
+pub(super) async fn metrics(State(house): State<Arc<House>>) -> Response {
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], house.ledger.metrics()).into_response()
+}
+
+fn show(status: StatusCode, health: &Health) -> Response {
+    answer::json(status, serde_json::to_string(health).unwrap_or_default())
+}

@@ -1,0 +1,385 @@
+//! Upstreams: a call goes in, a reply comes out, in the Messages dialect.
+//!
+//! What stands between: a gate (concurrency and queue), retries before the first
+//! byte, and the credential. An upstream never learns who asked, or in which dialect.
+
+mod api;
+mod body;
+pub mod gate;
+mod health;
+mod pool;
+mod sandbox;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{Either, Full};
+use seaway_wire::FaultKind;
+use tokio_util::task::TaskTracker;
+
+pub use body::{next_frame, read_whole};
+pub use health::{Health, Trouble};
+
+use crate::config::{self, Limits, UpstreamName};
+use gate::{Gate, Pass};
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of an answer.
+pub type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
+/// The body of a request: whole, or as it comes in.
+pub type CallBody = Either<Full<Bytes>, axum::body::Body>;
+
+/// The longest wait before another attempt; a client that is told to wait longer should know.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// What an upstream is asked.
+#[derive(Debug)]
+pub struct Call {
+    pub method: Method,
+    /// From `/v1/` on, with the query as the client sent it.
+    pub path: String,
+    /// End-to-end headers, without any local credential.
+    pub headers: HeaderMap,
+    pub body: Payload,
+}
+
+/// What a call carries.
+#[derive(Debug)]
+pub enum Payload {
+    /// Can be sent again.
+    Whole(Bytes),
+    /// Is sent as it comes in, once.
+    Streamed(axum::body::Body),
+}
+
+/// What it answers: head first, then a stream of frames.
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: ReplyBody,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// Held until the answer is over.
+    pub pass: Pass,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct UpstreamError {
+    pub kind: FaultKind,
+    /// Names the upstream, what happened, and what to do where somebody can.
+    pub message: String,
+    /// Trying again may help, and harms nothing.
+    pub again: bool,
+    /// A kept connection had been closed; the upstream never saw the request.
+    pub stale: bool,
+    pub retry_after: Option<Duration>,
+    #[source]
+    pub source: Option<BoxError>,
+}
+
+/// An upstream, ready to be called from many tasks.
+pub struct Upstream {
+    pub name: UpstreamName,
+    pub setting: Arc<config::Upstream>,
+    pub health: Health,
+    pub gate: Gate,
+    place: Place,
+}
+
+enum Place {
+    Api(api::Api),
+    Sandbox(sandbox::Sandbox),
+}
+
+impl Upstream {
+    #[must_use]
+    pub fn new(setting: Arc<config::Upstream>, tasks: &TaskTracker) -> Self {
+        let place = match &setting.place {
+            config::Place::Api(api) => Place::Api(api::Api::new(&setting.name, api, &setting.limits, tasks)),
+            config::Place::Sandbox => Place::Sandbox(sandbox::Sandbox::default()),
+        };
+        Self { name: setting.name.clone(), gate: Gate::new(&setting.limits), health: Health::default(), place, setting }
+    }
+
+    /// True if answers are simulated.
+    #[must_use]
+    pub fn is_simulated(&self) -> bool {
+        matches!(self.place, Place::Sandbox(_))
+    }
+
+    /// How long a reply may be silent before it is given up.
+    #[must_use]
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        match &self.setting.place {
+            config::Place::Api(api) => Some(api.idle_timeout),
+            config::Place::Sandbox => None,
+        }
+    }
+
+    /// True if the client's own credential is sent on.
+    #[must_use]
+    pub fn passes_credentials(&self) -> bool {
+        matches!(&self.setting.place, config::Place::Api(api) if api.passthrough)
+    }
+
+    /// Does what needs doing now and then.
+    pub fn sweep(&self) {
+        if let Place::Api(api) = &self.place {
+            api.sweep();
+        }
+    }
+
+    /// Tells whether requests could be served now, without sending one.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, and what to do.
+    pub async fn ready(&self) -> Result<(), String> {
+        if let Some(trouble) = self.health.trouble().filter(|trouble| trouble.needs_care) {
+            return Err(trouble.message);
+        }
+        match &self.place {
+            Place::Api(api) => api.ready().await.map_err(|error| error.message),
+            Place::Sandbox(_) => Ok(()),
+        }
+    }
+
+    /// Opens a connection and drops it: is anybody there, and is it who it should be?
+    ///
+    /// # Errors
+    ///
+    /// What went wrong, cause by cause.
+    pub async fn probe(&self) -> Result<(), BoxError> {
+        match &self.place {
+            Place::Api(api) => api.probe().await.map_err(BoxError::from),
+            Place::Sandbox(_) => Ok(()),
+        }
+    }
+
+    /// Asks, with as many attempts as the configuration allows.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`] if there was no answer. An error that the upstream *answered*
+    /// is a reply like any other.
+    pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
+        let pass = self.gate.enter().await.map_err(|refused| self.refused(refused))?;
+        let result = match &self.place {
+            Place::Api(api) => self.attempts(api, call, pass).await,
+            Place::Sandbox(sandbox) => Ok(sandbox.answer(call, pass).await),
+        };
+        self.note(&result);
+        result
+    }
+
+    fn refused(&self, refused: gate::Refused) -> UpstreamError {
+        UpstreamError {
+            kind: FaultKind::RateLimited,
+            message: format!("upstream `{}` is busy: {refused}; try again, or raise its `concurrency` or `queue`", self.name),
+            again: false,
+            stale: false,
+            retry_after: Some(Duration::from_secs(5)),
+            source: None,
+        }
+    }
+
+    async fn attempts(&self, api: &api::Api, call: Call, pass: Pass) -> Result<Reply, UpstreamError> {
+        let limits = &self.setting.limits;
+        let (head, mut payload) = api.prepare(call);
+        let mut retry = Retry { limits, attempts: 0, refreshed: false, stale: false };
+        loop {
+            retry.attempts += 1;
+            let (body, again) = split(payload);
+            let mut sent = HeaderMap::new();
+            let result = api.attempt(&head, body, &mut sent).await;
+            let next = match (&result, &again) {
+                (_, None) => Next::Stop,
+                (Ok(reply), Some(_)) => retry.after_reply(reply.status(), reply.headers(), api.credential_can_change()),
+                (Err(error), Some(_)) => retry.after_error(error),
+            };
+            match (next, again) {
+                (Next::Refresh, Some(again)) => {
+                    api.refused(&sent).await;
+                    payload = again;
+                }
+                (Next::Wait(wait), Some(again)) => {
+                    tracing::debug!(upstream = %self.name, attempt = retry.attempts, ?wait, "trying again");
+                    tokio::time::sleep(wait).await;
+                    payload = again;
+                }
+                _ => return result.map(|reply| Reply::new(reply, retry.attempts, pass)),
+            }
+        }
+    }
+
+    fn note(&self, result: &Result<Reply, UpstreamError>) {
+        match result {
+            Ok(reply) => match kind_of_status(reply.status) {
+                None => self.health.good(),
+                Some(kind) => {
+                    let message = match kind {
+                        FaultKind::Unauthenticated => format!("upstream `{}` refused our credential (status 401); check it", self.name),
+                        _ => format!("upstream `{}` answered with status {}", self.name, reply.status.as_u16()),
+                    };
+                    self.health.bad(kind, &message, retry_after(&reply.headers));
+                }
+            },
+            Err(error) if error.kind == FaultKind::RateLimited => {}
+            Err(error) => self.health.bad(error.kind, &error.message, error.retry_after),
+        }
+    }
+}
+
+impl Reply {
+    fn new(response: http::Response<ReplyBody>, attempts: u32, pass: Pass) -> Self {
+        let (head, body) = response.into_parts();
+        Self { status: head.status, headers: head.headers, body, attempts, pass }
+    }
+}
+
+/// A payload for this attempt, and one for the next if there can be one.
+fn split(payload: Payload) -> (CallBody, Option<Payload>) {
+    match payload {
+        Payload::Whole(bytes) => (Either::Left(Full::new(bytes.clone())), Some(Payload::Whole(bytes))),
+        Payload::Streamed(body) => (Either::Right(body), None),
+    }
+}
+
+/// What a status says about the upstream itself. A client's own mistake says nothing.
+#[must_use]
+pub fn kind_of_status(status: StatusCode) -> Option<FaultKind> {
+    match status.as_u16() {
+        401 => Some(FaultKind::Unauthenticated),
+        429 => Some(FaultKind::RateLimited),
+        503 | 529 => Some(FaultKind::Overloaded),
+        504 => Some(FaultKind::TimedOut),
+        500..=599 => Some(FaultKind::BadReply),
+        _ => None,
+    }
+}
+
+/// The wait that an answer asks for, in whole seconds or as a date.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    Duration::try_from(at.duration_since(jiff::Timestamp::now())).ok()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Stop,
+    /// Once more, with a fresh credential.
+    Refresh,
+    Wait(Duration),
+}
+
+/// What was tried already.
+struct Retry<'a> {
+    limits: &'a Limits,
+    attempts: u32,
+    refreshed: bool,
+    stale: bool,
+}
+
+impl Retry<'_> {
+    fn left(&self) -> bool {
+        // Neither a refreshed credential nor a connection that had aged uses up an attempt.
+        self.attempts - u32::from(self.refreshed) - u32::from(self.stale) <= self.limits.retries
+    }
+
+    fn after_reply(&mut self, status: StatusCode, headers: &HeaderMap, refreshable: bool) -> Next {
+        if status == StatusCode::UNAUTHORIZED && refreshable && !self.refreshed {
+            self.refreshed = true;
+            return Next::Refresh;
+        }
+        if !self.limits.retry_on.contains(&status.as_u16()) || !self.left() {
+            return Next::Stop;
+        }
+        match retry_after(headers) {
+            Some(wait) if wait > LONGEST_WAIT => Next::Stop,
+            Some(wait) => Next::Wait(wait),
+            None => Next::Wait(self.backoff()),
+        }
+    }
+
+    fn after_error(&mut self, error: &UpstreamError) -> Next {
+        if error.stale && !std::mem::replace(&mut self.stale, true) {
+            return Next::Wait(Duration::ZERO);
+        }
+        if error.again && self.left() { Next::Wait(self.backoff()) } else { Next::Stop }
+    }
+
+    /// Doubles from a quarter of a second, with up to a quarter more so that callers spread out.
+    fn backoff(&self) -> Duration {
+        let base = Duration::from_millis(250) * 2_u32.saturating_pow(self.attempts.saturating_sub(1).min(5));
+        base.mul_f64(1.0 + fastrand::f64() / 4.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(retries: u32, retry_on: &[u16]) -> Limits {
+        Limits {
+            concurrency: None,
+            queue: 0,
+            queue_timeout: Duration::ZERO,
+            first_byte_timeout: Duration::ZERO,
+            retries,
+            retry_on: retry_on.to_vec(),
+        }
+    }
+
+    fn headers(wait: &str) -> HeaderMap {
+        HeaderMap::from_iter([(http::header::RETRY_AFTER, wait.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_status_is_tried_again_only_where_that_was_asked_for() {
+        let (off, on) = (limits(2, &[]), limits(2, &[529]));
+        let overloaded = StatusCode::from_u16(529).unwrap();
+        let none = HeaderMap::new();
+        let after = |limits, attempts, headers: &HeaderMap| Retry { limits, attempts, refreshed: false, stale: false }.after_reply(overloaded, headers, false);
+        assert_eq!(after(&off, 1, &none), Next::Stop);
+        assert!(matches!(after(&on, 2, &none), Next::Wait(_)));
+        assert_eq!(after(&on, 3, &none), Next::Stop);
+        assert_eq!(after(&on, 1, &headers("7")), Next::Wait(Duration::from_secs(7)));
+        assert_eq!(after(&on, 1, &headers("900")), Next::Stop);
+    }
+
+    #[test]
+    fn a_refused_credential_is_renewed_once() {
+        let limits = limits(0, &[]);
+        let mut retry = Retry { limits: &limits, attempts: 1, refreshed: false, stale: false };
+        assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Refresh);
+        retry.attempts = 2;
+        assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Stop);
+    }
+
+    #[test]
+    fn waits_grow_and_spread() {
+        let limits = limits(9, &[]);
+        let wait = |attempts| Retry { limits: &limits, attempts, refreshed: false, stale: false }.backoff();
+        assert!((250..=313).contains(&wait(1).as_millis()));
+        assert!((8000..=10_000).contains(&wait(9).as_millis()));
+    }
+
+    #[test]
+    fn a_date_is_a_wait_too() {
+        let wait = |text: &str| retry_after(&headers(text));
+        assert_eq!(wait("3"), Some(Duration::from_secs(3)));
+        assert!(wait("Fri, 31 Dec 2100 23:59:59 GMT").unwrap() > Duration::from_secs(86_400));
+        assert_eq!(wait("Fri, 31 Dec 1999 23:59:59 GMT"), None);
+        assert_eq!(wait("soon"), None);
+    }
+}

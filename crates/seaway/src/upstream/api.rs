@@ -1,0 +1,157 @@
+//! An upstream that is an HTTP API: Anthropic's own, or anything that speaks it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use seaway_wire::FaultKind;
+use tokio_util::task::TaskTracker;
+
+use super::pool::{Pool, SendError};
+use super::{BoxError, Call, CallBody, Payload, ReplyBody, UpstreamError};
+use crate::config::{self, Limits, UpstreamName};
+use crate::credential::{Credential, CredentialError};
+use crate::dial::{Dial, DialError};
+
+pub(super) struct Api {
+    name: UpstreamName,
+    base: Uri,
+    host: HeaderValue,
+    extra: HeaderMap,
+    credential: Option<Credential>,
+    passthrough: bool,
+    first_byte: Duration,
+    pool: Arc<Pool>,
+    probe: Dial,
+}
+
+/// A request's head, the same for every attempt but for the credential.
+pub(super) struct Head {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Api {
+    pub(super) fn new(name: &UpstreamName, api: &config::Api, limits: &Limits, tasks: &TaskTracker) -> Self {
+        let authority = api.base_url.authority().map_or("", |authority| authority.as_str());
+        // Anything before an `@` is a credential in disguise; no host is named so.
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        Self {
+            name: name.clone(),
+            base: api.base_url.clone(),
+            host: HeaderValue::from_str(host).unwrap_or_else(|_| HeaderValue::from_static("localhost")),
+            extra: api.headers.iter().cloned().collect(),
+            credential: api.credential.clone().map(Credential::new),
+            passthrough: api.passthrough,
+            first_byte: limits.first_byte_timeout,
+            pool: Pool::new(Dial::new(api), tasks.clone()),
+            probe: Dial::new(api),
+        }
+    }
+
+    pub(super) fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), DialError> {
+        self.probe.connect().await.map(drop)
+    }
+
+    pub(super) fn credential_can_change(&self) -> bool {
+        self.credential.as_ref().is_some_and(Credential::can_change)
+    }
+
+    pub(super) async fn refused(&self, sent: &HeaderMap) {
+        if let Some(credential) = &self.credential {
+            credential.refused(sent).await;
+        }
+    }
+
+    pub(super) async fn ready(&self) -> Result<(), UpstreamError> {
+        self.authorize(&mut HeaderMap::new()).await
+    }
+
+    pub(super) fn prepare(&self, call: Call) -> (Head, Payload) {
+        let prefix = self.base.path().trim_end_matches('/');
+        let path = format!("{prefix}{}", call.path);
+        let mut headers = call.headers;
+        headers.insert(HOST, self.host.clone());
+        for (name, value) in &self.extra {
+            headers.insert(name, value.clone());
+        }
+        if let Payload::Whole(bytes) = &call.body
+            && !(bytes.is_empty() && matches!(call.method, Method::GET | Method::HEAD | Method::DELETE))
+        {
+            headers.insert(CONTENT_LENGTH, bytes.len().into());
+        }
+        let uri = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
+        (Head { method: call.method, uri: self.target(uri), headers }, call.body)
+    }
+
+    /// HTTP/1.1 wants the path alone, HTTP/2 the whole address; hyper writes either from the latter.
+    fn target(&self, path: Uri) -> Uri {
+        if self.base.scheme_str() != Some("https") {
+            return path;
+        }
+        let mut parts = self.base.clone().into_parts();
+        parts.path_and_query = path.path_and_query().cloned();
+        Uri::from_parts(parts).unwrap_or(path)
+    }
+
+    async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), UpstreamError> {
+        let Some(credential) = &self.credential else { return Ok(()) };
+        credential.write(headers).await.map_err(|error| self.no_credential(error))
+    }
+
+    fn no_credential(&self, error: CredentialError) -> UpstreamError {
+        UpstreamError {
+            kind: FaultKind::NotReady,
+            message: format!("upstream `{}` has no usable credential: {error}", self.name),
+            again: false,
+            stale: false,
+            retry_after: None,
+            source: Some(error.into()),
+        }
+    }
+
+    /// Sends the request once. `sent` receives the credential that was used.
+    pub(super) async fn attempt(&self, head: &Head, body: CallBody, sent: &mut HeaderMap) -> Result<Response<ReplyBody>, UpstreamError> {
+        let own = self.passthrough && ["authorization", "x-api-key"].iter().any(|name| head.headers.contains_key(*name));
+        if !own {
+            self.authorize(sent).await?;
+        }
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = head.uri.clone();
+        *request.headers_mut() = head.headers.clone();
+        for (name, value) in &*sent {
+            request.headers_mut().insert(name, value.clone());
+        }
+        match tokio::time::timeout(self.first_byte, self.pool.send(request)).await {
+            Ok(answered) => answered.map_err(|error| self.unreachable(error)),
+            Err(_) => Err(UpstreamError {
+                kind: FaultKind::TimedOut,
+                message: format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", self.name, self.first_byte.as_secs()),
+                again: false,
+            stale: false,
+                retry_after: None,
+                source: None,
+            }),
+        }
+    }
+
+    fn unreachable(&self, error: SendError) -> UpstreamError {
+        let stale = matches!(error, SendError::Broken { reused: true, .. });
+        let source = BoxError::from(error);
+        let mut message = format!("upstream `{}` cannot be reached: {source}", self.name);
+        let mut cause = source.source();
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        UpstreamError { kind: FaultKind::Unreachable, message, again: true, stale, retry_after: None, source: Some(source) }
+    }
+}

@@ -1,0 +1,131 @@
+//! How many requests an upstream gets at once, and how long others wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Limits;
+
+/// The door to one upstream. Requests pass in the order in which they came.
+#[derive(Debug)]
+pub struct Gate {
+    slots: Option<Arc<Semaphore>>,
+    waiting: AtomicUsize,
+    queue: usize,
+    timeout: Duration,
+}
+
+/// Why a request did not get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("{0} requests are waiting already")]
+    Full(usize),
+    #[error("no place became free within {} seconds", .0.as_secs())]
+    TimedOut(Duration),
+}
+
+/// The right to use the upstream; given back when dropped.
+#[derive(Debug)]
+pub struct Pass {
+    _slot: Option<OwnedSemaphorePermit>,
+}
+
+impl Pass {
+    /// A pass that holds nothing.
+    #[must_use]
+    pub fn free() -> Self {
+        Self { _slot: None }
+    }
+}
+
+impl Gate {
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            slots: limits.concurrency.map(|most| Arc::new(Semaphore::new(most))),
+            waiting: AtomicUsize::new(0),
+            queue: limits.queue,
+            timeout: limits.queue_timeout,
+        }
+    }
+
+    /// How many requests wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a place.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] at once if the queue is full, or when the time is up.
+    pub async fn enter(&self) -> Result<Pass, Refused> {
+        let Some(slots) = &self.slots else { return Ok(Pass::free()) };
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            return Ok(Pass { _slot: Some(slot) });
+        }
+        let _place = self.place()?;
+        match tokio::time::timeout(self.timeout, slots.clone().acquire_owned()).await {
+            Ok(slot) => Ok(Pass { _slot: slot.ok() }),
+            Err(_) => Err(Refused::TimedOut(self.timeout)),
+        }
+    }
+
+    fn place(&self) -> Result<Place<'_>, Refused> {
+        let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Place(&self.waiting);
+        if waiting >= self.queue { Err(Refused::Full(waiting)) } else { Ok(place) }
+    }
+}
+
+/// A place in the queue.
+struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(concurrency: usize, queue: usize) -> Gate {
+        Gate::new(&Limits {
+            concurrency: Some(concurrency),
+            queue,
+            queue_timeout: Duration::from_secs(60),
+            first_byte_timeout: Duration::ZERO,
+            retries: 0,
+            retry_on: Vec::new(),
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_does_not_wait_for_a_free_place() {
+        let gate = gate(1, 1);
+        let _held = gate.enter().await.unwrap();
+        assert_eq!(gate.enter().await.unwrap_err(), Refused::TimedOut(Duration::from_secs(60)));
+        assert_eq!(gate.waiting(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_refuses_at_once_and_a_freed_place_goes_to_who_waits() {
+        let gate = Arc::new(gate(1, 1));
+        let held = gate.enter().await.unwrap();
+        let waiter = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.enter().await.is_ok() }
+        });
+        while gate.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.enter().await.unwrap_err(), Refused::Full(1));
+        drop(held);
+        assert!(waiter.await.unwrap());
+    }
+}

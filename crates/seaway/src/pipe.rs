@@ -53,6 +53,8 @@ pub struct Pipe {
     /// Polled once, to be woken when a drain cuts; the flag in `drain` tells the rest.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     error: Option<Cut>,
+    /// What came before the error was given its chance to leave.
+    flushed: bool,
     _pass: Pass,
 }
 
@@ -68,6 +70,7 @@ impl Pipe {
             cut: None,
             drain,
             error: None,
+            flushed: false,
             _pass: pass,
         }
     }
@@ -98,6 +101,16 @@ impl Pipe {
         self.entry.record.summary = summary;
         self.entry.close(outcome);
         self.error = if whole { None } else { cut.or(Some(Cut::Truncated)) };
+    }
+
+    /// An error makes hyper drop the connection with all that it still holds. Waiting for
+    /// one turn lets it write that first.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.error.is_some() && !std::mem::replace(&mut self.flushed, true) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.error.take().map(|error| Err(error.into())))
     }
 
     /// Nothing came: has the silence lasted too long, or is it time to go?
@@ -135,7 +148,7 @@ impl Body for Pipe {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             let Some(upstream) = &mut this.upstream else {
-                return Poll::Ready(this.error.take().map(|error| Err(error.into())));
+                return this.poll_end(cx);
             };
             match Pin::new(upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {

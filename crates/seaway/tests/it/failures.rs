@@ -1,0 +1,152 @@
+//! What goes wrong upstream, and what the client is told.
+
+use crate::support::{ASK, Gateway, Upstream, answer_json};
+
+#[tokio::test]
+async fn an_upstreams_error_is_not_reworded() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    let body = "{\"type\":\"error\", \"error\":{\"type\":\"rate_limit_error\",\"message\":\"messages.1.role: Input should be 'user'\"},\"new\":1.0}\n";
+    for status in [400_u16, 401, 402, 403, 404, 413, 429, 500, 503, 529] {
+        client.ask("POST /v1/messages", &[], ASK).await;
+        let head = format!("{status} Whatever\r\ncontent-type: application/json\r\nretry-after: 7\r\nx-should-retry: true\r\nanthropic-ratelimit-requests-remaining: 0\r\nrequest-id: req_{status}");
+        upstream.next().await.answer(&head, body).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text()), (status, body));
+        assert_eq!((answer.header("retry-after"), answer.header("x-should-retry")), (Some("7"), Some("true")));
+        assert_eq!(answer.header("request-id"), Some(format!("req_{status}").as_str()));
+        assert_eq!(answer.header("anthropic-ratelimit-requests-remaining"), Some("0"));
+        assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
+    }
+    gateway.quiet().await;
+    let receipt = gateway.receipt("req_529").await;
+    assert_eq!((receipt.outcome.as_str(), receipt.status, receipt.fault.as_deref()), ("faulted", 529, Some("rate_limit_error")));
+}
+
+#[tokio::test]
+async fn a_lone_upstream_is_never_benched() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("upstream.up.retries", "2")]).await;
+    let mut client = gateway.client().await;
+    for (status, expect) in [("429 X\r\nretry-after: 600", 429), ("529 X", 529), ("200 OK", 200)] {
+        client.ask("POST /v1/messages", &[], ASK).await;
+        upstream.next().await.answer(&format!("{status}\r\ncontent-type: application/json"), "{\"type\":\"error\",\"error\":{\"type\":\"t\",\"message\":\"m\"}}").await;
+        assert_eq!(client.answer().await.status, expect);
+        assert!(upstream.came().is_none(), "one request, one attempt");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_json_becomes_an_error_of_the_dialect() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], ASK).await;
+    upstream.next().await.answer("502 Bad\r\ncontent-type: text/html", "<html>proxy</html>").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, &answer.json()["type"], answer.header("content-type")), (502, &"error".into(), Some("application/json")));
+    client.ask("POST /v1/messages", &[], ASK).await;
+    upstream.next().await.answer("200 OK\r\ncontent-type: text/html", "<html>login</html>").await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("base_url"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn no_answer_at_all_is_tried_again_within_limits() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("upstream.up.retries", "2")]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], ASK).await;
+    upstream.next().await.reset();
+    upstream.next().await.reset();
+    let received = upstream.next().await;
+    assert_eq!(received.text(), ASK);
+    answer_json(received).await;
+    assert_eq!(client.answer().await.status, 200);
+    client.ask("POST /v1/messages", &[], ASK).await;
+    // The kept connection may have aged, so it does not count as an attempt.
+    for _ in 0..4 {
+        upstream.next().await.reset();
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("seaway-fault")), (502, Some("upstream")));
+    assert!(answer.text().contains("upstream `up` cannot be reached"), "{}", answer.text());
+    assert!(upstream.came().is_none());
+    gateway.quiet().await;
+    assert_eq!(gateway.outcomes().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_closed_port_is_named() {
+    let upstream = Upstream::start().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::before(&upstream, &[("upstream.up.base_url", &format!("http://{free}"))]).await;
+    let answer = gateway.client().await.post("/v1/messages", ASK).await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains(&free.to_string()) && answer.text().contains("refused"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn statuses_are_tried_again_where_that_was_asked_for() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("upstream.up.retries", "1"), ("upstream.up.retry_on", "529")]).await;
+    let mut client = gateway.client().await;
+    let error = "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}";
+    client.ask("POST /v1/messages", &[], ASK).await;
+    upstream.next().await.answer("529 X\r\nretry-after: 0\r\ncontent-type: application/json", error).await;
+    answer_json(upstream.next().await).await;
+    assert_eq!(client.answer().await.status, 200);
+    client.ask("POST /v1/messages", &[], ASK).await;
+    for _ in 0..2 {
+        upstream.next().await.answer("529 X\r\nretry-after: 0\r\ncontent-type: application/json", error).await;
+    }
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.text()), (529, error));
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_answers_times_out() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("upstream.up.first_byte_timeout", "50ms"), ("upstream.up.retries", "2")]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], ASK).await;
+    let received = upstream.next().await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, &answer.json()["error"]["type"]), (504, &"timeout_error".into()));
+    received.gone().await;
+    assert!(upstream.came().is_none(), "it may still be at work, so it is not asked again");
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_read_anew_once() {
+    let mut upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let count = folder.path().join("n");
+    let command = format!("echo x >> {0}; echo key-$(wc -l < {0})", count.display());
+    let mut settings = vec![("upstream.up.kind", "messages")];
+    let url = upstream.url();
+    settings.extend([("upstream.up.base_url", url.as_str()), ("upstream.up.bearer.command", command.as_str()), ("upstream.up.system_prefix", "PREFIX"), ("upstream.up.retries", "0")]);
+    let gateway = Gateway::start(&settings).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &["seaway-preset: terse"], ASK).await;
+    let first = upstream.next().await;
+    let body = first.text();
+    assert_eq!(first.header("authorization"), Some("Bearer key-1"));
+    first.answer("401 X\r\ncontent-type: application/json", "{\"type\":\"error\",\"error\":{\"type\":\"authentication_error\",\"message\":\"m\"}}").await;
+    let second = upstream.next().await;
+    assert_eq!(second.header("authorization"), Some("Bearer key-2"));
+    assert_eq!(second.text(), body, "edits are applied to the original, once");
+    assert_eq!(body.matches("PREFIX").count(), 1);
+    assert_eq!(body.matches("as briefly as").count(), 1);
+    answer_json(second).await;
+    assert_eq!(client.answer().await.status, 200);
+    client.ask("POST /v1/messages", &[], ASK).await;
+    for _ in 0..2 {
+        upstream.next().await.answer("401 X\r\ncontent-type: application/json", "{\"type\":\"error\",\"error\":{\"type\":\"authentication_error\",\"message\":\"m\"}}").await;
+    }
+    assert_eq!(client.answer().await.status, 401, "a second refusal is the answer");
+    let ready = client.get("/health/ready").await;
+    assert_eq!(ready.status, 503, "{}", ready.text());
+}

@@ -1,0 +1,17 @@
+//! Everything that needs sockets or processes, for real on loopback.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod access;
+mod edits;
+mod failures;
+mod fold;
+mod models;
+mod process;
+mod relay;
+mod routes;
+mod sandbox;
+mod store;
+mod streams;
+mod support;
+mod tls;
+mod vectors;

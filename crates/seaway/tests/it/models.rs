@@ -1,0 +1,56 @@
+//! `/v1/models`: one answer for both vendors' SDKs.
+
+use crate::support::{ASK, Gateway, Upstream, answer_json};
+
+const LIST: &str = r#"{"data":[{"type":"model","id":"claude-opus-4-8","display_name":"Opus","created_at":"2026-05-01T00:00:00Z","max_tokens":128000},{"id":"claude-opus-5-5","display_name":null,"created_at":"2026-09-15T00:00:00Z"},{"id":"org/odd","display_name":"Odd"}],"has_more":false}"#;
+
+#[tokio::test]
+async fn a_list_has_both_shapes_and_is_kept_for_a_while() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("alias", r#"{"gpt-4o":"claude-opus-5-5"}"#)]).await;
+    let mut client = gateway.client().await;
+    client.ask("GET /v1/models?limit=2", &["anthropic-version: 2023-06-01"], "").await;
+    let received = upstream.next().await;
+    assert_eq!((received.line.as_str(), received.header("x-api-key")), ("GET /v1/models?limit=1000 HTTP/1.1", Some("upstream-key")));
+    received.answer("200 OK\r\ncontent-type: application/json", LIST).await;
+    let page = client.answer().await.json();
+    assert_eq!((&page["object"], &page["has_more"], &page["last_id"]), (&"list".into(), &true.into(), &"claude-opus-5-5".into()));
+    assert_eq!(page["data"][0]["max_tokens"], 128_000);
+    for model in page["data"].as_array().unwrap() {
+        assert_eq!((&model["type"], &model["object"]), (&"model".into(), &"model".into()));
+        assert!(model["display_name"].is_string() && model["created"].is_i64() && model["created_at"].is_string(), "{model}");
+    }
+    let next = client.get("/v1/models?limit=2&after_id=claude-opus-5-5").await.json();
+    assert_eq!(next["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect::<Vec<_>>(), ["org/odd", "gpt-4o"]);
+    assert_eq!(client.get("/v1/models/org/odd").await.json()["id"], "org/odd");
+    assert_eq!(client.get("/v1/models/gpt-4o").await.json()["id"], "gpt-4o");
+    let unknown = client.get("/v1/models/nothing").await;
+    assert_eq!((unknown.status, &unknown.json()["error"]["type"]), (404, &"not_found_error".into()));
+    assert_eq!(client.get("/v1/models?limit=x").await.status, 400);
+    assert!(upstream.came().is_none(), "one list serves for a while");
+}
+
+#[tokio::test]
+async fn a_family_name_is_its_newest_model() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], &ASK.replace("claude-x", "opus")).await;
+    upstream.next().await.answer("200 OK\r\ncontent-type: application/json", LIST).await;
+    let received = upstream.next().await;
+    assert!(received.text().contains(r#""model":"claude-opus-5-5""#), "{}", received.text());
+    answer_json(received).await;
+    assert_eq!(client.answer().await.header("seaway-note"), Some("alias model"));
+}
+
+#[tokio::test]
+async fn an_upstream_without_a_list_says_so_itself() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("GET /v1/models", &[], "").await;
+    let error = r#"{"type":"error","error":{"type":"permission_error","message":"no"}}"#;
+    upstream.next().await.answer("403 X\r\ncontent-type: application/json", error).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.text()), (403, error));
+}

@@ -1,0 +1,122 @@
+//! Bytes that need no translation are not touched, in either direction.
+
+use crate::support::{ASK, Gateway, Upstream, answer_json, events, stream};
+
+/// Key order, spacing, number spelling, escapes and unknown members: all a gateway could spoil.
+const ODD: &str = "{\n \"stream\" :false,\"zeta\":1.0,\"model\":\"claude-\\u0078\",\"n\":12345678901234567890,\"messages\":[{\"content\":\"\\ud83d\\ude00 ü\",\"role\":\"user\",\"new\":{}}] ,\"max_tokens\":9}\n";
+
+#[tokio::test]
+async fn a_request_reaches_the_upstream_byte_for_byte() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    for path in ["/v1/messages?beta=true&u=http://a//b", "/anthropic/v1/messages?beta=true&u=http://a//b"] {
+        let headers = ["Anthropic-Beta: a,b-2026", "anthropic-version: 2026-10-21", "anthropic-new: yes", "User-Agent: tester/1", "X-Stainless-Lang: rust", "Accept-Encoding: gzip"];
+        client.ask(&format!("POST {path}"), &headers, ODD).await;
+        let received = upstream.next().await;
+        assert_eq!(received.line, "POST /v1/messages?beta=true&u=http://a//b HTTP/1.1");
+        assert_eq!(received.text(), ODD);
+        let sent = |name| received.header(name).map(str::to_owned);
+        assert_eq!(sent("anthropic-beta").as_deref(), Some("a,b-2026"));
+        assert_eq!(sent("anthropic-version").as_deref(), Some("2026-10-21"));
+        assert_eq!(sent("anthropic-new").as_deref(), Some("yes"));
+        assert_eq!(sent("x-stainless-lang").as_deref(), Some("rust"));
+        assert_eq!(sent("user-agent").unwrap(), format!("tester/1 seaway/{}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(sent("host").unwrap(), upstream.address.to_string());
+        assert_eq!(sent("x-api-key").as_deref(), Some("upstream-key"));
+        assert_eq!((sent("authorization"), sent("accept-encoding"), sent("transfer-encoding")), (None, None, None));
+        answer_json(received).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("request-id"), answer.header("x-request-id")), (200, Some("req_up"), Some("req_up")));
+        assert_eq!(answer.header("seaway-note"), None, "a relay has no receipt");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_reaches_the_client_byte_for_byte() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    let body = "{ \"id\":\"m\",\n\"n\":1.0 , \"usage\":{}}\n";
+    client.ask("POST /v1/messages", &[], ASK).await;
+    let head = "200 OK\r\ncontent-type: application/json; charset=utf-8\r\nanthropic-ratelimit-requests-remaining: 4\r\nanthropic-organization-id: o\r\nx-should-retry: true\r\nServer: up\r\nset-cookie: c\r\nconnection: keep-alive, x-hop\r\nx-hop: 1\r\nrequest-id: req_9";
+    upstream.next().await.answer(head, body).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.text(), body);
+    assert_eq!(answer.header("content-type"), Some("application/json; charset=utf-8"));
+    assert_eq!(answer.header("anthropic-ratelimit-requests-remaining"), Some("4"));
+    assert_eq!(answer.header("anthropic-organization-id"), Some("o"));
+    assert_eq!(answer.header("x-should-retry"), Some("true"));
+    assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
+    assert_eq!((answer.header("server"), answer.header("set-cookie"), answer.header("x-hop")), (None, None, None));
+    assert!(answer.header("date").is_some());
+}
+
+#[tokio::test]
+async fn a_count_is_never_streamed_and_its_body_is_not_touched() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("upstream.up.stream", "always"), ("upstream.up.set", r#"{"max_tokens":1}"#)]).await;
+    let mut client = gateway.client().await;
+    let body = r#"{"model":"claude-x","messages":[]}"#;
+    client.ask("POST /v1/messages/count_tokens?beta=true", &[], body).await;
+    let received = upstream.next().await;
+    assert_eq!((received.line.as_str(), received.text().as_str()), ("POST /v1/messages/count_tokens?beta=true HTTP/1.1", body));
+    received.answer("200 OK\r\ncontent-type: application/json", r#"{"input_tokens":7,"new":1}"#).await;
+    assert_eq!(client.answer().await.text(), r#"{"input_tokens":7,"new":1}"#);
+}
+
+#[tokio::test]
+async fn a_stream_is_relayed_with_what_is_newer_than_this_gateway() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], crate::support::ASK_STREAM).await;
+    events(upstream.next().await, &stream()).await;
+    let answer = client.answer().await;
+    assert_eq!(answer.text(), stream().concat());
+    assert!(answer.whole);
+    gateway.quiet().await;
+    let receipt = gateway.receipt("req_up").await;
+    assert_eq!((receipt.input, receipt.output, receipt.outcome.as_str()), (3, 7, "completed"));
+    assert_eq!((receipt.stop_reason.as_deref(), receipt.model.as_deref(), receipt.caller.as_str()), (Some("end_turn"), Some("claude-x"), "tester"));
+    assert_eq!(receipt.body_in, receipt.body_out);
+    assert_eq!(receipt.changes, []);
+}
+
+#[tokio::test]
+async fn batches_and_files_are_relayed() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages/batches?beta=true", &[], r#"{"requests":[]}"#).await;
+    let received = upstream.next().await;
+    assert_eq!((received.line.as_str(), received.text().as_str()), ("POST /v1/messages/batches?beta=true HTTP/1.1", r#"{"requests":[]}"#));
+    received.answer("200 OK\r\ncontent-type: application/json", "{\"id\":\"b\"}").await;
+    assert_eq!(client.answer().await.text(), "{\"id\":\"b\"}");
+    client.ask("GET /anthropic/v1/files/f_1/content", &[], "").await;
+    let received = upstream.next().await;
+    assert_eq!(received.line, "GET /v1/files/f_1/content HTTP/1.1");
+    received.answer("200 OK\r\ncontent-type: application/octet-stream", "bytes").await;
+    assert_eq!(client.answer().await.text(), "bytes");
+    client.ask("DELETE /v1/files/f_1", &[], "").await;
+    upstream.next().await.answer("404 Not Found\r\ncontent-type: application/json", "{\"type\":\"error\"}").await;
+    assert_eq!(client.answer().await.status, 404);
+}
+
+#[tokio::test]
+async fn a_chunked_body_arrives_and_the_connection_goes_on() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    let (first, second) = ASK.split_at(20);
+    client.write("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nauthorization: Bearer local-key\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    client.write(format!("{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n", first.len(), second.len())).await;
+    let received = upstream.next().await;
+    assert_eq!((received.text().as_str(), received.header("content-length")), (ASK, Some(ASK.len().to_string().as_str())));
+    answer_json(received).await;
+    assert_eq!(client.answer().await.status, 200);
+    client.ask("POST /v1/messages", &[], ASK).await;
+    answer_json(upstream.next().await).await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_eq!(upstream.connections(), 1, "connections to the upstream are used again");
+}

@@ -1,0 +1,34 @@
+//! A gateway, an upstream whose every byte a test decides, and a client that shows every byte.
+
+mod client;
+mod gateway;
+mod upstream;
+
+pub use client::{Answer, Client};
+pub use gateway::Gateway;
+pub use upstream::{Received, Upstream, answer_json, events};
+
+/// A small, valid request.
+pub const ASK: &str = r#"{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+/// The same, streamed.
+pub const ASK_STREAM: &str = r#"{"model":"claude-x","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+/// The local key of every test gateway.
+pub const KEY: &str = "local-key";
+
+/// A whole answer as a stream, event by event.
+pub fn stream() -> Vec<String> {
+    [
+        ("message_start", r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"usage":{"input_tokens":3,"output_tokens":1}}}"#),
+        ("ping", r#"{"type": "ping"}"#),
+        ("content_block_start", r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#),
+        ("content_block_delta", r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"grüß 🌊"}}"#),
+        ("content_block_delta", r#"{"type":"content_block_delta","index":0,"delta":{"type":"new_delta","x":1.0}}"#),
+        ("content_block_stop", r#"{"type":"content_block_stop","index":0}"#),
+        ("new_event", r#"{"type":"new_event","y":[]}"#),
+        ("message_delta", r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":7}}"#),
+        ("message_stop", r#"{"type":"message_stop"}"#),
+    ]
+    .iter()
+    .map(|(name, data)| format!("event: {name}\ndata: {data}\n\n"))
+    .collect()
+}

@@ -1,0 +1,77 @@
+//! A gateway in this process, on a port of its own, with a state folder of its own.
+
+use std::net::SocketAddr;
+
+use seaway::app::App;
+use seaway::config::{Config, Environment, Listen, Sources};
+
+use super::{Client, KEY, Upstream};
+
+pub struct Gateway {
+    pub app: App,
+    pub address: SocketAddr,
+    pub state: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// Starts a gateway with these settings, beside those that every test wants.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::with_file("", settings).await
+    }
+
+    /// Starts a gateway in front of one upstream.
+    pub async fn before(upstream: &Upstream, settings: &[(&str, &str)]) -> Self {
+        let url = upstream.url();
+        let mut all = vec![("upstream.up.kind", "messages"), ("upstream.up.base_url", url.as_str()), ("upstream.up.api_key", "upstream-key"), ("upstream.up.retries", "0")];
+        all.retain(|(key, _)| !settings.iter().any(|(given, _)| given == key));
+        all.extend_from_slice(settings);
+        Self::start(&all).await
+    }
+
+    /// Starts a gateway with a configuration file.
+    pub async fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("seaway.toml");
+        std::fs::write(&path, file).unwrap();
+        let folder = state.path().to_string_lossy().into_owned();
+        let mut flags = vec![("listen", "127.0.0.1:0"), ("state_dir", folder.as_str()), ("keys", r#"{"tester":"local-key"}"#)];
+        flags.retain(|(key, _)| !settings.iter().any(|(given, _)| given == key) && !(*key == "keys" && settings.iter().any(|(given, _)| *given == "auth")));
+        flags.extend_from_slice(settings);
+        let flags = flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let sources = Sources { file: Some(path), flags, environment: Environment::default() };
+        let app = App::start(Config::load(&sources).unwrap(), sources).await.unwrap();
+        let address = app.addresses.iter().find_map(|listen| match listen {
+            Listen::Tcp(address) => Some(*address),
+            Listen::Unix(_) => None,
+        });
+        Self { app, address: address.unwrap(), state }
+    }
+
+    /// Opens a connection that sends the local key.
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address, Some(KEY)).await
+    }
+
+    /// The receipts and figures of an exchange, once they are written.
+    pub async fn receipt(&self, id: &str) -> seaway::store::Receipt {
+        self.app.house.ledger.store().flush().await;
+        let database = seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
+        seaway::store::explain(&database, id).unwrap().unwrap_or_else(|| panic!("no record of {id}"))
+    }
+
+    /// All records, oldest first: id and outcome.
+    pub async fn outcomes(&self) -> Vec<(String, String)> {
+        self.app.house.ledger.store().flush().await;
+        let database = seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
+        let mut select = database.prepare("SELECT endpoint, outcome FROM exchange ORDER BY at, id").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Waits until no exchange is under way, so that all records are queued.
+    pub async fn quiet(&self) {
+        while self.app.house.ledger.running() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! TLS upstreams: who they are is checked, HTTP/2 is used, proxies are gone through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{ServerConfig, crypto};
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
+
+use crate::support::{ASK, Gateway};
+
+struct Secure {
+    port: u16,
+    ca: tempfile::NamedTempFile,
+    connections: Arc<AtomicUsize>,
+}
+
+/// A TLS server of its own authority, whose certificate names `name`.
+async fn secure(name: &str, protocols: &[&[u8]]) -> Secure {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), certificate.pem()).unwrap();
+    let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let mut config = builder.with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(async |request: hyper::Request<hyper::body::Incoming>| {
+                    let version = format!("{:?}", request.version());
+                    let host = request.headers().get("host").cloned().or_else(|| request.uri().authority().and_then(|name| name.as_str().parse().ok()));
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let mut response = hyper::Response::new(Full::new(body));
+                    response.headers_mut().insert("x-version", version.parse().unwrap());
+                    response.headers_mut().insert("x-host", host.unwrap());
+                    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                    Ok::<_, std::convert::Infallible>(response)
+                });
+                let _ended = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    Secure { port, ca, connections }
+}
+
+async fn gateway(secure: &Secure, host: &str, trusted: bool, extra: &[(&str, &str)]) -> Gateway {
+    let url = format!("https://{host}:{}", secure.port);
+    let ca = secure.ca.path().to_string_lossy().into_owned();
+    let mut settings = vec![("upstream.up.kind", "messages"), ("upstream.up.base_url", url.as_str()), ("upstream.up.retries", "0")];
+    if trusted {
+        settings.push(("upstream.up.ca_file", ca.as_str()));
+    }
+    settings.extend_from_slice(extra);
+    Gateway::start(&settings).await
+}
+
+#[tokio::test]
+async fn fifty_requests_are_one_handshake() {
+    for (protocols, version) in [(&[b"h2".as_slice(), b"http/1.1"][..], "HTTP/2.0"), (&[b"http/1.1".as_slice()][..], "HTTP/1.1")] {
+        let secure = secure("localhost", protocols).await;
+        let gateway = gateway(&secure, "localhost", true, &[]).await;
+        let mut client = gateway.client().await;
+        for _ in 0..50 {
+            let answer = client.post("/v1/messages", ASK).await;
+            assert_eq!((answer.status, answer.text(), answer.header("x-version")), (200, ASK, Some(version)));
+            assert_eq!(answer.header("x-host"), Some(format!("localhost:{}", secure.port).as_str()));
+        }
+        assert_eq!(secure.connections.load(Ordering::SeqCst), 1, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused() {
+    let right = secure("localhost", &[]).await;
+    let wrong = secure("other.example", &[]).await;
+    for (secure, trusted) in [(&right, false), (&wrong, true)] {
+        let gateway = gateway(secure, "localhost", trusted, &[]).await;
+        let answer = gateway.client().await.post("/v1/messages", ASK).await;
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains("TLS with localhost failed"), "{}", answer.text());
+    }
+    let gateway = gateway(&right, "localhost", false, &[("upstream.up.ca_file", "/dev/null")]).await;
+    let answer = gateway.client().await.post("/v1/messages", ASK).await;
+    assert!(answer.text().contains("cannot use the certificates in /dev/null: it holds no certificate"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_proxy_is_gone_through_with_tls_to_the_true_end() {
+    let secure = secure("upstream.example", &[b"http/1.1"]).await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://user:pass@{}", proxy.local_addr().unwrap());
+    let port = secure.port;
+    let asked = tokio::spawn(async move {
+        let (stream, _) = proxy.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            stream.read_line(&mut head).await.unwrap();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let mut end = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut end).await });
+        head
+    });
+    let gateway = gateway(&secure, "upstream.example", true, &[("upstream.up.proxy", &address)]).await;
+    let answer = gateway.client().await.post("/v1/messages", ASK).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let head = asked.await.unwrap().to_lowercase();
+    assert!(head.starts_with(&format!("connect upstream.example:{port} ")), "{head}");
+    assert!(head.contains("proxy-authorization: basic dxnlcjpwyxnz"), "{head}");
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use axum::{Extension, Router};
+use axum::Router;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
@@ -16,9 +16,10 @@ use crate::house::House;
 use crate::instance::{self, Registered};
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
-use crate::server::{self, BindError, Listener};
+use crate::server::{self, BindError, Listener, Serving};
 use crate::store::{Store, StoreError};
 use crate::surface;
+use crate::workers::Workers;
 
 /// How long tasks have to end once they were told to, beyond the grace.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
@@ -30,6 +31,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Key(#[from] crate::auth::KeyError),
+    #[error("cannot start the threads that serve")]
+    Threads(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -80,9 +83,9 @@ pub struct App {
     pub addresses: Vec<Listen>,
     grace: Duration,
     signals: Signals,
-    reloader: Reloader,
     /// The same tasks end with the process; these are waited for.
     connections: TaskTracker,
+    workers: Workers,
     registered: Option<Registered>,
 }
 
@@ -114,7 +117,7 @@ impl App {
         let (drain, tasks, connections) = (Drain::default(), TaskTracker::new(), TaskTracker::new());
         let store = Store::start(config.store.clone(), store_failed);
         let grace = config.grace;
-        let watch = config.watch;
+        let (watch, threads) = (config.watch, config.threads);
         let state_dir = config.state_dir.clone();
         let mut config = config;
         config.listen = listeners.iter().filter_map(Listener::address).collect();
@@ -126,17 +129,19 @@ impl App {
             drain,
             tasks,
             started: Instant::now(),
+            reloader: Reloader { sources: Arc::new(sources), path },
         });
-        let reloader = Reloader { sources: Arc::new(sources), path };
-        let router = surface::router(&house).layer(Extension(reloader.clone()));
+        let router = surface::router(&house);
+        let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {
-            connections.spawn(listener.serve(router.clone(), Door::Public, house.drain.clone(), connections.clone()));
+            let serving = Serving { router: router.clone(), door: Door::Public, drain: house.drain.clone(), tasks: connections.clone(), workers: workers.clone() };
+            connections.spawn(listener.serve(serving));
         }
-        let mut app = Self { house, addresses, grace, signals, reloader, connections, registered: None };
+        let mut app = Self { house, addresses, grace, signals, connections, workers, registered: None };
         app.registered = app.register(&state_dir, router).await;
         app.house.tasks.spawn(sweep(app.house.clone()));
         if watch {
-            app.house.tasks.spawn(watch_file(app.house.clone(), app.reloader.clone()));
+            app.house.tasks.spawn(watch_file(app.house.clone()));
         }
         Ok(app)
     }
@@ -146,7 +151,8 @@ impl App {
         let registered = async {
             let path = instance::socket_path(state_dir)?;
             let listener = server::bind(&Listen::Unix(path.clone())).await.map_err(std::io::Error::other)?;
-            self.connections.spawn(listener.serve(router, Door::Own, self.house.drain.clone(), self.connections.clone()));
+            let serving = Serving { router, door: Door::Own, drain: self.house.drain.clone(), tasks: self.connections.clone(), workers: self.workers.clone() };
+            self.connections.spawn(listener.serve(serving));
             instance::register(state_dir, self.addresses.iter().map(ToString::to_string).collect(), path)
         };
         registered.await.map_err(|error: std::io::Error| tracing::warn!(%error, "`seaway status` will not find this instance")).ok()
@@ -156,7 +162,7 @@ impl App {
     pub async fn run(mut self) {
         loop {
             tokio::select! {
-                _ = self.signals.hangup.recv() => self.reloader.reload_or_warn(&self.house),
+                _ = self.signals.hangup.recv() => self.house.reloader.reload_or_warn(&self.house),
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
             }
@@ -194,15 +200,15 @@ async fn sweep(house: Arc<House>) {
 }
 
 /// Looks once a second whether the file was saved.
-async fn watch_file(house: Arc<House>, reloader: Reloader) {
-    let mut seen = reloader.saved_at();
+async fn watch_file(house: Arc<House>) {
+    let mut seen = house.reloader.saved_at();
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        let now = reloader.saved_at();
+        let now = house.reloader.saved_at();
         if now.is_some() && now != seen {
             seen = now;
-            reloader.reload_or_warn(&house);
+            house.reloader.reload_or_warn(&house);
         }
     }
 }

@@ -110,6 +110,8 @@ pub struct Config {
     pub grace: Duration,
     pub ping: Duration,
     pub watch: bool,
+    /// Threads that serve.
+    pub threads: usize,
     pub state_dir: PathBuf,
     pub log: Log,
     pub default_model: Option<String>,
@@ -250,7 +252,10 @@ pub struct Api {
 pub enum Proxy {
     None,
     /// As `HTTPS_PROXY` and `NO_PROXY` would say it.
-    Through { https: String, except: String },
+    Through {
+        https: String,
+        except: String,
+    },
 }
 
 /// A credential: which header it goes into, and where it comes from.
@@ -273,8 +278,15 @@ pub enum Source {
     Value(SecretString),
     /// A variable that is not set; the text says which.
     Unset(String),
-    File { path: PathBuf, pointer: Option<String>, expires_pointer: Option<String> },
-    Command { line: String, ttl: Duration },
+    File {
+        path: PathBuf,
+        pointer: Option<String>,
+        expires_pointer: Option<String>,
+    },
+    Command {
+        line: String,
+        ttl: Duration,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,7 +19,11 @@ pub enum CredentialError {
     #[error("{0}")]
     Unset(String),
     #[error("cannot read the credential file {path}")]
-    File { path: PathBuf, #[source] source: std::io::Error },
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the credential file {path} {why}")]
     Content { path: PathBuf, why: String },
     #[error("the credential command failed: {0}")]

@@ -36,13 +36,25 @@ pub struct Dialled {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     #[error("cannot connect to {to}")]
-    Connect { to: String, #[source] source: BoxError },
+    Connect {
+        to: String,
+        #[source]
+        source: BoxError,
+    },
     #[error("no connection to {to} within {} seconds", .limit.as_secs())]
     TimedOut { to: String, limit: Duration },
     #[error("TLS with {name} failed")]
-    Tls { name: String, #[source] source: std::io::Error },
+    Tls {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot use the certificates in {path}")]
-    CaFile { path: PathBuf, #[source] source: BoxError },
+    CaFile {
+        path: PathBuf,
+        #[source]
+        source: BoxError,
+    },
     #[error("TLS cannot be set up")]
     Setup(#[source] BoxError),
 }
@@ -70,15 +82,7 @@ impl Dial {
             Proxy::None => None,
             Proxy::Through { https, except } => Some(Matcher::builder().https(https.as_str()).no(except.as_str()).build()),
         };
-        Self {
-            base: api.base_url.clone(),
-            socket: api.socket.clone(),
-            ca_file: api.ca_file.clone(),
-            proxy,
-            limit: api.connect_timeout,
-            tcp,
-            tls: OnceLock::new(),
-        }
+        Self { base: api.base_url.clone(), socket: api.socket.clone(), ca_file: api.ca_file.clone(), proxy, limit: api.connect_timeout, tcp, tls: OnceLock::new() }
     }
 
     /// Opens a connection, within the time-out.

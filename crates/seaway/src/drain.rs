@@ -10,13 +10,15 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub struct Drain {
     begun: CancellationToken,
     cut: CancellationToken,
-    /// As `cut`, but to be asked without a lock.
+    /// As the tokens, but to be asked without a lock.
+    has_begun: Arc<AtomicBool>,
     cutting: Arc<AtomicBool>,
 }
 
 impl Drain {
     /// Accept nothing new.
     pub fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
         self.begun.cancel();
     }
 
@@ -28,7 +30,7 @@ impl Drain {
 
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        self.begun.is_cancelled()
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     #[must_use]

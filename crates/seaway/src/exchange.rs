@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -191,8 +190,8 @@ impl Exchange {
         };
         let came = &self.ask.body;
         let hashes = async {
-            let body_in = hash(came);
-            let body_out = if went.as_ptr() == came.as_ptr() { body_in.clone() } else { hash(&went) };
+            let body_in = blake3::hash(came);
+            let body_out = if went.as_ptr() == came.as_ptr() { body_in } else { blake3::hash(&went) };
             (body_in, body_out)
         };
         let asked = async {
@@ -234,6 +233,10 @@ impl Exchange {
         answer::note(&mut headers, &self.entry.record.changes);
         self.entry.request_id(&request_id);
         self.entry.record.status = reply.status.as_u16();
+        if reply.status == StatusCode::UNAUTHORIZED && !upstream.passes_credentials() {
+            // It is our credential that was refused: the client cannot mend that by asking again.
+            headers.entry("x-should-retry").or_insert(HeaderValue::from_static("false"));
+        }
         let idle = upstream.idle_timeout();
         if !reply.status.is_success() && form != Form::Opaque {
             return self.error(reply, headers, idle).await;
@@ -371,10 +374,7 @@ fn fault_of(error: UpstreamError) -> Fault {
 }
 
 fn no_upstream() -> Fault {
-    Fault::new(
-        FaultKind::NotReady,
-        "there is no upstream yet; set ANTHROPIC_API_KEY, configure an [upstream.NAME], or try `seaway demo`",
-    )
+    Fault::new(FaultKind::NotReady, "there is no upstream yet; set ANTHROPIC_API_KEY, configure an [upstream.NAME], or try `seaway demo`")
 }
 
 /// The answer to requests that come when the gateway is leaving.
@@ -397,14 +397,4 @@ fn translate_error(status: StatusCode, request_id: &str) -> String {
     };
     let message = format!("the upstream answered with status {} and a body that is not JSON; is something between us and it?", status.as_u16());
     Fault::new(kind, message).body(Dialect::Messages, request_id)
-}
-
-fn hash(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut out = String::with_capacity(64);
-    for byte in digest(&SHA256, bytes).as_ref() {
-        // Writing into a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
 }

@@ -1,6 +1,8 @@
 //! The door: every request passes here before any handler sees it.
 
+use std::any::Any;
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body as _;
@@ -40,10 +43,19 @@ pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: 
     match admit(&house, &request, door) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let dialect = Dialect::of_path(request.uri().path());
+            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            answered.unwrap_or_else(|panic| panicked(&*panic, dialect))
         }
         Err(fault) => refuse(fault, request).await,
     }
+}
+
+fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
+    let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(what = what.unwrap_or_default(), "a handler panicked; please report this");
+    let fault = Fault::new(FaultKind::Internal, "something went wrong inside the gateway; its log says more");
+    answer::fault(&fault, dialect, "unknown")
 }
 
 /// Answers a request that is refused. Its body is read within limits; else the connection closes.

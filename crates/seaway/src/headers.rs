@@ -34,8 +34,7 @@ pub fn to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool) -> 
     let mut out = HeaderMap::with_capacity(client.len() + 4);
     let named = named_by_connection(client);
     for (name, value) in client {
-        let ours = [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::ACCEPT_ENCODING, header::COOKIE, header::ORIGIN, header::REFERER]
-            .contains(name);
+        let ours = [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::ACCEPT_ENCODING, header::COOKIE, header::ORIGIN, header::REFERER].contains(name);
         let carrier = CARRIERS.contains(name);
         let local = name.as_str().starts_with("seaway-") || keyring.holds(value);
         let kept = !ours && !HOP_BY_HOP.contains(name) && !named.contains(name) && !local && (!carrier || passthrough);
@@ -92,9 +91,23 @@ mod tests {
     fn what_is_the_clients_goes_upstream() {
         let keyring = Keyring::of([("default", "TOK")]);
         let client = map(&[
-            ("anthropic-beta", "a,b"), ("Anthropic-Version", "1"), ("x-new", "y"), ("user-agent", "c/1"), ("accept", "*/*"),
-            ("X-Api-Key", "TOK"), ("authorization", "bearer TOK"), ("api-key", "other"), ("x-sneaky", "Bearer TOK"), ("seaway-preset", "p"),
-            ("host", "h"), ("connection", "close, X-Hop"), ("x-hop", "1"), ("keep-alive", "5"), ("cookie", "c"), ("te", "trailers"), ("expect", "100-continue"),
+            ("anthropic-beta", "a,b"),
+            ("Anthropic-Version", "1"),
+            ("x-new", "y"),
+            ("user-agent", "c/1"),
+            ("accept", "*/*"),
+            ("X-Api-Key", "TOK"),
+            ("authorization", "bearer TOK"),
+            ("api-key", "other"),
+            ("x-sneaky", "Bearer TOK"),
+            ("seaway-preset", "p"),
+            ("host", "h"),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "5"),
+            ("cookie", "c"),
+            ("te", "trailers"),
+            ("expect", "100-continue"),
         ]);
         let out = to_upstream(&client, &keyring, false);
         let mut kept = names(&out);
@@ -114,8 +127,18 @@ mod tests {
     #[test]
     fn what_is_the_connections_stays_behind() {
         let out = to_client(&map(&[
-            ("request-id", "r"), ("anthropic-ratelimit-requests-limit", "1"), ("retry-after", "7"), ("content-type", "t"), ("x-should-retry", "true"),
-            ("content-length", "1"), ("transfer-encoding", "chunked"), ("server", "s"), ("date", "d"), ("set-cookie", "c"), ("connection", "x-a"), ("x-a", "1"),
+            ("request-id", "r"),
+            ("anthropic-ratelimit-requests-limit", "1"),
+            ("retry-after", "7"),
+            ("content-type", "t"),
+            ("x-should-retry", "true"),
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("server", "s"),
+            ("date", "d"),
+            ("set-cookie", "c"),
+            ("connection", "x-a"),
+            ("x-a", "1"),
         ]));
         assert_eq!(names(&out), ["request-id", "anthropic-ratelimit-requests-limit", "retry-after", "content-type", "x-should-retry"]);
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use crate::app::Reloader;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
@@ -17,4 +18,5 @@ pub struct House {
     pub drain: Drain,
     pub tasks: TaskTracker,
     pub started: Instant,
+    pub reloader: Reloader,
 }

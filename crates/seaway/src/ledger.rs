@@ -116,24 +116,24 @@ impl Ledger {
             attempts: 0,
             first_byte: None,
             total: Duration::ZERO,
-            body_in: String::new(),
-            body_out: String::new(),
+            body_in: blake3::Hash::from_bytes([0; 32]),
+            body_out: blake3::Hash::from_bytes([0; 32]),
             changes: Vec::new(),
         };
         Entry::open(self.clone(), record)
     }
 
-    pub(crate) fn began(&self, _: &Record) {
+    pub(crate) fn began(&self) {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.in_flight.inc();
     }
 
-    pub(crate) fn ended(&self, record: &Record) {
+    pub(crate) fn ended(&self, record: Record) {
         self.running.fetch_sub(1, Ordering::Relaxed);
         self.in_flight.dec();
-        self.measure(record);
-        log(record);
-        self.store.record(record.clone());
+        self.measure(&record);
+        log(&record);
+        self.store.record(record);
     }
 
     fn measure(&self, record: &Record) {
@@ -182,7 +182,8 @@ impl Ledger {
 
 fn log(record: &Record) {
     let usage = record.summary.usage;
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    // Microseconds are as fine as it gets.
+    let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
     tracing::info!(
         id = record.request_id,
         caller = &*record.caller.0,

@@ -34,3 +34,4 @@ pub mod server;
 pub mod store;
 pub mod surface;
 pub mod upstream;
+pub mod workers;

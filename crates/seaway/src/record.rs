@@ -63,10 +63,10 @@ pub struct Record {
     pub attempts: u32,
     pub first_byte: Option<Duration>,
     pub total: Duration,
-    /// SHA-256 of the body that came, in hexadecimal.
-    pub body_in: String,
-    /// SHA-256 of the body that went; the same where nothing was changed.
-    pub body_out: String,
+    /// The body that came.
+    pub body_in: blake3::Hash,
+    /// The body that went: the same where nothing was changed.
+    pub body_out: blake3::Hash,
     pub changes: Vec<Change>,
 }
 
@@ -74,7 +74,7 @@ pub struct Record {
 /// it is dropped, which is what happens when a client leaves.
 #[derive(Debug)]
 pub struct Entry {
-    pub record: Record,
+    pub record: Box<Record>,
     ledger: Arc<Ledger>,
     started: Instant,
     open: bool,
@@ -82,8 +82,8 @@ pub struct Entry {
 
 impl Entry {
     pub(crate) fn open(ledger: Arc<Ledger>, record: Record) -> Self {
-        ledger.began(&record);
-        Self { record, ledger, started: Instant::now(), open: true }
+        ledger.began();
+        Self { record: Box::new(record), ledger, started: Instant::now(), open: true }
     }
 
     /// Notes that the first byte of the answer is here.
@@ -103,7 +103,7 @@ impl Entry {
         }
         self.record.outcome = outcome;
         self.record.total = self.started.elapsed();
-        self.ledger.ended(&self.record);
+        self.ledger.ended((*self.record).clone());
     }
 }
 

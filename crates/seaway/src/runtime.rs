@@ -27,9 +27,7 @@ impl Runtime {
     pub fn new(config: Config, previous: Option<&Self>, tasks: &TaskTracker) -> Result<Self, KeyError> {
         let keyring = Keyring::load(&config)?;
         let known = previous.map(|previous| previous.upstreams.as_slice()).unwrap_or_default();
-        let same = |setting: &crate::config::Upstream| {
-            known.iter().find(|upstream| upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint)
-        };
+        let same = |setting: &crate::config::Upstream| known.iter().find(|upstream| upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint);
         let upstreams = config.upstreams.iter().map(|setting| match same(setting) {
             Some(upstream) => upstream.clone(),
             None => Arc::new(Upstream::new(setting.clone(), tasks)),

@@ -13,13 +13,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use crate::config::Listen;
 use crate::drain::Drain;
 use crate::front::Door;
+use crate::workers::Workers;
 
 /// How long a connection may be silent before its next request.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
@@ -37,9 +38,17 @@ pub enum BindError {
     #[error("{address} is in use by another program{}", next(.free))]
     InUse { address: SocketAddr, free: Option<u16> },
     #[error("cannot listen on {address}")]
-    Tcp { address: SocketAddr, #[source] source: io::Error },
+    Tcp {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot listen on {}", path.display())]
-    Unix { path: PathBuf, #[source] source: io::Error },
+    Unix {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
 }
 
 fn next(free: &Option<u16>) -> String {
@@ -96,15 +105,16 @@ impl Listener {
     }
 
     /// Serves connections until a drain begins.
-    pub async fn serve(self, router: Router, door: Door, drain: Drain, tasks: TaskTracker) {
+    pub async fn serve(self, serving: Serving) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,
-                () = drain.wait_begun() => break,
+                () = serving.drain.wait_begun() => break,
             };
             match accepted {
-                Ok(stream) => {
-                    tasks.spawn(connection(stream, router.clone(), door, drain.clone()));
+                Ok(accepted) => {
+                    let task = connection(accepted, serving.router.clone(), serving.door, serving.drain.clone());
+                    serving.tasks.spawn_on(task, serving.workers.next());
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: waiting lets some be closed.
@@ -118,22 +128,48 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
+                Ok(Accepted::Tcp(stream.into_std()?))
             }
-            Self::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
         }
+    }
+}
+
+/// What every connection of a listener is served with.
+pub struct Serving {
+    pub router: Router,
+    pub door: Door,
+    pub drain: Drain,
+    pub tasks: TaskTracker,
+    pub workers: Workers,
+}
+
+/// A connection that belongs to no thread yet.
+enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    /// Makes it the current thread's.
+    fn adopt(self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp(stream) => Box::new(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Box::new(UnixStream::from_std(stream)?),
+        })
     }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn connection(stream: Box<dyn Stream>, router: Router, door: Door, drain: Drain) {
+async fn connection(accepted: Accepted, router: Router, door: Door, drain: Drain) {
+    let Ok(stream) = accepted.adopt() else { return };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(door);
         router.clone().call(request.map(Body::new))

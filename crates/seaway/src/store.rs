@@ -22,6 +22,8 @@ pub use query::{Filter, Receipt, Row, explain, usage};
 const QUEUE: usize = 4096;
 /// Records written in one transaction.
 const BATCH: usize = 256;
+/// How long the writer lets records gather, so that it wakes for many at once.
+const GATHER: Duration = Duration::from_millis(100);
 /// How often old records are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
 
@@ -29,9 +31,17 @@ const SWEEP: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("cannot use the store in {path}")]
-    Open { path: PathBuf, #[source] source: rusqlite::Error },
+    Open {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
     #[error("cannot make the folder of the store, {path}")]
-    Folder { path: PathBuf, #[source] source: std::io::Error },
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the store {path} was written by a newer Seaway (version {found} of its layout, this one knows {known})")]
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error("the store gave no answer")]
@@ -144,8 +154,15 @@ fn write(database: &Connection, inbox: &Receiver<Message>, retention: Duration) 
             swept = Some(std::time::Instant::now());
             warn_on_error(schema::forget(database, retention));
         }
-        let batch = std::iter::once(first).chain(inbox.try_iter().take(BATCH - 1));
-        warn_on_error(write_batch(database, batch));
+        if matches!(first, Message::Record(_)) {
+            std::thread::sleep(GATHER);
+        }
+        let mut rest = inbox.try_iter();
+        warn_on_error(write_batch(database, std::iter::once(first).chain(rest.by_ref().take(BATCH - 1))));
+        // More than one batch may have gathered.
+        while let Some(next) = rest.next() {
+            warn_on_error(write_batch(database, std::iter::once(next).chain(rest.by_ref().take(BATCH - 1))));
+        }
     }
 }
 

@@ -15,7 +15,6 @@ use axum::routing::{any, get, post};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use seaway_wire::{Fault, FaultKind};
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 
 use crate::front;
@@ -23,7 +22,6 @@ use crate::house::House;
 
 /// Builds all routes. Layers run from the last to the first.
 pub fn router(house: &Arc<House>) -> Router {
-    let api = api();
     let router = Router::new()
         .route("/", get(status::root))
         .route("/api/hello", get(status::hello))
@@ -31,29 +29,31 @@ pub fn router(house: &Arc<House>) -> Router {
         .route("/health/live", get(status::live))
         .route("/health/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
-        .nest("/v1", api.clone())
-        .nest("/anthropic/v1", api)
+        .merge(api("/v1"))
+        .merge(api("/anthropic/v1"))
         .merge(owner::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(house.clone(), front::enter));
     let origins = house.runtime.load().config.cors_origins.clone();
     let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
-    router.layer(CatchPanicLayer::custom(panicked)).with_state(house.clone())
+    router.with_state(house.clone())
 }
 
-fn api() -> Router<Arc<House>> {
+/// The API below a prefix. Not nested: that would cost every request another layer.
+fn api(prefix: &str) -> Router<Arc<House>> {
+    let at = |path: &str| format!("{prefix}{path}");
     Router::new()
-        .route("/messages", post(messages::create))
-        .route("/messages/count_tokens", post(messages::count))
-        .route("/{preset}/messages", post(messages::create_preset))
-        .route("/{preset}/messages/count_tokens", post(messages::count_preset))
-        .route("/messages/batches", any(messages::relay))
-        .route("/messages/batches/{*rest}", any(messages::relay))
-        .route("/files", any(messages::relay))
-        .route("/files/{*rest}", any(messages::relay))
-        .route("/models", get(models::list))
-        .route("/models/{*id}", get(models::one))
+        .route(&at("/messages"), post(messages::create))
+        .route(&at("/messages/count_tokens"), post(messages::count))
+        .route(&at("/{preset}/messages"), post(messages::create_preset))
+        .route(&at("/{preset}/messages/count_tokens"), post(messages::count_preset))
+        .route(&at("/messages/batches"), any(messages::relay))
+        .route(&at("/messages/batches/{*rest}"), any(messages::relay))
+        .route(&at("/files"), any(messages::relay))
+        .route(&at("/files/{*rest}"), any(messages::relay))
+        .route(&at("/models"), get(models::list))
+        .route(&at("/models/{*id}"), get(models::one))
 }
 
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
@@ -74,13 +74,6 @@ async fn unknown(request: Request) -> Response {
 async fn wrong_method(request: Request) -> Response {
     let message = format!("{} cannot be used on {}", request.method(), request.uri().path());
     front::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
-}
-
-fn panicked(error: Box<dyn std::any::Any + Send>) -> Response {
-    let what = error.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| error.downcast_ref::<String>().cloned());
-    tracing::error!(what = what.unwrap_or_default(), "a handler panicked; please report this");
-    let fault = Fault::new(FaultKind::Internal, "something went wrong inside the gateway; its log says more");
-    crate::answer::fault(&fault, seaway_wire::Dialect::Messages, "unknown")
 }
 
 /// The preset that a header names.

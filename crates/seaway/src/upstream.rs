@@ -330,14 +330,7 @@ mod tests {
     use super::*;
 
     fn limits(retries: u32, retry_on: &[u16]) -> Limits {
-        Limits {
-            concurrency: None,
-            queue: 0,
-            queue_timeout: Duration::ZERO,
-            first_byte_timeout: Duration::ZERO,
-            retries,
-            retry_on: retry_on.to_vec(),
-        }
+        Limits { concurrency: None, queue: 0, queue_timeout: Duration::ZERO, first_byte_timeout: Duration::ZERO, retries, retry_on: retry_on.to_vec() }
     }
 
     fn headers(wait: &str) -> HeaderMap {

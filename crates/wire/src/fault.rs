@@ -158,18 +158,11 @@ impl Fault {
     #[must_use]
     pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
         let body = match dialect {
-            Dialect::Messages => serde_json::to_string(&MessagesBody {
-                kind: "error",
-                error: MessagesError { kind: self.kind.messages_type(), message: &self.message },
-                request_id,
-            }),
+            Dialect::Messages => {
+                serde_json::to_string(&MessagesBody { kind: "error", error: MessagesError { kind: self.kind.messages_type(), message: &self.message }, request_id })
+            }
             Dialect::Chat | Dialect::Responses => serde_json::to_string(&OpenAiBody {
-                error: OpenAiError {
-                    message: &self.message,
-                    kind: self.kind.openai_type(),
-                    param: self.param.as_deref(),
-                    code: self.kind.openai_code(),
-                },
+                error: OpenAiError { message: &self.message, kind: self.kind.openai_type(), param: self.param.as_deref(), code: self.kind.openai_code() },
             }),
         };
         body.expect("strings always serialize")
@@ -232,14 +225,8 @@ mod tests {
     #[test]
     fn a_fault_has_a_face_in_each_dialect() {
         let fault = Fault::new(FaultKind::Unauthenticated, "no key \"x\"").param("key");
-        assert_eq!(
-            fault.body(Dialect::Messages, "req_1"),
-            r#"{"type":"error","error":{"type":"authentication_error","message":"no key \"x\""},"request_id":"req_1"}"#
-        );
-        assert_eq!(
-            fault.body(Dialect::Chat, "req_1"),
-            r#"{"error":{"message":"no key \"x\"","type":"invalid_request_error","param":"key","code":"invalid_api_key"}}"#
-        );
+        assert_eq!(fault.body(Dialect::Messages, "req_1"), r#"{"type":"error","error":{"type":"authentication_error","message":"no key \"x\""},"request_id":"req_1"}"#);
+        assert_eq!(fault.body(Dialect::Chat, "req_1"), r#"{"error":{"message":"no key \"x\"","type":"invalid_request_error","param":"key","code":"invalid_api_key"}}"#);
     }
 
     #[test]

@@ -52,15 +52,7 @@ impl Decoder {
     /// Makes a decoder that refuses events of more than `limit` bytes.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
-        Self {
-            limit,
-            line: Vec::new(),
-            data: Data::None,
-            name: Vec::new(),
-            kept: Vec::new(),
-            after_cr: false,
-            started: false,
-        }
+        Self { limit, line: Vec::new(), data: Data::None, name: Vec::new(), kept: Vec::new(), after_cr: false, started: false }
     }
 
     /// Reads one frame, cut wherever the network cut it. Pull [`Events::next`] until it is done.

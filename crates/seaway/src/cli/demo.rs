@@ -36,7 +36,7 @@ pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
     let sources = demo_sources(cli)?;
     let loaded = Config::load(&sources)?;
     start_log(&crate::config::Log { level: "warn".into(), ..loaded.config.log.clone() });
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let app = start(loaded, sources).await?;
         let Some(Listen::Tcp(address)) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))).cloned() else {

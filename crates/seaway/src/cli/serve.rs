@@ -15,7 +15,7 @@ pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
     let loaded = Config::load(&sources)?;
     start_log(&loaded.config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let app = App::start(loaded, sources).await?;
         banner(&app);

@@ -47,10 +47,7 @@ fn csv(config: &Config, rows: &[Row]) {
     for row in rows {
         let cost = cost(&config.prices, row).map(|cost| format!("{cost:.6}")).unwrap_or_default();
         let (model, caller) = (quoted(&row.model), quoted(&row.caller));
-        println!(
-            "{},{model},{caller},{},{},{},{},{},{},{cost}",
-            row.day, row.requests, row.failed, row.input, row.output, row.cache_read, row.cache_write
-        );
+        println!("{},{model},{caller},{},{},{},{},{},{},{cost}", row.day, row.requests, row.failed, row.input, row.output, row.cache_read, row.cache_write);
     }
 }
 
@@ -112,8 +109,8 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     println!("ended     {} with status {}, stop reason {}, fault {}", receipt.outcome, receipt.status, or(&receipt.stop_reason), or(&receipt.fault));
     println!("took      {}, first byte after {}", millis(receipt.total_us), receipt.first_byte_us.map_or_else(|| "-".to_owned(), millis));
     println!("tokens    {} in, {} out", receipt.input, receipt.output);
-    println!("body in   sha256 {}", receipt.body_in);
-    println!("body out  sha256 {}", receipt.body_out);
+    println!("body in   blake3 {}", receipt.body_in);
+    println!("body out  blake3 {}", receipt.body_out);
     if receipt.changes.is_empty() {
         println!("changes   none: the upstream got the very bytes that the client sent");
     }

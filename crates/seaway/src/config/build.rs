@@ -12,8 +12,8 @@ use secrecy::SecretString;
 use super::layers::{Layers, Origin, dotted};
 use super::value::Value;
 use super::{
-    Api, Auth, Carrier, Config, Credential, Edits, Environment, Glob, Limits, Listen, Log, Place, Preset, Price, Proxy, Route, Source, Store,
-    Upstream, UpstreamName, paths, settings,
+    Api, Auth, Carrier, Config, Credential, Edits, Environment, Glob, Limits, Listen, Log, Place, Preset, Price, Proxy, Route, Source, Store, Upstream, UpstreamName, paths,
+    settings,
 };
 
 const DEFAULTS: &str = include_str!("defaults.toml");
@@ -34,6 +34,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         grace: reader.span("grace"),
         ping: reader.span("ping"),
         watch: reader.flag("watch"),
+        threads: reader.threads(),
         log: reader.log(),
         default_model: reader.text("model.default"),
         default_upstream: reader.default_upstream(&upstreams),
@@ -154,6 +155,11 @@ impl Reader<'_> {
             }
         }
         addresses
+    }
+
+    fn threads(&self) -> usize {
+        let given = self.count_at(&key("threads")).and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
+        given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 
     fn auth(&mut self, listen: &[Listen]) -> Auth {
@@ -347,10 +353,7 @@ impl Reader<'_> {
         if let Some(file) = self.text_at(&at("file")) {
             let path = self.path(&file);
             if path.file_name().is_some_and(|name| name == ".credentials.json") {
-                self.mistake_at(
-                    &at("file"),
-                    "this is Claude Code's own login; a Claude plan is reached through the official program only, with `kind = \"claude-code\"`",
-                );
+                self.mistake_at(&at("file"), "this is Claude Code's own login; a Claude plan is reached through the official program only, with `kind = \"claude-code\"`");
             }
             return Some(Source::File { path, pointer: self.text_at(&at("pointer")), expires_pointer: self.text_at(&at("expires_pointer")) });
         }
@@ -486,11 +489,7 @@ impl Reader<'_> {
 }
 
 /// Variables that people have set for Anthropic's own tools, strongest first.
-const CREDENTIALS: [(&str, Carrier); 3] = [
-    ("ANTHROPIC_API_KEY", Carrier::ApiKey),
-    ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer),
-    ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer),
-];
+const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
 
 /// Names that a preset's path would collide with.
 const RESERVED: [&str; 9] = ["messages", "models", "files", "chat", "completions", "responses", "run", "tasks", "sessions"];

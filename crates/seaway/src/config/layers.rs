@@ -149,8 +149,7 @@ fn resolve(key: Key) -> Result<(Key, &'static Setting), String> {
 /// Writes a key as it stands in a file.
 pub fn dotted(key: &[String]) -> String {
     let plain = |segment: &str| segment.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    let segments: Vec<String> =
-        key.iter().map(|segment| if plain(segment) { segment.clone() } else { format!("\"{segment}\"") }).collect();
+    let segments: Vec<String> = key.iter().map(|segment| if plain(segment) { segment.clone() } else { format!("\"{segment}\"") }).collect();
     segments.join(".")
 }
 

@@ -59,6 +59,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("grace", Kind::Span, "30s", "how long a drain waits for answers in flight"),
     plain("ping", Kind::Span, "15s", "upstream silence after which a stream gets a ping of ours"),
     plain("watch", Kind::Flag, "false", "reload when the file is saved"),
+    plain("threads", Kind::Count, "", "threads that serve; one a core otherwise"),
     plain("state_dir", Kind::Text, "", "where the local key, the store and instance records live"),
     plain("log_level", Kind::Text, "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `seaway=debug`"),
     plain("log_format", Kind::Choice(&["text", "json"]), "text", "how log lines are written"),

@@ -19,9 +19,7 @@ pub struct Shown {
 pub fn shown(layers: &Layers) -> Vec<Shown> {
     let fixed = SETTINGS.iter().filter(|setting| !setting.path.contains('*') && !setting.default.is_empty());
     let defaults = fixed.filter(|setting| layers.get(&setting.path.split('.').map(str::to_owned).collect::<Vec<_>>()).is_none());
-    let mut all: Vec<Shown> = defaults
-        .map(|setting| Shown { key: setting.path.into(), value: setting.default.into(), origin: "default".into() })
-        .collect();
+    let mut all: Vec<Shown> = defaults.map(|setting| Shown { key: setting.path.into(), value: setting.default.into(), origin: "default".into() }).collect();
     for (key, (value, origin)) in layers.iter() {
         let secret = find(key).is_some_and(|setting| setting.secret);
         let value = if secret { "(redacted)".into() } else { value.to_json() };

@@ -33,12 +33,11 @@ const MIGRATIONS: [&str; 1] = ["
         cache_write_1h INTEGER NOT NULL,
         first_byte_us INTEGER,
         total_us INTEGER NOT NULL,
-        body_in TEXT NOT NULL,          -- SHA-256
-        body_out TEXT NOT NULL,
+        body_in BLOB NOT NULL,          -- BLAKE3
+        body_out BLOB,                  -- none where it is the same
         changes TEXT NOT NULL           -- JSON: [[name, path], …]
     ) STRICT;
     CREATE INDEX exchange_at ON exchange (at);
-    CREATE INDEX exchange_request_id ON exchange (request_id);
 "];
 
 fn version(database: &Connection) -> rusqlite::Result<i64> {
@@ -109,8 +108,8 @@ pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result
         signed(usage.cache_write_1h),
         record.first_byte.map(micros),
         micros(record.total),
-        record.body_in,
-        record.body_out,
+        record.body_in.as_bytes(),
+        (record.body_out != record.body_in).then(|| record.body_out.as_bytes()),
         serde_json::to_string(&changes).unwrap_or_default(),
     ])?;
     Ok(())

@@ -40,14 +40,7 @@ async fn serve(house: Arc<House>, caller: Caller, endpoint: Endpoint, preset: Op
         Ok(body) => body,
         Err(fault) => return refused(&fault),
     };
-    let ask = Ask {
-        caller,
-        endpoint,
-        preset: preset.or_else(|| preset_header(&head.headers)),
-        query: head.uri.query().map(str::to_owned),
-        headers: head.headers,
-        body,
-    };
+    let ask = Ask { caller, endpoint, preset: preset.or_else(|| preset_header(&head.headers)), query: head.uri.query().map(str::to_owned), headers: head.headers, body };
     exchange::run(house, ask).await
 }
 
@@ -58,10 +51,8 @@ fn refused(fault: &Fault) -> Response {
 
 /// Batches and files: sent on as they come.
 pub(super) async fn relay(State(house): Shared, Extension(caller): Extension<Caller>, request: Request) -> Response {
-    let original = request.extensions().get::<axum::extract::OriginalUri>().map(|uri| uri.0.clone());
     let (head, body) = request.into_parts();
-    let uri = original.unwrap_or(head.uri);
-    let path = uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let path = path.strip_prefix("/anthropic").unwrap_or(&path).to_owned();
     exchange::relay(house, caller, head.method, path, head.headers, body).await
 }

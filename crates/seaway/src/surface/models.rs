@@ -99,12 +99,7 @@ fn page(models: &[(String, String)], paging: &Paging) -> String {
     let more = if paging.before_id.is_some() { start > 0 } else { end < models.len() };
     let id = |model: Option<&(String, String)>| model.map_or_else(|| "null".to_owned(), |(id, _)| quote(id));
     let data: Vec<&str> = shown.iter().map(|(_, model)| model.as_str()).collect();
-    format!(
-        "{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}}}",
-        data.join(","),
-        id(shown.first()),
-        id(shown.last())
-    )
+    format!("{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}}}", data.join(","), id(shown.first()), id(shown.last()))
 }
 
 fn own_id() -> String {

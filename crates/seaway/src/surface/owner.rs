@@ -10,9 +10,9 @@ use http::StatusCode;
 use seaway_wire::{Fault, FaultKind};
 
 use super::status;
+use crate::answer;
 use crate::front::{Door, refuse};
 use crate::house::House;
-use crate::{answer, app};
 
 pub(super) fn routes() -> Router<Arc<House>> {
     Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload))
@@ -25,11 +25,11 @@ async fn look(State(house): State<Arc<House>>, Extension(door): Extension<Door>,
     answer::json(StatusCode::OK, serde_json::to_string(&status::look(&house).await).unwrap_or_default())
 }
 
-async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door>, Extension(reloader): Extension<app::Reloader>, request: Request) -> Response {
+async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {
     if door != Door::Own {
         return elsewhere(request).await;
     }
-    match reloader.reload(&house) {
+    match house.reloader.reload(&house) {
         Ok(()) => answer::json(StatusCode::OK, "{}"),
         Err(error) => refuse(Fault::new(FaultKind::InvalidRequest, error), request).await,
     }

@@ -135,7 +135,7 @@ impl Api {
                 kind: FaultKind::TimedOut,
                 message: format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", self.name, self.first_byte.as_secs()),
                 again: false,
-            stale: false,
+                stale: false,
                 retry_after: None,
                 source: None,
             }),

@@ -43,12 +43,7 @@ impl Pass {
 impl Gate {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self {
-            slots: limits.concurrency.map(|most| Arc::new(Semaphore::new(most))),
-            waiting: AtomicUsize::new(0),
-            queue: limits.queue,
-            timeout: limits.queue_timeout,
-        }
+        Self { slots: limits.concurrency.map(|most| Arc::new(Semaphore::new(most))), waiting: AtomicUsize::new(0), queue: limits.queue, timeout: limits.queue_timeout }
     }
 
     /// How many requests wait.
@@ -95,14 +90,7 @@ mod tests {
     use super::*;
 
     fn gate(concurrency: usize, queue: usize) -> Gate {
-        Gate::new(&Limits {
-            concurrency: Some(concurrency),
-            queue,
-            queue_timeout: Duration::from_secs(60),
-            first_byte_timeout: Duration::ZERO,
-            retries: 0,
-            retry_on: Vec::new(),
-        })
+        Gate::new(&Limits { concurrency: Some(concurrency), queue, queue_timeout: Duration::from_secs(60), first_byte_timeout: Duration::ZERO, retries: 0, retry_on: Vec::new() })
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,8 +29,7 @@ use compose::Answer;
 use script::Script;
 
 /// The models it claims to have.
-const MODELS: [(&str, &str); 3] =
-    [("sandbox-opus-1", "Sandbox Opus"), ("sandbox-sonnet-1", "Sandbox Sonnet"), ("sandbox-haiku-1", "Sandbox Haiku")];
+const MODELS: [(&str, &str); 3] = [("sandbox-opus-1", "Sandbox Opus"), ("sandbox-sonnet-1", "Sandbox Sonnet"), ("sandbox-haiku-1", "Sandbox Haiku")];
 
 /// A simulated Claude.
 #[derive(Debug, Default)]
@@ -213,4 +212,3 @@ fn model(id: &str) -> Reply {
         None => error_reply(404, "not_found_error", &format!("model: {id}")),
     }
 }
-

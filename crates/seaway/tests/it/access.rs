@@ -36,7 +36,9 @@ async fn no_local_key_travels_in_any_spelling() {
     let mut upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = Client::connect(gateway.address, None).await;
-    client.ask("POST /v1/messages", &["X-API-KEY: local-key", "AUTHORIZATION: Bearer local-key", "Api-Key: local-key", "X-Odd: bearer local-key", "Cookie: k=local-key"], ASK).await;
+    client
+        .ask("POST /v1/messages", &["X-API-KEY: local-key", "AUTHORIZATION: Bearer local-key", "Api-Key: local-key", "X-Odd: bearer local-key", "Cookie: k=local-key"], ASK)
+        .await;
     let received = upstream.next().await;
     let leaks: Vec<_> = received.headers.iter().filter(|(_, value)| value.contains("local-key")).collect();
     assert!(leaks.is_empty(), "{leaks:?}");
@@ -69,7 +71,9 @@ async fn a_body_that_is_too_large_is_refused_whichever_way_it_comes() {
     assert_eq!((answer.status, &answer.json()["error"]["type"]), (413, &"request_too_large".into()));
     assert_eq!(client.post("/v1/messages", ASK).await.status, 200);
     let mut client = gateway.client().await;
-    client.write(format!("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: local-key\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
+    client
+        .write(format!("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: local-key\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n", large.len()))
+        .await;
     assert_eq!(client.answer().await.status, 413);
 }
 
@@ -92,7 +96,9 @@ async fn pages_of_other_sites_are_refused() {
         assert_eq!(client.answer().await.status, status, "{host}");
     }
     let mut client = Client::connect(gateway.address, None).await;
-    client.ask("OPTIONS /v1/messages", &["Origin: https://app.example", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-api-key,anthropic-version"], "").await;
+    client
+        .ask("OPTIONS /v1/messages", &["Origin: https://app.example", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-api-key,anthropic-version"], "")
+        .await;
     let answer = client.answer().await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
     assert!(answer.header("access-control-allow-headers").unwrap().contains("x-api-key"));

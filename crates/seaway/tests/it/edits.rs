@@ -25,7 +25,8 @@ async fn every_edit_has_a_receipt() {
     );
     answer_json(received).await;
     let answer = client.answer().await;
-    let receipts = "drop metadata, one_sampling_param top_p, alias model, set service_tier, system_prefix system, strip_cache_ttl system[0].cache_control.ttl, strict_tools tools[0].strict";
+    let receipts =
+        "drop metadata, one_sampling_param top_p, alias model, set service_tier, system_prefix system, strip_cache_ttl system[0].cache_control.ttl, strict_tools tools[0].strict";
     assert_eq!(answer.header("seaway-note"), Some(receipts));
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;

@@ -10,7 +10,9 @@ async fn an_upstreams_error_is_not_reworded() {
     let body = "{\"type\":\"error\", \"error\":{\"type\":\"rate_limit_error\",\"message\":\"messages.1.role: Input should be 'user'\"},\"new\":1.0}\n";
     for status in [400_u16, 401, 402, 403, 404, 413, 429, 500, 503, 529] {
         client.ask("POST /v1/messages", &[], ASK).await;
-        let head = format!("{status} Whatever\r\ncontent-type: application/json\r\nretry-after: 7\r\nx-should-retry: true\r\nanthropic-ratelimit-requests-remaining: 0\r\nrequest-id: req_{status}");
+        let head = format!(
+            "{status} Whatever\r\ncontent-type: application/json\r\nretry-after: 7\r\nx-should-retry: true\r\nanthropic-ratelimit-requests-remaining: 0\r\nrequest-id: req_{status}"
+        );
         upstream.next().await.answer(&head, body).await;
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.text()), (status, body));
@@ -127,7 +129,12 @@ async fn a_refused_credential_is_read_anew_once() {
     let command = format!("echo x >> {0}; echo key-$(wc -l < {0})", count.display());
     let mut settings = vec![("upstream.up.kind", "messages")];
     let url = upstream.url();
-    settings.extend([("upstream.up.base_url", url.as_str()), ("upstream.up.bearer.command", command.as_str()), ("upstream.up.system_prefix", "PREFIX"), ("upstream.up.retries", "0")]);
+    settings.extend([
+        ("upstream.up.base_url", url.as_str()),
+        ("upstream.up.bearer.command", command.as_str()),
+        ("upstream.up.system_prefix", "PREFIX"),
+        ("upstream.up.retries", "0"),
+    ]);
     let gateway = Gateway::start(&settings).await;
     let mut client = gateway.client().await;
     client.ask("POST /v1/messages", &["seaway-preset: terse"], ASK).await;

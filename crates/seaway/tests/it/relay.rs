@@ -11,7 +11,8 @@ async fn a_request_reaches_the_upstream_byte_for_byte() {
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = gateway.client().await;
     for path in ["/v1/messages?beta=true&u=http://a//b", "/anthropic/v1/messages?beta=true&u=http://a//b"] {
-        let headers = ["Anthropic-Beta: a,b-2026", "anthropic-version: 2026-10-21", "anthropic-new: yes", "User-Agent: tester/1", "X-Stainless-Lang: rust", "Accept-Encoding: gzip"];
+        let headers =
+            ["Anthropic-Beta: a,b-2026", "anthropic-version: 2026-10-21", "anthropic-new: yes", "User-Agent: tester/1", "X-Stainless-Lang: rust", "Accept-Encoding: gzip"];
         client.ask(&format!("POST {path}"), &headers, ODD).await;
         let received = upstream.next().await;
         assert_eq!(received.line, "POST /v1/messages?beta=true&u=http://a//b HTTP/1.1");

@@ -74,7 +74,8 @@ async fn a_failure_can_pass() {
 async fn a_marked_prompt_is_cached_and_counted() {
     let gateway = gateway().await;
     let mut client = gateway.client().await;
-    let body = r#"{"model":"m","max_tokens":9,"system":[{"type":"text","text":"a long system prompt","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"hi"}]}"#;
+    let body =
+        r#"{"model":"m","max_tokens":9,"system":[{"type":"text","text":"a long system prompt","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"hi"}]}"#;
     let first = client.post("/v1/messages", body).await.json();
     let second = client.post("/v1/messages", body).await.json();
     assert_eq!((&first["usage"]["cache_creation_input_tokens"], &first["usage"]["cache_read_input_tokens"]), (&5.into(), &0.into()));

@@ -59,13 +59,7 @@ impl Edits {
     /// Edits `request`; the same request gives the same bytes every time.
     #[must_use]
     pub fn apply(&self, request: &Request<'_>) -> Edited {
-        let mut work = Work {
-            object: &request.object,
-            patch: Patch::new(request.object.source()),
-            gone: Vec::new(),
-            new: Vec::new(),
-            changes: Vec::new(),
-        };
+        let mut work = Work { object: &request.object, patch: Patch::new(request.object.source()), gone: Vec::new(), new: Vec::new(), changes: Vec::new() };
         self.drop_members(&mut work);
         self.replace_model(&mut work);
         self.set_members(&mut work);
@@ -368,10 +362,7 @@ mod tests {
                 r#"{"system":[{"text":"x-anthropic-billing-header: a"},{"text":"b"}]}"#.to_owned(),
                 format!(r#"{{"system":[{{"text":"x-anthropic-billing-header: a"}},{both},{{"text":"b"}}]}}"#),
             ),
-            (
-                r#"{"system":[{"text":"x-anthropic-billing-header: a"}]}"#.to_owned(),
-                format!(r#"{{"system":[{{"text":"x-anthropic-billing-header: a"}},{both}]}}"#),
-            ),
+            (r#"{"system":[{"text":"x-anthropic-billing-header: a"}]}"#.to_owned(), format!(r#"{{"system":[{{"text":"x-anthropic-billing-header: a"}},{both}]}}"#)),
         ];
         for (body, expect) in table {
             check(&edits, &body, &expect, &receipts);

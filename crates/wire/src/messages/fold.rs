@@ -58,13 +58,7 @@ pub enum FoldError {
 
 impl Default for Fold {
     fn default() -> Self {
-        Self {
-            decoder: Decoder::with_limit(EVENT_LIMIT),
-            message: None,
-            blocks: Vec::new(),
-            summary: Summary::default(),
-            error: None,
-        }
+        Self { decoder: Decoder::with_limit(EVENT_LIMIT), message: None, blocks: Vec::new(), summary: Summary::default(), error: None }
     }
 }
 
@@ -293,8 +287,7 @@ mod tests {
     #[track_caller]
     fn check(block: &str, deltas: &[&str], expect: &str) {
         let start = format!(r#"{{"type":"content_block_start","index":0,"content_block":{block}}}"#);
-        let deltas: Vec<String> =
-            deltas.iter().map(|delta| format!(r#"{{"type":"content_block_delta","index":0,"delta":{delta}}}"#)).collect();
+        let deltas: Vec<String> = deltas.iter().map(|delta| format!(r#"{{"type":"content_block_delta","index":0,"delta":{delta}}}"#)).collect();
         let mut events = vec![START, &start];
         events.extend(deltas.iter().map(String::as_str));
         events.extend([END, STOP]);
@@ -327,7 +320,11 @@ mod tests {
     #[test]
     fn tool_arguments_keep_their_spelling() {
         let block = r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#;
-        let deltas = [r#"{"type":"input_json_delta","partial_json":""}"#, r#"{"type":"input_json_delta","partial_json":"{\"a\": 1.0"}"#, r#"{"type":"input_json_delta","partial_json":", \"b\":12345678901234567890}"}"#];
+        let deltas = [
+            r#"{"type":"input_json_delta","partial_json":""}"#,
+            r#"{"type":"input_json_delta","partial_json":"{\"a\": 1.0"}"#,
+            r#"{"type":"input_json_delta","partial_json":", \"b\":12345678901234567890}"}"#,
+        ];
         check(block, &deltas, r#"{"type":"tool_use","id":"t","name":"n","input":{"a": 1.0, "b":12345678901234567890}}"#);
         check(block, &deltas[..1], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);
         check(block, &deltas[..2], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);

@@ -89,8 +89,9 @@ impl Tap for Meter {
     fn close(&mut self, end: End) -> bool {
         let complete = end == End::Complete;
         match &self.form {
-            // An error event ends an answer as well as `message_stop` does.
-            Form::Events(_) => self.summary.ended || (complete && self.summary.error.is_some()),
+            // An error event ends an answer as well as `message_stop` does. So does a stop
+            // reason where the upstream ended the body itself: some never send the last event.
+            Form::Events(_) => self.summary.ended || (complete && (self.summary.error.is_some() || self.summary.stop_reason.is_some())),
             Form::Json(held) => {
                 if complete {
                     self.summary = Summary::of_json(held);
@@ -143,11 +144,13 @@ mod tests {
     #[test]
     fn a_cut_stream_is_never_whole() {
         let ends = STREAM.len();
+        let stopped = STREAM.find("event: message_stop").unwrap();
         for (at, _) in STREAM.char_indices().skip(1) {
             for end in [End::Complete, End::Broken] {
                 let mut meter = Meter::for_events();
                 meter.read(&STREAM.as_bytes()[..at]);
-                assert_eq!(meter.close(end), at == ends, "cut at {at}");
+                let whole = at == ends || (at >= stopped && end == End::Complete);
+                assert_eq!(meter.close(end), whole, "cut at {at}");
             }
         }
     }

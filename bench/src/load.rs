@@ -1,0 +1,181 @@
+//! The load generator. One thread, so that it leaves the other core to who is measured.
+//!
+//! `load stream|plain|leave|hold ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY]` writes JSON.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::upstream::now;
+
+type BoxError = Box<dyn std::error::Error>;
+
+#[derive(Default)]
+struct Figures {
+    /// Microseconds from a request to its first event, or whole plain answer.
+    first: Vec<f64>,
+    /// Microseconds from an event's writing to its arrival.
+    delay: Vec<f64>,
+    answers: u64,
+    events: u64,
+}
+
+struct Plan {
+    address: String,
+    request: Vec<u8>,
+    until: Instant,
+    figures: Rc<RefCell<Figures>>,
+}
+
+pub async fn run(arguments: &[String]) -> Result<(), BoxError> {
+    let [kind, address, path, body, connections, seconds, rest @ ..] = arguments else {
+        return Err("expected KIND ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY]".into());
+    };
+    let body = std::fs::read(body)?;
+    let key = rest.first().map_or("none", String::as_str);
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\ncontent-type: application/json\r\nanthropic-version: 2023-06-01\r\ncontent-length: {}\r\n\r\n", body.len());
+    let request = [head.into_bytes(), body].concat();
+    let (connections, seconds): (usize, f64) = (connections.parse()?, seconds.parse()?);
+    let plan = Rc::new(Plan { address: address.clone(), request, until: Instant::now() + Duration::from_secs_f64(seconds), figures: Rc::default() });
+    let local = tokio::task::LocalSet::new();
+    let told = match kind.as_str() {
+        "stream" | "plain" => local.run_until(drive(plan, connections, kind == "stream", seconds)).await,
+        "leave" => local.run_until(leave(plan, connections)).await,
+        "hold" => local.run_until(hold(plan, connections)).await,
+        _ => Err(format!("unknown kind `{kind}`").into()),
+    };
+    println!("{}", told?);
+    Ok(())
+}
+
+async fn drive(plan: Rc<Plan>, connections: usize, stream: bool, seconds: f64) -> Result<Value, BoxError> {
+    let tasks: Vec<_> = (0..connections).map(|_| tokio::task::spawn_local(worker(plan.clone(), stream))).collect();
+    for task in tasks {
+        task.await?.map_err(|error| error.to_string())?;
+    }
+    let mut figures = plan.figures.borrow_mut();
+    let per_second = |count: u64| count as f64 / seconds;
+    let (answers, events) = (per_second(figures.answers), per_second(figures.events));
+    let figures = &mut *figures;
+    Ok(json!({
+        "answers_per_s": answers, "events_per_s": events,
+        "first_us": quantiles(&mut figures.first), "delay_us": quantiles(&mut figures.delay),
+    }))
+}
+
+fn quantiles(values: &mut [f64]) -> Value {
+    values.sort_by(f64::total_cmp);
+    let at = |part: f64| values.get(((values.len() as f64 - 1.0) * part) as usize).copied();
+    json!({"p50": at(0.5), "p99": at(0.99), "max": values.last(), "n": values.len()})
+}
+
+async fn worker(plan: Rc<Plan>, stream: bool) -> Result<(), String> {
+    let mut socket = connect(&plan).await?;
+    let mut held = Vec::with_capacity(64 << 10);
+    while Instant::now() < plan.until {
+        let begun = Instant::now();
+        socket.write_all(&plan.request).await.map_err(|error| error.to_string())?;
+        if stream { read_stream(&mut socket, &mut held, &plan, begun).await? } else { read_plain(&mut socket, &mut held, &plan, begun).await? }
+        plan.figures.borrow_mut().answers += 1;
+    }
+    Ok(())
+}
+
+async fn connect(plan: &Plan) -> Result<TcpStream, String> {
+    let socket = TcpStream::connect(&plan.address).await.map_err(|error| error.to_string())?;
+    socket.set_nodelay(true).map_err(|error| error.to_string())?;
+    Ok(socket)
+}
+
+async fn more(socket: &mut TcpStream, held: &mut Vec<u8>) -> Result<(), String> {
+    match socket.read_buf(held).await {
+        Ok(0) => Err("the connection ended early".into()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+async fn read_plain(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, begun: Instant) -> Result<(), String> {
+    let head = loop {
+        if let Some(end) = memchr::memmem::find(held, b"\r\n\r\n") {
+            break end + 4;
+        }
+        more(socket, held).await?;
+    };
+    let text = std::str::from_utf8(&held[..head]).map_err(|error| error.to_string())?;
+    if !text.starts_with("HTTP/1.1 200") {
+        return Err(format!("not 200: {text}"));
+    }
+    let length = text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")));
+    let length: usize = length.and_then(|(_, value)| value.trim().parse().ok()).ok_or("no content-length")?;
+    while held.len() < head + length {
+        more(socket, held).await?;
+    }
+    held.drain(..head + length);
+    plan.figures.borrow_mut().first.push(begun.elapsed().as_secs_f64() * 1e6);
+    Ok(())
+}
+
+const DELTA: &[u8] = b"\"text_delta\",\"text\":\"";
+
+async fn read_stream(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, begun: Instant) -> Result<(), String> {
+    let (mut seen, mut first) = (0, true);
+    loop {
+        more(socket, held).await?;
+        let arrived = now();
+        let mut figures = plan.figures.borrow_mut();
+        while let Some(at) = memchr::memmem::find(&held[seen..], DELTA) {
+            let start = seen + at + DELTA.len();
+            let Some(length) = memchr::memchr(b'"', &held[start..]) else { break };
+            let written: u128 = std::str::from_utf8(&held[start..start + length]).ok().and_then(|text| text.parse().ok()).unwrap_or(arrived);
+            figures.delay.push(arrived.saturating_sub(written) as f64 / 1e3);
+            figures.events += 1;
+            if std::mem::take(&mut first) {
+                figures.first.push(begun.elapsed().as_secs_f64() * 1e6);
+            }
+            seen = start + length;
+        }
+        if held.ends_with(b"\r\n0\r\n\r\n") {
+            held.clear();
+            return Ok(());
+        }
+        if held.starts_with(b"HTTP/1.1 4") || held.starts_with(b"HTTP/1.1 5") {
+            return Err(String::from_utf8_lossy(held).into_owned());
+        }
+    }
+}
+
+async fn open_streams(plan: &Plan, connections: usize) -> Result<Vec<TcpStream>, BoxError> {
+    let mut sockets = Vec::new();
+    for _ in 0..connections {
+        let mut socket = connect(plan).await?;
+        socket.write_all(&plan.request).await?;
+        let mut held = Vec::new();
+        while memchr::memmem::find(&held, b"message_start").is_none() {
+            more(&mut socket, &mut held).await?;
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// Opens streams and leaves all at once: when did the upstream notice the last one?
+async fn leave(plan: Rc<Plan>, connections: usize) -> Result<Value, BoxError> {
+    let sockets = open_streams(&plan, connections).await?;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let left = now();
+    drop(sockets);
+    Ok(json!({ "left_at": left as u64 }))
+}
+
+/// Keeps streams open until its time is up, for looking at memory.
+async fn hold(plan: Rc<Plan>, connections: usize) -> Result<Value, BoxError> {
+    let sockets = open_streams(&plan, connections).await?;
+    eprintln!("holding");
+    tokio::time::sleep_until(plan.until.into()).await;
+    Ok(json!({ "held": sockets.len() }))
+}

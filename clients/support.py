@@ -1,0 +1,286 @@
+"""What the client checks share: a list of checks, Seaway on a port of its own, an upstream to script.
+
+Standard library only. Nothing is written into the repository.
+"""
+import concurrent.futures, http.server, json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, threading, traceback
+
+HERE = pathlib.Path(__file__).resolve().parent
+REPO = HERE.parent
+CACHE = pathlib.Path(os.environ.get("SEAWAY_CLIENTS_CACHE") or pathlib.Path.home() / ".cache/seaway-clients")
+LOCAL_KEY, UPSTREAM_KEY = "sk-local-key-of-the-checks", "sk-up-key-of-the-checks"
+
+
+# ---------------------------------------------------------------- checks
+CHECKS = []
+
+
+def check(name):
+    """Adds a function to the list under a sentence."""
+    return lambda function: CHECKS.append((name, function)) or function
+
+
+def run_checks(workers=1):
+    """Runs the list, prints a line for each, and exits 1 if any failed. Arguments choose by part of a name."""
+    wanted = sys.argv[1:]
+    chosen = [(name, function) for name, function in CHECKS if not wanted or any(part in name for part in wanted)]
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(outcome, function): name for name, function in chosen}
+        for done in concurrent.futures.as_completed(running):
+            problem = done.result()
+            failed += bool(problem)
+            print(f"FAIL  {running[done]}\n      {problem}" if problem else f"ok    {running[done]}", flush=True)
+    print(f"{len(chosen) - failed} passed, {failed} failed", flush=True)
+    sys.exit(1 if failed or not chosen else 0)
+
+
+def outcome(function):
+    try:
+        function()
+    except AssertionError as error:
+        return str(error) or "an assertion without words: " + traceback.format_exc().strip().replace("\n", "\n      ")
+    except BaseException as error:  # a check must never take the others with it
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"unexpected {type(error).__name__}: {short(error)} ({pathlib.Path(where.filename).name}:{where.lineno})"
+    return None
+
+
+def short(value, limit=600):
+    text = value if isinstance(value, str) else str(value) if isinstance(value, BaseException) else repr(value)
+    return text if len(text) <= limit else f"{text[:limit // 2]} … {text[-limit // 2:]}"
+
+
+def equal(what, came, expected):
+    assert came == expected, f"{what}: expected {short(expected)}, came {short(came)}"
+
+
+def within(what, part, whole):
+    assert part in whole, f"{what}: expected {short(part)} within {short(whole)}"
+
+
+def true(what, fact, came=""):
+    assert fact, f"{what}: came {short(came)}"
+
+
+def raises(kind, function, *args, **named):
+    """Returns the exception, which has to be of exactly this kind."""
+    try:
+        came = function(*args, **named)
+    except Exception as error:
+        assert type(error) is kind, f"expected {kind.__name__}, came {type(error).__name__}: {short(error)}"
+        return error
+    raise AssertionError(f"expected {kind.__name__}, came an answer: {short(came)}")
+
+
+# ---------------------------------------------------------------- clients
+def in_venv(*packages):
+    """Starts this script again under a Python that has the packages."""
+    folder = CACHE / ("python-" + "-".join(packages))
+    python = folder / "bin/python"
+    if pathlib.Path(sys.prefix).resolve() == folder.resolve():
+        return
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], check=True, stdin=subprocess.DEVNULL)
+        (folder / "complete").touch()
+    os.execv(python, [str(python), *sys.argv])
+
+
+def npm_package(package, version):
+    """Installs one npm package into the cache; returns the folder that holds its node_modules."""
+    folder = CACHE / ("npm-" + package.replace("/", "-").lstrip("@") + "-" + version)
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        command = ["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--silent", f"{package}@{version}"]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        (folder / "complete").touch()
+    return folder
+
+
+# ---------------------------------------------------------------- seaway
+def binary():
+    built = [REPO / "target/release/seaway", REPO / "target/debug/seaway"]
+    given = os.environ.get("SEAWAY_BIN")
+    found = pathlib.Path(given).absolute() if given else next((path for path in built if path.exists()), built[0])
+    if not found.exists():
+        sys.exit(f"there is no {found}; build it, or set SEAWAY_BIN")
+    return found
+
+
+class Seaway:
+    """The gateway on a free port with a folder of its own; stops at the end of `with`."""
+
+    def __init__(self, *args, upstream=None, listen="127.0.0.1:0"):
+        self.folder = tempfile.mkdtemp(prefix="seaway-clients-")
+        self.args = ["--config", "/dev/null", "--state-dir", self.folder + "/state", "--listen", listen.format(folder=self.folder), "--grace", "1s"]
+        self.args += ["--api-key", LOCAL_KEY] if "--auth" not in args else []
+        self.args += list(args)
+        if upstream:
+            settings = {"kind": "messages", "base_url": upstream, "api_key": UPSTREAM_KEY, "retries": 0}
+            self.args += [word for key, value in settings.items() for word in ("--set", f"upstream.m.{key}={value}")]
+        else:
+            self.args += ["--upstream", "sandbox"]
+        self.lines, self.ready = [], threading.Event()
+
+    def __enter__(self):
+        environment = {"PATH": os.environ["PATH"], "HOME": self.folder}
+        self.process = subprocess.Popen([binary(), "serve", *self.args], env=environment, stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        self.ready.wait(20)
+        self.url = next((found[1] for line in self.lines if (found := re.search(r"serves on (http://127\.0\.0\.1:\d+)", line))), None)
+        if not self.url:
+            self.__exit__()
+            raise RuntimeError("seaway does not serve: " + short("".join(self.lines)))
+        return self
+
+    def read(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if "serves on http://" in line:
+                self.ready.set()
+        self.ready.set()
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.reader.join(5)
+        self.process.stderr.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- an upstream to script
+def sse(*events):
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+
+
+def opening(text):
+    """The events of an answer up to its first words."""
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
+               "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
+    return [{"type": "message_start", "message": message},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}, words(text)]
+
+
+def words(text):
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+
+CLOSING = [{"type": "content_block_stop", "index": 0},
+           {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 2}},
+           {"type": "message_stop"}]
+WHOLE = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "whole"}],
+         "stop_reason": "end_turn", "stop_sequence": None, "usage": {"input_tokens": 1, "output_tokens": 1}}
+
+
+class Upstream:
+    """A server that records every request as it came and answers by the word in its last text.
+
+    `GATE`: the rest of the stream comes only once `POST /release` was called; `POST /requests` tells what came.
+    `BREAK`: the connection closes right behind the first words. Anything else: a whole answer.
+    """
+
+    def __enter__(self):
+        self.requests, self.released, self.gone = [], threading.Event(), threading.Event()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                outer.answer(self)
+
+            do_GET = do_POST
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.released.set()
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, http_request):
+        body = http_request.rfile.read(int(http_request.headers.get("content-length") or 0)) if not chunked(http_request) else dechunk(http_request.rfile)
+        if http_request.path == "/release":
+            self.released.set()
+            return send(http_request, b"{}")
+        if http_request.path == "/requests":
+            seen = [{"path": one["path"], "headers": {name.lower(): value for name, value in one["headers"]}} for one in self.requests]
+            return send(http_request, json.dumps(seen).encode())
+        record = {"method": http_request.command, "path": http_request.path, "headers": http_request.headers.items(), "body": body}
+        self.requests.append(record)
+        if b'"stream":true' not in body.replace(b": ", b":"):
+            return send(http_request, json.dumps(WHOLE).encode())
+        self.stream(http_request, body)
+
+    def stream(self, http_request, body):
+        http_request.close_connection = True
+        http_request.send_response(200)
+        http_request.send_header("content-type", "text/event-stream")
+        http_request.send_header("transfer-encoding", "chunked")
+        http_request.end_headers()
+        try:
+            piece(http_request, sse(*opening("first ")))
+            if b"BREAK" in body:
+                return
+            if b"GATE" in body:
+                self.wait(http_request)
+            piece(http_request, sse(words("last"), *CLOSING))
+            http_request.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            self.gone.set()
+
+    def wait(self, http_request):
+        """Holds the answer back, and notices when the other side hangs up meanwhile."""
+        http_request.connection.settimeout(0.05)
+        for _ in range(400):
+            if self.released.is_set():
+                http_request.connection.settimeout(None)
+                return
+            try:
+                if not http_request.connection.recv(1):
+                    raise ConnectionResetError
+            except TimeoutError:
+                pass
+        raise ConnectionAbortedError("nobody released the answer")
+
+
+def chunked(http_request):
+    return "chunked" in (http_request.headers.get("transfer-encoding") or "")
+
+
+def dechunk(stream):
+    out = b""
+    while size := int(stream.readline(), 16):
+        out += stream.read(size)
+        stream.readline()
+    stream.readline()
+    return out
+
+
+def piece(http_request, data):
+    http_request.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+    http_request.wfile.flush()
+
+
+def send(http_request, data):
+    http_request.send_response(200)
+    http_request.send_header("content-type", "application/json")
+    http_request.send_header("request-id", "req_upstream")
+    http_request.send_header("content-length", str(len(data)))
+    http_request.end_headers()
+    http_request.wfile.write(data)

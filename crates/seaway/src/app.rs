@@ -213,8 +213,8 @@ async fn watch_file(house: Arc<House>) {
     }
 }
 
-fn store_failed(error: StoreError) {
-    tracing::error!(error = %chain(&error), "nothing will be recorded");
+fn store_failed(error: &StoreError) {
+    tracing::error!(error = %chain(error), "nothing will be recorded");
 }
 
 /// An error with its causes.

@@ -68,8 +68,8 @@ impl Keyring {
     /// Tells who calls. Clients may send several credentials; one good one is enough.
     #[must_use]
     pub fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
-        let sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
-        let known = sent.filter_map(|value| self.find(value)).next();
+        let mut sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
+        let known = sent.find_map(|value| self.find(value));
         match known {
             Some(name) => Some(Caller(name.clone())),
             None if self.open => Some(Caller("open".into())),

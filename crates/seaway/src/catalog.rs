@@ -30,9 +30,11 @@ pub struct NoList {
     pub message: String,
 }
 
+type Listed = Result<Models, Arc<NoList>>;
+
 /// What was listed, and when.
 #[derive(Debug, Default)]
-pub struct Catalog(Mutex<HashMap<UpstreamName, (Instant, Result<Models, Arc<NoList>>)>>);
+pub struct Catalog(Mutex<HashMap<UpstreamName, (Instant, Listed)>>);
 
 #[derive(Deserialize)]
 struct List {
@@ -59,7 +61,7 @@ impl Catalog {
         found
     }
 
-    fn known(&self, name: &UpstreamName) -> Option<Result<Models, Arc<NoList>>> {
+    fn known(&self, name: &UpstreamName) -> Option<Listed> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, found) = kept.get(name)?;
         let fresh = at.elapsed() < if found.is_ok() { GOOD_FOR } else { BAD_FOR };

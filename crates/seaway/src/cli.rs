@@ -24,7 +24,7 @@ const USAGE: u8 = 2;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
-        Some(Command::Completions { shell }) => shell::completions(*shell),
+        Some(Command::Completions { shell }) => Ok(shell::completions(*shell)),
         Some(Command::Man) => shell::man(),
         Some(Command::Config { command }) => config::run(&cli, command),
         Some(Command::Key { command }) => keys::run(&cli, command),

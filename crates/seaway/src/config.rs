@@ -349,8 +349,9 @@ impl Config {
         let path = sources.file.clone().unwrap_or_else(|| paths::config_file(&sources.environment));
         let mut layers = Layers::default();
         for (key, text) in &sources.flags {
-            let flag = key.replace(['.', '_'], "-");
-            layers.add_text(key.split('.').map(str::to_owned).collect(), text, Origin::Flag(flag));
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            let flag = settings::find(&path).and_then(Setting::flag).unwrap_or_else(|| format!("set {key}"));
+            layers.add_text(path, text, Origin::Flag(flag));
         }
         layers.add_variables(sources.environment.iter());
         match std::fs::read_to_string(&path) {

@@ -13,13 +13,13 @@ pub enum ProcessError {
     Spawn(#[source] std::io::Error),
     #[error("it took longer than {} seconds", .0.as_secs())]
     TimedOut(Duration),
-    #[error("it exited with {}: {stderr}", code(.status))]
+    #[error("it exited with {}: {stderr}", code(*.status))]
     Failed { status: ExitStatus, stderr: String },
     #[error("it printed nothing")]
     Silent,
 }
 
-fn code(status: &ExitStatus) -> String {
+fn code(status: ExitStatus) -> String {
     status.code().map_or_else(|| status.to_string(), |code| format!("status {code}"))
 }
 

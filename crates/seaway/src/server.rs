@@ -35,7 +35,7 @@ pub enum Listener {
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    #[error("{address} is in use by another program{}", next(.free))]
+    #[error("{address} is in use by another program{}", next(*.free))]
     InUse { address: SocketAddr, free: Option<u16> },
     #[error("cannot listen on {address}")]
     Tcp {
@@ -51,7 +51,7 @@ pub enum BindError {
     },
 }
 
-fn next(free: &Option<u16>) -> String {
+fn next(free: Option<u16>) -> String {
     free.map_or_else(String::new, |port| format!("; port {port} is free (`--port {port}`)"))
 }
 

@@ -64,12 +64,12 @@ impl Store {
     /// Starts the writer. The file is opened by it, so that nobody waits; `failed` is
     /// called if that is not possible.
     #[must_use]
-    pub fn start(setting: config::Store, failed: impl FnOnce(StoreError) + Send + 'static) -> Self {
+    pub fn start(setting: config::Store, failed: impl FnOnce(&StoreError) + Send + 'static) -> Self {
         let (queue, inbox) = sync_channel(QUEUE);
         let writer = move || match open(setting.path.as_deref()) {
             Ok(database) => write(&database, &inbox, setting.retention),
             Err(error) => {
-                failed(error);
+                failed(&error);
                 // Records go nowhere, but whoever waits for a flush is told.
                 inbox.into_iter().for_each(drop);
             }

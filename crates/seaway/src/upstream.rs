@@ -92,7 +92,7 @@ pub struct Upstream {
 }
 
 enum Place {
-    Api(api::Api),
+    Api(Box<api::Api>),
     Sandbox(sandbox::Sandbox),
 }
 
@@ -100,7 +100,7 @@ impl Upstream {
     #[must_use]
     pub fn new(setting: Arc<config::Upstream>, tasks: &TaskTracker) -> Self {
         let place = match &setting.place {
-            config::Place::Api(api) => Place::Api(api::Api::new(&setting.name, api, &setting.limits, tasks)),
+            config::Place::Api(api) => Place::Api(Box::new(api::Api::new(&setting.name, api, &setting.limits, tasks))),
             config::Place::Sandbox => Place::Sandbox(sandbox::Sandbox::default()),
         };
         Self { name: setting.name.clone(), gate: Gate::new(&setting.limits), health: Health::default(), place, setting }

@@ -94,10 +94,8 @@ impl FaultKind {
     const fn openai_type(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limit_error",
-            Self::Overloaded | Self::Unreachable | Self::BadReply | Self::TimedOut => "server_error",
-            Self::NotReady | Self::Draining | Self::Internal => "server_error",
-            Self::InvalidRequest | Self::Unsupported | Self::Unauthenticated | Self::Forbidden => "invalid_request_error",
-            Self::NotFound | Self::WrongMethod | Self::TooLarge => "invalid_request_error",
+            Self::Overloaded | Self::Unreachable | Self::BadReply | Self::TimedOut | Self::NotReady | Self::Draining | Self::Internal => "server_error",
+            Self::InvalidRequest | Self::Unsupported | Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::WrongMethod | Self::TooLarge => "invalid_request_error",
         }
     }
 

@@ -14,6 +14,7 @@ pub mod dialect;
 pub mod fault;
 pub mod json;
 pub mod messages;
+pub mod properties;
 pub mod sse;
 pub mod stage;
 pub mod usage;

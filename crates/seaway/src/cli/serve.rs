@@ -15,6 +15,9 @@ pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
     let loaded = Config::load(&sources)?;
     start_log(&loaded.config.log);
+    for warning in loaded.layers.warnings() {
+        tracing::warn!("{warning}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let app = App::start(loaded, sources).await?;

@@ -8,9 +8,9 @@ use clap_complete::Shell;
 
 use super::args::Cli;
 
-pub(super) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
+pub(super) fn completions(shell: Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Cli::command(), "seaway", &mut std::io::stdout());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 pub(super) fn man() -> anyhow::Result<ExitCode> {

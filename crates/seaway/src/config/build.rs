@@ -246,16 +246,19 @@ impl Reader<'_> {
 
     fn upstreams(&mut self, listen: &[Listen]) -> Vec<Arc<Upstream>> {
         let mut names = self.layers.names("upstream");
-        if names.is_empty() {
-            names.extend(self.implied());
+        if let Some(implied) = self.implied(&names) {
+            names.push(implied);
         }
         names.iter().filter_map(|name| self.upstream(name, listen)).map(Arc::new).collect()
     }
 
-    /// What the environment offers when no upstream is configured. Never the simulated one.
-    fn implied(&mut self) -> Option<String> {
-        // `--upstream anthropic` or `--upstream sandbox` asks for one by its kind.
-        let asked = self.text("default_upstream").filter(|name| ["anthropic", "sandbox"].contains(&name.as_str()));
+    /// An upstream that is asked for by its kind (`--upstream sandbox`), or, when none is
+    /// configured, what the environment offers. Never the simulated one by itself.
+    fn implied(&mut self, names: &[String]) -> Option<String> {
+        let asked = self.text("default_upstream").filter(|name| ["anthropic", "sandbox"].contains(&name.as_str()) && !names.contains(name));
+        if asked.is_none() && !names.is_empty() {
+            return None;
+        }
         let credential = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some());
         let kind = asked.or_else(|| credential.map(|_| "anthropic".to_owned()))?;
         let origin = self.origin(&key("default_upstream"));

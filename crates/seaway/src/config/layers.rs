@@ -51,6 +51,7 @@ impl fmt::Display for Mistake {
 pub struct Layers {
     values: BTreeMap<Key, (Value, Origin)>,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
 impl Layers {
@@ -84,18 +85,38 @@ impl Layers {
         self.mistakes.push(Mistake { origin, message: message.into() });
     }
 
+    /// What looks odd but is no mistake.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Hands over what was found wrong so far.
     pub fn take_mistakes(&mut self) -> Vec<Mistake> {
         std::mem::take(&mut self.mistakes)
     }
 
-    /// Adds a value unless a stronger layer has given one. Call with the strongest layer first.
+    /// Adds a value unless a stronger layer has given one. Tables of the owner's own names
+    /// are joined, name by name. Call with the strongest layer first.
     pub fn add(&mut self, key: Key, value: Value, origin: Origin) {
-        self.values.entry(key).or_insert((value, origin));
+        match (self.values.get_mut(&key), value) {
+            (Some((Value::Map(known), _)), Value::Map(more)) => {
+                let new: Vec<_> = more.into_iter().filter(|(name, _)| !known.iter().any(|(given, _)| given == name)).collect();
+                known.extend(new);
+            }
+            (Some(_), _) => {}
+            (None, value) => {
+                self.values.insert(key, (value, origin));
+            }
+        }
     }
 
     /// Adds a value given as text, by a flag or a variable.
     pub fn add_text(&mut self, key: Key, text: &str, origin: Origin) {
+        if let Some((table, name)) = entry_of_table(&key) {
+            let any = settings::find(&table).is_some_and(|setting| setting.kind == Kind::AnyMap);
+            let value = any.then(|| Value::parse_any(text)).flatten().unwrap_or_else(|| Value::Text(text.to_owned()));
+            return self.add(table, Value::Map(vec![(name, value)]), origin);
+        }
         let (key, setting) = match resolve(key) {
             Ok(found) => found,
             Err(message) => return self.mistake(origin, message),
@@ -113,8 +134,14 @@ impl Layers {
             if rest == "CONFIG" {
                 continue;
             }
-            let key = rest.to_lowercase().split("__").map(str::to_owned).collect();
-            self.add_text(key, text, Origin::Variable(name.to_owned()));
+            let key: Key = rest.to_lowercase().split("__").map(str::to_owned).collect();
+            let ours = entry_of_table(&key).is_some() || resolve(key.clone()).is_ok() || settings::nearest(&key).is_some();
+            if ours {
+                self.add_text(key, text, Origin::Variable(name.to_owned()));
+            } else {
+                // Somebody else's, perhaps; it may still be a mistake.
+                self.warnings.push(format!("${name} is not a setting of Seaway's and was left alone"));
+            }
         }
     }
 
@@ -130,6 +157,13 @@ impl Layers {
             }
         }
     }
+}
+
+/// A name inside a table of the owner's own names: the table's key, and the name.
+fn entry_of_table(key: &[String]) -> Option<(Key, String)> {
+    let is_table = |length: &usize| settings::find(&key[..*length]).is_some_and(|setting| matches!(setting.kind, Kind::TextMap | Kind::AnyMap));
+    let length = (1..key.len()).find(is_table)?;
+    Some((key[..length].to_vec(), key[length..].join(".")))
 }
 
 /// Finds the setting for a key. A credential's own name is short for its `value`.
@@ -214,7 +248,7 @@ impl File<'_> {
 
     fn leaf(&mut self, item: &Item, key: Key, setting: &Setting, span: Option<std::ops::Range<usize>>) {
         let origin = self.origin(span);
-        let checked = value_of(item, setting.kind).and_then(|value| value.check(setting.kind).map(|()| value));
+        let checked = value_of(item).and_then(|value| value.check(setting.kind).map(|()| value));
         match checked {
             Ok(value) => self.layers.add(key, value, origin),
             Err(why) => self.layers.mistake(origin, format!("{}: {why}", dotted(&key))),
@@ -222,9 +256,9 @@ impl File<'_> {
     }
 }
 
-fn value_of(item: &Item, kind: Kind) -> Result<Value, String> {
+fn value_of(item: &Item) -> Result<Value, String> {
     if let Some(table) = item.as_table_like() {
-        let entries = table.iter().map(|(name, item)| Ok((name.to_owned(), value_of(item, kind)?)));
+        let entries = table.iter().map(|(name, item)| Ok((name.to_owned(), value_of(item)?)));
         return Ok(Value::Map(entries.collect::<Result<_, String>>()?));
     }
     match item.as_value() {
@@ -297,6 +331,20 @@ mod tests {
         let mut layers = Layers::default();
         layers.add_variables([("SEAWAY_PROT", "2")].into_iter());
         assert_eq!(layers.take_mistakes()[0].to_string(), "$SEAWAY_PROT: unknown setting `prot`; did you mean `port`?");
+        layers.add_variables([("SEAWAY_CLIENTS_CACHE", "x")].into_iter());
+        assert_eq!((layers.take_mistakes(), layers.warnings().len()), (Vec::new(), 1));
+    }
+
+    #[test]
+    fn a_name_of_the_owners_own_can_be_set_alone() {
+        let mut layers = Layers::default();
+        layers.add_text(key("alias.gpt-4.1"), "a", Origin::Flag("set alias.gpt-4.1".into()));
+        layers.add_text(key("upstream.u.set.top_k"), "5", Origin::Flag("set".into()));
+        layers.add_file(Path::new("s.toml"), "[alias]\n'gpt-4.1' = 'weaker'\nb = 'c'\n");
+        assert_eq!(layers.take_mistakes(), []);
+        let json = |name: &str| layers.get(&key(name)).unwrap().0.to_json().to_string();
+        assert_eq!(json("alias"), r#"{"gpt-4.1":"a","b":"c"}"#);
+        assert_eq!(json("upstream.u.set"), r#"{"top_k":5}"#);
     }
 
     #[test]

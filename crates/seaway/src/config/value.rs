@@ -159,6 +159,11 @@ impl Value {
         }
     }
 
+    /// Reads JSON; `None` if the text is none.
+    pub fn parse_any(text: &str) -> Option<Self> {
+        Self::from_json(serde_json::from_str(text).ok()?)
+    }
+
     fn from_json(json: serde_json::Value) -> Option<Self> {
         use serde_json::Value as Json;
         Some(match json {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, params};
+use seaway_wire::StopReason;
 
 use super::StoreError;
 use crate::record::Record;
@@ -98,7 +99,7 @@ pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result
         record.stream,
         record.status,
         record.outcome.name(),
-        record.summary.stop_reason.as_ref().map(|reason| reason.name()),
+        record.summary.stop_reason.as_ref().map(StopReason::name),
         record.fault,
         record.attempts,
         signed(usage.input),

@@ -38,7 +38,10 @@ pub(super) async fn list(
         return fault(&Fault::new(FaultKind::InvalidRequest, "limit: input should be a whole number").param("limit"));
     };
     match gather(&runtime, &client).await {
-        Ok(models) => answered(page(&models, &paging)),
+        Ok(models) => match page(&models, &paging) {
+            Ok(page) => answered(page),
+            Err(wrong) => fault(&wrong),
+        },
         Err(response) => *response,
     }
 }
@@ -87,10 +90,14 @@ fn add(found: &mut Vec<(String, String)>, model: &Members) {
     }
 }
 
-fn page(models: &[(String, String)], paging: &Paging) -> String {
-    let at = |id: &Option<String>| id.as_ref().and_then(|id| models.iter().position(|(known, _)| known == id));
+fn page(models: &[(String, String)], paging: &Paging) -> Result<String, Fault> {
+    let at = |name: &'static str, id: &Option<String>| {
+        let Some(id) = id else { return Ok(None) };
+        let found = models.iter().position(|(known, _)| known == id);
+        found.map(Some).ok_or_else(|| Fault::new(FaultKind::InvalidRequest, format!("{name}: there is no model `{id}`")).param(name))
+    };
     let limit = paging.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let (start, end) = match (at(&paging.after_id), at(&paging.before_id)) {
+    let (start, end) = match (at("after_id", &paging.after_id)?, at("before_id", &paging.before_id)?) {
         (Some(after), _) => (after + 1, models.len().min(after + 1 + limit)),
         (None, Some(before)) => (before.saturating_sub(limit), before),
         (None, None) => (0, models.len().min(limit)),
@@ -99,7 +106,7 @@ fn page(models: &[(String, String)], paging: &Paging) -> String {
     let more = if paging.before_id.is_some() { start > 0 } else { end < models.len() };
     let id = |model: Option<&(String, String)>| model.map_or_else(|| "null".to_owned(), |(id, _)| quote(id));
     let data: Vec<&str> = shown.iter().map(|(_, model)| model.as_str()).collect();
-    format!("{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}}}", data.join(","), id(shown.first()), id(shown.last()))
+    Ok(format!("{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}}}", data.join(","), id(shown.first()), id(shown.last())))
 }
 
 fn own_id() -> String {
@@ -135,7 +142,7 @@ mod tests {
     #[track_caller]
     fn check(paging: Paging, ids: &[&str], more: bool) {
         let models: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| ((*id).to_owned(), format!("{{\"id\":\"{id}\"}}"))).collect();
-        let page: serde_json::Value = serde_json::from_str(&page(&models, &paging)).unwrap();
+        let page: serde_json::Value = serde_json::from_str(&page(&models, &paging).unwrap()).unwrap();
         let found: Vec<_> = page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
         assert_eq!((found.as_slice(), &page["has_more"]), (ids, &more.into()), "{paging:?}");
     }
@@ -148,5 +155,6 @@ mod tests {
         check(paging(Some(2), Some("b"), None), &["c", "d"], false);
         check(paging(Some(2), None, Some("d")), &["b", "c"], true);
         check(paging(Some(9), Some("d"), None), &[], false);
+        assert_eq!(page(&[], &paging(None, Some("z"), None)).unwrap_err().message, "after_id: there is no model `z`");
     }
 }

@@ -1,5 +1,7 @@
 //! What is recorded, and what never is.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::support::{ASK, Gateway, Upstream};
 
 #[tokio::test]
@@ -16,7 +18,6 @@ async fn no_prompt_and_no_answer_is_ever_kept() {
         let content = std::fs::read(entry.path()).unwrap();
         let leaks = content.windows(10).any(|window| window == b"the secret");
         assert!(!leaks, "{}", entry.path().display());
-        use std::os::unix::fs::PermissionsExt;
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         assert!(mode == 0o600 || entry.file_name() == "seaway.toml", "{} has mode {mode:o}", entry.path().display());
     }

@@ -255,9 +255,8 @@ fn superfluous_sampling(work: &Work<'_>) -> Vec<&'static str> {
     let top_p = work.get("top_p").filter(|node| !node.is_null()).map(|node| node.as_f64());
     match (temperature, top_p) {
         (Some(Some(1.0)), Some(top_p)) if top_p != Some(1.0) => vec!["temperature"],
-        (Some(_), Some(_)) => vec!["top_p"],
+        (Some(_), Some(_)) | (None, Some(Some(1.0))) => vec!["top_p"],
         (Some(Some(1.0)), None) => vec!["temperature"],
-        (None, Some(Some(1.0))) => vec!["top_p"],
         _ => vec![],
     }
 }

@@ -126,7 +126,7 @@ impl Fold {
                 let block = open.ok_or_else(|| FoldError::Foreign("a delta for a block that never began".into()))?;
                 block.delta(delta.delta)?;
             }
-            Kind::MessageDelta => self.message_delta(parse(event.data)?)?,
+            Kind::MessageDelta => self.message_delta(&parse(event.data)?)?,
             Kind::Error => {
                 let kind = self.summary.error.as_ref().map_or("", |error| &error.kind);
                 let body = String::from_utf8_lossy(event.data).into_owned();
@@ -138,7 +138,7 @@ impl Fold {
     }
 
     /// The members of `delta` are members of the message; `usage` is merged, the rest joins as it is.
-    fn message_delta(&mut self, event: Members) -> Result<(), FoldError> {
+    fn message_delta(&mut self, event: &Members) -> Result<(), FoldError> {
         let message = self.message.get_or_insert_default();
         for (key, raw) in event.iter() {
             match key {

@@ -78,7 +78,7 @@ impl Client {
 
     /// More bytes, or false at the end.
     async fn more(&mut self) -> bool {
-        let mut piece = [0; 16384];
+        let mut piece = vec![0; 16384];
         let read = self.stream.read(&mut piece).await.unwrap_or(0);
         self.held.extend_from_slice(&piece[..read]);
         read > 0

@@ -35,7 +35,8 @@ impl Gateway {
         std::fs::write(&path, file).unwrap();
         let folder = state.path().to_string_lossy().into_owned();
         let mut flags = vec![("listen", "127.0.0.1:0"), ("state_dir", folder.as_str()), ("keys", r#"{"tester":"local-key"}"#)];
-        flags.retain(|(key, _)| !settings.iter().any(|(given, _)| given == key) && !(*key == "keys" && settings.iter().any(|(given, _)| *given == "auth")));
+        let given = |name: &str| settings.iter().any(|(key, _)| *key == name);
+        flags.retain(|(key, _)| !given(key) && (*key != "keys" || !given("auth")));
         flags.extend_from_slice(settings);
         let flags = flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let sources = Sources { file: Some(path), flags, environment: Environment::default() };

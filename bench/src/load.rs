@@ -37,7 +37,10 @@ pub async fn run(arguments: &[String]) -> Result<(), BoxError> {
     };
     let body = std::fs::read(body)?;
     let key = rest.first().map_or("none", String::as_str);
-    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\ncontent-type: application/json\r\nanthropic-version: 2023-06-01\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\ncontent-type: application/json\r\nanthropic-version: 2023-06-01\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     let request = [head.into_bytes(), body].concat();
     let (connections, seconds): (usize, f64) = (connections.parse()?, seconds.parse()?);
     let plan = Rc::new(Plan { address: address.clone(), request, until: Instant::now() + Duration::from_secs_f64(seconds), figures: Rc::default() });
@@ -79,7 +82,11 @@ async fn worker(plan: Rc<Plan>, stream: bool) -> Result<(), String> {
     while Instant::now() < plan.until {
         let begun = Instant::now();
         socket.write_all(&plan.request).await.map_err(|error| error.to_string())?;
-        if stream { read_stream(&mut socket, &mut held, &plan, begun).await? } else { read_plain(&mut socket, &mut held, &plan, begun).await? }
+        if stream {
+            read_stream(&mut socket, &mut held, &plan, begun).await?
+        } else {
+            read_plain(&mut socket, &mut held, &plan, begun).await?
+        }
         plan.figures.borrow_mut().answers += 1;
     }
     Ok(())

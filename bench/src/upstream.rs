@@ -98,7 +98,10 @@ fn chunk(name: &str, data: &str) -> String {
 }
 
 fn start() -> String {
-    chunk("message_start", "{\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"model\":\"claude-bench\",\"content\":[],\"usage\":{\"input_tokens\":12,\"output_tokens\":1}}}")
+    chunk(
+        "message_start",
+        "{\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"model\":\"claude-bench\",\"content\":[],\"usage\":{\"input_tokens\":12,\"output_tokens\":1}}}",
+    )
 }
 
 /// Each delta carries the time at which it was written.

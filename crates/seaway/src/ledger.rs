@@ -1,4 +1,4 @@
-//! Where records go: one log line, the metrics, the store.
+//! Where records go: the metrics at once, the log and the store by the store's writer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,18 +22,18 @@ use crate::store::Store;
 struct ByOutcome {
     dialect: &'static str,
     endpoint: &'static str,
-    upstream: String,
+    upstream: Arc<str>,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByUpstream {
-    upstream: String,
+    upstream: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByTokens {
-    upstream: String,
+    upstream: Arc<str>,
     kind: &'static str,
 }
 
@@ -128,16 +128,15 @@ impl Ledger {
         self.in_flight.inc();
     }
 
-    pub(crate) fn ended(&self, record: Record) {
+    pub(crate) fn ended(&self, record: Box<Record>) {
         self.running.fetch_sub(1, Ordering::Relaxed);
         self.in_flight.dec();
         self.measure(&record);
-        log(&record);
         self.store.record(record);
     }
 
     fn measure(&self, record: &Record) {
-        let upstream = record.upstream.as_ref().map_or_else(String::new, ToString::to_string);
+        let upstream: Arc<str> = record.upstream.as_ref().map_or_else(|| "".into(), |name| name.0.clone());
         let outcome = record.outcome.name();
         let labels = ByOutcome { dialect: record.dialect.name(), endpoint: record.endpoint, upstream: upstream.clone(), outcome };
         self.exchanges.get_or_create(&labels).inc();
@@ -178,30 +177,4 @@ impl Ledger {
         let _ = encode(&mut out, &self.registry);
         out
     }
-}
-
-fn log(record: &Record) {
-    let usage = record.summary.usage;
-    // Microseconds are as fine as it gets.
-    let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
-    tracing::info!(
-        id = record.request_id,
-        caller = &*record.caller.0,
-        dialect = record.dialect.name(),
-        endpoint = record.endpoint,
-        upstream = record.upstream.as_ref().map(|name| &*name.0),
-        model = record.summary.model.as_deref().unwrap_or(&record.asked),
-        status = record.status,
-        outcome = record.outcome.name(),
-        fault = record.fault,
-        stop_reason = record.summary.stop_reason.as_ref().map(|reason| reason.name().to_owned()),
-        input = usage.input,
-        output = usage.output,
-        cache_read = usage.cache_read,
-        cache_write = usage.cache_write,
-        attempts = record.attempts,
-        first_byte_ms = record.first_byte.map(millis),
-        total_ms = millis(record.total),
-        "exchange"
-    );
 }

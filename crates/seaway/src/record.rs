@@ -70,6 +70,35 @@ pub struct Record {
     pub changes: Vec<Change>,
 }
 
+impl Record {
+    /// Writes the line that every exchange has in the log.
+    pub(crate) fn log(&self) {
+        let usage = self.summary.usage;
+        // Microseconds are as fine as it gets.
+        let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        tracing::info!(
+            id = self.request_id,
+            caller = &*self.caller.0,
+            dialect = self.dialect.name(),
+            endpoint = self.endpoint,
+            upstream = self.upstream.as_ref().map(|name| &*name.0),
+            model = self.summary.model.as_deref().unwrap_or(&self.asked),
+            status = self.status,
+            outcome = self.outcome.name(),
+            fault = self.fault,
+            stop_reason = self.summary.stop_reason.as_ref().map(|reason| reason.name().to_owned()),
+            input = usage.input,
+            output = usage.output,
+            cache_read = usage.cache_read,
+            cache_write = usage.cache_write,
+            attempts = self.attempts,
+            first_byte_ms = self.first_byte.map(millis),
+            total_ms = millis(self.total),
+            "exchange"
+        );
+    }
+}
+
 /// A record in the making. It is written exactly once: by [`Entry::close`], or when
 /// it is dropped, which is what happens when a client leaves.
 #[derive(Debug)]
@@ -103,7 +132,7 @@ impl Entry {
         }
         self.record.outcome = outcome;
         self.record.total = self.started.elapsed();
-        self.ledger.ended((*self.record).clone());
+        self.ledger.ended(self.record.clone());
     }
 }
 

@@ -1,6 +1,6 @@
-//! Records on disk: SQLite, one writer thread, a bounded queue.
+//! Records on disk and in the log: one writer thread, SQLite, a bounded queue.
 //!
-//! A stream never waits for the store. When the queue is full a record is dropped
+//! A stream never waits for either. When the queue is full a record is dropped
 //! and counted.
 
 mod query;
@@ -60,6 +60,14 @@ enum Message {
     Flush(tokio::sync::oneshot::Sender<()>),
 }
 
+impl Message {
+    fn log(self) {
+        if let Self::Record(record) = self {
+            record.log();
+        }
+    }
+}
+
 impl Store {
     /// Starts the writer. The file is opened by it, so that nobody waits; `failed` is
     /// called if that is not possible.
@@ -70,8 +78,8 @@ impl Store {
             Ok(database) => write(&database, &inbox, setting.retention),
             Err(error) => {
                 failed(&error);
-                // Records go nowhere, but whoever waits for a flush is told.
-                inbox.into_iter().for_each(drop);
+                // Records go to the log alone; whoever waits for a flush is told.
+                inbox.into_iter().for_each(Message::log);
             }
         };
         // Without the thread the queue is closed, and every record counts as dropped.
@@ -80,8 +88,8 @@ impl Store {
     }
 
     /// Queues a record.
-    pub fn record(&self, record: Record) {
-        match self.queue.try_send(Message::Record(Box::new(record))) {
+    pub fn record(&self, record: Box<Record>) {
+        match self.queue.try_send(Message::Record(record)) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.dropped.inc();
@@ -171,7 +179,10 @@ fn write_batch(database: &Connection, batch: impl Iterator<Item = Message>) -> r
     let mut flushed = Vec::new();
     for message in batch {
         match message {
-            Message::Record(record) => schema::insert(&transaction, &record)?,
+            Message::Record(record) => {
+                record.log();
+                schema::insert(&transaction, &record)?;
+            }
             Message::Flush(done) => flushed.push(done),
         }
     }

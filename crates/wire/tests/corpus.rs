@@ -65,7 +65,13 @@ fn what_is_fuzzed_holds_on_the_corpus_and_on_its_cuts() {
             properties::raw_object(data.as_bytes());
         }
     }
-    for body in [r#"{"model":"m","system":"s","tools":[{"strict":true}],"messages":[{"role":"user","content":"x"}],"top_p":1,"temperature":0.5,"metadata":{},"stream":false}"#, "{}", "{", "[]", ""] {
+    for body in [
+        r#"{"model":"m","system":"s","tools":[{"strict":true}],"messages":[{"role":"user","content":"x"}],"top_p":1,"temperature":0.5,"metadata":{},"stream":false}"#,
+        "{}",
+        "{",
+        "[]",
+        "",
+    ] {
         properties::raw_object(body.as_bytes());
     }
 }

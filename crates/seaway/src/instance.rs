@@ -98,7 +98,10 @@ mod tests {
         let registered = register(state.path(), vec!["http://x".into()], socket).unwrap();
         assert_eq!(find(state.path())[0].addresses, ["http://x"]);
         drop(listener);
-        assert_eq!(find(state.path()), []);
+        // A child that another test forks right now may hold the socket until it execs.
+        while !find(state.path()).is_empty() {
+            std::thread::yield_now();
+        }
         drop(registered);
     }
 }

@@ -59,7 +59,9 @@ fn fold(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
         let mut fold = Fold::default();
-        frames.iter().for_each(|frame| fold.push(frame));
+        for frame in &frames {
+            fold.push(frame);
+        }
         fold.finish(End::Complete).map(|folded| folded.body)
     });
 }

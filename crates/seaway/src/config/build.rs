@@ -1,23 +1,20 @@
 //! From layers to [`Config`]: what each setting means, and what goes together.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod upstreams;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::HeaderValue;
 use secrecy::SecretString;
 
 use super::layers::{Layers, Origin, dotted};
 use super::value::Value;
-use super::{
-    Api, Auth, Carrier, Config, Credential, Edits, Environment, Glob, Limits, Listen, Log, Place, Preset, Price, Proxy, Route, Source, Store, Upstream, UpstreamName, paths,
-    settings,
-};
+use super::{Auth, Config, Environment, Glob, Listen, Log, Preset, Price, Route, Store, Upstream, UpstreamName, paths, settings};
 
 const DEFAULTS: &str = include_str!("defaults.toml");
-const ANTHROPIC: &str = "https://api.anthropic.com";
 
 /// Builds the configuration; what cannot be right is left in the layers as mistakes.
 pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
@@ -244,198 +241,6 @@ impl Reader<'_> {
         routes
     }
 
-    fn upstreams(&mut self, listen: &[Listen]) -> Vec<Arc<Upstream>> {
-        let mut names = self.layers.names("upstream");
-        if let Some(implied) = self.implied(&names) {
-            names.push(implied);
-        }
-        names.iter().filter_map(|name| self.upstream(name, listen)).map(Arc::new).collect()
-    }
-
-    /// An upstream that is asked for by its kind (`--upstream sandbox`), or, when none is
-    /// configured, what the environment offers. Never the simulated one by itself.
-    fn implied(&mut self, names: &[String]) -> Option<String> {
-        let asked = self.text("default_upstream").filter(|name| ["anthropic", "sandbox"].contains(&name.as_str()) && !names.contains(name));
-        if asked.is_none() && !names.is_empty() {
-            return None;
-        }
-        let credential = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some());
-        let kind = asked.or_else(|| credential.map(|_| "anthropic".to_owned()))?;
-        let origin = self.origin(&key("default_upstream"));
-        self.layers.add(below("upstream", &kind, "kind"), Value::Text(kind.clone()), origin);
-        Some(kind)
-    }
-
-    fn upstream(&mut self, name: &str, listen: &[Listen]) -> Option<Upstream> {
-        let at = |rest: &str| below("upstream", name, rest);
-        let Some(kind) = self.text_at(&at("kind")) else {
-            let origin = self.layers.iter().find(|(key, _)| key.starts_with(&at("")[..2])).map(|(_, (_, origin))| origin.clone());
-            self.layers.mistake(origin.unwrap_or(Origin::Default), format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `sandbox`"));
-            return None;
-        };
-        let place = if kind == "sandbox" { Place::Sandbox } else { Place::Api(Box::new(self.api(name, &kind, listen)?)) };
-        let mut hasher = DefaultHasher::new();
-        for (key, (value, _)) in self.layers.iter().filter(|(key, _)| key.starts_with(&at("")[..2])) {
-            format!("{key:?}{value:?}").hash(&mut hasher);
-        }
-        format!("{place:?}").hash(&mut hasher);
-        Some(Upstream {
-            name: UpstreamName(name.into()),
-            place,
-            limits: self.limits(name),
-            edits: self.edits(name),
-            always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
-            fingerprint: hasher.finish(),
-        })
-    }
-
-    fn api(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Api> {
-        let at = |rest: &str| below("upstream", name, rest);
-        Some(Api {
-            base_url: self.base_url(name, kind, listen)?,
-            socket: self.text_at(&at("socket")).map(|text| self.path(&text)),
-            credential: self.credential(name, kind),
-            passthrough: self.get(&at("passthrough")).and_then(|value| value.flag()).unwrap_or_default(),
-            headers: self.headers(&at("headers")),
-            ca_file: self.text_at(&at("ca_file")).map(|text| self.path(&text)),
-            proxy: self.proxy(&at("proxy")),
-            connect_timeout: self.span_at(&at("connect_timeout")),
-            idle_timeout: self.span_at(&at("idle_timeout")),
-        })
-    }
-
-    fn base_url(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Uri> {
-        let at = below("upstream", name, "base_url");
-        let (text, variable) = match (self.text_at(&at), self.environment.get("ANTHROPIC_BASE_URL")) {
-            (Some(text), _) => (text, false),
-            (None, Some(text)) if kind == "anthropic" => (text.to_owned(), true),
-            (None, _) if kind == "anthropic" => (ANTHROPIC.to_owned(), false),
-            (None, _) => {
-                let kind = below("upstream", name, "kind");
-                let origin = self.origin(&kind);
-                self.layers.mistake(origin, format!("{}: `base_url` is missing", dotted(&kind[..2])));
-                return None;
-            }
-        };
-        let origin = if variable { Origin::Variable("ANTHROPIC_BASE_URL".into()) } else { self.origin(&at) };
-        match parse_base_url(&text) {
-            Ok(uri) if is_own(&uri, listen) => {
-                self.layers.mistake(origin, format!("`{text}` is Seaway's own address: requests would go round in a circle"));
-                None
-            }
-            Ok(uri) => Some(uri),
-            Err(why) => {
-                self.layers.mistake(origin, format!("{}: `{text}` {why}", dotted(&at)));
-                None
-            }
-        }
-    }
-
-    fn credential(&mut self, name: &str, kind: &str) -> Option<Credential> {
-        for (group, carrier) in [("api_key", Carrier::ApiKey), ("bearer", Carrier::Bearer)] {
-            if let Some(source) = self.source(name, group) {
-                return Some(Credential { carrier, source });
-            }
-        }
-        if kind != "anthropic" {
-            return None;
-        }
-        let found = CREDENTIALS.iter().find_map(|(variable, carrier)| Some((self.environment.get(variable)?, *carrier)));
-        found.map(|(value, carrier)| Credential { carrier, source: Source::Value(value.to_owned().into()) })
-    }
-
-    fn source(&mut self, name: &str, group: &str) -> Option<Source> {
-        let at = |rest: &str| below("upstream", name, &format!("{group}.{rest}"));
-        if let Some(value) = self.text_at(&at("value")) {
-            return Some(Source::Value(value.into()));
-        }
-        if let Some(variable) = self.text_at(&at("env")) {
-            let unset = || Source::Unset(format!("the variable `{variable}` is not set"));
-            return Some(self.environment.get(&variable).map_or_else(unset, |value| Source::Value(value.to_owned().into())));
-        }
-        if let Some(file) = self.text_at(&at("file")) {
-            let path = self.path(&file);
-            if path.file_name().is_some_and(|name| name == ".credentials.json") {
-                self.mistake_at(&at("file"), "this is Claude Code's own login; a Claude plan is reached through the official program only, with `kind = \"claude-code\"`");
-            }
-            return Some(Source::File { path, pointer: self.text_at(&at("pointer")), expires_pointer: self.text_at(&at("expires_pointer")) });
-        }
-        let line = self.text_at(&at("command"))?;
-        Some(Source::Command { line, ttl: self.span_at(&at("ttl")) })
-    }
-
-    fn headers(&mut self, at: &[String]) -> Vec<(HeaderName, HeaderValue)> {
-        let map = self.get(at);
-        let mut headers = Vec::new();
-        for (name, value) in map.as_ref().map(Value::entries).unwrap_or_default() {
-            let parsed = (name.parse::<HeaderName>(), value.text().unwrap_or_default().parse::<HeaderValue>());
-            match parsed {
-                (Ok(name), Ok(mut value)) => {
-                    value.set_sensitive(true);
-                    headers.push((name, value));
-                }
-                _ => self.mistake_at(at, &format!("`{name}` is no header, or its value is none")),
-            }
-        }
-        headers
-    }
-
-    fn proxy(&mut self, at: &[String]) -> Proxy {
-        let variable = |names: [&str; 2]| names.iter().find_map(|name| self.environment.get(name)).map(str::to_owned);
-        let except = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
-        let (https, except, origin) = match self.text_at(at).as_deref() {
-            Some("none") => return Proxy::None,
-            Some("env") | None => {
-                let set = variable(["HTTPS_PROXY", "https_proxy"]).or_else(|| variable(["ALL_PROXY", "all_proxy"]));
-                let Some(https) = set else { return Proxy::None };
-                (https, except, Origin::Variable("HTTPS_PROXY".into()))
-            }
-            Some(url) => (url.to_owned(), String::new(), self.origin(at)),
-        };
-        if !https.starts_with("http://") && https.contains("://") {
-            self.layers.mistake(origin, format!("{}: only `http://` proxies are supported; `none` uses no proxy", dotted(at)));
-        }
-        Proxy::Through { https, except }
-    }
-
-    fn limits(&mut self, name: &str) -> Limits {
-        let at = |rest: &str| below("upstream", name, rest);
-        let count = |reader: &Self, rest: &str| reader.count_at(&at(rest)).and_then(|count| usize::try_from(count).ok());
-        let concurrency = count(self, "concurrency");
-        if concurrency == Some(0) {
-            self.mistake_at(&at("concurrency"), "must be at least 1");
-        }
-        let listed = match self.get(&at("retry_on")) {
-            Some(Value::List(items)) => items,
-            _ => Vec::new(),
-        };
-        let retry_on: Vec<u16> = listed.iter().filter_map(Value::count).filter_map(|status| u16::try_from(status).ok()).collect();
-        if retry_on.iter().any(|status| !(400..600).contains(status)) {
-            self.mistake_at(&at("retry_on"), "expected statuses from 400 to 599");
-        }
-        Limits {
-            concurrency,
-            queue: count(self, "queue").unwrap_or_default(),
-            queue_timeout: self.span_at(&at("queue_timeout")),
-            first_byte_timeout: self.span_at(&at("first_byte_timeout")),
-            retries: self.count_at(&at("retries")).and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
-            retry_on,
-        }
-    }
-
-    fn edits(&self, name: &str) -> Edits {
-        let at = |rest: &str| below("upstream", name, rest);
-        let flag = |rest: &str| self.get(&at(rest)).and_then(|value| value.flag()).unwrap_or_default();
-        Edits {
-            system_prefix: self.text_at(&at("system_prefix")),
-            strip_cache_ttl: flag("strip_cache_ttl"),
-            one_sampling_param: flag("one_sampling_param"),
-            drop_strict_tools: self.text_at(&at("strict_tools")).as_deref() == Some("drop"),
-            drop: self.get(&at("drop")).map(|value| value.texts()).unwrap_or_default(),
-            set: self.json_members(&at("set")),
-        }
-    }
-
     fn json_members(&self, at: &[String]) -> Vec<(String, String)> {
         let map = self.get(at);
         let entries = map.as_ref().map(Value::entries).unwrap_or_default();
@@ -491,9 +296,6 @@ impl Reader<'_> {
     }
 }
 
-/// Variables that people have set for Anthropic's own tools, strongest first.
-const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
-
 /// Names that a preset's path would collide with.
 const RESERVED: [&str; 9] = ["messages", "models", "files", "chat", "completions", "responses", "run", "tasks", "sessions"];
 
@@ -502,30 +304,6 @@ fn tcp(listen: &mut Listen) -> Option<&mut SocketAddr> {
         Listen::Tcp(address) => Some(address),
         Listen::Unix(_) => None,
     }
-}
-
-/// A base URL without a slash or `/v1` at its end.
-fn parse_base_url(text: &str) -> Result<Uri, &'static str> {
-    let trimmed = text.trim_end_matches('/');
-    let trimmed = trimmed.strip_suffix("/v1").unwrap_or(trimmed);
-    let uri: Uri = trimmed.parse().map_err(|_| "is no address; expected something like `https://host/path`")?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        return Err("has no scheme or host; expected something like `https://host/path`");
-    }
-    if uri.query().is_some() {
-        return Err("has a query; expected an address alone");
-    }
-    Ok(uri)
-}
-
-fn is_own(uri: &Uri, listen: &[Listen]) -> bool {
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let ip = host.parse::<std::net::IpAddr>().ok();
-    listen.iter().any(|listen| match listen {
-        Listen::Tcp(own) => own.port() == port && (host == "localhost" || ip.is_some_and(|ip| ip == own.ip() || (ip.is_loopback() && own.ip().is_unspecified()))),
-        Listen::Unix(_) => false,
-    })
 }
 
 #[cfg(test)]

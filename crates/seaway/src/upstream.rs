@@ -20,7 +20,7 @@ use http_body_util::{Either, Full};
 use seaway_wire::FaultKind;
 use tokio_util::task::TaskTracker;
 
-pub use body::{next_frame, read_whole};
+pub use body::{ReadError, next_frame, read_whole};
 pub use health::{Health, Trouble};
 
 use crate::config::{self, Limits, UpstreamName};

@@ -1,6 +1,7 @@
 //! `seaway serve`: start, say where, and stay.
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use secrecy::ExposeSecret;
@@ -8,8 +9,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use super::args::Cli;
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::config::{Config, Listen, Log};
+use crate::instance;
+use crate::server::BindError;
 
 pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
@@ -19,8 +22,9 @@ pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let state_dir = loaded.config.state_dir.clone();
     runtime.block_on(async {
-        let app = App::start(loaded, sources).await?;
+        let app = App::start(loaded, sources).await.map_err(|error| explain(error, &state_dir))?;
         banner(&app);
         app.run().await;
         anyhow::Ok(())
@@ -28,6 +32,16 @@ pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     // What did not end in time must not keep the process.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
+}
+
+/// An address that is in use may be so by a gateway of our own.
+fn explain(error: StartError, state_dir: &Path) -> anyhow::Error {
+    let StartError::Bind(BindError::InUse { address, .. }) = &error else { return error.into() };
+    let ours = Listen::Tcp(*address).to_string();
+    match instance::find(state_dir).into_iter().find(|instance| instance.addresses.contains(&ours)) {
+        Some(running) => anyhow::anyhow!("a gateway of yours serves on {ours} already (process {}); `seaway status` tells more", running.pid),
+        None => error.into(),
+    }
 }
 
 /// Log lines go to stderr; stdout is for data.

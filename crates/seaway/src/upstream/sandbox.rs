@@ -1,7 +1,7 @@
 //! The simulated upstream: a small scripted Claude, for trying things out and for tests.
 //!
 //! It answers nothing but what the request says: it echoes, or follows the markers in
-//! the last user text (see [`script`]). Every answer carries `seaway-simulated: true`.
+//! the last user text (see `sandbox/script.rs`). Every answer carries `seaway-simulated: true`.
 
 mod check;
 mod compose;

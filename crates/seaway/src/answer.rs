@@ -60,6 +60,19 @@ const fn layer(kind: FaultKind) -> &'static str {
     }
 }
 
+/// Makes an id of our own for a request.
+#[must_use]
+pub fn own_id() -> String {
+    format!("req_sw_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// Gives an answer that has no id one of ours.
+pub fn identify_if_nameless(headers: &mut HeaderMap) {
+    if !headers.contains_key(REQUEST_ID) {
+        identify(headers, &own_id());
+    }
+}
+
 /// Makes sure that a response says by what id it is known: the upstream's if it gave one.
 pub fn identify(headers: &mut HeaderMap, own: &str) -> String {
     let given = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID)).cloned();
@@ -80,7 +93,11 @@ pub fn note(headers: &mut HeaderMap, changes: &[Change]) {
         }
         text.push_str(&entry);
     }
-    if let Some(value) = Some(text).filter(|text| !text.is_empty()).and_then(|text| HeaderValue::from_str(&text).ok()) {
+    // Names may be in any script; header values may hold any bytes but control characters.
+    let text = text.replace(|c: char| c.is_control(), "?");
+    if let Ok(value) = HeaderValue::from_bytes(text.as_bytes())
+        && !text.is_empty()
+    {
         headers.insert(NOTE, value);
     }
 }

@@ -9,7 +9,7 @@ use axum::Router;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Listen, Loaded, Sources};
+use crate::config::{Auth, Config, Listen, Loaded, Sources};
 use crate::drain::Drain;
 use crate::front::Door;
 use crate::house::House;
@@ -59,6 +59,9 @@ impl Reloader {
         }
         let mut config = loaded.config;
         config.listen.clone_from(&before.config.listen);
+        if matches!(config.auth, Auth::Open) && !config.listen.iter().all(Listen::is_local) {
+            return Err("auth: `none` is for loopback only, and this gateway listens beyond it until it is restarted".into());
+        }
         let next = Runtime::new(config, Some(&before), &house.tasks).map_err(|error| error.to_string())?;
         house.runtime.store(Arc::new(next));
         tracing::info!(file = %self.path.display(), "the configuration was reloaded");

@@ -119,7 +119,7 @@ fn made_key(state_dir: &Path) -> Result<SecretString, KeyError> {
             Ok(text.trim().to_owned().into())
         }
         Ok(_) => new_key(state_dir),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => new_key(state_dir),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => first_key(state_dir),
         Err(source) => Err(KeyError { path, source }),
     }
 }
@@ -141,11 +141,34 @@ fn tighten(path: &Path) {
 pub fn new_key(state_dir: &Path) -> Result<SecretString, KeyError> {
     let path = key_file(state_dir);
     let wrong = |source| KeyError { path: path.clone(), source };
-    let mut random = [0; 32];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| wrong(std::io::Error::other("no randomness")))?;
-    let key = format!("sk-seaway-{}", URL_SAFE_NO_PAD.encode(random));
+    let key = random_key().map_err(wrong)?;
     private_dir(state_dir).and_then(|()| replace(&path, key.as_bytes())).map_err(wrong)?;
     Ok(key.into())
+}
+
+/// Makes the first local key. Of several that start at once, one wins and all take its key.
+fn first_key(state_dir: &Path) -> Result<SecretString, KeyError> {
+    let path = key_file(state_dir);
+    let wrong = |source| KeyError { path: path.clone(), source };
+    let key = random_key().map_err(wrong)?;
+    private_dir(state_dir).map_err(wrong)?;
+    let temporary = temporary(&path, key.as_bytes()).map_err(wrong)?;
+    let published = std::fs::hard_link(&temporary, &path);
+    let _gone = std::fs::remove_file(&temporary);
+    match published {
+        Ok(()) => Ok(key.into()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let winner = std::fs::read_to_string(&path).map_err(wrong)?;
+            Ok(winner.trim().to_owned().into())
+        }
+        Err(source) => Err(wrong(source)),
+    }
+}
+
+fn random_key() -> std::io::Result<String> {
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| std::io::Error::other("no randomness"))?;
+    Ok(format!("sk-seaway-{}", URL_SAFE_NO_PAD.encode(random)))
 }
 
 /// Makes a folder that only its owner can enter.
@@ -164,20 +187,31 @@ pub fn private_dir(path: &Path) -> std::io::Result<()> {
 ///
 /// If the folder cannot be written to.
 pub fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let name = format!(".{}.{}", path.file_name().unwrap_or_default().to_string_lossy(), std::process::id());
-    let temporary = folder.join(name);
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    let temporary = temporary(path, content)?;
+    let moved = std::fs::rename(&temporary, path);
+    if moved.is_err() {
+        let _gone = std::fs::remove_file(&temporary);
+    }
+    moved
+}
+
+/// Writes a private file beside `path`, whose name nobody can foresee.
+fn temporary(path: &Path, content: &[u8]) -> std::io::Result<PathBuf> {
+    let name = format!(".{}.{}", path.file_name().unwrap_or_default().to_string_lossy(), uuid::Uuid::now_v7().simple());
+    let temporary = path.with_file_name(name);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _gone = std::fs::remove_file(&temporary);
+    }
+    written.map(|()| temporary)
 }
 
 /// Marks the headers that hold a credential, so that no log shows them.
 pub fn mark_sensitive(headers: &mut HeaderMap) {
     for name in CARRIERS.iter().chain([&header::COOKIE, &header::PROXY_AUTHORIZATION]) {
-        if let Some(value) = headers.get_mut(name) {
-            value.set_sensitive(true);
+        if let header::Entry::Occupied(mut values) = headers.entry(name) {
+            values.iter_mut().for_each(|value| value.set_sensitive(true));
         }
     }
 }
@@ -203,6 +237,21 @@ mod tests {
         check(&[("api-key", "K1")], Some("laptop"));
         check(&[("x-api-key", "wrong"), ("authorization", "Bearer K1")], Some("laptop"));
         check(&[("x-api-key", "")], None);
+    }
+
+    #[test]
+    fn all_that_start_at_once_have_one_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                std::thread::spawn({
+                    let state = folder.path().join("s");
+                    move || made_key(&state).unwrap().expose_secret().to_owned()
+                })
+            })
+            .collect();
+        let keys: std::collections::HashSet<String> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(keys.len(), 1);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use crate::upstream::{Call, Payload, Reply, Upstream, read_whole};
 const GOOD_FOR: Duration = Duration::from_secs(300);
 /// A failure is forgotten soon: not for ever.
 const BAD_FOR: Duration = Duration::from_secs(10);
+/// How long a list may take: requests wait for it.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest list that is read.
 const LIMIT: usize = 8 << 20;
 
@@ -55,7 +57,10 @@ impl Catalog {
         if let Some(known) = self.known(&upstream.name) {
             return known;
         }
-        let found = fetch(upstream, client).await.map_err(Arc::new);
+        let found = match tokio::time::timeout(PATIENCE, fetch(upstream, &own_headers())).await {
+            Ok(found) => found.map_err(Arc::new),
+            Err(_) => Err(Arc::new(unreachable(format!("upstream `{}` listed no models within {} seconds", upstream.name, PATIENCE.as_secs())))),
+        };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(upstream.name.clone(), (Instant::now(), found.clone()));
         found
@@ -80,11 +85,19 @@ impl Catalog {
     }
 }
 
+/// What is kept for all must not depend on who asked first.
+fn own_headers() -> HeaderMap {
+    HeaderMap::from_iter([(http::header::USER_AGENT, HeaderValue::from_static(crate::headers::USER_AGENT))])
+}
+
+fn unreachable(message: String) -> NoList {
+    NoList { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), body: Bytes::new(), message }
+}
+
 async fn fetch(upstream: &Upstream, client: &HeaderMap) -> Result<Models, NoList> {
     let mut headers = client.clone();
     headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
     let call = Call { method: Method::GET, path: "/v1/models?limit=1000".into(), headers, body: Payload::Whole(Bytes::new()) };
-    let unreachable = |message: String| NoList { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), body: Bytes::new(), message };
     let reply = upstream.call(call).await.map_err(|error| unreachable(error.message))?;
     let (status, headers) = (reply.status, reply.headers.clone());
     let body = whole(reply).await.map_err(unreachable)?;

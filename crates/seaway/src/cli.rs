@@ -20,8 +20,14 @@ use args::{Cli, Command};
 /// The command was asked wrongly, or its configuration is wrong.
 const USAGE: u8 = 2;
 
+/// The command was asked in a way that cannot be answered.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Asked(String);
+
 /// Runs the program.
 pub fn main() -> ExitCode {
+    leave_when_nobody_reads();
     let cli = Cli::parse();
     let result = match &cli.command {
         Some(Command::Completions { shell }) => Ok(shell::completions(*shell)),
@@ -38,6 +44,18 @@ pub fn main() -> ExitCode {
     result.unwrap_or_else(|error| fail(&error))
 }
 
+/// `seaway usage | head` is no failure: who printed into a closed pipe just ends.
+fn leave_when_nobody_reads() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text.is_some_and(|text| text.starts_with("failed printing to std") && text.contains("Broken pipe")) {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
+}
+
 /// Says what went wrong. Mistakes in the configuration are the asker's.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let mistakes = error.downcast_ref::<crate::config::ConfigError>();
@@ -47,5 +65,5 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     eprintln!("error: {error:#}");
-    ExitCode::FAILURE
+    if error.is::<Asked>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }

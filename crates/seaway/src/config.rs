@@ -46,6 +46,12 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// Where temporary files go.
+    #[must_use]
+    pub fn temporary_folder(&self) -> PathBuf {
+        self.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -251,10 +257,12 @@ pub struct Api {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proxy {
     None,
-    /// As `HTTPS_PROXY` and `NO_PROXY` would say it.
+    /// `except` is as `NO_PROXY` would say it.
     Through {
-        https: String,
+        url: String,
         except: String,
+        /// For plain HTTP too, not for HTTPS alone.
+        plain: bool,
     },
 }
 
@@ -340,13 +348,19 @@ pub struct Price {
 }
 
 impl Config {
+    /// Where the file is, or would be.
+    #[must_use]
+    pub fn path(sources: &Sources) -> PathBuf {
+        sources.file.clone().unwrap_or_else(|| paths::config_file(&sources.environment))
+    }
+
     /// Reads all layers.
     ///
     /// # Errors
     ///
     /// Every mistake in any of them, at once.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-        let path = sources.file.clone().unwrap_or_else(|| paths::config_file(&sources.environment));
+        let path = Self::path(sources);
         let mut layers = Layers::default();
         for (key, text) in &sources.flags {
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();

@@ -1,6 +1,7 @@
 //! Where an upstream's secret comes from: read fresh, cached, read again when refused.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -8,10 +9,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
 use crate::config::{Carrier, Credential as Setting, Source};
-use crate::process;
+use crate::process::{self, ProcessError};
 
 /// How long a credential command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// How long a failed command is left alone.
+const FAILED_FOR: Duration = Duration::from_secs(10);
 
 /// Why there is no credential. Says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +29,8 @@ pub enum CredentialError {
     },
     #[error("the credential file {path} {why}")]
     Content { path: PathBuf, why: String },
-    #[error("the credential command failed: {0}")]
-    Command(String),
+    #[error("the credential command failed: {0}; its own words are in the log")]
+    Command(Arc<ProcessError>),
     #[error("the credential has a character that no header can carry")]
     Characters,
 }
@@ -36,7 +39,10 @@ pub enum CredentialError {
 #[derive(Debug)]
 pub struct Credential {
     setting: Setting,
+    /// Held while a credential is read, so that many requests run a command once.
     cached: Mutex<Option<Cached>>,
+    /// A failed command is not run again at once, however often somebody asks.
+    failed: std::sync::Mutex<Option<(Instant, Arc<ProcessError>)>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +62,7 @@ enum Good {
 impl Credential {
     #[must_use]
     pub fn new(setting: Setting) -> Self {
-        Self { setting, cached: Mutex::new(None) }
+        Self { setting, cached: Mutex::new(None), failed: std::sync::Mutex::default() }
     }
 
     /// True if asking again may give another value, so a 401 is worth one more try.
@@ -114,10 +120,7 @@ impl Credential {
             Source::Value(value) => (value.clone(), Good::Always),
             Source::Unset(why) => return Err(CredentialError::Unset(why.clone())),
             Source::File { path, pointer, expires_pointer } => read_file(path, pointer.as_deref(), expires_pointer.as_deref())?,
-            Source::Command { line, ttl } => {
-                let printed = process::capture(line, COMMAND_LIMIT).await.map_err(|error| CredentialError::Command(error.to_string()))?;
-                (printed, Good::Until(Instant::now() + *ttl))
-            }
+            Source::Command { line, ttl } => (self.run(line).await?, Good::Until(Instant::now() + *ttl)),
         };
         let text = secret.expose_secret().trim();
         let header = match self.setting.carrier {
@@ -127,6 +130,31 @@ impl Credential {
         let mut header = header.map_err(|_| CredentialError::Characters)?;
         header.set_sensitive(true);
         Ok(Cached { header, good })
+    }
+}
+
+impl Credential {
+    async fn run(&self, line: &str) -> Result<SecretString, CredentialError> {
+        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, error)) = &*failed()
+            && at.elapsed() < FAILED_FOR
+        {
+            return Err(CredentialError::Command(error.clone()));
+        }
+        match process::capture(line, COMMAND_LIMIT).await {
+            Ok(printed) => {
+                *failed() = None;
+                Ok(printed)
+            }
+            Err(error) => {
+                if let ProcessError::Failed { stderr, .. } = &error {
+                    tracing::warn!(%error, stderr, "the credential command failed");
+                }
+                let error = Arc::new(error);
+                *failed() = Some((Instant::now(), error.clone()));
+                Err(CredentialError::Command(error))
+            }
+        }
     }
 }
 
@@ -226,8 +254,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_failing_command_says_why() {
-        let source = Source::Command { line: "echo no luck >&2; exit 3".into(), ttl: Duration::ZERO };
-        let credential = Credential::new(Setting { carrier: Carrier::ApiKey, source });
-        assert_eq!(value(&credential).await.unwrap_err(), "the credential command failed: it exited with status 3: no luck");
+        let folder = tempfile::tempdir().unwrap();
+        let count = folder.path().join("n");
+        let line = format!("echo x >> {}; echo no luck >&2; exit 3", count.display());
+        let credential = Credential::new(Setting { carrier: Carrier::ApiKey, source: Source::Command { line, ttl: Duration::ZERO } });
+        assert!(value(&credential).await.is_err());
+        assert_eq!(value(&credential).await.unwrap_err(), "the credential command failed: it exited with status 3; its own words are in the log");
+        assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1, "it is left alone for a while");
     }
 }

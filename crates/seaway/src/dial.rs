@@ -80,7 +80,10 @@ impl Dial {
         tcp.set_keepalive(Some(Duration::from_secs(60)));
         let proxy = match &api.proxy {
             Proxy::None => None,
-            Proxy::Through { https, except } => Some(Matcher::builder().https(https.as_str()).no(except.as_str()).build()),
+            Proxy::Through { url, except, plain } => {
+                let builder = Matcher::builder().no(except.as_str());
+                Some(if *plain { builder.all(url.as_str()) } else { builder.https(url.as_str()) }.build())
+            }
         };
         Self { base: api.base_url.clone(), socket: api.socket.clone(), ca_file: api.ca_file.clone(), proxy, limit: api.connect_timeout, tcp, tls: OnceLock::new() }
     }
@@ -166,6 +169,6 @@ impl Dial {
 /// A proxy is told the port even where the scheme implies it.
 fn with_port(uri: &Uri) -> Result<Uri, http::Error> {
     let host = uri.host().unwrap_or_default();
-    let port = uri.port_u16().unwrap_or(443);
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     Uri::builder().scheme("https").authority(format!("{host}:{port}")).path_and_query("/").build()
 }

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use seaway_wire::messages::{Fold, FoldError, Meter, Request, Summary, UpstreamError as Said};
-use seaway_wire::stage::End;
 use seaway_wire::{Dialect, Fault, FaultKind};
 
 use crate::auth::Caller;
@@ -21,7 +20,7 @@ use crate::plan::{self, Endpoint};
 use crate::record::{Entry, Outcome};
 use crate::route;
 use crate::runtime::Runtime;
-use crate::upstream::{Call, Payload, Reply, Upstream, UpstreamError, next_frame, read_whole};
+use crate::upstream::{Call, Payload, ReadError, Reply, Upstream, UpstreamError, next_frame, read_whole};
 use crate::{answer, headers};
 
 /// The largest error body that is held to be looked at.
@@ -42,7 +41,7 @@ pub struct Ask {
 }
 
 /// Serves a Messages request.
-pub async fn run(house: Arc<House>, ask: Ask) -> Response {
+pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response {
     let body = ask.body.clone();
     let request = Request::parse(&body);
     let known = request.as_ref().ok();
@@ -53,7 +52,7 @@ pub async fn run(house: Arc<House>, ask: Ask) -> Response {
         asked: known.and_then(|request| request.model.as_deref()).unwrap_or_default().to_owned(),
         stream: known.is_some_and(|request| request.stream),
     });
-    let mut exchange = Exchange { runtime: house.runtime.load_full(), house, ask, entry };
+    let mut exchange = Exchange { runtime, house, ask, entry };
     let answered = match request {
         Ok(request) => exchange.ask_upstreams(&request).await,
         Err(fault) => Err(fault),
@@ -65,18 +64,18 @@ pub async fn run(house: Arc<House>, ask: Ask) -> Response {
 }
 
 /// Sends a request on that is not looked into: batches and files.
-pub async fn relay(house: Arc<House>, caller: Caller, method: Method, path: String, client: HeaderMap, body: Body) -> Response {
+pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, method: Method, path: String, client: HeaderMap, body: Body) -> Response {
     let endpoint = if path.contains("/files") { "files" } else { "batches" };
     let entry = house.ledger.open(Opening { caller, dialect: Dialect::Messages, endpoint, asked: String::new(), stream: false });
     let ask = Ask { caller: entry.record.caller.clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };
-    let mut exchange = Exchange { runtime: house.runtime.load_full(), house, ask, entry };
-    let runtime = exchange.runtime.clone();
+    let mut exchange = Exchange { runtime: runtime.clone(), house, ask, entry };
     let first = route::route(&runtime.config, "", "").into_iter().next();
     let Some(upstream) = first.and_then(|name| runtime.upstream(&name)) else {
         return exchange.fault(&no_upstream());
     };
     let headers = headers::to_upstream(&exchange.ask.headers, &runtime.keyring, upstream.passes_credentials());
-    let call = Call { method, path, headers, body: Payload::Streamed(body) };
+    let body = if http_body::Body::is_end_stream(&body) { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
+    let call = Call { method, path, headers, body };
     exchange.entry.record.upstream = Some(upstream.name.clone());
     match exchange.call(upstream, call).await {
         Ok(reply) => exchange.respond(Answered { reply, upstream: upstream.clone(), form: Form::Opaque }).await,
@@ -189,10 +188,14 @@ impl Exchange {
             Payload::Streamed(_) => Bytes::new(),
         };
         let came = &self.ask.body;
+        let looked_at = matches!(call.body, Payload::Whole(_)) && !came.is_empty();
         let hashes = async {
+            if !looked_at {
+                return (None, None);
+            }
             let body_in = blake3::hash(came);
             let body_out = if went.as_ptr() == came.as_ptr() { body_in } else { blake3::hash(&went) };
-            (body_in, body_out)
+            (Some(body_in), Some(body_out))
         };
         let asked = async {
             tokio::select! {
@@ -208,7 +211,10 @@ impl Exchange {
                 self.entry.record.attempts += reply.attempts;
                 Ok(reply)
             }
-            Some(Err(error)) => Err(fault_of(error)),
+            Some(Err(error)) => {
+                self.entry.record.attempts += error.attempts;
+                Err(fault_of(error))
+            }
             None => Err(draining()),
         }
     }
@@ -228,7 +234,7 @@ impl Exchange {
 
     async fn respond(mut self, answered: Answered) -> Response {
         let Answered { reply, upstream, form } = answered;
-        let mut headers = headers::to_client(&reply.headers);
+        let mut headers = headers::to_client(&reply.headers, upstream.is_simulated());
         let request_id = answer::identify(&mut headers, &self.entry.record.id);
         answer::note(&mut headers, &self.entry.record.changes);
         self.entry.request_id(&request_id);
@@ -283,10 +289,13 @@ impl Exchange {
 
     async fn fold(mut self, reply: Reply, mut headers: HeaderMap, idle: Option<Duration>) -> Response {
         let mut fold = Fold::default();
-        let end = self.fold_frames(reply, &mut fold, idle).await;
+        let read = self.fold_frames(reply, &mut fold, idle).await;
         self.entry.record.summary = fold.summary().clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        match fold.finish(end) {
+        if let Err(error @ ReadError::Idle(_)) = read {
+            return self.fault(&Fault::new(FaultKind::TimedOut, error.to_string()));
+        }
+        match fold.finish() {
             Ok(folded) => {
                 self.entry.close(Outcome::Completed);
                 assemble(StatusCode::OK, headers, Body::from(folded.body))
@@ -305,29 +314,26 @@ impl Exchange {
         }
     }
 
-    async fn fold_frames(&mut self, reply: Reply, fold: &mut Fold, idle: Option<Duration>) -> End {
+    async fn fold_frames(&mut self, reply: Reply, fold: &mut Fold, idle: Option<Duration>) -> Result<(), ReadError> {
         let mut body = reply.body;
         let mut size = 0;
         let mut cut = std::pin::pin!(self.house.drain.wait_cut());
         while !fold.settled() {
             let frame = tokio::select! {
                 frame = next_frame(&mut body, idle) => frame,
-                () = &mut cut => return End::Broken,
+                () = &mut cut => return Ok(()),
             };
-            match frame {
-                Ok(Some(bytes)) => {
-                    self.entry.first_byte();
-                    size += bytes.len();
-                    fold.push(&bytes);
-                }
-                Ok(None) => return End::Complete,
-                Err(_) => return End::Broken,
-            }
+            let Some(bytes) = frame? else { break };
+            self.entry.first_byte();
+            size += bytes.len();
+            fold.push(&bytes);
+            // Kept at every step: a client that leaves has been billed for what came.
+            self.entry.record.summary = fold.summary().clone();
             if size > FOLD_LIMIT {
-                return End::Broken;
+                return Err(ReadError::TooLong(FOLD_LIMIT));
             }
         }
-        End::Complete
+        Ok(())
     }
 }
 

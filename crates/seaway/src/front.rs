@@ -21,6 +21,7 @@ use seaway_wire::{Dialect, Fault, FaultKind};
 use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
 use crate::house::House;
+use crate::runtime::Runtime;
 use crate::{answer, exchange};
 
 /// How much of a refused body is read, so that the connection can be used again.
@@ -40,12 +41,17 @@ pub enum Door {
 pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: Next) -> Response {
     mark_sensitive(request.headers_mut());
     let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Public);
-    match admit(&house, &request, door) {
+    let runtime = house.runtime.load_full();
+    match admit(&house, &runtime, &request, door) {
         Ok(caller) => {
+            // One request sees one configuration, even if another comes while its body does.
+            request.extensions_mut().insert(runtime);
             request.extensions_mut().insert(caller);
             let dialect = Dialect::of_path(request.uri().path());
             let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-            answered.unwrap_or_else(|panic| panicked(&*panic, dialect))
+            let mut answered = answered.unwrap_or_else(|panic| panicked(&*panic, dialect));
+            answer::identify_if_nameless(answered.headers_mut());
+            answered
         }
         Err(fault) => refuse(fault, request).await,
     }
@@ -55,14 +61,13 @@ fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
     let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(what = what.unwrap_or_default(), "a handler panicked; please report this");
     let fault = Fault::new(FaultKind::Internal, "something went wrong inside the gateway; its log says more");
-    answer::fault(&fault, dialect, "unknown")
+    answer::fault(&fault, dialect, &answer::own_id())
 }
 
 /// Answers a request that is refused. Its body is read within limits; else the connection closes.
 pub async fn refuse(fault: Fault, request: Request) -> Response {
     let dialect = Dialect::of_path(request.uri().path());
-    let id = format!("req_sw_{}", uuid::Uuid::now_v7().simple());
-    let mut response = answer::fault(&fault, dialect, &id);
+    let mut response = answer::fault(&fault, dialect, &answer::own_id());
     if !drained(request.into_body()).await {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -84,8 +89,7 @@ async fn drained(mut body: Body) -> bool {
     tokio::time::timeout(DRAIN_TIME, read).await.unwrap_or(false)
 }
 
-fn admit(house: &House, request: &Request, door: Door) -> Result<Caller, Fault> {
-    let runtime = house.runtime.load();
+fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Result<Caller, Fault> {
     if door == Door::Own {
         return Ok(Caller("owner".into()));
     }

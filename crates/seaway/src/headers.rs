@@ -55,14 +55,16 @@ fn signed(client: Option<&HeaderValue>) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(USER_AGENT))
 }
 
-/// Returns what of an upstream's headers goes to the client.
+/// Returns what of an upstream's headers goes to the client. `simulated`: it is our own.
 #[must_use]
-pub fn to_client(upstream: &HeaderMap) -> HeaderMap {
+pub fn to_client(upstream: &HeaderMap, simulated: bool) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(upstream.len() + 4);
     let named = named_by_connection(upstream);
     for (name, value) in upstream {
         let ours = [header::CONTENT_LENGTH, header::SERVER, header::DATE, header::SET_COOKIE, header::ALT_SVC].contains(name);
-        if !ours && !HOP_BY_HOP.contains(name) && !named.contains(name) {
+        // Nobody but us speaks in our name.
+        let posing = !simulated && name.as_str().starts_with("seaway-");
+        if !ours && !posing && !HOP_BY_HOP.contains(name) && !named.contains(name) {
             out.append(name, value.clone());
         }
     }
@@ -126,20 +128,24 @@ mod tests {
 
     #[test]
     fn what_is_the_connections_stays_behind() {
-        let out = to_client(&map(&[
-            ("request-id", "r"),
-            ("anthropic-ratelimit-requests-limit", "1"),
-            ("retry-after", "7"),
-            ("content-type", "t"),
-            ("x-should-retry", "true"),
-            ("content-length", "1"),
-            ("transfer-encoding", "chunked"),
-            ("server", "s"),
-            ("date", "d"),
-            ("set-cookie", "c"),
-            ("connection", "x-a"),
-            ("x-a", "1"),
-        ]));
+        let out = to_client(
+            &map(&[
+                ("request-id", "r"),
+                ("anthropic-ratelimit-requests-limit", "1"),
+                ("retry-after", "7"),
+                ("content-type", "t"),
+                ("x-should-retry", "true"),
+                ("content-length", "1"),
+                ("transfer-encoding", "chunked"),
+                ("server", "s"),
+                ("date", "d"),
+                ("set-cookie", "c"),
+                ("connection", "x-a"),
+                ("x-a", "1"),
+                ("seaway-note", "n"),
+            ]),
+            false,
+        );
         assert_eq!(names(&out), ["request-id", "anthropic-ratelimit-requests-limit", "retry-after", "content-type", "x-should-retry"]);
     }
 }

@@ -78,8 +78,10 @@ pub fn find(state_dir: &Path) -> Vec<Instance> {
 
 fn alive(path: &Path) -> Option<Instance> {
     let instance: Instance = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-    if std::os::unix::net::UnixStream::connect(&instance.socket).is_ok() {
-        return Some(instance);
+    match std::os::unix::net::UnixStream::connect(&instance.socket) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
+        // Too busy to answer is not dead.
+        Ok(_) | Err(_) => return Some(instance),
     }
     let _gone = std::fs::remove_file(&instance.socket);
     let _gone = std::fs::remove_file(path);

@@ -98,7 +98,7 @@ impl Ledger {
     /// Opens the record of a new exchange.
     #[must_use]
     pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
-        let id = format!("req_sw_{}", uuid::Uuid::now_v7().simple());
+        let id = crate::answer::own_id();
         let record = Record {
             request_id: id.clone(),
             id,
@@ -116,8 +116,8 @@ impl Ledger {
             attempts: 0,
             first_byte: None,
             total: Duration::ZERO,
-            body_in: blake3::Hash::from_bytes([0; 32]),
-            body_out: blake3::Hash::from_bytes([0; 32]),
+            body_in: None,
+            body_out: None,
             changes: Vec::new(),
         };
         Entry::open(self.clone(), record)

@@ -137,6 +137,19 @@ impl Pipe {
     }
 }
 
+impl Drop for Pipe {
+    /// The client left, or read all that matters and did not wait for the end.
+    fn drop(&mut self) {
+        if self.upstream.is_none() {
+            return;
+        }
+        self.entry.record.summary = self.relay.tap().summary().clone();
+        if self.entry.record.summary.ended {
+            self.entry.close(Outcome::Completed);
+        }
+    }
+}
+
 impl Body for Pipe {
     type Data = Bytes;
     type Error = BoxError;
@@ -196,6 +209,9 @@ enum Waited {
 impl Silence {
     fn new(patience: Patience) -> Self {
         let now = Instant::now();
+        // Zero means: never.
+        let some = |time: Option<Duration>| time.filter(|time| !time.is_zero());
+        let patience = Patience { ping: some(patience.ping), idle: some(patience.idle) };
         Self { patience, since: now, pinged: now, timer: None }
     }
 

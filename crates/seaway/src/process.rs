@@ -13,8 +13,12 @@ pub enum ProcessError {
     Spawn(#[source] std::io::Error),
     #[error("it took longer than {} seconds", .0.as_secs())]
     TimedOut(Duration),
-    #[error("it exited with {}: {stderr}", code(*.status))]
-    Failed { status: ExitStatus, stderr: String },
+    #[error("it exited with {}", code(*.status))]
+    Failed {
+        status: ExitStatus,
+        /// Its last words. For the log: they may hold what nobody should see.
+        stderr: String,
+    },
     #[error("it printed nothing")]
     Silent,
 }

@@ -63,10 +63,10 @@ pub struct Record {
     pub attempts: u32,
     pub first_byte: Option<Duration>,
     pub total: Duration,
-    /// The body that came.
-    pub body_in: blake3::Hash,
+    /// The body that came; none where nobody looked.
+    pub body_in: Option<blake3::Hash>,
     /// The body that went: the same where nothing was changed.
-    pub body_out: blake3::Hash,
+    pub body_out: Option<blake3::Hash>,
     pub changes: Vec<Change>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,11 +83,14 @@ async fn free_after(mut address: SocketAddr) -> Option<u16> {
 
 /// A socket that a dead process left behind is replaced; one that answers is not.
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
-    if path.exists() {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there"));
+    if let Ok(meta) = std::fs::symlink_metadata(path) {
+        if !meta.file_type().is_socket() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
         }
-        std::fs::remove_file(path)?;
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            _ => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there")),
+        }
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
@@ -108,7 +111,7 @@ impl Listener {
     pub async fn serve(self, serving: Serving) {
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
+                accepted = self.accept(serving.door) => accepted,
                 () = serving.drain.wait_begun() => break,
             };
             match accepted {
@@ -128,14 +131,21 @@ impl Listener {
         }
     }
 
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self, door: Door) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 Ok(Accepted::Tcp(stream.into_std()?))
             }
-            Self::Unix(listener, _) => Ok(Accepted::Unix(listener.accept().await?.0.into_std()?)),
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred()?.uid();
+                if door == Door::Own && user != 0 && user != rustix::process::geteuid().as_raw() {
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user came by the owner's door"));
+                }
+                Ok(Accepted::Unix(stream.into_std()?))
+            }
         }
     }
 }
@@ -168,6 +178,11 @@ impl Accepted {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+async fn after_cut(drain: &Drain) {
+    drain.wait_cut().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
 async fn connection(accepted: Accepted, router: Router, door: Door, drain: Drain) {
     let Ok(stream) = accepted.adopt() else { return };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
@@ -182,7 +197,11 @@ async fn connection(accepted: Accepted, router: Router, door: Door, drain: Drain
         ended = served.as_mut() => ended,
         () = drain.wait_begun() => {
             served.as_mut().graceful_shutdown();
-            served.await
+            tokio::select! {
+                ended = served.as_mut() => ended,
+                // Who does not even read the end of a cut answer is left.
+                () = after_cut(&drain) => return,
+            }
         }
     };
     if let Err(error) = ended {

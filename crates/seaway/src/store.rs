@@ -91,7 +91,8 @@ impl Store {
     pub fn record(&self, record: Box<Record>) {
         match self.queue.try_send(Message::Record(record)) {
             Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                message.log();
                 self.dropped.inc();
             }
         }
@@ -181,7 +182,8 @@ fn write_batch(database: &Connection, batch: impl Iterator<Item = Message>) -> r
         match message {
             Message::Record(record) => {
                 record.log();
-                schema::insert(&transaction, &record)?;
+                // One record that cannot be written must not take others with it.
+                warn_on_error(schema::insert(&transaction, &record));
             }
             Message::Flush(done) => flushed.push(done),
         }

@@ -78,5 +78,5 @@ async fn wrong_method(request: Request) -> Response {
 
 /// The preset that a header names.
 fn preset_header(headers: &HeaderMap) -> Option<String> {
-    headers.get("seaway-preset").and_then(|value| value.to_str().ok()).map(str::to_owned)
+    headers.get("seaway-preset").map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }

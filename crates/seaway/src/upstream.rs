@@ -75,7 +75,9 @@ pub struct UpstreamError {
     pub message: String,
     /// Trying again may help, and harms nothing.
     pub again: bool,
-    /// A kept connection had been closed; the upstream never saw the request.
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// A kept connection broke, most likely closed for its age before it saw the request.
     pub stale: bool,
     pub retry_after: Option<Duration>,
     #[source]
@@ -116,7 +118,7 @@ impl Upstream {
     #[must_use]
     pub fn idle_timeout(&self) -> Option<Duration> {
         match &self.setting.place {
-            config::Place::Api(api) => Some(api.idle_timeout),
+            config::Place::Api(api) => Some(api.idle_timeout).filter(|time| !time.is_zero()),
             config::Place::Sandbox => None,
         }
     }
@@ -182,6 +184,7 @@ impl Upstream {
             kind: FaultKind::RateLimited,
             message: format!("upstream `{}` is busy: {refused}; try again, or raise its `concurrency` or `queue`", self.name),
             again: false,
+            attempts: 0,
             stale: false,
             retry_after: Some(Duration::from_secs(5)),
             source: None,
@@ -197,9 +200,10 @@ impl Upstream {
             let (body, again) = split(payload);
             let mut sent = HeaderMap::new();
             let result = api.attempt(&head, body, &mut sent).await;
+            let refreshable = api.credential_can_change() && !sent.is_empty();
             let next = match (&result, &again) {
                 (_, None) => Next::Stop,
-                (Ok(reply), Some(_)) => retry.after_reply(reply.status(), reply.headers(), api.credential_can_change()),
+                (Ok(reply), Some(_)) => retry.after_reply(reply.status(), reply.headers(), refreshable),
                 (Err(error), Some(_)) => retry.after_error(error),
             };
             match (next, again) {
@@ -212,7 +216,15 @@ impl Upstream {
                     tokio::time::sleep(wait).await;
                     payload = again;
                 }
-                _ => return result.map(|reply| Reply::new(reply, retry.attempts, pass)),
+                _ => {
+                    if result.as_ref().is_ok_and(|reply| reply.status() == StatusCode::UNAUTHORIZED) {
+                        api.refused(&sent).await;
+                    }
+                    return match result {
+                        Ok(reply) => Ok(Reply::new(reply, retry.attempts, pass)),
+                        Err(error) => Err(UpstreamError { attempts: retry.attempts, ..error }),
+                    };
+                }
             }
         }
     }
@@ -221,6 +233,8 @@ impl Upstream {
         match result {
             Ok(reply) => match kind_of_status(reply.status) {
                 None => self.health.good(),
+                // It was the client's own credential that was refused.
+                Some(FaultKind::Unauthenticated) if self.passes_credentials() => {}
                 Some(kind) => {
                     let message = match kind {
                         FaultKind::Unauthenticated => format!("upstream `{}` refused our credential (status 401); check it", self.name),

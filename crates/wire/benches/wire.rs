@@ -62,7 +62,7 @@ fn fold(bencher: Bencher<'_, '_>, count: usize) {
         for frame in &frames {
             fold.push(frame);
         }
-        fold.finish(End::Complete).map(|folded| folded.body)
+        fold.finish().map(|folded| folded.body)
     });
 }
 

@@ -95,5 +95,5 @@ pub fn fold(input: &[u8]) {
 fn folded(input: &[u8], size: usize) -> Result<String, String> {
     let mut fold = Fold::default();
     input.chunks(size).for_each(|piece| fold.push(piece));
-    fold.finish(End::Complete).map(|folded| folded.body).map_err(|error| error.to_string())
+    fold.finish().map(|folded| folded.body).map_err(|error| error.to_string())
 }

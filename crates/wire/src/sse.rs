@@ -119,6 +119,7 @@ impl Decoder {
     /// None → Frame or Kept: the first line. Anything → Kept: a further one.
     fn data_line(&mut self, frame: &[u8], value: &[u8], place: Option<Range<usize>>) -> Result<(), TooLong> {
         match (&self.data, place) {
+            (Data::None, Some(place)) if place.len() > self.limit => return Err(TooLong { limit: self.limit }),
             (Data::None, Some(place)) => {
                 self.data = Data::Frame(place);
                 return Ok(());

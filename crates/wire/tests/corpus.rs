@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use seaway_wire::messages::Fold;
 use seaway_wire::properties;
-use seaway_wire::stage::End;
 
 fn cases() -> Vec<(PathBuf, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
@@ -23,7 +22,7 @@ fn cases() -> Vec<(PathBuf, String)> {
 fn fold(source: &[u8], size: usize) -> String {
     let mut fold = Fold::default();
     source.chunks(size).for_each(|piece| fold.push(piece));
-    fold.finish(End::Complete).map_or_else(|error| format!("error: {error}"), |folded| folded.body)
+    fold.finish().map_or_else(|error| format!("error: {error}"), |folded| folded.body)
 }
 
 #[test]

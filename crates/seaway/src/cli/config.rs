@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::{Cli, ConfigCommand};
-use crate::config::{markdown_table, schema, shown};
+use crate::config::{Config, markdown_table, schema, shown};
 
 pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -13,11 +13,7 @@ pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode
             let state = if loaded.path.exists() { "" } else { " (there is none; defaults apply)" };
             println!("{}{state}: good", loaded.path.display());
         }
-        ConfigCommand::Path => {
-            let sources = cli.sources()?;
-            let path = crate::config::Config::load(&sources).map(|loaded| loaded.path);
-            println!("{}", path.or_else(|error| sources.file.ok_or(error))?.display());
-        }
+        ConfigCommand::Path => println!("{}", Config::path(&cli.sources()?).display()),
         ConfigCommand::Schema { table: true } => print!("{}", markdown_table()),
         ConfigCommand::Schema { table: false } => println!("{}", serde_json::to_string_pretty(&schema())?),
     }

@@ -35,6 +35,7 @@ fn scenes() -> Vec<(&'static str, &'static str, Value)> {
 pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
     let sources = demo_sources(cli)?;
     let loaded = Config::load(&sources)?;
+    let state_dir = loaded.config.state_dir.clone();
     start_log(&crate::config::Log { level: "warn".into(), ..loaded.config.log.clone() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
@@ -55,13 +56,14 @@ pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
         Ok(ExitCode::SUCCESS)
     });
     runtime.shutdown_background();
+    let _gone = std::fs::remove_dir_all(state_dir);
     result
 }
 
 /// The demo touches nothing of its user's: no file, no state, no credential.
 fn demo_sources(cli: &Cli) -> anyhow::Result<Sources> {
     let given = cli.sources()?;
-    let state = std::env::temp_dir().join(format!("seaway-demo-{}", std::process::id()));
+    let state = given.environment.temporary_folder().join(format!("seaway-demo-{}", uuid::Uuid::now_v7().simple()));
     let mut flags: Vec<(String, String)> = given.flags.into_iter().filter(|(key, _)| ["port", "listen", "log_level"].contains(&key.as_str())).collect();
     let fixed = [("upstream.sandbox.kind", "sandbox"), ("api_key", KEY), ("store.path", ":memory:"), ("state_dir", &state.to_string_lossy())];
     flags.extend(fixed.map(|(key, value)| (key.to_owned(), value.to_owned())));

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::args::Cli;
 use crate::app::chain;
 use crate::auth::Keyring;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Listen};
 use crate::upstream::{Call, Payload, Upstream};
 use crate::{catalog, headers, instance, server};
 
@@ -106,14 +106,19 @@ async fn addresses(config: &Config, findings: &mut Vec<Finding>) {
     let running = instance::find(&config.state_dir);
     for listen in &config.listen {
         let ours = running.iter().any(|instance| instance.addresses.contains(&listen.to_string()));
+        if let Listen::Unix(path) = listen {
+            let held = std::os::unix::net::UnixStream::connect(path).is_ok();
+            let found = if held && !ours { bad } else { |layer: &str, what: String, _: &str| good(layer, what) };
+            findings.push(found(
+                "address",
+                format!("{listen}: {}", if held { "somebody serves there" } else { "nobody serves there" }),
+                "stop the other program, or choose another path",
+            ));
+            continue;
+        }
         findings.push(match server::bind(listen).await {
             _ if ours => good("address", format!("{listen}: our own gateway serves there")),
-            Ok(listener) => {
-                if let server::Listener::Unix(_, path) = &listener {
-                    let _gone = std::fs::remove_file(path);
-                }
-                good("address", format!("{listen} is free"))
-            }
+            Ok(_) => good("address", format!("{listen} is free")),
             Err(error) => bad("address", chain(&error), "stop the other program, or choose another `port`"),
         });
     }

@@ -12,7 +12,7 @@ use crate::store::{self, Filter, Receipt, Row};
 
 pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
-    let span = parse_span(&options.since).ok_or_else(|| anyhow::anyhow!("--since {}: expected a time such as `7d`", options.since))?;
+    let span = parse_span(&options.since).ok_or_else(|| super::Asked(format!("--since {}: expected a time such as `7d`", options.since)))?;
     let since = jiff::Timestamp::now().as_millisecond() - i64::try_from(span.as_millis())?;
     let rows = match database(&config)? {
         Some(database) => store::usage(&database, &Filter { since })?,
@@ -109,9 +109,9 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     println!("ended     {} with status {}, stop reason {}, fault {}", receipt.outcome, receipt.status, or(&receipt.stop_reason), or(&receipt.fault));
     println!("took      {}, first byte after {}", millis(receipt.total_us), receipt.first_byte_us.map_or_else(|| "-".to_owned(), millis));
     println!("tokens    {} in, {} out", receipt.input, receipt.output);
-    println!("body in   blake3 {}", receipt.body_in);
-    println!("body out  blake3 {}", receipt.body_out);
-    if receipt.changes.is_empty() {
+    println!("body in   blake3 {}", or(&receipt.body_in));
+    println!("body out  blake3 {}", or(&receipt.body_out));
+    if receipt.changes.is_empty() && receipt.body_out.is_some() {
         println!("changes   none: the upstream got the very bytes that the client sent");
     }
     for (name, path) in &receipt.changes {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use secrecy::SecretString;
 
-use super::layers::{Layers, Origin, dotted};
+use super::layers::{BUILT_IN, Layers, Origin, dotted};
 use super::value::Value;
 use super::{Auth, Config, Environment, Glob, Listen, Log, Preset, Price, Route, Store, Upstream, UpstreamName, paths, settings};
 
@@ -18,7 +18,7 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 
 /// Builds the configuration; what cannot be right is left in the layers as mistakes.
 pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
-    layers.add_file(Path::new("(built in)"), DEFAULTS);
+    layers.add_file(Path::new(BUILT_IN), DEFAULTS);
     let mut reader = Reader { layers, environment };
     let listen = reader.listen();
     let upstreams = reader.upstreams(&listen);
@@ -255,6 +255,7 @@ impl Reader<'_> {
                 let origin = self.layers.iter().find(|(key, _)| key.starts_with(&at("")[..2])).map(|(_, (_, origin))| origin.clone());
                 self.layers.mistake(origin.unwrap_or(Origin::Default), format!("preset.{name}: this name is a path of the API; choose another"));
             }
+            self.no_routing_members(&at("defaults"));
             presets.push(Preset {
                 system: self.text_at(&at("system")),
                 suffix: self.text_at(&at("suffix")),
@@ -330,10 +331,12 @@ mod tests {
         refused("[upstream.a]\nbase_url = 'http://x'", &[], "`kind` is missing");
         refused("[upstream.a]\nkind = 'messages'", &[], "`base_url` is missing");
         refused("[upstream.a]\nkind = 'messages'\nbase_url = 'x'", &[], "has no scheme");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://me:hush@x'", &[], "`http://(redacted)@x` holds a credential");
         refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:7329/'", &[], "own address");
         refused("", &[("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_BASE_URL", "http://localhost:7329")], "$ANTHROPIC_BASE_URL: `http://localhost:7329` is Seaway's own address");
         refused("[upstream.a]\nkind = 'anthropic'\napi_key.file = '~/.claude/.credentials.json'", &[], "official program only");
         refused("[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'", &[], "no upstream is called `b`; there are `a`");
+        refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
         refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "at least 1");
         refused("log_level = 'a=b=c'", &[], "log_level: expected");
@@ -358,6 +361,10 @@ mod tests {
         let loaded = load("[price.'claude-opus-4-5*']\ninput = 1\n[preset.terse]\nsystem = 'x'\n", &[], &[]).unwrap();
         let price = loaded.config.prices.iter().find(|(glob, _)| glob.matches("claude-opus-4-5-20251101")).unwrap().1;
         assert_eq!((price.input, price.output), (1.0, 25.0));
+        let wider = format!("{}[price.'claude-*']\ninput = 2\noutput = 3\n", "\n".repeat(200));
+        let wider = load(&wider, &[], &[]).unwrap();
+        let price = wider.config.prices.iter().find(|(glob, _)| glob.matches("claude-opus-4-5-20251101")).unwrap().1;
+        assert_eq!((price.input, price.output), (2.0, 3.0), "the owner's pattern beats what ships, wherever it stands");
         assert_eq!(loaded.config.presets[0].system.as_deref(), Some("x"));
     }
 

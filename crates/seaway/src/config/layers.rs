@@ -12,6 +12,9 @@ use super::value::Value;
 /// The segments of a setting's key.
 pub type Key = Vec<String>;
 
+/// The name of the file that ships inside the program.
+pub const BUILT_IN: &str = "(built in)";
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -187,10 +190,12 @@ pub fn dotted(key: &[String]) -> String {
     segments.join(".")
 }
 
-fn place(origin: &Origin) -> (usize, usize) {
+/// What the owner says comes before what ships.
+fn place(origin: &Origin) -> (u8, usize, usize) {
     match origin {
-        Origin::File { line, column, .. } => (*line, *column),
-        Origin::Default | Origin::Variable(_) | Origin::Flag(_) => (usize::MAX, 0),
+        Origin::Flag(_) | Origin::Variable(_) => (0, 0, 0),
+        Origin::File { path, line, column } => (if path.starts_with(BUILT_IN) { 2 } else { 1 }, *line, *column),
+        Origin::Default => (3, 0, 0),
     }
 }
 

@@ -22,13 +22,27 @@ pub fn shown(layers: &Layers) -> Vec<Shown> {
     let mut all: Vec<Shown> = defaults.map(|setting| Shown { key: setting.path.into(), value: setting.default.into(), origin: "default".into() }).collect();
     for (key, (value, origin)) in layers.iter() {
         let secret = find(key).is_some_and(|setting| setting.secret);
-        let value = if secret { "(redacted)".into() } else { value.to_json() };
+        let value = match value.text() {
+            _ if secret => "(redacted)".into(),
+            Some(text) => without_userinfo(text).into(),
+            None => value.to_json(),
+        };
         let origin = origin.to_string();
         let origin = if origin.starts_with("(built in)") { "default".into() } else { origin };
         all.push(Shown { key: dotted(key), value, origin });
     }
     all.sort_by(|a, b| a.key.cmp(&b.key));
     all
+}
+
+/// An address may hold a name and a password before its host.
+pub(super) fn without_userinfo(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let host = rest.split('/').next().unwrap_or_default();
+    match host.rsplit_once('@') {
+        Some((userinfo, _)) => format!("{scheme}://(redacted){}", &rest[userinfo.len()..]),
+        None => text.to_owned(),
+    }
 }
 
 /// Returns a JSON Schema of the file, for editors that check TOML.
@@ -127,7 +141,7 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         let mut layers = Layers::default();
-        layers.add_file(std::path::Path::new("s.toml"), "api_key = 'hush'\n[upstream.a]\napi_key = 'hush'\nheaders = {x = 'hush'}\n");
+        layers.add_file(std::path::Path::new("s.toml"), "api_key = 'hush'\n[upstream.a]\napi_key = 'hush'\nheaders = {x = 'hush'}\nproxy = 'http://me:hush@p:1/x'\n");
         let text = serde_json::to_string(&shown(&layers)).unwrap();
         assert!(!text.contains("hush"), "{text}");
         assert!(text.contains("s.toml:1:1"), "{text}");

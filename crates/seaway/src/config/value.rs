@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::settings::Kind;
 
+/// Longer times are slips, and clocks cannot add them.
+const LONGEST_SPAN: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// A value, whichever layer it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -134,6 +137,10 @@ impl Value {
     }
 
     pub fn span(&self) -> Option<Duration> {
+        self.any_span().filter(|span| *span <= LONGEST_SPAN)
+    }
+
+    fn any_span(&self) -> Option<Duration> {
         let Self::Text(text) = self else { return self.count().map(Duration::from_secs) };
         let (number, unit) = split_unit(text)?;
         let seconds = |factor: u64| number.checked_mul(factor).map(Duration::from_secs);
@@ -223,6 +230,7 @@ mod tests {
         assert_eq!(span("500ms"), Some(Duration::from_millis(500)));
         assert_eq!(span("7d"), Some(Duration::from_secs(604_800)));
         assert_eq!(span("soon"), None);
+        assert_eq!(span("9999999999999d"), None);
         assert_eq!(Value::Count(9).span(), Some(Duration::from_secs(9)));
     }
 

@@ -80,9 +80,9 @@ pub struct Receipt {
     pub first_byte_us: Option<u64>,
     pub total_us: u64,
     /// BLAKE3 of the body that came, in hexadecimal.
-    pub body_in: String,
+    pub body_in: Option<String>,
     /// BLAKE3 of the body that went.
-    pub body_out: String,
+    pub body_out: Option<String>,
     /// Each edit: its name, and the place it touched.
     pub changes: Vec<(String, String)>,
 }
@@ -95,7 +95,7 @@ pub struct Receipt {
 pub fn explain(database: &Connection, id: &str) -> rusqlite::Result<Option<Receipt>> {
     let mut select = database.prepare(
         "SELECT id, request_id, at, caller, dialect, endpoint, upstream, asked, model, status, outcome, stop_reason, fault,
-                attempts, input, output, first_byte_us, total_us, lower(hex(body_in)), lower(hex(coalesce(body_out, body_in))), changes
+                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes
          FROM exchange WHERE id = ?1 OR request_id = ?1 ORDER BY at DESC LIMIT 1",
     )?;
     select.query_row(params![id], receipt).optional()

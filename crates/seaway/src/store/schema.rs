@@ -34,7 +34,7 @@ const MIGRATIONS: [&str; 1] = ["
         cache_write_1h INTEGER NOT NULL,
         first_byte_us INTEGER,
         total_us INTEGER NOT NULL,
-        body_in BLOB NOT NULL,          -- BLAKE3
+        body_in BLOB,                   -- BLAKE3
         body_out BLOB,                  -- none where it is the same
         changes TEXT NOT NULL           -- JSON: [[name, path], …]
     ) STRICT;
@@ -109,8 +109,8 @@ pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result
         signed(usage.cache_write_1h),
         record.first_byte.map(micros),
         micros(record.total),
-        record.body_in.as_bytes(),
-        (record.body_out != record.body_in).then(|| record.body_out.as_bytes()),
+        record.body_in.as_ref().map(blake3::Hash::as_bytes),
+        record.body_out.as_ref().filter(|_| record.body_out != record.body_in).map(blake3::Hash::as_bytes),
         serde_json::to_string(&changes).unwrap_or_default(),
     ])?;
     Ok(())

@@ -14,45 +14,46 @@ use crate::exchange::{self, Ask};
 use crate::front::whole_body;
 use crate::house::House;
 use crate::plan::Endpoint;
+use crate::runtime::Runtime;
 
 type Shared = State<Arc<House>>;
+type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
 
-pub(super) async fn create(State(house): Shared, Extension(caller): Extension<Caller>, request: Request) -> Response {
-    serve(house, caller, Endpoint::Create, None, request).await
+pub(super) async fn create(State(house): Shared, (Extension(runtime), Extension(caller)): Known, request: Request) -> Response {
+    serve(house, runtime, caller, Endpoint::Create, None, request).await
 }
 
-pub(super) async fn count(State(house): Shared, Extension(caller): Extension<Caller>, request: Request) -> Response {
-    serve(house, caller, Endpoint::CountTokens, None, request).await
+pub(super) async fn count(State(house): Shared, (Extension(runtime), Extension(caller)): Known, request: Request) -> Response {
+    serve(house, runtime, caller, Endpoint::CountTokens, None, request).await
 }
 
-pub(super) async fn create_preset(State(house): Shared, Extension(caller): Extension<Caller>, Path(preset): Path<String>, request: Request) -> Response {
-    serve(house, caller, Endpoint::Create, Some(preset), request).await
+pub(super) async fn create_preset(State(house): Shared, (Extension(runtime), Extension(caller)): Known, Path(preset): Path<String>, request: Request) -> Response {
+    serve(house, runtime, caller, Endpoint::Create, Some(preset), request).await
 }
 
-pub(super) async fn count_preset(State(house): Shared, Extension(caller): Extension<Caller>, Path(preset): Path<String>, request: Request) -> Response {
-    serve(house, caller, Endpoint::CountTokens, Some(preset), request).await
+pub(super) async fn count_preset(State(house): Shared, (Extension(runtime), Extension(caller)): Known, Path(preset): Path<String>, request: Request) -> Response {
+    serve(house, runtime, caller, Endpoint::CountTokens, Some(preset), request).await
 }
 
-async fn serve(house: Arc<House>, caller: Caller, endpoint: Endpoint, preset: Option<String>, request: Request) -> Response {
+async fn serve(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, endpoint: Endpoint, preset: Option<String>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let limit = house.runtime.load().config.body_limit;
+    let limit = runtime.config.body_limit;
     let body = match whole_body(&head.headers, body, limit).await {
         Ok(body) => body,
         Err(fault) => return refused(&fault),
     };
     let ask = Ask { caller, endpoint, preset: preset.or_else(|| preset_header(&head.headers)), query: head.uri.query().map(str::to_owned), headers: head.headers, body };
-    exchange::run(house, ask).await
+    exchange::run(house, runtime, ask).await
 }
 
 fn refused(fault: &Fault) -> Response {
-    let id = format!("req_sw_{}", uuid::Uuid::now_v7().simple());
-    answer::fault(fault, Dialect::Messages, &id)
+    answer::fault(fault, Dialect::Messages, &answer::own_id())
 }
 
 /// Batches and files: sent on as they come.
-pub(super) async fn relay(State(house): Shared, Extension(caller): Extension<Caller>, request: Request) -> Response {
+pub(super) async fn relay(State(house): Shared, (Extension(runtime), Extension(caller)): Known, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let path = path.strip_prefix("/anthropic").unwrap_or(&path).to_owned();
-    exchange::relay(house, caller, head.method, path, head.headers, body).await
+    exchange::relay(house, runtime, caller, head.method, path, head.headers, body).await
 }

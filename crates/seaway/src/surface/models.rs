@@ -109,18 +109,14 @@ fn page(models: &[(String, String)], paging: &Paging) -> Result<String, Fault> {
     Ok(format!("{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}}}", data.join(","), id(shown.first()), id(shown.last())))
 }
 
-fn own_id() -> String {
-    format!("req_sw_{}", uuid::Uuid::now_v7().simple())
-}
-
 fn answered(body: String) -> Response {
     let mut response = answer::json(StatusCode::OK, body);
-    answer::identify(response.headers_mut(), &own_id());
+    answer::identify(response.headers_mut(), &answer::own_id());
     response
 }
 
 fn fault(fault: &Fault) -> Response {
-    answer::fault(fault, Dialect::Messages, &own_id())
+    answer::fault(fault, Dialect::Messages, &answer::own_id())
 }
 
 /// The upstream's own error if it gave one that can be shown, else ours.
@@ -130,8 +126,8 @@ fn unlisted(no_list: &NoList) -> Response {
         return fault(&Fault::new(FaultKind::BadReply, no_list.message.clone()));
     }
     let mut response = answer::json(no_list.status, no_list.body.clone());
-    *response.headers_mut() = headers::to_client(&no_list.headers);
-    answer::identify(response.headers_mut(), &own_id());
+    *response.headers_mut() = headers::to_client(&no_list.headers, false);
+    answer::identify(response.headers_mut(), &answer::own_id());
     response
 }
 

@@ -13,6 +13,7 @@ use super::{BoxError, Call, CallBody, Payload, ReplyBody, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::{Credential, CredentialError};
 use crate::dial::{Dial, DialError};
+use crate::headers::CARRIERS;
 
 pub(super) struct Api {
     name: UpstreamName,
@@ -111,6 +112,7 @@ impl Api {
             message: format!("upstream `{}` has no usable credential: {error}", self.name),
             again: false,
             stale: false,
+            attempts: 0,
             retry_after: None,
             source: Some(error.into()),
         }
@@ -118,7 +120,7 @@ impl Api {
 
     /// Sends the request once. `sent` receives the credential that was used.
     pub(super) async fn attempt(&self, head: &Head, body: CallBody, sent: &mut HeaderMap) -> Result<Response<ReplyBody>, UpstreamError> {
-        let own = self.passthrough && ["authorization", "x-api-key"].iter().any(|name| head.headers.contains_key(*name));
+        let own = self.passthrough && CARRIERS.iter().any(|name| head.headers.contains_key(name));
         if !own {
             self.authorize(sent).await?;
         }
@@ -129,13 +131,18 @@ impl Api {
         for (name, value) in &*sent {
             request.headers_mut().insert(name, value.clone());
         }
-        match tokio::time::timeout(self.first_byte, self.pool.send(request)).await {
+        let sending = self.pool.send(request);
+        if self.first_byte.is_zero() {
+            return sending.await.map_err(|error| self.unreachable(error));
+        }
+        match tokio::time::timeout(self.first_byte, sending).await {
             Ok(answered) => answered.map_err(|error| self.unreachable(error)),
             Err(_) => Err(UpstreamError {
                 kind: FaultKind::TimedOut,
                 message: format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", self.name, self.first_byte.as_secs()),
                 again: false,
                 stale: false,
+                attempts: 0,
                 retry_after: None,
                 source: None,
             }),
@@ -152,6 +159,6 @@ impl Api {
             message.push_str(&error.to_string());
             cause = error.source();
         }
-        UpstreamError { kind: FaultKind::Unreachable, message, again: true, stale, retry_after: None, source: Some(source) }
+        UpstreamError { kind: FaultKind::Unreachable, message, again: true, stale, attempts: 0, retry_after: None, source: Some(source) }
     }
 }

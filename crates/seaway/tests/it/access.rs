@@ -159,6 +159,38 @@ async fn an_open_gateway_takes_any_key_or_none() {
 }
 
 #[tokio::test]
+async fn a_reload_does_not_open_what_others_can_reach() {
+    let gateway = Gateway::with_file("", &[("listen", "0.0.0.0:0"), ("upstream.sandbox.kind", "sandbox")]).await;
+    std::fs::write(gateway.state.path().join("seaway.toml"), "auth = 'none'\n").unwrap();
+    let house = &gateway.app.house;
+    assert!(house.reloader.reload(house).unwrap_err().contains("for loopback only"));
+    let mut client = Client::connect(([127, 0, 0, 1], gateway.address.port()).into(), None).await;
+    assert_eq!(client.post("/v1/messages", ASK).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_failing_command_tells_outsiders_nothing() {
+    let gateway = Gateway::start(&[("upstream.up.kind", "anthropic"), ("upstream.up.api_key.command", "echo hush >&2; exit 3")]).await;
+    let mut client = Client::connect(gateway.address, None).await;
+    for path in ["/health", "/health/ready"] {
+        let answer = client.get(path).await;
+        assert!(answer.text().contains("status 3") && !answer.text().contains("hush"), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn a_passed_credential_that_is_refused_is_the_clients_trouble() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("upstream.up.passthrough", "true")]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &["Authorization: Bearer theirs"], ASK).await;
+    upstream.next().await.answer("401 X\r\ncontent-type: application/json", "{}").await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("x-should-retry")), (401, None));
+    assert_eq!(client.get("/health/ready").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_passed_credential_goes_on_unchanged() {
     let mut upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[("upstream.up.passthrough", "true")]).await;

@@ -32,7 +32,7 @@ async fn every_edit_has_a_receipt() {
     let receipt = gateway.receipt("req_up").await;
     let kept: Vec<String> = receipt.changes.iter().map(|(name, path)| format!("{name} {path}")).collect();
     assert_eq!(kept.join(", "), receipts);
-    assert_eq!((receipt.asked.as_str(), receipt.body_in.len()), ("gpt-4o", 64));
+    assert_eq!((receipt.asked.as_str(), receipt.body_in.as_ref().map(String::len)), ("gpt-4o", Some(64)));
     assert_ne!(receipt.body_in, receipt.body_out);
 }
 
@@ -103,4 +103,9 @@ async fn a_reload_changes_what_comes_next_and_a_bad_one_nothing() {
         assert_eq!(reload().await, 400, "and the next request goes as before");
     }
     assert_eq!(upstream.connections(), 1, "an upstream that did not change keeps its connections");
+    std::fs::write(&path, "[preset.'grüß']\nsystem = 'x'\n").unwrap();
+    assert_eq!(reload().await, 200);
+    client.ask("POST /v1/messages", &["seaway-preset: grüß"], ASK).await;
+    answer_json(upstream.next().await).await;
+    assert_eq!(client.answer().await.header("seaway-note"), Some("preset:grüß system"), "a receipt in any script");
 }

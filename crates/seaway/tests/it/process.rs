@@ -197,7 +197,7 @@ fn commands_that_fail_say_what_to_do() {
         (&["config", "check", "--set", "lisen=1"], 2, "did you mean `listen`?"),
         (&["config", "check", "--listen", "0.0.0.0:1", "--auth", "none"], 2, "for loopback only"),
         (&["explain", "req_nothing"], 1, "no request is known"),
-        (&["usage", "--since", "soon"], 1, "such as `7d`"),
+        (&["usage", "--since", "soon"], 2, "such as `7d`"),
         (&["doctor"], 1, "ANTHROPIC_API_KEY"),
     ];
     for (arguments, code, what) in table {
@@ -246,7 +246,7 @@ fn a_taken_port_is_named_with_a_free_one() {
 fn the_demo_shows_everything_and_touches_nothing() {
     let state = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_seaway"));
-    child.env_clear().env("HOME", state.path()).args(["demo", "--once", "--listen", "127.0.0.1:0"]);
+    child.env_clear().env("HOME", state.path()).env("TMPDIR", state.path()).args(["demo", "--once", "--listen", "127.0.0.1:0"]);
     let output = child.stdin(Stdio::null()).output().unwrap();
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));

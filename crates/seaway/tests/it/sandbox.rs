@@ -37,7 +37,7 @@ async fn the_same_script_streamed_or_not() {
     let streamed = answer(&mut client, text, true).await;
     let mut fold = seaway_wire::messages::Fold::default();
     fold.push(&streamed.body);
-    let folded: serde_json::Value = serde_json::from_str(&fold.finish(seaway_wire::stage::End::Complete).unwrap().body).unwrap();
+    let folded: serde_json::Value = serde_json::from_str(&fold.finish().unwrap().body).unwrap();
     assert_eq!((&folded["content"][0], &folded["content"][1], &folded["stop_reason"]), (&plain["content"][0], &plain["content"][1], &plain["stop_reason"]));
     assert_eq!((&folded["content"][2]["input"], &folded["content"][3]["name"]), (&plain["content"][2]["input"], &plain["content"][3]["name"]));
 }

@@ -136,6 +136,8 @@ async fn a_client_that_leaves_stops_the_work_upstream() {
     gateway.quiet().await;
     let outcomes = gateway.outcomes().await;
     assert_eq!(outcomes, [("messages".to_owned(), "client_gone".to_owned()), ("messages".to_owned(), "client_gone".to_owned())]);
+    let receipt = gateway.receipt("req_up").await;
+    assert_eq!((receipt.model.as_deref(), receipt.input), (Some("claude-x"), 3), "what had come was billed");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A JSON object as its source text and where each member lies in it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::scan::{Malformed, Scanner};
@@ -48,10 +49,11 @@ impl<'a> RawObject<'a> {
 
     fn scan(source: &'a str, scanner: &mut Scanner<'a>) -> Result<Self, Malformed> {
         let mut object = Self { source, members: Vec::new(), close: 0 };
+        let mut seen = Seen::default();
         scanner.eat(b'{');
         let mut more = scanner.peek() != Some(b'}');
         while more {
-            object.member(scanner)?;
+            object.member(scanner, &mut seen)?;
             more = scanner.eat(b',');
         }
         object.close = scanner.position();
@@ -62,13 +64,13 @@ impl<'a> RawObject<'a> {
         scanner.fail("expected `,` or `}`")
     }
 
-    fn member(&mut self, scanner: &mut Scanner<'a>) -> Result<(), Malformed> {
+    fn member(&mut self, scanner: &mut Scanner<'a>, seen: &mut Seen) -> Result<(), Malformed> {
         scanner.peek();
         let key_start = scanner.position();
         scanner.key()?;
         let key = Node { source: self.source, at: key_start..key_end(self.source, key_start) };
         let key = key.as_str().ok_or(Malformed { what: "a member name that cannot be decoded", at: key_start })?;
-        if self.members.iter().any(|member| member.key == key) {
+        if seen.twice(&self.members, &key) {
             return Err(Malformed { what: "the same member twice", at: key_start });
         }
         scanner.peek();
@@ -121,6 +123,25 @@ impl<'a> RawObject<'a> {
             }
         }
         cuts
+    }
+}
+
+/// The names that came already. Few are compared one by one, many are looked up: a body of
+/// a million members must not cost a million million comparisons.
+#[derive(Default)]
+struct Seen(HashSet<String>);
+
+impl Seen {
+    const FEW: usize = 32;
+
+    fn twice(&mut self, members: &[Member<'_>], key: &str) -> bool {
+        if members.len() < Self::FEW {
+            return members.iter().any(|member| member.key == key);
+        }
+        if self.0.is_empty() {
+            self.0.extend(members.iter().map(|member| member.key.to_string()));
+        }
+        !self.0.insert(key.to_owned())
     }
 }
 
@@ -272,6 +293,14 @@ mod tests {
         refused(&deep, "nested too deeply");
         let fine = format!("{{\"a\":{}{}}}", "[".repeat(400), "]".repeat(400));
         assert!(RawObject::parse(fine.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_great_many_members_are_read_at_once() {
+        let members: Vec<String> = (0..200_000).map(|index| format!("\"{index}\":0")).collect();
+        let good = format!("{{{}}}", members.join(","));
+        assert_eq!(RawObject::parse(good.as_bytes()).unwrap().len(), 200_000);
+        refused(&format!("{{{},\"77\":1}}", members.join(",")), "the same member twice");
     }
 
     #[test]

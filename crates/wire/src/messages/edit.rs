@@ -96,7 +96,16 @@ impl Edits {
 
     fn set_members(&self, work: &mut Work<'_>) {
         for (name, key, raw) in &self.set {
-            if work.object.get(key).is_none() && !work.new.iter().any(|(new, _)| new == key) {
+            // A second sampling parameter would undo what `one_sampling_param` is for.
+            let rival = match key.as_str() {
+                "temperature" => "top_p",
+                "top_p" => "temperature",
+                _ => "",
+            };
+            if self.one_sampling_param && (work.get(rival).is_some() || work.added(rival).is_some()) {
+                continue;
+            }
+            if work.object.get(key).is_none() && work.added(key).is_none() {
                 work.new.push((key.clone(), raw.clone()));
                 work.note(name.clone(), key);
             }
@@ -110,7 +119,10 @@ impl Edits {
         let blocks: Vec<String> = self.system.iter().map(|(_, text)| text_block(text)).collect();
         let blocks = blocks.join(",");
         match work.get("system") {
-            None => work.new.push(("system".into(), format!("[{blocks}]"))),
+            None => match work.added("system") {
+                Some(system) => *system = joined(&blocks, system),
+                None => work.new.push(("system".into(), format!("[{blocks}]"))),
+            },
             Some(node) if node.is_null() || node.raw() == "\"\"" => {
                 work.patch.replace(node.range(), format!("[{blocks}]"));
             }
@@ -184,7 +196,10 @@ impl Edits {
         match work.get("stream") {
             Some(node) if node.as_bool() == Some(true) => return,
             Some(node) => work.patch.replace(node.range(), "true"),
-            None => work.new.push(("stream".into(), "true".into())),
+            None => match work.added("stream") {
+                Some(stream) => *stream = "true".into(),
+                None => work.new.push(("stream".into(), "true".into())),
+            },
         }
         work.note("stream", "stream");
     }
@@ -203,6 +218,11 @@ impl<'a> Work<'a> {
     /// A member that is there and stays.
     fn get(&self, key: &str) -> Option<Node<'a>> {
         self.object.get(key).filter(|_| !self.gone.iter().any(|gone| gone == key))
+    }
+
+    /// A member that was added already.
+    fn added(&mut self, key: &str) -> Option<&mut String> {
+        self.new.iter_mut().find(|(new, _)| new == key).map(|(_, raw)| raw)
     }
 
     /// The objects in an array member, with their places.
@@ -277,6 +297,15 @@ fn insert_into_array(patch: &mut Patch<'_>, array: &Node<'_>, items: &[Node<'_>]
         (Some(next), _) => patch.insert(next.range().start, format!("{text},")),
         (None, Some(last)) => patch.insert(last.range().end, format!(",{text}")),
         (None, None) => patch.insert(array.range().start + 1, text),
+    }
+}
+
+/// Puts blocks before a system prompt that is a string or an array.
+fn joined(blocks: &str, system: &str) -> String {
+    match system.trim().strip_prefix('[') {
+        Some(rest) if rest.trim_start().starts_with(']') => format!("[{blocks}]"),
+        Some(rest) => format!("[{blocks},{rest}"),
+        None => format!("[{blocks},{{\"type\":\"text\",\"text\":{system}}}]"),
     }
 }
 
@@ -385,6 +414,30 @@ mod tests {
             &["preset:x messages[0].content"],
         );
         check(&edits, r#"{"messages":[]}"#, r#"{"messages":[]}"#, &[]);
+    }
+
+    #[test]
+    fn edits_know_of_each_other() {
+        let set = |key: &str, raw: &str| ("set".to_owned(), key.to_owned(), raw.to_owned());
+        let edits = Edits {
+            set: vec![set("system", r#""S""#), set("stream", "false"), set("temperature", "0.5"), set("top_p", "0.5")],
+            system: vec![("system_prefix".into(), "P".into())],
+            one_sampling_param: true,
+            force_stream: true,
+            ..Edits::default()
+        };
+        check(
+            &edits,
+            r#"{"model":"m"}"#,
+            r#"{"model":"m","system":[{"type":"text","text":"P"},{"type":"text","text":"S"}],"stream":true,"temperature":0.5}"#,
+            &["set system", "set stream", "set temperature", "system_prefix system", "stream stream"],
+        );
+        check(
+            &edits,
+            r#"{"top_p":0.9,"stream":true}"#,
+            r#"{"top_p":0.9,"stream":true,"system":[{"type":"text","text":"P"},{"type":"text","text":"S"}]}"#,
+            &["set system", "system_prefix system"],
+        );
     }
 
     #[test]

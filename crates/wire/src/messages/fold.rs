@@ -14,7 +14,6 @@ use super::partial;
 use crate::fault::status_of_type;
 use crate::json::{Members, Tag, quote};
 use crate::sse::{Decoder, Event};
-use crate::stage::End;
 
 /// The largest event of an answer that is folded.
 const EVENT_LIMIT: usize = 64 << 20;
@@ -68,7 +67,7 @@ impl Fold {
         // The decoder lends its events, so it steps out while they are applied.
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::with_limit(0));
         let mut events = decoder.read(frame);
-        while self.error.is_none() {
+        while !self.settled() {
             match events.next() {
                 Ok(Some(event)) => self.error = self.event(&event).err(),
                 Ok(None) => break,
@@ -96,7 +95,7 @@ impl Fold {
     /// # Errors
     ///
     /// [`FoldError`] if the stream brought an error, was cut, or was none of Messages.
-    pub fn finish(self, _: End) -> Result<Folded, FoldError> {
+    pub fn finish(self) -> Result<Folded, FoldError> {
         if let Some(error) = self.error {
             return Err(error);
         }
@@ -274,7 +273,7 @@ mod tests {
         for size in 1..=source.len() {
             let mut fold = Fold::default();
             source.as_bytes().chunks(size).for_each(|piece| fold.push(piece));
-            let now = fold.finish(End::Complete).map(|folded| folded.body);
+            let now = fold.finish().map(|folded| folded.body);
             assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
         }
         seen.expect("the source is not empty")

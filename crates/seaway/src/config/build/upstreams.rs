@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use super::{Reader, below, key};
 use crate::config::layers::{Origin, dotted};
+use crate::config::show::without_userinfo;
 use crate::config::value::Value;
 use crate::config::{Api, Carrier, Credential, Edits, Limits, Listen, Place, Proxy, Source, Upstream, UpstreamName};
 
@@ -97,7 +98,8 @@ impl Reader<'_> {
             }
             Ok(uri) => Some(uri),
             Err(why) => {
-                self.layers.mistake(origin, format!("{}: `{text}` {why}", dotted(&at)));
+                let shown = without_userinfo(&text);
+                self.layers.mistake(origin, format!("{}: `{shown}` {why}", dotted(&at)));
                 None
             }
         }
@@ -155,19 +157,19 @@ impl Reader<'_> {
     fn proxy(&mut self, at: &[String]) -> Proxy {
         let variable = |names: [&str; 2]| names.iter().find_map(|name| self.environment.get(name)).map(str::to_owned);
         let except = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
-        let (https, except, origin) = match self.text_at(at).as_deref() {
+        let (https, except, origin, plain) = match self.text_at(at).as_deref() {
             Some("none") => return Proxy::None,
             Some("env") | None => {
                 let set = variable(["HTTPS_PROXY", "https_proxy"]).or_else(|| variable(["ALL_PROXY", "all_proxy"]));
                 let Some(https) = set else { return Proxy::None };
-                (https, except, Origin::Variable("HTTPS_PROXY".into()))
+                (https, except, Origin::Variable("HTTPS_PROXY".into()), false)
             }
-            Some(url) => (url.to_owned(), String::new(), self.origin(at)),
+            Some(url) => (url.to_owned(), String::new(), self.origin(at), true),
         };
         if !https.starts_with("http://") && https.contains("://") {
             self.layers.mistake(origin, format!("{}: only `http://` proxies are supported; `none` uses no proxy", dotted(at)));
         }
-        Proxy::Through { https, except }
+        Proxy::Through { url: https, except, plain }
     }
 
     fn limits(&mut self, name: &str) -> Limits {
@@ -195,7 +197,21 @@ impl Reader<'_> {
         }
     }
 
-    fn edits(&self, name: &str) -> Edits {
+    /// What routing goes by cannot be edited: the client would get what it did not ask for.
+    pub(super) fn no_routing_members(&mut self, at: &[String]) {
+        let named = match self.get(at) {
+            Some(Value::Map(entries)) => entries.into_iter().map(|(name, _)| name).collect(),
+            Some(value) => value.texts(),
+            None => Vec::new(),
+        };
+        if let Some(name) = named.iter().find(|name| ["model", "stream", "messages"].contains(&name.as_str())) {
+            self.mistake_at(at, &format!("`{name}` cannot be edited here; use `alias` for models and `stream` for streaming"));
+        }
+    }
+
+    fn edits(&mut self, name: &str) -> Edits {
+        self.no_routing_members(&below("upstream", name, "set"));
+        self.no_routing_members(&below("upstream", name, "drop"));
         let at = |rest: &str| below("upstream", name, rest);
         let flag = |rest: &str| self.get(&at(rest)).and_then(|value| value.flag()).unwrap_or_default();
         Edits {
@@ -216,6 +232,9 @@ fn parse_base_url(text: &str) -> Result<Uri, &'static str> {
     let uri: Uri = trimmed.parse().map_err(|_| "is no address; expected something like `https://host/path`")?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return Err("has no scheme or host; expected something like `https://host/path`");
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("holds a credential; use `api_key`, `bearer` or `headers`");
     }
     if uri.query().is_some() {
         return Err("has a query; expected an address alone");

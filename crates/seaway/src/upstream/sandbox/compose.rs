@@ -244,7 +244,6 @@ fn deltas(text: &str, delta: impl Fn(&str) -> Value) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use seaway_wire::messages::Fold;
-    use seaway_wire::stage::End;
 
     use super::*;
 
@@ -254,7 +253,7 @@ mod tests {
         let answer = Answer::compose(&request, &script, Counted::default(), 1);
         let mut fold = Fold::default();
         answer.frames.iter().for_each(|frame| fold.push(frame));
-        serde_json::from_str(&fold.finish(End::Complete).unwrap().body).unwrap()
+        serde_json::from_str(&fold.finish().unwrap().body).unwrap()
     }
 
     fn ask(text: &str, max_tokens: u64) -> Value {

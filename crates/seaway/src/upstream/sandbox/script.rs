@@ -26,6 +26,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// The longest text that `[[repeat]]` makes, in bytes.
+const LONGEST_REPEAT: usize = 4 << 20;
+
 /// A content block to answer with.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Block {
@@ -114,7 +117,8 @@ impl Script {
 
     fn repeat(&mut self, rest: &str) -> Option<()> {
         let (count, text) = rest.split_once(char::is_whitespace)?;
-        let count: usize = count.parse().ok().filter(|count| *count <= 1_000_000)?;
+        let count: usize = count.parse().ok()?;
+        count.checked_mul(text.len()).filter(|length| *length <= LONGEST_REPEAT)?;
         self.blocks.push(Block::Text(text.repeat(count)));
         Some(())
     }

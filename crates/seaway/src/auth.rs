@@ -43,7 +43,7 @@ impl Keyring {
     pub fn load(config: &Config) -> Result<Self, KeyError> {
         Ok(match &config.auth {
             Auth::Open => Self { keys: Vec::new(), open: true },
-            Auth::Keys(keys) => Self { keys: keys.iter().map(|(name, key)| (name.as_str().into(), key.clone())).collect(), open: false },
+            Auth::Keys(keys) => Self { keys: keys.iter().map(|(name, key)| (name.as_str().into(), key.expose_secret().trim().to_owned().into())).collect(), open: false },
             Auth::MadeKey => Self { keys: vec![("default".into(), made_key(&config.state_dir)?)], open: false },
         })
     }
@@ -77,10 +77,12 @@ impl Keyring {
         }
     }
 
-    /// True if a header's value is a local key, in any spelling of its scheme.
+    /// True if a local key stands anywhere in a header's value.
     #[must_use]
     pub fn holds(&self, value: &HeaderValue) -> bool {
-        self.find(value).is_some()
+        let pieces = value.as_bytes().split(|byte| b" \t,;=\"'".contains(byte)).filter(|piece| !piece.is_empty());
+        let mut pieces = pieces.chain([value.as_bytes()]);
+        pieces.any(|piece| self.keys.iter().any(|(_, key)| bool::from(key.expose_secret().as_bytes().ct_eq(piece))))
     }
 
     fn find(&self, value: &HeaderValue) -> Option<&Arc<str>> {
@@ -116,7 +118,7 @@ fn made_key(state_dir: &Path) -> Result<SecretString, KeyError> {
     match std::fs::read_to_string(&path) {
         Ok(text) if !text.trim().is_empty() => {
             tighten(&path);
-            Ok(text.trim().to_owned().into())
+            Ok(text.split_whitespace().next().unwrap_or_default().to_owned().into())
         }
         Ok(_) => new_key(state_dir),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => first_key(state_dir),

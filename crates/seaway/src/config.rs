@@ -362,7 +362,8 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let path = Self::path(sources);
         let mut layers = Layers::default();
-        for (key, text) in &sources.flags {
+        // The last one said is the one that was meant.
+        for (key, text) in sources.flags.iter().rev() {
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();
             let flag = settings::find(&path).and_then(Setting::flag).unwrap_or_else(|| format!("set {key}"));
             layers.add_text(path, text, Origin::Flag(flag));

@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body::Body as _;
 use seaway_wire::messages::{Fold, FoldError, Meter, Request, Summary, UpstreamError as Said};
 use seaway_wire::{Dialect, Fault, FaultKind};
 
@@ -24,7 +25,7 @@ use crate::upstream::{Call, Payload, ReadError, Reply, Upstream, UpstreamError, 
 use crate::{answer, headers};
 
 /// The largest error body that is held to be looked at.
-const ERROR_LIMIT: usize = 1 << 20;
+const ERROR_LIMIT: usize = 16 << 20;
 /// The largest answer that is folded.
 const FOLD_LIMIT: usize = 256 << 20;
 
@@ -52,7 +53,7 @@ pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response
         asked: known.and_then(|request| request.model.as_deref()).unwrap_or_default().to_owned(),
         stream: known.is_some_and(|request| request.stream),
     });
-    let mut exchange = Exchange { runtime, house, ask, entry };
+    let mut exchange = Exchange { house, runtime, ask, entry };
     let answered = match request {
         Ok(request) => exchange.ask_upstreams(&request).await,
         Err(fault) => Err(fault),
@@ -67,14 +68,18 @@ pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response
 pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, method: Method, path: String, client: HeaderMap, body: Body) -> Response {
     let endpoint = if path.contains("/files") { "files" } else { "batches" };
     let entry = house.ledger.open(Opening { caller, dialect: Dialect::Messages, endpoint, asked: String::new(), stream: false });
+    let climbs = path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..");
     let ask = Ask { caller: entry.record.caller.clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };
     let mut exchange = Exchange { runtime: runtime.clone(), house, ask, entry };
+    if climbs {
+        return exchange.fault(&Fault::new(FaultKind::InvalidRequest, "the path climbs out of the API; write it without `..`"));
+    }
     let first = route::route(&runtime.config, "", "").into_iter().next();
     let Some(upstream) = first.and_then(|name| runtime.upstream(&name)) else {
         return exchange.fault(&no_upstream());
     };
     let headers = headers::to_upstream(&exchange.ask.headers, &runtime.keyring, upstream.passes_credentials());
-    let body = if http_body::Body::is_end_stream(&body) { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
+    let body = if body.is_end_stream() { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
     let call = Call { method, path, headers, body };
     exchange.entry.record.upstream = Some(upstream.name.clone());
     match exchange.call(upstream, call).await {
@@ -244,13 +249,19 @@ impl Exchange {
             headers.entry("x-should-retry").or_insert(HeaderValue::from_static("false"));
         }
         let idle = upstream.idle_timeout();
+        if reply.status.is_informational() {
+            return self.fault(&Fault::new(FaultKind::BadReply, "the upstream wants to change the protocol, which nobody asked for"));
+        }
+        // Who follows it would take the prompt and the local key along.
+        headers.remove(http::header::LOCATION);
         if !reply.status.is_success() && form != Form::Opaque {
             return self.error(reply, headers, idle).await;
         }
-        if form != Form::Opaque && kind_of(&headers).starts_with("text/html") {
-            return self.fault(&Fault::new(FaultKind::BadReply, "the upstream answered with a web page instead of a message; check its `base_url`"));
+        if form != Form::Opaque && is_no_message(&reply, form) {
+            let message = format!("the upstream answered with status {} and no message; check its `base_url`", reply.status.as_u16());
+            return self.fault(&Fault::new(FaultKind::BadReply, message));
         }
-        if form == Form::Folded && kind_of(&headers).contains("event-stream") {
+        if form == Form::Folded && !kind_of(&headers).contains("json") {
             return self.fold(reply, headers, idle).await;
         }
         let meter = meter(form, &headers);
@@ -335,6 +346,15 @@ impl Exchange {
         }
         Ok(())
     }
+}
+
+/// A web page, a text, nothing at all: whatever answered, it was not the Messages API.
+/// Streams that are labelled as something else are known, so for those only a page counts.
+fn is_no_message(reply: &Reply, form: Form) -> bool {
+    let kind = kind_of(&reply.headers);
+    let empty = matches!(reply.status.as_u16(), 204 | 205) || reply.body.size_hint().exact() == Some(0);
+    let text = kind.starts_with("text/") && !kind.contains("event-stream");
+    kind.starts_with("text/html") || (form != Form::Events && (empty || text))
 }
 
 fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response {

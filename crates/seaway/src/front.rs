@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, ORIGIN};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -68,7 +68,9 @@ fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
 pub async fn refuse(fault: Fault, request: Request) -> Response {
     let dialect = Dialect::of_path(request.uri().path());
     let mut response = answer::fault(&fault, dialect, &answer::own_id());
-    if !drained(request.into_body()).await {
+    // Who waits for a go-ahead has sent no body, and should not be told to.
+    let waits = request.headers().contains_key(EXPECT);
+    if waits || !drained(request.into_body()).await {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -115,13 +117,12 @@ fn is_open(request: &Request) -> bool {
 
 /// A page that a browser was tricked into (DNS rebinding) names its own host, not ours.
 fn check_host(config: &Config, request: &Request) -> Result<(), Fault> {
-    let header = request.headers().get(HOST).and_then(|value| value.to_str().ok());
-    let Some(host) = request.uri().host().or(header) else { return Ok(()) };
-    if is_ours(config, name_of(host)) {
-        return Ok(());
+    let header = request.headers().get_all(HOST).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let named = request.uri().host().map(str::to_owned).into_iter().chain(header);
+    match named.into_iter().find(|host| !is_ours(config, name_of(host))) {
+        None => Ok(()),
+        Some(host) => Err(Fault::new(FaultKind::Forbidden, format!("`{host}` is not a name of this gateway; add it to `hosts` if it should be"))),
     }
-    let message = format!("`{host}` is not a name of this gateway; add it to `hosts` if it should be");
-    Err(Fault::new(FaultKind::Forbidden, message))
 }
 
 fn is_ours(config: &Config, name: &str) -> bool {
@@ -141,15 +142,16 @@ fn name_of(host: &str) -> &str {
 }
 
 fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
-    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    let text = origin.to_str().unwrap_or_default();
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let same = text.split_once("://").is_some_and(|(_, rest)| rest == host);
-    if same || config.cors_origins.contains(origin) {
-        return Ok(());
+    for origin in headers.get_all(ORIGIN) {
+        let text = String::from_utf8_lossy(origin.as_bytes());
+        let same = ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme) == Some(host));
+        if !same && !config.cors_origins.contains(origin) {
+            let message = format!("pages of `{text}` may not call this gateway; add it to `cors_origins` if they should");
+            return Err(Fault::new(FaultKind::Forbidden, message));
+        }
     }
-    let message = format!("pages of `{text}` may not call this gateway; add it to `cors_origins` if they should");
-    Err(Fault::new(FaultKind::Forbidden, message))
+    Ok(())
 }
 
 /// Reads a request's body into one piece, without a copy where it came in one.

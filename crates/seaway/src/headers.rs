@@ -42,7 +42,7 @@ pub fn to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool) -> 
             out.append(name, value.clone());
         }
     }
-    out.insert(header::USER_AGENT, signed(client.get(header::USER_AGENT)));
+    out.insert(header::USER_AGENT, signed(client.get(header::USER_AGENT).filter(|name| !keyring.holds(name))));
     out
 }
 
@@ -102,6 +102,8 @@ mod tests {
             ("authorization", "bearer TOK"),
             ("api-key", "other"),
             ("x-sneaky", "Bearer TOK"),
+            ("x-list", "a, TOK"),
+            ("x-basic", "Basic\tTOK"),
             ("seaway-preset", "p"),
             ("host", "h"),
             ("connection", "close, X-Hop"),

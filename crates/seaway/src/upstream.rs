@@ -77,7 +77,7 @@ pub struct UpstreamError {
     pub again: bool,
     /// How many attempts it took.
     pub attempts: u32,
-    /// A kept connection broke, most likely closed for its age before it saw the request.
+    /// A kept connection was found closed before anything was sent on it.
     pub stale: bool,
     pub retry_after: Option<Duration>,
     #[source]

@@ -338,7 +338,7 @@ mod tests {
         refused("[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'", &[], "no upstream is called `b`; there are `a`");
         refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
-        refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "at least 1");
+        refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "from 1 to 1000000");
         refused("log_level = 'a=b=c'", &[], "log_level: expected");
     }
 

@@ -35,6 +35,7 @@ impl Value {
             }),
             Kind::Count => Self::Count(text.parse().map_err(|_| "expected a whole number")?),
             Kind::Amount => Self::Amount(text.parse().map_err(|_| "expected a number")?),
+            Kind::Texts if text.starts_with('[') => Self::parse_any(text).ok_or("expected a JSON list, or texts separated by commas")?,
             Kind::Texts => Self::List(list().map(|item| Self::Text(item.to_owned())).collect()),
             Kind::Counts => {
                 let counts: Result<_, _> = list().map(|item| item.parse().map(Self::Count)).collect();
@@ -241,5 +242,7 @@ mod tests {
         assert_eq!(Value::parse("-1", Kind::Count), Err("expected a whole number".into()));
         assert!(Value::parse(r#"{"a":"b"}"#, Kind::TextMap).is_ok());
         assert!(Value::parse(r#"{"a":1}"#, Kind::TextMap).is_err());
+        let both = |text: &str| Value::parse(text, Kind::Texts).unwrap().texts();
+        assert_eq!((both(r#"["a", "b"]"#), both("a, b")), (vec!["a".to_owned(), "b".into()], vec!["a".to_owned(), "b".into()]));
     }
 }

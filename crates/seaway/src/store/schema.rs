@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 use seaway_wire::StopReason;
 
 use super::StoreError;
@@ -59,16 +59,17 @@ pub(super) fn check(database: &Connection, path: &Path) -> Result<(), StoreError
     Ok(())
 }
 
-/// Brings the layout up to date, one transaction a step.
+/// Brings the layout up to date, all of it or nothing.
 pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    check(database, path)?;
-    let from = usize::try_from(version(database)?).unwrap_or(0);
-    for (done, step) in MIGRATIONS.iter().enumerate().skip(from) {
-        let transaction = database.transaction()?;
+    // Of several that start at once, one migrates and the others find it done.
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    check(&transaction, path)?;
+    let from = usize::try_from(version(&transaction)?).unwrap_or(0);
+    for step in MIGRATIONS.iter().skip(from) {
         transaction.execute_batch(step)?;
-        transaction.pragma_update(None, "user_version", done + 1)?;
-        transaction.commit()?;
     }
+    transaction.pragma_update(None, "user_version", known())?;
+    transaction.commit()?;
     Ok(())
 }
 

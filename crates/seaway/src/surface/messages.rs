@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use seaway_wire::{Dialect, Fault};
@@ -27,12 +28,17 @@ pub(super) async fn count(State(house): Shared, (Extension(runtime), Extension(c
     serve(house, runtime, caller, Endpoint::CountTokens, None, request).await
 }
 
-pub(super) async fn create_preset(State(house): Shared, (Extension(runtime), Extension(caller)): Known, Path(preset): Path<String>, request: Request) -> Response {
-    serve(house, runtime, caller, Endpoint::Create, Some(preset), request).await
+pub(super) async fn create_preset(State(house): Shared, (Extension(runtime), Extension(caller)): Known, preset: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    serve(house, runtime, caller, Endpoint::Create, Some(preset_of(preset)), request).await
 }
 
-pub(super) async fn count_preset(State(house): Shared, (Extension(runtime), Extension(caller)): Known, Path(preset): Path<String>, request: Request) -> Response {
-    serve(house, runtime, caller, Endpoint::CountTokens, Some(preset), request).await
+pub(super) async fn count_preset(State(house): Shared, (Extension(runtime), Extension(caller)): Known, preset: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    serve(house, runtime, caller, Endpoint::CountTokens, Some(preset_of(preset)), request).await
+}
+
+/// A name that is not UTF-8 is no preset of ours, and is told so like any other.
+fn preset_of(path: Result<Path<String>, PathRejection>) -> String {
+    path.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name)
 }
 
 async fn serve(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, endpoint: Endpoint, preset: Option<String>, request: Request) -> Response {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -46,8 +47,9 @@ pub(super) async fn list(
     }
 }
 
-pub(super) async fn one(State(house): State<Arc<House>>, Path(id): Path<String>, client: HeaderMap) -> Response {
+pub(super) async fn one(State(house): State<Arc<House>>, id: Result<Path<String>, PathRejection>, client: HeaderMap) -> Response {
     let runtime = house.runtime.load_full();
+    let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     let target = route::alias(&runtime.config.aliases, &id).unwrap_or(&id).to_owned();
     match gather(&runtime, &client).await {
         Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| *known == target)) {

@@ -150,15 +150,26 @@ impl Api {
     }
 
     fn unreachable(&self, error: SendError) -> UpstreamError {
-        let stale = matches!(error, SendError::Broken { reused: true, .. });
+        let stale = matches!(error, SendError::Unsent(_));
+        // It did answer, so it did its work.
+        let unreadable = matches!(error, SendError::Unreadable(_));
         let source = BoxError::from(error);
-        let mut message = format!("upstream `{}` cannot be reached: {source}", self.name);
+        let verb = if unreadable { "answered, but" } else { "cannot be reached:" };
+        let mut message = format!("upstream `{}` {verb} {source}", self.name);
         let mut cause = source.source();
         while let Some(error) = cause {
             message.push_str(": ");
             message.push_str(&error.to_string());
             cause = error.source();
         }
-        UpstreamError { kind: FaultKind::Unreachable, message, again: true, stale, attempts: 0, retry_after: None, source: Some(source) }
+        UpstreamError {
+            kind: if unreadable { FaultKind::BadReply } else { FaultKind::Unreachable },
+            message,
+            again: !unreadable,
+            stale,
+            attempts: 0,
+            retry_after: None,
+            source: Some(source),
+        }
     }
 }

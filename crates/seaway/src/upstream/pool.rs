@@ -40,12 +40,19 @@ pub enum SendError {
     Dial(#[from] DialError),
     /// The connection broke before the head of an answer.
     #[error("the connection broke before an answer")]
-    Broken {
-        #[source]
-        source: hyper::Error,
-        /// The connection had served before, so it may just have been closed for its age.
-        reused: bool,
-    },
+    Broken(#[source] hyper::Error),
+    /// A kept connection was found closed; nothing of the request was sent.
+    #[error("the connection had been closed")]
+    Unsent(#[source] hyper::Error),
+    /// What came was no HTTP that we can read.
+    #[error("its answer cannot be read")]
+    Unreadable(#[source] hyper::Error),
+}
+
+impl SendError {
+    fn of(source: hyper::Error) -> Self {
+        if source.is_parse() { Self::Unreadable(source) } else { Self::Broken(source) }
+    }
 }
 
 /// The connections to one upstream.
@@ -67,7 +74,6 @@ struct Idle {
 struct Line {
     send: http1::SendRequest<CallBody>,
     driver: Option<http1::Connection<Io, CallBody>>,
-    reused: bool,
 }
 
 /// An HTTP/2 connection that several requests use at once.
@@ -89,7 +95,7 @@ impl Pool {
     /// [`SendError`] if there is no connection, or it broke before an answer began.
     pub async fn send(self: &Arc<Self>, request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
         if let Some((send, stream)) = self.shared() {
-            return send_shared(send, stream, request, true).await;
+            return send_shared(send, stream, request).await;
         }
         if let Some(line) = self.idle_line() {
             return self.send_on(line, request).await;
@@ -97,11 +103,10 @@ impl Pool {
         let dialled = self.dial.connect().await?;
         if dialled.http2 {
             let (send, stream) = self.share(TokioIo::new(dialled.stream)).await?;
-            return send_shared(send, stream, request, false).await;
+            return send_shared(send, stream, request).await;
         }
-        let broken = |source| SendError::Broken { source, reused: false };
-        let (send, driver) = http1::Builder::new().handshake(TokioIo::new(dialled.stream)).await.map_err(broken)?;
-        self.send_on(Line { send, driver: Some(driver), reused: false }, request).await
+        let (send, driver) = http1::Builder::new().handshake(TokioIo::new(dialled.stream)).await.map_err(SendError::of)?;
+        self.send_on(Line { send, driver: Some(driver) }, request).await
     }
 
     /// Drops connections that were not used for a while.
@@ -128,8 +133,7 @@ impl Pool {
         }
     }
 
-    fn put(&self, mut line: Line) {
-        line.reused = true;
+    fn put(&self, line: Line) {
         let home = std::thread::current().id();
         let mut idle = self.lock_idle();
         if idle.len() < MOST_IDLE {
@@ -139,24 +143,24 @@ impl Pool {
 
     async fn send_on(self: &Arc<Self>, mut line: Line, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
         origin_form(&mut request);
-        let mut answer = pin!(line.send.send_request(request));
+        let mut answer = pin!(line.send.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {
             drive(&mut line.driver, cx);
             answer.as_mut().poll(cx)
         });
-        let reused = line.reused;
-        let answered = answered.await.map_err(|source| self.broken(source, reused))?;
+        let answered = answered.await.map_err(|mut error| match error.take_message() {
+            Some(_unsent) => self.unsent(error.into_error()),
+            None => SendError::of(error.into_error()),
+        })?;
         let (head, incoming) = answered.into_parts();
         let body = Driven { line: Some(line), incoming, pool: self.clone() };
         Ok(Response::from_parts(head, body.boxed_unsync()))
     }
 
-    /// A kept connection that broke was probably closed for its age, and so were its like.
-    fn broken(&self, source: hyper::Error, reused: bool) -> SendError {
-        if reused {
-            self.lock_idle().clear();
-        }
-        SendError::Broken { source, reused }
+    /// A kept connection was closed for its age, and so, most likely, were its like.
+    fn unsent(&self, source: hyper::Error) -> SendError {
+        self.lock_idle().clear();
+        SendError::Unsent(source)
     }
 
     fn shared(&self) -> Option<(http2::SendRequest<CallBody>, Streaming)> {
@@ -169,7 +173,7 @@ impl Pool {
     async fn share(&self, io: Io) -> Result<(http2::SendRequest<CallBody>, Streaming), SendError> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).adaptive_window(true);
-        let (send, driver) = builder.handshake(io).await.map_err(|source| SendError::Broken { source, reused: false })?;
+        let (send, driver) = builder.handshake(io).await.map_err(SendError::of)?;
         self.tasks.spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "an HTTP/2 connection ended");
@@ -226,10 +230,13 @@ impl Drop for Streaming {
     }
 }
 
-async fn send_shared(mut send: http2::SendRequest<CallBody>, stream: Streaming, mut request: Request<CallBody>, reused: bool) -> Result<Response<ReplyBody>, SendError> {
+async fn send_shared(mut send: http2::SendRequest<CallBody>, stream: Streaming, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
     // HTTP/2 says it in `:authority`.
     request.headers_mut().remove(http::header::HOST);
-    let answered = send.send_request(request).await.map_err(|source| SendError::Broken { source, reused })?;
+    let answered = send.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+        Some(_unsent) => SendError::Unsent(error.into_error()),
+        None => SendError::of(error.into_error()),
+    })?;
     Ok(answered.map(|incoming| {
         let counted = incoming.map_frame(move |frame| {
             let _alive = &stream;

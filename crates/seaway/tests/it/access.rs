@@ -82,7 +82,9 @@ async fn pages_of_other_sites_are_refused() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[("cors_origins", "https://app.example"), ("hosts", "box.example")]).await;
     upstream.serve(answer_json);
-    for (header, status) in [("Origin: https://evil.example", 403), ("Origin: https://app.example", 200), ("Origin: http://localhost", 200), ("Origin: null", 403)] {
+    for (header, status) in
+        [("Origin: https://evil.example", 403), ("Origin: https://app.example", 200), ("Origin: http://localhost", 200), ("Origin: null", 403), ("Origin: file://localhost", 403)]
+    {
         let mut client = gateway.client().await;
         client.ask("POST /v1/messages", &[header], ASK).await;
         let answer = client.answer().await;

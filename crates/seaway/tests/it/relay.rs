@@ -99,6 +99,10 @@ async fn batches_and_files_are_relayed() {
     assert_eq!(received.line, "GET /v1/files/f_1/content HTTP/1.1");
     received.answer("200 OK\r\ncontent-type: application/octet-stream", "bytes").await;
     assert_eq!(client.answer().await.text(), "bytes");
+    for path in ["/v1/files/../organizations/api_keys", "/v1/files/%2E%2e/x", "/v1/messages/batches/../../files"] {
+        let answer = client.get(path).await;
+        assert_eq!(answer.status, 400, "{path}");
+    }
     client.ask("DELETE /v1/files/f_1", &[], "").await;
     upstream.next().await.answer("404 Not Found\r\ncontent-type: application/json", "{\"type\":\"error\"}").await;
     assert_eq!(client.answer().await.status, 404);

@@ -102,9 +102,11 @@ async fn nobodys_paths_and_wrong_methods_are_told_in_the_dialect_of_the_path() {
         ("GET /v1/messages", 405, "invalid_request_error"),
         ("DELETE /v1/models", 405, "invalid_request_error"),
         ("POST /v1/messagesx", 404, "not_found_error"),
+        ("POST /v1/%ff/messages", 404, "not_found_error"),
+        ("GET /v1/models/%ff", 404, "not_found_error"),
     ];
     for (line, status, kind) in table {
-        client.ask(line, &[], "").await;
+        client.ask(line, &[], if line.starts_with("POST") { ASK } else { "" }).await;
         let answer = client.answer().await;
         assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &kind.into()), "{line}");
     }

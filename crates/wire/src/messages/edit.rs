@@ -251,6 +251,9 @@ impl<'a> Work<'a> {
             if let Some(nested) = block.get("content") {
                 self.blocks(Some(&nested), &format!("{path}.content"), visit);
             }
+            if let Some(nested) = block.get("source").and_then(|source| source.as_object()?.get("content")) {
+                self.blocks(Some(&nested), &format!("{path}.source.content"), visit);
+            }
         }
     }
 
@@ -372,6 +375,17 @@ mod tests {
         ];
         check(&edits, with, without, &receipts);
         check(&edits, without, without, &[]);
+    }
+
+    #[test]
+    fn ttl_goes_inside_documents_too() {
+        let edits = Edits { strip_cache_ttl: true, ..Edits::default() };
+        check(
+            &edits,
+            r#"{"messages":[{"content":[{"type":"document","source":{"type":"content","content":[{"cache_control":{"ttl":"1h"}}]}}]}]}"#,
+            r#"{"messages":[{"content":[{"type":"document","source":{"type":"content","content":[{"cache_control":{}}]}}]}]}"#,
+            &["strip_cache_ttl messages[0].content[0].source.content[0].cache_control.ttl"],
+        );
     }
 
     #[test]

@@ -4,15 +4,13 @@
 //! newer than this gateway, every member of `message_delta`, and the spelling of
 //! numbers and tool arguments.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::event::{Kind, Summary};
 use super::partial;
 use crate::fault::status_of_type;
-use crate::json::{Members, Tag, quote};
+use crate::json::{Members, Tag};
 use crate::sse::{Decoder, Event};
 
 /// The largest event of an answer that is folded.
@@ -102,7 +100,9 @@ impl Fold {
         let (Some(mut message), true) = (self.message, self.summary.ended) else {
             return Err(FoldError::Truncated);
         };
-        let blocks: Vec<String> = self.blocks.into_iter().map(Block::write).collect();
+        let mut blocks = self.blocks;
+        blocks.sort_by_key(|block| block.index);
+        let blocks: Vec<String> = blocks.into_iter().map(Block::write).collect();
         message.set("content", format!("[{}]", blocks.join(",")));
         Ok(Folded { body: message.write(), summary: self.summary })
     }
@@ -182,6 +182,9 @@ fn parse<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, FoldError> {
 }
 
 /// One content block on its way to being whole.
+///
+/// Texts are kept as JSON wrote them, without their quotes: a surrogate pair may be split
+/// between two deltas, and only together do its halves decode.
 #[derive(Debug)]
 struct Block {
     index: u64,
@@ -203,9 +206,9 @@ impl Block {
         let tag: Tag<'_> = parse(source)?;
         let members: Members = parse(source)?;
         match &*tag.kind {
-            "text_delta" => self.grow_member("text", &members),
-            "thinking_delta" => self.grow_member("thinking", &members),
-            "input_json_delta" => self.input.push_str(&text(members.get("partial_json"))),
+            "text_delta" => self.grow("text", inner(members.get("text"))),
+            "thinking_delta" => self.grow("thinking", inner(members.get("thinking"))),
+            "input_json_delta" => self.input.push_str(inner(members.get("partial_json"))),
             // It comes whole; a second one would be a correction.
             "signature_delta" => self.members.set("signature", members.get("signature").unwrap_or("\"\"")),
             "citations_delta" => self.citations.extend(members.get("citation").map(str::to_owned)),
@@ -218,15 +221,11 @@ impl Block {
     fn unknown(&mut self, delta: &Members) {
         for (key, raw) in delta.iter().filter(|(key, _)| *key != "type") {
             if raw.starts_with('"') {
-                self.grow(key, &text(Some(raw)));
+                self.grow(key, inner(Some(raw)));
             } else if raw != "null" || self.members.get(key).is_none() {
                 self.members.set(key, raw);
             }
         }
-    }
-
-    fn grow_member(&mut self, key: &str, delta: &Members) {
-        self.grow(key, &text(delta.get(key)));
     }
 
     fn grow(&mut self, key: &str, more: &str) {
@@ -234,18 +233,16 @@ impl Block {
             grown.push_str(more);
             return;
         }
-        let mut grown = text(self.members.get(key)).into_owned();
-        grown.push_str(more);
+        let grown = format!("{}{more}", inner(self.members.get(key)));
         self.growing.push((key.to_owned(), grown));
     }
 
     fn write(mut self) -> String {
         for (key, grown) in &self.growing {
-            self.members.set(key, quote(grown));
+            self.members.set(key, format!("\"{grown}\""));
         }
         if !self.input.is_empty() {
-            let whole = serde_json::from_str::<&RawValue>(&self.input).map(|raw| raw.get().to_owned());
-            self.members.set("input", whole.ok().or_else(|| partial::complete(&self.input)).unwrap_or_else(|| "{}".into()));
+            self.members.set("input", arguments(&self.input));
         }
         if !self.citations.is_empty() {
             let before: Vec<&RawValue> = self.members.get("citations").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
@@ -256,9 +253,40 @@ impl Block {
     }
 }
 
-/// Decodes a string member; anything else is no text.
-fn text(raw: Option<&str>) -> Cow<'_, str> {
-    raw.and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
+/// A JSON string without its quotes; anything else is no text.
+fn inner(raw: Option<&str>) -> &str {
+    raw.and_then(|raw| raw.strip_prefix('"')?.strip_suffix('"')).unwrap_or_default()
+}
+
+/// The arguments of a tool call, from the JSON text of all its deltas.
+fn arguments(written: &str) -> String {
+    let quoted = format!("\"{written}\"");
+    let text = serde_json::from_str::<String>(&quoted).or_else(|_| serde_json::from_str(&without_lone_surrogates(&quoted)));
+    let text = text.unwrap_or_default();
+    let whole = serde_json::from_str::<&RawValue>(&text).map(|raw| raw.get().to_owned());
+    whole.ok().or_else(|| partial::complete(&text)).unwrap_or_else(|| "{}".into())
+}
+
+/// Puts U+FFFD in the place of every half of a pair whose other half never came.
+fn without_lone_surrogates(quoted: &str) -> String {
+    let unit = |at: usize| quoted.get(at..at + 6).and_then(|text| text.strip_prefix("\\u")).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+    let (mut out, mut at) = (String::with_capacity(quoted.len()), 0);
+    while let Some(c) = quoted[at..].chars().next() {
+        let step = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push_str("\\ufffd");
+                at += 6;
+                continue;
+            }
+            _ if c == '\\' => 2,
+            _ => c.len_utf8(),
+        };
+        let end = (at + step).min(quoted.len());
+        out.push_str(&quoted[at..end]);
+        at = end;
+    }
+    out
 }
 
 #[cfg(test)]
@@ -299,7 +327,7 @@ mod tests {
         check(
             r#"{"type":"text","text":"a","citations":[{"n":1}]}"#,
             &[r#"{"type":"text_delta","text":"\u00fc"}"#, r#"{"type":"citations_delta","citation":{"n":2.0}}"#],
-            r#"{"type":"text","text":"aü","citations":[{"n":1},{"n":2.0}]}"#,
+            r#"{"type":"text","text":"a\u00fc","citations":[{"n":1},{"n":2.0}]}"#,
         );
     }
 
@@ -327,6 +355,27 @@ mod tests {
         check(block, &deltas, r#"{"type":"tool_use","id":"t","name":"n","input":{"a": 1.0, "b":12345678901234567890}}"#);
         check(block, &deltas[..1], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);
         check(block, &deltas[..2], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);
+    }
+
+    #[test]
+    fn a_surrogate_pair_may_be_split_between_deltas() {
+        check(
+            r#"{"type":"text","text":""}"#,
+            &[r#"{"type":"text_delta","text":"hello \ud83d"}"#, r#"{"type":"text_delta","text":"\ude00 world"}"#],
+            r#"{"type":"text","text":"hello \ud83d\ude00 world"}"#,
+        );
+        let block = r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#;
+        let deltas = [r#"{"type":"input_json_delta","partial_json":"{\"a\":\"\ud83d"}"#, r#"{"type":"input_json_delta","partial_json":"\ude00\\n\"}"}"#];
+        check(block, &deltas, "{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"a\":\"😀\\n\"}}");
+        let lone = r#"{"type":"input_json_delta","partial_json":"{\"a\":\"\ud83dx\"}"}"#;
+        check(block, &[lone], "{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"a\":\"\u{fffd}x\"}}");
+    }
+
+    #[test]
+    fn blocks_stand_in_the_order_of_their_index() {
+        let start = |index: u64| format!(r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"b{index}"}}}}"#);
+        let body = fold(&[START, &start(1), &start(0), END, STOP]).unwrap();
+        assert!(body.contains(r#""content":[{"type":"b0"},{"type":"b1"}]"#), "{body}");
     }
 
     #[test]

@@ -176,8 +176,8 @@ impl Reader<'_> {
         let at = |rest: &str| below("upstream", name, rest);
         let count = |reader: &Self, rest: &str| reader.count_at(&at(rest)).and_then(|count| usize::try_from(count).ok());
         let concurrency = count(self, "concurrency");
-        if concurrency == Some(0) {
-            self.mistake_at(&at("concurrency"), "must be at least 1");
+        if concurrency.is_some_and(|most| !(1..=1_000_000).contains(&most)) {
+            self.mistake_at(&at("concurrency"), "must be from 1 to 1000000");
         }
         let listed = match self.get(&at("retry_on")) {
             Some(Value::List(items)) => items,

@@ -1,7 +1,6 @@
 //! Where records go: the metrics at once, the log and the store by the store's writer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -47,7 +46,6 @@ pub struct Ledger {
     seconds: Family<ByUpstream, Histogram, fn() -> Histogram>,
     first_byte: Family<ByUpstream, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
-    running: AtomicU64,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -56,7 +54,7 @@ impl std::fmt::Debug for Ledger {
     }
 }
 
-fn seconds() -> Histogram {
+fn histogram() -> Histogram {
     // From a millisecond to about half an hour.
     Histogram::new(exponential_buckets(0.001, 2.5, 16))
 }
@@ -75,24 +73,18 @@ impl Ledger {
     #[must_use]
     pub fn new(store: Store, drain: Drain) -> Arc<Self> {
         let mut registry = Registry::with_prefix("seaway");
-        let ledger = Self {
-            exchanges: Family::default(),
-            tokens: Family::default(),
-            seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
-            first_byte: Family::new_with_constructor(seconds as fn() -> Histogram),
-            in_flight: Gauge::default(),
-            running: AtomicU64::new(0),
-            registry: Registry::default(),
-            store,
-            drain,
-        };
-        registry.register("exchanges", "Requests that were answered, by how they ended", ledger.exchanges.clone());
-        registry.register("tokens", "Tokens, by what they were for", ledger.tokens.clone());
-        registry.register_with_unit("exchange", "Time from a request to the end of its answer", Unit::Seconds, ledger.seconds.clone());
-        registry.register_with_unit("first_byte", "Time from a request to the first byte of its answer", Unit::Seconds, ledger.first_byte.clone());
-        registry.register("in_flight", "Requests that are being answered", ledger.in_flight.clone());
-        registry.register("records_dropped", "Records that the store was too slow for", ledger.store.dropped());
-        Arc::new(Self { registry, ..ledger })
+        let exchanges = Family::default();
+        let tokens = Family::default();
+        let seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let first_byte = Family::new_with_constructor(histogram as fn() -> Histogram);
+        let in_flight = Gauge::default();
+        registry.register("exchanges", "Requests that were answered, by how they ended", exchanges.clone());
+        registry.register("tokens", "Tokens, by what they were for", tokens.clone());
+        registry.register_with_unit("exchange", "Time from a request to the end of its answer", Unit::Seconds, seconds.clone());
+        registry.register_with_unit("first_byte", "Time from a request to the first byte of its answer", Unit::Seconds, first_byte.clone());
+        registry.register("in_flight", "Requests that are being answered", in_flight.clone());
+        registry.register("records_dropped", "Records that the store was too slow for", store.dropped());
+        Arc::new(Self { store, drain, registry, exchanges, tokens, seconds, first_byte, in_flight })
     }
 
     /// Opens the record of a new exchange.
@@ -124,12 +116,10 @@ impl Ledger {
     }
 
     pub(crate) fn began(&self) {
-        self.running.fetch_add(1, Ordering::Relaxed);
         self.in_flight.inc();
     }
 
     pub(crate) fn ended(&self, record: Box<Record>) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
         self.in_flight.dec();
         self.measure(&record);
         self.store.record(record);
@@ -155,7 +145,7 @@ impl Ledger {
     /// How many exchanges are under way.
     #[must_use]
     pub fn running(&self) -> u64 {
-        self.running.load(Ordering::Relaxed)
+        u64::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
     /// True once a drain waits no longer.

@@ -8,6 +8,7 @@ mod body;
 pub mod gate;
 mod health;
 mod pool;
+mod retry;
 mod sandbox;
 
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use tokio_util::task::TaskTracker;
 
 pub use body::{ReadError, next_frame, read_whole};
 pub use health::{Health, Trouble};
+use retry::{Next, Retry, retry_after};
 
-use crate::config::{self, Limits, UpstreamName};
+use crate::config::{self, UpstreamName};
 use gate::{Gate, Pass};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -31,9 +33,6 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
 /// The body of a request: whole, or as it comes in.
 pub type CallBody = Either<Full<Bytes>, axum::body::Body>;
-
-/// The longest wait before another attempt; a client that is told to wait longer should know.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What an upstream is asked.
 #[derive(Debug)]
@@ -274,119 +273,5 @@ pub fn kind_of_status(status: StatusCode) -> Option<FaultKind> {
         504 => Some(FaultKind::TimedOut),
         500..=599 => Some(FaultKind::BadReply),
         _ => None,
-    }
-}
-
-/// The wait that an answer asks for, in whole seconds or as a date.
-#[must_use]
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    Duration::try_from(at.duration_since(jiff::Timestamp::now())).ok()
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Stop,
-    /// Once more, with a fresh credential.
-    Refresh,
-    Wait(Duration),
-}
-
-/// What was tried already.
-struct Retry<'a> {
-    limits: &'a Limits,
-    attempts: u32,
-    refreshed: bool,
-    stale: bool,
-}
-
-impl Retry<'_> {
-    fn left(&self) -> bool {
-        // Neither a refreshed credential nor a connection that had aged uses up an attempt.
-        self.attempts - u32::from(self.refreshed) - u32::from(self.stale) <= self.limits.retries
-    }
-
-    fn after_reply(&mut self, status: StatusCode, headers: &HeaderMap, refreshable: bool) -> Next {
-        if status == StatusCode::UNAUTHORIZED && refreshable && !self.refreshed {
-            self.refreshed = true;
-            return Next::Refresh;
-        }
-        if !self.limits.retry_on.contains(&status.as_u16()) || !self.left() {
-            return Next::Stop;
-        }
-        match retry_after(headers) {
-            Some(wait) if wait > LONGEST_WAIT => Next::Stop,
-            Some(wait) => Next::Wait(wait),
-            None => Next::Wait(self.backoff()),
-        }
-    }
-
-    fn after_error(&mut self, error: &UpstreamError) -> Next {
-        if error.stale && !std::mem::replace(&mut self.stale, true) {
-            return Next::Wait(Duration::ZERO);
-        }
-        if error.again && self.left() { Next::Wait(self.backoff()) } else { Next::Stop }
-    }
-
-    /// Doubles from a quarter of a second, with up to a quarter more so that callers spread out.
-    fn backoff(&self) -> Duration {
-        let base = Duration::from_millis(250) * 2_u32.saturating_pow(self.attempts.saturating_sub(1).min(5));
-        base.mul_f64(1.0 + fastrand::f64() / 4.0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits(retries: u32, retry_on: &[u16]) -> Limits {
-        Limits { concurrency: None, queue: 0, queue_timeout: Duration::ZERO, first_byte_timeout: Duration::ZERO, retries, retry_on: retry_on.to_vec() }
-    }
-
-    fn headers(wait: &str) -> HeaderMap {
-        HeaderMap::from_iter([(http::header::RETRY_AFTER, wait.parse().unwrap())])
-    }
-
-    #[test]
-    fn a_status_is_tried_again_only_where_that_was_asked_for() {
-        let (off, on) = (limits(2, &[]), limits(2, &[529]));
-        let overloaded = StatusCode::from_u16(529).unwrap();
-        let none = HeaderMap::new();
-        let after = |limits, attempts, headers: &HeaderMap| Retry { limits, attempts, refreshed: false, stale: false }.after_reply(overloaded, headers, false);
-        assert_eq!(after(&off, 1, &none), Next::Stop);
-        assert!(matches!(after(&on, 2, &none), Next::Wait(_)));
-        assert_eq!(after(&on, 3, &none), Next::Stop);
-        assert_eq!(after(&on, 1, &headers("7")), Next::Wait(Duration::from_secs(7)));
-        assert_eq!(after(&on, 1, &headers("900")), Next::Stop);
-    }
-
-    #[test]
-    fn a_refused_credential_is_renewed_once() {
-        let limits = limits(0, &[]);
-        let mut retry = Retry { limits: &limits, attempts: 1, refreshed: false, stale: false };
-        assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Refresh);
-        retry.attempts = 2;
-        assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Stop);
-    }
-
-    #[test]
-    fn waits_grow_and_spread() {
-        let limits = limits(9, &[]);
-        let wait = |attempts| Retry { limits: &limits, attempts, refreshed: false, stale: false }.backoff();
-        assert!((250..=313).contains(&wait(1).as_millis()));
-        assert!((8000..=10_000).contains(&wait(9).as_millis()));
-    }
-
-    #[test]
-    fn a_date_is_a_wait_too() {
-        let wait = |text: &str| retry_after(&headers(text));
-        assert_eq!(wait("3"), Some(Duration::from_secs(3)));
-        assert!(wait("Fri, 31 Dec 2100 23:59:59 GMT").unwrap() > Duration::from_secs(86_400));
-        assert_eq!(wait("Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        assert_eq!(wait("soon"), None);
     }
 }

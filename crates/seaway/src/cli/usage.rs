@@ -1,6 +1,5 @@
 //! `seaway usage` and `seaway explain`: what the store knows.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -67,18 +66,34 @@ fn table(config: &Config, rows: &[Row], since: &str) {
         println!("{day:<10}  {model:<32}  {caller:<12}{}", rest.concat());
     };
     line(["day", "model", "caller", "requests", "failed", "input", "output", "cache", "cost"]);
-    let mut total = (0, 0, 0, 0, 0, BTreeMap::from([("known", 0.0)]));
+    let mut total = Total::default();
     for row in rows {
         let cost = cost(&config.prices, row);
-        let cache = row.cache_read + row.cache_write;
-        *total.5.entry("known").or_default() += cost.unwrap_or_default();
-        total = (total.0 + row.requests, total.1 + row.failed, total.2 + row.input, total.3 + row.output, total.4 + cache, total.5);
+        total.add(row, cost);
         let shown = cost.map_or_else(|| "-".to_owned(), |cost| format!("${cost:.4}"));
-        let numbers = [row.requests, row.failed, row.input, row.output, cache].map(|number| number.to_string());
+        let numbers = [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write].map(|number| number.to_string());
         line([&row.day, &row.model, &row.caller, &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &shown]);
     }
-    let numbers = [total.0, total.1, total.2, total.3, total.4].map(|number| number.to_string());
-    line(["total", "", "", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &format!("${:.4}", total.5["known"])]);
+    let numbers = total.counts.map(|number| number.to_string());
+    line(["total", "", "", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &format!("${:.4}", total.cost)]);
+}
+
+/// The last line of the table.
+#[derive(Default)]
+struct Total {
+    /// Requests, failed, input, output, cache.
+    counts: [u64; 5],
+    cost: f64,
+}
+
+impl Total {
+    fn add(&mut self, row: &Row, cost: Option<f64>) {
+        let more = [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write];
+        for (count, more) in self.counts.iter_mut().zip(more) {
+            *count += more;
+        }
+        self.cost += cost.unwrap_or_default();
+    }
 }
 
 pub(super) fn explain(cli: &Cli, id: &str, json: bool) -> anyhow::Result<ExitCode> {

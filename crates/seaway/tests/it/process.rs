@@ -151,6 +151,18 @@ async fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
     }
 }
 
+#[test]
+fn a_saved_file_is_read_when_it_is_watched() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let program = Program::start(&["--upstream", "sandbox", "--watch", "true", "--config", &file.path().to_string_lossy()]);
+    std::fs::write(file.path(), "[alias]\na = 'b'\n").unwrap();
+    file.as_file().set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(5)).unwrap();
+    program.says("reloaded");
+    std::fs::write(file.path(), "nonsense").unwrap();
+    file.as_file().set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(9)).unwrap();
+    program.says("not reloaded");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owner_finds_and_uses_what_runs() {
     let program = Program::start(&["--upstream", "sandbox", "--log-format", "json"]);

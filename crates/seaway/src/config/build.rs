@@ -115,6 +115,12 @@ impl Reader<'_> {
         self.layers.get(key).map_or(Origin::Default, |(_, origin)| origin.clone())
     }
 
+    /// Where a group of settings first shows itself.
+    fn group_origin(&self, group: &[String]) -> Origin {
+        let first = self.layers.iter().find(|(key, _)| key.starts_with(group));
+        first.map_or(Origin::Default, |(_, (_, origin))| origin.clone())
+    }
+
     fn mistake(&mut self, name: &str, why: &str) {
         self.mistake_at(&key(name), why);
     }
@@ -252,8 +258,8 @@ impl Reader<'_> {
         for name in self.layers.names("preset") {
             let at = |rest: &str| below("preset", &name, rest);
             if RESERVED.contains(&name.as_str()) || name.is_empty() || name.contains('/') {
-                let origin = self.layers.iter().find(|(key, _)| key.starts_with(&at("")[..2])).map(|(_, (_, origin))| origin.clone());
-                self.layers.mistake(origin.unwrap_or(Origin::Default), format!("preset.{name}: this name is a path of the API; choose another"));
+                let origin = self.group_origin(&at("")[..2]);
+                self.layers.mistake(origin, format!("preset.{name}: this name is a path of the API; choose another"));
             }
             self.no_routing_members(&at("defaults"));
             presets.push(Preset {

@@ -24,7 +24,6 @@ pub(super) struct Api {
     passthrough: bool,
     first_byte: Duration,
     pool: Arc<Pool>,
-    probe: Dial,
 }
 
 /// A request's head, the same for every attempt but for the credential.
@@ -36,9 +35,8 @@ pub(super) struct Head {
 
 impl Api {
     pub(super) fn new(name: &UpstreamName, api: &config::Api, limits: &Limits, tasks: &TaskTracker) -> Self {
-        let authority = api.base_url.authority().map_or("", |authority| authority.as_str());
-        // Anything before an `@` is a credential in disguise; no host is named so.
-        let host = authority.rsplit('@').next().unwrap_or_default();
+        // The configuration refuses an address with a credential in it, so this is a host and a port.
+        let host = api.base_url.authority().map_or("", |authority| authority.as_str());
         Self {
             name: name.clone(),
             base: api.base_url.clone(),
@@ -48,7 +46,6 @@ impl Api {
             passthrough: api.passthrough,
             first_byte: limits.first_byte_timeout,
             pool: Pool::new(Dial::new(api), tasks.clone()),
-            probe: Dial::new(api),
         }
     }
 
@@ -57,7 +54,7 @@ impl Api {
     }
 
     pub(super) async fn probe(&self) -> Result<(), DialError> {
-        self.probe.connect().await.map(drop)
+        self.pool.probe().await
     }
 
     pub(super) fn credential_can_change(&self) -> bool {

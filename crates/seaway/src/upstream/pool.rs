@@ -17,7 +17,7 @@ use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +52,14 @@ pub enum SendError {
 impl SendError {
     fn of(source: hyper::Error) -> Self {
         if source.is_parse() { Self::Unreadable(source) } else { Self::Broken(source) }
+    }
+
+    /// hyper hands the request back if nothing of it was sent.
+    fn of_sending(mut error: TrySendError<Request<CallBody>>) -> Self {
+        match error.take_message() {
+            Some(_unsent) => Self::Unsent(error.into_error()),
+            None => Self::of(error.into_error()),
+        }
     }
 }
 
@@ -109,6 +117,15 @@ impl Pool {
         self.send_on(Line { send, driver: Some(driver) }, request).await
     }
 
+    /// Opens a connection and drops it.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`] if that is not possible.
+    pub async fn probe(&self) -> Result<(), DialError> {
+        self.dial.connect().await.map(drop)
+    }
+
     /// Drops connections that were not used for a while.
     pub fn sweep(&self) {
         self.lock_idle().retain(|idle| idle.since.elapsed() < IDLE);
@@ -148,19 +165,18 @@ impl Pool {
             drive(&mut line.driver, cx);
             answer.as_mut().poll(cx)
         });
-        let answered = answered.await.map_err(|mut error| match error.take_message() {
-            Some(_unsent) => self.unsent(error.into_error()),
-            None => SendError::of(error.into_error()),
-        })?;
+        let answered = answered.await.map_err(|error| self.forget_aged(SendError::of_sending(error)))?;
         let (head, incoming) = answered.into_parts();
         let body = Driven { line: Some(line), incoming, pool: self.clone() };
         Ok(Response::from_parts(head, body.boxed_unsync()))
     }
 
-    /// A kept connection was closed for its age, and so, most likely, were its like.
-    fn unsent(&self, source: hyper::Error) -> SendError {
-        self.lock_idle().clear();
-        SendError::Unsent(source)
+    /// Where a kept connection was closed for its age, so, most likely, were its like.
+    fn forget_aged(&self, error: SendError) -> SendError {
+        if matches!(error, SendError::Unsent(_)) {
+            self.lock_idle().clear();
+        }
+        error
     }
 
     fn shared(&self) -> Option<(http2::SendRequest<CallBody>, Streaming)> {
@@ -233,10 +249,7 @@ impl Drop for Streaming {
 async fn send_shared(mut send: http2::SendRequest<CallBody>, stream: Streaming, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
     // HTTP/2 says it in `:authority`.
     request.headers_mut().remove(http::header::HOST);
-    let answered = send.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-        Some(_unsent) => SendError::Unsent(error.into_error()),
-        None => SendError::of(error.into_error()),
-    })?;
+    let answered = send.try_send_request(request).await.map_err(SendError::of_sending)?;
     Ok(answered.map(|incoming| {
         let counted = incoming.map_frame(move |frame| {
             let _alive = &stream;

@@ -42,8 +42,8 @@ impl Reader<'_> {
     fn upstream(&mut self, name: &str, listen: &[Listen]) -> Option<Upstream> {
         let at = |rest: &str| below("upstream", name, rest);
         let Some(kind) = self.text_at(&at("kind")) else {
-            let origin = self.layers.iter().find(|(key, _)| key.starts_with(&at("")[..2])).map(|(_, (_, origin))| origin.clone());
-            self.layers.mistake(origin.unwrap_or(Origin::Default), format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `sandbox`"));
+            let origin = self.group_origin(&at("")[..2]);
+            self.layers.mistake(origin, format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `sandbox`"));
             return None;
         };
         let place = if kind == "sandbox" { Place::Sandbox } else { Place::Api(Box::new(self.api(name, &kind, listen)?)) };

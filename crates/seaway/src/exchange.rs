@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
-use seaway_wire::messages::{Fold, FoldError, Meter, Request, Summary, UpstreamError as Said};
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::messages::{Fold, FoldError, Meter, Summary, UpstreamError as Said};
+use seaway_wire::{Dialect, Fault, FaultKind, Request};
 
 use crate::auth::Caller;
 use crate::config::Preset;

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
+use seaway_wire::Request;
 use seaway_wire::json::RawObject;
-use seaway_wire::messages::{Edits, Fold, Meter, Request};
+use seaway_wire::messages::{Edits, Fold, Meter};
 use seaway_wire::stage::{End, Out, Relay, Stage};
 
 #[global_allocator]

@@ -94,7 +94,8 @@ impl FaultKind {
     const fn openai_type(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limit_error",
-            Self::Overloaded | Self::Unreachable | Self::BadReply | Self::TimedOut | Self::NotReady | Self::Draining | Self::Internal => "server_error",
+            Self::Overloaded | Self::NotReady | Self::Draining | Self::Internal => "server_error",
+            Self::Unreachable | Self::BadReply | Self::TimedOut => "upstream_error",
             Self::InvalidRequest | Self::Unsupported | Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::WrongMethod | Self::TooLarge => "invalid_request_error",
         }
     }
@@ -103,9 +104,13 @@ impl FaultKind {
         match self {
             Self::Unsupported => Some("unsupported_parameter"),
             Self::Unauthenticated => Some("invalid_api_key"),
+            Self::TooLarge => Some("request_too_large"),
             Self::RateLimited => Some("rate_limit_exceeded"),
+            Self::Overloaded => Some("overloaded"),
             Self::TimedOut => Some("timeout"),
-            _ => None,
+            Self::InvalidRequest | Self::Forbidden | Self::NotFound | Self::WrongMethod | Self::Unreachable | Self::BadReply | Self::NotReady | Self::Draining | Self::Internal => {
+                None
+            }
         }
     }
 }
@@ -119,6 +124,8 @@ pub struct Fault {
     pub message: Cow<'static, str>,
     /// The member of the request that is to blame, as a JSON path.
     pub param: Option<String>,
+    /// A word for programs, where OpenAI has one that is narrower than the kind's own.
+    pub code: Option<&'static str>,
     /// How long to wait before asking again, when we know.
     pub retry_after: Option<Duration>,
     /// For the log alone.
@@ -129,12 +136,18 @@ pub struct Fault {
 impl Fault {
     #[must_use]
     pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), param: None, retry_after: None, cause: None }
+        Self { kind, message: message.into(), param: None, code: None, retry_after: None, cause: None }
     }
 
     #[must_use]
     pub fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
+        self
+    }
+
+    #[must_use]
+    pub fn code(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
         self
     }
 
@@ -160,7 +173,7 @@ impl Fault {
                 serde_json::to_string(&MessagesBody { kind: "error", error: MessagesError { kind: self.kind.messages_type(), message: &self.message }, request_id })
             }
             Dialect::Chat | Dialect::Responses => serde_json::to_string(&OpenAiBody {
-                error: OpenAiError { message: &self.message, kind: self.kind.openai_type(), param: self.param.as_deref(), code: self.kind.openai_code() },
+                error: OpenAiError { message: &self.message, kind: self.kind.openai_type(), param: self.param.as_deref(), code: self.code.or(self.kind.openai_code()) },
             }),
         };
         body.expect("strings always serialize")

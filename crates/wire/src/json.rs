@@ -9,11 +9,13 @@ mod members;
 mod object;
 mod patch;
 mod scan;
+mod text;
 
 pub use members::Members;
 pub use object::{Node, RawObject};
-pub use patch::{Patch, quote};
+pub use patch::{Patch, push_quoted, quote};
 pub use scan::{MAX_DEPTH, Malformed};
+pub use text::{Text, without_lone_surrogates};
 
 use std::borrow::Cow;
 

@@ -8,17 +8,24 @@
 //!
 //! The Anthropic Messages API is the hub. A client and an upstream that both
 //! speak it are joined by a [`stage::Relay`]: bytes pass through untouched and
-//! are only read along by a [`stage::Tap`].
+//! are only read along by a [`stage::Tap`]. Other dialects are spokes: [`chat`] writes a
+//! Messages request from its own, and its own answer from Messages events. What OpenAI's
+//! dialects have in common is in [`openai`]; what a Claude model takes, in [`model`].
 
+pub mod chat;
 pub mod dialect;
 pub mod fault;
 pub mod json;
 pub mod messages;
+pub mod model;
+pub mod openai;
 pub mod properties;
+pub mod request;
 pub mod sse;
 pub mod stage;
 pub mod usage;
 
 pub use dialect::Dialect;
 pub use fault::{Fault, FaultKind};
+pub use request::Request;
 pub use usage::{StopReason, Usage};

@@ -3,15 +3,15 @@
 //! <https://platform.claude.com/docs/en/api/messages> is the source of every
 //! protocol fact here.
 
+mod block;
 mod edit;
 mod event;
 mod fold;
 mod meter;
 mod partial;
-mod request;
 
+pub(crate) use block::Block;
 pub use edit::{Change, Edited, Edits, Suffix};
 pub use event::{Kind, Summary, UpstreamError};
 pub use fold::{Fold, FoldError, Folded};
 pub use meter::Meter;
-pub use request::Request;

@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 
+use crate::Request;
 use crate::json::{Patch, RawObject};
-use crate::messages::{Edits, Fold, Meter, Request, Suffix};
+use crate::messages::{Edits, Fold, Meter, Suffix};
 use crate::sse::Decoder;
 use crate::stage::{End, Out, Relay, Stage};
 

@@ -15,6 +15,8 @@ pub struct Usage {
     pub cache_write: u64,
     /// The part of `cache_write` that is kept for an hour, which costs more.
     pub cache_write_1h: u64,
+    /// The part of `output` that was thinking, where the upstream tells it.
+    pub thinking: u64,
 }
 
 /// The `usage` object of a message or of `message_delta`. A missing or `null`
@@ -27,6 +29,13 @@ pub struct Report {
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<Lifetimes>,
+    output_tokens_details: Option<Details>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    thinking_tokens: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -45,6 +54,7 @@ impl Usage {
             (&mut self.cache_read, report.cache_read_input_tokens),
             (&mut self.cache_write, report.cache_creation_input_tokens),
             (&mut self.cache_write_1h, hour),
+            (&mut self.thinking, report.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens)),
         ] {
             *count = said.unwrap_or(*count);
         }
@@ -109,12 +119,12 @@ mod tests {
     fn null_never_erases_a_count() {
         let mut usage = Usage::default();
         for report in [
-            r#"{"input_tokens":9,"output_tokens":1,"cache_creation_input_tokens":5,"cache_creation":{"ephemeral_1h_input_tokens":2}}"#,
-            r#"{"input_tokens":null,"output_tokens":7,"cache_creation":null,"new":{}}"#,
+            r#"{"input_tokens":9,"output_tokens":1,"cache_creation_input_tokens":5,"cache_creation":{"ephemeral_1h_input_tokens":2},"output_tokens_details":{"thinking_tokens":3}}"#,
+            r#"{"input_tokens":null,"output_tokens":7,"cache_creation":null,"output_tokens_details":null,"new":{}}"#,
         ] {
             usage.update(&serde_json::from_str(report).unwrap());
         }
-        assert_eq!(usage, Usage { input: 9, output: 7, cache_read: 0, cache_write: 5, cache_write_1h: 2 });
+        assert_eq!(usage, Usage { input: 9, output: 7, cache_read: 0, cache_write: 5, cache_write_1h: 2, thinking: 3 });
     }
 
     #[test]

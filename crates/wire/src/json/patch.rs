@@ -83,6 +83,17 @@ pub fn quote(text: &str) -> String {
     serde_json::to_string(text).expect("a string always serializes")
 }
 
+/// Writes `text` as a JSON string at the end of `out`; without a detour where it needs no escapes.
+pub fn push_quoted(out: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < 0x20 || matches!(byte, b'"' | b'\\')) {
+        out.push_str(&quote(text));
+        return;
+    }
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

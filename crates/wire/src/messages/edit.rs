@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::Request;
+use crate::Request;
 use crate::json::{Node, Patch, RawObject, quote};
 
 /// One edit that was made: its name, and the JSON path it touched.

@@ -7,10 +7,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::block::Block;
 use super::event::{Kind, Summary};
-use super::partial;
 use crate::fault::status_of_type;
-use crate::json::{Members, Tag};
+use crate::json::Members;
 use crate::sse::{Decoder, Event};
 
 /// The largest event of an answer that is folded.
@@ -123,7 +123,7 @@ impl Fold {
                 let delta: BlockDelta<'_> = parse(event.data)?;
                 let open = self.blocks.iter_mut().rev().find(|block| block.index == delta.index);
                 let block = open.ok_or_else(|| FoldError::Foreign("a delta for a block that never began".into()))?;
-                block.delta(delta.delta)?;
+                block.delta(delta.delta).map_err(|error| FoldError::Foreign(error.to_string()))?;
             }
             Kind::MessageDelta => self.message_delta(&parse(event.data)?)?,
             Kind::Error => {
@@ -179,114 +179,6 @@ struct BlockDelta<'a> {
 
 fn parse<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, FoldError> {
     serde_json::from_slice(data).map_err(|error| FoldError::Foreign(error.to_string()))
-}
-
-/// One content block on its way to being whole.
-///
-/// Texts are kept as JSON wrote them, without their quotes: a surrogate pair may be split
-/// between two deltas, and only together do its halves decode.
-#[derive(Debug)]
-struct Block {
-    index: u64,
-    members: Members,
-    /// Members that grow by text; written back once, at the end.
-    growing: Vec<(String, String)>,
-    /// The tool arguments as the model writes them.
-    input: String,
-    citations: Vec<String>,
-}
-
-impl Block {
-    fn new(index: u64, members: Members) -> Self {
-        Self { index, members, growing: Vec::new(), input: String::new(), citations: Vec::new() }
-    }
-
-    fn delta(&mut self, delta: &RawValue) -> Result<(), FoldError> {
-        let source = delta.get().as_bytes();
-        let tag: Tag<'_> = parse(source)?;
-        let members: Members = parse(source)?;
-        match &*tag.kind {
-            "text_delta" => self.grow("text", inner(members.get("text"))),
-            "thinking_delta" => self.grow("thinking", inner(members.get("thinking"))),
-            "input_json_delta" => self.input.push_str(inner(members.get("partial_json"))),
-            // It comes whole; a second one would be a correction.
-            "signature_delta" => self.members.set("signature", members.get("signature").unwrap_or("\"\"")),
-            "citations_delta" => self.citations.extend(members.get("citation").map(str::to_owned)),
-            _ => self.unknown(&members),
-        }
-        Ok(())
-    }
-
-    /// A delta newer than this gateway: texts are appended, anything else replaces.
-    fn unknown(&mut self, delta: &Members) {
-        for (key, raw) in delta.iter().filter(|(key, _)| *key != "type") {
-            if raw.starts_with('"') {
-                self.grow(key, inner(Some(raw)));
-            } else if raw != "null" || self.members.get(key).is_none() {
-                self.members.set(key, raw);
-            }
-        }
-    }
-
-    fn grow(&mut self, key: &str, more: &str) {
-        if let Some((_, grown)) = self.growing.iter_mut().find(|(name, _)| name == key) {
-            grown.push_str(more);
-            return;
-        }
-        let grown = format!("{}{more}", inner(self.members.get(key)));
-        self.growing.push((key.to_owned(), grown));
-    }
-
-    fn write(mut self) -> String {
-        for (key, grown) in &self.growing {
-            self.members.set(key, format!("\"{grown}\""));
-        }
-        if !self.input.is_empty() {
-            self.members.set("input", arguments(&self.input));
-        }
-        if !self.citations.is_empty() {
-            let before: Vec<&RawValue> = self.members.get("citations").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
-            let all: Vec<&str> = before.iter().map(|raw| raw.get()).chain(self.citations.iter().map(String::as_str)).collect();
-            self.members.set("citations", format!("[{}]", all.join(",")));
-        }
-        self.members.write()
-    }
-}
-
-/// A JSON string without its quotes; anything else is no text.
-fn inner(raw: Option<&str>) -> &str {
-    raw.and_then(|raw| raw.strip_prefix('"')?.strip_suffix('"')).unwrap_or_default()
-}
-
-/// The arguments of a tool call, from the JSON text of all its deltas.
-fn arguments(written: &str) -> String {
-    let quoted = format!("\"{written}\"");
-    let text = serde_json::from_str::<String>(&quoted).or_else(|_| serde_json::from_str(&without_lone_surrogates(&quoted)));
-    let text = text.unwrap_or_default();
-    let whole = serde_json::from_str::<&RawValue>(&text).map(|raw| raw.get().to_owned());
-    whole.ok().or_else(|| partial::complete(&text)).unwrap_or_else(|| "{}".into())
-}
-
-/// Puts U+FFFD in the place of every half of a pair whose other half never came.
-fn without_lone_surrogates(quoted: &str) -> String {
-    let unit = |at: usize| quoted.get(at..at + 6).and_then(|text| text.strip_prefix("\\u")).and_then(|digits| u16::from_str_radix(digits, 16).ok());
-    let (mut out, mut at) = (String::with_capacity(quoted.len()), 0);
-    while let Some(c) = quoted[at..].chars().next() {
-        let step = match (unit(at), unit(at + 6)) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
-            (Some(0xd800..=0xdfff), _) => {
-                out.push_str("\\ufffd");
-                at += 6;
-                continue;
-            }
-            _ if c == '\\' => 2,
-            _ => c.len_utf8(),
-        };
-        let end = (at + step).min(quoted.len());
-        out.push_str(&quoted[at..end]);
-        at = end;
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A Messages request, looked at but not taken apart.
+//! A request in any dialect, looked at but not taken apart.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,9 @@ use crate::{Fault, FaultKind};
 
 /// A request body: what routing needs to know, and where everything else lies.
 ///
-/// Whether the request makes sense is the upstream's to judge: it knows members
-/// and models that this gateway does not, and clients heal themselves by the
-/// wording of its errors.
+/// Whether the request makes sense is for its translation to judge, or for an upstream
+/// of the same dialect: that knows members and models which this gateway does not, and
+/// clients heal themselves by the wording of its errors.
 #[derive(Debug)]
 pub struct Request<'a> {
     pub object: RawObject<'a>,

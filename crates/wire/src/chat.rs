@@ -1,0 +1,59 @@
+//! OpenAI's Chat Completions API: a spoke.
+//!
+//! A request becomes one of Messages ([`to_messages`]), a message becomes a completion
+//! ([`completion`]), and a stream of Messages events a stream of chunks ([`Stream`]).
+//!
+//! <https://platform.openai.com/docs/api-reference/chat> is the source of every protocol fact here.
+
+mod chunk;
+mod content;
+mod meter;
+mod request;
+mod response;
+mod stream;
+
+pub use meter::Meter;
+pub use request::{Translated, to_messages};
+pub use response::{NoMessage, completion};
+pub use stream::Stream;
+
+use crate::openai::Names;
+
+/// What of a request its answer depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shape {
+    pub names: Names,
+    /// The client knows `function_call` only.
+    pub legacy: bool,
+    /// A stream is to end with its usage.
+    pub include_usage: bool,
+}
+
+/// When an answer was made, and what to call it if the upstream does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamp {
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: i64,
+}
+
+/// What OpenAI calls the upstream's tiers.
+fn service_tier(tier: &str) -> &str {
+    match tier {
+        "standard" => "default",
+        "batch" => "flex",
+        other => other,
+    }
+}
+
+/// Why the answer ended, in Chat's words.
+fn finish_reason(reason: Option<&str>, legacy: bool) -> &'static str {
+    match reason {
+        Some("tool_use") if legacy => "function_call",
+        Some("tool_use") => "tool_calls",
+        Some("max_tokens" | "model_context_window_exceeded") => "length",
+        Some("refusal") => "content_filter",
+        // `end_turn`, `stop_sequence`, `pause_turn`, `compaction`, and what is newer than this gateway.
+        _ => "stop",
+    }
+}

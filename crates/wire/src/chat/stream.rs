@@ -1,0 +1,674 @@
+//! From a stream of Messages events to a stream of chunks.
+//!
+//! Deltas leave as they come, their text untouched: it is JSON here and there. What has no
+//! place in a delta (citations, thinking for the way back) leaves before the finish reason.
+//! A stream that does not end as it should ends with an error and without `[DONE]`.
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::chunk::{self, Chunks};
+use super::response::{Citation, Served, StopDetails};
+use super::{Shape, Stamp, finish_reason};
+use crate::StopReason;
+use crate::json::{Members, Text, quote};
+use crate::messages::{Block, Kind, Summary};
+use crate::openai::UpstreamFault;
+use crate::openai::errors::{broken, translate_event};
+use crate::sse::{Decoder, Event};
+use crate::stage::{End, Out, Stage};
+
+/// The largest event that is translated.
+const EVENT_LIMIT: usize = 64 << 20;
+const ROLE: &str = r#"{"role":"assistant","content":"","refusal":null}"#;
+
+/// Translates a stream.
+#[derive(Debug)]
+pub struct Stream {
+    decoder: Decoder,
+    shape: Shape,
+    stamp: Stamp,
+    summary: Summary,
+    state: State,
+    /// There once the first chunk was written.
+    chunks: Option<Chunks>,
+    /// Blocks that began and did not end.
+    open: Vec<Open>,
+    /// How many tool calls there were: their index counts them, not blocks.
+    calls: usize,
+    /// Characters of text so far.
+    length: usize,
+    annotations: Vec<String>,
+    thoughts: Vec<String>,
+    explanation: Option<String>,
+    out: BytesMut,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing was written yet.
+    Waiting,
+    Flowing,
+    /// `[DONE]` was written.
+    Ended,
+    /// An error was written.
+    Failed(UpstreamFault),
+}
+
+#[derive(Debug)]
+struct Open {
+    index: u64,
+    kind: OpenKind,
+    /// The first half of a surrogate pair, waiting for the second.
+    half: Option<String>,
+}
+
+#[derive(Debug)]
+enum OpenKind {
+    Text {
+        /// Where it begins in the whole text.
+        start: usize,
+        citations: Vec<String>,
+    },
+    Call {
+        index: usize,
+        /// What its arguments are if none are streamed.
+        input: Option<String>,
+    },
+    Thought(Block),
+    /// What the upstream runs itself, and what is newer than this gateway.
+    Other,
+}
+
+#[derive(Deserialize)]
+struct MessageStart<'a> {
+    #[serde(borrow)]
+    message: Head<'a>,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    model: Cow<'a, str>,
+    #[serde(default)]
+    usage: Option<Served>,
+    #[serde(borrow, default)]
+    content: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct BlockStart<'a> {
+    #[serde(default)]
+    index: u64,
+    #[serde(borrow)]
+    content_block: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Started<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct BlockDelta<'a> {
+    #[serde(default)]
+    index: u64,
+    #[serde(borrow)]
+    delta: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    partial_json: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    thinking: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    citation: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BlockStop {
+    index: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MessageDelta {
+    delta: Stopped,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stopped {
+    stop_details: Option<StopDetails>,
+}
+
+impl Stream {
+    #[must_use]
+    pub fn new(shape: Shape, stamp: Stamp) -> Self {
+        Self {
+            decoder: Decoder::with_limit(EVENT_LIMIT),
+            shape,
+            stamp,
+            summary: Summary::default(),
+            state: State::Waiting,
+            chunks: None,
+            open: Vec::new(),
+            calls: 0,
+            length: 0,
+            annotations: Vec::new(),
+            thoughts: Vec::new(),
+            explanation: None,
+            out: BytesMut::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Why there is no whole answer, if that is known already.
+    #[must_use]
+    pub fn failure(&self) -> Option<&UpstreamFault> {
+        match &self.state {
+            State::Failed(fault) => Some(fault),
+            State::Waiting | State::Flowing | State::Ended => None,
+        }
+    }
+
+    /// True once nothing that may still come can change the answer.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended | State::Failed(_))
+    }
+
+    /// Ends a stream that will not go on, saying why.
+    pub fn cut(&mut self, why: &str, out: &mut Out) {
+        if !self.is_over() {
+            self.fail(broken(why));
+        }
+        self.flush(out);
+    }
+
+    fn fail(&mut self, fault: UpstreamFault) {
+        chunk::error(&mut self.out, &fault.body);
+        self.state = State::Failed(fault);
+    }
+
+    fn flush(&mut self, out: &mut Out) {
+        if !self.out.is_empty() {
+            out.push_back(self.out.split().freeze());
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
+        let kind = Kind::of(event);
+        self.summary.observe(kind, event.data);
+        match kind {
+            Kind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
+            Kind::MessageStart => self.message_start(&serde_json::from_slice(event.data)?)?,
+            Kind::BlockStart => {
+                let start: BlockStart<'_> = serde_json::from_slice(event.data)?;
+                self.block_start(start.index, start.content_block)?;
+            }
+            Kind::BlockStop => {
+                let stop: BlockStop = serde_json::from_slice(event.data).unwrap_or_default();
+                self.block_stop(stop.index);
+            }
+            Kind::MessageDelta => {
+                let delta: MessageDelta = serde_json::from_slice(event.data).unwrap_or_default();
+                self.explanation = delta.delta.stop_details.and_then(|details| details.explanation).or(self.explanation.take());
+            }
+            Kind::MessageStop => self.message_stop(),
+            Kind::Error => {
+                if let Some(said) = self.summary.error.clone() {
+                    self.fail(translate_event(&said));
+                }
+            }
+            Kind::Ping | Kind::Other => {}
+        }
+        Ok(())
+    }
+
+    /// Waiting → Flowing: the first chunk has the role. A second start changes nothing.
+    fn message_start(&mut self, start: &MessageStart<'_>) -> serde_json::Result<()> {
+        if self.chunks.is_some() {
+            return Ok(());
+        }
+        let head = &start.message;
+        let tier = head.usage.as_ref().and_then(|usage| usage.service_tier.as_deref());
+        self.begin(head.id.as_deref(), &head.model, tier);
+        for (index, block) in (0..).zip(&head.content) {
+            self.block_start(index, block)?;
+            self.block_stop(index);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, id: Option<&str>, model: &str, tier: Option<&str>) {
+        let chunks = Chunks::new(&self.stamp, id, model, tier, self.shape.include_usage);
+        chunks.delta(&mut self.out, &[ROLE]);
+        self.chunks = Some(chunks);
+        self.state = State::Flowing;
+    }
+
+    /// Writes a chunk; the first one also if the upstream never said how its message starts.
+    fn delta(&mut self, pieces: &[&str]) {
+        if self.chunks.is_none() {
+            let model = self.summary.model.clone().unwrap_or_default();
+            self.begin(None, &model, None);
+        }
+        if let Some(chunks) = &self.chunks {
+            chunks.delta(&mut self.out, pieces);
+        }
+    }
+
+    fn block_start(&mut self, index: u64, block: &RawValue) -> serde_json::Result<()> {
+        let started: Started<'_> = serde_json::from_str(block.get())?;
+        let kind = match &*started.kind {
+            "text" => OpenKind::Text { start: self.length, citations: Vec::new() },
+            "tool_use" => self.call(&started),
+            "thinking" | "redacted_thinking" => OpenKind::Thought(Block::new(index, serde_json::from_str::<Members>(block.get())?)),
+            _ => OpenKind::Other,
+        };
+        self.open.push(Open { index, kind, half: None });
+        if let Some(text) = started.text.filter(|_| started.kind == "text") {
+            self.text(index, text.get());
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, started: &Started<'_>) -> OpenKind {
+        let index = self.calls;
+        self.calls += 1;
+        let name = quote(self.shape.names.client(&started.name));
+        if self.shape.legacy {
+            self.delta(&["{\"function_call\":{\"name\":", &name, ",\"arguments\":\"\"}}"]);
+        } else {
+            let (place, id) = (index.to_string(), quote(&started.id));
+            self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"id\":", &id, ",\"type\":\"function\",\"function\":{\"name\":", &name, ",\"arguments\":\"\"}}]}"]);
+        }
+        let input = started.input.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or("{}");
+        OpenKind::Call { index, input: Some(input.to_owned()) }
+    }
+
+    fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
+        let delta: Delta<'_> = serde_json::from_str(event.delta.get())?;
+        match &*delta.kind {
+            "text_delta" => {
+                if let Some(text) = delta.text {
+                    self.text(event.index, text.get());
+                }
+            }
+            "input_json_delta" => {
+                if let Some(text) = delta.partial_json {
+                    self.arguments(event.index, text.get());
+                }
+            }
+            "thinking_delta" => {
+                if let Some(text) = delta.thinking.filter(|text| text.get() != "\"\"") {
+                    self.delta(&["{\"reasoning_content\":", text.get(), "}"]);
+                }
+            }
+            "citations_delta" => {
+                if let (Some(Open { kind: OpenKind::Text { citations, .. }, .. }), Some(citation)) = (self.opened(event.index), delta.citation) {
+                    citations.push(citation.get().to_owned());
+                }
+            }
+            _ => {}
+        }
+        if let Some(Open { kind: OpenKind::Thought(block), .. }) = self.opened(event.index) {
+            block.delta(event.delta)?;
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, index: u64) -> Option<&mut Open> {
+        self.open.iter_mut().rev().find(|open| open.index == index)
+    }
+
+    fn text(&mut self, index: u64, raw: &str) {
+        let Some(open) = self.opened(index) else { return };
+        let raw = open.joined(raw);
+        if raw == "\"\"" {
+            return;
+        }
+        self.length += Text::of_raw(&raw).map_or(0, |text| text.count());
+        self.delta(&["{\"content\":", &raw, "}"]);
+    }
+
+    fn arguments(&mut self, index: u64, raw: &str) {
+        let Some(open) = self.opened(index) else { return };
+        let raw = open.joined(raw);
+        let OpenKind::Call { index, input } = &mut open.kind else { return };
+        if raw == "\"\"" {
+            return;
+        }
+        *input = None;
+        let index = *index;
+        self.call_text(index, &raw);
+    }
+
+    fn call_text(&mut self, index: usize, raw: &str) {
+        if self.shape.legacy {
+            self.delta(&["{\"function_call\":{\"arguments\":", raw, "}}"]);
+        } else {
+            self.delta(&["{\"tool_calls\":[{\"index\":", &index.to_string(), ",\"function\":{\"arguments\":", raw, "}}]}"]);
+        }
+    }
+
+    fn block_stop(&mut self, index: u64) {
+        let Some(at) = self.open.iter().rposition(|open| open.index == index) else { return };
+        let open = self.open.remove(at);
+        match open.kind {
+            // A call whose arguments were not streamed has them in its start, or has none.
+            OpenKind::Call { index, input: Some(input) } => self.call_text(index, &quote(&input)),
+            OpenKind::Text { start, citations } => {
+                let end = self.length;
+                let cited = citations.iter().filter_map(|raw| serde_json::from_str::<Citation<'_>>(raw).ok()?.annotation(start, end));
+                self.annotations.extend(cited);
+            }
+            OpenKind::Thought(block) => self.thoughts.push(one_line(block.write())),
+            OpenKind::Call { input: None, .. } | OpenKind::Other => {}
+        }
+    }
+
+    /// Flowing → Ended: the one place where `[DONE]` is written.
+    fn message_stop(&mut self) {
+        while let Some(index) = self.open.first().map(|open| open.index) {
+            self.block_stop(index);
+        }
+        if !self.annotations.is_empty() {
+            let all = self.annotations.join(",");
+            self.delta(&["{\"annotations\":[", &all, "]}"]);
+        }
+        if !self.thoughts.is_empty() {
+            let (all, model) = (self.thoughts.join(","), quote(self.summary.model.as_deref().unwrap_or_default()));
+            self.delta(&["{\"thinking_blocks\":[", &all, "],\"thinking_model\":", &model, "}"]);
+        }
+        let reason = self.summary.stop_reason.as_ref().map(StopReason::name);
+        if let (Some("refusal"), Some(explanation)) = (reason, self.explanation.take().filter(|text| !text.is_empty())) {
+            self.delta(&["{\"refusal\":", &quote(&explanation), "}"]);
+        }
+        if self.chunks.is_none() {
+            self.delta(&[ROLE]);
+        }
+        let reason = self.summary.stop_reason.as_ref().map(StopReason::name);
+        let reason = finish_reason(reason, self.shape.legacy);
+        if let Some(chunks) = &self.chunks {
+            chunks.finish(&mut self.out, reason, &self.summary.usage);
+        }
+        self.state = State::Ended;
+    }
+}
+
+impl Stage for Stream {
+    fn push(&mut self, frame: Bytes, out: &mut Out) {
+        // The decoder lends its events, so it steps out while they are applied.
+        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::with_limit(0));
+        let mut events = decoder.read(&frame);
+        while !self.is_over() {
+            let failed = match events.next() {
+                Ok(Some(event)) => self.event(&event).err().map(|error| format!("the upstream's stream is not a Messages stream: {error}")),
+                Ok(None) => break,
+                Err(error) => Some(format!("the upstream's stream cannot be read: {error}")),
+            };
+            if let Some(why) = failed {
+                self.fail(broken(&why));
+            }
+        }
+        drop(events);
+        self.decoder = decoder;
+        self.flush(out);
+    }
+
+    /// True also where the upstream itself ended its answer with an error.
+    fn finish(&mut self, _: End, out: &mut Out) -> bool {
+        self.cut("the upstream's stream ended before its answer did", out);
+        self.summary.ended || self.summary.error.is_some()
+    }
+}
+
+impl Open {
+    /// Takes a piece of text. A surrogate pair that is split between two pieces is joined.
+    fn joined<'r>(&mut self, raw: &'r str) -> Cow<'r, str> {
+        let mut raw = match self.half.take() {
+            Some(half) => Cow::Owned(format!("\"{half}{}", &raw[1..])),
+            None => Cow::Borrowed(raw),
+        };
+        if let Some(at) = half_at(&raw) {
+            self.half = Some(raw[at..raw.len() - 1].to_owned());
+            raw = Cow::Owned(format!("{}\"", &raw[..at]));
+        }
+        raw
+    }
+}
+
+/// Where a JSON string ends with the first half of a surrogate pair.
+fn half_at(raw: &str) -> Option<usize> {
+    let at = raw.len().checked_sub(7)?;
+    let escape = raw.as_bytes().get(at..raw.len() - 1)?;
+    let high = escape.starts_with(b"\\u") && escape[2].eq_ignore_ascii_case(&b'd') && matches!(escape[3].to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b');
+    let backslashes = raw.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    (high && backslashes % 2 == 0).then_some(at)
+}
+
+/// JSON may hold line breaks between its tokens; an event's data may not.
+fn one_line(json: String) -> String {
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::Names;
+
+    /// Translates `events` in pieces of every size; what comes out must not depend on it.
+    #[track_caller]
+    fn run(events: &[&str], shape: &Shape, end: End) -> (Vec<String>, bool) {
+        let source: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
+        let mut seen = None;
+        for size in 1..=source.len() {
+            let mut stream = Stream::new(shape.clone(), Stamp { id: "own".into(), created: 7 });
+            let mut out = Out::new();
+            source.as_bytes().chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+            let whole = stream.finish(end, &mut out);
+            let text: Vec<u8> = out.iter().flat_map(|frame| frame.iter().copied()).collect();
+            let now = (String::from_utf8(text).unwrap(), whole);
+            assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
+        }
+        let (text, whole) = seen.expect("the source is not empty");
+        (text.split_terminator("\n\n").map(|line| line.strip_prefix("data: ").unwrap().to_owned()).collect(), whole)
+    }
+
+    const START: &str = r#"{"type":"message_start","message":{"id":"msg_1","model":"claude-x","content":[],"usage":{"input_tokens":3,"output_tokens":1}}}"#;
+    const STOP: &str = r#"{"type":"message_stop"}"#;
+
+    fn ended(reason: &str) -> String {
+        format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}},"usage":{{"output_tokens":7}}}}"#)
+    }
+
+    fn start(index: u64, block: &str) -> String {
+        format!(r#"{{"type":"content_block_start","index":{index},"content_block":{block}}}"#)
+    }
+
+    fn delta(index: u64, delta: &str) -> String {
+        format!(r#"{{"type":"content_block_delta","index":{index},"delta":{delta}}}"#)
+    }
+
+    fn stop(index: u64) -> String {
+        format!(r#"{{"type":"content_block_stop","index":{index}}}"#)
+    }
+
+    /// The deltas and finish reasons of a whole stream.
+    #[track_caller]
+    fn deltas(middle: &[String], reason: &str, shape: &Shape) -> Vec<String> {
+        let ended = ended(reason);
+        let mut events = vec![START];
+        events.extend(middle.iter().map(String::as_str));
+        events.extend([ended.as_str(), STOP]);
+        let (lines, whole) = run(&events, shape, End::Complete);
+        assert!(whole);
+        let (done, chunks) = lines.split_last().unwrap();
+        assert_eq!(done, "[DONE]");
+        let show = |line: &String| {
+            let chunk: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&chunk["id"], &chunk["model"], &chunk["created"]), (&"chatcmpl-msg_1".into(), &"claude-x".into(), &7.into()));
+            let choice = &chunk["choices"][0];
+            if choice["finish_reason"].is_null() { choice["delta"].to_string() } else { format!("{} {}", choice["delta"], choice["finish_reason"]) }
+        };
+        chunks.iter().map(show).collect()
+    }
+
+    #[track_caller]
+    fn check(middle: &[String], reason: &str, expect: &[&str]) {
+        let came = deltas(middle, reason, &Shape::default());
+        assert_eq!(came[0], ROLE);
+        assert_eq!(came[1..], *expect);
+    }
+
+    #[test]
+    fn text_leaves_as_it_comes() {
+        check(
+            &[start(0, r#"{"type":"text","text":"a"}"#), delta(0, r#"{"type":"text_delta","text":""}"#), delta(0, r#"{"type":"text_delta","text":"\u00fc\n"}"#), stop(0)],
+            "end_turn",
+            &[r#"{"content":"a"}"#, r#"{"content":"ü\n"}"#, r#"{} "stop""#],
+        );
+    }
+
+    #[test]
+    fn calls_are_counted_and_always_have_arguments() {
+        check(
+            &[
+                start(0, r#"{"type":"thinking","thinking":"","signature":""}"#),
+                delta(0, r#"{"type":"thinking_delta","thinking":"hm"}"#),
+                delta(0, r#"{"type":"signature_delta","signature":"s"}"#),
+                stop(0),
+                start(1, r#"{"type":"server_tool_use","id":"x","name":"web_search","input":{}}"#),
+                delta(1, r#"{"type":"input_json_delta","partial_json":"{}"}"#),
+                stop(1),
+                start(2, r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#),
+                delta(2, r#"{"type":"input_json_delta","partial_json":""}"#),
+                delta(2, r#"{"type":"input_json_delta","partial_json":"{\"a\":1.0}"}"#),
+                stop(2),
+                start(3, r#"{"type":"tool_use","id":"u","name":"m","input":{}}"#),
+                stop(3),
+                start(4, r#"{"type":"tool_use","id":"v","name":"k","input":{"b":2}}"#),
+            ],
+            "tool_use",
+            &[
+                r#"{"reasoning_content":"hm"}"#,
+                r#"{"tool_calls":[{"index":0,"id":"t","type":"function","function":{"name":"n","arguments":""}}]}"#,
+                r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":1.0}"}}]}"#,
+                r#"{"tool_calls":[{"index":1,"id":"u","type":"function","function":{"name":"m","arguments":""}}]}"#,
+                r#"{"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]}"#,
+                r#"{"tool_calls":[{"index":2,"id":"v","type":"function","function":{"name":"k","arguments":""}}]}"#,
+                r#"{"tool_calls":[{"index":2,"function":{"arguments":"{\"b\":2}"}}]}"#,
+                r#"{"thinking_blocks":[{"type":"thinking","thinking":"hm","signature":"s"}],"thinking_model":"claude-x"}"#,
+                r#"{} "tool_calls""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn citations_become_annotations_before_the_end() {
+        check(
+            &[
+                start(0, r#"{"type":"text","text":"🌊 "}"#),
+                stop(0),
+                start(1, r#"{"type":"text","text":""}"#),
+                delta(1, r#"{"type":"text_delta","text":"x\u00fcy"}"#),
+                delta(1, r#"{"type":"citations_delta","citation":{"type":"web_search_result_location","url":"https://x","title":"X"}}"#),
+                delta(1, r#"{"type":"citations_delta","citation":{"type":"char_location"}}"#),
+                stop(1),
+            ],
+            "end_turn",
+            &[
+                r#"{"content":"🌊 "}"#,
+                r#"{"content":"xüy"}"#,
+                r#"{"annotations":[{"type":"url_citation","url_citation":{"start_index":2,"end_index":5,"title":"X","url":"https://x"}}]}"#,
+                r#"{} "stop""#,
+            ],
+        );
+    }
+
+    #[test]
+    fn split_surrogate_pairs_are_joined() {
+        check(
+            &[start(0, r#"{"type":"text","text":""}"#), delta(0, r#"{"type":"text_delta","text":"a\ud83d"}"#), delta(0, r#"{"type":"text_delta","text":"\ude00b\\ud83d"}"#)],
+            "end_turn",
+            &[r#"{"content":"a"}"#, r#"{"content":"😀b\\ud83d"}"#, r#"{} "stop""#],
+        );
+    }
+
+    #[test]
+    fn rewritten_names_and_legacy_functions_come_back() {
+        let mut names = Names::default();
+        names.add("n", "fs.read");
+        let call = [start(0, r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#), delta(0, r#"{"type":"input_json_delta","partial_json":"{}"}"#)];
+        let came = deltas(&call, "tool_use", &Shape { names, legacy: true, include_usage: false });
+        assert_eq!(came[1..], [r#"{"function_call":{"name":"fs.read","arguments":""}}"#, r#"{"function_call":{"arguments":"{}"}}"#, r#"{} "function_call""#]);
+    }
+
+    #[test]
+    fn usage_comes_last_and_only_when_asked_for() {
+        let shape = Shape { include_usage: true, ..Shape::default() };
+        let (lines, _) = run(&[START, START, &ended("end_turn"), STOP, STOP], &shape, End::Complete);
+        let chunks: Vec<serde_json::Value> = lines[..lines.len() - 1].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(chunks.len(), 3, "one role, one finish, one usage: {lines:?}");
+        assert!(chunks[..2].iter().all(|chunk| chunk.get("usage").is_some_and(serde_json::Value::is_null)));
+        assert_eq!((&chunks[2]["choices"], &chunks[2]["usage"]["total_tokens"]), (&serde_json::json!([]), &10.into()));
+    }
+
+    #[test]
+    fn a_refusal_says_why_before_the_end() {
+        let ended = r#"{"type":"message_delta","delta":{"stop_reason":"refusal","stop_details":{"type":"refusal","explanation":"no"}},"usage":{}}"#;
+        let (lines, _) = run(&[START, ended, STOP], &Shape::default(), End::Complete);
+        assert!(lines[1].contains(r#""delta":{"refusal":"no"}"#) && lines[2].contains("content_filter"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_cut_answer_never_looks_whole() {
+        let events = [START.to_owned(), start(0, r#"{"type":"text","text":"a"}"#), stop(0), ended("end_turn")];
+        for upto in 0..=events.len() {
+            let mut given: Vec<&str> = events[..upto].iter().map(String::as_str).collect();
+            given.push(r#"{"type":"ping"}"#);
+            let (lines, whole) = run(&given, &Shape::default(), End::Complete);
+            assert!(!whole);
+            assert!(lines.last().unwrap().starts_with(r#"{"error":{"message":"the upstream's stream ended before"#), "{lines:?}");
+            assert!(lines.iter().all(|line| line != "[DONE]" && !line.contains(r#""finish_reason":""#)), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_event_ends_the_stream() {
+        let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        let (lines, whole) = run(&[START, error, STOP], &Shape::default(), End::Complete);
+        assert!(whole, "the upstream said so itself");
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1], r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#);
+        let (lines, _) = run(&["{\"type\":\"message_start\",\"message\":7}"], &Shape::default(), End::Complete);
+        assert!(lines[0].contains("not a Messages stream"), "{lines:?}");
+    }
+}

@@ -1,0 +1,37 @@
+//! What OpenAI's two dialects share on their way to Messages and back.
+//!
+//! Both speak of functions, data URLs and efforts where Messages speaks of tools, sources
+//! and thinking. The rules here know neither Chat nor Responses: they take what either
+//! says and write what a given model accepts. Every function depends on its arguments
+//! alone, and what it writes for a turn only on that turn and what came before, so that a
+//! conversation that grows keeps its prefix: the prompt cache and returned thinking live
+//! by that.
+
+pub(crate) mod conversation;
+pub(crate) mod draft;
+pub(crate) mod errors;
+pub(crate) mod media;
+pub(crate) mod names;
+pub(crate) mod notes;
+pub(crate) mod read;
+pub(crate) mod schema;
+pub(crate) mod thinking;
+pub(crate) mod tools;
+pub(crate) mod usage;
+
+pub use errors::{UpstreamFault, translate_error};
+pub use names::Names;
+
+use crate::model::Traits;
+
+/// What a request's translation depends on besides the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'t> {
+    /// The model to ask for.
+    pub model: &'t str,
+    pub traits: Traits,
+    /// Refuse what cannot be carried over, where it would be noted otherwise.
+    pub strict: bool,
+    /// The type of the server tool that serves web searches, if one may.
+    pub web_search: Option<&'t str>,
+}

@@ -1,0 +1,329 @@
+//! A conversation in the making: turns are joined, put in order and checked as Messages wants them.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::read::wrong;
+use crate::json::Text;
+use crate::model::Traits;
+use crate::{Fault, FaultKind};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    User,
+    Assistant,
+    System,
+}
+
+impl Role {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::System => "system",
+        }
+    }
+}
+
+/// One content block, with its cache mark kept apart so that surplus ones can be taken off.
+#[derive(Debug)]
+pub struct Block<'a> {
+    pub kind: Kind<'a>,
+    /// The value of `cache_control`.
+    pub mark: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug)]
+pub enum Kind<'a> {
+    Text(Text<'a>),
+    /// A whole block that is written as it stands: an image, a document, a thought.
+    Object(Cow<'a, str>),
+    Call(Call<'a>),
+    Result(ToolResult<'a>),
+}
+
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// As Messages takes it.
+    pub id: Cow<'a, str>,
+    pub name: Cow<'a, str>,
+    /// The arguments: an object's JSON text.
+    pub input: Cow<'a, str>,
+    /// Where it stands in the request, for faults.
+    pub at: usize,
+}
+
+#[derive(Debug)]
+pub struct ToolResult<'a> {
+    pub id: Cow<'a, str>,
+    pub content: Content<'a>,
+    pub at: usize,
+}
+
+#[derive(Debug)]
+pub enum Content<'a> {
+    Text(Text<'a>),
+    Blocks(Vec<Block<'a>>),
+}
+
+impl<'a> Block<'a> {
+    pub fn new(kind: Kind<'a>) -> Self {
+        Self { kind, mark: None }
+    }
+
+    fn is_result(&self) -> bool {
+        matches!(self.kind, Kind::Result(_))
+    }
+}
+
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pub role: Role,
+    pub blocks: Vec<Block<'a>>,
+}
+
+/// What was said, in order. A turn begins with its first block, so that there are no empty ones.
+#[derive(Debug, Default)]
+pub struct Conversation<'a> {
+    /// Before everything else.
+    pub system: Vec<Block<'a>>,
+    pub turns: Vec<Turn<'a>>,
+}
+
+impl<'a> Conversation<'a> {
+    pub fn push(&mut self, role: Role, block: Block<'a>) {
+        if role == Role::System && self.turns.is_empty() {
+            self.system.push(block);
+            return;
+        }
+        match self.turns.last_mut() {
+            Some(turn) if turn.role == role => turn.blocks.push(block),
+            _ => self.turns.push(Turn { role, blocks: vec![block] }),
+        }
+    }
+
+    /// Makes of it what Messages takes. `messages` is what the client calls the list.
+    ///
+    /// # Errors
+    ///
+    /// Where that would take inventing or losing something: calls without results and the like.
+    pub fn settle(&mut self, traits: &Traits, model: &str, messages: &str) -> Result<(), Fault> {
+        self.place_system_turns(traits.system_turns);
+        for turn in self.turns.iter_mut().filter(|turn| turn.role == Role::User) {
+            results_first(turn);
+        }
+        self.pair(messages)?;
+        if !self.turns.iter().any(|turn| turn.role == Role::User) {
+            return Err(wrong(messages, "there is no user message that says something; Claude answers users"));
+        }
+        self.prefill(traits, model, messages)
+    }
+
+    /// System text stays where it was said: as a turn of its own where that is legal, else in
+    /// the user turn at its place. Moving it to the top would change the conversation's
+    /// beginning whenever one is added.
+    fn place_system_turns(&mut self, legal_here: bool) {
+        if self.turns.iter().all(|turn| turn.role != Role::System) {
+            return;
+        }
+        let mut placed = Self { system: std::mem::take(&mut self.system), turns: Vec::new() };
+        let mut rest = std::mem::take(&mut self.turns).into_iter().peekable();
+        while let Some(turn) = rest.next() {
+            let after_user = placed.turns.last().is_some_and(|last| last.role == Role::User);
+            let before_user = rest.peek().is_some_and(|next| next.role == Role::User);
+            let legal = legal_here && after_user && !before_user;
+            for block in turn.blocks {
+                if turn.role == Role::System && !legal {
+                    placed.push(Role::User, tagged(block));
+                } else {
+                    placed.push(turn.role, block);
+                }
+            }
+        }
+        *self = placed;
+    }
+
+    /// Every call has one result in the next turn, and every result a call in the turn before.
+    fn pair(&self, messages: &str) -> Result<(), Fault> {
+        for (index, turn) in self.turns.iter().enumerate() {
+            if turn.role == Role::Assistant {
+                answered(turn, self.turns.get(index + 1), messages)?;
+            }
+            let before = index.checked_sub(1).map(|before| &self.turns[before]);
+            if turn.role == Role::User && before.is_none_or(|before| before.role != Role::Assistant) {
+                answered(&Turn { role: Role::Assistant, blocks: Vec::new() }, Some(turn), messages)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A last turn of the assistant's is the beginning of the answer.
+    fn prefill(&mut self, traits: &Traits, model: &str, messages: &str) -> Result<(), Fault> {
+        let Some(turn) = self.turns.last_mut().filter(|turn| turn.role == Role::Assistant) else { return Ok(()) };
+        if !traits.prefill {
+            let why = format!("the conversation ends with an assistant message, which `{model}` does not continue; end it with a user message");
+            return Err(wrong(messages, why));
+        }
+        let Some(Block { kind: Kind::Text(text), .. }) = turn.blocks.last_mut() else { return Ok(()) };
+        let trimmed = text.decoded().trim_end().to_owned();
+        if trimmed.len() < text.decoded().len() {
+            *text = Text::quoted(&trimmed);
+        }
+        Ok(())
+    }
+}
+
+/// System text where no system turn may stand.
+fn tagged(block: Block<'_>) -> Block<'_> {
+    match block.kind {
+        Kind::Text(text) => {
+            let tagged = format!("<system>{}</system>", text.decoded());
+            Block { kind: Kind::Text(Text::quoted(&tagged)), mark: block.mark }
+        }
+        kind => Block { kind, mark: block.mark },
+    }
+}
+
+fn results_first(turn: &mut Turn<'_>) {
+    // Stable: results keep their order, and so does the rest.
+    turn.blocks.sort_by_key(|block| !block.is_result());
+}
+
+fn answered(turn: &Turn<'_>, next: Option<&Turn<'_>>, messages: &str) -> Result<(), Fault> {
+    let calls = turn.blocks.iter().filter_map(|block| match &block.kind {
+        Kind::Call(call) => Some(call),
+        _ => None,
+    });
+    let user = next.filter(|next| next.role == Role::User);
+    let results = user.map(|user| user.blocks.as_slice()).unwrap_or_default().iter().filter_map(|block| match &block.kind {
+        Kind::Result(result) => Some(result),
+        _ => None,
+    });
+    let unpaired = |at: usize, why: String| {
+        let path = format!("{messages}[{at}]");
+        Fault::new(FaultKind::InvalidRequest, format!("{path}: {why}")).param(path)
+    };
+    let mut open = HashSet::new();
+    let mut known = HashSet::new();
+    for call in calls.clone() {
+        if !open.insert(&*call.id) {
+            return Err(unpaired(call.at, format!("the id `{}` is used by two tool calls of one turn", call.id)));
+        }
+        known.insert(&*call.id);
+    }
+    for result in results {
+        if !known.contains(&*result.id) {
+            return Err(unpaired(result.at, format!("the result `{}` answers no tool call of the assistant message before it", result.id)));
+        }
+        if !open.remove(&*result.id) {
+            return Err(unpaired(result.at, format!("the tool call `{}` is answered twice", result.id)));
+        }
+    }
+    match calls.into_iter().find(|call| open.contains(&*call.id)) {
+        Some(call) => Err(unpaired(call.at, format!("the tool call `{}` has no result; it has to follow before anything else is said", call.id))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Block<'static> {
+        Block::new(Kind::Text(Text::quoted(text)))
+    }
+
+    fn call(id: &'static str) -> Block<'static> {
+        Block::new(Kind::Call(Call { id: id.into(), name: "n".into(), input: "{}".into(), at: 1 }))
+    }
+
+    fn result(id: &'static str) -> Block<'static> {
+        Block::new(Kind::Result(ToolResult { id: id.into(), content: Content::Text(Text::quoted("r")), at: 2 }))
+    }
+
+    /// Says `said` (`u`, `a`, `s` with a text or a block) and shows the turns.
+    fn settle(said: Vec<(Role, Block<'static>)>, model: &str) -> Result<String, String> {
+        let mut conversation = Conversation::default();
+        for (role, block) in said {
+            conversation.push(role, block);
+        }
+        conversation.settle(&Traits::of(model), model, "messages").map_err(|fault| fault.message.into_owned())?;
+        let block = |block: &Block<'_>| match &block.kind {
+            Kind::Text(text) => text.decoded().into_owned(),
+            Kind::Object(raw) => raw.clone().into_owned(),
+            Kind::Call(call) => format!("call {}", call.id),
+            Kind::Result(result) => format!("result {}", result.id),
+        };
+        let turn = |turn: &Turn<'_>| format!("{}: {}", &turn.role.name()[..1], turn.blocks.iter().map(block).collect::<Vec<_>>().join(", "));
+        Ok(conversation.turns.iter().map(turn).collect::<Vec<_>>().join(" | "))
+    }
+
+    use Role::{Assistant as A, System as S, User as U};
+    const OLD: &str = "claude-haiku-4-5";
+    const NEW: &str = "claude-opus-5-5";
+
+    #[track_caller]
+    fn check(said: Vec<(Role, Block<'static>)>, model: &str, expect: Result<&str, &str>) {
+        match (settle(said, model), expect) {
+            (Ok(came), Ok(expect)) => assert_eq!(came, expect),
+            (Err(came), Err(expect)) => assert!(came.contains(expect), "{came}"),
+            (came, expect) => panic!("{came:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn turns_of_one_role_are_one() {
+        check(vec![(U, text("1")), (U, text("2")), (A, text("3")), (U, text("4"))], OLD, Ok("u: 1, 2 | a: 3 | u: 4"));
+        check(vec![(A, text("1")), (U, text("2"))], OLD, Ok("a: 1 | u: 2"));
+    }
+
+    #[test]
+    fn results_come_first_and_in_their_order() {
+        let said = || vec![(U, text("?")), (A, call("1")), (A, call("2")), (U, text("!")), (U, result("2")), (U, result("1"))];
+        check(said(), OLD, Ok("u: ? | a: call 1, call 2 | u: result 2, result 1, !"));
+    }
+
+    #[test]
+    fn calls_and_results_are_paired() {
+        check(vec![(U, text("?")), (A, call("1"))], OLD, Err("messages[1]: the tool call `1` has no result"));
+        check(vec![(U, text("?")), (A, call("1")), (U, text("!"))], OLD, Err("`1` has no result"));
+        check(vec![(U, result("1"))], OLD, Err("messages[2]: the result `1` answers no tool call"));
+        check(vec![(A, call("1")), (U, result("1")), (U, result("1"))], OLD, Err("answered twice"));
+        check(vec![(A, call("1")), (A, call("1")), (U, result("1"))], OLD, Err("two tool calls of one turn"));
+        check(vec![(A, call("1")), (U, result("1")), (A, call("1")), (U, result("1"))], OLD, Ok("a: call 1 | u: result 1 | a: call 1 | u: result 1"));
+        check(vec![(A, call("1")), (U, result("1")), (A, text("x")), (U, result("1"))], OLD, Err("answers no tool call"));
+    }
+
+    #[test]
+    fn system_text_stays_in_its_place() {
+        let said = || vec![(S, text("0")), (U, text("1")), (S, text("s")), (S, text("t")), (A, text("2")), (U, text("3"))];
+        check(said(), NEW, Ok("u: 1 | s: s, t | a: 2 | u: 3"));
+        check(said(), OLD, Ok("u: 1, <system>s</system>, <system>t</system> | a: 2 | u: 3"));
+        check(vec![(U, text("1")), (S, text("s"))], NEW, Ok("u: 1 | s: s"));
+        check(vec![(U, text("1")), (S, text("s")), (U, text("2"))], NEW, Ok("u: 1, <system>s</system>, 2"));
+        check(vec![(U, text("1")), (A, text("2")), (S, text("s")), (U, text("3"))], NEW, Ok("u: 1 | a: 2 | u: <system>s</system>, 3"));
+        check(vec![(U, text("1")), (A, call("c")), (S, text("s")), (U, result("c"))], NEW, Ok("u: 1 | a: call c | u: result c, <system>s</system>"));
+        check(vec![(U, text("1")), (A, call("c")), (U, result("c")), (S, text("s"))], NEW, Ok("u: 1 | a: call c | u: result c | s: s"));
+    }
+
+    #[test]
+    fn a_growing_conversation_keeps_its_beginning() {
+        let said = || vec![(S, text("0")), (U, text("1")), (S, text("s")), (A, call("c")), (S, text("t")), (U, result("c")), (S, text("v")), (A, text("2")), (U, text("3"))];
+        for model in [OLD, NEW] {
+            let whole = settle(said(), model).unwrap();
+            for upto in [2, 3, 7, 9] {
+                let part = settle(said().into_iter().take(upto).collect(), model).unwrap();
+                // Text may join the turn that is still open, and nothing else may differ.
+                assert!(whole.starts_with(&part), "{model}, {upto}: {part} / {whole}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_begun() {
+        check(vec![(U, text("1")), (A, text("2 \n"))], OLD, Ok("u: 1 | a: 2"));
+        check(vec![(U, text("1")), (A, text("2"))], NEW, Err("`claude-opus-5-5` does not continue"));
+        check(vec![(A, text("2"))], OLD, Err("no user message"));
+        check(vec![], OLD, Err("no user message"));
+    }
+}

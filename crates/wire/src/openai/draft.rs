@@ -1,0 +1,159 @@
+//! A Messages request in the making, and how it is written.
+
+use std::borrow::Cow;
+
+use super::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult};
+use super::notes::Notes;
+use super::thinking::{Demands, Settings};
+use super::tools::{Chosen, Toolbox};
+use crate::json::{push_quoted, quote};
+
+/// How many cache marks a request may have.
+const MARKS: usize = 4;
+
+/// A request in the making.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    pub conversation: Conversation<'a>,
+    pub toolbox: Toolbox<'a>,
+    pub chosen: Chosen<'a>,
+    pub settings: Settings<'a>,
+    /// Members that travel on as they are.
+    pub members: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    pub notes: Notes,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(strict: bool) -> Self {
+        Self { conversation: Conversation::default(), toolbox: Toolbox::default(), chosen: Chosen::default(), settings: Vec::new(), members: Vec::new(), notes: Notes::new(strict) }
+    }
+
+    /// What the conversation and the tools demand of the rest.
+    pub fn demands(&self) -> Demands {
+        Demands { forced_tool: self.chosen.forced, thoughtless_loop: self.is_thoughtless_loop() }
+    }
+
+    /// True if the conversation ends with results whose calls came without their thinking.
+    fn is_thoughtless_loop(&self) -> bool {
+        let mut turns = self.conversation.turns.iter().rev().filter(|turn| turn.role != Role::System);
+        let results = turns.next().is_some_and(|turn| turn.role == Role::User && matches!(turn.blocks.first(), Some(Block { kind: Kind::Result(_), .. })));
+        let thought = turns.next().is_some_and(|turn| matches!(turn.blocks.first(), Some(Block { kind: Kind::Object(_), .. })));
+        results && !thought
+    }
+
+    /// Takes off all cache marks but the last ones.
+    fn limit_marks(&mut self) {
+        let most = MARKS - usize::from(self.members.iter().any(|(key, _)| key == "cache_control"));
+        let tools = self.toolbox.tools.iter_mut().map(|tool| &mut tool.mark);
+        let blocks = self.conversation.system.iter_mut().chain(self.conversation.turns.iter_mut().flat_map(|turn| turn.blocks.iter_mut()));
+        let marks: Vec<&mut Option<Cow<'a, str>>> = tools.chain(blocks.map(|block| &mut block.mark)).filter(|mark| mark.is_some()).collect();
+        let surplus = marks.len().saturating_sub(most);
+        marks.into_iter().take(surplus).for_each(|mark| *mark = None);
+    }
+
+    /// Writes the request.
+    pub fn write(mut self, model: &str, stream: bool, room: usize) -> (String, Toolbox<'a>, Notes) {
+        self.limit_marks();
+        let mut out = String::with_capacity(room);
+        out.push_str("{\"model\":");
+        push_quoted(&mut out, model);
+        for (key, raw) in &self.settings {
+            member(&mut out, key, raw);
+        }
+        if stream {
+            out.push_str(",\"stream\":true");
+        }
+        if !self.conversation.system.is_empty() {
+            out.push_str(",\"system\":");
+            list(&mut out, &self.conversation.system, block);
+        }
+        out.push_str(",\"messages\":");
+        list(&mut out, &self.conversation.turns, |out, turn| {
+            out.push_str("{\"role\":\"");
+            out.push_str(turn.role.name());
+            out.push_str("\",\"content\":");
+            list(out, &turn.blocks, block);
+            out.push('}');
+        });
+        if !self.toolbox.is_empty() {
+            out.push_str(",\"tools\":");
+            list(&mut out, &self.toolbox.tools, |out, tool| marked(out, &tool.text, tool.mark.as_deref()));
+        }
+        if let Some(choice) = &self.chosen.written {
+            member(&mut out, "tool_choice", choice);
+        }
+        for (key, raw) in &self.members {
+            member(&mut out, key, raw);
+        }
+        out.push('}');
+        (out, self.toolbox, self.notes)
+    }
+}
+
+fn member(out: &mut String, key: &str, raw: &str) {
+    out.push(',');
+    out.push_str(&quote(key));
+    out.push(':');
+    out.push_str(raw);
+}
+
+fn list<T>(out: &mut String, items: &[T], mut write: impl FnMut(&mut String, &T)) {
+    out.push('[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        write(out, item);
+    }
+    out.push(']');
+}
+
+/// Writes an object's text with its mark, if it has one.
+fn marked(out: &mut String, object: &str, mark: Option<&str>) {
+    match (mark, object.trim_end().strip_suffix('}')) {
+        (Some(mark), Some(open)) => {
+            out.push_str(open);
+            close(out, Some(mark));
+        }
+        _ => out.push_str(object),
+    }
+}
+
+fn close(out: &mut String, mark: Option<&str>) {
+    if let Some(mark) = mark {
+        out.push_str(",\"cache_control\":");
+        out.push_str(mark);
+    }
+    out.push('}');
+}
+
+fn block(out: &mut String, block: &Block<'_>) {
+    let mark = block.mark.as_deref();
+    match &block.kind {
+        Kind::Text(text) => {
+            out.push_str("{\"type\":\"text\",\"text\":");
+            out.push_str(text.raw());
+            close(out, mark);
+        }
+        Kind::Object(raw) => marked(out, raw, mark),
+        Kind::Call(Call { id, name, input, .. }) => {
+            out.push_str("{\"type\":\"tool_use\",\"id\":");
+            push_quoted(out, id);
+            out.push_str(",\"name\":");
+            push_quoted(out, name);
+            out.push_str(",\"input\":");
+            out.push_str(input);
+            close(out, mark);
+        }
+        Kind::Result(ToolResult { id, content, .. }) => {
+            out.push_str("{\"type\":\"tool_result\",\"tool_use_id\":");
+            push_quoted(out, id);
+            out.push_str(",\"content\":");
+            match content {
+                Content::Text(text) => out.push_str(text.raw()),
+                Content::Blocks(blocks) => list(out, blocks, self::block),
+            }
+            close(out, mark);
+        }
+    }
+}

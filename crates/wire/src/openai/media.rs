@@ -1,0 +1,160 @@
+//! Images and files: from URLs and data URLs to blocks with a source.
+
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::read::{unsupported, wrong};
+use crate::json::quote;
+use crate::{Fault, FaultKind};
+
+/// Image types that Claude sees.
+const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
+const PDF: &str = "application/pdf";
+/// How the base64 of every PDF begins.
+const PDF_MAGIC: &str = "JVBERi";
+/// How ids of Anthropic's Files API begin; OpenAI's begin with `file-`.
+const FILE_ID: &str = "file_";
+/// What requests with such ids have to announce.
+pub const FILES_BETA: &str = "files-api-2025-04-14";
+
+const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+
+/// A `data:` URL: <https://www.rfc-editor.org/rfc/rfc2397>.
+struct DataUrl<'u> {
+    /// In lower case, without parameters.
+    media_type: String,
+    base64: bool,
+    data: &'u str,
+}
+
+impl<'u> DataUrl<'u> {
+    fn parse(url: &'u str) -> Option<Self> {
+        let scheme = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:"))?;
+        let (head, data) = url[scheme.len()..].split_once(',')?;
+        let mut head = head.split(';');
+        let media_type = head.next().unwrap_or_default().trim().to_ascii_lowercase();
+        let base64 = head.any(|parameter| parameter.trim().eq_ignore_ascii_case("base64"));
+        let media_type = if media_type == "image/jpg" { "image/jpeg".to_owned() } else { media_type };
+        Some(Self { media_type, base64, data: data.trim() })
+    }
+
+    fn is_base64(&self) -> bool {
+        self.base64 && decoded(self.data).is_some()
+    }
+}
+
+/// Decodes what is base64 and holds something.
+fn decoded(data: &str) -> Option<Vec<u8>> {
+    BASE64.decode(data).ok().filter(|bytes| !bytes.is_empty())
+}
+
+/// Writes the block for an image.
+pub fn image(url: &str, path: &str) -> Result<String, Fault> {
+    if is_web(url) {
+        return Ok(format!("{{\"type\":\"image\",\"source\":{{\"type\":\"url\",\"url\":{}}}}}", quote(url)));
+    }
+    let Some(data) = DataUrl::parse(url) else {
+        return Err(wrong(path, "expected an `https:`, `http:` or `data:` URL").code("invalid_image_url"));
+    };
+    if !IMAGES.contains(&data.media_type.as_str()) {
+        let why = format!("images of type `{}` are not supported; Claude takes {}", data.media_type, IMAGES.join(", "));
+        return Err(wrong(path, why).code("unsupported_image_media_type"));
+    }
+    if !data.is_base64() {
+        return Err(wrong(path, "the data is not valid base64").code("invalid_base64_image"));
+    }
+    Ok(base64_block("image", &data.media_type, data.data, None))
+}
+
+fn is_web(url: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+}
+
+fn base64_block(kind: &str, media_type: &str, data: &str, title: Option<&str>) -> String {
+    let title = title.map_or_else(String::new, |title| format!(",\"title\":{}", quote(title)));
+    format!("{{\"type\":\"{kind}\",\"source\":{{\"type\":\"base64\",\"media_type\":\"{media_type}\",\"data\":{}}}{title}}}", quote(data))
+}
+
+/// Writes the block for a file that came with the request: a data URL, or base64 whose type its name tells.
+pub fn file(data: &str, name: Option<&str>, path: &str) -> Result<String, Fault> {
+    let url = DataUrl::parse(data).unwrap_or_else(|| DataUrl { media_type: guessed(data, name).to_owned(), base64: true, data });
+    let kind = url.media_type.as_str();
+    if IMAGES.contains(&kind) {
+        return image(data, path);
+    }
+    if kind != PDF && !is_text(kind) {
+        let named = if kind.is_empty() { "a type that neither it nor its name tells".to_owned() } else { format!("type `{kind}`") };
+        return Err(unsupported(path, format!("files of {named} are not supported; Claude takes PDF, text, JSON and images")).code("unsupported_file"));
+    }
+    let broken = || Fault::new(FaultKind::InvalidRequest, format!("{path}: the data is not valid base64")).param(path).code("invalid_base64_file");
+    let bytes = decoded(url.data).filter(|_| url.base64).ok_or_else(broken)?;
+    if kind == PDF {
+        return Ok(base64_block("document", PDF, url.data, name));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| wrong(path, "a text file has to be UTF-8"))?;
+    let title = name.map_or_else(String::new, |name| format!(",\"title\":{}", quote(name)));
+    Ok(format!("{{\"type\":\"document\",\"source\":{{\"type\":\"text\",\"media_type\":\"text/plain\",\"data\":{}}}{title}}}", quote(&text)))
+}
+
+fn is_text(media_type: &str) -> bool {
+    media_type.starts_with("text/") || matches!(media_type, "application/json" | "application/xml" | "application/yaml")
+}
+
+/// The type of data that does not say it.
+fn guessed(data: &str, name: Option<&str>) -> &'static str {
+    let ending = name.and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
+    match ending.as_deref() {
+        _ if data.starts_with(PDF_MAGIC) => PDF,
+        Some("pdf") => PDF,
+        Some("txt" | "md" | "csv" | "tsv" | "log" | "html" | "xml" | "yaml" | "yml" | "json") => "text/plain",
+        _ => "",
+    }
+}
+
+/// Writes the block for a file that the upstream keeps, if the id is one of its own.
+pub fn kept_file(id: &str, path: &str) -> Result<String, Fault> {
+    if !id.starts_with(FILE_ID) {
+        return Err(unsupported(path, format!("`{id}` is no file of Anthropic's Files API; send the file itself as `file_data`")));
+    }
+    Ok(format!("{{\"type\":\"document\",\"source\":{{\"type\":\"file\",\"file_id\":{}}}}}", quote(id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(result: Result<String, Fault>, expect: &str) {
+        let came = result.unwrap_or_else(|fault| format!("{} {}", fault.code.unwrap_or("-"), fault.message));
+        assert!(came.contains(expect), "{came}");
+    }
+
+    #[test]
+    fn images() {
+        check(image("https://x/y.png", "p"), r#"{"type":"image","source":{"type":"url","url":"https://x/y.png"}}"#);
+        check(image("data:image/PNG;base64,aGk=", "p"), r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"aGk="}}"#);
+        check(image("data:image/jpg;charset=utf-8;base64,aGk=", "p"), r#""media_type":"image/jpeg""#);
+        check(image("data:image/svg+xml;base64,aGk=", "p"), "unsupported_image_media_type p: images of type `image/svg+xml`");
+        check(image("data:image/png;base64,a*k=", "p"), "invalid_base64_image p: ");
+        check(image("data:image/png;base64,", "p"), "invalid_base64_image");
+        check(image("data:image/png,abc", "p"), "invalid_base64_image");
+        check(image("file:///etc/passwd", "p"), "invalid_image_url");
+        check(image("ü", "p"), "invalid_image_url");
+    }
+
+    #[test]
+    fn files() {
+        check(file("data:application/pdf;base64,JVBERi0=", Some("a.pdf"), "p"), r#""media_type":"application/pdf","data":"JVBERi0="},"title":"a.pdf"}"#);
+        check(file("JVBERi0=", None, "p"), r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf""#);
+        check(file("data:text/csv;base64,YSxi", None, "p"), r#"{"type":"document","source":{"type":"text","media_type":"text/plain","data":"a,b"}}"#);
+        check(file("data:application/json;base64,e30=", Some("x"), "p"), r#""data":"{}"},"title":"x""#);
+        check(file("data:image/png;base64,aGk=", None, "p"), r#"{"type":"image""#);
+        check(file("data:application/zip;base64,aGk=", None, "p"), "unsupported_file p: files of type `application/zip`");
+        check(file("aGk=", Some("x.zip"), "p"), "unsupported_file");
+        check(file("data:text/plain;base64,/w==", None, "p"), "has to be UTF-8");
+        check(file("data:text/plain;base64,**", None, "p"), "invalid_base64_file");
+        check(kept_file("file-abc", "p"), "is no file of Anthropic's");
+        check(kept_file("file_011", "p"), r#"{"type":"file","file_id":"file_011"}"#);
+    }
+}

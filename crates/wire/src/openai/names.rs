@@ -1,0 +1,96 @@
+//! Names and ids that Messages would refuse: rewritten on the way up, and back on the way down.
+//!
+//! Each rewriting is a pure function of the name alone, so that a call and its result, and
+//! the same conversation one turn later, agree.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+/// The longest tool name.
+const LONGEST: usize = 64;
+
+/// The names of a request's tools that had to be rewritten: as the upstream knows them, and as the client does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names(Vec<(String, String)>);
+
+impl Names {
+    /// Remembers how a tool is called upstream.
+    pub(crate) fn add(&mut self, upstream: &str, client: &str) {
+        if upstream != client {
+            self.0.push((upstream.to_owned(), client.to_owned()));
+        }
+    }
+
+    /// The client's name for a tool.
+    #[must_use]
+    pub fn client<'n>(&'n self, upstream: &'n str) -> &'n str {
+        self.0.iter().find(|(known, _)| known == upstream).map_or(upstream, |(_, client)| client)
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+/// A tool's name as Messages takes it.
+pub fn tool(name: &str) -> Cow<'_, str> {
+    if is_plain(name) && name.len() <= LONGEST { Cow::Borrowed(name) } else { Cow::Owned(rewritten(name, LONGEST)) }
+}
+
+/// A tool call's id as Messages takes it.
+pub fn call_id(id: &str) -> Cow<'_, str> {
+    if is_plain(id) { Cow::Borrowed(id) } else { Cow::Owned(rewritten(id, LONGEST)) }
+}
+
+/// What can stay of a name, and a hash that tells it from its likes.
+fn rewritten(name: &str, longest: usize) -> String {
+    let hash = hex(&Sha256::digest(name.as_bytes())[..5]);
+    let kept = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' });
+    let kept: String = kept.take(longest - hash.len() - 1).collect();
+    format!("{kept}_{hash}")
+}
+
+/// A user's id as Messages takes it: at most 256 characters, else its hash.
+pub fn user_id(id: &str) -> Cow<'_, str> {
+    if id.chars().count() <= 256 { Cow::Borrowed(id) } else { Cow::Owned(hex(&Sha256::digest(id.as_bytes()))) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_name_stays() {
+        for name in ["get_weather", "a-B_9", &"n".repeat(64)] {
+            assert_eq!(tool(name), name);
+        }
+        assert_eq!(call_id(&"i".repeat(99)), "i".repeat(99));
+    }
+
+    #[test]
+    fn a_bad_name_is_rewritten_and_found_again() {
+        for name in ["fs.read", "fs:read", "fs read", "größe", &"n".repeat(65), ""] {
+            let upstream = tool(name);
+            assert!(is_plain(&upstream) && upstream.len() <= 64, "{name} → {upstream}");
+            assert_eq!(upstream, tool(name));
+            let mut names = Names::default();
+            names.add(&upstream, name);
+            assert_eq!(names.client(&upstream), name);
+            assert_eq!(names.client("other"), "other");
+        }
+        assert_ne!(tool("fs.read"), tool("fs:read"));
+        assert_eq!(call_id("call|1"), "call_1_c26e9779d7");
+    }
+
+    #[test]
+    fn a_long_user_id_is_hashed() {
+        assert_eq!(user_id("ü"), "ü");
+        assert_eq!(user_id(&"ü".repeat(256)), "ü".repeat(256));
+        assert_eq!(user_id(&"x".repeat(257)).len(), 64);
+    }
+}

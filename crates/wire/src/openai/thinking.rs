@@ -1,0 +1,322 @@
+//! How much, how freely and how thoughtfully the model is to answer.
+//!
+//! These settings hang together: thinking excludes sampling, a forced tool excludes thinking,
+//! a budget has to fit below `max_tokens`; and which of them a model takes differs.
+
+use std::borrow::Cow;
+
+use super::notes::Notes;
+use super::read::wrong;
+use crate::Fault;
+use crate::json::{RawObject, quote};
+use crate::model::{Effort, Off, Sampling, Thinking, Traits};
+
+/// The most tokens of an answer that is not streamed, unless the client says more.
+const UNSTREAMED: u64 = 32_000;
+/// The smallest budget that Messages takes.
+const LEAST_BUDGET: u64 = 1024;
+
+/// What OpenAI calls `reasoning_effort` or `reasoning.effort`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// No thinking at all.
+    None,
+    /// A level, and the budget for models that have no levels.
+    Level(Effort, u64),
+}
+
+impl Wanted {
+    pub fn parse(name: &str, path: &str) -> Result<Self, Fault> {
+        Ok(match name {
+            "none" => Self::None,
+            "minimal" => Self::Level(Effort::Low, 1024),
+            "low" => Self::Level(Effort::Low, 2048),
+            "medium" => Self::Level(Effort::Medium, 8192),
+            "high" => Self::Level(Effort::High, 16_384),
+            "xhigh" => Self::Level(Effort::Xhigh, 24_576),
+            "max" => Self::Level(Effort::Max, 24_576),
+            other => return Err(wrong(path, format!("`{other}` is no effort; expected `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`"))),
+        })
+    }
+}
+
+/// A number as the client wrote it.
+#[derive(Debug, Clone)]
+pub struct Number<'a> {
+    pub raw: &'a str,
+    pub value: f64,
+}
+
+/// What the client asks for.
+#[derive(Debug, Default)]
+pub struct Wishes<'a> {
+    pub stream: bool,
+    pub max_tokens: Option<u64>,
+    pub temperature: Option<Number<'a>>,
+    pub top_p: Option<Number<'a>>,
+    pub top_k: Option<Cow<'a, str>>,
+    pub effort: Option<Wanted>,
+    /// What the client calls it.
+    pub effort_path: &'static str,
+    /// Messages' own `thinking`, which wins over what would be made of the effort.
+    pub thinking: Option<Cow<'a, str>>,
+    /// Messages' own `output_config`, whose members win.
+    pub output_config: Option<RawObject<'a>>,
+    /// The format of the answer, from `response_format` or its like.
+    pub format: Option<String>,
+    /// Text is wanted back from thinking.
+    pub summary: bool,
+}
+
+/// What the conversation demands.
+#[derive(Debug, Clone, Copy)]
+pub struct Demands {
+    pub forced_tool: bool,
+    /// The last turns are a tool loop whose thinking the client did not send back.
+    pub thoughtless_loop: bool,
+}
+
+/// The members to write.
+pub type Settings<'a> = Vec<(&'static str, Cow<'a, str>)>;
+
+/// Decides what is sent of all that.
+pub fn settings<'a>(wishes: Wishes<'a>, demands: Demands, traits: &Traits, notes: &mut Notes) -> Result<Settings<'a>, Fault> {
+    let most = if wishes.stream { traits.max_output } else { traits.max_output.min(UNSTREAMED) };
+    let mut max_tokens = wishes.max_tokens.unwrap_or(most);
+    let own_budget = wishes.thinking.as_deref().and_then(budget);
+    if let (None, Some(budget)) = (wishes.max_tokens, own_budget) {
+        max_tokens = max_tokens.max(budget + LEAST_BUDGET);
+    }
+    let plan = plan(&wishes, demands, max_tokens, traits, notes)?;
+    let mut out: Settings<'a> = vec![("max_tokens", Cow::Owned(max_tokens.to_string()))];
+    if let Some(thinking) = &plan.thinking {
+        out.push(("thinking", thinking.clone()));
+    }
+    let thinks = plan.thinking.as_deref().is_some_and(|thinking| kind_of(thinking).is_none_or(|kind| kind != "disabled"));
+    sampling(&mut out, &wishes, thinks, traits, notes)?;
+    if let Some(config) = output_config(&wishes, plan.effort)? {
+        out.push(("output_config", config.into()));
+    }
+    Ok(out)
+}
+
+/// How the model is told to think, and how hard.
+#[derive(Default)]
+struct Plan<'a> {
+    thinking: Option<Cow<'a, str>>,
+    effort: Option<Effort>,
+}
+
+impl<'a> Plan<'a> {
+    fn think(thinking: impl Into<Cow<'a, str>>) -> Self {
+        Self { thinking: Some(thinking.into()), effort: None }
+    }
+}
+
+fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+    let forbidden = demands.forced_tool || demands.thoughtless_loop;
+    if let Some(own) = &wishes.thinking {
+        let effort = level(wishes, traits);
+        if kind_of(own).as_deref() == Some("enabled") && forbidden {
+            notes.left_out("thinking")?;
+            return Ok(Plan { thinking: None, effort });
+        }
+        return Ok(Plan { thinking: Some(own.clone()), effort });
+    }
+    match wishes.effort {
+        None => Ok(if wishes.summary && traits.thinking == Thinking::Adaptive && !demands.forced_tool { Plan::think(ADAPTIVE) } else { Plan::default() }),
+        Some(Wanted::None) => Ok(without_thinking(traits)),
+        Some(Wanted::Level(wish, budget)) => match (traits.effort(wish), traits.thinking) {
+            (None, Thinking::Manual) => manual(budget, forbidden, max_tokens, wishes.effort_path, notes),
+            (None, _) => {
+                notes.left_out(wishes.effort_path)?;
+                Ok(Plan::default())
+            }
+            // Whether a forced tool goes with it is not told for every model, and effort alone does.
+            (Some(effort), Thinking::Adaptive) if !demands.forced_tool => Ok(Plan { thinking: Some(ADAPTIVE.into()), effort: Some(effort) }),
+            (Some(effort), _) => Ok(Plan { thinking: None, effort: Some(effort) }),
+        },
+    }
+}
+
+const ADAPTIVE: &str = r#"{"type":"adaptive","display":"summarized"}"#;
+
+fn level(wishes: &Wishes<'_>, traits: &Traits) -> Option<Effort> {
+    match wishes.effort {
+        Some(Wanted::Level(wish, _)) => traits.effort(wish),
+        Some(Wanted::None) | None => None,
+    }
+}
+
+fn without_thinking<'a>(traits: &Traits) -> Plan<'a> {
+    match traits.off {
+        Off::Silence => Plan::default(),
+        Off::Disabled => Plan::think(r#"{"type":"disabled"}"#),
+        Off::BetweenTools => Plan::think(r#"{"type":"between_tools"}"#),
+        Off::Never => Plan { thinking: None, effort: traits.effort(Effort::Low) },
+    }
+}
+
+/// A budget within `max_tokens`: it is lowered, never the client's limit raised.
+fn manual<'a>(budget: u64, forbidden: bool, max_tokens: u64, path: &'static str, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+    let budget = budget.min(max_tokens.saturating_sub(LEAST_BUDGET));
+    if forbidden || budget < LEAST_BUDGET {
+        notes.left_out(path)?;
+        return Ok(Plan::default());
+    }
+    Ok(Plan::think(format!("{{\"type\":\"enabled\",\"budget_tokens\":{budget}}}")))
+}
+
+fn sampling<'a>(out: &mut Settings<'a>, wishes: &Wishes<'a>, thinks: bool, traits: &Traits, notes: &mut Notes) -> Result<(), Fault> {
+    let taken = traits.sampling == Sampling::One && !thinks;
+    let mut sent = false;
+    if let Some(temperature) = &wishes.temperature {
+        if taken && temperature.value > 1.0 {
+            notes.say("temperature", "lowered to 1")?;
+            out.push(("temperature", "1".into()));
+        } else if taken {
+            out.push(("temperature", temperature.raw.into()));
+        } else if !is_default(temperature) {
+            notes.left_out("temperature")?;
+        }
+        sent = taken;
+    }
+    if let Some(top_p) = &wishes.top_p {
+        if taken && !sent {
+            out.push(("top_p", top_p.raw.into()));
+        } else if !is_default(top_p) {
+            notes.left_out("top_p")?;
+        }
+    }
+    match &wishes.top_k {
+        Some(top_k) if taken => out.push(("top_k", top_k.clone())),
+        Some(_) => notes.left_out("top_k")?,
+        None => {}
+    }
+    Ok(())
+}
+
+/// 1 is what both dialects mean when nothing is said.
+fn is_default(number: &Number<'_>) -> bool {
+    (number.value - 1.0).abs() < f64::EPSILON
+}
+
+fn output_config(wishes: &Wishes<'_>, effort: Option<Effort>) -> Result<Option<String>, Fault> {
+    let mut members: Vec<(String, String)> = Vec::new();
+    if let Some(own) = &wishes.output_config {
+        for key in own.keys() {
+            if let Some(node) = own.get(key) {
+                members.push((key.to_owned(), super::read::verbatim(&node, "output_config")?.into_owned()));
+            }
+        }
+    }
+    let derived = [("effort", effort.map(|effort| quote(effort.name()))), ("format", wishes.format.clone())];
+    for (key, raw) in derived {
+        if let Some(raw) = raw.filter(|_| members.iter().all(|(own, _)| own != key)) {
+            members.push((key.to_owned(), raw));
+        }
+    }
+    let written: Vec<String> = members.iter().map(|(key, raw)| format!("{}:{raw}", quote(key))).collect();
+    Ok((!written.is_empty()).then(|| format!("{{{}}}", written.join(","))))
+}
+
+fn kind_of(thinking: &str) -> Option<String> {
+    Some(RawObject::parse(thinking.as_bytes()).ok()?.get("type")?.as_str()?.into_owned())
+}
+
+fn budget(thinking: &str) -> Option<u64> {
+    RawObject::parse(thinking.as_bytes()).ok()?.get("budget_tokens")?.as_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FREE: Demands = Demands { forced_tool: false, thoughtless_loop: false };
+
+    fn effort<'a>(name: &str) -> Wishes<'a> {
+        Wishes { stream: true, effort: Some(Wanted::parse(name, "reasoning_effort").unwrap()), effort_path: "reasoning_effort", ..Wishes::default() }
+    }
+
+    fn number(raw: &str) -> Number<'_> {
+        Number { raw, value: raw.parse().unwrap() }
+    }
+
+    #[track_caller]
+    fn check(wishes: Wishes<'_>, demands: Demands, model: &str, expect: &str) {
+        let mut notes = Notes::new(false);
+        let settings = settings(wishes, demands, &Traits::of(model), &mut notes).unwrap();
+        let mut said: Vec<String> = settings.iter().filter(|(key, _)| *key != "max_tokens").map(|(key, raw)| format!("{key}={raw}")).collect();
+        said.extend(notes.into_changes().iter().map(|change| format!("({} {})", change.name, change.path)));
+        assert_eq!(said.join(" "), expect, "{model}");
+    }
+
+    #[test]
+    fn effort_by_model() {
+        let adaptive = r#"thinking={"type":"adaptive","display":"summarized"} output_config={"effort":"#;
+        check(effort("minimal"), FREE, "claude-opus-5-5", &format!("{adaptive}\"low\"}}"));
+        check(effort("xhigh"), FREE, "claude-opus-5-5", &format!("{adaptive}\"xhigh\"}}"));
+        check(effort("xhigh"), FREE, "claude-opus-4-6", &format!("{adaptive}\"max\"}}"));
+        check(effort("max"), FREE, "claude-opus-4-5", r#"output_config={"effort":"high"}"#);
+        check(effort("medium"), FREE, "claude-haiku-4-5", r#"thinking={"type":"enabled","budget_tokens":8192}"#);
+        check(effort("high"), FREE, "claude-3-5-haiku-20241022", "(reasoning_effort left out)");
+        check(effort("high"), FREE, "mystery", "(reasoning_effort left out)");
+        assert!(Wanted::parse("much", "p").is_err());
+    }
+
+    #[test]
+    fn no_thinking_by_model() {
+        check(effort("none"), FREE, "claude-opus-5-5", r#"output_config={"effort":"low"}"#);
+        check(effort("none"), FREE, "claude-sonnet-5-5", r#"thinking={"type":"between_tools"}"#);
+        check(effort("none"), FREE, "claude-opus-4-8", r#"thinking={"type":"disabled"}"#);
+        check(effort("none"), FREE, "claude-haiku-4-5", "");
+        check(effort("none"), FREE, "mystery", "");
+    }
+
+    #[test]
+    fn a_budget_fits_below_the_limit() {
+        let within = |max_tokens| Wishes { max_tokens: Some(max_tokens), ..effort("high") };
+        check(within(5000), FREE, "claude-sonnet-4-5", r#"thinking={"type":"enabled","budget_tokens":3976}"#);
+        check(within(2047), FREE, "claude-sonnet-4-5", "(reasoning_effort left out)");
+    }
+
+    #[test]
+    fn what_excludes_thinking() {
+        let forced = Demands { forced_tool: true, ..FREE };
+        let loop_ = Demands { thoughtless_loop: true, ..FREE };
+        check(effort("high"), forced, "claude-sonnet-4-5", "(reasoning_effort left out)");
+        check(effort("high"), loop_, "claude-sonnet-4-5", "(reasoning_effort left out)");
+        check(effort("high"), forced, "claude-opus-4-8", r#"output_config={"effort":"high"}"#);
+        let own = || Wishes { thinking: Some(r#"{"type":"enabled","budget_tokens":2000}"#.into()), ..Wishes::default() };
+        check(own(), loop_, "claude-sonnet-4-5", "(thinking left out)");
+        check(own(), FREE, "claude-sonnet-4-5", r#"thinking={"type":"enabled","budget_tokens":2000}"#);
+    }
+
+    #[test]
+    fn sampling_by_model() {
+        let both = |temperature, top_p| Wishes { temperature: Some(number(temperature)), top_p: Some(number(top_p)), ..Wishes::default() };
+        check(both("0.70", "0.5"), FREE, "claude-haiku-4-5", "temperature=0.70 (top_p left out)");
+        check(both("1.7", "1"), FREE, "claude-haiku-4-5", "temperature=1 (temperature lowered to 1)");
+        check(both("0.7", "1"), FREE, "claude-opus-5-5", "(temperature left out)");
+        check(both("1", "1.0"), FREE, "claude-opus-5-5", "");
+        check(Wishes { top_p: Some(number("0.9")), top_k: Some("4".into()), ..Wishes::default() }, FREE, "claude-haiku-4-5", "top_p=0.9 top_k=4");
+        check(Wishes { temperature: Some(number("0.2")), ..effort("low") }, FREE, "claude-haiku-4-5", r#"thinking={"type":"enabled","budget_tokens":2048} (temperature left out)"#);
+    }
+
+    #[test]
+    fn limits_by_model() {
+        let limit = |wishes: Wishes<'_>, model: &str| settings(wishes, FREE, &Traits::of(model), &mut Notes::new(false)).unwrap()[0].1.clone().into_owned();
+        assert_eq!(limit(Wishes::default(), "claude-opus-5-5"), "32000");
+        assert_eq!(limit(Wishes { stream: true, ..Wishes::default() }, "claude-opus-5-5"), "128000");
+        assert_eq!(limit(Wishes { stream: true, ..Wishes::default() }, "mystery"), "8000");
+        assert_eq!(limit(Wishes { max_tokens: Some(7), ..Wishes::default() }, "claude-opus-5-5"), "7");
+        assert_eq!(limit(Wishes { thinking: Some(r#"{"type":"enabled","budget_tokens":40000}"#.into()), ..Wishes::default() }, "claude-sonnet-4-5"), "41024");
+    }
+
+    #[test]
+    fn the_clients_own_members_win() {
+        let source = br#"{"effort":"max","task_budget":{"n":1}}"#;
+        let wishes = Wishes { output_config: Some(RawObject::parse(source).unwrap()), format: Some("{}".into()), ..effort("low") };
+        check(wishes, FREE, "claude-opus-5-5", r#"thinking={"type":"adaptive","display":"summarized"} output_config={"effort":"max","task_budget":{"n":1},"format":{}}"#);
+    }
+}

@@ -1,0 +1,272 @@
+//! Functions become tools; who may call which.
+
+use std::borrow::Cow;
+
+use super::Terms;
+use super::conversation::{Block, Kind};
+use super::names::{self, Names};
+use super::notes::Notes;
+use super::read::{array, flag, listed, member, object, string, text, unsupported, verbatim, wrong};
+use super::schema::Allowance;
+use crate::Fault;
+use crate::json::{Node, Patch, RawObject, Text, quote};
+
+/// Members of Messages' tools that clients may add to theirs.
+const EXTRAS: [&str; 5] = ["defer_loading", "eager_input_streaming", "input_examples", "allowed_callers", "cache_control"];
+const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
+
+/// A tool, with its cache mark kept apart.
+#[derive(Debug)]
+pub struct Tool<'a> {
+    /// As the client calls it.
+    name: String,
+    /// The whole object but for its mark.
+    pub text: String,
+    pub mark: Option<Cow<'a, str>>,
+}
+
+/// The tools of a request.
+#[derive(Debug, Default)]
+pub struct Toolbox<'a> {
+    pub tools: Vec<Tool<'a>>,
+    pub names: Names,
+    strict: Allowance,
+}
+
+/// Who may be called, as OpenAI says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    Auto,
+    None,
+    Required,
+    Named(String),
+    /// Of these only; one of them must be if `required`.
+    Allowed {
+        names: Vec<String>,
+        required: bool,
+    },
+}
+
+/// How a choice is carried over.
+#[derive(Debug, Default)]
+pub struct Chosen<'a> {
+    /// The value of `tool_choice`.
+    pub written: Option<String>,
+    /// A tool has to be called.
+    pub forced: bool,
+    /// What the system prompt has to say, where the model takes no such order.
+    pub request: Option<Block<'a>>,
+}
+
+impl<'a> Toolbox<'a> {
+    pub fn is_empty(&self) -> bool {
+        self.tools.is_empty()
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.tools.iter().any(|tool| tool.name == name)
+    }
+
+    /// Adds a function. `spec` has its name and parameters, `around` is the tool that holds it.
+    pub fn function(&mut self, spec: &RawObject<'a>, around: &RawObject<'a>, path: &str, terms: &Terms<'_>, notes: &mut Notes) -> Result<(), Fault> {
+        let at = |key: &str| format!("{path}.{key}");
+        let name = match member(spec, "name") {
+            Some(node) => string(&node, &at("name"))?,
+            None => return Err(wrong(at("name"), "field required")),
+        };
+        if name.is_empty() {
+            return Err(wrong(at("name"), "a tool has to have a name"));
+        }
+        let upstream = names::tool(&name);
+        let mut out = format!("{{\"name\":{}", quote(&upstream));
+        if let Some(node) = member(spec, "description") {
+            out.push_str(",\"description\":");
+            out.push_str(text(&node, &at("description"))?.raw());
+        }
+        out.push_str(",\"input_schema\":");
+        out.push_str(&parameters(spec, &at("parameters"))?);
+        let strict = member(spec, "strict").or_else(|| member(around, "strict"));
+        if strict.map(|node| flag(&node, &at("strict"))).transpose()? == Some(true) {
+            let schema = member(spec, "parameters");
+            if terms.traits.structured == Some(true) && schema.is_some_and(|schema| self.strict.admits(&schema)) {
+                out.push_str(",\"strict\":true");
+            } else {
+                notes.left_out(at("strict"))?;
+            }
+        }
+        let extra = |key: &str| member(around, key).or_else(|| member(spec, key));
+        for key in EXTRAS.into_iter().filter(|key| *key != "cache_control") {
+            if let Some(node) = extra(key) {
+                out.push_str(&format!(",\"{key}\":{}", verbatim(&node, &at(key))?));
+            }
+        }
+        out.push('}');
+        let mark = extra("cache_control").map(|node| verbatim(&node, &at("cache_control"))).transpose()?;
+        unknown(spec, notes)?;
+        unknown(around, notes)?;
+        self.names.add(&upstream, &name);
+        self.add(name.into_owned(), out, mark, path)
+    }
+
+    /// Adds a tool that is written as Messages has it: one of Anthropic's own, or a client's.
+    pub fn native(&mut self, node: &Node<'a>, tool: &RawObject<'a>, path: &str) -> Result<(), Fault> {
+        let at = |key: &str| format!("{path}.{key}");
+        let name = member(tool, "name").map(|node| string(&node, &at("name"))).transpose()?.unwrap_or_default();
+        if member(tool, "input_schema").is_some() && names::tool(&name) != name {
+            return Err(wrong(at("name"), "expected 1 to 64 of the characters `a-z A-Z 0-9 _ -`"));
+        }
+        let mark = member(tool, "cache_control").map(|node| verbatim(&node, &at("cache_control"))).transpose()?;
+        let raw = verbatim(node, path)?;
+        let text = if mark.is_some() { without(&raw, "cache_control") } else { raw.into_owned() };
+        self.add(name.into_owned(), text, mark, path)
+    }
+
+    /// Adds a server tool of ours.
+    pub fn server(&mut self, name: &str, text: String, path: &str) -> Result<(), Fault> {
+        self.add(name.to_owned(), text, None, path)
+    }
+
+    fn add(&mut self, name: String, text: String, mark: Option<Cow<'a, str>>, path: &str) -> Result<(), Fault> {
+        if !name.is_empty() && self.holds(&name) {
+            return Err(wrong(path, format!("two tools are called `{name}`; names have to differ")));
+        }
+        self.tools.push(Tool { name, text, mark });
+        Ok(())
+    }
+
+    /// Carries a choice over. `parallel` is false where one call at a time was asked for.
+    pub fn choose(&mut self, choice: Option<Choice>, parallel: bool, terms: &Terms<'_>, notes: &mut Notes) -> Result<Chosen<'a>, Fault> {
+        const PATH: &str = "tool_choice";
+        if self.is_empty() {
+            return match choice {
+                None | Some(Choice::Auto | Choice::None) => Ok(Chosen::default()),
+                Some(_) => Err(wrong(PATH, "there are no tools to choose from; send `tools` too")),
+            };
+        }
+        if let Some(Choice::Allowed { names, .. }) = &choice {
+            self.known(names)?;
+            self.tools.retain(|tool| names.contains(&tool.name));
+        }
+        let (kind, name) = match choice {
+            None if parallel => return Ok(Chosen::default()),
+            None | Some(Choice::Auto | Choice::Allowed { required: false, .. }) => ("auto", None),
+            Some(Choice::None) => return Ok(Chosen { written: Some("{\"type\":\"none\"}".into()), ..Chosen::default() }),
+            Some(Choice::Required | Choice::Allowed { required: true, .. }) => ("any", None),
+            Some(Choice::Named(name)) => {
+                self.known(std::slice::from_ref(&name))?;
+                ("tool", Some(name))
+            }
+        };
+        let forced = kind != "auto";
+        let softened = forced && !terms.traits.forced_tool;
+        let mut chosen = Chosen { forced: forced && !softened, ..Chosen::default() };
+        if softened {
+            notes.say(PATH, "softened to auto")?;
+            let order = match &name {
+                Some(name) => format!("Your next step has to be a call of the tool `{}`; do not answer in text instead.", names::tool(name)),
+                None => "Your next step has to be a call of one of the tools; do not answer in text instead.".to_owned(),
+            };
+            chosen.request = Some(Block::new(Kind::Text(Text::quoted(&order))));
+        }
+        let kind = if softened { "auto" } else { kind };
+        let name = name.filter(|_| !softened).map_or_else(String::new, |name| format!(",\"name\":{}", quote(&names::tool(&name))));
+        let single = if parallel { "" } else { ",\"disable_parallel_tool_use\":true" };
+        chosen.written = Some(format!("{{\"type\":\"{kind}\"{name}{single}}}"));
+        Ok(chosen)
+    }
+
+    fn known(&self, names: &[String]) -> Result<(), Fault> {
+        match names.iter().find(|name| !self.holds(name)) {
+            Some(name) => {
+                let there = listed(self.tools.iter().map(|tool| tool.name.as_str()));
+                Err(wrong("tool_choice", format!("there is no tool `{name}`; there are {there}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Notes members that Messages has nothing for.
+fn unknown(spec: &RawObject<'_>, notes: &mut Notes) -> Result<(), Fault> {
+    const KNOWN: [&str; 6] = ["type", "function", "name", "description", "parameters", "strict"];
+    for key in spec.keys().filter(|key| !KNOWN.contains(key) && !EXTRAS.contains(key)) {
+        if member(spec, key).is_some() {
+            notes.ignored(format!("tools.{key}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// An object's text without one of its members.
+fn without(raw: &str, key: &str) -> String {
+    let Ok(object) = RawObject::parse(raw.as_bytes()) else { return raw.to_owned() };
+    let mut patch = Patch::new(raw);
+    patch.members(&object, &[key], &[]);
+    patch.apply()
+}
+
+/// A function's parameters as a schema that Messages takes: of an object, and there.
+fn parameters<'a>(spec: &RawObject<'a>, path: &str) -> Result<Cow<'a, str>, Fault> {
+    let Some(node) = member(spec, "parameters") else { return Ok(Cow::Borrowed(NO_PARAMETERS)) };
+    let schema = object(&node, path)?;
+    if schema.keys().next().is_none() {
+        return Ok(Cow::Borrowed(NO_PARAMETERS));
+    }
+    let raw = verbatim(&node, path)?;
+    if member(&schema, "type").is_some() {
+        return Ok(raw);
+    }
+    let rest = if schema.get("type").is_some() { without(&raw, "type") } else { raw.into_owned() };
+    let rest = rest.trim_start().trim_start_matches('{').trim_start();
+    let comma = if rest.starts_with('}') { "" } else { "," };
+    Ok(Cow::Owned(format!("{{\"type\":\"object\"{comma}{rest}")))
+}
+
+/// Reads a `tool_choice` in either of OpenAI's dialects.
+pub fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
+    const PATH: &str = "tool_choice";
+    const FORMS: &str = "expected `auto`, `none`, `required`, a function, or allowed tools";
+    if node.is_string() {
+        return match &*string(node, PATH)? {
+            "auto" => Ok(Choice::Auto),
+            "none" => Ok(Choice::None),
+            "required" | "any" => Ok(Choice::Required),
+            other => Err(wrong(PATH, format!("`{other}` is no choice; {FORMS}"))),
+        };
+    }
+    let chosen = node.as_object().ok_or_else(|| wrong(PATH, FORMS))?;
+    let kind = member(&chosen, "type").map(|node| string(&node, "tool_choice.type")).transpose()?;
+    match kind.as_deref() {
+        Some("function" | "tool") => Ok(Choice::Named(named(&chosen)?)),
+        Some("auto") => Ok(Choice::Auto),
+        Some("none") => Ok(Choice::None),
+        Some("any" | "required") => Ok(Choice::Required),
+        Some("allowed_tools") => {
+            let holder = member(&chosen, "allowed_tools").map(|node| object(&node, "tool_choice.allowed_tools")).transpose()?;
+            allowed(holder.as_ref().unwrap_or(&chosen))
+        }
+        Some(other) => Err(unsupported("tool_choice.type", format!("`{other}` is not supported; {FORMS}"))),
+        None => Err(wrong("tool_choice.type", format!("field required; {FORMS}"))),
+    }
+}
+
+fn allowed(holder: &RawObject<'_>) -> Result<Choice, Fault> {
+    const TOOLS: &str = "tool_choice.allowed_tools.tools";
+    const MODE: &str = "tool_choice.allowed_tools.mode";
+    let tools = member(holder, "tools").ok_or_else(|| wrong(TOOLS, "field required"))?;
+    let names: Result<Vec<_>, _> = array(&tools, TOOLS)?.iter().map(|tool| named(&object(tool, TOOLS)?)).collect();
+    let mode = member(holder, "mode").map(|node| string(&node, MODE)).transpose()?;
+    match mode.as_deref() {
+        None | Some("auto") => Ok(Choice::Allowed { names: names?, required: false }),
+        Some("required") => Ok(Choice::Allowed { names: names?, required: true }),
+        Some(other) => Err(wrong(MODE, format!("`{other}` is no mode; expected `auto` or `required`"))),
+    }
+}
+
+/// A function's name, in Chat's place for it or in Responses'.
+fn named(holder: &RawObject<'_>) -> Result<String, Fault> {
+    const PATH: &str = "tool_choice.function.name";
+    let function = member(holder, "function").map(|node| object(&node, "tool_choice.function")).transpose()?;
+    let name = member(function.as_ref().unwrap_or(holder), "name").ok_or_else(|| wrong(PATH, "field required"))?;
+    Ok(string(&name, PATH)?.into_owned())
+}

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use seaway_wire::json::{Members, quote};
+use seaway_wire::model::Capabilities;
 use serde::Deserialize;
 
 use crate::config::UpstreamName;
@@ -71,6 +72,13 @@ impl Catalog {
         let (at, found) = kept.get(name)?;
         let fresh = at.elapsed() < if found.is_ok() { GOOD_FOR } else { BAD_FOR };
         fresh.then(|| found.clone())
+    }
+
+    /// Returns what an upstream tells of a model's capabilities, if it does.
+    pub async fn capabilities(&self, upstream: &Upstream, client: &HeaderMap, id: &str) -> Option<Capabilities> {
+        let models = self.models(upstream, client).await.ok()?;
+        let model = models.iter().find(|model| model.get("id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).as_deref() == Some(id))?;
+        serde_json::from_str(&model.write()).ok()
     }
 
     /// Returns the newest model of a family such as `opus`.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
+use seaway_wire::Dialect;
 use secrecy::SecretString;
 
 pub use layers::{Layers, Mistake, Origin};
@@ -115,6 +116,8 @@ pub struct Config {
     pub body_limit: usize,
     pub grace: Duration,
     pub ping: Duration,
+    /// Refuse what a translation cannot carry over.
+    pub strict: bool,
     pub watch: bool,
     /// Threads that serve.
     pub threads: usize,
@@ -226,6 +229,10 @@ pub struct Upstream {
     pub place: Place,
     pub limits: Limits,
     pub edits: Edits,
+    /// What it can be asked in.
+    pub speaks: Vec<Dialect>,
+    /// The type of the server tool that serves web searches.
+    pub web_search: Option<String>,
     /// Always ask for a stream, and fold it for clients that asked for none.
     pub always_stream: bool,
     /// Changes whenever anything in this upstream's configuration does.

@@ -55,6 +55,62 @@ fn signed(client: Option<&HeaderValue>) -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(USER_AGENT))
 }
 
+/// Returns what of an OpenAI client's headers goes to an upstream that is asked in Messages.
+///
+/// What speaks of OpenAI's API stays behind; `betas` are announced beside the client's own.
+#[must_use]
+pub fn translated_to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool, betas: &[String]) -> HeaderMap {
+    let mut out = to_upstream(client, keyring, passthrough);
+    let foreign: Vec<HeaderName> = out.keys().filter(|name| ["openai-", "x-stainless-"].iter().any(|start| name.as_str().starts_with(start))).cloned().collect();
+    for name in foreign {
+        out.remove(name);
+    }
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // The later one refuses what the translation has to send to older models.
+    out.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    if let Ok(value) = HeaderValue::from_str(&betas.join(","))
+        && !betas.is_empty()
+    {
+        out.append("anthropic-beta", value);
+    }
+    out
+}
+
+/// What OpenAI's SDKs call Anthropic's rate limits.
+const RATE_LIMITS: [(&str, &str); 6] = [
+    ("anthropic-ratelimit-requests-limit", "x-ratelimit-limit-requests"),
+    ("anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining-requests"),
+    ("anthropic-ratelimit-requests-reset", "x-ratelimit-reset-requests"),
+    ("anthropic-ratelimit-tokens-limit", "x-ratelimit-limit-tokens"),
+    ("anthropic-ratelimit-tokens-remaining", "x-ratelimit-remaining-tokens"),
+    ("anthropic-ratelimit-tokens-reset", "x-ratelimit-reset-tokens"),
+];
+
+/// Adds rate limits under the names that OpenAI's clients read.
+pub fn add_openai_limits(headers: &mut HeaderMap, now: jiff::Timestamp) {
+    for (anthropic, openai) in RATE_LIMITS {
+        let Some(value) = headers.get(anthropic).cloned() else { continue };
+        let value = if openai.contains("reset") { value.to_str().ok().and_then(|at| until(at, now)) } else { Some(value) };
+        if let Some(value) = value {
+            headers.insert(openai, value);
+        }
+    }
+}
+
+/// A point in time as the time that is left, the way OpenAI writes it: `6m0s`, `20ms`.
+fn until(at: &str, now: jiff::Timestamp) -> Option<HeaderValue> {
+    let at: jiff::Timestamp = at.parse().ok()?;
+    let left = at.as_millisecond().saturating_sub(now.as_millisecond()).max(0);
+    let (hours, minutes, seconds) = (left / 3_600_000, left / 60_000 % 60, left / 1000 % 60);
+    let text = match (hours, minutes) {
+        (0, 0) if left < 1000 => format!("{left}ms"),
+        (0, 0) => format!("{}s", f64::from(i32::try_from(left).unwrap_or(i32::MAX)) / 1000.0),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    };
+    HeaderValue::from_str(&text).ok()
+}
+
 /// Returns what of an upstream's headers goes to the client. `simulated`: it is our own.
 #[must_use]
 pub fn to_client(upstream: &HeaderMap, simulated: bool) -> HeaderMap {
@@ -118,6 +174,41 @@ mod tests {
         kept.sort_unstable();
         assert_eq!(kept, ["accept", "anthropic-beta", "anthropic-version", "user-agent", "x-new"]);
         assert_eq!(out["user-agent"], format!("c/1 {USER_AGENT}"));
+    }
+
+    #[test]
+    fn what_speaks_of_openai_stays_behind() {
+        let client = map(&[
+            ("authorization", "Bearer TOK"),
+            ("openai-organization", "o"),
+            ("x-stainless-os", "Linux"),
+            ("anthropic-version", "2026-10-21"),
+            ("anthropic-beta", "a"),
+            ("x-new", "y"),
+        ]);
+        let out = translated_to_upstream(&client, &Keyring::of([("default", "TOK")]), false, &["b".into(), "c".into()]);
+        let mut kept = names(&out);
+        kept.sort_unstable();
+        assert_eq!(kept, ["anthropic-beta", "anthropic-version", "content-type", "user-agent", "x-new"]);
+        assert_eq!(out["anthropic-version"], "2023-06-01");
+        assert_eq!(out.get_all("anthropic-beta").iter().collect::<Vec<_>>(), ["a", "b,c"]);
+    }
+
+    #[test]
+    fn limits_have_openais_names_and_times() {
+        let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let reset = |at: &str| {
+            let mut headers = map(&[("anthropic-ratelimit-tokens-reset", at), ("anthropic-ratelimit-requests-limit", "50")]);
+            add_openai_limits(&mut headers, now);
+            assert_eq!(headers["x-ratelimit-limit-requests"], "50");
+            headers.get("x-ratelimit-reset-tokens").map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(reset("2026-01-01T00:06:00Z").as_deref(), Some("6m0s"));
+        assert_eq!(reset("2026-01-01T00:00:00.02Z").as_deref(), Some("20ms"));
+        assert_eq!(reset("2026-01-01T00:00:01.5Z").as_deref(), Some("1.5s"));
+        assert_eq!(reset("2026-01-01T02:03:04Z").as_deref(), Some("2h3m4s"));
+        assert_eq!(reset("2025-01-01T00:00:00Z").as_deref(), Some("0ms"));
+        assert_eq!(reset("soon"), None);
     }
 
     #[test]

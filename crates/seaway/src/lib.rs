@@ -17,6 +17,7 @@ pub mod config;
 pub mod credential;
 pub mod dial;
 pub mod drain;
+pub mod egress;
 pub mod exchange;
 pub mod front;
 pub mod headers;

@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use seaway_wire::messages::Meter;
-use seaway_wire::stage::{End, Out, Relay, Stage};
+use seaway_wire::stage::{End, Out};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::drain::Drain;
+use crate::egress::Egress;
 use crate::record::{Entry, Outcome};
 use crate::upstream::gate::Pass;
 use crate::upstream::{BoxError, ReplyBody};
-
-const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
 
 /// Why a transfer is broken off.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +40,10 @@ pub struct Patience {
     pub idle: Option<Duration>,
 }
 
-/// An answer being relayed.
+/// An answer on its way.
 pub struct Pipe {
     upstream: Option<ReplyBody>,
-    relay: Relay<Meter>,
+    egress: Egress,
     out: Out,
     entry: Entry,
     silence: Silence,
@@ -60,35 +58,32 @@ pub struct Pipe {
 
 impl Pipe {
     #[must_use]
-    pub fn new(upstream: ReplyBody, meter: Meter, entry: Entry, patience: Patience, drain: Drain, pass: Pass) -> Self {
-        Self {
-            upstream: Some(upstream),
-            relay: Relay::new(meter),
-            out: Out::new(),
-            entry,
-            silence: Silence::new(patience),
-            cut: None,
-            drain,
-            error: None,
-            flushed: false,
-            _pass: pass,
-        }
+    pub fn new(upstream: ReplyBody, egress: Egress, entry: Entry, patience: Patience, drain: Drain, pass: Pass) -> Self {
+        Self { upstream: Some(upstream), egress, out: Out::new(), entry, silence: Silence::new(patience), cut: None, drain, error: None, flushed: false, _pass: pass }
+    }
+
+    /// Takes over frames that were translated while the answer's head waited for them.
+    #[must_use]
+    pub fn after(mut self, out: Out) -> Self {
+        self.out = out;
+        self
     }
 
     fn frame(&mut self, frame: Bytes) {
         self.entry.first_byte();
         self.silence.broken();
-        self.relay.push(frame, &mut self.out);
+        self.egress.push(frame, &mut self.out);
         // A body of known length is dropped as soon as its last byte is written.
-        if self.upstream.as_ref().is_some_and(Body::is_end_stream) {
+        if self.egress.has_told() || self.upstream.as_ref().is_some_and(Body::is_end_stream) {
             self.end(End::Complete, None);
         }
     }
 
     fn end(&mut self, end: End, cut: Option<Cut>) {
         self.upstream = None;
-        let whole = self.relay.finish(end, &mut self.out);
-        let summary = self.relay.tap().summary().clone();
+        let why = cut.as_ref().map(ToString::to_string);
+        let whole = self.egress.finish(end, why.as_deref(), &mut self.out);
+        let summary = self.egress.summary().clone();
         let outcome = match (&cut, whole) {
             (Some(Cut::Drained), _) => Outcome::Drained,
             (_, false) => Outcome::Truncated,
@@ -100,7 +95,7 @@ impl Pipe {
         }
         self.entry.record.summary = summary;
         self.entry.close(outcome);
-        self.error = if whole { None } else { cut.or(Some(Cut::Truncated)) };
+        self.error = if whole || self.egress.has_told() { None } else { cut.or(Some(Cut::Truncated)) };
     }
 
     /// An error makes hyper drop the connection with all that it still holds. Waiting for
@@ -119,8 +114,8 @@ impl Pipe {
             self.end(End::Broken, Some(Cut::Drained));
             return Poll::Ready(());
         }
-        match self.silence.poll(cx, self.relay.tap().between_events()) {
-            Poll::Ready(Waited::Ping) => self.out.push_back(Bytes::from_static(PING)),
+        match self.silence.poll(cx, self.egress.between_events()) {
+            Poll::Ready(Waited::Ping) => self.out.push_back(Bytes::from_static(self.egress.sign_of_life())),
             Poll::Ready(Waited::Enough(limit)) => self.end(End::Broken, Some(Cut::Idle(limit))),
             Poll::Pending => return Poll::Pending,
         }
@@ -143,7 +138,7 @@ impl Drop for Pipe {
         if self.upstream.is_none() {
             return;
         }
-        self.entry.record.summary = self.relay.tap().summary().clone();
+        self.entry.record.summary = self.egress.summary().clone();
         if self.entry.record.summary.ended {
             self.entry.close(Outcome::Completed);
         }
@@ -185,8 +180,8 @@ impl Body for Pipe {
 
     fn size_hint(&self) -> SizeHint {
         match &self.upstream {
-            // Pings of ours may join, so a stream has no known length.
-            Some(_) if self.silence.patience.ping.is_some() => SizeHint::default(),
+            // Pings of ours may join and chunks be longer than events, so a stream has no known length.
+            Some(_) if self.silence.patience.ping.is_some() || self.egress.changes_length() => SizeHint::default(),
             Some(upstream) => upstream.size_hint(),
             None => SizeHint::with_exact(self.out.iter().map(|frame| frame.len() as u64).sum()),
         }

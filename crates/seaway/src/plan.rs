@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use seaway_wire::messages::{Edits, Suffix};
+use seaway_wire::{Dialect, Fault, FaultKind};
 
 use crate::config::{Preset, Upstream};
 
@@ -11,6 +12,8 @@ use crate::config::{Preset, Upstream};
 pub enum Endpoint {
     Create,
     CountTokens,
+    /// A completion, in Chat.
+    Chat,
 }
 
 impl Endpoint {
@@ -19,6 +22,7 @@ impl Endpoint {
         match self {
             Self::Create => "messages",
             Self::CountTokens => "count_tokens",
+            Self::Chat => "chat",
         }
     }
 
@@ -27,6 +31,16 @@ impl Endpoint {
         match self {
             Self::Create => "/v1/messages",
             Self::CountTokens => "/v1/messages/count_tokens",
+            Self::Chat => "/v1/chat/completions",
+        }
+    }
+
+    /// The dialect that its clients speak.
+    #[must_use]
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Create | Self::CountTokens => Dialect::Messages,
+            Self::Chat => Dialect::Chat,
         }
     }
 }
@@ -37,7 +51,7 @@ impl Endpoint {
 #[must_use]
 pub fn edits(upstream: &Upstream, preset: Option<&Preset>, model: Option<(&'static str, String)>, endpoint: Endpoint) -> Edits {
     let configured = &upstream.edits;
-    let create = endpoint == Endpoint::Create;
+    let create = endpoint != Endpoint::CountTokens;
     let mut edits = Edits {
         model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)),
         drop: configured.drop.clone(),
@@ -64,4 +78,39 @@ pub fn edits(upstream: &Upstream, preset: Option<&Preset>, model: Option<(&'stat
         edits.set.extend(configured.set.iter().map(|(key, raw)| ("set".to_owned(), key.clone(), raw.clone())));
     }
     edits
+}
+
+/// How a client that speaks one dialect is served by an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In the client's own dialect.
+    Relay,
+    /// Through Messages.
+    Translate,
+}
+
+/// Chooses the way. A preset is made of Messages' members, so it needs that dialect.
+///
+/// # Errors
+///
+/// If there is none.
+pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>) -> Result<Way, Fault> {
+    let speaks = |dialect: Dialect| upstream.speaks.contains(&dialect);
+    match dialect {
+        Dialect::Messages if speaks(Dialect::Messages) => Ok(Way::Relay),
+        Dialect::Chat if speaks(Dialect::Chat) && preset.is_none() => Ok(Way::Relay),
+        Dialect::Chat if speaks(Dialect::Messages) => Ok(Way::Translate),
+        Dialect::Chat | Dialect::Messages | Dialect::Responses => {
+            let known: Vec<&str> = upstream.speaks.iter().map(|dialect| dialect.name()).collect();
+            let with = if preset.is_some() { " with a preset" } else { "" };
+            let message = format!("upstream `{}` speaks {} only and cannot be asked in {dialect}{with}; use another model or endpoint", upstream.name, known.join(", "));
+            Err(Fault::new(FaultKind::Unsupported, message))
+        }
+    }
+}
+
+/// The edits that can be made to a request that is not in Messages: its model alone.
+#[must_use]
+pub fn foreign_edits(model: Option<(&'static str, String)>) -> Edits {
+    Edits { model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)), ..Edits::default() }
 }

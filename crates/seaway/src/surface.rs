@@ -1,5 +1,7 @@
 //! The routes that clients know, and their thin handlers.
 
+mod ask;
+mod chat;
 mod messages;
 mod models;
 mod owner;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::{any, get, post};
+use axum::routing::{any, get};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use seaway_wire::{Fault, FaultKind};
@@ -19,6 +21,7 @@ use tower_http::cors::CorsLayer;
 
 use crate::front;
 use crate::house::House;
+use crate::plan::Endpoint;
 
 /// Builds all routes. Layers run from the last to the first.
 pub fn router(house: &Arc<House>) -> Router {
@@ -31,6 +34,7 @@ pub fn router(house: &Arc<House>) -> Router {
         .route("/metrics", get(status::metrics))
         .merge(api("/v1"))
         .merge(api("/anthropic/v1"))
+        .merge(api("/openai/v1"))
         .merge(owner::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -44,10 +48,13 @@ pub fn router(house: &Arc<House>) -> Router {
 fn api(prefix: &str) -> Router<Arc<House>> {
     let at = |path: &str| format!("{prefix}{path}");
     Router::new()
-        .route(&at("/messages"), post(messages::create))
-        .route(&at("/messages/count_tokens"), post(messages::count))
-        .route(&at("/{preset}/messages"), post(messages::create_preset))
-        .route(&at("/{preset}/messages/count_tokens"), post(messages::count_preset))
+        .route(&at("/messages"), ask::at(Endpoint::Create))
+        .route(&at("/messages/count_tokens"), ask::at(Endpoint::CountTokens))
+        .route(&at("/chat/completions"), ask::at(Endpoint::Chat))
+        .route(&at("/{preset}/messages"), ask::at_preset(Endpoint::Create))
+        .route(&at("/{preset}/messages/count_tokens"), ask::at_preset(Endpoint::CountTokens))
+        .route(&at("/{preset}/chat/completions"), ask::at_preset(Endpoint::Chat))
+        .route(&at("/completions"), any(chat::completions))
         .route(&at("/messages/batches"), any(messages::relay))
         .route(&at("/messages/batches/{*rest}"), any(messages::relay))
         .route(&at("/files"), any(messages::relay))
@@ -67,7 +74,7 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 }
 
 async fn unknown(request: Request) -> Response {
-    let message = format!("there is no {}; clients use `/v1/messages`, `/v1/models` or `/health`", request.uri().path());
+    let message = format!("there is no {}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/models` or `/health`", request.uri().path());
     front::refuse(Fault::new(FaultKind::NotFound, message), request).await
 }
 

@@ -30,6 +30,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
         grace: reader.span("grace"),
         ping: reader.span("ping"),
+        strict: reader.flag("strict"),
         watch: reader.flag("watch"),
         threads: reader.threads(),
         log: reader.log(),

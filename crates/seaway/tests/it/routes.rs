@@ -110,9 +110,16 @@ async fn nobodys_paths_and_wrong_methods_are_told_in_the_dialect_of_the_path() {
         let answer = client.answer().await;
         assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &kind.into()), "{line}");
     }
-    for line in ["POST /v1/chat/completions", "POST /openai/v1/responses"] {
-        client.ask(line, &[], "{}").await;
+    for (line, status, words) in [
+        ("POST /openai/v1/responses", 404, "there is no"),
+        ("POST /v1/completions", 404, "Use `/v1/chat/completions`"),
+        ("GET /v1/chat/completions", 405, "GET cannot be used"),
+        ("POST /v1/nobody/chat/completions", 404, "unknown preset `nobody`"),
+        ("POST /v1/chat/completions", 400, "messages: field required"),
+    ] {
+        client.ask(line, &[], if line.starts_with("POST") { r#"{"model":"m"}"# } else { "" }).await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.json().get("type"), &answer.json()["error"]["type"]), (404, None, &"invalid_request_error".into()));
+        assert_eq!((answer.status, answer.json().get("type"), &answer.json()["error"]["type"]), (status, None, &"invalid_request_error".into()), "{line}");
+        assert!(answer.text().contains(words), "{line}: {}", answer.text());
     }
 }

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Uri};
+use seaway_wire::Dialect;
 
 use super::{Reader, below, key};
 use crate::config::layers::{Origin, dotted};
@@ -57,6 +58,8 @@ impl Reader<'_> {
             place,
             limits: self.limits(name),
             edits: self.edits(name),
+            speaks: self.speaks(&at("speaks")),
+            web_search: self.text_at(&at("web_search")),
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
             fingerprint: hasher.finish(),
         })
@@ -170,6 +173,18 @@ impl Reader<'_> {
             self.layers.mistake(origin, format!("{}: only `http://` proxies are supported; `none` uses no proxy", dotted(at)));
         }
         Proxy::Through { url: https, except, plain }
+    }
+
+    fn speaks(&mut self, at: &[String]) -> Vec<Dialect> {
+        let named = self.get(at).map(|value| value.texts()).unwrap_or_default();
+        let known = |name: &str| [Dialect::Messages, Dialect::Chat].into_iter().find(|dialect| dialect.name() == name);
+        if let Some(name) = named.iter().find(|name| known(name).is_none()) {
+            self.mistake_at(at, &format!("`{name}` is no dialect that an upstream can be asked in; expected `messages` or `chat`"));
+        }
+        if named.is_empty() {
+            self.mistake_at(at, "expected `messages`, `chat` or both");
+        }
+        named.iter().filter_map(|name| known(name)).collect()
     }
 
     fn limits(&mut self, name: &str) -> Limits {

@@ -1,0 +1,96 @@
+//! What an upstream is asked: the client's own bytes, edited, or their translation.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method};
+use seaway_wire::messages::{Change, Edits};
+use seaway_wire::model::Traits;
+use seaway_wire::openai::Terms;
+use seaway_wire::{Fault, Request, chat};
+
+use super::{Exchange, Form, Manner};
+use crate::config::Preset;
+use crate::headers;
+use crate::plan::{self, Endpoint, Way};
+use crate::upstream::{Call, Payload, Upstream};
+
+/// A call, and what is to be done with its answer.
+pub(super) struct Prepared {
+    pub(super) call: Call,
+    pub(super) changes: Vec<Change>,
+    pub(super) manner: Manner,
+}
+
+/// The model to ask for in place of the client's, with the reason.
+type Instead = Option<(&'static str, String)>;
+
+impl Exchange {
+    /// Prepares a call from the client's original bytes, so that the next upstream starts from them again.
+    pub(super) async fn prepare(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
+        let endpoint = self.ask.endpoint;
+        match plan::way(&upstream.setting, endpoint.dialect(), preset)? {
+            Way::Relay if endpoint == Endpoint::Chat => Ok(self.relayed(upstream, request, &plan::foreign_edits(model))),
+            Way::Relay => Ok(self.relayed(upstream, request, &plan::edits(&upstream.setting, preset, model, endpoint))),
+            Way::Translate => self.to_messages(upstream, request, preset, model).await,
+        }
+    }
+
+    fn relayed(&self, upstream: &Upstream, request: &Request<'_>, edits: &Edits) -> Prepared {
+        let form = match (request.stream, edits.force_stream) {
+            (true, _) => Form::Events,
+            (false, true) => Form::Folded,
+            (false, false) => Form::Json,
+        };
+        let edited = edits.apply(request);
+        let body = edited.body.map_or_else(|| self.ask.body.clone(), Bytes::from);
+        let mut headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        if self.ask.endpoint != Endpoint::Chat {
+            headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
+        }
+        let mut path = self.ask.endpoint.path().to_owned();
+        if let Some(query) = &self.ask.query {
+            path.push('?');
+            path.push_str(query);
+        }
+        Prepared { call: call(path, headers, body), changes: edited.changes, manner: Manner::Relayed(form) }
+    }
+
+    async fn to_messages(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
+        let asked = request.model.as_deref().unwrap_or_default();
+        let wanted = model.as_ref().map_or(asked, |(_, model)| model.as_str());
+        let setting = &upstream.setting;
+        let terms = Terms { model: wanted, traits: self.traits(upstream, wanted).await, strict: self.runtime.config.strict, web_search: setting.web_search.as_deref() };
+        let translated = chat::to_messages(request, &terms)?;
+        let mut changes = Vec::new();
+        if let Some((reason, _)) = model.as_ref().filter(|(_, model)| model != asked) {
+            changes.push(Change { name: (*reason).into(), path: "model".into() });
+        }
+        changes.extend(translated.changes);
+        let edits = plan::edits(setting, preset, None, self.ask.endpoint);
+        let mut body = translated.body;
+        if edits != Edits::default() {
+            let edited = edits.apply(&Request::parse(body.as_bytes())?);
+            changes.extend(edited.changes);
+            body = edited.body.unwrap_or(body);
+        }
+        let headers = headers::translated_to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials(), &translated.betas);
+        let call = call(Endpoint::Create.path().to_owned(), headers, Bytes::from(body));
+        Ok(Prepared { call, changes, manner: Manner::Chat { shape: translated.shape, stream: request.stream } })
+    }
+
+    /// What a model takes: by its name, or, where that says nothing, by its upstream's word.
+    async fn traits(&self, upstream: &Upstream, model: &str) -> Traits {
+        let traits = Traits::of(model);
+        if !Traits::is_unknown(model) {
+            return traits;
+        }
+        let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
+        let told = self.runtime.catalog.capabilities(upstream, &headers, model).await;
+        told.map_or(traits, |told| traits.with(&told))
+    }
+}
+
+fn call(path: String, headers: HeaderMap, body: Bytes) -> Call {
+    Call { method: Method::POST, path, headers, body: Payload::Whole(body) }
+}

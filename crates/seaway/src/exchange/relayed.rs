@@ -1,0 +1,201 @@
+//! Answers that reach the client in the dialect in which the upstream gave them.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
+use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
+use seaway_wire::stage::Relay;
+use seaway_wire::{Dialect, Fault, FaultKind, chat, messages};
+
+use super::{Answered, Exchange, Form, Manner, draining};
+use crate::egress::Egress;
+use crate::pipe::{Patience, Pipe};
+use crate::record::Outcome;
+use crate::upstream::{ReadError, Reply, next_frame, read_whole};
+use crate::{answer, headers};
+
+/// The largest error body that is held to be looked at.
+pub(super) const ERROR_LIMIT: usize = 16 << 20;
+/// The largest answer that is held as a whole.
+pub(super) const WHOLE_LIMIT: usize = 256 << 20;
+
+impl Exchange {
+    /// Answers the client with what an upstream answered.
+    pub(super) async fn respond(mut self, answered: Answered) -> Response {
+        let Answered { reply, upstream, manner } = answered;
+        let mut headers = headers::to_client(&reply.headers, upstream.is_simulated());
+        let request_id = answer::identify(&mut headers, &self.entry.record.id);
+        answer::note(&mut headers, &self.entry.record.changes);
+        self.entry.request_id(&request_id);
+        self.entry.record.status = reply.status.as_u16();
+        if reply.status == StatusCode::UNAUTHORIZED && !upstream.passes_credentials() {
+            // It is our credential that was refused: the client cannot mend that by asking again.
+            headers.entry("x-should-retry").or_insert(HeaderValue::from_static("false"));
+        }
+        let idle = upstream.idle_timeout();
+        if reply.status.is_informational() {
+            return self.fault(&Fault::new(FaultKind::BadReply, "the upstream wants to change the protocol, which nobody asked for"));
+        }
+        // Who follows it would take the prompt and the local key along.
+        headers.remove(http::header::LOCATION);
+        let form = match manner {
+            Manner::Relayed(form) => form,
+            Manner::Chat { shape, stream } => return self.translated(reply, headers, &upstream, shape, stream).await,
+        };
+        if !reply.status.is_success() && form != Form::Opaque {
+            return self.error(reply, headers, idle).await;
+        }
+        if form != Form::Opaque && is_no_message(&reply, form) {
+            let message = format!("the upstream answered with status {} and no message; check its `base_url`", reply.status.as_u16());
+            return self.fault(&Fault::new(FaultKind::BadReply, message));
+        }
+        if form == Form::Folded && !kind_of(&headers).contains("json") {
+            return self.fold(reply, headers, idle).await;
+        }
+        let egress = egress(form, self.ask.endpoint.dialect(), &headers);
+        let ping = (form == Form::Events && !headers.contains_key(CONTENT_ENCODING)).then_some(self.runtime.config.ping);
+        let patience = Patience { ping, idle };
+        let status = reply.status;
+        let pipe = Pipe::new(reply.body, egress, self.entry, patience, self.house.drain.clone(), reply.pass);
+        assemble(status, headers, Body::new(pipe))
+    }
+
+    /// An error that the upstream answered goes on as it came; what is not JSON becomes so.
+    async fn error(mut self, reply: Reply, mut headers: HeaderMap, idle: Option<Duration>) -> Response {
+        let status = reply.status;
+        let body = match read_whole(reply.body, ERROR_LIMIT, idle).await {
+            Ok(body) => body,
+            Err(error) => {
+                let fault = Fault::new(FaultKind::BadReply, format!("the upstream's error (status {}) broke off", status.as_u16()));
+                return self.fault(&fault.because(error));
+            }
+        };
+        self.entry.first_byte();
+        let said = Said::parse(&body);
+        let encoded = headers.contains_key(CONTENT_ENCODING);
+        let foreign = !encoded && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err();
+        let body = if foreign {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Bytes::from(no_json(status, self.ask.endpoint.dialect(), &self.entry.record.request_id))
+        } else {
+            body
+        };
+        self.entry.record.fault = Some(said.as_ref().map_or_else(|| format!("status_{}", status.as_u16()), |said| said.kind.clone()));
+        self.entry.record.summary = Summary { error: said, ..Summary::default() };
+        self.entry.close(Outcome::Faulted);
+        assemble(status, headers, Body::from(body))
+    }
+
+    async fn fold(mut self, reply: Reply, mut headers: HeaderMap, idle: Option<Duration>) -> Response {
+        let mut fold = Fold::default();
+        let read = self.fold_frames(reply, &mut fold, idle).await;
+        self.entry.record.summary = fold.summary().clone();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Err(error @ ReadError::Idle(_)) = read {
+            return self.fault(&Fault::new(FaultKind::TimedOut, error.to_string()));
+        }
+        match fold.finish() {
+            Ok(folded) => {
+                self.entry.close(Outcome::Completed);
+                assemble(StatusCode::OK, headers, Body::from(folded.body))
+            }
+            Err(FoldError::Upstream { status, body }) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                self.entry.record.status = status.as_u16();
+                self.entry.record.fault = self.entry.record.summary.error.as_ref().map(|error| error.kind.clone());
+                self.entry.close(Outcome::Faulted);
+                assemble(status, headers, Body::from(body))
+            }
+            Err(error) => {
+                let drained = self.house.drain.is_cutting();
+                self.fault(&if drained { draining() } else { Fault::new(FaultKind::BadReply, error.to_string()) })
+            }
+        }
+    }
+
+    /// Reads events until the message is whole.
+    pub(super) async fn fold_frames(&mut self, reply: Reply, fold: &mut Fold, idle: Option<Duration>) -> Result<(), ReadError> {
+        let mut body = reply.body;
+        let mut size = 0;
+        let mut cut = std::pin::pin!(self.house.drain.wait_cut());
+        while !fold.settled() {
+            let frame = tokio::select! {
+                frame = next_frame(&mut body, idle) => frame,
+                () = &mut cut => return Ok(()),
+            };
+            let Some(bytes) = frame? else { break };
+            self.entry.first_byte();
+            size += bytes.len();
+            fold.push(&bytes);
+            // Kept at every step: a client that leaves has been billed for what came.
+            self.entry.record.summary = fold.summary().clone();
+            if size > WHOLE_LIMIT {
+                return Err(ReadError::TooLong(WHOLE_LIMIT));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A web page, a text, nothing at all: whatever answered, it was not the Messages API.
+/// Streams that are labelled as something else are known, so for those only a page counts.
+fn is_no_message(reply: &Reply, form: Form) -> bool {
+    let kind = kind_of(&reply.headers);
+    let empty = matches!(reply.status.as_u16(), 204 | 205) || reply.body.size_hint().exact() == Some(0);
+    let text = kind.starts_with("text/") && !kind.contains("event-stream");
+    kind.starts_with("text/html") || (form != Form::Events && (empty || text))
+}
+
+pub(super) fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+pub(super) fn kind_of(headers: &HeaderMap) -> &str {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// Chooses by what the answer says it is, and by what was asked for where it says nothing.
+fn egress(form: Form, dialect: Dialect, headers: &HeaderMap) -> Egress {
+    let kind = kind_of(headers);
+    let events = match form {
+        Form::Opaque => None,
+        _ if headers.contains_key(CONTENT_ENCODING) => None,
+        _ if kind.contains("event-stream") => Some(true),
+        _ if kind.contains("json") => Some(false),
+        Form::Events => Some(true),
+        Form::Json | Form::Folded => Some(false),
+    };
+    match (dialect, events) {
+        (Dialect::Chat, None) => Egress::ChatRelay(Relay::new(chat::Meter::opaque())),
+        (Dialect::Chat, Some(true)) => Egress::ChatRelay(Relay::new(chat::Meter::for_events())),
+        (Dialect::Chat, Some(false)) => Egress::ChatRelay(Relay::new(chat::Meter::for_json())),
+        (Dialect::Messages | Dialect::Responses, None) => Egress::Messages(Relay::new(messages::Meter::opaque())),
+        (Dialect::Messages | Dialect::Responses, Some(true)) => Egress::Messages(Relay::new(messages::Meter::for_events())),
+        (Dialect::Messages | Dialect::Responses, Some(false)) => Egress::Messages(Relay::new(messages::Meter::for_json())),
+    }
+}
+
+/// The error in place of one that is not JSON.
+fn no_json(status: StatusCode, dialect: Dialect, request_id: &str) -> String {
+    let kind = match status.as_u16() {
+        401 => FaultKind::Unauthenticated,
+        403 => FaultKind::Forbidden,
+        404 => FaultKind::NotFound,
+        413 => FaultKind::TooLarge,
+        429 => FaultKind::RateLimited,
+        529 => FaultKind::Overloaded,
+        504 => FaultKind::TimedOut,
+        400..=499 => FaultKind::InvalidRequest,
+        _ => FaultKind::BadReply,
+    };
+    let message = format!("the upstream answered with status {} and a body that is not JSON; is something between us and it?", status.as_u16());
+    Fault::new(kind, message).body(dialect, request_id)
+}

@@ -1,0 +1,174 @@
+//! Answers in Messages that reach the client in Chat.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use seaway_wire::chat::{self, Shape, Stamp};
+use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
+use seaway_wire::openai::{UpstreamFault, translate_error};
+use seaway_wire::stage::{End, Out, Stage};
+use seaway_wire::{Fault, FaultKind};
+
+use super::relayed::{ERROR_LIMIT, WHOLE_LIMIT, assemble, kind_of};
+use super::{Exchange, draining};
+use crate::egress::Egress;
+use crate::headers;
+use crate::pipe::{Patience, Pipe};
+use crate::record::Outcome;
+use crate::upstream::{ReadError, Reply, ReplyBody, Upstream, next_frame, read_whole};
+
+/// How long the head of a stream waits for the first event, so that an error that comes in its
+/// place can have a status, if no other limit is set.
+const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+
+impl Exchange {
+    pub(super) async fn translated(self, reply: Reply, mut headers: HeaderMap, upstream: &Upstream, shape: Shape, stream: bool) -> Response {
+        let idle = upstream.idle_timeout();
+        headers::add_openai_limits(&mut headers, jiff::Timestamp::now());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if !reply.status.is_success() {
+            return self.translated_error(reply, headers, idle, upstream.passes_credentials()).await;
+        }
+        let stamp = Stamp { id: self.entry.record.id.clone(), created: jiff::Timestamp::now().as_second() };
+        let events = kind_of(&reply.headers).contains("event-stream");
+        match (stream, events) {
+            (true, true) => self.translated_stream(reply, headers, idle, chat::Stream::new(shape, stamp)).await,
+            (true, false) => {
+                let message = format!("the upstream answered with `{}` where a stream of events was asked for; check its `base_url`", kind_of(&reply.headers));
+                self.fault(&Fault::new(FaultKind::BadReply, message))
+            }
+            (false, events) => self.translated_whole(reply, headers, idle, events, &shape, &stamp).await,
+        }
+    }
+
+    async fn translated_error(self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, own_key: bool) -> Response {
+        let status = reply.status.as_u16();
+        let waits = headers.contains_key(http::header::RETRY_AFTER);
+        match read_whole(reply.body, ERROR_LIMIT, idle).await {
+            Ok(body) => {
+                let fault = translate_error(status, &body, waits, own_key);
+                self.failed(&fault, headers, Said::parse(&body))
+            }
+            Err(error) => {
+                let fault = Fault::new(FaultKind::BadReply, format!("the upstream's error (status {status}) broke off"));
+                self.fault(&fault.because(error))
+            }
+        }
+    }
+
+    /// Answers with an upstream's error in Chat's shape.
+    fn failed(mut self, fault: &UpstreamFault, headers: HeaderMap, said: Option<Said>) -> Response {
+        let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        self.entry.first_byte();
+        self.entry.record.status = status.as_u16();
+        self.entry.record.fault = Some(said.as_ref().map_or_else(|| format!("status_{}", fault.status), |said| said.kind.clone()));
+        self.entry.record.summary.error = said;
+        self.entry.close(Outcome::Faulted);
+        assemble(status, headers, Body::from(fault.body.clone()))
+    }
+
+    /// Waits for the first event, so that what fails before it is an ordinary error.
+    async fn translated_stream(self, mut reply: Reply, mut headers: HeaderMap, idle: Option<Duration>, mut stream: chat::Stream) -> Response {
+        let ping = self.runtime.config.ping;
+        let patience = if ping.is_zero() { HEAD_PATIENCE } else { ping };
+        let mut out = Out::new();
+        // After that long the head leaves all the same, and the rest is the pipe's to say.
+        let first = tokio::select! {
+            first = tokio::time::timeout(patience, first_chunk(&mut reply.body, &mut stream, &mut out)) => first.unwrap_or(Ok(())),
+            () = self.house.drain.wait_cut() => return self.fault(&draining()),
+        };
+        if let Err(error) = first {
+            stream.cut(&error.to_string(), &mut out);
+        }
+        if let Some(fault) = stream.failure().cloned() {
+            let said = stream.summary().error.clone();
+            return self.failed(&fault, headers, said);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+        let mut entry = self.entry;
+        if !out.is_empty() {
+            entry.first_byte();
+        }
+        let patience = Patience { ping: Some(ping), idle };
+        let pipe = Pipe::new(reply.body, Egress::Chat(Box::new(stream)), entry, patience, self.house.drain.clone(), reply.pass);
+        assemble(reply.status, headers, Body::new(pipe.after(out)))
+    }
+
+    async fn translated_whole(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, events: bool, shape: &Shape, stamp: &Stamp) -> Response {
+        let body = match if events { self.folded(reply, idle).await } else { self.whole(reply, idle).await } {
+            Ok(body) => body,
+            Err(Unwhole::Said(fault)) => {
+                let said = self.entry.record.summary.error.clone();
+                return self.failed(&fault, headers, said);
+            }
+            Err(Unwhole::Fault(fault)) => return self.fault(&fault),
+        };
+        match chat::completion(&body, shape, stamp) {
+            Ok(completion) => {
+                self.entry.close(Outcome::Completed);
+                assemble(StatusCode::OK, headers, Body::from(completion))
+            }
+            Err(error) => self.fault(&Fault::new(FaultKind::BadReply, error.to_string())),
+        }
+    }
+
+    async fn whole(&mut self, reply: Reply, idle: Option<Duration>) -> Result<Bytes, Unwhole> {
+        let drain = self.house.drain.clone();
+        let read = tokio::select! {
+            read = read_whole(reply.body, WHOLE_LIMIT, idle) => read,
+            () = drain.wait_cut() => return Err(Unwhole::Fault(draining())),
+        };
+        let body = read.map_err(|error| Unwhole::Fault(unreadable(error)))?;
+        self.entry.first_byte();
+        self.entry.record.summary = Summary::of_json(&body);
+        match &self.entry.record.summary.error {
+            // An error that calls itself a success.
+            Some(_) => Err(Unwhole::Said(translate_error(502, &body, false, false))),
+            None => Ok(body),
+        }
+    }
+
+    /// The upstream was asked for a stream although the client was not.
+    async fn folded(&mut self, reply: Reply, idle: Option<Duration>) -> Result<Bytes, Unwhole> {
+        let mut fold = Fold::default();
+        self.fold_frames(reply, &mut fold, idle).await.map_err(|error| Unwhole::Fault(unreadable(error)))?;
+        if self.house.drain.is_cutting() && !fold.settled() {
+            return Err(Unwhole::Fault(draining()));
+        }
+        match fold.finish() {
+            Ok(folded) => Ok(Bytes::from(folded.body)),
+            Err(FoldError::Upstream { status, body }) => Err(Unwhole::Said(translate_error(status, body.as_bytes(), true, false))),
+            Err(error) => Err(Unwhole::Fault(Fault::new(FaultKind::BadReply, error.to_string()))),
+        }
+    }
+}
+
+/// Why there is no whole message.
+enum Unwhole {
+    /// The upstream said so itself.
+    Said(UpstreamFault),
+    Fault(Fault),
+}
+
+fn unreadable(error: ReadError) -> Fault {
+    let kind = if matches!(error, ReadError::Idle(_)) { FaultKind::TimedOut } else { FaultKind::BadReply };
+    Fault::new(kind, error.to_string()).because(error)
+}
+
+/// Reads until there is something to send, or nothing more to read.
+async fn first_chunk(body: &mut ReplyBody, stream: &mut chat::Stream, out: &mut Out) -> Result<(), ReadError> {
+    while out.is_empty() {
+        match next_frame(body, None).await? {
+            Some(frame) => stream.push(frame, out),
+            None => {
+                stream.finish(End::Complete, out);
+            }
+        }
+    }
+    Ok(())
+}

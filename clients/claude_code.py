@@ -18,7 +18,7 @@ if (sys.platform, platform.machine()) != ("linux", "x86_64"):
     print("skipped: Claude Code is only run on linux-x64 here")
     print("0 passed, 0 failed")
     sys.exit(0)
-CLAUDE = support.npm_package("@anthropic-ai/claude-code-linux-x64", VERSION) / "node_modules/@anthropic-ai/claude-code-linux-x64/claude"
+CLAUDE = support.npm_packages(f"@anthropic-ai/claude-code-linux-x64@{VERSION}") / "node_modules/@anthropic-ai/claude-code-linux-x64/claude"
 
 
 class Mock:

@@ -1,7 +1,7 @@
 // End-to-end checks with the `@anthropic-ai/sdk` Node SDK against Seaway. Started by node_sdk.py, which says where everything is.
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
+import { check, equal, raises, run, true_ } from "./checks.mjs";
 
 const { SDK, SANDBOX, SCRIPTED, UPSTREAM, LOCAL_KEY, UPSTREAM_KEY } = process.env;
 const Anthropic = createRequire(`${SDK}/package.json`)("@anthropic-ai/sdk").default;
@@ -10,34 +10,11 @@ const TOOLS = [["get_weather", "city"], ["get_time", "zone"]].map(([name, key]) 
   name, description: name, input_schema: { type: "object", properties: { [key]: { type: "string" } }, required: [key] },
 }));
 
-const checks = [];
-const check = (name, body) => checks.push([name, body]);
 const client = (options = {}) => new Anthropic({ baseURL: SANDBOX, apiKey: LOCAL_KEY, authToken: null, maxRetries: 0, timeout: 20_000, ...options });
 const ask = (text, more = {}) => ({ model: MODEL, max_tokens: 500, messages: [{ role: "user", content: text }], ...more });
 const say = (text, more) => client().messages.create(ask(text, more));
 const streamed = (text, more) => client().messages.stream(ask(text, more)).finalMessage();
 
-const short = (value) => {
-  const text = typeof value === "string" ? value : JSON.stringify(value) ?? String(value);
-  return text.length > 600 ? `${text.slice(0, 300)} … ${text.slice(-300)}` : text;
-};
-function equal(what, came, expected) {
-  if (!isDeepStrictEqual(came, expected)) throw new Error(`${what}: expected ${short(expected)}, came ${short(came)}`);
-}
-function true_(what, fact, came) {
-  if (!fact) throw new Error(`${what}: came ${short(came)}`);
-}
-/** Returns the error, which has to be of exactly this class; of any class if none is given. */
-async function raises(kind, promise) {
-  let answer;
-  try {
-    answer = await promise;
-  } catch (error) {
-    if (kind && error.constructor !== kind) throw new Error(`expected ${kind.name}, came ${error.constructor.name}: ${short(error.message)}`);
-    return error;
-  }
-  throw new Error(`expected ${kind?.name ?? "an error"}, came an answer: ${short(answer)}`);
-}
 async function collect(stream) {
   const events = [];
   for await (const event of stream) events.push(event);
@@ -250,17 +227,4 @@ check("no credential of the client's goes upstream", async () => {
   true_("user-agent", seen.every(({ headers }) => /^Anthropic\/JS .* seaway\//.test(headers["user-agent"])), seen.at(-1).headers);
 });
 
-let failed = 0;
-const wanted = process.argv.slice(2);
-const chosen = checks.filter(([name]) => !wanted.length || wanted.some((part) => name.includes(part)));
-for (const [name, body] of chosen) {
-  try {
-    await body();
-    console.log(`ok    ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`FAIL  ${name}\n      ${error.message}`);
-  }
-}
-console.log(`${chosen.length - failed} passed, ${failed} failed`);
-process.exit(failed || !chosen.length ? 1 : 0);
+await run();

@@ -21,6 +21,11 @@ def check(name):
 
 def run_checks(workers=1):
     """Runs the list, prints a line for each, and exits 1 if any failed. Arguments choose by part of a name."""
+    finish(*count_checks(workers))
+
+
+def count_checks(workers=1):
+    """Runs the list and prints a line for each; returns how many passed and failed."""
     wanted = sys.argv[1:]
     chosen = [(name, function) for name, function in CHECKS if not wanted or any(part in name for part in wanted)]
     failed = 0
@@ -30,8 +35,12 @@ def run_checks(workers=1):
             problem = done.result()
             failed += bool(problem)
             print(f"FAIL  {running[done]}\n      {problem}" if problem else f"ok    {running[done]}", flush=True)
-    print(f"{len(chosen) - failed} passed, {failed} failed", flush=True)
-    sys.exit(1 if failed or not chosen else 0)
+    return len(chosen) - failed, failed
+
+
+def finish(passed, failed):
+    print(f"{passed} passed, {failed} failed", flush=True)
+    sys.exit(1 if failed or not passed else 0)
 
 
 def outcome(function):
@@ -73,30 +82,43 @@ def raises(kind, function, *args, **named):
 
 
 # ---------------------------------------------------------------- clients
-def in_venv(*packages):
-    """Starts this script again under a Python that has the packages."""
+def venv(*packages):
+    """Installs Python packages into a folder of the cache of their own; returns the folder of their programs."""
     folder = CACHE / ("python-" + "-".join(packages))
     python = folder / "bin/python"
-    if pathlib.Path(sys.prefix).resolve() == folder.resolve():
-        return
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
         subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], check=True, stdin=subprocess.DEVNULL)
         (folder / "complete").touch()
-    os.execv(python, [str(python), *sys.argv])
+    return folder / "bin"
 
 
-def npm_package(package, version):
-    """Installs one npm package into the cache; returns the folder that holds its node_modules."""
-    folder = CACHE / ("npm-" + package.replace("/", "-").lstrip("@") + "-" + version)
+def in_venv(*packages):
+    """Starts this script again under a Python that has the packages."""
+    python = venv(*packages) / "python"
+    if pathlib.Path(sys.prefix).resolve() != python.parent.parent.resolve():
+        os.execv(python, [str(python), *sys.argv])
+
+
+def npm_packages(*packages):
+    """Installs npm packages, each `name@version`, into one folder of the cache; returns the folder that holds node_modules."""
+    folder = CACHE / ("npm-" + "-".join(package.replace("/", "-").lstrip("@").replace("@", "-") for package in packages))
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        command = ["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--silent", f"{package}@{version}"]
+        command = ["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--silent", *packages]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
         (folder / "complete").touch()
     return folder
+
+
+def run_node(script, folder, **environment):
+    """Runs a script of checks with the packages in `folder`, and exits as it does."""
+    if not shutil.which("node"):
+        sys.exit(f"node is needed for {script}")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "SDK": str(folder), "LOCAL_KEY": LOCAL_KEY, "UPSTREAM_KEY": UPSTREAM_KEY, **environment}
+    sys.exit(subprocess.run(["node", HERE / script, *sys.argv[1:]], env=environment, stdin=subprocess.DEVNULL, timeout=300).returncode)
 
 
 # ---------------------------------------------------------------- seaway

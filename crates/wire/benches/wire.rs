@@ -7,8 +7,11 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use seaway_wire::Request;
+use seaway_wire::chat::{self, Shape, Stamp};
 use seaway_wire::json::RawObject;
 use seaway_wire::messages::{Edits, Fold, Meter};
+use seaway_wire::model::Traits;
+use seaway_wire::openai::Terms;
 use seaway_wire::stage::{End, Out, Relay, Stage};
 
 #[global_allocator]
@@ -41,7 +44,7 @@ fn request() -> String {
     serde_json::json!({"model": "m", "max_tokens": 9, "stream": true, "system": code, "messages": turns}).to_string()
 }
 
-#[divan::bench(args = [10, 100, 1000])]
+#[divan::bench(args = [10, 100, 2000])]
 fn relay(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
@@ -78,4 +81,56 @@ fn edit_a_request(bencher: Bencher<'_, '_>) {
     let body = request();
     let edits = Edits { model: Some(("alias".into(), "other".into())), strip_cache_ttl: true, ..Edits::default() };
     bencher.counter(BytesCount::of_str(&body)).bench(|| Request::parse(black_box(body.as_bytes())).map(|request| edits.apply(&request).body));
+}
+
+/// A Chat conversation of 200 messages, a third of them tool loops, with 20 tools: about 160 KB.
+fn chat_request() -> String {
+    let code = include_str!("wire.rs");
+    let tools: Vec<serde_json::Value> = (0..20)
+        .map(|n| serde_json::json!({"type": "function", "function": {"name": format!("tool_{n}"), "description": "What this tool does, at length. ".repeat(20), "parameters": {"type": "object", "properties": {"path": {"type": "string", "description": "a path"}, "limit": {"type": "integer"}}, "required": ["path"]}}}))
+        .collect();
+    let mut messages = vec![serde_json::json!({"role": "system", "content": code})];
+    while messages.len() < 200 {
+        let n = messages.len();
+        let text = &code[n % 50..n % 50 + 600];
+        messages.push(serde_json::json!({"role": "user", "content": [{"type": "text", "text": text}]}));
+        messages.push(serde_json::json!({"role": "assistant", "content": "Let me see.", "tool_calls": [{"id": format!("call_{n}"), "type": "function", "function": {"name": "tool_1", "arguments": "{\"path\": \"/a/b\", \"limit\": 7}"}}]}));
+        messages.push(serde_json::json!({"role": "tool", "tool_call_id": format!("call_{n}"), "content": text}));
+        messages.push(serde_json::json!({"role": "assistant", "content": text}));
+    }
+    messages.push(serde_json::json!({"role": "user", "content": "go on"}));
+    serde_json::json!({"model": "m", "stream": true, "messages": messages, "tools": tools, "reasoning_effort": "high"}).to_string()
+}
+
+#[divan::bench]
+fn translate_a_chat_request(bencher: Bencher<'_, '_>) {
+    let body = chat_request();
+    let terms = Terms { model: "claude-opus-4-8", traits: Traits::of("claude-opus-4-8"), strict: false, web_search: None };
+    let translate = || Request::parse(black_box(body.as_bytes())).and_then(|request| chat::to_messages(&request, &terms)).map(|translated| translated.body.len());
+    assert!(translate().is_ok());
+    bencher.counter(BytesCount::of_str(&body)).bench(translate);
+}
+
+/// The same frames as under `relay`, as chunks.
+#[divan::bench(args = [10, 100, 2000])]
+fn translate_to_chunks(bencher: Bencher<'_, '_>, count: usize) {
+    let frames = frames(count);
+    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
+        let mut stream = chat::Stream::new(Shape::default(), Stamp { id: "id".into(), created: 1 });
+        let mut out = Out::new();
+        for frame in &frames {
+            stream.push(frame.clone(), &mut out);
+            black_box(out.pop_front());
+        }
+        stream.finish(End::Complete, &mut out)
+    });
+}
+
+#[divan::bench]
+fn translate_a_message(bencher: Bencher<'_, '_>) {
+    let mut fold = Fold::default();
+    frames(1000).iter().for_each(|frame| fold.push(frame));
+    let message = fold.finish().map(|folded| folded.body).unwrap_or_default();
+    let stamp = Stamp { id: "id".into(), created: 1 };
+    bencher.counter(BytesCount::of_str(&message)).bench(|| chat::completion(black_box(message.as_bytes()), &Shape::default(), &stamp).is_ok());
 }

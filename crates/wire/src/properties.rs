@@ -2,7 +2,11 @@
 //!
 //! Each panics if its property does not hold.
 
+mod chat;
+
 use bytes::Bytes;
+
+pub use chat::{chat_prefix, chat_request, chat_stream};
 
 use crate::Request;
 use crate::json::{Patch, RawObject};

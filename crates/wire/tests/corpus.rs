@@ -1,22 +1,89 @@
-//! Recorded streams through every machine: one folder a case, `upstream.sse` in, `message.json` out.
+//! Recorded streams and requests through every machine, one folder a case. A stream is `upstream.sse`, and
+//! becomes `message.json` and the `chat.sse` of its chunks; a Chat request is `request.json`, and becomes the
+//! `messages.json` that two models are asked.
 //!
 //! `UPDATE_CORPUS=1 cargo test -p seaway-wire --test corpus` writes the snapshots anew; read
 //! the difference before you keep it. The same properties are fuzzed (fuzz/), with these
 //! files as seeds.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+use seaway_wire::chat::{self, Shape, Stamp};
 use seaway_wire::messages::Fold;
-use seaway_wire::properties;
+use seaway_wire::model::Traits;
+use seaway_wire::openai::Terms;
+use seaway_wire::stage::{End, Out, Stage};
+use seaway_wire::{Request, properties};
 
-fn cases() -> Vec<(PathBuf, String)> {
+/// The folders that hold a file of this name, with its text.
+fn cases(input: &str) -> Vec<(PathBuf, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
-    let folders = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
-    let mut cases: Vec<_> = folders.map(|path| (path.clone(), std::fs::read_to_string(path.join("upstream.sse")).unwrap())).collect();
+    let folders = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
+    let mut cases: Vec<_> = folders.filter_map(|path| Some((path.clone(), std::fs::read_to_string(path.join(input)).ok()?))).collect();
     cases.sort();
     assert!(cases.len() >= 8, "the corpus is there");
     cases
+}
+
+fn streams() -> Vec<(PathBuf, String)> {
+    cases("upstream.sse")
+}
+
+/// Holds what came against a snapshot, or writes it anew.
+#[track_caller]
+fn matches(snapshot: &Path, came: &str) {
+    if std::env::var_os("UPDATE_CORPUS").is_some() {
+        std::fs::write(snapshot, format!("{}\n", came.trim_end())).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(snapshot).unwrap().trim_end(), came.trim_end(), "{}", snapshot.display());
+}
+
+fn chunks(source: &[u8], size: usize) -> String {
+    let mut stream = chat::Stream::new(Shape { include_usage: true, ..Shape::default() }, Stamp { id: "id".into(), created: 1 });
+    let mut out = Out::new();
+    source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+    stream.finish(End::Complete, &mut out);
+    String::from_utf8(out.iter().flat_map(|frame| frame.iter().copied()).collect()).unwrap()
+}
+
+#[test]
+fn every_recorded_stream_becomes_its_chunks() {
+    for (path, source) in streams() {
+        let whole = chunks(source.as_bytes(), source.len());
+        matches(&path.join("chat.sse"), &whole);
+        for size in [1, 2, 3, 5, 64, 1000] {
+            assert_eq!(chunks(source.as_bytes(), size), whole, "{} in pieces of {size} bytes", path.display());
+        }
+    }
+}
+
+/// The chunks and the completion are two ways to say one message.
+#[test]
+fn every_message_becomes_its_completion() {
+    for (path, message) in cases("message.json") {
+        let completion = chat::completion(message.as_bytes(), &Shape::default(), &Stamp { id: "id".into(), created: 1 });
+        matches(&path.join("chat.json"), &completion.unwrap());
+    }
+}
+
+#[test]
+fn every_chat_request_becomes_its_messages_request() {
+    for (path, source) in cases("request.json") {
+        let mut came = String::new();
+        for model in ["claude-haiku-4-5", "claude-opus-5-5"] {
+            let request = Request::parse(source.as_bytes()).unwrap();
+            match chat::to_messages(&request, &Terms { model, traits: Traits::of(model), strict: false, web_search: None }) {
+                Ok(translated) => {
+                    let notes: Vec<String> = translated.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
+                    came.push_str(&format!("{}\n{}\n", translated.body, notes.join(", ")));
+                }
+                Err(fault) => came.push_str(&format!("{}\n", fault.message)),
+            }
+        }
+        matches(&path.join("messages.json"), &came);
+    }
 }
 
 fn fold(source: &[u8], size: usize) -> String {
@@ -27,13 +94,9 @@ fn fold(source: &[u8], size: usize) -> String {
 
 #[test]
 fn every_recorded_stream_folds_into_its_message() {
-    for (path, source) in cases() {
-        let snapshot = path.join("message.json");
+    for (path, source) in streams() {
         let body = fold(source.as_bytes(), source.len());
-        if std::env::var_os("UPDATE_CORPUS").is_some() {
-            std::fs::write(&snapshot, format!("{body}\n")).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(&snapshot).unwrap().trim_end(), body, "{}", path.display());
+        matches(&path.join("message.json"), &body);
         for size in [1, 2, 3, 5, 64, 1000] {
             assert_eq!(fold(source.as_bytes(), size), body, "{} in pieces of {size} bytes", path.display());
         }
@@ -42,26 +105,37 @@ fn every_recorded_stream_folds_into_its_message() {
 
 #[test]
 fn framing_does_not_matter() {
-    for (path, source) in cases() {
+    for (path, source) in streams() {
         let body = fold(source.as_bytes(), 64);
+        let chat = chunks(source.as_bytes(), 64);
         let framings = [source.replace('\n', "\r\n"), source.replace("data: ", "data:"), source.replace("event: ", ": comment\nid: 1\nevent: "), format!("\u{feff}{source}")];
         for framed in framings {
             assert_eq!(fold(framed.as_bytes(), 7), body, "{}", path.display());
+            assert_eq!(chunks(framed.as_bytes(), 7), chat, "{}", path.display());
         }
     }
 }
 
 #[test]
 fn what_is_fuzzed_holds_on_the_corpus_and_on_its_cuts() {
-    for (_, source) in cases() {
+    for (_, source) in streams() {
         properties::sse(source.as_bytes());
         properties::fold(source.as_bytes());
+        properties::chat_stream(source.as_bytes());
         for at in (0..source.len()).step_by(211) {
             properties::sse(&source.as_bytes()[..at]);
             properties::fold(&source.as_bytes()[..at]);
+            properties::chat_stream(&source.as_bytes()[..at]);
         }
         for data in source.lines().filter_map(|line| line.strip_prefix("data: ")) {
             properties::raw_object(data.as_bytes());
+        }
+    }
+    for (_, source) in cases("request.json") {
+        properties::chat_request(source.as_bytes());
+        properties::chat_prefix(source.as_bytes());
+        for at in (0..source.len()).step_by(53) {
+            properties::chat_request(&source.as_bytes()[..at]);
         }
     }
     for body in [

@@ -121,6 +121,8 @@ struct Started<'a> {
     name: Cow<'a, str>,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    citations: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -287,7 +289,7 @@ impl Stream {
     fn block_start(&mut self, index: u64, block: &RawValue) -> serde_json::Result<()> {
         let started: Started<'_> = serde_json::from_str(block.get())?;
         let kind = match &*started.kind {
-            "text" => OpenKind::Text { start: self.length, citations: Vec::new() },
+            "text" => OpenKind::Text { start: self.length, citations: started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect() },
             "tool_use" => self.call(&started),
             "thinking" | "redacted_thinking" => OpenKind::Thought(Block::new(index, serde_json::from_str::<Members>(block.get())?)),
             _ => OpenKind::Other,
@@ -396,6 +398,10 @@ impl Stream {
 
     /// Flowing → Ended: the one place where `[DONE]` is written.
     fn message_stop(&mut self) {
+        if self.chunks.is_none() {
+            self.fail(broken("the upstream's stream ended before its answer began"));
+            return;
+        }
         while let Some(index) = self.open.first().map(|open| open.index) {
             self.block_stop(index);
         }
@@ -410,9 +416,6 @@ impl Stream {
         let reason = self.summary.stop_reason.as_ref().map(StopReason::name);
         if let (Some("refusal"), Some(explanation)) = (reason, self.explanation.take().filter(|text| !text.is_empty())) {
             self.delta(&["{\"refusal\":", &quote(&explanation), "}"]);
-        }
-        if self.chunks.is_none() {
-            self.delta(&[ROLE]);
         }
         let reason = self.summary.stop_reason.as_ref().map(StopReason::name);
         let reason = finish_reason(reason, self.shape.legacy);
@@ -446,7 +449,7 @@ impl Stage for Stream {
     /// True also where the upstream itself ended its answer with an error.
     fn finish(&mut self, _: End, out: &mut Out) -> bool {
         self.cut("the upstream's stream ended before its answer did", out);
-        self.summary.ended || self.summary.error.is_some()
+        matches!(self.state, State::Ended) || self.summary.error.is_some()
     }
 }
 
@@ -597,9 +600,9 @@ mod tests {
             &[
                 start(0, r#"{"type":"text","text":"🌊 "}"#),
                 stop(0),
-                start(1, r#"{"type":"text","text":""}"#),
+                start(1, r#"{"type":"text","text":"","citations":[{"type":"web_search_result_location","url":"https://x","title":"X"}]}"#),
                 delta(1, r#"{"type":"text_delta","text":"x\u00fcy"}"#),
-                delta(1, r#"{"type":"citations_delta","citation":{"type":"web_search_result_location","url":"https://x","title":"X"}}"#),
+                delta(1, r#"{"type":"citations_delta","citation":{"type":"web_search_result_location","url":"https://y"}}"#),
                 delta(1, r#"{"type":"citations_delta","citation":{"type":"char_location"}}"#),
                 stop(1),
             ],
@@ -607,7 +610,7 @@ mod tests {
             &[
                 r#"{"content":"🌊 "}"#,
                 r#"{"content":"xüy"}"#,
-                r#"{"annotations":[{"type":"url_citation","url_citation":{"start_index":2,"end_index":5,"title":"X","url":"https://x"}}]}"#,
+                r#"{"annotations":[{"type":"url_citation","url_citation":{"start_index":2,"end_index":5,"title":"X","url":"https://x"}},{"type":"url_citation","url_citation":{"start_index":2,"end_index":5,"title":"","url":"https://y"}}]}"#,
                 r#"{} "stop""#,
             ],
         );
@@ -668,6 +671,8 @@ mod tests {
         assert!(whole, "the upstream said so itself");
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1], r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#);
+        let (lines, whole) = run(&[STOP], &Shape::default(), End::Complete);
+        assert!(lines[0].contains("before its answer began") && lines.len() == 1 && !whole, "{lines:?}");
         let (lines, _) = run(&["{\"type\":\"message_start\",\"message\":7}"], &Shape::default(), End::Complete);
         assert!(lines[0].contains("not a Messages stream"), "{lines:?}");
     }

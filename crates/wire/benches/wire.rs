@@ -129,7 +129,9 @@ fn translate_to_chunks(bencher: Bencher<'_, '_>, count: usize) {
 #[divan::bench]
 fn translate_a_message(bencher: Bencher<'_, '_>) {
     let mut fold = Fold::default();
-    frames(1000).iter().for_each(|frame| fold.push(frame));
+    for frame in frames(1000) {
+        fold.push(&frame);
+    }
     let message = fold.finish().map(|folded| folded.body).unwrap_or_default();
     let stamp = Stamp { id: "id".into(), created: 1 };
     bencher.counter(BytesCount::of_str(&message)).bench(|| chat::completion(black_box(message.as_bytes()), &Shape::default(), &stamp).is_ok());

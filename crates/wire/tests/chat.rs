@@ -1,5 +1,4 @@
 //! Chat requests and Messages streams of every shape, made up: the properties that are fuzzed hold for them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -48,7 +48,9 @@ fn taken(translated: &Translated, model: &str) {
     for (index, turn) in turns.iter().enumerate() {
         let blocks = turn["content"].as_array().expect("a list of blocks");
         assert!(!blocks.is_empty(), "an empty turn: {request}");
-        blocks.iter().for_each(|block| block_is_taken(block, turn["role"].as_str().unwrap_or_default()));
+        for block in blocks {
+            block_is_taken(block, turn["role"].as_str().unwrap_or_default());
+        }
         results_pair(turns, index, &request);
         if let Some(next) = turns.get(index + 1) {
             assert_ne!(turn["role"], next["role"], "two turns of one role: {request}");

@@ -1,6 +1,6 @@
 //! The load generator. One thread, so that it leaves the other core to who is measured.
 //!
-//! `load stream|plain|leave|hold ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY]` writes JSON.
+//! `load stream|plain|leave|hold ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY [HEADER]…]` writes JSON.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -33,12 +33,13 @@ struct Plan {
 
 pub async fn run(arguments: &[String]) -> Result<(), BoxError> {
     let [kind, address, path, body, connections, seconds, rest @ ..] = arguments else {
-        return Err("expected KIND ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY]".into());
+        return Err("expected KIND ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY [HEADER]…]".into());
     };
     let body = std::fs::read(body)?;
     let key = rest.first().map_or("none", String::as_str);
+    let headers: String = rest.iter().skip(1).map(|header| format!("{header}\r\n")).collect();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\ncontent-type: application/json\r\nanthropic-version: 2023-06-01\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\nauthorization: Bearer {key}\r\n{headers}content-type: application/json\r\nanthropic-version: 2023-06-01\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let request = [head.into_bytes(), body].concat();
@@ -83,7 +84,9 @@ async fn worker(plan: Rc<Plan>, stream: bool) -> Result<(), String> {
         let begun = Instant::now();
         socket.write_all(&plan.request).await.map_err(|error| error.to_string())?;
         if stream {
-            read_stream(&mut socket, &mut held, &plan, begun).await?
+            if !read_stream(&mut socket, &mut held, &plan, begun).await? {
+                socket = connect(&plan).await?;
+            }
         } else {
             read_plain(&mut socket, &mut held, &plan, begun).await?
         }
@@ -118,37 +121,52 @@ async fn read_plain(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, beg
         return Err(format!("not 200: {text}"));
     }
     let length = text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")));
-    let length: usize = length.and_then(|(_, value)| value.trim().parse().ok()).ok_or("no content-length")?;
-    while held.len() < head + length {
-        more(socket, held).await?;
+    match length.and_then(|(_, value)| value.trim().parse::<usize>().ok()) {
+        Some(length) => {
+            while held.len() < head + length {
+                more(socket, held).await?;
+            }
+        }
+        // A chunked answer: there is one request at a time, so its end is the end of what came.
+        None => {
+            while !held.ends_with(b"\r\n0\r\n\r\n") {
+                more(socket, held).await?;
+            }
+        }
     }
-    held.drain(..head + length);
+    held.clear();
     plan.figures.borrow_mut().first.push(begun.elapsed().as_secs_f64() * 1e6);
     Ok(())
 }
 
-const DELTA: &[u8] = b"\"text_delta\",\"text\":\"";
+/// What stands before the text of a delta, in Messages and in Chat.
+const DELTAS: [&[u8]; 3] = [b"\"text_delta\",\"text\":\"", b"\"delta\":{\"content\":\"", b"\"content\":\""];
 
-async fn read_stream(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, begun: Instant) -> Result<(), String> {
+/// Reads a stream to its end. False if the server closes the connection behind it, as some do.
+async fn read_stream(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, begun: Instant) -> Result<bool, String> {
     let (mut seen, mut first) = (0, true);
     loop {
-        more(socket, held).await?;
+        if let Err(error) = more(socket, held).await {
+            let ended = memchr::memmem::find(held, b"data: [DONE]").is_some();
+            held.clear();
+            return if ended { Ok(false) } else { Err(error) };
+        }
         let arrived = now();
         let mut figures = plan.figures.borrow_mut();
-        while let Some(at) = memchr::memmem::find(&held[seen..], DELTA) {
-            let start = seen + at + DELTA.len();
+        while let Some(start) = DELTAS.iter().find_map(|delta| Some(seen + memchr::memmem::find(&held[seen..], delta)? + delta.len())) {
             let Some(length) = memchr::memchr(b'"', &held[start..]) else { break };
-            let written: u128 = std::str::from_utf8(&held[start..start + length]).ok().and_then(|text| text.parse().ok()).unwrap_or(arrived);
+            seen = start + length;
+            // Chat's first chunk has an empty text.
+            let Some(written) = std::str::from_utf8(&held[start..seen]).ok().and_then(|text| text.parse::<u128>().ok()) else { continue };
             figures.delay.push(arrived.saturating_sub(written) as f64 / 1e3);
             figures.events += 1;
             if std::mem::take(&mut first) {
                 figures.first.push(begun.elapsed().as_secs_f64() * 1e6);
             }
-            seen = start + length;
         }
         if held.ends_with(b"\r\n0\r\n\r\n") {
             held.clear();
-            return Ok(());
+            return Ok(true);
         }
         if held.starts_with(b"HTTP/1.1 4") || held.starts_with(b"HTTP/1.1 5") {
             return Err(String::from_utf8_lossy(held).into_owned());

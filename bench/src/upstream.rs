@@ -1,4 +1,4 @@
-//! A scripted upstream. The query says what to answer: `json` (1 KB), `small`, `sse`
+//! A scripted upstream. The query says what to answer, or, where there is none, the body whether to stream: `json` (1 KB), `small`, `sse`
 //! (100 events at once), `paced` (100 events, 20 ms apart), `open` (a stream that stays
 //! open until the client leaves; `/left` says how many left, and when the last one did).
 
@@ -40,12 +40,13 @@ pub fn now() -> u128 {
 
 async fn connection(mut stream: TcpStream, left: Rc<Left>) {
     let mut held = Vec::with_capacity(64 << 10);
-    while let Some(path) = request(&mut stream, &mut held).await {
+    while let Some((path, streams)) = request(&mut stream, &mut held).await {
         let done = match path.as_str() {
             path if path.contains("paced") => events(&mut stream, Duration::from_millis(20)).await,
             path if path.contains("sse") => events(&mut stream, Duration::ZERO).await,
             path if path.contains("open") => return open(&mut stream, &left).await,
             path if path.starts_with("/left") => json(&mut stream, &format!("{{\"count\":{},\"last\":{}}}", left.count.get(), left.last.get())).await,
+            path if streams && !path.contains("shape=") => events(&mut stream, Duration::ZERO).await,
             path if path.contains("small") => json(&mut stream, &message(40)).await,
             _ => json(&mut stream, &message(700)).await,
         };
@@ -62,8 +63,8 @@ fn message(text: usize) -> String {
     )
 }
 
-/// Reads one request whole and returns its path.
-async fn request(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<String> {
+/// Reads one request whole; returns its path, and whether it asks for a stream.
+async fn request(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<(String, bool)> {
     let head = loop {
         if let Some(end) = memchr::memmem::find(held, b"\r\n\r\n") {
             break end + 4;
@@ -81,8 +82,10 @@ async fn request(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<String> {
             return None;
         }
     }
+    let asks = |text: &str| memchr::memmem::find(&held[head..head + length], text.as_bytes()).is_some();
+    let streams = asks("\"stream\":true") || asks("\"stream\": true");
     held.drain(..head + length);
-    Some(path)
+    Some((path, streams))
 }
 
 async fn json(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {

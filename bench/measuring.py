@@ -1,0 +1,93 @@
+"""What the benchmarks share: servers side by side, load on each in turn, figures as medians."""
+import json, os, pathlib, socket, statistics, subprocess, sys, time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+LOAD = ROOT / "bench/target/release/seaway-bench"
+SEAWAY = ROOT / "target/release/seaway"
+QUICK = "--quick" in sys.argv
+SECONDS = 1 if QUICK else 3
+ROUNDS = 1 if QUICK else 3
+KEY = "bench-key"
+
+
+def build():
+    subprocess.check_call(["cargo", "build", "--release", "-q"], cwd=ROOT)
+    subprocess.check_call(["cargo", "build", "--release", "-q"], cwd=ROOT / "bench")
+
+
+def wait_for(port):
+    for _ in range(30000):
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.2).close()
+            return
+        except OSError:
+            time.sleep(0.002)
+    sys.exit(f"nobody listens on port {port}")
+
+
+class Servers:
+    """Processes, each on the port that `ports` has for its name."""
+
+    def __init__(self, folder, ports):
+        self.folder, self.ports, self.children = folder, ports, {}
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    def start(self, name, command, **more):
+        self.children[name] = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, **more)
+        wait_for(self.ports[name])
+
+    def pids(self, name):
+        parent = self.children[name].pid
+        children = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [parent, *map(int, children)]
+
+    def cpu(self, name):
+        ticks = 0
+        for pid in self.pids(name):
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def memory(self, name):
+        """KiB of private memory (PSS), all processes together."""
+        total = 0
+        for pid in self.pids(name):
+            for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1])
+        return total
+
+    def stop(self):
+        for child in self.children.values():
+            child.terminate()
+        for child in self.children.values():
+            try:
+                child.wait(5)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def load(servers, kind, name, path, body, connections, seconds=SECONDS, headers=()):
+    command = [str(LOAD), "load", kind, f"127.0.0.1:{servers.ports[name]}", path, str(body), str(connections), str(seconds), KEY, *headers]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(servers, kind, path, body, connections, seconds=SECONDS):
+    """Every server in turn, several rounds, the median of each figure: what drifts, drifts for all."""
+    found = {name: [] for name in servers.children}
+    for _ in range(ROUNDS):
+        for name in found:
+            before = servers.cpu(name)
+            figures = load(servers, kind, name, path, body, connections, seconds)
+            answers = max(1.0, figures["answers_per_s"] * seconds)
+            found[name].append({
+                "answers_per_s": figures["answers_per_s"], "events_per_s": figures["events_per_s"],
+                "p50_us": figures["first_us"]["p50"], "p99_us": figures["first_us"]["p99"],
+                "delay_p50_us": figures["delay_us"]["p50"], "delay_p99_us": figures["delay_us"]["p99"],
+                "cpu_us": (servers.cpu(name) - before) / answers * 1e6,
+            })
+    median = lambda name, key: statistics.median([row[key] for row in found[name]]) if found[name][0][key] is not None else None
+    return {name: {key: median(name, key) for key in found[name][0]} for name in found}

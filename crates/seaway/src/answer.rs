@@ -14,6 +14,8 @@ const FAULT: HeaderName = HeaderName::from_static("seaway-fault");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The longest receipt in a header; `seaway explain` has all of it.
 const NOTE_LIMIT: usize = 1000;
+/// The longest name and place in it, in characters: a client may name a member as it likes.
+const ENTRY_LIMIT: usize = 100;
 
 /// Writes a JSON response.
 #[must_use]
@@ -86,7 +88,8 @@ pub fn identify(headers: &mut HeaderMap, own: &str) -> String {
 pub fn note(headers: &mut HeaderMap, changes: &[Change]) {
     let mut text = String::new();
     for (index, change) in changes.iter().enumerate() {
-        let entry = format!("{}{} {}", if index > 0 { ", " } else { "" }, change.name, change.path);
+        let short = |text: &str| text.chars().take(ENTRY_LIMIT).collect::<String>();
+        let entry = format!("{}{} {}", if index > 0 { ", " } else { "" }, short(&change.name), short(&change.path));
         if text.len() + entry.len() > NOTE_LIMIT {
             text.push_str(&format!(", and {} more", changes.len() - index));
             break;

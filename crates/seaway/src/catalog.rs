@@ -18,6 +18,8 @@ const GOOD_FOR: Duration = Duration::from_secs(300);
 const BAD_FOR: Duration = Duration::from_secs(10);
 /// How long a list may take: requests wait for it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where a request can do without.
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 /// The largest list that is read.
 const LIMIT: usize = 8 << 20;
 
@@ -76,7 +78,7 @@ impl Catalog {
 
     /// Returns what an upstream tells of a model's capabilities, if it does.
     pub async fn capabilities(&self, upstream: &Upstream, client: &HeaderMap, id: &str) -> Option<Capabilities> {
-        let models = self.models(upstream, client).await.ok()?;
+        let models = tokio::time::timeout(SHORT_PATIENCE, self.models(upstream, client)).await.ok()?.ok()?;
         let model = models.iter().find(|model| model.get("id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).as_deref() == Some(id))?;
         serde_json::from_str(&model.write()).ok()
     }

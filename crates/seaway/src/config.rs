@@ -239,6 +239,14 @@ pub struct Upstream {
     pub fingerprint: u64,
 }
 
+impl Upstream {
+    /// True if something in the configuration edits requests, which only works on Messages.
+    #[must_use]
+    pub fn edits_messages(&self) -> bool {
+        self.always_stream || self.edits != Edits::default()
+    }
+}
+
 /// What answers.
 #[derive(Debug)]
 pub enum Place {

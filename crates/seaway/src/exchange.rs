@@ -14,6 +14,8 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use seaway_wire::{Dialect, Fault, FaultKind, Request, chat};
 
+use prepare::Prepared;
+
 use crate::auth::Caller;
 use crate::config::Preset;
 use crate::house::House;
@@ -84,6 +86,16 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
     }
 }
 
+/// The model of a request.
+#[derive(Clone, Copy)]
+struct Model<'m> {
+    asked: &'m str,
+    /// What that stands for.
+    alias: Option<&'m str>,
+    /// The client named none.
+    from_default: bool,
+}
+
 /// One request on its way.
 struct Exchange {
     house: Arc<House>,
@@ -132,27 +144,53 @@ impl Exchange {
         let alias = route::alias(&runtime.config.aliases, asked);
         let names = route::route(&runtime.config, asked, alias.unwrap_or(asked));
         let targets: Vec<&Arc<Upstream>> = names.iter().filter_map(|name| runtime.upstream(name)).collect();
-        let targets = route::healthy_first(targets, |upstream| upstream.health.rests());
-        let count = targets.len();
-        for (index, upstream) in targets.into_iter().enumerate() {
-            let wanted = alias.unwrap_or(asked);
-            let model = match self.newest(upstream, wanted).await {
-                Some(newest) => Some(("alias", newest)),
-                None if from_default => Some(("model.default", wanted.to_owned())),
-                None => alias.map(|target| ("alias", target.to_owned())),
-            };
-            let prepared = self.prepare(upstream, request, preset, model).await?;
+        let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests()).into_iter();
+        let model = Model { asked, alias, from_default };
+        let mut refused = None;
+        let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
+        while let Some((upstream, prepared)) = next {
             self.entry.record.changes = prepared.changes;
             self.entry.record.upstream = Some(upstream.name.clone());
-            let last = index + 1 == count;
-            match self.call(upstream, prepared.call).await {
-                Ok(reply) if last || !passes_on(reply.status) => return Ok(Answered { reply, upstream: upstream.clone(), manner: prepared.manner }),
+            let result = self.call(upstream, prepared.call).await;
+            let passed_on = match &result {
+                Ok(reply) => passes_on(reply.status),
+                Err(fault) => worth_another(fault.kind),
+            };
+            next = if passed_on { self.next(&mut targets, request, preset, model, &mut refused).await } else { None };
+            if next.is_none() {
+                return result.map(|reply| Answered { reply, upstream: upstream.clone(), manner: prepared.manner });
+            }
+            match result {
                 Ok(reply) => tracing::warn!(upstream = %upstream.name, status = reply.status.as_u16(), "trying the next upstream"),
-                Err(fault) if last || !worth_another(fault.kind) => return Err(fault),
                 Err(fault) => tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream"),
             }
         }
-        Err(no_upstream())
+        Err(refused.unwrap_or_else(no_upstream))
+    }
+
+    /// Prepares a call of the next upstream that can be asked. The first one's refusal is kept: it
+    /// is told if nobody can.
+    async fn next<'u>(
+        &self,
+        targets: &mut std::vec::IntoIter<&'u Arc<Upstream>>,
+        request: &Request<'_>,
+        preset: Option<&Preset>,
+        model: Model<'_>,
+        refused: &mut Option<Fault>,
+    ) -> Option<(&'u Arc<Upstream>, Prepared)> {
+        for upstream in targets {
+            let wanted = model.alias.unwrap_or(model.asked);
+            let instead = match self.newest(upstream, wanted).await {
+                Some(newest) => Some(("alias", newest)),
+                None if model.from_default => Some(("model.default", wanted.to_owned())),
+                None => model.alias.map(|target| ("alias", target.to_owned())),
+            };
+            match self.prepare(upstream, request, preset, instead).await {
+                Ok(prepared) => return Some((upstream, prepared)),
+                Err(fault) => *refused = refused.take().or(Some(fault)),
+            }
+        }
+        None
     }
 
     fn preset<'r>(&self, runtime: &'r Runtime) -> Result<Option<&'r Preset>, Fault> {

@@ -71,8 +71,12 @@ impl Pipe {
 
     fn frame(&mut self, frame: Bytes) {
         self.entry.first_byte();
-        self.silence.broken();
+        self.silence.heard();
         self.egress.push(frame, &mut self.out);
+        // An upstream's pings say nothing in another dialect, so it is what goes out that counts.
+        if !self.out.is_empty() {
+            self.silence.spoke();
+        }
         // A body of known length is dropped as soon as its last byte is written.
         if self.egress.has_told() || self.upstream.as_ref().is_some_and(Body::is_end_stream) {
             self.end(End::Complete, None);
@@ -210,8 +214,13 @@ impl Silence {
         Self { patience, since: now, pinged: now, timer: None }
     }
 
-    fn broken(&mut self) {
+    /// The upstream sent something.
+    fn heard(&mut self) {
         self.since = Instant::now();
+    }
+
+    /// So did we.
+    fn spoke(&mut self) {
         self.pinged = self.since;
     }
 

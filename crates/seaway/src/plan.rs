@@ -89,7 +89,7 @@ pub enum Way {
     Translate,
 }
 
-/// Chooses the way. A preset is made of Messages' members, so it needs that dialect.
+/// Chooses the way. Presets and configured edits are made of Messages' members, so they need that dialect.
 ///
 /// # Errors
 ///
@@ -98,7 +98,7 @@ pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>) -> Re
     let speaks = |dialect: Dialect| upstream.speaks.contains(&dialect);
     match dialect {
         Dialect::Messages if speaks(Dialect::Messages) => Ok(Way::Relay),
-        Dialect::Chat if speaks(Dialect::Chat) && preset.is_none() => Ok(Way::Relay),
+        Dialect::Chat if speaks(Dialect::Chat) && preset.is_none() && !upstream.edits_messages() => Ok(Way::Relay),
         Dialect::Chat if speaks(Dialect::Messages) => Ok(Way::Translate),
         Dialect::Chat | Dialect::Messages | Dialect::Responses => {
             let known: Vec<&str> = upstream.speaks.iter().map(|dialect| dialect.name()).collect();

@@ -170,11 +170,15 @@ impl Upstream {
     /// is a reply like any other.
     pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
         let pass = self.gate.enter().await.map_err(|refused| self.refused(refused))?;
+        // Whether it lists its models says nothing of whether it answers.
+        let asks = call.method != Method::GET;
         let result = match &self.place {
             Place::Api(api) => self.attempts(api, call, pass).await,
             Place::Sandbox(sandbox) => Ok(sandbox.answer(call, pass).await),
         };
-        self.note(&result);
+        if asks {
+            self.note(&result);
+        }
         result
     }
 

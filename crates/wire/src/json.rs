@@ -14,7 +14,7 @@ mod text;
 pub use members::Members;
 pub use object::{Node, RawObject};
 pub use patch::{Patch, push_quoted, quote};
-pub use scan::{MAX_DEPTH, Malformed};
+pub use scan::{MAX_DEPTH, Malformed, check};
 pub use text::{Text, without_lone_surrogates};
 
 use std::borrow::Cow;

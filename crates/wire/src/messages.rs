@@ -12,6 +12,7 @@ mod partial;
 
 pub(crate) use block::Block;
 pub use edit::{Change, Edited, Edits, Suffix};
+pub(crate) use event::{BlockDelta, BlockStart};
 pub use event::{Kind, Summary, UpstreamError};
 pub use fold::{Fold, FoldError, Folded};
 pub use meter::Meter;

@@ -24,8 +24,8 @@ pub enum Family {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Model {
     pub family: Family,
-    /// `45` for 4.5.
-    pub number: u16,
+    pub major: u8,
+    pub minor: u8,
 }
 
 impl Model {
@@ -38,22 +38,23 @@ impl Model {
         let (name, family) = families.into_iter().find(|(name, _)| rest.contains(name))?;
         // The number stands behind the family, or before it in the older ids.
         let (before, behind) = rest.split_once(name)?;
-        let number = version(behind).or_else(|| version(before))?;
-        Some(Self { family, number })
+        let (major, minor) = version(behind).or_else(|| version(before))?;
+        Some(Self { family, major, minor })
     }
 }
 
-/// The first version number in a text: `4-5`, `4.5`, `45` or `4`. A date is none.
-fn version(text: &str) -> Option<u16> {
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-    let mut digits = numbers.by_ref().skip_while(|number| number.is_empty());
-    let major = digits.next()?;
-    let minor = numbers.next().filter(|minor| minor.len() == 1);
-    match (major.len(), minor) {
-        (1, Some(minor)) => format!("{major}{minor}").parse().ok(),
-        (1, None) => format!("{major}0").parse().ok(),
-        (2, _) => major.parse().ok(),
-        _ => None,
+/// The first version number in a text: `-4-5`, `4.5`, `45` or `-4`. A date is none.
+fn version(text: &str) -> Option<(u8, u8)> {
+    let separated = !text.starts_with(|c: char| c.is_ascii_digit());
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).skip_while(|number| number.is_empty());
+    let major = numbers.next().filter(|major| major.len() <= 2)?;
+    match major.as_bytes() {
+        // `opus45`: both in one.
+        [major, minor] if !separated => Some((major - b'0', minor - b'0')),
+        _ => {
+            let minor = numbers.next().filter(|minor| (1..=2).contains(&minor.len()));
+            Some((major.parse().ok()?, minor.map_or(Some(0), |minor| minor.parse().ok())?))
+        }
     }
 }
 
@@ -122,6 +123,8 @@ pub struct Traits {
     pub prefill: bool,
     pub thinking: Thinking,
     pub off: Off,
+    /// `disabled` does not go with the efforts above `high`.
+    pub off_has_low_efforts: bool,
     pub efforts: &'static [Effort],
     /// `tool_choice` may be `any` or `tool`.
     pub forced_tool: bool,
@@ -137,12 +140,14 @@ const FEW: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High];
 const TO_MAX: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High, Effort::Max];
 const ALL: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max];
 
-/// The row for models that nobody knows.
+/// The row for models that nobody knows. What a client asks for by name, such as a schema for the
+/// answer, is sent all the same: an error is better than an answer that ignores it.
 const UNKNOWN: Traits = Traits {
     sampling: Sampling::Refused,
     prefill: false,
     thinking: Thinking::No,
     off: Off::Silence,
+    off_has_low_efforts: false,
     efforts: &[],
     forced_tool: true,
     system_turns: false,
@@ -156,6 +161,7 @@ const NEWEST: Traits = Traits {
     prefill: false,
     thinking: Thinking::Adaptive,
     off: Off::Disabled,
+    off_has_low_efforts: false,
     efforts: ALL,
     forced_tool: true,
     system_turns: true,
@@ -169,6 +175,7 @@ const MANUAL: Traits = Traits {
     prefill: true,
     thinking: Thinking::Manual,
     off: Off::Silence,
+    off_has_low_efforts: false,
     efforts: &[],
     forced_tool: true,
     system_turns: false,
@@ -184,20 +191,25 @@ impl Traits {
     }
 
     fn of_model(model: Model) -> Self {
-        match (model.family, model.number) {
-            (Family::Fable | Family::Mythos, number) => Self { off: Off::Never, forced_tool: number < 51, ..NEWEST },
-            (Family::Opus, 55..) => Self { off: Off::Never, forced_tool: false, ..NEWEST },
-            (Family::Sonnet, 55..) => Self { off: Off::BetweenTools, forced_tool: false, ..NEWEST },
-            (Family::Haiku, 55..) | (Family::Opus, 48..) => NEWEST,
-            (_, 50..) | (Family::Opus, 47) => Self { system_turns: false, ..NEWEST },
-            (_, 46..) => Self { sampling: Sampling::One, efforts: TO_MAX, system_turns: false, ..NEWEST },
+        let from = |major, minor| (model.major, model.minor) >= (major, minor);
+        match model.family {
+            Family::Fable | Family::Mythos => Self { off: Off::Never, forced_tool: !from(5, 1), ..NEWEST },
+            Family::Opus if from(5, 5) => Self { off: Off::Never, forced_tool: false, ..NEWEST },
+            Family::Sonnet if from(5, 5) => Self { off: Off::BetweenTools, forced_tool: false, ..NEWEST },
+            Family::Haiku if from(5, 5) => NEWEST,
+            Family::Opus if from(5, 0) => Self { off_has_low_efforts: true, ..NEWEST },
+            Family::Opus if from(4, 8) => NEWEST,
+            Family::Opus if from(4, 7) => Self { system_turns: false, ..NEWEST },
+            _ if from(5, 0) => Self { system_turns: false, ..NEWEST },
+            _ if from(4, 6) => Self { sampling: Sampling::One, efforts: TO_MAX, system_turns: false, ..NEWEST },
             // It has efforts, but does not think adaptively.
-            (Family::Opus, 45) => Self { thinking: Thinking::No, efforts: FEW, ..MANUAL },
-            (Family::Opus, 41) => Self { max_output: 32_000, ..MANUAL },
-            (_, 45) => MANUAL,
-            (family, 37..) => Self { structured: Some(false), max_output: if family == Family::Opus { 32_000 } else { 64_000 }, ..MANUAL },
-            (_, 35..) => Self { thinking: Thinking::No, structured: Some(false), max_output: 8_192, ..MANUAL },
-            (_, _) => Self { thinking: Thinking::No, structured: Some(false), max_output: 4_096, ..MANUAL },
+            Family::Opus if from(4, 5) => Self { thinking: Thinking::No, efforts: FEW, ..MANUAL },
+            Family::Opus if from(4, 1) => Self { max_output: 32_000, ..MANUAL },
+            _ if from(4, 5) => MANUAL,
+            Family::Opus if from(3, 7) => Self { structured: Some(false), max_output: 32_000, ..MANUAL },
+            _ if from(3, 7) => Self { structured: Some(false), ..MANUAL },
+            _ if from(3, 5) => Self { thinking: Thinking::No, structured: Some(false), max_output: 8_192, ..MANUAL },
+            _ => Self { thinking: Thinking::No, structured: Some(false), max_output: 4_096, ..MANUAL },
         }
     }
 
@@ -305,7 +317,7 @@ mod tests {
     #[test]
     fn a_model_is_known_by_family_and_number() {
         let check = |id: &str, expect: Option<(Family, u16)>| {
-            assert_eq!(Model::parse(id).map(|model| (model.family, model.number)), expect, "{id}");
+            assert_eq!(Model::parse(id).map(|model| (model.family, u16::from(model.major) * 10 + u16::from(model.minor))), expect, "{id}");
         };
         check("claude-opus-5-5", Some((Family::Opus, 55)));
         check("claude-haiku-4-5-20251001", Some((Family::Haiku, 45)));
@@ -319,6 +331,8 @@ mod tests {
         check("claudeopus48", Some((Family::Opus, 48)));
         check("CLAUDE-OPUS-6", Some((Family::Opus, 60)));
         check("claude-3-opus-20240229", Some((Family::Opus, 30)));
+        check("claude-opus-4-10", Some((Family::Opus, 50)));
+        check("claude-opus-10", Some((Family::Opus, 100)));
         check("claude-opus", None);
         check("claude-2.1", None);
         check("gpt-4o", None);

@@ -32,6 +32,8 @@ pub struct Terms<'t> {
     pub traits: Traits,
     /// Refuse what cannot be carried over, where it would be noted otherwise.
     pub strict: bool,
+    /// The limit of an answer for which the client gives none, if the model's own is not meant.
+    pub max_tokens: Option<u64>,
     /// The type of the server tool that serves web searches, if one may.
     pub web_search: Option<&'t str>,
 }

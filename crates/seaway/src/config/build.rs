@@ -346,6 +346,8 @@ mod tests {
         refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
         refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "from 1 to 1000000");
+        refused("[upstream.a]\nkind = 'sandbox'\nspeaks = ['klingon']", &[], "`klingon` is no dialect");
+        refused("[upstream.a]\nkind = 'sandbox'\nspeaks = 'chat'\nsystem_prefix = 'x'", &[], "can only be edited in `messages`");
         refused("log_level = 'a=b=c'", &[], "log_level: expected");
     }
 

@@ -60,14 +60,22 @@ impl Exchange {
         let asked = request.model.as_deref().unwrap_or_default();
         let wanted = model.as_ref().map_or(asked, |(_, model)| model.as_str());
         let setting = &upstream.setting;
-        let terms = Terms { model: wanted, traits: self.traits(upstream, wanted).await, strict: self.runtime.config.strict, web_search: setting.web_search.as_deref() };
+        let edits = plan::edits(setting, preset, None, self.ask.endpoint);
+        let limit = limit_of(&edits, request);
+        let terms = Terms {
+            model: wanted,
+            traits: self.traits(upstream, wanted).await,
+            strict: self.runtime.config.strict,
+            max_tokens: limit.as_ref().map(|(_, limit)| *limit),
+            web_search: setting.web_search.as_deref(),
+        };
         let translated = chat::to_messages(request, &terms)?;
         let mut changes = Vec::new();
         if let Some((reason, _)) = model.as_ref().filter(|(_, model)| model != asked) {
             changes.push(Change { name: (*reason).into(), path: "model".into() });
         }
+        changes.extend(limit.map(|(reason, _)| Change { name: reason.into(), path: "max_tokens".into() }));
         changes.extend(translated.changes);
-        let edits = plan::edits(setting, preset, None, self.ask.endpoint);
         let mut body = translated.body;
         if edits != Edits::default() {
             let edited = edits.apply(&Request::parse(body.as_bytes())?);
@@ -82,13 +90,25 @@ impl Exchange {
     /// What a model takes: by its name, or, where that says nothing, by its upstream's word.
     async fn traits(&self, upstream: &Upstream, model: &str) -> Traits {
         let traits = Traits::of(model);
-        if !Traits::is_unknown(model) {
+        // With the client's own credential a list would be asked for anew each time.
+        if !Traits::is_unknown(model) || upstream.passes_credentials() {
             return traits;
         }
         let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
         let told = self.runtime.catalog.capabilities(upstream, &headers, model).await;
         told.map_or(traits, |told| traits.with(&told))
     }
+}
+
+/// The limit that the configuration sets where the client gives none. The translation always writes
+/// one, so it cannot be set afterwards.
+fn limit_of(edits: &Edits, request: &Request<'_>) -> Option<(String, u64)> {
+    let given = |key: &str| request.object.get(key).is_some_and(|node| !node.is_null());
+    if given("max_tokens") || given("max_completion_tokens") {
+        return None;
+    }
+    let (reason, _, raw) = edits.set.iter().find(|(_, key, _)| key == "max_tokens")?;
+    Some((reason.clone(), raw.parse().ok()?))
 }
 
 fn call(path: String, headers: HeaderMap, body: Bytes) -> Call {

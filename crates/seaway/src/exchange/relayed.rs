@@ -158,8 +158,8 @@ pub(super) fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Re
     response
 }
 
-pub(super) fn kind_of(headers: &HeaderMap) -> &str {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
+pub(super) fn kind_of(headers: &HeaderMap) -> String {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Chooses by what the answer says it is, and by what was asked for where it says nothing.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use seaway_wire::chat::{self, Shape, Stamp};
 use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
 use seaway_wire::openai::{UpstreamFault, translate_error};
@@ -26,32 +26,41 @@ use crate::upstream::{ReadError, Reply, ReplyBody, Upstream, next_frame, read_wh
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 
 impl Exchange {
-    pub(super) async fn translated(self, reply: Reply, mut headers: HeaderMap, upstream: &Upstream, shape: Shape, stream: bool) -> Response {
+    pub(super) async fn translated(mut self, reply: Reply, mut headers: HeaderMap, upstream: &Upstream, shape: Shape, stream: bool) -> Response {
         let idle = upstream.idle_timeout();
+        let encoded = headers.contains_key(CONTENT_ENCODING);
+        // What the upstream says of its own body is not true of ours.
+        for name in [CONTENT_ENCODING, ETAG, HeaderName::from_static("content-md5"), HeaderName::from_static("digest")] {
+            headers.remove(name);
+        }
         headers::add_openai_limits(&mut headers, jiff::Timestamp::now());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // The client has seen no status yet.
+        self.entry.record.status = 0;
         if !reply.status.is_success() {
             return self.translated_error(reply, headers, idle, upstream.passes_credentials()).await;
         }
-        let stamp = Stamp { id: self.entry.record.id.clone(), created: jiff::Timestamp::now().as_second() };
-        let events = kind_of(&reply.headers).contains("event-stream");
-        match (stream, events) {
-            (true, true) => self.translated_stream(reply, headers, idle, chat::Stream::new(shape, stamp)).await,
-            (true, false) => {
-                let message = format!("the upstream answered with `{}` where a stream of events was asked for; check its `base_url`", kind_of(&reply.headers));
-                self.fault(&Fault::new(FaultKind::BadReply, message))
-            }
-            (false, events) => self.translated_whole(reply, headers, idle, events, &shape, &stamp).await,
+        if encoded {
+            return self.fault(&Fault::new(FaultKind::BadReply, "the upstream's answer is encoded although nobody asked for that; it cannot be read"));
         }
+        let stamp = Stamp { id: self.entry.record.id.clone(), created: jiff::Timestamp::now().as_second() };
+        let kind = kind_of(&reply.headers);
+        let events = kind.contains("event-stream");
+        // Streams that are labelled as something else are known; a page or JSON is none.
+        if stream && !kind.contains("json") && !kind.starts_with("text/html") {
+            return self.translated_stream(reply, headers, idle, chat::Stream::new(shape, stamp)).await;
+        }
+        self.translated_whole(reply, headers, idle, Wanted { stream, events, shape: &shape, stamp: &stamp }).await
     }
 
-    async fn translated_error(self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, own_key: bool) -> Response {
+    async fn translated_error(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, own_key: bool) -> Response {
         let status = reply.status.as_u16();
         let waits = headers.contains_key(http::header::RETRY_AFTER);
         match read_whole(reply.body, ERROR_LIMIT, idle).await {
             Ok(body) => {
                 let fault = translate_error(status, &body, waits, own_key);
-                self.failed(&fault, headers, Said::parse(&body))
+                self.entry.record.summary.error = Said::parse(&body);
+                self.failed(&fault, headers)
             }
             Err(error) => {
                 let fault = Fault::new(FaultKind::BadReply, format!("the upstream's error (status {status}) broke off"));
@@ -61,55 +70,71 @@ impl Exchange {
     }
 
     /// Answers with an upstream's error in Chat's shape.
-    fn failed(mut self, fault: &UpstreamFault, headers: HeaderMap, said: Option<Said>) -> Response {
+    fn failed(mut self, fault: &UpstreamFault, headers: HeaderMap) -> Response {
         let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY);
-        self.entry.first_byte();
+        let said = self.entry.record.summary.error.as_ref();
+        self.entry.record.fault = Some(said.map_or_else(|| format!("status_{}", fault.status), |said| said.kind.clone()));
         self.entry.record.status = status.as_u16();
-        self.entry.record.fault = Some(said.as_ref().map_or_else(|| format!("status_{}", fault.status), |said| said.kind.clone()));
-        self.entry.record.summary.error = said;
+        self.entry.first_byte();
         self.entry.close(Outcome::Faulted);
         assemble(status, headers, Body::from(fault.body.clone()))
     }
 
     /// Waits for the first event, so that what fails before it is an ordinary error.
-    async fn translated_stream(self, mut reply: Reply, mut headers: HeaderMap, idle: Option<Duration>, mut stream: chat::Stream) -> Response {
+    async fn translated_stream(mut self, mut reply: Reply, mut headers: HeaderMap, idle: Option<Duration>, mut stream: chat::Stream) -> Response {
         let ping = self.runtime.config.ping;
-        let patience = if ping.is_zero() { HEAD_PATIENCE } else { ping };
+        let patience = if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) };
+        let drain = self.house.drain.clone();
         let mut out = Out::new();
         // After that long the head leaves all the same, and the rest is the pipe's to say.
         let first = tokio::select! {
-            first = tokio::time::timeout(patience, first_chunk(&mut reply.body, &mut stream, &mut out)) => first.unwrap_or(Ok(())),
-            () = self.house.drain.wait_cut() => return self.fault(&draining()),
+            first = tokio::time::timeout(patience, self.first_chunk(&mut reply.body, &mut stream, &mut out, idle)) => first.unwrap_or(Ok(())),
+            () = drain.wait_cut() => return self.fault(&draining()),
         };
         if let Err(error) = first {
-            stream.cut(&error.to_string(), &mut out);
+            return self.fault(&unreadable(error));
         }
         if let Some(fault) = stream.failure().cloned() {
-            let said = stream.summary().error.clone();
-            return self.failed(&fault, headers, said);
+            return self.failed(&fault, headers);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
-        let mut entry = self.entry;
-        if !out.is_empty() {
-            entry.first_byte();
-        }
+        self.entry.record.status = reply.status.as_u16();
         let patience = Patience { ping: Some(ping), idle };
-        let pipe = Pipe::new(reply.body, Egress::Chat(Box::new(stream)), entry, patience, self.house.drain.clone(), reply.pass);
+        let pipe = Pipe::new(reply.body, Egress::Chat(Box::new(stream)), self.entry, patience, drain, reply.pass);
         assemble(reply.status, headers, Body::new(pipe.after(out)))
     }
 
-    async fn translated_whole(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, events: bool, shape: &Shape, stamp: &Stamp) -> Response {
-        let body = match if events { self.folded(reply, idle).await } else { self.whole(reply, idle).await } {
-            Ok(body) => body,
-            Err(Unwhole::Said(fault)) => {
-                let said = self.entry.record.summary.error.clone();
-                return self.failed(&fault, headers, said);
+    /// Reads until there is something to send, or nothing more to read.
+    async fn first_chunk(&mut self, body: &mut ReplyBody, stream: &mut chat::Stream, out: &mut Out, idle: Option<Duration>) -> Result<(), ReadError> {
+        while out.is_empty() {
+            match next_frame(body, idle).await? {
+                Some(frame) => stream.push(frame, out),
+                None => {
+                    stream.finish(End::Complete, out);
+                }
             }
+            self.entry.first_byte();
+            // Kept at every step: a client that leaves has been billed for what came.
+            self.entry.record.summary = stream.summary().clone();
+        }
+        Ok(())
+    }
+
+    async fn translated_whole(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, wanted: Wanted<'_>) -> Response {
+        let kind = kind_of(&reply.headers);
+        let body = match if wanted.events { self.folded(reply, idle).await } else { self.whole(reply, idle).await } {
+            Ok(body) => body,
+            Err(Unwhole::Said(fault)) => return self.failed(&fault, headers),
             Err(Unwhole::Fault(fault)) => return self.fault(&fault),
         };
-        match chat::completion(&body, shape, stamp) {
+        if wanted.stream {
+            let message = format!("the upstream answered with `{kind}` where a stream of events was asked for; check its `base_url`");
+            return self.fault(&Fault::new(FaultKind::BadReply, message));
+        }
+        match chat::completion(&body, wanted.shape, wanted.stamp) {
             Ok(completion) => {
+                self.entry.record.status = StatusCode::OK.as_u16();
                 self.entry.close(Outcome::Completed);
                 assemble(StatusCode::OK, headers, Body::from(completion))
             }
@@ -148,6 +173,16 @@ impl Exchange {
     }
 }
 
+/// What a whole answer is made of and for.
+struct Wanted<'w> {
+    /// The client asked for a stream.
+    stream: bool,
+    /// The upstream sends events.
+    events: bool,
+    shape: &'w Shape,
+    stamp: &'w Stamp,
+}
+
 /// Why there is no whole message.
 enum Unwhole {
     /// The upstream said so itself.
@@ -158,17 +193,4 @@ enum Unwhole {
 fn unreadable(error: ReadError) -> Fault {
     let kind = if matches!(error, ReadError::Idle(_)) { FaultKind::TimedOut } else { FaultKind::BadReply };
     Fault::new(kind, error.to_string()).because(error)
-}
-
-/// Reads until there is something to send, or nothing more to read.
-async fn first_chunk(body: &mut ReplyBody, stream: &mut chat::Stream, out: &mut Out) -> Result<(), ReadError> {
-    while out.is_empty() {
-        match next_frame(body, None).await? {
-            Some(frame) => stream.push(frame, out),
-            None => {
-                stream.finish(End::Complete, out);
-            }
-        }
-    }
-    Ok(())
 }

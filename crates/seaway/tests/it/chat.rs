@@ -142,7 +142,10 @@ async fn upstream_errors_keep_their_words_status_and_waits() {
         let head = "429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 7\r\nrequest-id: req_9\r\nanthropic-ratelimit-requests-limit: 50";
         upstream.next().await.answer(head, body).await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.header("retry-after"), answer.header("x-request-id"), answer.header("x-ratelimit-limit-requests")), (429, Some("7"), Some("req_9"), Some("50")));
+        assert_eq!(
+            (answer.status, answer.header("retry-after"), answer.header("x-request-id"), answer.header("x-ratelimit-limit-requests")),
+            (429, Some("7"), Some("req_9"), Some("50"))
+        );
         assert_eq!(answer.text(), r#"{"error":{"message":"slow \"down\"","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}"#);
     }
     for (head, body, status) in [
@@ -295,4 +298,116 @@ async fn the_key_is_asked_for_in_chats_own_words() {
         let answer = stranger.answer().await;
         assert_eq!((answer.status, answer.header("seaway-simulated")), (200, Some("true")), "{line}");
     }
+}
+
+#[tokio::test]
+async fn an_upstreams_pings_do_not_silence_ours() {
+    let (mut upstream, gateway) = pair(&[("ping", "40ms")]).await;
+    let mut client = gateway.client().await;
+    client.ask(PATH, &[], CHAT_STREAM).await;
+    let mut received = upstream.next().await;
+    received.begin_events().await;
+    received.chunk(&stream()[0]).await;
+    client.head().await;
+    client.chunk().await.unwrap();
+    let pings = async {
+        loop {
+            received.chunk("event: ping\ndata: {\"type\":\"ping\"}\n\n").await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = pings => {}
+        chunk = client.chunk() => assert_eq!(chunk.unwrap(), b": keep-alive\n\n"),
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_cannot_be_asked_is_passed_over() {
+    let (mut first, second) = (Upstream::start().await, Upstream::start().await);
+    let (one, two) = (first.url(), second.url());
+    let file = format!(
+        "[upstream.a]\nkind = 'messages'\nbase_url = '{one}'\napi_key = 'x'\n[upstream.b]\nkind = 'messages'\nbase_url = '{two}'\napi_key = 'x'\nspeaks = 'chat'\n[[route]]\nmodel = '*'\nupstream = ['a', 'b']\n"
+    );
+    let gateway = Gateway::with_file(&file, &[]).await;
+    let mut client = gateway.client().await;
+    for _ in 0..2 {
+        // The second time the first one rests, and is asked all the same.
+        client.ask("POST /v1/messages", &[], crate::support::ASK).await;
+        let body = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        first.next().await.answer("529 Overloaded\r\ncontent-type: application/json\r\nretry-after: 3", body).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("retry-after"), answer.text()), (529, Some("3"), body));
+    }
+}
+
+#[tokio::test]
+async fn an_encoded_answer_is_not_passed_off_as_ours() {
+    let (mut upstream, gateway) = pair(&[]).await;
+    let mut client = gateway.client().await;
+    for (status, expect) in [("429 Too Many Requests", 429), ("200 OK", 502)] {
+        client.ask(PATH, &[], CHAT).await;
+        upstream.next().await.answer(&format!("{status}\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\netag: x"), "\u{1f}\u{8b}").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.header("content-encoding"), answer.header("etag")), (expect, None, None));
+        assert!(answer.json()["error"]["message"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_the_configuration_holds_where_the_client_gives_none() {
+    let (mut upstream, gateway) = pair(&[("preset.short.defaults", r#"{"max_tokens":5}"#)]).await;
+    let mut client = gateway.client().await;
+    let limited = CHAT.replace("\"messages\"", "\"max_tokens\":7,\"messages\"");
+    for (ask, limit, note) in [(CHAT, 5, Some("preset:short max_tokens")), (limited.as_str(), 7, None)] {
+        client.ask("POST /v1/short/chat/completions", &[], ask).await;
+        let received = upstream.next().await;
+        assert!(received.text().contains(&format!("\"max_tokens\":{limit},")), "{}", received.text());
+        answer_json(received).await;
+        assert_eq!(client.answer().await.header("seaway-note"), note);
+    }
+}
+
+#[tokio::test]
+async fn configured_edits_are_made_also_where_the_upstream_speaks_chat() {
+    let (mut upstream, gateway) = pair(&[("upstream.up.speaks", "messages,chat"), ("upstream.up.system_prefix", "P")]).await;
+    let mut client = gateway.client().await;
+    client.ask(PATH, &[], CHAT).await;
+    let received = upstream.next().await;
+    assert_eq!((received.line.as_str(), received.text().contains(r#""text":"P""#)), ("POST /v1/messages HTTP/1.1", true));
+    answer_json(received).await;
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_stream_is_one_whatever_it_calls_itself() {
+    let (mut upstream, gateway) = pair(&[]).await;
+    let mut client = gateway.client().await;
+    for kind in ["text/plain", "Text/Event-Stream;charset=utf-8", "application/octet-stream"] {
+        client.ask(PATH, &[], CHAT_STREAM).await;
+        upstream.next().await.answer(&format!("200 OK\r\ncontent-type: {kind}"), &stream().concat()).await;
+        let answer = client.answer().await;
+        assert!(answer.text().ends_with("data: [DONE]\n\n"), "{kind}: {}", answer.text());
+    }
+    client.ask(PATH, &[], CHAT_STREAM).await;
+    let body = r#"{"type":"error","error":{"type":"overloaded_error","message":"word for word"}}"#;
+    upstream.next().await.answer("200 OK\r\ncontent-type: application/json", body).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, &answer.json()["error"]["message"]), (502, &"word for word".into()));
+}
+
+#[tokio::test]
+async fn what_came_before_a_failure_is_counted() {
+    let (mut upstream, gateway) = pair(&[]).await;
+    let mut client = gateway.client().await;
+    client.ask(PATH, &[], &CHAT.replace("\"messages\"", "\"stream\":true,\"messages\"")).await;
+    let mut received = upstream.next().await;
+    received.begin_events().await;
+    received.chunk(format!("{}event: error\ndata: {{\"type\":\"error\",\"error\":{{\"type\":\"api_error\",\"message\":\"x\"}}}}\n\n", stream()[0])).await;
+    received.end().await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.header("x-request-id")), (500, Some("req_up")));
+    gateway.quiet().await;
+    let receipt = gateway.receipt("req_up").await;
+    assert_eq!((receipt.outcome.as_str(), receipt.input, receipt.status), ("faulted", 3, 500));
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use crate::Fault;
-use crate::json::{Node, RawObject, Text, quote, without_lone_surrogates};
+use crate::json::{Node, RawObject, Text, check, quote, without_lone_surrogates};
 use crate::model::Model;
 use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
 use crate::openai::draft::Draft;
@@ -62,7 +62,7 @@ impl<'a> Reader<'_, 'a, '_> {
             "tool" => {
                 let id = member(message, "tool_call_id").ok_or_else(|| wrong(format!("{path}.tool_call_id"), "field required"))?;
                 let id = string(&id, &format!("{path}.tool_call_id"))?;
-                self.result(message, plain_id(id), path, at)
+                self.result(message, names::call_id(id), path, at)
             }
             "function" => {
                 let id = self.legacy.open.pop_front().ok_or_else(|| wrong(path, "there is no `function_call` before it that waits for a result"))?;
@@ -72,15 +72,22 @@ impl<'a> Reader<'_, 'a, '_> {
         }
     }
 
-    /// Notes members that Messages has nothing for.
+    /// Notes members that Messages has nothing for, or that have no place in this role.
     fn unknown(&mut self, message: &RawObject<'a>, role: &str) -> Result<(), Fault> {
-        const KNOWN: [&str; 10] = ["role", "content", "tool_calls", "function_call", "tool_call_id", "refusal", "thinking_blocks", "thinking_model", "cache_control", "audio"];
-        let thoughts = member(message, "thinking_blocks").is_some();
-        for key in message.keys().filter(|key| !KNOWN.contains(key)) {
-            // A thought's text is in its block as well; the name of a function is its call's.
-            let said = (key == "reasoning_content" && thoughts) || (key == "name" && role == "function");
-            let empty = message.get(key).is_none_or(|node| matches!(node.raw(), "null" | "\"\"" | "[]" | "{}"));
-            if !said && !empty {
+        let own: &[&str] = match role {
+            "assistant" => &["tool_calls", "function_call", "refusal", "thinking_blocks", "thinking_model", "audio"],
+            "tool" => &["tool_call_id"],
+            // It is its call's.
+            "function" => &["name"],
+            _ => &[],
+        };
+        // A thought's text is in its block as well.
+        let thoughts = role == "assistant" && member(message, "thinking_blocks").is_some();
+        for (key, node) in message.members() {
+            // Annotations are our own, made from what the text says.
+            let known = ["role", "content", "cache_control", "annotations"].contains(&key) || own.contains(&key) || (thoughts && key == "reasoning_content");
+            let empty = matches!(node.raw(), "null" | "\"\"" | "[]" | "{}");
+            if !known && !empty {
                 self.draft.notes.ignored(format!("messages.{key}"))?;
             }
         }
@@ -93,9 +100,10 @@ impl<'a> Reader<'_, 'a, '_> {
         self.push(role, blocks, message, path)
     }
 
-    /// Adds a message's blocks; a mark on the message is one on its last block.
+    /// Adds a message's blocks; a mark on the message is one on its last block that can have one.
     fn push(&mut self, role: Role, mut blocks: Vec<Block<'a>>, message: &RawObject<'a>, path: &str) -> Result<(), Fault> {
-        if let (Some(node), Some(last)) = (member(message, "cache_control"), blocks.last_mut()) {
+        let last = blocks.iter_mut().rev().find(|block| !matches!(block.kind, Kind::Thought(_)));
+        if let (Some(node), Some(last)) = (member(message, "cache_control"), last) {
             last.mark = Some(verbatim(&node, &format!("{path}.cache_control"))?);
         }
         for block in blocks {
@@ -124,7 +132,7 @@ impl<'a> Reader<'_, 'a, '_> {
         if let Some(node) = member(message, "tool_calls") {
             let path = format!("{path}.tool_calls");
             for (index, call) in array(&node, &path)?.iter().enumerate() {
-                blocks.push(Block::new(Kind::Call(call_of(call, &format!("{path}[{index}]"), at)?)));
+                blocks.push(Block::new(Kind::Call(call_of(call, &format!("{path}[{index}]"), at, &mut self.draft.notes)?)));
             }
         }
         if let Some(node) = member(message, "function_call") {
@@ -132,7 +140,7 @@ impl<'a> Reader<'_, 'a, '_> {
             self.legacy.made += 1;
             let id = format!("call_legacy_{}", self.legacy.made);
             self.legacy.open.push_back(id.clone());
-            blocks.push(Block::new(Kind::Call(function(&object(&node, &path)?, Cow::Owned(id), &path, at)?)));
+            blocks.push(Block::new(Kind::Call(function(&object(&node, &path)?, Cow::Owned(id), &path, at, &mut self.draft.notes)?)));
         }
         self.push(Role::Assistant, blocks, message, path)
     }
@@ -142,7 +150,7 @@ impl<'a> Reader<'_, 'a, '_> {
         let Some(node) = member(message, "thinking_blocks") else { return Ok(Vec::new()) };
         let path = format!("{path}.thinking_blocks");
         let thinker = member(message, "thinking_model").and_then(|node| node.as_str());
-        let foreign = thinker.is_some_and(|thinker| !is_same_model(&thinker, self.terms.model));
+        let foreign = thinker.is_some_and(|thinker| is_another_model(&thinker, self.terms.model));
         let mut blocks = Vec::new();
         for (index, node) in array(&node, &path)?.iter().enumerate() {
             let path = format!("{path}[{index}]");
@@ -157,7 +165,7 @@ impl<'a> Reader<'_, 'a, '_> {
             if foreign || !usable {
                 self.draft.notes.left_out("messages.thinking_blocks")?;
             } else {
-                blocks.push(Block::new(Kind::Object(verbatim(node, &path)?)));
+                blocks.push(Block::new(Kind::Thought(verbatim(node, &path)?)));
             }
         }
         Ok(blocks)
@@ -169,7 +177,7 @@ impl<'a> Reader<'_, 'a, '_> {
             (Content::Text(text(&node, &format!("{path}.content"))?), None)
         } else {
             let mut blocks = self.content(message, path, Parts::Anything)?;
-            let mark = blocks.iter_mut().filter_map(|block| block.mark.take()).next_back();
+            let mark = blocks.iter_mut().fold(None, |last, block| block.mark.take().or(last));
             (if blocks.is_empty() { Content::Text(Text::quoted("")) } else { Content::Blocks(blocks) }, mark)
         };
         let block = Block { kind: Kind::Result(ToolResult { id, content, at }), mark };
@@ -202,13 +210,13 @@ impl<'a> Reader<'_, 'a, '_> {
         let kind = match &*kind {
             "text" => said(&required("text")?, &at("text"))?,
             "refusal" if allowed == Parts::TextAndRefusals => said(&required("refusal")?, &at("refusal"))?,
-            "image_url" if anything => Some(Kind::Object(image(&required("image_url")?, &at("image_url"), &mut self.draft.notes)?.into())),
-            "file" if anything => Some(Kind::Object(self.file(&required("file")?, &at("file"))?.into())),
+            "image_url" if anything => Some(Kind::Media(image(&required("image_url")?, &at("image_url"), &mut self.draft.notes)?)),
+            "file" if anything => Some(Kind::Media(self.file(&required("file")?, &at("file"))?)),
             "input_audio" => return Err(unsupported(at("type"), "Claude does not hear audio; send a transcript as text")),
             other if anything => return Err(unsupported(at("type"), format!("parts of type `{other}` are not supported; expected `text`, `image_url` or `file`"))),
             other => return Err(unsupported(at("type"), format!("parts of type `{other}` are not supported in this role; expected `text`"))),
         };
-        note_unknown(&part, &mut self.draft.notes)?;
+        self.draft.notes.unknown(&part, &PART, "messages.content")?;
         let mark = mark_of(&part, path)?;
         Ok(kind.map(|kind| Block { kind, mark }))
     }
@@ -216,6 +224,7 @@ impl<'a> Reader<'_, 'a, '_> {
     fn file(&mut self, node: &Node<'a>, path: &str) -> Result<String, Fault> {
         let file = object(node, path)?;
         let at = |key: &str| format!("{path}.{key}");
+        self.draft.notes.unknown(&file, &["filename", "file_data", "file_id"], "messages.content.file")?;
         let name = member(&file, "filename").map(|node| string(&node, &at("filename"))).transpose()?;
         if let Some(node) = member(&file, "file_data") {
             return media::file(&string(&node, &at("file_data"))?, name.as_deref(), &at("file_data"));
@@ -229,26 +238,12 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 }
 
-fn note_unknown(part: &RawObject<'_>, notes: &mut Notes) -> Result<(), Fault> {
-    const KNOWN: [&str; 7] = ["type", "text", "refusal", "image_url", "file", "cache_control", "prompt_cache_breakpoint"];
-    for key in part.keys().filter(|key| !KNOWN.contains(key)) {
-        if member(part, key).is_some() {
-            notes.ignored(format!("messages.content.{key}"))?;
-        }
-    }
-    Ok(())
-}
+/// The members of a part.
+const PART: [&str; 7] = ["type", "text", "refusal", "image_url", "file", "cache_control", "prompt_cache_breakpoint"];
 
-/// Two ids of one model: with a date and without, say.
-fn is_same_model(a: &str, b: &str) -> bool {
-    a == b || (Model::parse(a).is_some() && Model::parse(a) == Model::parse(b))
-}
-
-fn plain_id(id: Cow<'_, str>) -> Cow<'_, str> {
-    match names::call_id(&id) {
-        Cow::Borrowed(_) => id,
-        Cow::Owned(rewritten) => Cow::Owned(rewritten),
-    }
+/// True if two ids surely name two models. Of names that are not known as Claude's nobody knows.
+fn is_another_model(a: &str, b: &str) -> bool {
+    matches!((Model::parse(a), Model::parse(b)), (Some(a), Some(b)) if a != b)
 }
 
 fn said<'a>(node: &Node<'a>, path: &str) -> Result<Option<Kind<'a>>, Fault> {
@@ -264,9 +259,8 @@ fn image(node: &Node<'_>, path: &str, notes: &mut Notes) -> Result<String, Fault
     let holder = object(node, path)?;
     let path = format!("{path}.url");
     let url = member(&holder, "url").ok_or_else(|| wrong(path.as_str(), "field required"))?;
-    if member(&holder, "detail").is_some_and(|detail| detail.raw() != "\"auto\"") {
-        notes.ignored("messages.content.image_url.detail")?;
-    }
+    let said = member(&holder, "detail").is_some_and(|detail| detail.raw() != "\"auto\"");
+    notes.unknown(&holder, if said { &["url"] } else { &["url", "detail"] }, "messages.content.image_url")?;
     media::image(&string(&url, &path)?, &path)
 }
 
@@ -279,29 +273,27 @@ fn mark_of<'a>(part: &RawObject<'a>, path: &str) -> Result<Option<Cow<'a, str>>,
     Ok(breakpoint.map(|_| Cow::Borrowed(EPHEMERAL)))
 }
 
-fn call_of<'a>(node: &Node<'a>, path: &str, at: usize) -> Result<Call<'a>, Fault> {
+fn call_of<'a>(node: &Node<'a>, path: &str, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
     let call = object(node, path)?;
     let kind = member(&call, "type").map(|node| string(&node, &format!("{path}.type"))).transpose()?;
     if let Some(other) = kind.filter(|kind| kind != "function") {
         return Err(unsupported(format!("{path}.type"), format!("calls of type `{other}` are not supported; expected `function`")));
     }
+    notes.unknown(&call, &["id", "type", "function", "index"], "messages.tool_calls")?;
     let required = |key: &str| member(&call, key).ok_or_else(|| wrong(format!("{path}.{key}"), "field required"));
     let id = string(&required("id")?, &format!("{path}.id"))?;
     let path = format!("{path}.function");
-    function(&object(&required("function")?, &path)?, plain_id(id), &path, at)
+    function(&object(&required("function")?, &path)?, names::call_id(id), &path, at, notes)
 }
 
-fn function<'a>(function: &RawObject<'a>, id: Cow<'a, str>, path: &str, at: usize) -> Result<Call<'a>, Fault> {
+fn function<'a>(function: &RawObject<'a>, id: Cow<'a, str>, path: &str, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
+    notes.unknown(function, &["name", "arguments"], "messages.tool_calls.function")?;
     let name = member(function, "name").ok_or_else(|| wrong(format!("{path}.name"), "field required"))?;
     let name = string(&name, &format!("{path}.name"))?;
     if name.is_empty() {
         return Err(wrong(format!("{path}.name"), "a tool has to have a name"));
     }
-    let name = match names::tool(&name) {
-        Cow::Borrowed(_) => name,
-        Cow::Owned(rewritten) => Cow::Owned(rewritten),
-    };
-    Ok(Call { id, name, input: input(function, &format!("{path}.arguments"))?, at })
+    Ok(Call { id, name: names::tool(name), input: input(function, &format!("{path}.arguments"))?, at })
 }
 
 /// Arguments, which are JSON inside a string here and an object there.
@@ -318,9 +310,7 @@ fn input<'a>(function: &RawObject<'a>, path: &str) -> Result<Cow<'a, str>, Fault
     if written.is_empty() {
         return Ok(Cow::Borrowed("{}"));
     }
-    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(written) {
-        return Err(wrong(path, format!("not valid JSON: {error}")));
-    }
+    check(written).map_err(|malformed| wrong(path, format!("not valid JSON: {malformed}")))?;
     let whole = without_lone_surrogates(written);
     Ok(Cow::Owned(if whole.starts_with('{') { whole } else { format!("{{{}:{whole}}}", quote("value")) }))
 }
@@ -336,7 +326,7 @@ mod tests {
     fn translated(messages: &str, strict: bool) -> Result<(String, String), String> {
         let body = format!("{{\"model\":\"x\",\"max_tokens\":9,\"messages\":{messages}}}");
         let request = Request::parse(body.as_bytes()).unwrap();
-        let terms = Terms { model: MODEL, traits: Traits::of(MODEL), strict, web_search: None };
+        let terms = Terms { model: MODEL, traits: Traits::of(MODEL), strict, max_tokens: None, web_search: None };
         let translated = chat::to_messages(&request, &terms).map_err(|fault| fault.message.into_owned())?;
         let value: serde_json::Value = serde_json::from_str(&translated.body).unwrap();
         let notes: Vec<String> = translated.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
@@ -344,7 +334,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(messages: &str, expect: &str) {
+    fn becomes(messages: &str, expect: &str) {
         assert_eq!(translated(messages, true).unwrap().0, expect);
     }
 
@@ -356,11 +346,11 @@ mod tests {
 
     #[test]
     fn every_role() {
-        check(
+        becomes(
             r#"[{"role":"developer","content":"d"},{"role":"system","content":[{"type":"text","text":"s"},{"type":"text","text":" "}]},{"role":"user","content":"u"}]"#,
             r#"[{"type":"text","text":"d"},{"type":"text","text":"s"}][{"role":"user","content":[{"type":"text","text":"u"}]}]"#,
         );
-        check(
+        becomes(
             r#"[{"role":"user","content":"u"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\": 1.0}"}}]},{"role":"tool","tool_call_id":"1","content":"r"}]"#,
             r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"a":1.0}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"}]}]"#,
         );
@@ -372,7 +362,7 @@ mod tests {
 
     #[test]
     fn legacy_calls_are_paired_in_order() {
-        check(
+        becomes(
             r#"[{"role":"assistant","function_call":{"name":"f","arguments":""}},{"role":"function","name":"f","content":"1"},{"role":"assistant","function_call":{"name":"g","arguments":"7"}},{"role":"function","name":"g","content":"2"}]"#,
             r#"[{"role":"assistant","content":[{"type":"tool_use","id":"call_legacy_1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"call_legacy_1","content":"1"}]},{"role":"assistant","content":[{"type":"tool_use","id":"call_legacy_2","name":"g","input":{"value":7}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"call_legacy_2","content":"2"}]}]"#,
         );
@@ -384,7 +374,7 @@ mod tests {
         let thought = r#"{ "type":"thinking", "thinking":"","signature":"s" }"#;
         let message =
             |more: &str| format!(r#"[{{"role":"user","content":"u"}},{{"role":"assistant","content":"a","thinking_blocks":[{thought}]{more}}},{{"role":"user","content":"v"}}]"#);
-        check(
+        becomes(
             &message(""),
             r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"","signature":"s"},{"type":"text","text":"a"}]},{"role":"user","content":[{"type":"text","text":"v"}]}]"#,
         );
@@ -395,10 +385,23 @@ mod tests {
 
     #[test]
     fn marks_stay_with_their_blocks() {
-        check(
+        becomes(
             r#"[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}},{"type":"text","text":"b","prompt_cache_breakpoint":{}}]},{"role":"user","content":"c","cache_control":{"type":"ephemeral"}}]"#,
             r#"[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}},{"type":"text","text":"b","cache_control":{"type":"ephemeral"}},{"type":"text","text":"c","cache_control":{"type":"ephemeral"}}]}]"#,
         );
+    }
+
+    #[test]
+    fn there_are_never_more_than_four_marks() {
+        let part = r#"{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}"#;
+        let parts = [part; 6].join(",");
+        let (body, _) = translated(
+            &format!(r#"[{{"role":"user","content":[{parts}]}},{{"role":"assistant","tool_calls":[{{"id":"1","type":"function","function":{{"name":"f"}}}}],"cache_control":{{}},"thinking_blocks":[{{"type":"thinking","signature":"s"}}]}},{{"role":"tool","tool_call_id":"1","content":[{parts}]}},{{"role":"assistant","thinking_blocks":[{{"type":"thinking","signature":"s"}}],"cache_control":{{}}}},{{"role":"user","content":"y"}}]"#),
+            false,
+        )
+        .unwrap();
+        assert_eq!(body.matches("cache_control").count(), 4, "{body}");
+        assert!(!body.contains(r#""signature":"s","cache_control""#), "{body}");
     }
 
     #[test]
@@ -411,6 +414,11 @@ mod tests {
             "messages.name ignored, messages.reasoning_content ignored"
         );
         assert_eq!(noted(r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x","detail":"low"}}]}]"#), "messages.content.image_url.detail ignored");
+        assert_eq!(noted(r#"[{"role":"user","content":"u","tool_calls":[1],"audio":{"id":"x"}}]"#), "messages.tool_calls ignored, messages.audio ignored");
+        assert_eq!(
+            noted(r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"function","new":1,"function":{"name":"f","more":2}}]},{"role":"tool","tool_call_id":"1"}]"#),
+            "messages.tool_calls.new ignored, messages.tool_calls.function.more ignored"
+        );
         refused(r#"[{"role":"user","content":"u","name":"n"}]"#, "messages.name: would be ignored");
     }
 
@@ -423,6 +431,11 @@ mod tests {
         refused(
             r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{"}}]}]"#,
             "messages[0].tool_calls[0].function.arguments: not valid JSON",
+        );
+        let deep = "[".repeat(1000);
+        refused(
+            &format!(r#"[{{"role":"assistant","tool_calls":[{{"id":"1","type":"function","function":{{"name":"f","arguments":"{deep}"}}}}]}}]"#),
+            "arguments: not valid JSON: nested too deeply",
         );
         refused(r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"custom","custom":{}}]}]"#, "calls of type `custom`");
     }

@@ -34,6 +34,15 @@ struct Answer {
     model: Option<String>,
     choices: Vec<Choice>,
     usage: Option<Counts>,
+    error: Option<ErrorFace>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ErrorFace {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    message: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,8 +105,10 @@ impl Meter {
 
 /// Takes what a chunk or a completion says.
 fn observe(summary: &mut Summary, data: &[u8]) {
-    summary.error = UpstreamError::parse(data).or(summary.error.take());
     let answer: Answer = serde_json::from_slice(data).unwrap_or_default();
+    if let Some(error) = answer.error {
+        summary.error = Some(UpstreamError { kind: error.kind.unwrap_or_else(|| "error".into()), message: error.message.unwrap_or_default() });
+    }
     summary.model = answer.model.or(summary.model.take());
     if let Some(reason) = answer.choices.into_iter().find_map(|choice| choice.finish_reason) {
         summary.stop_reason = Some(match reason.as_str() {
@@ -188,6 +199,14 @@ mod tests {
         let mut meter = Meter::for_events();
         meter.read(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n");
         assert!(!meter.close(End::Complete));
+    }
+
+    #[test]
+    fn an_error_is_one_whatever_it_says_of_itself() {
+        let mut meter = Meter::for_events();
+        meter.read(b"data: {\"error\":{\"message\":\"x\",\"type\":null,\"code\":null}}\n\n");
+        assert!(meter.close(End::Complete));
+        assert_eq!(meter.summary().error.as_ref().map(|error| error.message.as_str()), Some("x"));
     }
 
     #[test]

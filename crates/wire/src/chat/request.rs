@@ -30,7 +30,7 @@ pub struct Translated {
 const EXTENSIONS: [&str; 6] = ["cache_control", "context_management", "speed", "mcp_servers", "container", "inference_geo"];
 
 /// Members that are looked at somewhere below.
-const KNOWN: [&str; 31] = [
+const KNOWN: [&str; 30] = [
     "model",
     "messages",
     "max_tokens",
@@ -62,7 +62,6 @@ const KNOWN: [&str; 31] = [
     "prompt_cache_key",
     "prompt_cache_options",
     "prompt_cache_retention",
-    "system_fingerprint",
 ];
 
 /// Members that Messages has nothing for, with the value that says nothing.
@@ -87,6 +86,9 @@ pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<Translate
     let source = &request.object;
     let mut draft = Draft::new(terms.strict);
     let mut betas = Vec::new();
+    if terms.model.is_empty() {
+        return Err(wrong("model", "field required"));
+    }
     refuse(source)?;
     let list = member(source, "messages").ok_or_else(|| wrong("messages", "field required"))?;
     converse(&mut draft, &mut betas, &list, terms)?;
@@ -98,12 +100,14 @@ pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<Translate
     draft.conversation.system.extend(asked);
     let mut wishes = wishes(source, request.stream)?;
     wishes.format = format(&mut draft, source, terms)?;
+    wishes.default_limit = terms.max_tokens;
     draft.conversation.settle(&terms.traits, terms.model, "messages")?;
     draft.settings = settings(wishes, draft.demands(), &terms.traits, &mut draft.notes)?;
     plain_members(&mut draft, source)?;
     extensions(&mut draft, &mut betas, source)?;
     ignore(&mut draft, source)?;
-    let include_usage = request.stream && includes_usage(source)?;
+    let include_usage = includes_usage(&mut draft, source)? && request.stream;
+    draft.limit_marks()?;
     let (body, toolbox, notes) = draft.write(terms.model, request.stream, source.source().len() + 512);
     Ok(Translated { body, shape: Shape { names: toolbox.names, legacy, include_usage }, changes: notes.into_changes(), betas })
 }
@@ -222,7 +226,7 @@ fn wishes<'a>(source: &RawObject<'a>, stream: bool) -> Result<Wishes<'a>, Fault>
     };
     let limit = |key: &str| member(source, key).map(|node| count(&node, key)).transpose();
     let (completion, legacy) = (limit("max_completion_tokens")?, limit("max_tokens")?);
-    let effort = member(source, "reasoning_effort").map(|node| Wanted::parse(&string(&node, "reasoning_effort")?, "reasoning_effort")).transpose()?;
+    let effort = member(source, "reasoning_effort").map(|node| Wanted::parse(&string(&node, "reasoning_effort")?)).transpose()?;
     let raw = |key: &str| member(source, key).map(|node| verbatim(&node, key)).transpose();
     Ok(Wishes {
         stream,
@@ -231,11 +235,11 @@ fn wishes<'a>(source: &RawObject<'a>, stream: bool) -> Result<Wishes<'a>, Fault>
         top_p: number_at("top_p", 1.0)?,
         top_k: raw("top_k")?,
         effort,
-        effort_path: "reasoning_effort",
         thinking: raw("thinking")?,
         output_config: member(source, "output_config").map(|node| object(&node, "output_config")).transpose()?,
+        has_betas: member(source, "betas").is_some(),
         format: None,
-        summary: false,
+        default_limit: None,
     })
 }
 
@@ -245,20 +249,25 @@ fn format<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) 
     const SCHEMA: &str = "response_format.json_schema.schema";
     let Some(node) = member(source, PATH) else { return Ok(None) };
     let holder = object(&node, PATH)?;
+    draft.notes.unknown(&holder, &["type", "json_schema"], PATH)?;
     let kind = member(&holder, "type").ok_or_else(|| wrong("response_format.type", "field required"))?;
-    let mut ask = |text: &str| draft.conversation.system.push(Block::new(Kind::Text(Text::quoted(text))));
     match &*string(&kind, "response_format.type")? {
         "text" => Ok(None),
         "json_object" => {
-            ask("Answer with a single JSON object and nothing else: no text around it, no code fence.");
+            ask(draft, "Answer with a single JSON object and nothing else: no text around it, no code fence.");
             Ok(None)
         }
         "json_schema" => {
             let named = member(&holder, "json_schema").ok_or_else(|| wrong("response_format.json_schema", "field required"))?;
-            let schema = member(&object(&named, "response_format.json_schema")?, "schema").ok_or_else(|| wrong(SCHEMA, "field required"))?;
+            let named = object(&named, "response_format.json_schema")?;
+            let schema = member(&named, "schema").ok_or_else(|| wrong(SCHEMA, "field required"))?;
+            draft.notes.unknown(&named, &["name", "schema", "strict"], "response_format.json_schema")?;
             object(&schema, SCHEMA)?;
             if terms.traits.structured == Some(false) {
-                ask(&format!("Answer with a single JSON value and nothing else: no text around it, no code fence. It has to fit this JSON Schema: {}", verbatim(&schema, SCHEMA)?));
+                ask(
+                    draft,
+                    &format!("Answer with a single JSON value and nothing else: no text around it, no code fence. It has to fit this JSON Schema: {}", verbatim(&schema, SCHEMA)?),
+                );
                 draft.notes.say(PATH, "put into the system prompt")?;
                 return Ok(None);
             }
@@ -266,6 +275,11 @@ fn format<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) 
         }
         other => Err(unsupported("response_format.type", format!("`{other}` is no format; expected `text`, `json_object` or `json_schema`"))),
     }
+}
+
+/// Says in the system prompt what Messages has no member for.
+fn ask(draft: &mut Draft<'_>, text: &str) {
+    draft.conversation.system.push(Block::new(Kind::Text(Text::quoted(text))));
 }
 
 /// Members with a plain counterpart.
@@ -322,8 +336,10 @@ fn extensions<'a>(draft: &mut Draft<'a>, betas: &mut Vec<String>, source: &RawOb
 
 /// Names what is not carried over.
 fn ignore(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<(), Fault> {
-    for key in source.keys().filter(|key| !KNOWN.contains(key) && !EXTENSIONS.contains(key)) {
-        let Some(node) = member(source, key) else { continue };
+    for (key, node) in source.members() {
+        if KNOWN.contains(&key) || EXTENSIONS.contains(&key) || node.is_null() {
+            continue;
+        }
         let default = DEFAULTS.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
         let says_nothing = default.is_some_and(|default| node.raw() == default || (default == "0" && node.as_f64() == Some(0.0)));
         if !says_nothing {
@@ -333,9 +349,14 @@ fn ignore(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-fn includes_usage(source: &RawObject<'_>) -> Result<bool, Fault> {
+fn includes_usage(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<bool, Fault> {
     let Some(node) = member(source, "stream_options") else { return Ok(false) };
     let options = object(&node, "stream_options")?;
+    for (key, node) in options.members() {
+        if key != "include_usage" && !node.is_null() && node.as_bool() != Some(false) {
+            draft.notes.ignored(format!("stream_options.{key}"))?;
+        }
+    }
     let included = member(&options, "include_usage").map(|node| flag(&node, "stream_options.include_usage")).transpose()?;
     Ok(included.unwrap_or(false))
 }

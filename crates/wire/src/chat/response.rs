@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Shape, Stamp, finish_reason, service_tier};
 use crate::Usage;
-use crate::json::{Tag, Text, push_quoted, quote};
+use crate::json::{Tag, Text, push_quoted, quote, without_lone_surrogates};
 use crate::openai::usage;
 use crate::usage::Report;
 
@@ -23,7 +23,7 @@ struct Message<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    model: Cow<'a, str>,
+    model: Option<Cow<'a, str>>,
     #[serde(borrow)]
     content: Vec<&'a RawValue>,
     #[serde(borrow, default)]
@@ -96,7 +96,7 @@ struct Said<'a> {
     /// Characters of `content`.
     length: usize,
     reasoning: String,
-    thoughts: Vec<&'a str>,
+    thoughts: Vec<Cow<'a, str>>,
     annotations: Vec<String>,
     calls: Vec<String>,
 }
@@ -108,7 +108,7 @@ impl<'a> Said<'a> {
         match &*tag.kind {
             "text" => {
                 let block: TextBlock<'_> = serde_json::from_str(source)?;
-                let Some(text) = Text::of_raw(block.text.get()) else { return Ok(()) };
+                let text = Text::of_raw(block.text.get()).ok_or_else(|| serde::de::Error::custom("a text that is no string"))?;
                 let (start, end) = (self.length, self.length + text.count());
                 self.content.push_str(text.inner());
                 self.length = end;
@@ -123,14 +123,20 @@ impl<'a> Said<'a> {
                 if let Some(text) = block.thinking.and_then(|raw| Text::of_raw(raw.get())) {
                     self.reasoning.push_str(text.inner());
                 }
-                self.thoughts.push(source);
+                self.thoughts.push(whole(source));
             }
-            "redacted_thinking" => self.thoughts.push(source),
+            "redacted_thinking" => self.thoughts.push(whole(source)),
             // What the upstream ran itself is not the client's to run; its results are in the text.
             _ => {}
         }
         Ok(())
     }
+}
+
+/// A block's text as every JSON reader takes it.
+fn whole(source: &str) -> Cow<'_, str> {
+    let surrogates = ["\\ud", "\\uD"].iter().any(|escape| source.contains(escape));
+    if surrogates { Cow::Owned(without_lone_surrogates(source)) } else { Cow::Borrowed(source) }
 }
 
 fn call(block: &ToolUse<'_>, shape: &Shape) -> String {
@@ -153,7 +159,8 @@ pub fn completion(body: &[u8], shape: &Shape, stamp: &Stamp) -> Result<String, N
     }
     let mut said = Said::default();
     message.content.iter().try_for_each(|block| said.take(block, shape)).map_err(foreign)?;
-    let report: Report = message.usage.map(|raw| serde_json::from_str(raw.get())).transpose().map_err(foreign)?.unwrap_or_default();
+    // Counts of a new kind must not cost the answer.
+    let report: Report = message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let served: Served = message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let mut spent = Usage::default();
     spent.update(&report);
@@ -162,7 +169,7 @@ pub fn completion(body: &[u8], shape: &Shape, stamp: &Stamp) -> Result<String, N
     out.push_str("{\"id\":");
     push_quoted(&mut out, &format!("chatcmpl-{}", message.id.as_deref().unwrap_or(&stamp.id)));
     out.push_str(&format!(",\"object\":\"chat.completion\",\"created\":{},\"model\":", stamp.created));
-    push_quoted(&mut out, &message.model);
+    push_quoted(&mut out, message.model.as_deref().unwrap_or_default());
     out.push_str(",\"choices\":[{\"index\":0,\"message\":");
     write_message(&mut out, &message, &said, shape);
     let reason = finish_reason(message.stop_reason.as_deref(), shape.legacy);
@@ -204,7 +211,7 @@ fn write_message(out: &mut String, message: &Message<'_>, said: &Said<'_>, shape
     }
     if !said.thoughts.is_empty() {
         out.push_str(&format!(",\"thinking_blocks\":[{}],\"thinking_model\":", said.thoughts.join(",")));
-        push_quoted(out, &message.model);
+        push_quoted(out, message.model.as_deref().unwrap_or_default());
     }
     out.push('}');
 }

@@ -14,8 +14,8 @@ use super::chunk::{self, Chunks};
 use super::response::{Citation, Served, StopDetails};
 use super::{Shape, Stamp, finish_reason};
 use crate::StopReason;
-use crate::json::{Members, Text, quote};
-use crate::messages::{Block, Kind, Summary};
+use crate::json::{Members, Tag, Text, quote, without_lone_surrogates};
+use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::{broken, translate_event};
 use crate::sse::{Decoder, Event};
@@ -49,9 +49,7 @@ pub struct Stream {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing was written yet.
-    Waiting,
-    Flowing,
+    Going,
     /// `[DONE]` was written.
     Ended,
     /// An error was written.
@@ -94,43 +92,35 @@ struct Head<'a> {
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    model: Cow<'a, str>,
+    model: Option<Cow<'a, str>>,
     #[serde(default)]
     usage: Option<Served>,
     #[serde(borrow, default)]
-    content: Vec<&'a RawValue>,
+    content: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
-struct BlockStart<'a> {
-    #[serde(default)]
-    index: u64,
-    #[serde(borrow)]
-    content_block: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct Started<'a> {
-    #[serde(rename = "type", borrow, default)]
-    kind: Cow<'a, str>,
+struct TextStart<'a> {
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
     #[serde(borrow, default)]
     citations: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
-struct BlockDelta<'a> {
-    #[serde(default)]
-    index: u64,
+struct CallStart<'a> {
     #[serde(borrow)]
-    delta: &'a RawValue,
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ThoughtStart<'a> {
+    #[serde(borrow, default)]
+    thinking: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -173,7 +163,7 @@ impl Stream {
             shape,
             stamp,
             summary: Summary::default(),
-            state: State::Waiting,
+            state: State::Going,
             chunks: None,
             open: Vec::new(),
             calls: 0,
@@ -195,7 +185,7 @@ impl Stream {
     pub fn failure(&self) -> Option<&UpstreamFault> {
         match &self.state {
             State::Failed(fault) => Some(fault),
-            State::Waiting | State::Flowing | State::Ended => None,
+            State::Going | State::Ended => None,
         }
     }
 
@@ -244,24 +234,23 @@ impl Stream {
             }
             Kind::MessageStop => self.message_stop(),
             Kind::Error => {
-                if let Some(said) = self.summary.error.clone() {
-                    self.fail(translate_event(&said));
-                }
+                let said = self.summary.error.clone().expect("an error event was observed a moment ago");
+                self.fail(translate_event(&said));
             }
             Kind::Ping | Kind::Other => {}
         }
         Ok(())
     }
 
-    /// Waiting → Flowing: the first chunk has the role. A second start changes nothing.
+    /// The first chunk has the role. A second start changes nothing.
     fn message_start(&mut self, start: &MessageStart<'_>) -> serde_json::Result<()> {
         if self.chunks.is_some() {
             return Ok(());
         }
         let head = &start.message;
         let tier = head.usage.as_ref().and_then(|usage| usage.service_tier.as_deref());
-        self.begin(head.id.as_deref(), &head.model, tier);
-        for (index, block) in (0..).zip(&head.content) {
+        self.begin(head.id.as_deref(), head.model.as_deref().unwrap_or_default(), tier);
+        for (index, block) in (0..).zip(head.content.iter().flatten()) {
             self.block_start(index, block)?;
             self.block_stop(index);
         }
@@ -272,7 +261,6 @@ impl Stream {
         let chunks = Chunks::new(&self.stamp, id, model, tier, self.shape.include_usage);
         chunks.delta(&mut self.out, &[ROLE]);
         self.chunks = Some(chunks);
-        self.state = State::Flowing;
     }
 
     /// Writes a chunk; the first one also if the upstream never said how its message starts.
@@ -287,21 +275,34 @@ impl Stream {
     }
 
     fn block_start(&mut self, index: u64, block: &RawValue) -> serde_json::Result<()> {
-        let started: Started<'_> = serde_json::from_str(block.get())?;
-        let kind = match &*started.kind {
-            "text" => OpenKind::Text { start: self.length, citations: started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect() },
-            "tool_use" => self.call(&started),
-            "thinking" | "redacted_thinking" => OpenKind::Thought(Block::new(index, serde_json::from_str::<Members>(block.get())?)),
+        let source = block.get();
+        let tag: Tag<'_> = serde_json::from_str(source)?;
+        // The text that a start has already.
+        let mut text = None;
+        let kind = match &*tag.kind {
+            "text" => {
+                let started: TextStart<'_> = serde_json::from_str(source)?;
+                text = started.text;
+                OpenKind::Text { start: self.length, citations: started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect() }
+            }
+            // A legacy client knows one call; another was forbidden, and would be taken for more of the first.
+            "tool_use" if self.shape.legacy && self.calls > 0 => OpenKind::Other,
+            "tool_use" => self.call(&serde_json::from_str(source)?),
+            "thinking" | "redacted_thinking" => {
+                let started: ThoughtStart<'_> = serde_json::from_str(source)?;
+                text = started.thinking;
+                OpenKind::Thought(Block::new(index, serde_json::from_str::<Members>(source)?))
+            }
             _ => OpenKind::Other,
         };
         self.open.push(Open { index, kind, half: None });
-        if let Some(text) = started.text.filter(|_| started.kind == "text") {
-            self.text(index, text.get());
+        match text {
+            Some(text) => self.text(index, text),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn call(&mut self, started: &Started<'_>) -> OpenKind {
+    fn call(&mut self, started: &CallStart<'_>) -> OpenKind {
         let index = self.calls;
         self.calls += 1;
         let name = quote(self.shape.names.client(&started.name));
@@ -317,59 +318,55 @@ impl Stream {
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
         let delta: Delta<'_> = serde_json::from_str(event.delta.get())?;
-        match &*delta.kind {
-            "text_delta" => {
-                if let Some(text) = delta.text {
-                    self.text(event.index, text.get());
-                }
-            }
-            "input_json_delta" => {
-                if let Some(text) = delta.partial_json {
-                    self.arguments(event.index, text.get());
-                }
-            }
-            "thinking_delta" => {
-                if let Some(text) = delta.thinking.filter(|text| text.get() != "\"\"") {
-                    self.delta(&["{\"reasoning_content\":", text.get(), "}"]);
-                }
-            }
-            "citations_delta" => {
-                if let (Some(Open { kind: OpenKind::Text { citations, .. }, .. }), Some(citation)) = (self.opened(event.index), delta.citation) {
-                    citations.push(citation.get().to_owned());
-                }
-            }
-            _ => {}
-        }
-        if let Some(Open { kind: OpenKind::Thought(block), .. }) = self.opened(event.index) {
+        let Some(open) = self.opened(event.index) else { return Err(foreign("a delta for a block that never began")) };
+        if let OpenKind::Thought(block) = &mut open.kind {
             block.delta(event.delta)?;
         }
-        Ok(())
+        match (&*delta.kind, &mut open.kind) {
+            ("text_delta", OpenKind::Text { .. }) => self.text(event.index, required(delta.text)?),
+            ("thinking_delta", OpenKind::Thought(_)) => self.text(event.index, required(delta.thinking)?),
+            ("input_json_delta", OpenKind::Call { .. }) => self.arguments(event.index, required(delta.partial_json)?),
+            ("citations_delta", OpenKind::Text { citations, .. }) => {
+                citations.extend(delta.citation.map(|raw| raw.get().to_owned()));
+                Ok(())
+            }
+            // Signatures, what the upstream runs itself, and what is newer than this gateway.
+            _ => Ok(()),
+        }
     }
 
     fn opened(&mut self, index: u64) -> Option<&mut Open> {
         self.open.iter_mut().rev().find(|open| open.index == index)
     }
 
-    fn text(&mut self, index: u64, raw: &str) {
-        let Some(open) = self.opened(index) else { return };
-        let raw = open.joined(raw);
-        if raw == "\"\"" {
-            return;
+    /// Sends a piece of an open block's text: of the answer, or of its thinking.
+    fn text(&mut self, index: u64, raw: &RawValue) -> serde_json::Result<()> {
+        let Some(open) = self.opened(index) else { return Ok(()) };
+        let thinks = matches!(open.kind, OpenKind::Thought(_));
+        let text = open.joined(raw)?;
+        if text.inner().is_empty() {
+            return Ok(());
         }
-        self.length += Text::of_raw(&raw).map_or(0, |text| text.count());
-        self.delta(&["{\"content\":", &raw, "}"]);
+        if thinks {
+            self.delta(&["{\"reasoning_content\":", text.raw(), "}"]);
+        } else {
+            self.length += text.count();
+            self.delta(&["{\"content\":", text.raw(), "}"]);
+        }
+        Ok(())
     }
 
-    fn arguments(&mut self, index: u64, raw: &str) {
-        let Some(open) = self.opened(index) else { return };
-        let raw = open.joined(raw);
-        let OpenKind::Call { index, input } = &mut open.kind else { return };
-        if raw == "\"\"" {
-            return;
+    fn arguments(&mut self, index: u64, raw: &RawValue) -> serde_json::Result<()> {
+        let Some(open) = self.opened(index) else { return Ok(()) };
+        let text = open.joined(raw)?;
+        if let OpenKind::Call { index, input } = &mut open.kind
+            && !text.inner().is_empty()
+        {
+            *input = None;
+            let index = *index;
+            self.call_text(index, text.raw());
         }
-        *input = None;
-        let index = *index;
-        self.call_text(index, &raw);
+        Ok(())
     }
 
     fn call_text(&mut self, index: usize, raw: &str) {
@@ -391,12 +388,12 @@ impl Stream {
                 let cited = citations.iter().filter_map(|raw| serde_json::from_str::<Citation<'_>>(raw).ok()?.annotation(start, end));
                 self.annotations.extend(cited);
             }
-            OpenKind::Thought(block) => self.thoughts.push(one_line(block.write())),
+            OpenKind::Thought(block) => self.thoughts.push(one_line(&block.write())),
             OpenKind::Call { input: None, .. } | OpenKind::Other => {}
         }
     }
 
-    /// Flowing → Ended: the one place where `[DONE]` is written.
+    /// Going → Ended: the one place where `[DONE]` is written.
     fn message_stop(&mut self) {
         if self.chunks.is_none() {
             self.fail(broken("the upstream's stream ended before its answer began"));
@@ -455,17 +452,29 @@ impl Stage for Stream {
 
 impl Open {
     /// Takes a piece of text. A surrogate pair that is split between two pieces is joined.
-    fn joined<'r>(&mut self, raw: &'r str) -> Cow<'r, str> {
-        let mut raw = match self.half.take() {
-            Some(half) => Cow::Owned(format!("\"{half}{}", &raw[1..])),
-            None => Cow::Borrowed(raw),
-        };
-        if let Some(at) = half_at(&raw) {
-            self.half = Some(raw[at..raw.len() - 1].to_owned());
-            raw = Cow::Owned(format!("{}\"", &raw[..at]));
+    fn joined<'r>(&mut self, raw: &'r RawValue) -> serde_json::Result<Text<'r>> {
+        let raw = raw.get();
+        if !raw.starts_with('"') {
+            return Err(foreign("a text that is no string"));
         }
-        raw
+        let raw = self.half.take().map_or(Cow::Borrowed(raw), |half| Cow::Owned(format!("\"{half}{}", &raw[1..])));
+        let raw = match half_at(&raw) {
+            Some(at) => {
+                self.half = Some(raw[at..raw.len() - 1].to_owned());
+                Cow::Owned(format!("{}\"", &raw[..at]))
+            }
+            None => raw,
+        };
+        Text::of_cow(raw).ok_or_else(|| foreign("a text that is no string"))
     }
+}
+
+fn foreign(why: &str) -> serde_json::Error {
+    serde::de::Error::custom(why)
+}
+
+fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
+    raw.ok_or_else(|| foreign("a delta without its text"))
 }
 
 /// Where a JSON string ends with the first half of a surrogate pair.
@@ -477,9 +486,9 @@ fn half_at(raw: &str) -> Option<usize> {
     (high && backslashes % 2 == 0).then_some(at)
 }
 
-/// JSON may hold line breaks between its tokens; an event's data may not.
-fn one_line(json: String) -> String {
-    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+/// JSON may hold line breaks between its tokens, and half a character; an event's data may not.
+fn one_line(json: &str) -> String {
+    without_lone_surrogates(json).replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]
@@ -617,6 +626,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_newer_than_this_gateway_is_passed_over() {
+        check(
+            &[
+                start(0, r#"{"type":"newer","name":null,"id":7,"text":{}}"#),
+                delta(0, r#"{"type":"text_delta","text":"not an answer"}"#),
+                delta(0, r#"{"type":"newer_delta","text":7}"#),
+                stop(0),
+                start(1, r#"{"type":"text","text":"a"}"#),
+            ],
+            "end_turn",
+            &[r#"{"content":"a"}"#, r#"{} "stop""#],
+        );
+    }
+
+    #[test]
+    fn thinking_is_told_and_kept_also_where_characters_are_split() {
+        check(
+            &[
+                start(0, r#"{"type":"thinking","thinking":"w\ud83d","signature":""}"#),
+                delta(0, r#"{"type":"thinking_delta","thinking":"\ude00 a\ude00b"}"#),
+                delta(0, r#"{"type":"signature_delta","signature":"s"}"#),
+            ],
+            "end_turn",
+            &[
+                r#"{"reasoning_content":"w"}"#,
+                "{\"reasoning_content\":\"😀 a\u{fffd}b\"}",
+                "{\"thinking_blocks\":[{\"type\":\"thinking\",\"thinking\":\"w😀 a\u{fffd}b\",\"signature\":\"s\"}],\"thinking_model\":\"claude-x\"}",
+                r#"{} "stop""#,
+            ],
+        );
+    }
+
+    #[test]
     fn split_surrogate_pairs_are_joined() {
         check(
             &[start(0, r#"{"type":"text","text":""}"#), delta(0, r#"{"type":"text_delta","text":"a\ud83d"}"#), delta(0, r#"{"type":"text_delta","text":"\ude00b\\ud83d"}"#)],
@@ -673,6 +715,14 @@ mod tests {
         assert_eq!(lines[1], r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#);
         let (lines, whole) = run(&[STOP], &Shape::default(), End::Complete);
         assert!(lines[0].contains("before its answer began") && lines.len() == 1 && !whole, "{lines:?}");
+        let lost = delta(0, r#"{"type":"text_delta","text":"lost"}"#);
+        let (lines, _) = run(&[START, &lost, &ended("end_turn"), STOP], &Shape::default(), End::Complete);
+        assert!(lines[1].contains("a block that never began") && lines.len() == 2, "{lines:?}");
+        for text in ["7", "{\"a\":1}", "null"] {
+            let odd = [start(0, r#"{"type":"text","text":"a\ud83d"}"#), delta(0, &format!(r#"{{"type":"text_delta","text":{text}}}"#))];
+            let (lines, whole) = run(&[START, &odd[0], &odd[1], STOP], &Shape::default(), End::Complete);
+            assert!(!whole && lines.last().unwrap().contains("not a Messages stream"), "{lines:?}");
+        }
         let (lines, _) = run(&["{\"type\":\"message_start\",\"message\":7}"], &Shape::default(), End::Complete);
         assert!(lines[0].contains("not a Messages stream"), "{lines:?}");
     }

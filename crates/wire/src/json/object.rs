@@ -87,6 +87,11 @@ impl<'a> RawObject<'a> {
         Some(Node { source: self.source, at: member.value.clone() })
     }
 
+    /// Returns the members in the order they were written.
+    pub fn members(&self) -> impl Iterator<Item = (&str, Node<'a>)> {
+        self.members.iter().map(|member| (&*member.key, Node { source: self.source, at: member.value.clone() }))
+    }
+
     /// Names the members in the order they were written.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|member| &*member.key)

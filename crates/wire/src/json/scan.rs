@@ -197,6 +197,21 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// Checks that a text is one JSON value that nests no deeper than [`MAX_DEPTH`].
+///
+/// # Errors
+///
+/// What is wrong, and where.
+pub fn check(text: &str) -> Result<(), Malformed> {
+    let mut scanner = Scanner::new(text, 0);
+    scanner.value()?;
+    if scanner.peek().is_some() {
+        return scanner.fail("more text after the value");
+    }
+    // The scanner does not look into strings.
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| Malformed { what: "not valid JSON", at: error.column().saturating_sub(1) })
+}
+
 /// True if an odd number of backslashes stands before `at`.
 fn is_escaped(text: &[u8], at: usize) -> bool {
     let backslashes = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();

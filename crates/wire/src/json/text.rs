@@ -22,14 +22,20 @@ impl<'a> Text<'a> {
     /// Takes a value's source text.
     #[must_use]
     pub fn of_raw(raw: &'a str) -> Option<Self> {
+        Self::of_cow(Cow::Borrowed(raw))
+    }
+
+    /// Takes a value's source text, borrowed or not.
+    #[must_use]
+    pub fn of_cow(raw: Cow<'a, str>) -> Option<Self> {
         let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
         // Folded without a way out in between, so that it is one pass of wide instructions.
         if inner.bytes().fold(0, |found, byte| found | u8::from(byte < 0x20)) != 0 {
             return None;
         }
         match escapes(inner)? {
-            Pairs::Whole => Some(Self(Cow::Borrowed(raw))),
-            Pairs::Broken => Some(Self(Cow::Owned(without_lone_surrogates(raw)))),
+            Pairs::Whole => Some(Self(raw)),
+            Pairs::Broken => Some(Self(Cow::Owned(without_lone_surrogates(&raw)))),
         }
     }
 

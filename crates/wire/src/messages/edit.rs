@@ -9,7 +9,8 @@ use std::borrow::Cow;
 use crate::Request;
 use crate::json::{Node, Patch, RawObject, quote};
 
-/// One edit that was made: its name, and the JSON path it touched.
+/// One thing that was changed: an edit's name and the JSON path it touched, or, where a dialect was
+/// translated, the member and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub name: Cow<'static, str>,

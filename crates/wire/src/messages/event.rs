@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::json::Tag;
 use crate::sse;
@@ -50,6 +51,24 @@ impl Kind {
             _ => Self::Other,
         }
     }
+}
+
+/// A `content_block_start`.
+#[derive(Deserialize)]
+pub(crate) struct BlockStart<'a> {
+    #[serde(default)]
+    pub index: u64,
+    #[serde(borrow)]
+    pub content_block: &'a RawValue,
+}
+
+/// A `content_block_delta`.
+#[derive(Deserialize)]
+pub(crate) struct BlockDelta<'a> {
+    #[serde(default)]
+    pub index: u64,
+    #[serde(borrow)]
+    pub delta: &'a RawValue,
 }
 
 /// What went wrong, in the upstream's own words.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::block::Block;
-use super::event::{Kind, Summary};
+use super::event::{BlockDelta, BlockStart, Kind, Summary};
 use crate::fault::status_of_type;
 use crate::json::Members;
 use crate::sse::{Decoder, Event};
@@ -159,22 +159,6 @@ impl Fold {
 struct Start<'a> {
     #[serde(borrow)]
     message: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct BlockStart<'a> {
-    #[serde(default)]
-    index: u64,
-    #[serde(borrow)]
-    content_block: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-struct BlockDelta<'a> {
-    #[serde(default)]
-    index: u64,
-    #[serde(borrow)]
-    delta: &'a RawValue,
 }
 
 fn parse<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, FoldError> {

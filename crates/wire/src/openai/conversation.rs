@@ -36,8 +36,10 @@ pub struct Block<'a> {
 #[derive(Debug)]
 pub enum Kind<'a> {
     Text(Text<'a>),
-    /// A whole block that is written as it stands: an image, a document, a thought.
-    Object(Cow<'a, str>),
+    /// Thinking, word for word as the model that is asked wrote it.
+    Thought(Cow<'a, str>),
+    /// An image or a document, written as it stands.
+    Media(String),
     Call(Call<'a>),
     Result(ToolResult<'a>),
 }
@@ -147,11 +149,11 @@ impl<'a> Conversation<'a> {
     fn pair(&self, messages: &str) -> Result<(), Fault> {
         for (index, turn) in self.turns.iter().enumerate() {
             if turn.role == Role::Assistant {
-                answered(turn, self.turns.get(index + 1), messages)?;
+                answered(&turn.blocks, self.turns.get(index + 1), messages)?;
             }
             let before = index.checked_sub(1).map(|before| &self.turns[before]);
             if turn.role == Role::User && before.is_none_or(|before| before.role != Role::Assistant) {
-                answered(&Turn { role: Role::Assistant, blocks: Vec::new() }, Some(turn), messages)?;
+                answered(&[], Some(turn), messages)?;
             }
         }
         Ok(())
@@ -189,8 +191,9 @@ fn results_first(turn: &mut Turn<'_>) {
     turn.blocks.sort_by_key(|block| !block.is_result());
 }
 
-fn answered(turn: &Turn<'_>, next: Option<&Turn<'_>>, messages: &str) -> Result<(), Fault> {
-    let calls = turn.blocks.iter().filter_map(|block| match &block.kind {
+/// Checks the calls among an assistant's blocks against the results in the turn behind them.
+fn answered(blocks: &[Block<'_>], next: Option<&Turn<'_>>, messages: &str) -> Result<(), Fault> {
+    let calls = blocks.iter().filter_map(|block| match &block.kind {
         Kind::Call(call) => Some(call),
         _ => None,
     });
@@ -250,7 +253,8 @@ mod tests {
         conversation.settle(&Traits::of(model), model, "messages").map_err(|fault| fault.message.into_owned())?;
         let block = |block: &Block<'_>| match &block.kind {
             Kind::Text(text) => text.decoded().into_owned(),
-            Kind::Object(raw) => raw.clone().into_owned(),
+            Kind::Thought(raw) => raw.clone().into_owned(),
+            Kind::Media(raw) => raw.clone(),
             Kind::Call(call) => format!("call {}", call.id),
             Kind::Result(result) => format!("result {}", result.id),
         };

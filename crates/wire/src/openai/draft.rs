@@ -6,6 +6,7 @@ use super::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolRe
 use super::notes::Notes;
 use super::thinking::{Demands, Settings};
 use super::tools::{Chosen, Toolbox};
+use crate::Fault;
 use crate::json::{push_quoted, quote};
 
 /// How many cache marks a request may have.
@@ -37,23 +38,23 @@ impl<'a> Draft<'a> {
     fn is_thoughtless_loop(&self) -> bool {
         let mut turns = self.conversation.turns.iter().rev().filter(|turn| turn.role != Role::System);
         let results = turns.next().is_some_and(|turn| turn.role == Role::User && matches!(turn.blocks.first(), Some(Block { kind: Kind::Result(_), .. })));
-        let thought = turns.next().is_some_and(|turn| matches!(turn.blocks.first(), Some(Block { kind: Kind::Object(_), .. })));
+        let thought = turns.next().is_some_and(|turn| matches!(turn.blocks.first(), Some(Block { kind: Kind::Thought(_), .. })));
         results && !thought
     }
 
     /// Takes off all cache marks but the last ones.
-    fn limit_marks(&mut self) {
+    pub fn limit_marks(&mut self) -> Result<(), Fault> {
         let most = MARKS - usize::from(self.members.iter().any(|(key, _)| key == "cache_control"));
         let tools = self.toolbox.tools.iter_mut().map(|tool| &mut tool.mark);
         let blocks = self.conversation.system.iter_mut().chain(self.conversation.turns.iter_mut().flat_map(|turn| turn.blocks.iter_mut()));
         let marks: Vec<&mut Option<Cow<'a, str>>> = tools.chain(blocks.map(|block| &mut block.mark)).filter(|mark| mark.is_some()).collect();
         let surplus = marks.len().saturating_sub(most);
         marks.into_iter().take(surplus).for_each(|mark| *mark = None);
+        if surplus > 0 { self.notes.say("cache_control", "left out but for the last ones") } else { Ok(()) }
     }
 
     /// Writes the request.
-    pub fn write(mut self, model: &str, stream: bool, room: usize) -> (String, Toolbox<'a>, Notes) {
-        self.limit_marks();
+    pub fn write(self, model: &str, stream: bool, room: usize) -> (String, Toolbox<'a>, Notes) {
         let mut out = String::with_capacity(room);
         out.push_str("{\"model\":");
         push_quoted(&mut out, model);
@@ -110,12 +111,11 @@ fn list<T>(out: &mut String, items: &[T], mut write: impl FnMut(&mut String, &T)
 
 /// Writes an object's text with its mark, if it has one.
 fn marked(out: &mut String, object: &str, mark: Option<&str>) {
-    match (mark, object.trim_end().strip_suffix('}')) {
-        (Some(mark), Some(open)) => {
-            out.push_str(open);
-            close(out, Some(mark));
-        }
-        _ => out.push_str(object),
+    let open = object.trim_end().strip_suffix('}').filter(|_| mark.is_some());
+    // Every tool and every image has members, so there is one before the mark.
+    out.push_str(open.unwrap_or(object));
+    if open.is_some() {
+        close(out, mark);
     }
 }
 
@@ -135,7 +135,8 @@ fn block(out: &mut String, block: &Block<'_>) {
             out.push_str(text.raw());
             close(out, mark);
         }
-        Kind::Object(raw) => marked(out, raw, mark),
+        Kind::Thought(raw) => out.push_str(raw),
+        Kind::Media(raw) => marked(out, raw, mark),
         Kind::Call(Call { id, name, input, .. }) => {
             out.push_str("{\"type\":\"tool_use\",\"id\":");
             push_quoted(out, id);

@@ -38,7 +38,7 @@ type Look = (u16, &'static str, Option<&'static str>);
 pub fn translate_error(status: u16, body: &[u8], waits: bool, own_key: bool) -> UpstreamFault {
     let Some(said) = UpstreamError::parse(body) else {
         let message = format!("the upstream answered with status {status} and a body that is no error of the Messages API");
-        return written(&message, (status.max(400), "upstream_error", None));
+        return written(&message, (if status < 400 { 502 } else { status }, "upstream_error", None));
     };
     written(&said.message, look(status, &said, waits, own_key))
 }

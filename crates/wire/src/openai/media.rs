@@ -52,7 +52,9 @@ fn decoded(data: &str) -> Option<Vec<u8>> {
 /// Writes the block for an image.
 pub fn image(url: &str, path: &str) -> Result<String, Fault> {
     if is_web(url) {
-        return Ok(format!("{{\"type\":\"image\",\"source\":{{\"type\":\"url\",\"url\":{}}}}}", quote(url)));
+        let (scheme, rest) = url.split_once(':').unwrap_or_default();
+        let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
+        return Ok(format!("{{\"type\":\"image\",\"source\":{{\"type\":\"url\",\"url\":{}}}}}", quote(&url)));
     }
     let Some(data) = DataUrl::parse(url) else {
         return Err(wrong(path, "expected an `https:`, `http:` or `data:` URL").code("invalid_image_url"));
@@ -78,6 +80,7 @@ fn base64_block(kind: &str, media_type: &str, data: &str, title: Option<&str>) -
 
 /// Writes the block for a file that came with the request: a data URL, or base64 whose type its name tells.
 pub fn file(data: &str, name: Option<&str>, path: &str) -> Result<String, Fault> {
+    let name = name.filter(|name| !name.trim().is_empty());
     let url = DataUrl::parse(data).unwrap_or_else(|| DataUrl { media_type: guessed(data, name).to_owned(), base64: true, data });
     let kind = url.media_type.as_str();
     if IMAGES.contains(&kind) {
@@ -133,6 +136,7 @@ mod tests {
     #[test]
     fn images() {
         check(image("https://x/y.png", "p"), r#"{"type":"image","source":{"type":"url","url":"https://x/y.png"}}"#);
+        check(image("HTTPS://x/Y.png", "p"), r#""url":"https://x/Y.png""#);
         check(image("data:image/PNG;base64,aGk=", "p"), r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"aGk="}}"#);
         check(image("data:image/jpg;charset=utf-8;base64,aGk=", "p"), r#""media_type":"image/jpeg""#);
         check(image("data:image/svg+xml;base64,aGk=", "p"), "unsupported_image_media_type p: images of type `image/svg+xml`");

@@ -34,13 +34,13 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// A tool's name as Messages takes it.
-pub fn tool(name: &str) -> Cow<'_, str> {
-    if is_plain(name) && name.len() <= LONGEST { Cow::Borrowed(name) } else { Cow::Owned(rewritten(name, LONGEST)) }
+pub fn tool(name: Cow<'_, str>) -> Cow<'_, str> {
+    if is_plain(&name) && name.len() <= LONGEST { name } else { Cow::Owned(rewritten(&name, LONGEST)) }
 }
 
 /// A tool call's id as Messages takes it.
-pub fn call_id(id: &str) -> Cow<'_, str> {
-    if is_plain(id) { Cow::Borrowed(id) } else { Cow::Owned(rewritten(id, LONGEST)) }
+pub fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
+    if is_plain(&id) { id } else { Cow::Owned(rewritten(&id, LONGEST)) }
 }
 
 /// What can stay of a name, and a hash that tells it from its likes.
@@ -67,24 +67,24 @@ mod tests {
     #[test]
     fn a_good_name_stays() {
         for name in ["get_weather", "a-B_9", &"n".repeat(64)] {
-            assert_eq!(tool(name), name);
+            assert_eq!(tool(name.into()), name);
         }
-        assert_eq!(call_id(&"i".repeat(99)), "i".repeat(99));
+        assert_eq!(call_id("i".repeat(99).into()), "i".repeat(99));
     }
 
     #[test]
     fn a_bad_name_is_rewritten_and_found_again() {
         for name in ["fs.read", "fs:read", "fs read", "größe", &"n".repeat(65), ""] {
-            let upstream = tool(name);
+            let upstream = tool(name.into());
             assert!(is_plain(&upstream) && upstream.len() <= 64, "{name} → {upstream}");
-            assert_eq!(upstream, tool(name));
+            assert_eq!(upstream, tool(name.into()));
             let mut names = Names::default();
             names.add(&upstream, name);
             assert_eq!(names.client(&upstream), name);
             assert_eq!(names.client("other"), "other");
         }
-        assert_ne!(tool("fs.read"), tool("fs:read"));
-        assert_eq!(call_id("call|1"), "call_1_c26e9779d7");
+        assert_ne!(tool("fs.read".into()), tool("fs:read".into()));
+        assert_eq!(call_id("call|1".into()), "call_1_c26e9779d7");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The receipt of a translation: what could not be carried over as it was.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::read::unsupported;
 use crate::Fault;
+use crate::json::RawObject;
 use crate::messages::Change;
 
 /// Collects what is to be said of a translation. In strict mode nothing is noted: it is refused.
@@ -11,11 +13,16 @@ use crate::messages::Change;
 pub struct Notes {
     strict: bool,
     changes: Vec<Change>,
+    /// What was said already.
+    said: HashSet<(String, &'static str)>,
 }
+
+/// The most notes that are kept; a request with more of them is none that a person wrote.
+const MOST: usize = 100;
 
 impl Notes {
     pub fn new(strict: bool) -> Self {
-        Self { strict, changes: Vec::new() }
+        Self { strict, changes: Vec::new(), said: HashSet::new() }
     }
 
     /// A member that Messages has nothing for.
@@ -38,9 +45,20 @@ impl Notes {
         if self.strict {
             return Err(unsupported(name.into_owned(), format!("would be {what} on the way to Claude; take it out of the request, or set `strict = false`")));
         }
-        let change = Change { name, path: what.to_owned() };
-        if !self.changes.contains(&change) {
-            self.changes.push(change);
+        if self.changes.len() < MOST && self.said.insert((name.clone().into_owned(), what)) {
+            self.changes.push(Change { name, path: what.to_owned() });
+        } else if self.changes.len() == MOST {
+            self.changes.push(Change { name: "more".into(), path: "left out or ignored".into() });
+        }
+        Ok(())
+    }
+
+    /// Notes what an object has beside the members that are looked at.
+    pub fn unknown(&mut self, object: &RawObject<'_>, known: &[&str], place: &str) -> Result<(), Fault> {
+        for (key, node) in object.members() {
+            if !known.contains(&key) && !node.is_null() {
+                self.ignored(format!("{place}.{key}"))?;
+            }
         }
         Ok(())
     }

@@ -61,9 +61,7 @@ pub fn number(node: &Node<'_>, path: &str, most: f64) -> Result<f64, Fault> {
 /// A value that travels on as it stands.
 pub fn verbatim<'a>(node: &Node<'a>, path: &str) -> Result<Cow<'a, str>, Fault> {
     let raw = node.raw();
-    if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(raw) {
-        return Err(wrong(path, format!("not valid JSON: {error}")));
-    }
+    crate::json::check(raw).map_err(|malformed| wrong(path, malformed.to_string()))?;
     let surrogates = ["\\ud", "\\uD"].iter().any(|escape| memchr::memmem::find(raw.as_bytes(), escape.as_bytes()).is_some());
     Ok(if surrogates { Cow::Owned(without_lone_surrogates(raw)) } else { Cow::Borrowed(raw) })
 }

@@ -89,17 +89,14 @@ impl Allowance {
         }
         self.optional += optional(&object);
         self.unions += usize::from(object.get("anyOf").is_some() || object.get("type").is_some_and(|kind| kind.as_array().is_some()));
-        object.keys().all(|key| {
-            let Some(value) = object.get(key) else { return true };
-            match holds(key) {
-                _ if !enforceable(key, &value) || key == "oneOf" => false,
-                Holds::Named => value.as_object().is_some_and(|named| named.keys().all(|name| named.get(name).is_some_and(|schema| self.count(&schema, depth + 1)))),
-                Holds::Schemas => match value.as_array() {
-                    Some(list) => list.iter().all(|schema| self.count(schema, depth + 1)),
-                    None => self.count(&value, depth + 1),
-                },
-                Holds::Other => true,
-            }
+        object.members().all(|(key, value)| match holds(key) {
+            _ if !enforceable(key, &value) || key == "oneOf" => false,
+            Holds::Named => value.as_object().is_some_and(|named| named.members().all(|(_, schema)| self.count(&schema, depth + 1))),
+            Holds::Schemas => match value.as_array() {
+                Some(list) => list.iter().all(|schema| self.count(schema, depth + 1)),
+                None => self.count(&value, depth + 1),
+            },
+            Holds::Other => true,
         })
     }
 }
@@ -140,8 +137,9 @@ fn write(schema: &Node<'_>, path: &str, depth: usize) -> Result<String, Fault> {
     let Some(source) = schema.as_object() else { return Ok(verbatim(schema, path)?.into_owned()) };
     let mut members: Vec<(&str, String)> = Vec::new();
     let mut said = Vec::new();
-    for key in source.keys() {
-        let Some(value) = source.get(key) else { continue };
+    // Only one of the two can be said as a keyword.
+    let both = source.get("oneOf").is_some() && source.get("anyOf").is_some();
+    for (key, value) in source.members() {
         match key {
             "description" => {}
             "additionalProperties" if is_object(&source) => {
@@ -149,7 +147,7 @@ fn write(schema: &Node<'_>, path: &str, depth: usize) -> Result<String, Fault> {
                     said.push(format!("{key}: {}", verbatim(&value, path)?));
                 }
             }
-            _ if !enforceable(key, &value) && key != "$ref" => said.push(format!("{key}: {}", verbatim(&value, path)?)),
+            _ if !enforceable(key, &value) || (both && key == "oneOf") => said.push(format!("{key}: {}", verbatim(&value, path)?)),
             _ => members.push((if key == "oneOf" { "anyOf" } else { key }, inner(key, &value, path, depth)?)),
         }
     }
@@ -167,8 +165,7 @@ fn inner(key: &str, value: &Node<'_>, path: &str, depth: usize) -> Result<String
     match holds(key) {
         Holds::Named => {
             let named = object(value, path)?;
-            let written: Result<Vec<_>, _> =
-                named.keys().filter_map(|name| Some((name, named.get(name)?))).map(|(name, schema)| Ok(format!("{}:{}", quote(name), write(&schema, path, depth + 1)?))).collect();
+            let written: Result<Vec<_>, _> = named.members().map(|(name, schema)| Ok(format!("{}:{}", quote(name), write(&schema, path, depth + 1)?))).collect();
             Ok(format!("{{{}}}", written?.join(",")))
         }
         Holds::Schemas if value.raw().starts_with('[') => {
@@ -226,7 +223,9 @@ mod tests {
         check(r#"{"type":"array","minItems":1}"#, r#"{"type":"array","minItems":1}"#);
         check(r#"{"type":"string","format":"email"}"#, r#"{"type":"string","format":"email"}"#);
         check(r#"{"type":"string","format":"colour"}"#, r#"{"type":"string","description":"{format: \"colour\"}"}"#);
+        check(r#"{"$ref":"https://x/y"}"#, r#"{"description":"{$ref: \"https://x/y\"}"}"#);
         check(r#"{"oneOf":[{"const":1}]}"#, r#"{"anyOf":[{"const":1}]}"#);
+        check(r#"{"oneOf":[{"const":1}],"anyOf":[{"const":2}]}"#, r#"{"anyOf":[{"const":2}],"description":"{oneOf: [{\"const\":1}]}"}"#);
         // A property may be called like a keyword.
         check(r#"{"properties":{"minimum":{"type":"string"}}}"#, r#"{"properties":{"minimum":{"type":"string"}},"additionalProperties":false}"#);
     }

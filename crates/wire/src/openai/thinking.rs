@@ -8,15 +8,17 @@ use std::borrow::Cow;
 use super::notes::Notes;
 use super::read::wrong;
 use crate::Fault;
-use crate::json::{RawObject, quote};
+use crate::json::{Patch, RawObject, quote};
 use crate::model::{Effort, Off, Sampling, Thinking, Traits};
 
 /// The most tokens of an answer that is not streamed, unless the client says more.
 const UNSTREAMED: u64 = 32_000;
 /// The smallest budget that Messages takes.
 const LEAST_BUDGET: u64 = 1024;
+/// What clients call an effort.
+const EFFORT: &str = "reasoning_effort";
 
-/// What OpenAI calls `reasoning_effort` or `reasoning.effort`.
+/// What OpenAI calls `reasoning_effort`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// No thinking at all.
@@ -26,7 +28,7 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    pub fn parse(name: &str, path: &str) -> Result<Self, Fault> {
+    pub fn parse(name: &str) -> Result<Self, Fault> {
         Ok(match name {
             "none" => Self::None,
             "minimal" => Self::Level(Effort::Low, 1024),
@@ -35,7 +37,7 @@ impl Wanted {
             "high" => Self::Level(Effort::High, 16_384),
             "xhigh" => Self::Level(Effort::Xhigh, 24_576),
             "max" => Self::Level(Effort::Max, 24_576),
-            other => return Err(wrong(path, format!("`{other}` is no effort; expected `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`"))),
+            other => return Err(wrong(EFFORT, format!("`{other}` is no effort; expected `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`"))),
         })
     }
 }
@@ -56,16 +58,16 @@ pub struct Wishes<'a> {
     pub top_p: Option<Number<'a>>,
     pub top_k: Option<Cow<'a, str>>,
     pub effort: Option<Wanted>,
-    /// What the client calls it.
-    pub effort_path: &'static str,
     /// Messages' own `thinking`, which wins over what would be made of the effort.
     pub thinking: Option<Cow<'a, str>>,
+    /// Betas are announced, with which a budget may be larger than the limit.
+    pub has_betas: bool,
     /// Messages' own `output_config`, whose members win.
     pub output_config: Option<RawObject<'a>>,
     /// The format of the answer, from `response_format` or its like.
     pub format: Option<String>,
-    /// Text is wanted back from thinking.
-    pub summary: bool,
+    /// The limit where the client gives none, if whoever runs the gateway set one.
+    pub default_limit: Option<u64>,
 }
 
 /// What the conversation demands.
@@ -82,10 +84,10 @@ pub type Settings<'a> = Vec<(&'static str, Cow<'a, str>)>;
 /// Decides what is sent of all that.
 pub fn settings<'a>(wishes: Wishes<'a>, demands: Demands, traits: &Traits, notes: &mut Notes) -> Result<Settings<'a>, Fault> {
     let most = if wishes.stream { traits.max_output } else { traits.max_output.min(UNSTREAMED) };
-    let mut max_tokens = wishes.max_tokens.unwrap_or(most);
+    let mut max_tokens = wishes.max_tokens.or(wishes.default_limit).unwrap_or(most);
     let own_budget = wishes.thinking.as_deref().and_then(budget);
     if let (None, Some(budget)) = (wishes.max_tokens, own_budget) {
-        max_tokens = max_tokens.max(budget + LEAST_BUDGET);
+        max_tokens = max_tokens.max(budget.saturating_add(LEAST_BUDGET));
     }
     let plan = plan(&wishes, demands, max_tokens, traits, notes)?;
     let mut out: Settings<'a> = vec![("max_tokens", Cow::Owned(max_tokens.to_string()))];
@@ -116,27 +118,66 @@ impl<'a> Plan<'a> {
 fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
     let forbidden = demands.forced_tool || demands.thoughtless_loop;
     if let Some(own) = &wishes.thinking {
-        let effort = level(wishes, traits);
-        if kind_of(own).as_deref() == Some("enabled") && forbidden {
-            notes.left_out("thinking")?;
-            return Ok(Plan { thinking: None, effort });
-        }
-        return Ok(Plan { thinking: Some(own.clone()), effort });
+        return own_plan(wishes, own, forbidden, max_tokens, traits, notes);
     }
     match wishes.effort {
-        None => Ok(if wishes.summary && traits.thinking == Thinking::Adaptive && !demands.forced_tool { Plan::think(ADAPTIVE) } else { Plan::default() }),
+        None => Ok(Plan::default()),
+        Some(Wanted::None) if traits.off_has_low_efforts && own_effort(wishes).is_some_and(|own| is_above_high(&own)) => {
+            notes.left_out(EFFORT)?;
+            Ok(Plan::default())
+        }
         Some(Wanted::None) => Ok(without_thinking(traits)),
         Some(Wanted::Level(wish, budget)) => match (traits.effort(wish), traits.thinking) {
-            (None, Thinking::Manual) => manual(budget, forbidden, max_tokens, wishes.effort_path, notes),
+            (None, Thinking::Manual) => manual(budget, forbidden, max_tokens, notes),
             (None, _) => {
-                notes.left_out(wishes.effort_path)?;
+                notes.left_out(EFFORT)?;
                 Ok(Plan::default())
             }
-            // Whether a forced tool goes with it is not told for every model, and effort alone does.
-            (Some(effort), Thinking::Adaptive) if !demands.forced_tool => Ok(Plan { thinking: Some(ADAPTIVE.into()), effort: Some(effort) }),
+            (Some(effort), Thinking::Adaptive) => Ok(Plan { thinking: Some(ADAPTIVE.into()), effort: Some(effort) }),
             (Some(effort), _) => Ok(Plan { thinking: None, effort: Some(effort) }),
         },
     }
+}
+
+/// The client says itself how to think: that stands, unless it is sure to be refused.
+fn own_plan<'a>(wishes: &Wishes<'a>, own: &Cow<'a, str>, forbidden: bool, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+    let kind = kind_of(own);
+    let mut effort = level(wishes, traits);
+    if kind.as_deref() == Some("disabled") && traits.off_has_low_efforts && effort.is_some_and(|effort| effort > Effort::High) {
+        notes.say(EFFORT, "lowered to high")?;
+        effort = Some(Effort::High);
+    }
+    if kind.as_deref() != Some("enabled") {
+        return Ok(Plan { thinking: Some(own.clone()), effort });
+    }
+    let lowered = max_tokens.saturating_sub(LEAST_BUDGET);
+    let too_much = !wishes.has_betas && budget(own).is_some_and(|budget| budget >= max_tokens);
+    if forbidden || (too_much && lowered < LEAST_BUDGET) {
+        notes.left_out("thinking")?;
+        return Ok(Plan { thinking: None, effort });
+    }
+    if too_much {
+        notes.say("thinking.budget_tokens", "lowered to fit max_tokens")?;
+        return Ok(Plan { thinking: Some(with_budget(own, lowered).into()), effort });
+    }
+    Ok(Plan { thinking: Some(own.clone()), effort })
+}
+
+/// The client's own thinking with another budget, and nothing else changed.
+fn with_budget(thinking: &str, budget: u64) -> String {
+    let mut patch = Patch::new(thinking);
+    if let Some(node) = RawObject::parse(thinking.as_bytes()).ok().and_then(|object| object.get("budget_tokens")) {
+        patch.replace(node.range(), budget.to_string());
+    }
+    patch.apply()
+}
+
+fn own_effort(wishes: &Wishes<'_>) -> Option<String> {
+    Some(wishes.output_config.as_ref()?.get("effort")?.as_str()?.into_owned())
+}
+
+fn is_above_high(effort: &str) -> bool {
+    [Effort::Xhigh, Effort::Max].iter().any(|level| level.name() == effort)
 }
 
 const ADAPTIVE: &str = r#"{"type":"adaptive","display":"summarized"}"#;
@@ -158,10 +199,10 @@ fn without_thinking<'a>(traits: &Traits) -> Plan<'a> {
 }
 
 /// A budget within `max_tokens`: it is lowered, never the client's limit raised.
-fn manual<'a>(budget: u64, forbidden: bool, max_tokens: u64, path: &'static str, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+fn manual<'a>(budget: u64, forbidden: bool, max_tokens: u64, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
     let budget = budget.min(max_tokens.saturating_sub(LEAST_BUDGET));
     if forbidden || budget < LEAST_BUDGET {
-        notes.left_out(path)?;
+        notes.left_out(EFFORT)?;
         return Ok(Plan::default());
     }
     Ok(Plan::think(format!("{{\"type\":\"enabled\",\"budget_tokens\":{budget}}}")))
@@ -204,10 +245,8 @@ fn is_default(number: &Number<'_>) -> bool {
 fn output_config(wishes: &Wishes<'_>, effort: Option<Effort>) -> Result<Option<String>, Fault> {
     let mut members: Vec<(String, String)> = Vec::new();
     if let Some(own) = &wishes.output_config {
-        for key in own.keys() {
-            if let Some(node) = own.get(key) {
-                members.push((key.to_owned(), super::read::verbatim(&node, "output_config")?.into_owned()));
-            }
+        for (key, node) in own.members().filter(|(_, node)| !node.is_null()) {
+            members.push((key.to_owned(), super::read::verbatim(&node, "output_config")?.into_owned()));
         }
     }
     let derived = [("effort", effort.map(|effort| quote(effort.name()))), ("format", wishes.format.clone())];
@@ -235,7 +274,7 @@ mod tests {
     const FREE: Demands = Demands { forced_tool: false, thoughtless_loop: false };
 
     fn effort<'a>(name: &str) -> Wishes<'a> {
-        Wishes { stream: true, effort: Some(Wanted::parse(name, "reasoning_effort").unwrap()), effort_path: "reasoning_effort", ..Wishes::default() }
+        Wishes { stream: true, effort: Some(Wanted::parse(name).unwrap()), ..Wishes::default() }
     }
 
     fn number(raw: &str) -> Number<'_> {
@@ -261,7 +300,7 @@ mod tests {
         check(effort("medium"), FREE, "claude-haiku-4-5", r#"thinking={"type":"enabled","budget_tokens":8192}"#);
         check(effort("high"), FREE, "claude-3-5-haiku-20241022", "(reasoning_effort left out)");
         check(effort("high"), FREE, "mystery", "(reasoning_effort left out)");
-        assert!(Wanted::parse("much", "p").is_err());
+        assert!(Wanted::parse("much").is_err());
     }
 
     #[test]
@@ -286,10 +325,24 @@ mod tests {
         let loop_ = Demands { thoughtless_loop: true, ..FREE };
         check(effort("high"), forced, "claude-sonnet-4-5", "(reasoning_effort left out)");
         check(effort("high"), loop_, "claude-sonnet-4-5", "(reasoning_effort left out)");
-        check(effort("high"), forced, "claude-opus-4-8", r#"output_config={"effort":"high"}"#);
+        check(effort("high"), forced, "claude-opus-4-8", r#"thinking={"type":"adaptive","display":"summarized"} output_config={"effort":"high"}"#);
         let own = || Wishes { thinking: Some(r#"{"type":"enabled","budget_tokens":2000}"#.into()), ..Wishes::default() };
         check(own(), loop_, "claude-sonnet-4-5", "(thinking left out)");
         check(own(), FREE, "claude-sonnet-4-5", r#"thinking={"type":"enabled","budget_tokens":2000}"#);
+    }
+
+    #[test]
+    fn the_clients_own_thinking_is_made_to_fit() {
+        let own = |thinking: &'static str, max_tokens| Wishes { thinking: Some(thinking.into()), max_tokens: Some(max_tokens), ..Wishes::default() };
+        let enabled = r#"{ "type":"enabled", "budget_tokens": 5000 }"#;
+        check(own(enabled, 3000), FREE, "claude-sonnet-4-5", r#"thinking={ "type":"enabled", "budget_tokens": 1976 } (thinking.budget_tokens lowered to fit max_tokens)"#);
+        check(own(enabled, 1500), FREE, "claude-sonnet-4-5", "(thinking left out)");
+        check(Wishes { has_betas: true, ..own(enabled, 3000) }, FREE, "claude-sonnet-4-5", &format!("thinking={enabled}"));
+        let disabled = Wishes { effort: Some(Wanted::parse("max").unwrap()), ..own(r#"{"type":"disabled"}"#, 9) };
+        check(disabled, FREE, "claude-opus-5", r#"thinking={"type":"disabled"} output_config={"effort":"high"} (reasoning_effort lowered to high)"#);
+        let source = br#"{"effort":"max"}"#;
+        let none = Wishes { output_config: Some(RawObject::parse(source).unwrap()), ..effort("none") };
+        check(none, FREE, "claude-opus-5", r#"output_config={"effort":"max"} (reasoning_effort left out)"#);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Functions become tools; who may call which.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use super::Terms;
 use super::conversation::{Block, Kind};
@@ -30,6 +31,8 @@ pub struct Tool<'a> {
 pub struct Toolbox<'a> {
     pub tools: Vec<Tool<'a>>,
     pub names: Names,
+    /// How the client calls them.
+    taken: HashSet<String>,
     strict: Allowance,
 }
 
@@ -64,7 +67,7 @@ impl<'a> Toolbox<'a> {
     }
 
     fn holds(&self, name: &str) -> bool {
-        self.tools.iter().any(|tool| tool.name == name)
+        self.taken.contains(name)
     }
 
     /// Adds a function. `spec` has its name and parameters, `around` is the tool that holds it.
@@ -77,7 +80,7 @@ impl<'a> Toolbox<'a> {
         if name.is_empty() {
             return Err(wrong(at("name"), "a tool has to have a name"));
         }
-        let upstream = names::tool(&name);
+        let upstream = names::tool(name.clone());
         let mut out = format!("{{\"name\":{}", quote(&upstream));
         if let Some(node) = member(spec, "description") {
             out.push_str(",\"description\":");
@@ -112,7 +115,7 @@ impl<'a> Toolbox<'a> {
     pub fn native(&mut self, node: &Node<'a>, tool: &RawObject<'a>, path: &str) -> Result<(), Fault> {
         let at = |key: &str| format!("{path}.{key}");
         let name = member(tool, "name").map(|node| string(&node, &at("name"))).transpose()?.unwrap_or_default();
-        if member(tool, "input_schema").is_some() && names::tool(&name) != name {
+        if member(tool, "input_schema").is_some() && names::tool(name.clone()) != name {
             return Err(wrong(at("name"), "expected 1 to 64 of the characters `a-z A-Z 0-9 _ -`"));
         }
         let mark = member(tool, "cache_control").map(|node| verbatim(&node, &at("cache_control"))).transpose()?;
@@ -127,7 +130,7 @@ impl<'a> Toolbox<'a> {
     }
 
     fn add(&mut self, name: String, text: String, mark: Option<Cow<'a, str>>, path: &str) -> Result<(), Fault> {
-        if !name.is_empty() && self.holds(&name) {
+        if !name.is_empty() && !self.taken.insert(name.clone()) {
             return Err(wrong(path, format!("two tools are called `{name}`; names have to differ")));
         }
         self.tools.push(Tool { name, text, mark });
@@ -143,9 +146,13 @@ impl<'a> Toolbox<'a> {
                 Some(_) => Err(wrong(PATH, "there are no tools to choose from; send `tools` too")),
             };
         }
-        if let Some(Choice::Allowed { names, .. }) = &choice {
+        if let Some(Choice::Allowed { names, required }) = &choice {
             self.known(names)?;
-            self.tools.retain(|tool| names.contains(&tool.name));
+            let allowed: HashSet<&str> = names.iter().map(String::as_str).collect();
+            self.tools.retain(|tool| allowed.contains(tool.name.as_str()));
+            if self.is_empty() {
+                return self.choose(if *required { choice } else { None }, parallel, terms, notes);
+            }
         }
         let (kind, name) = match choice {
             None if parallel => return Ok(Chosen::default()),
@@ -163,13 +170,13 @@ impl<'a> Toolbox<'a> {
         if softened {
             notes.say(PATH, "softened to auto")?;
             let order = match &name {
-                Some(name) => format!("Your next step has to be a call of the tool `{}`; do not answer in text instead.", names::tool(name)),
+                Some(name) => format!("Your next step has to be a call of the tool `{}`; do not answer in text instead.", names::tool(Cow::Borrowed(name.as_str()))),
                 None => "Your next step has to be a call of one of the tools; do not answer in text instead.".to_owned(),
             };
             chosen.request = Some(Block::new(Kind::Text(Text::quoted(&order))));
         }
         let kind = if softened { "auto" } else { kind };
-        let name = name.filter(|_| !softened).map_or_else(String::new, |name| format!(",\"name\":{}", quote(&names::tool(&name))));
+        let name = name.filter(|_| !softened).map_or_else(String::new, |name| format!(",\"name\":{}", quote(&names::tool(Cow::Borrowed(name.as_str())))));
         let single = if parallel { "" } else { ",\"disable_parallel_tool_use\":true" };
         chosen.written = Some(format!("{{\"type\":\"{kind}\"{name}{single}}}"));
         Ok(chosen)
@@ -189,8 +196,8 @@ impl<'a> Toolbox<'a> {
 /// Notes members that Messages has nothing for.
 fn unknown(spec: &RawObject<'_>, notes: &mut Notes) -> Result<(), Fault> {
     const KNOWN: [&str; 6] = ["type", "function", "name", "description", "parameters", "strict"];
-    for key in spec.keys().filter(|key| !KNOWN.contains(key) && !EXTRAS.contains(key)) {
-        if member(spec, key).is_some() {
+    for (key, node) in spec.members() {
+        if !KNOWN.contains(&key) && !EXTRAS.contains(&key) && !node.is_null() {
             notes.ignored(format!("tools.{key}"))?;
         }
     }

@@ -53,7 +53,7 @@ impl Reader<'_> {
             format!("{key:?}{value:?}").hash(&mut hasher);
         }
         format!("{place:?}").hash(&mut hasher);
-        Some(Upstream {
+        let upstream = Upstream {
             name: UpstreamName(name.into()),
             place,
             limits: self.limits(name),
@@ -62,7 +62,11 @@ impl Reader<'_> {
             web_search: self.text_at(&at("web_search")),
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
             fingerprint: hasher.finish(),
-        })
+        };
+        if upstream.edits_messages() && !upstream.speaks.contains(&Dialect::Messages) {
+            self.mistake_at(&at("speaks"), "requests can only be edited in `messages`; add it, or take the edits out");
+        }
+        Some(upstream)
     }
 
     fn api(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Api> {

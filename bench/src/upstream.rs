@@ -101,10 +101,11 @@ fn chunk(name: &str, data: &str) -> String {
 }
 
 fn start() -> String {
-    chunk(
+    let message = chunk(
         "message_start",
         "{\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"model\":\"claude-bench\",\"content\":[],\"usage\":{\"input_tokens\":12,\"output_tokens\":1}}}",
-    )
+    );
+    message + &chunk("content_block_start", "{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}")
 }
 
 /// Each delta carries the time at which it was written.
@@ -118,8 +119,9 @@ async fn events(stream: &mut TcpStream, pace: Duration) -> std::io::Result<()> {
         stream.write_all(chunk("content_block_delta", &data).as_bytes()).await?;
     }
     let end = chunk("message_delta", "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":200}}");
+    let block = chunk("content_block_stop", "{\"type\":\"content_block_stop\",\"index\":0}");
     let stop = chunk("message_stop", "{\"type\":\"message_stop\"}");
-    stream.write_all(format!("{end}{stop}0\r\n\r\n").as_bytes()).await
+    stream.write_all(format!("{block}{end}{stop}0\r\n\r\n").as_bytes()).await
 }
 
 async fn open(stream: &mut TcpStream, left: &Left) {

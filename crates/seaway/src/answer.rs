@@ -29,8 +29,18 @@ pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
 /// Shows a fault in the client's dialect.
 #[must_use]
 pub fn fault(fault: &Fault, dialect: Dialect, request_id: &str) -> Response {
-    let status = StatusCode::from_u16(fault.kind.status(dialect)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, fault.body(dialect, request_id));
+    shown(fault, fault.kind.status(dialect), fault.body(dialect, request_id), request_id)
+}
+
+/// Shows a fault on a path that both vendors' clients use.
+#[must_use]
+pub fn shared_fault(fault: &Fault, request_id: &str) -> Response {
+    shown(fault, fault.kind.status(Dialect::Messages), fault.shared_body(request_id), request_id)
+}
+
+fn shown(fault: &Fault, status: u16, body: String, request_id: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, body);
     let headers = response.headers_mut();
     identify(headers, request_id);
     headers.insert(FAULT, HeaderValue::from_static(layer(fault.kind)));

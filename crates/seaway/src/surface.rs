@@ -60,6 +60,8 @@ fn api(prefix: &str) -> Router<Arc<House>> {
         .route(&at("/files"), any(messages::relay))
         .route(&at("/files/{*rest}"), any(messages::relay))
         .route(&at("/models"), get(models::list))
+        // What a client asks that has a preset in its base URL.
+        .route(&at("/{preset}/models"), get(models::list))
         .route(&at("/models/{*id}"), get(models::one))
 }
 

@@ -170,13 +170,22 @@ impl Fault {
     pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
         let body = match dialect {
             Dialect::Messages => {
-                serde_json::to_string(&MessagesBody { kind: "error", error: MessagesError { kind: self.kind.messages_type(), message: &self.message }, request_id })
+                let error = MessagesError { kind: self.kind.messages_type(), message: &self.message, both: None };
+                serde_json::to_string(&MessagesBody { kind: "error", error, request_id })
             }
             Dialect::Chat | Dialect::Responses => serde_json::to_string(&OpenAiBody {
                 error: OpenAiError { message: &self.message, kind: self.kind.openai_type(), param: self.param.as_deref(), code: self.code.or(self.kind.openai_code()) },
             }),
         };
         body.expect("strings always serialize")
+    }
+
+    /// Writes an error body that both vendors' SDKs read, for paths that they share.
+    #[must_use]
+    pub fn shared_body(&self, request_id: &str) -> String {
+        let both = Some(OpenAiMembers { param: self.param.as_deref(), code: self.code.or(self.kind.openai_code()) });
+        let error = MessagesError { kind: self.kind.messages_type(), message: &self.message, both };
+        serde_json::to_string(&MessagesBody { kind: "error", error, request_id }).expect("strings always serialize")
     }
 }
 
@@ -193,6 +202,14 @@ struct MessagesError<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     message: &'a str,
+    #[serde(flatten)]
+    both: Option<OpenAiMembers<'a>>,
+}
+
+#[derive(Serialize)]
+struct OpenAiMembers<'a> {
+    param: Option<&'a str>,
+    code: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -238,6 +255,15 @@ mod tests {
         let fault = Fault::new(FaultKind::Unauthenticated, "no key \"x\"").param("key");
         assert_eq!(fault.body(Dialect::Messages, "req_1"), r#"{"type":"error","error":{"type":"authentication_error","message":"no key \"x\""},"request_id":"req_1"}"#);
         assert_eq!(fault.body(Dialect::Chat, "req_1"), r#"{"error":{"message":"no key \"x\"","type":"invalid_request_error","param":"key","code":"invalid_api_key"}}"#);
+    }
+
+    #[test]
+    fn a_shared_face_has_the_members_of_both() {
+        let fault = Fault::new(FaultKind::NotFound, "model: x").code("model_not_found");
+        assert_eq!(
+            fault.shared_body("req_1"),
+            r#"{"type":"error","error":{"type":"not_found_error","message":"model: x","param":null,"code":"model_not_found"},"request_id":"req_1"}"#
+        );
     }
 
     #[test]

@@ -23,11 +23,15 @@ fn scenes() -> Vec<(&'static str, &'static str, Value)> {
         body
     };
     let tool = json!({"tools": [{"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}]});
+    let function = json!({"name": "get_weather", "parameters": tool["tools"][0]["input_schema"]});
+    let chat = json!({"stream": true, "tools": [{"type": "function", "function": function}]});
     vec![
         ("a plain question", "/v1/messages", ask("Good morning, harbour!", json!({}))),
         ("the same, streamed, with thinking", "/v1/messages", ask("Good morning! [[think A greeting.]]", json!({"stream": true}))),
         ("a tool call", "/v1/messages", ask("Weather? [[tool get_weather {\"city\": \"Kiel\"}]]", tool)),
         ("a failure, as the upstream words it", "/v1/messages", ask("[[error 529 overloaded_error Overloaded]]", json!({}))),
+        ("Chat Completions: a plain question", "/v1/chat/completions", ask("Good morning, harbour!", json!({}))),
+        ("the same, streamed, with a tool call", "/v1/chat/completions", ask("Weather? [[tool get_weather {\"city\": \"Kiel\"}]]", chat)),
         ("counting tokens", "/v1/messages/count_tokens", ask("How many tokens is this?", json!({}))),
     ]
 }
@@ -121,5 +125,6 @@ fn invite(address: &Listen) {
     println!("\nIt stays up until Ctrl-C. To play with it, in another terminal:");
     println!("  export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY={KEY}");
     println!("  claude -p 'hello'        # or any program that speaks the Messages API");
+    println!("  export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY={KEY}        # for those that speak Chat Completions");
     println!("The README lists what the simulated Claude understands, such as `[[think …]]` and `[[tool NAME {{…}}]]`.");
 }

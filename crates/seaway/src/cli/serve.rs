@@ -73,5 +73,6 @@ pub(super) fn banner(app: &App) {
     eprintln!("  key       {key}");
     if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
         eprintln!("  paste     export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY=$(seaway key show)");
+        eprintln!("       or   export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY=$(seaway key show)");
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use seaway_wire::json::{Members, quote};
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 
 use crate::auth::Caller;
@@ -54,7 +54,7 @@ pub(super) async fn one(State(house): State<Arc<House>>, id: Result<Path<String>
     match gather(&runtime, &client).await {
         Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| *known == target)) {
             Some((_, model)) => answered(model.clone()),
-            None => fault(&Fault::new(FaultKind::NotFound, format!("model: {id}"))),
+            None => fault(&Fault::new(FaultKind::NotFound, format!("model: {id}")).code("model_not_found")),
         },
         Err(response) => *response,
     }
@@ -118,7 +118,7 @@ fn answered(body: String) -> Response {
 }
 
 fn fault(fault: &Fault) -> Response {
-    answer::fault(fault, Dialect::Messages, &answer::own_id())
+    answer::shared_fault(fault, &answer::own_id())
 }
 
 /// The upstream's own error if it gave one that can be shown, else ours.

@@ -202,7 +202,17 @@ fn models() -> Value {
 }
 
 fn entry(id: &str, name: &str) -> Value {
-    json!({"type": "model", "id": id, "display_name": name, "created_at": "2026-01-01T00:00:00Z", "max_input_tokens": 200_000, "max_tokens": 64_000})
+    json!({"type": "model", "id": id, "display_name": name, "created_at": "2026-01-01T00:00:00Z", "max_input_tokens": 200_000, "max_tokens": 64_000, "capabilities": capabilities()})
+}
+
+/// What the models take, in the words of the Models API.
+fn capabilities() -> Value {
+    let yes = json!({"supported": true});
+    json!({
+        "effort": {"supported": true, "low": yes, "medium": yes, "high": yes, "xhigh": yes, "max": yes},
+        "thinking": {"supported": true, "types": {"adaptive": yes, "enabled": yes}},
+        "structured_outputs": yes,
+    })
 }
 
 fn model(id: &str) -> Reply {

@@ -25,7 +25,8 @@ async fn a_list_has_both_shapes_and_is_kept_for_a_while() {
     assert_eq!(client.get("/v1/models/org/odd").await.json()["id"], "org/odd");
     assert_eq!(client.get("/v1/models/gpt-4o").await.json()["id"], "gpt-4o");
     let unknown = client.get("/v1/models/nothing").await;
-    assert_eq!((unknown.status, &unknown.json()["error"]["type"]), (404, &"not_found_error".into()));
+    assert_eq!((unknown.status, &unknown.json()["error"]["type"], &unknown.json()["error"]["code"]), (404, &"not_found_error".into(), &"model_not_found".into()));
+    assert_eq!(client.get("/openai/v1/terse/models").await.json()["object"], "list");
     assert_eq!(client.get("/v1/models?limit=x").await.status, 400);
     assert!(upstream.came().is_none(), "one list serves for a while");
 }

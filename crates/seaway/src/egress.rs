@@ -1,23 +1,21 @@
 //! How an answer reaches the client: relayed, or in another dialect. A closed set.
 
 use bytes::Bytes;
-use seaway_wire::chat;
-use seaway_wire::messages::{self, Summary};
+use seaway_wire::messages::Summary;
 use seaway_wire::stage::{End, Out, Relay, Stage};
+use seaway_wire::{Dialect, Meter, chat};
 
 /// A stage that has read the answer, whichever it is, so that it can say what it cost.
 pub enum Egress {
-    Messages(Relay<messages::Meter>),
-    /// A Chat client at an upstream that speaks Chat itself.
-    ChatRelay(Relay<chat::Meter>),
+    Relay(Relay<Meter>),
+    /// From Messages into Chat.
     Chat(Box<chat::Stream>),
 }
 
 impl Egress {
     pub fn push(&mut self, frame: Bytes, out: &mut Out) {
         match self {
-            Self::Messages(relay) => relay.push(frame, out),
-            Self::ChatRelay(relay) => relay.push(frame, out),
+            Self::Relay(relay) => relay.push(frame, out),
             Self::Chat(stream) => stream.push(frame, out),
         }
     }
@@ -25,8 +23,7 @@ impl Egress {
     /// Told once that nothing more will come, and why if that was not the upstream's doing.
     pub fn finish(&mut self, end: End, why: Option<&str>, out: &mut Out) -> bool {
         match self {
-            Self::Messages(relay) => relay.finish(end, out),
-            Self::ChatRelay(relay) => relay.finish(end, out),
+            Self::Relay(relay) => relay.finish(end, out),
             Self::Chat(stream) => {
                 if let Some(why) = why {
                     stream.cut(why, out);
@@ -39,8 +36,7 @@ impl Egress {
     #[must_use]
     pub fn summary(&self) -> &Summary {
         match self {
-            Self::Messages(relay) => relay.tap().summary(),
-            Self::ChatRelay(relay) => relay.tap().summary(),
+            Self::Relay(relay) => relay.tap().summary(),
             Self::Chat(stream) => stream.summary(),
         }
     }
@@ -49,18 +45,17 @@ impl Egress {
     #[must_use]
     pub fn between_events(&self) -> bool {
         match self {
-            Self::Messages(relay) => relay.tap().between_events(),
-            Self::ChatRelay(relay) => relay.tap().between_events(),
+            Self::Relay(relay) => relay.tap().between_events(),
             Self::Chat(stream) => !stream.is_over(),
         }
     }
 
     /// What is written into a long silence.
     #[must_use]
-    pub const fn sign_of_life(&self) -> &'static [u8] {
+    pub fn sign_of_life(&self) -> &'static [u8] {
         match self {
-            Self::Messages(_) => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
-            Self::ChatRelay(_) | Self::Chat(_) => b": keep-alive\n\n",
+            Self::Relay(relay) if relay.tap().dialect() == Dialect::Messages => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+            Self::Relay(_) | Self::Chat(_) => b": keep-alive\n\n",
         }
     }
 
@@ -68,7 +63,7 @@ impl Egress {
     #[must_use]
     pub const fn changes_length(&self) -> bool {
         match self {
-            Self::Messages(_) | Self::ChatRelay(_) => false,
+            Self::Relay(_) => false,
             Self::Chat(_) => true,
         }
     }
@@ -78,7 +73,7 @@ impl Egress {
     #[must_use]
     pub fn has_told(&self) -> bool {
         match self {
-            Self::Messages(_) | Self::ChatRelay(_) => false,
+            Self::Relay(_) => false,
             Self::Chat(stream) => stream.failure().is_some(),
         }
     }

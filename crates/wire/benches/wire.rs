@@ -6,13 +6,13 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use seaway_wire::Request;
 use seaway_wire::chat::{self, Shape, Stamp};
 use seaway_wire::json::RawObject;
-use seaway_wire::messages::{Edits, Fold, Meter};
+use seaway_wire::messages::{Edits, Fold};
 use seaway_wire::model::Traits;
 use seaway_wire::openai::Terms;
 use seaway_wire::stage::{End, Out, Relay, Stage};
+use seaway_wire::{Dialect, Meter, Request};
 
 #[global_allocator]
 static ALLOC: AllocProfiler<std::alloc::System> = AllocProfiler::system();
@@ -48,7 +48,7 @@ fn request() -> String {
 fn relay(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
-        let mut relay = Relay::new(Meter::for_events());
+        let mut relay = Relay::new(Meter::for_events(Dialect::Messages));
         let mut out = Out::new();
         for frame in &frames {
             relay.push(frame.clone(), &mut out);

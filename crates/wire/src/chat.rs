@@ -7,15 +7,16 @@
 
 mod chunk;
 mod content;
-mod meter;
+mod open;
 mod request;
 mod response;
 mod stream;
+mod summary;
 
-pub use meter::Meter;
 pub use request::{Translated, to_messages};
 pub use response::{NoMessage, completion};
 pub use stream::Stream;
+pub use summary::{observe, summary_of_json};
 
 use crate::openai::Names;
 

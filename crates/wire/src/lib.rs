@@ -17,6 +17,7 @@ pub mod dialect;
 pub mod fault;
 pub mod json;
 pub mod messages;
+pub mod meter;
 pub mod model;
 pub mod openai;
 pub mod properties;
@@ -27,5 +28,6 @@ pub mod usage;
 
 pub use dialect::Dialect;
 pub use fault::{Fault, FaultKind};
+pub use meter::Meter;
 pub use request::Request;
 pub use usage::{StopReason, Usage};

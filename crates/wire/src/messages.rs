@@ -7,7 +7,6 @@ mod block;
 mod edit;
 mod event;
 mod fold;
-mod meter;
 mod partial;
 
 pub(crate) use block::Block;
@@ -15,4 +14,3 @@ pub use edit::{Change, Edited, Edits, Suffix};
 pub(crate) use event::{BlockDelta, BlockStart};
 pub use event::{Kind, Summary, UpstreamError};
 pub use fold::{Fold, FoldError, Folded};
-pub use meter::Meter;

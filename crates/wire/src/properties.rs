@@ -8,11 +8,11 @@ use bytes::Bytes;
 
 pub use chat::{chat_prefix, chat_request, chat_stream};
 
-use crate::Request;
 use crate::json::{Patch, RawObject};
-use crate::messages::{Edits, Fold, Meter, Suffix};
+use crate::messages::{Edits, Fold, Suffix};
 use crate::sse::Decoder;
 use crate::stage::{End, Out, Relay, Stage};
+use crate::{Dialect, Meter, Request};
 
 /// The largest event in these properties.
 const LIMIT: usize = 1 << 16;
@@ -40,7 +40,7 @@ fn decode(input: &[u8], size: usize) -> Vec<(Option<String>, Vec<u8>)> {
 
 /// The relay writes what it read.
 fn relay(input: &[u8]) {
-    let mut relay = Relay::new(Meter::for_events());
+    let mut relay = Relay::new(Meter::for_events(Dialect::Messages));
     let mut out = Out::new();
     for piece in input.chunks(5) {
         relay.push(Bytes::copy_from_slice(piece), &mut out);

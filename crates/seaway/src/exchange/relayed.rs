@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
 use seaway_wire::stage::Relay;
-use seaway_wire::{Dialect, Fault, FaultKind, chat, messages};
+use seaway_wire::{Dialect, Fault, FaultKind, Meter};
 
 use super::{Answered, Exchange, Form, Manner, draining};
 use crate::egress::Egress;
@@ -57,7 +57,7 @@ impl Exchange {
         if form == Form::Folded && !kind_of(&headers).contains("json") {
             return self.fold(reply, headers, idle).await;
         }
-        let egress = egress(form, self.ask.endpoint.dialect(), &headers);
+        let egress = Egress::Relay(Relay::new(meter(form, self.ask.endpoint.dialect(), &headers)));
         let ping = (form == Form::Events && !headers.contains_key(CONTENT_ENCODING)).then_some(self.runtime.config.ping);
         let patience = Patience { ping, idle };
         let status = reply.status;
@@ -163,23 +163,15 @@ pub(super) fn kind_of(headers: &HeaderMap) -> String {
 }
 
 /// Chooses by what the answer says it is, and by what was asked for where it says nothing.
-fn egress(form: Form, dialect: Dialect, headers: &HeaderMap) -> Egress {
+fn meter(form: Form, dialect: Dialect, headers: &HeaderMap) -> Meter {
     let kind = kind_of(headers);
-    let events = match form {
-        Form::Opaque => None,
-        _ if headers.contains_key(CONTENT_ENCODING) => None,
-        _ if kind.contains("event-stream") => Some(true),
-        _ if kind.contains("json") => Some(false),
-        Form::Events => Some(true),
-        Form::Json | Form::Folded => Some(false),
-    };
-    match (dialect, events) {
-        (Dialect::Chat, None) => Egress::ChatRelay(Relay::new(chat::Meter::opaque())),
-        (Dialect::Chat, Some(true)) => Egress::ChatRelay(Relay::new(chat::Meter::for_events())),
-        (Dialect::Chat, Some(false)) => Egress::ChatRelay(Relay::new(chat::Meter::for_json())),
-        (Dialect::Messages | Dialect::Responses, None) => Egress::Messages(Relay::new(messages::Meter::opaque())),
-        (Dialect::Messages | Dialect::Responses, Some(true)) => Egress::Messages(Relay::new(messages::Meter::for_events())),
-        (Dialect::Messages | Dialect::Responses, Some(false)) => Egress::Messages(Relay::new(messages::Meter::for_json())),
+    match form {
+        Form::Opaque => Meter::opaque(dialect),
+        _ if headers.contains_key(CONTENT_ENCODING) => Meter::opaque(dialect),
+        _ if kind.contains("event-stream") => Meter::for_events(dialect),
+        _ if kind.contains("json") => Meter::for_json(dialect),
+        Form::Events => Meter::for_events(dialect),
+        Form::Json | Form::Folded => Meter::for_json(dialect),
     }
 }
 

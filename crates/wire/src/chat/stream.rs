@@ -11,10 +11,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chunk::{self, Chunks};
+use super::open::{Open, OpenKind, foreign};
 use super::response::{Citation, Served, StopDetails};
 use super::{Shape, Stamp, finish_reason};
 use crate::StopReason;
-use crate::json::{Members, Tag, Text, quote, without_lone_surrogates};
+use crate::json::{Members, Tag, quote, without_lone_surrogates};
 use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::{broken, translate_event};
@@ -54,31 +55,6 @@ enum State {
     Ended,
     /// An error was written.
     Failed(UpstreamFault),
-}
-
-#[derive(Debug)]
-struct Open {
-    index: u64,
-    kind: OpenKind,
-    /// The first half of a surrogate pair, waiting for the second.
-    half: Option<String>,
-}
-
-#[derive(Debug)]
-enum OpenKind {
-    Text {
-        /// Where it begins in the whole text.
-        start: usize,
-        citations: Vec<String>,
-    },
-    Call {
-        index: usize,
-        /// What its arguments are if none are streamed.
-        input: Option<String>,
-    },
-    Thought(Block),
-    /// What the upstream runs itself, and what is newer than this gateway.
-    Other,
 }
 
 #[derive(Deserialize)]
@@ -295,7 +271,7 @@ impl Stream {
             }
             _ => OpenKind::Other,
         };
-        self.open.push(Open { index, kind, half: None });
+        self.open.push(Open::new(index, kind));
         match text {
             Some(text) => self.text(index, text),
             None => Ok(()),
@@ -450,40 +426,8 @@ impl Stage for Stream {
     }
 }
 
-impl Open {
-    /// Takes a piece of text. A surrogate pair that is split between two pieces is joined.
-    fn joined<'r>(&mut self, raw: &'r RawValue) -> serde_json::Result<Text<'r>> {
-        let raw = raw.get();
-        if !raw.starts_with('"') {
-            return Err(foreign("a text that is no string"));
-        }
-        let raw = self.half.take().map_or(Cow::Borrowed(raw), |half| Cow::Owned(format!("\"{half}{}", &raw[1..])));
-        let raw = match half_at(&raw) {
-            Some(at) => {
-                self.half = Some(raw[at..raw.len() - 1].to_owned());
-                Cow::Owned(format!("{}\"", &raw[..at]))
-            }
-            None => raw,
-        };
-        Text::of_cow(raw).ok_or_else(|| foreign("a text that is no string"))
-    }
-}
-
-fn foreign(why: &str) -> serde_json::Error {
-    serde::de::Error::custom(why)
-}
-
 fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
     raw.ok_or_else(|| foreign("a delta without its text"))
-}
-
-/// Where a JSON string ends with the first half of a surrogate pair.
-fn half_at(raw: &str) -> Option<usize> {
-    let at = raw.len().checked_sub(7)?;
-    let escape = raw.as_bytes().get(at..raw.len() - 1)?;
-    let high = escape.starts_with(b"\\u") && escape[2].eq_ignore_ascii_case(&b'd') && matches!(escape[3].to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b');
-    let backslashes = raw.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-    (high && backslashes % 2 == 0).then_some(at)
 }
 
 /// JSON may hold line breaks between its tokens, and half a character; an event's data may not.

@@ -1,7 +1,9 @@
 //! The tap of the relay: reads what an answer cost while its bytes pass untouched.
 
-use super::event::{Kind, Summary};
-use crate::sse::Decoder;
+use crate::Dialect;
+use crate::chat;
+use crate::messages::{Kind, Summary};
+use crate::sse::{Decoder, Event};
 use crate::stage::{End, Tap};
 
 /// The largest event that is read along. A larger one is forwarded unread.
@@ -12,6 +14,8 @@ const JSON_LIMIT: usize = 8 << 20;
 /// Reads along as an answer is relayed.
 #[derive(Debug)]
 pub struct Meter {
+    /// Of the answer.
+    dialect: Dialect,
     summary: Summary,
     form: Form,
 }
@@ -27,24 +31,29 @@ enum Form {
 impl Meter {
     /// For a body of server-sent events.
     #[must_use]
-    pub fn for_events() -> Self {
-        Self::with(Form::Events(Box::new(Decoder::with_limit(EVENT_LIMIT))))
+    pub fn for_events(dialect: Dialect) -> Self {
+        Self::with(dialect, Form::Events(Box::new(Decoder::with_limit(EVENT_LIMIT))))
     }
 
     /// For a JSON body.
     #[must_use]
-    pub fn for_json() -> Self {
-        Self::with(Form::Json(Vec::new()))
+    pub fn for_json(dialect: Dialect) -> Self {
+        Self::with(dialect, Form::Json(Vec::new()))
     }
 
     /// For a body that is not looked into.
     #[must_use]
-    pub fn opaque() -> Self {
-        Self::with(Form::Opaque)
+    pub fn opaque(dialect: Dialect) -> Self {
+        Self::with(dialect, Form::Opaque)
     }
 
-    fn with(form: Form) -> Self {
-        Self { summary: Summary::default(), form }
+    fn with(dialect: Dialect, form: Form) -> Self {
+        Self { dialect, summary: Summary::default(), form }
+    }
+
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     #[must_use]
@@ -62,6 +71,25 @@ impl Meter {
     }
 }
 
+/// Takes what one event says.
+fn observe(dialect: Dialect, summary: &mut Summary, event: &Event<'_>) {
+    match dialect {
+        Dialect::Messages => summary.observe(Kind::of(event), event.data),
+        Dialect::Chat => chat::observe(summary, event.data),
+        // No upstream is asked in it yet.
+        Dialect::Responses => {}
+    }
+}
+
+/// Reads a whole JSON answer.
+fn of_json(dialect: Dialect, body: &[u8]) -> Summary {
+    match dialect {
+        Dialect::Messages => Summary::of_json(body),
+        Dialect::Chat => chat::summary_of_json(body),
+        Dialect::Responses => Summary { ended: true, ..Summary::default() },
+    }
+}
+
 impl Tap for Meter {
     fn read(&mut self, frame: &[u8]) {
         match &mut self.form {
@@ -70,7 +98,7 @@ impl Tap for Meter {
                 let mut events = decoder.read(frame);
                 let lost = loop {
                     match events.next() {
-                        Ok(Some(event)) => summary.observe(Kind::of(&event), event.data),
+                        Ok(Some(event)) => observe(self.dialect, summary, &event),
                         Ok(None) => break false,
                         Err(_) => break true,
                     }
@@ -94,7 +122,7 @@ impl Tap for Meter {
             Form::Events(_) => self.summary.ended || (complete && (self.summary.error.is_some() || self.summary.stop_reason.is_some())),
             Form::Json(held) => {
                 if complete {
-                    self.summary = Summary::of_json(held);
+                    self.summary = of_json(self.dialect, held);
                 }
                 complete
             }
@@ -123,7 +151,7 @@ mod tests {
     fn read(source: &str, end: End) -> (Summary, bool) {
         let mut seen = None;
         for size in 1..=source.len() {
-            let mut meter = Meter::for_events();
+            let mut meter = Meter::for_events(Dialect::Messages);
             source.as_bytes().chunks(size).for_each(|piece| meter.read(piece));
             let whole = meter.close(end);
             let now = (meter.summary().clone(), whole);
@@ -147,7 +175,7 @@ mod tests {
         let stopped = STREAM.find("event: message_stop").unwrap();
         for (at, _) in STREAM.char_indices().skip(1) {
             for end in [End::Complete, End::Broken] {
-                let mut meter = Meter::for_events();
+                let mut meter = Meter::for_events(Dialect::Messages);
                 meter.read(&STREAM.as_bytes()[..at]);
                 let whole = at == ends || (at >= stopped && end == End::Complete);
                 assert_eq!(meter.close(end), whole, "cut at {at}");
@@ -170,12 +198,53 @@ mod tests {
 
     #[test]
     fn a_json_answer_is_read_at_its_end() {
-        let mut meter = Meter::for_json();
+        let mut meter = Meter::for_json(Dialect::Messages);
         meter.read(br#"{"model":"m","stop_reason":"refusal","usage":{"input_to"#);
         meter.read(br#"kens":3,"output_tokens":4}}"#);
         assert!(meter.close(End::Complete));
         let summary = meter.summary();
         assert_eq!((summary.usage.input, summary.usage.output), (3, 4));
         assert_eq!(summary.stop_reason, Some(StopReason::Refusal));
+    }
+
+    #[test]
+    fn a_chat_stream_says_what_it_cost() {
+        let source = concat!(
+            "data: {\"model\":\"m\",\"choices\":[{\"delta\":{\"content\":\"x\"},\"finish_reason\":null}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n",
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":4,\"prompt_tokens_details\":{\"cached_tokens\":3}}}\n\n",
+            "data: [DONE]\n\n"
+        );
+        for size in 1..source.len() {
+            let mut meter = Meter::for_events(Dialect::Chat);
+            source.as_bytes().chunks(size).for_each(|piece| meter.read(piece));
+            assert!(meter.close(End::Complete));
+            let summary = meter.summary();
+            assert_eq!((summary.model.as_deref(), &summary.stop_reason), (Some("m"), &Some(StopReason::MaxTokens)));
+            assert_eq!((summary.usage.input, summary.usage.cache_read, summary.usage.output), (6, 3, 4));
+        }
+    }
+
+    #[test]
+    fn a_cut_chat_stream_is_not_whole() {
+        let mut meter = Meter::for_events(Dialect::Chat);
+        meter.read(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n");
+        assert!(!meter.close(End::Complete));
+    }
+
+    #[test]
+    fn a_chat_error_is_one_whatever_it_says_of_itself() {
+        let mut meter = Meter::for_events(Dialect::Chat);
+        meter.read(b"data: {\"error\":{\"message\":\"x\",\"type\":null,\"code\":null}}\n\n");
+        assert!(meter.close(End::Complete));
+        assert_eq!(meter.summary().error.as_ref().map(|error| error.message.as_str()), Some("x"));
+    }
+
+    #[test]
+    fn a_completion_is_read_at_its_end() {
+        let mut meter = Meter::for_json(Dialect::Chat);
+        meter.read(br#"{"model":"m","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+        assert!(meter.close(End::Complete));
+        assert_eq!(meter.summary().usage.output, 2);
     }
 }

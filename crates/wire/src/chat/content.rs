@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
 use crate::openai::draft::Draft;
 use crate::openai::notes::Notes;
-use crate::openai::read::{array, member, object, string, text, unsupported, verbatim, wrong};
+use crate::openai::read::{Path, array, member, object, string, text, unsupported, verbatim, wrong};
 use crate::openai::{Terms, media, names};
 
 const EPHEMERAL: &str = r#"{"type":"ephemeral"}"#;
@@ -24,14 +24,15 @@ enum Parts {
 
 /// Reads all messages into the draft's conversation.
 pub(super) fn converse<'a>(draft: &mut Draft<'a>, betas: &mut Vec<String>, list: &Node<'a>, terms: &Terms<'_>) -> Result<(), Fault> {
-    let messages = array(list, "messages")?;
+    const PATH: Path<'_> = Path::of("messages");
+    let messages = array(list, PATH)?;
     if messages.is_empty() {
-        return Err(wrong("messages", "expected at least one message"));
+        return Err(wrong(PATH, "expected at least one message"));
     }
     let mut reader = Reader { draft, betas, terms, legacy: Legacy::default() };
     for (at, node) in messages.iter().enumerate() {
-        let path = format!("messages[{at}]");
-        reader.message(&object(node, &path)?, &path, at)?;
+        let path = PATH.at(at);
+        reader.message(&object(node, path)?, path, at)?;
     }
     Ok(())
 }
@@ -51,24 +52,24 @@ struct Reader<'d, 'a, 't> {
 }
 
 impl<'a> Reader<'_, 'a, '_> {
-    fn message(&mut self, message: &RawObject<'a>, path: &str, at: usize) -> Result<(), Fault> {
-        let role = member(message, "role").ok_or_else(|| wrong(format!("{path}.role"), "field required"))?;
-        let role = string(&role, &format!("{path}.role"))?;
+    fn message(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        let role = member(message, "role").ok_or_else(|| wrong(path.key("role"), "field required"))?;
+        let role = string(&role, path.key("role"))?;
         self.unknown(message, &role)?;
         match &*role {
             "system" | "developer" => self.said(message, path, Role::System, Parts::Text),
             "user" => self.said(message, path, Role::User, Parts::Anything),
             "assistant" => self.assistant(message, path, at),
             "tool" => {
-                let id = member(message, "tool_call_id").ok_or_else(|| wrong(format!("{path}.tool_call_id"), "field required"))?;
-                let id = string(&id, &format!("{path}.tool_call_id"))?;
+                let id = member(message, "tool_call_id").ok_or_else(|| wrong(path.key("tool_call_id"), "field required"))?;
+                let id = string(&id, path.key("tool_call_id"))?;
                 self.result(message, names::call_id(id), path, at)
             }
             "function" => {
                 let id = self.legacy.open.pop_front().ok_or_else(|| wrong(path, "there is no `function_call` before it that waits for a result"))?;
                 self.result(message, Cow::Owned(id), path, at)
             }
-            other => Err(wrong(format!("{path}.role"), format!("`{other}` is no role; expected `system`, `developer`, `user`, `assistant` or `tool`"))),
+            other => Err(wrong(path.key("role"), format!("`{other}` is no role; expected `system`, `developer`, `user`, `assistant` or `tool`"))),
         }
     }
 
@@ -95,16 +96,16 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// A message that is its content.
-    fn said(&mut self, message: &RawObject<'a>, path: &str, role: Role, parts: Parts) -> Result<(), Fault> {
+    fn said(&mut self, message: &RawObject<'a>, path: Path<'_>, role: Role, parts: Parts) -> Result<(), Fault> {
         let blocks = self.content(message, path, parts)?;
         self.push(role, blocks, message, path)
     }
 
     /// Adds a message's blocks; a mark on the message is one on its last block that can have one.
-    fn push(&mut self, role: Role, mut blocks: Vec<Block<'a>>, message: &RawObject<'a>, path: &str) -> Result<(), Fault> {
+    fn push(&mut self, role: Role, mut blocks: Vec<Block<'a>>, message: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
         let last = blocks.iter_mut().rev().find(|block| !matches!(block.kind, Kind::Thought(_)));
         if let (Some(node), Some(last)) = (member(message, "cache_control"), last) {
-            last.mark = Some(verbatim(&node, &format!("{path}.cache_control"))?);
+            last.mark = Some(verbatim(&node, path.key("cache_control"))?);
         }
         for block in blocks {
             self.draft.conversation.push(role, block);
@@ -112,14 +113,14 @@ impl<'a> Reader<'_, 'a, '_> {
         Ok(())
     }
 
-    fn assistant(&mut self, message: &RawObject<'a>, path: &str, at: usize) -> Result<(), Fault> {
+    fn assistant(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
         if member(message, "audio").is_some() {
-            return Err(unsupported(format!("{path}.audio"), "Claude cannot hear what it is said to have spoken; send its transcript as `content`"));
+            return Err(unsupported(path.key("audio"), "Claude cannot hear what it is said to have spoken; send its transcript as `content`"));
         }
         let mut blocks = self.thoughts(message, path)?;
         let spoken = self.content(message, path, Parts::TextAndRefusals)?;
         if let Some(node) = member(message, "refusal") {
-            let refusal = text(&node, &format!("{path}.refusal"))?;
+            let refusal = text(&node, path.key("refusal"))?;
             // Our own answers say a refusal twice where the upstream did not explain it.
             let repeated = matches!(spoken.as_slice(), [Block { kind: Kind::Text(said), .. }] if said.decoded() == refusal.decoded());
             blocks.extend(spoken);
@@ -130,32 +131,32 @@ impl<'a> Reader<'_, 'a, '_> {
             blocks.extend(spoken);
         }
         if let Some(node) = member(message, "tool_calls") {
-            let path = format!("{path}.tool_calls");
-            for (index, call) in array(&node, &path)?.iter().enumerate() {
-                blocks.push(Block::new(Kind::Call(call_of(call, &format!("{path}[{index}]"), at, &mut self.draft.notes)?)));
+            let path = path.key("tool_calls");
+            for (index, call) in array(&node, path)?.iter().enumerate() {
+                blocks.push(Block::new(Kind::Call(call_of(call, path.at(index), at, &mut self.draft.notes)?)));
             }
         }
         if let Some(node) = member(message, "function_call") {
-            let path = format!("{path}.function_call");
+            let path = path.key("function_call");
             self.legacy.made += 1;
             let id = format!("call_legacy_{}", self.legacy.made);
             self.legacy.open.push_back(id.clone());
-            blocks.push(Block::new(Kind::Call(function(&object(&node, &path)?, Cow::Owned(id), &path, at, &mut self.draft.notes)?)));
+            blocks.push(Block::new(Kind::Call(function(&object(&node, path)?, Cow::Owned(id), path, at, &mut self.draft.notes)?)));
         }
         self.push(Role::Assistant, blocks, message, path)
     }
 
     /// Thinking that the client sends back, word for word, unless another model thought it.
-    fn thoughts(&mut self, message: &RawObject<'a>, path: &str) -> Result<Vec<Block<'a>>, Fault> {
+    fn thoughts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<Block<'a>>, Fault> {
         let Some(node) = member(message, "thinking_blocks") else { return Ok(Vec::new()) };
-        let path = format!("{path}.thinking_blocks");
+        let path = path.key("thinking_blocks");
         let thinker = member(message, "thinking_model").and_then(|node| node.as_str());
         let foreign = thinker.is_some_and(|thinker| is_another_model(&thinker, self.terms.model));
         let mut blocks = Vec::new();
-        for (index, node) in array(&node, &path)?.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            let thought = object(node, &path)?;
-            let kind = member(&thought, "type").map(|node| string(&node, &path)).transpose()?;
+        for (index, node) in array(&node, path)?.iter().enumerate() {
+            let path = path.at(index);
+            let thought = object(node, path)?;
+            let kind = member(&thought, "type").map(|node| string(&node, path)).transpose()?;
             let sealed = |key: &str| member(&thought, key).is_some_and(|node| node.is_string() && node.raw() != "\"\"");
             let usable = match kind.as_deref() {
                 Some("thinking") => sealed("signature"),
@@ -165,16 +166,16 @@ impl<'a> Reader<'_, 'a, '_> {
             if foreign || !usable {
                 self.draft.notes.left_out("messages.thinking_blocks")?;
             } else {
-                blocks.push(Block::new(Kind::Thought(verbatim(node, &path)?)));
+                blocks.push(Block::new(Kind::Thought(verbatim(node, path)?)));
             }
         }
         Ok(blocks)
     }
 
-    fn result(&mut self, message: &RawObject<'a>, id: Cow<'a, str>, path: &str, at: usize) -> Result<(), Fault> {
+    fn result(&mut self, message: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: usize) -> Result<(), Fault> {
         let plain = member(message, "content").filter(Node::is_string);
         let (content, mark) = if let Some(node) = plain {
-            (Content::Text(text(&node, &format!("{path}.content"))?), None)
+            (Content::Text(text(&node, path.key("content"))?), None)
         } else {
             let mut blocks = self.content(message, path, Parts::Anything)?;
             let mark = blocks.iter_mut().fold(None, |last, block| block.mark.take().or(last));
@@ -185,33 +186,33 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// What a message says: a string or parts. Blank text vanishes.
-    fn content(&mut self, message: &RawObject<'a>, path: &str, allowed: Parts) -> Result<Vec<Block<'a>>, Fault> {
+    fn content(&mut self, message: &RawObject<'a>, path: Path<'_>, allowed: Parts) -> Result<Vec<Block<'a>>, Fault> {
         let Some(node) = member(message, "content") else { return Ok(Vec::new()) };
-        let path = format!("{path}.content");
+        let path = path.key("content");
         if node.is_string() {
-            let said = text(&node, &path)?;
+            let said = text(&node, path)?;
             return Ok(if said.is_blank() { Vec::new() } else { vec![Block::new(Kind::Text(said))] });
         }
         let Some(parts) = node.as_array() else { return Err(wrong(path, "expected a string or a list of parts")) };
         let mut blocks = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
-            blocks.extend(self.part(part, &format!("{path}[{index}]"), allowed)?);
+            blocks.extend(self.part(part, path.at(index), allowed)?);
         }
         Ok(blocks)
     }
 
-    fn part(&mut self, node: &Node<'a>, path: &str, allowed: Parts) -> Result<Option<Block<'a>>, Fault> {
+    fn part(&mut self, node: &Node<'a>, path: Path<'_>, allowed: Parts) -> Result<Option<Block<'a>>, Fault> {
         let part = object(node, path)?;
-        let at = |key: &str| format!("{path}.{key}");
+        let at = |key: &'static str| path.key(key);
         let kind = member(&part, "type").ok_or_else(|| wrong(at("type"), "field required"))?;
-        let kind = string(&kind, &at("type"))?;
-        let required = |key: &str| member(&part, key).ok_or_else(|| wrong(at(key), "field required"));
+        let kind = string(&kind, at("type"))?;
+        let required = |key: &'static str| member(&part, key).ok_or_else(|| wrong(at(key), "field required"));
         let anything = allowed == Parts::Anything;
         let kind = match &*kind {
-            "text" => said(&required("text")?, &at("text"))?,
-            "refusal" if allowed == Parts::TextAndRefusals => said(&required("refusal")?, &at("refusal"))?,
-            "image_url" if anything => Some(Kind::Media(image(&required("image_url")?, &at("image_url"), &mut self.draft.notes)?)),
-            "file" if anything => Some(Kind::Media(self.file(&required("file")?, &at("file"))?)),
+            "text" => said(&required("text")?, at("text"))?,
+            "refusal" if allowed == Parts::TextAndRefusals => said(&required("refusal")?, at("refusal"))?,
+            "image_url" if anything => Some(Kind::Media(image(&required("image_url")?, at("image_url"), &mut self.draft.notes)?)),
+            "file" if anything => Some(Kind::Media(self.file(&required("file")?, at("file"))?)),
             "input_audio" => return Err(unsupported(at("type"), "Claude does not hear audio; send a transcript as text")),
             other if anything => return Err(unsupported(at("type"), format!("parts of type `{other}` are not supported; expected `text`, `image_url` or `file`"))),
             other => return Err(unsupported(at("type"), format!("parts of type `{other}` are not supported in this role; expected `text`"))),
@@ -221,16 +222,16 @@ impl<'a> Reader<'_, 'a, '_> {
         Ok(kind.map(|kind| Block { kind, mark }))
     }
 
-    fn file(&mut self, node: &Node<'a>, path: &str) -> Result<String, Fault> {
+    fn file(&mut self, node: &Node<'a>, path: Path<'_>) -> Result<String, Fault> {
         let file = object(node, path)?;
-        let at = |key: &str| format!("{path}.{key}");
+        let at = |key: &'static str| path.key(key);
         self.draft.notes.unknown(&file, &["filename", "file_data", "file_id"], "messages.content.file")?;
-        let name = member(&file, "filename").map(|node| string(&node, &at("filename"))).transpose()?;
+        let name = member(&file, "filename").map(|node| string(&node, at("filename"))).transpose()?;
         if let Some(node) = member(&file, "file_data") {
-            return media::file(&string(&node, &at("file_data"))?, name.as_deref(), &at("file_data"));
+            return media::file(&string(&node, at("file_data"))?, name.as_deref(), at("file_data"));
         }
         let Some(node) = member(&file, "file_id") else { return Err(wrong(at("file_data"), "field required")) };
-        let block = media::kept_file(&string(&node, &at("file_id"))?, &at("file_id"))?;
+        let block = media::kept_file(&string(&node, at("file_id"))?, at("file_id"))?;
         if !self.betas.iter().any(|beta| beta == media::FILES_BETA) {
             self.betas.push(media::FILES_BETA.to_owned());
         }
@@ -246,58 +247,58 @@ fn is_another_model(a: &str, b: &str) -> bool {
     matches!((Model::parse(a), Model::parse(b)), (Some(a), Some(b)) if a != b)
 }
 
-fn said<'a>(node: &Node<'a>, path: &str) -> Result<Option<Kind<'a>>, Fault> {
+fn said<'a>(node: &Node<'a>, path: Path<'_>) -> Result<Option<Kind<'a>>, Fault> {
     let said = text(node, path)?;
     Ok((!said.is_blank()).then_some(Kind::Text(said)))
 }
 
 /// An image, by an object or by its URL alone.
-fn image(node: &Node<'_>, path: &str, notes: &mut Notes) -> Result<String, Fault> {
+fn image(node: &Node<'_>, path: Path<'_>, notes: &mut Notes) -> Result<String, Fault> {
     if node.is_string() {
         return media::image(&string(node, path)?, path);
     }
     let holder = object(node, path)?;
-    let path = format!("{path}.url");
-    let url = member(&holder, "url").ok_or_else(|| wrong(path.as_str(), "field required"))?;
+    let path = path.key("url");
+    let url = member(&holder, "url").ok_or_else(|| wrong(path, "field required"))?;
     let said = member(&holder, "detail").is_some_and(|detail| detail.raw() != "\"auto\"");
     notes.unknown(&holder, if said { &["url"] } else { &["url", "detail"] }, "messages.content.image_url")?;
-    media::image(&string(&url, &path)?, &path)
+    media::image(&string(&url, path)?, path)
 }
 
 /// The mark that a part has, in Messages' words or in OpenAI's.
-fn mark_of<'a>(part: &RawObject<'a>, path: &str) -> Result<Option<Cow<'a, str>>, Fault> {
+fn mark_of<'a>(part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Cow<'a, str>>, Fault> {
     if let Some(node) = member(part, "cache_control") {
-        return verbatim(&node, &format!("{path}.cache_control")).map(Some);
+        return verbatim(&node, path.key("cache_control")).map(Some);
     }
     let breakpoint = member(part, "prompt_cache_breakpoint").filter(|node| node.as_bool() != Some(false));
     Ok(breakpoint.map(|_| Cow::Borrowed(EPHEMERAL)))
 }
 
-fn call_of<'a>(node: &Node<'a>, path: &str, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
+fn call_of<'a>(node: &Node<'a>, path: Path<'_>, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
     let call = object(node, path)?;
-    let kind = member(&call, "type").map(|node| string(&node, &format!("{path}.type"))).transpose()?;
+    let kind = member(&call, "type").map(|node| string(&node, path.key("type"))).transpose()?;
     if let Some(other) = kind.filter(|kind| kind != "function") {
-        return Err(unsupported(format!("{path}.type"), format!("calls of type `{other}` are not supported; expected `function`")));
+        return Err(unsupported(path.key("type"), format!("calls of type `{other}` are not supported; expected `function`")));
     }
     notes.unknown(&call, &["id", "type", "function", "index"], "messages.tool_calls")?;
-    let required = |key: &str| member(&call, key).ok_or_else(|| wrong(format!("{path}.{key}"), "field required"));
-    let id = string(&required("id")?, &format!("{path}.id"))?;
-    let path = format!("{path}.function");
-    function(&object(&required("function")?, &path)?, names::call_id(id), &path, at, notes)
+    let required = |key: &str| member(&call, key).ok_or_else(|| wrong(path.key(key), "field required"));
+    let id = string(&required("id")?, path.key("id"))?;
+    let path = path.key("function");
+    function(&object(&required("function")?, path)?, names::call_id(id), path, at, notes)
 }
 
-fn function<'a>(function: &RawObject<'a>, id: Cow<'a, str>, path: &str, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
+fn function<'a>(function: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
     notes.unknown(function, &["name", "arguments"], "messages.tool_calls.function")?;
-    let name = member(function, "name").ok_or_else(|| wrong(format!("{path}.name"), "field required"))?;
-    let name = string(&name, &format!("{path}.name"))?;
+    let name = member(function, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
+    let name = string(&name, path.key("name"))?;
     if name.is_empty() {
-        return Err(wrong(format!("{path}.name"), "a tool has to have a name"));
+        return Err(wrong(path.key("name"), "a tool has to have a name"));
     }
-    Ok(Call { id, name: names::tool(name), input: input(function, &format!("{path}.arguments"))?, at })
+    Ok(Call { id, name: names::tool(name), input: input(function, path.key("arguments"))?, at })
 }
 
 /// Arguments, which are JSON inside a string here and an object there.
-fn input<'a>(function: &RawObject<'a>, path: &str) -> Result<Cow<'a, str>, Fault> {
+fn input<'a>(function: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
     let Some(node) = member(function, "arguments") else { return Ok(Cow::Borrowed("{}")) };
     if !node.is_string() {
         // Not what OpenAI has, but what some clients send.

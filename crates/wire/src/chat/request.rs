@@ -9,7 +9,7 @@ use crate::messages::Change;
 use crate::openai::Terms;
 use crate::openai::conversation::{Block, Kind};
 use crate::openai::draft::Draft;
-use crate::openai::read::{array, count, flag, member, number, object, string, unsupported, verbatim, wrong};
+use crate::openai::read::{Path, array, count, flag, member, number, object, string, unsupported, verbatim, wrong};
 use crate::openai::thinking::{Number, Wanted, Wishes, settings};
 use crate::openai::tools::{Choice, choice};
 use crate::openai::{names, schema};
@@ -139,12 +139,13 @@ fn tools<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) -
     let functions = member(source, "functions").map(|node| array(&node, "functions")).transpose()?.unwrap_or_default();
     let legacy = given.is_empty() && !functions.is_empty();
     for (index, node) in given.iter().enumerate() {
-        tool(draft, node, &format!("tools[{index}]"), terms)?;
+        tool(draft, node, Path::of("tools").at(index), terms)?;
     }
     for (index, node) in functions.iter().enumerate().filter(|_| legacy) {
-        let path = format!("functions[{index}]");
-        let spec = object(node, &path)?;
-        draft.toolbox.function(&spec, &spec, &path, terms, &mut draft.notes)?;
+        let list = Path::of("functions");
+        let path = list.at(index);
+        let spec = object(node, path)?;
+        draft.toolbox.function(&spec, &spec, path, terms, &mut draft.notes)?;
     }
     if !legacy && !functions.is_empty() {
         draft.notes.ignored("functions")?;
@@ -155,22 +156,22 @@ fn tools<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) -
     Ok(legacy)
 }
 
-fn tool<'a>(draft: &mut Draft<'a>, node: &Node<'a>, path: &str, terms: &Terms<'_>) -> Result<(), Fault> {
+fn tool<'a>(draft: &mut Draft<'a>, node: &Node<'a>, path: Path<'_>, terms: &Terms<'_>) -> Result<(), Fault> {
     let holder = object(node, path)?;
-    let kind = member(&holder, "type").map(|node| string(&node, &format!("{path}.type"))).transpose()?;
+    let kind = member(&holder, "type").map(|node| string(&node, path.key("type"))).transpose()?;
     // Some clients send tools as Messages has them.
     let native = member(&holder, "input_schema").is_some() || kind.as_deref().is_some_and(is_server_tool);
     match kind.as_deref() {
         _ if native => draft.toolbox.native(node, &holder, path),
         None | Some("function") => match member(&holder, "function") {
             Some(function) => {
-                let path = format!("{path}.function");
-                draft.toolbox.function(&object(&function, &path)?, &holder, &path, terms, &mut draft.notes)
+                let path = path.key("function");
+                draft.toolbox.function(&object(&function, path)?, &holder, path, terms, &mut draft.notes)
             }
             None if member(&holder, "name").is_some() => draft.toolbox.function(&holder, &holder, path, terms, &mut draft.notes),
-            None => Err(wrong(format!("{path}.function"), "field required")),
+            None => Err(wrong(path.key("function"), "field required")),
         },
-        Some(other) => Err(unsupported(format!("{path}.type"), format!("tools of type `{other}` are not supported; describe it as a `function`"))),
+        Some(other) => Err(unsupported(path.key("type"), format!("tools of type `{other}` are not supported; describe it as a `function`"))),
     }
 }
 
@@ -201,7 +202,7 @@ fn web_search<'a>(draft: &mut Draft<'a>, node: &Node<'a>, terms: &Terms<'_>) -> 
     if member(&options, "search_context_size").is_some_and(|node| node.raw() != "\"medium\"") {
         draft.notes.ignored("web_search_options.search_context_size")?;
     }
-    draft.toolbox.server("web_search", text, PATH)
+    draft.toolbox.server("web_search", text, Path::of(PATH))
 }
 
 /// The choice among legacy functions.

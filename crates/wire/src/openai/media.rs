@@ -1,5 +1,7 @@
 //! Images and files: from URLs and data URLs to blocks with a source.
 
+use std::fmt::Display;
+
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -50,7 +52,7 @@ fn decoded(data: &str) -> Option<Vec<u8>> {
 }
 
 /// Writes the block for an image.
-pub fn image(url: &str, path: &str) -> Result<String, Fault> {
+pub fn image(url: &str, path: impl Display) -> Result<String, Fault> {
     if is_web(url) {
         let (scheme, rest) = url.split_once(':').unwrap_or_default();
         let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
@@ -79,7 +81,7 @@ fn base64_block(kind: &str, media_type: &str, data: &str, title: Option<&str>) -
 }
 
 /// Writes the block for a file that came with the request: a data URL, or base64 whose type its name tells.
-pub fn file(data: &str, name: Option<&str>, path: &str) -> Result<String, Fault> {
+pub fn file(data: &str, name: Option<&str>, path: impl Display) -> Result<String, Fault> {
     let name = name.filter(|name| !name.trim().is_empty());
     let url = DataUrl::parse(data).unwrap_or_else(|| DataUrl { media_type: guessed(data, name).to_owned(), base64: true, data });
     let kind = url.media_type.as_str();
@@ -90,7 +92,7 @@ pub fn file(data: &str, name: Option<&str>, path: &str) -> Result<String, Fault>
         let named = if kind.is_empty() { "a type that neither it nor its name tells".to_owned() } else { format!("type `{kind}`") };
         return Err(unsupported(path, format!("files of {named} are not supported; Claude takes PDF, text, JSON and images")).code("unsupported_file"));
     }
-    let broken = || Fault::new(FaultKind::InvalidRequest, format!("{path}: the data is not valid base64")).param(path).code("invalid_base64_file");
+    let broken = || Fault::new(FaultKind::InvalidRequest, format!("{path}: the data is not valid base64")).param(path.to_string()).code("invalid_base64_file");
     let bytes = decoded(url.data).filter(|_| url.base64).ok_or_else(broken)?;
     if kind == PDF {
         return Ok(base64_block("document", PDF, url.data, name));
@@ -116,7 +118,7 @@ fn guessed(data: &str, name: Option<&str>) -> &'static str {
 }
 
 /// Writes the block for a file that the upstream keeps, if the id is one of its own.
-pub fn kept_file(id: &str, path: &str) -> Result<String, Fault> {
+pub fn kept_file(id: &str, path: impl Display) -> Result<String, Fault> {
     if !id.starts_with(FILE_ID) {
         return Err(unsupported(path, format!("`{id}` is no file of Anthropic's Files API; send the file itself as `file_data`")));
     }

@@ -7,7 +7,7 @@ use super::Terms;
 use super::conversation::{Block, Kind};
 use super::names::{self, Names};
 use super::notes::Notes;
-use super::read::{array, flag, listed, member, object, string, text, unsupported, verbatim, wrong};
+use super::read::{Path, array, flag, listed, member, object, string, text, unsupported, verbatim, wrong};
 use super::schema::Allowance;
 use crate::Fault;
 use crate::json::{Node, Patch, RawObject, Text, quote};
@@ -71,10 +71,10 @@ impl<'a> Toolbox<'a> {
     }
 
     /// Adds a function. `spec` has its name and parameters, `around` is the tool that holds it.
-    pub fn function(&mut self, spec: &RawObject<'a>, around: &RawObject<'a>, path: &str, terms: &Terms<'_>, notes: &mut Notes) -> Result<(), Fault> {
-        let at = |key: &str| format!("{path}.{key}");
+    pub fn function(&mut self, spec: &RawObject<'a>, around: &RawObject<'a>, path: Path<'_>, terms: &Terms<'_>, notes: &mut Notes) -> Result<(), Fault> {
+        let at = |key: &'static str| path.key(key);
         let name = match member(spec, "name") {
-            Some(node) => string(&node, &at("name"))?,
+            Some(node) => string(&node, at("name"))?,
             None => return Err(wrong(at("name"), "field required")),
         };
         if name.is_empty() {
@@ -84,27 +84,27 @@ impl<'a> Toolbox<'a> {
         let mut out = format!("{{\"name\":{}", quote(&upstream));
         if let Some(node) = member(spec, "description") {
             out.push_str(",\"description\":");
-            out.push_str(text(&node, &at("description"))?.raw());
+            out.push_str(text(&node, at("description"))?.raw());
         }
         out.push_str(",\"input_schema\":");
-        out.push_str(&parameters(spec, &at("parameters"))?);
+        out.push_str(&parameters(spec, at("parameters"))?);
         let strict = member(spec, "strict").or_else(|| member(around, "strict"));
-        if strict.map(|node| flag(&node, &at("strict"))).transpose()? == Some(true) {
+        if strict.map(|node| flag(&node, at("strict"))).transpose()? == Some(true) {
             let schema = member(spec, "parameters");
             if terms.traits.structured == Some(true) && schema.is_some_and(|schema| self.strict.admits(&schema)) {
                 out.push_str(",\"strict\":true");
             } else {
-                notes.left_out(at("strict"))?;
+                notes.left_out(at("strict").to_string())?;
             }
         }
         let extra = |key: &str| member(around, key).or_else(|| member(spec, key));
         for key in EXTRAS.into_iter().filter(|key| *key != "cache_control") {
             if let Some(node) = extra(key) {
-                out.push_str(&format!(",\"{key}\":{}", verbatim(&node, &at(key))?));
+                out.push_str(&format!(",\"{key}\":{}", verbatim(&node, at(key))?));
             }
         }
         out.push('}');
-        let mark = extra("cache_control").map(|node| verbatim(&node, &at("cache_control"))).transpose()?;
+        let mark = extra("cache_control").map(|node| verbatim(&node, at("cache_control"))).transpose()?;
         unknown(spec, notes)?;
         unknown(around, notes)?;
         self.names.add(&upstream, &name);
@@ -112,24 +112,24 @@ impl<'a> Toolbox<'a> {
     }
 
     /// Adds a tool that is written as Messages has it: one of Anthropic's own, or a client's.
-    pub fn native(&mut self, node: &Node<'a>, tool: &RawObject<'a>, path: &str) -> Result<(), Fault> {
-        let at = |key: &str| format!("{path}.{key}");
-        let name = member(tool, "name").map(|node| string(&node, &at("name"))).transpose()?.unwrap_or_default();
+    pub fn native(&mut self, node: &Node<'a>, tool: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
+        let at = |key: &'static str| path.key(key);
+        let name = member(tool, "name").map(|node| string(&node, at("name"))).transpose()?.unwrap_or_default();
         if member(tool, "input_schema").is_some() && names::tool(name.clone()) != name {
             return Err(wrong(at("name"), "expected 1 to 64 of the characters `a-z A-Z 0-9 _ -`"));
         }
-        let mark = member(tool, "cache_control").map(|node| verbatim(&node, &at("cache_control"))).transpose()?;
+        let mark = member(tool, "cache_control").map(|node| verbatim(&node, at("cache_control"))).transpose()?;
         let raw = verbatim(node, path)?;
         let text = if mark.is_some() { without(&raw, "cache_control") } else { raw.into_owned() };
         self.add(name.into_owned(), text, mark, path)
     }
 
     /// Adds a server tool of ours.
-    pub fn server(&mut self, name: &str, text: String, path: &str) -> Result<(), Fault> {
+    pub fn server(&mut self, name: &str, text: String, path: Path<'_>) -> Result<(), Fault> {
         self.add(name.to_owned(), text, None, path)
     }
 
-    fn add(&mut self, name: String, text: String, mark: Option<Cow<'a, str>>, path: &str) -> Result<(), Fault> {
+    fn add(&mut self, name: String, text: String, mark: Option<Cow<'a, str>>, path: Path<'_>) -> Result<(), Fault> {
         if !name.is_empty() && !self.taken.insert(name.clone()) {
             return Err(wrong(path, format!("two tools are called `{name}`; names have to differ")));
         }
@@ -213,7 +213,7 @@ fn without(raw: &str, key: &str) -> String {
 }
 
 /// A function's parameters as a schema that Messages takes: of an object, and there.
-fn parameters<'a>(spec: &RawObject<'a>, path: &str) -> Result<Cow<'a, str>, Fault> {
+fn parameters<'a>(spec: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
     let Some(node) = member(spec, "parameters") else { return Ok(Cow::Borrowed(NO_PARAMETERS)) };
     let schema = object(&node, path)?;
     if schema.keys().next().is_none() {

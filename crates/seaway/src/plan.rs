@@ -22,7 +22,7 @@ impl Endpoint {
         match self {
             Self::Create => "messages",
             Self::CountTokens => "count_tokens",
-            Self::Chat => "chat",
+            Self::Chat => "completions",
         }
     }
 

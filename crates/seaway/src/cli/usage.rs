@@ -126,11 +126,16 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     println!("tokens    {} in, {} out", receipt.input, receipt.output);
     println!("body in   blake3 {}", or(&receipt.body_in));
     println!("body out  blake3 {}", or(&receipt.body_out));
-    if receipt.changes.is_empty() && receipt.body_out.is_some() {
-        println!("changes   none: the upstream got the very bytes that the client sent");
+    let translated = receipt.dialect != "messages" && receipt.body_out != receipt.body_in;
+    match (receipt.changes.is_empty(), translated) {
+        (true, false) if receipt.body_out.is_some() => println!("changes   none: the upstream got the very bytes that the client sent"),
+        (true, true) => println!("changes   translated to messages; nothing was left out"),
+        (false, true) => println!("changes   translated to messages"),
+        _ => {}
     }
     for (name, path) in &receipt.changes {
-        println!("changed   {path}  by {name}");
+        // The words of the `seaway-note` header.
+        if translated { println!("noted     {name} {path}") } else { println!("changed   {path}  by {name}") }
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ async fn a_completion_is_asked_for_in_messages_and_answered_in_chat() {
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;
     assert_eq!((receipt.outcome.as_str(), receipt.output), ("completed", 2));
-    assert_eq!(gateway.outcomes().await, [("chat".to_owned(), "completed".to_owned())]);
+    assert_eq!(gateway.outcomes().await, [("completions".to_owned(), "completed".to_owned())]);
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_stream_that_is_cut_ends_with_an_error_and_no_end_mark() {
             assert!(lines.last().unwrap().starts_with(r#"{"error":{"message":"the upstream's stream ended"#), "{upto} {orderly}: {lines:?}");
             assert!(lines.iter().all(|line| !line.contains(r#""finish_reason":"stop""#) && *line != "[DONE]"), "{lines:?}");
             gateway.quiet().await;
-            assert_eq!(gateway.outcomes().await, [("chat".to_owned(), "truncated".to_owned())]);
+            assert_eq!(gateway.outcomes().await, [("completions".to_owned(), "truncated".to_owned())]);
         }
     }
 }
@@ -196,7 +196,7 @@ async fn a_client_that_leaves_stops_the_upstream() {
         received.gone().await;
     }
     gateway.quiet().await;
-    assert_eq!(gateway.outcomes().await, [("chat".to_owned(), "client_gone".to_owned()), ("chat".to_owned(), "client_gone".to_owned())]);
+    assert_eq!(gateway.outcomes().await, [("completions".to_owned(), "client_gone".to_owned()), ("completions".to_owned(), "client_gone".to_owned())]);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::Router;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Auth, Config, Listen, Loaded, Sources};
+use crate::config::{self, Auth, Config, Listen, Loaded, Sources};
 use crate::drain::Drain;
 use crate::front::Door;
 use crate::house::House;
@@ -75,7 +75,7 @@ impl Reloader {
     }
 
     fn saved_at(&self) -> Option<SystemTime> {
-        std::fs::metadata(&self.path).and_then(|meta| meta.modified()).ok()
+        config::saved_at(&self.path)
     }
 }
 
@@ -111,7 +111,7 @@ impl App {
     ///
     /// [`StartError`] if an address or the local key cannot be had.
     pub async fn start(loaded: Loaded, sources: Sources) -> Result<Self, StartError> {
-        let Loaded { config, path, .. } = loaded;
+        let Loaded { config, path, saved_at, .. } = loaded;
         let signals = Signals::listen().map_err(StartError::Signals)?;
         let mut listeners = Vec::new();
         for listen in &config.listen {
@@ -144,7 +144,7 @@ impl App {
         app.registered = app.register(&state_dir, router).await;
         app.house.tasks.spawn(sweep(app.house.clone()));
         if watch {
-            app.house.tasks.spawn(watch_file(app.house.clone()));
+            app.house.tasks.spawn(watch_file(app.house.clone(), saved_at));
         }
         Ok(app)
     }
@@ -203,8 +203,7 @@ async fn sweep(house: Arc<House>) {
 }
 
 /// Looks once a second whether the file was saved.
-async fn watch_file(house: Arc<House>) {
-    let mut seen = house.reloader.saved_at();
+async fn watch_file(house: Arc<House>, mut seen: Option<SystemTime>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;

@@ -14,7 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Uri};
 use seaway_wire::Dialect;
@@ -92,6 +92,14 @@ pub struct Loaded {
     pub layers: Layers,
     /// Where the file is, or would be.
     pub path: PathBuf,
+    /// When it was last saved, as of just before it was read.
+    pub saved_at: Option<SystemTime>,
+}
+
+/// When a file was last saved.
+#[must_use]
+pub fn saved_at(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
 
 /// Everything that is wrong with a configuration.
@@ -379,11 +387,13 @@ impl Config {
         let mut layers = Layers::default();
         // The last one said is the one that was meant.
         for (key, text) in sources.flags.iter().rev() {
-            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            let path = key_path(key);
             let flag = settings::find(&path).and_then(Setting::flag).unwrap_or_else(|| format!("set {key}"));
             layers.add_text(path, text, Origin::Flag(flag));
         }
         layers.add_variables(sources.environment.iter());
+        // Before it is read: what is saved meanwhile is newer than what we have.
+        let saved_at = saved_at(&path);
         match std::fs::read_to_string(&path) {
             Ok(text) => layers.add_file(&path, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && sources.file.is_none() => {}
@@ -394,8 +404,15 @@ impl Config {
         }
         let config = build::config(&mut layers, &sources.environment);
         let mistakes = layers.take_mistakes();
-        if mistakes.is_empty() { Ok(Loaded { config, layers, path }) } else { Err(ConfigError(mistakes)) }
+        if mistakes.is_empty() { Ok(Loaded { config, layers, path, saved_at }) } else { Err(ConfigError(mistakes)) }
     }
+}
+
+/// A dotted key, as TOML has it: names may be quoted.
+fn key_path(key: &str) -> Vec<String> {
+    let plain = || key.split('.').map(str::to_owned).collect();
+    let quoted = key.contains(['"', '\'']).then(|| toml_edit::Key::parse(key).ok()).flatten();
+    quoted.map_or_else(plain, |path| path.iter().map(|name| name.get().to_owned()).collect())
 }
 
 /// Reads a time such as `30s` or `200ms`.
@@ -423,6 +440,13 @@ mod tests {
         check("a", "a", true);
         check("a", "ab", false);
         check("a*a", "a", false);
+    }
+
+    #[test]
+    fn names_in_a_dotted_key_may_be_quoted() {
+        assert_eq!(key_path("alias.gpt-*"), ["alias", "gpt-*"]);
+        assert_eq!(key_path(r#"alias."gpt-4.1""#), ["alias", "gpt-4.1"]);
+        assert_eq!(key_path("price.'claude-*'.input"), ["price", "claude-*", "input"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use seaway_wire::messages::Summary;
 use seaway_wire::stage::{End, Out, Relay, Stage};
-use seaway_wire::{Dialect, Meter, chat};
+use seaway_wire::{Dialect, Fault, Meter, chat};
 
 /// A stage that has read the answer, whichever it is, so that it can say what it cost.
 pub enum Egress {
@@ -21,7 +21,7 @@ impl Egress {
     }
 
     /// Told once that nothing more will come, and why if that was not the upstream's doing.
-    pub fn finish(&mut self, end: End, why: Option<&str>, out: &mut Out) -> bool {
+    pub fn finish(&mut self, end: End, why: Option<&Fault>, out: &mut Out) -> bool {
         match self {
             Self::Relay(relay) => relay.finish(end, out),
             Self::Chat(stream) => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use seaway_wire::stage::{End, Out};
+use seaway_wire::{Fault, FaultKind};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -29,6 +30,18 @@ enum Cut {
     Idle(Duration),
     #[error("the gateway is shutting down")]
     Drained,
+}
+
+impl Cut {
+    /// The same for a client whose dialect has words for it in mid-stream.
+    fn fault(&self) -> Fault {
+        let kind = match self {
+            Self::Truncated => FaultKind::BadReply,
+            Self::Idle(_) => FaultKind::TimedOut,
+            Self::Drained => FaultKind::Draining,
+        };
+        Fault::new(kind, self.to_string())
+    }
 }
 
 /// How long silence may last.
@@ -85,8 +98,8 @@ impl Pipe {
 
     fn end(&mut self, end: End, cut: Option<Cut>) {
         self.upstream = None;
-        let why = cut.as_ref().map(ToString::to_string);
-        let whole = self.egress.finish(end, why.as_deref(), &mut self.out);
+        let why = cut.as_ref().map(Cut::fault);
+        let whole = self.egress.finish(end, why.as_ref(), &mut self.out);
         let summary = self.egress.summary().clone();
         let outcome = match (&cut, whole) {
             (Some(Cut::Drained), _) => Outcome::Drained,

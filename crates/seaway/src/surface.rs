@@ -16,7 +16,7 @@ use axum::response::Response;
 use axum::routing::{any, get};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use seaway_wire::{Fault, FaultKind};
+use seaway_wire::{Dialect, Fault, FaultKind};
 use tower_http::cors::CorsLayer;
 
 use crate::front;
@@ -66,7 +66,7 @@ fn api(prefix: &str) -> Router<Arc<House>> {
 }
 
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
-    let ids = ["request-id", "x-request-id", "seaway-note", "retry-after"].map(HeaderName::from_static);
+    let ids = ["request-id", "x-request-id", "seaway-note", "seaway-fault", "seaway-simulated", "retry-after"].map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
@@ -76,8 +76,12 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 }
 
 async fn unknown(request: Request) -> Response {
-    let message = format!("there is no {}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/models` or `/health`", request.uri().path());
-    front::refuse(Fault::new(FaultKind::NotFound, message), request).await
+    let path = request.uri().path();
+    let message = match Dialect::of_path(path) {
+        Dialect::Responses => "the Responses API is not served yet; use `/v1/chat/completions` or `/v1/messages`".to_owned(),
+        Dialect::Chat | Dialect::Messages => format!("there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/models` or `/health`"),
+    };
+    front::refuse(Fault::new(FaultKind::NotFound, message).code("unknown_url"), request).await
 }
 
 async fn wrong_method(request: Request) -> Response {

@@ -21,6 +21,7 @@ pub(crate) mod usage;
 
 pub use errors::{UpstreamFault, translate_error};
 pub use names::Names;
+pub use tools::order;
 
 use crate::model::Traits;
 

@@ -347,7 +347,8 @@ mod tests {
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
         refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "from 1 to 1000000");
         refused("[upstream.a]\nkind = 'sandbox'\nspeaks = ['klingon']", &[], "`klingon` is no dialect");
-        refused("[upstream.a]\nkind = 'sandbox'\nspeaks = 'chat'\nsystem_prefix = 'x'", &[], "can only be edited in `messages`");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nspeaks = 'chat'\nsystem_prefix = 'x'", &[], "can only be edited in `messages`");
+        refused("[upstream.a]\nkind = 'sandbox'\nspeaks = 'chat'", &[], "speaks `messages` only");
         refused("log_level = 'a=b=c'", &[], "log_level: expected");
     }
 

@@ -99,7 +99,12 @@ pub const SETTINGS: &[Setting] = &[
     plain("upstream.*.idle_timeout", Kind::Span, "300s", "between two pieces of an answer; 0 for no limit"),
     plain("upstream.*.retries", Kind::Count, "2", "further attempts when there was no answer at all"),
     plain("upstream.*.retry_on", Kind::Counts, "", "statuses that are tried again too, honouring `retry-after`, such as `[529]`"),
-    plain("upstream.*.speaks", Kind::Texts, "messages", "the dialects it speaks: `messages`, `chat`; a client that speaks one of them is relayed, others are translated"),
+    plain(
+        "upstream.*.speaks",
+        Kind::Texts,
+        "messages",
+        "the dialects it can be asked in: `messages`, `chat`; a Chat client is relayed where it has `chat`, translated where it has `messages`",
+    ),
     plain("upstream.*.web_search", Kind::Text, "", "the server tool that serves `web_search_options`, such as `web_search_20250305`; refused otherwise"),
     plain("upstream.*.stream", Kind::Choice(&["asked", "always"]), "asked", "`always`: ask for a stream even when the client did not, and fold it"),
     plain("upstream.*.system_prefix", Kind::Text, "", "text to put before the system prompt"),

@@ -51,13 +51,29 @@ pub(super) async fn one(State(house): State<Arc<House>>, id: Result<Path<String>
     let runtime = house.runtime.load_full();
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     let target = route::alias(&runtime.config.aliases, &id).unwrap_or(&id).to_owned();
+    let newest = newest(&runtime, &client, &target).await;
+    let target = newest.as_deref().unwrap_or(&target);
     match gather(&runtime, &client).await {
-        Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| *known == target)) {
+        Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| known == target)) {
             Some((_, model)) => answered(model.clone()),
             None => fault(&Fault::new(FaultKind::NotFound, format!("model: {id}")).code("model_not_found")),
         },
         Err(response) => *response,
     }
+}
+
+/// What a family's name stands for.
+async fn newest(runtime: &Runtime, client: &HeaderMap, family: &str) -> Option<String> {
+    if !route::FAMILIES.contains(&family) {
+        return None;
+    }
+    for upstream in &runtime.upstreams {
+        let headers = headers::to_upstream(client, &runtime.keyring, upstream.passes_credentials());
+        if let Some(newest) = runtime.catalog.newest(upstream, &headers, family).await {
+            return Some(newest);
+        }
+    }
+    None
 }
 
 /// Collects the models of every upstream, and the aliases that name one thing. If no

@@ -24,6 +24,7 @@ async fn a_list_has_both_shapes_and_is_kept_for_a_while() {
     assert_eq!(next["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect::<Vec<_>>(), ["org/odd", "gpt-4o"]);
     assert_eq!(client.get("/v1/models/org/odd").await.json()["id"], "org/odd");
     assert_eq!(client.get("/v1/models/gpt-4o").await.json()["id"], "gpt-4o");
+    assert_eq!(client.get("/v1/models/opus").await.json()["id"], "claude-opus-5-5");
     let unknown = client.get("/v1/models/nothing").await;
     assert_eq!((unknown.status, &unknown.json()["error"]["type"], &unknown.json()["error"]["code"]), (404, &"not_found_error".into(), &"model_not_found".into()));
     assert_eq!(client.get("/openai/v1/terse/models").await.json()["object"], "list");

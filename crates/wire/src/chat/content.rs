@@ -77,8 +77,8 @@ impl<'a> Reader<'_, 'a, '_> {
     fn unknown(&mut self, message: &RawObject<'a>, role: &str) -> Result<(), Fault> {
         let own: &[&str] = match role {
             "assistant" => &["tool_calls", "function_call", "refusal", "thinking_blocks", "thinking_model", "audio"],
-            "tool" => &["tool_call_id"],
-            // It is its call's.
+            // The name is its call's.
+            "tool" => &["tool_call_id", "name"],
             "function" => &["name"],
             _ => &[],
         };
@@ -118,6 +118,9 @@ impl<'a> Reader<'_, 'a, '_> {
             return Err(unsupported(path.key("audio"), "Claude cannot hear what it is said to have spoken; send its transcript as `content`"));
         }
         let mut blocks = self.thoughts(message, path)?;
+        if blocks.is_empty() {
+            blocks = self.thoughts_in_parts(message, path)?;
+        }
         let spoken = self.content(message, path, Parts::TextAndRefusals)?;
         if let Some(node) = member(message, "refusal") {
             let refusal = text(&node, path.key("refusal"))?;
@@ -133,7 +136,7 @@ impl<'a> Reader<'_, 'a, '_> {
         if let Some(node) = member(message, "tool_calls") {
             let path = path.key("tool_calls");
             for (index, call) in array(&node, path)?.iter().enumerate() {
-                blocks.push(Block::new(Kind::Call(call_of(call, path.at(index), at, &mut self.draft.notes)?)));
+                blocks.push(call_of(call, path.at(index), at, &mut self.draft.notes)?);
             }
         }
         if let Some(node) = member(message, "function_call") {
@@ -170,6 +173,16 @@ impl<'a> Reader<'_, 'a, '_> {
             }
         }
         Ok(blocks)
+    }
+
+    /// The same from a part: some clients spread our message over the parts of theirs.
+    fn thoughts_in_parts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<Block<'a>>, Fault> {
+        let path = path.key("content");
+        for (index, part) in member(message, "content").and_then(|node| node.as_array()).unwrap_or_default().iter().enumerate() {
+            let Some(part) = part.as_object().filter(|part| member(part, "thinking_blocks").is_some()) else { continue };
+            return self.thoughts(&part, path.at(index));
+        }
+        Ok(Vec::new())
     }
 
     fn result(&mut self, message: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: usize) -> Result<(), Fault> {
@@ -217,7 +230,7 @@ impl<'a> Reader<'_, 'a, '_> {
             other if anything => return Err(unsupported(at("type"), format!("parts of type `{other}` are not supported; expected `text`, `image_url` or `file`"))),
             other => return Err(unsupported(at("type"), format!("parts of type `{other}` are not supported in this role; expected `text`"))),
         };
-        self.draft.notes.unknown(&part, &PART, "messages.content")?;
+        self.draft.notes.unknown(&part, if allowed == Parts::TextAndRefusals { &SPREAD } else { &PART }, "messages.content")?;
         let mark = mark_of(&part, path)?;
         Ok(kind.map(|kind| Block { kind, mark }))
     }
@@ -241,6 +254,24 @@ impl<'a> Reader<'_, 'a, '_> {
 
 /// The members of a part.
 const PART: [&str; 7] = ["type", "text", "refusal", "image_url", "file", "cache_control", "prompt_cache_breakpoint"];
+
+/// The members of an assistant's part, with those of our own messages that clients spread over it.
+const SPREAD: [&str; 14] = [
+    "type",
+    "text",
+    "refusal",
+    "image_url",
+    "file",
+    "cache_control",
+    "prompt_cache_breakpoint",
+    "role",
+    "annotations",
+    "tool_calls",
+    "function_call",
+    "reasoning_content",
+    "thinking_blocks",
+    "thinking_model",
+];
 
 /// True if two ids surely name two models. Of names that are not known as Claude's nobody knows.
 fn is_another_model(a: &str, b: &str) -> bool {
@@ -274,17 +305,19 @@ fn mark_of<'a>(part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Cow<'a, st
     Ok(breakpoint.map(|_| Cow::Borrowed(EPHEMERAL)))
 }
 
-fn call_of<'a>(node: &Node<'a>, path: Path<'_>, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
+fn call_of<'a>(node: &Node<'a>, path: Path<'_>, at: usize, notes: &mut Notes) -> Result<Block<'a>, Fault> {
     let call = object(node, path)?;
     let kind = member(&call, "type").map(|node| string(&node, path.key("type"))).transpose()?;
     if let Some(other) = kind.filter(|kind| kind != "function") {
         return Err(unsupported(path.key("type"), format!("calls of type `{other}` are not supported; expected `function`")));
     }
-    notes.unknown(&call, &["id", "type", "function", "index"], "messages.tool_calls")?;
+    notes.unknown(&call, &["id", "type", "function", "index", "cache_control"], "messages.tool_calls")?;
+    let mark = mark_of(&call, path)?;
     let required = |key: &str| member(&call, key).ok_or_else(|| wrong(path.key(key), "field required"));
     let id = string(&required("id")?, path.key("id"))?;
     let path = path.key("function");
-    function(&object(&required("function")?, path)?, names::call_id(id), path, at, notes)
+    let call = function(&object(&required("function")?, path)?, names::call_id(id), path, at, notes)?;
+    Ok(Block { kind: Kind::Call(call), mark })
 }
 
 fn function<'a>(function: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: usize, notes: &mut Notes) -> Result<Call<'a>, Fault> {
@@ -385,7 +418,19 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_ours_that_is_spread_over_a_part_keeps_its_thoughts() {
+        becomes(
+            r#"[{"role":"user","content":"u"},{"role":"assistant","content":[{"type":"text","text":"k","role":"assistant","annotations":[],"reasoning_content":"h","thinking_blocks":[{"type":"thinking","thinking":"h","signature":"s"}],"thinking_model":"claude-haiku-4-5"}]},{"role":"user","content":"v"}]"#,
+            r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"h","signature":"s"},{"type":"text","text":"k"}]},{"role":"user","content":[{"type":"text","text":"v"}]}]"#,
+        );
+    }
+
+    #[test]
     fn marks_stay_with_their_blocks() {
+        becomes(
+            r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f"},"cache_control":{"type":"ephemeral"}}]},{"role":"tool","tool_call_id":"1","content":"r","name":"f"}]"#,
+            r#"[{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{},"cache_control":{"type":"ephemeral"}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"}]}]"#,
+        );
         becomes(
             r#"[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}},{"type":"text","text":"b","prompt_cache_breakpoint":{}}]},{"role":"user","content":"c","cache_control":{"type":"ephemeral"}}]"#,
             r#"[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral","ttl":"1h"}},{"type":"text","text":"b","cache_control":{"type":"ephemeral"}},{"type":"text","text":"c","cache_control":{"type":"ephemeral"}}]}]"#,

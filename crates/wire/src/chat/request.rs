@@ -9,6 +9,7 @@ use crate::messages::Change;
 use crate::openai::Terms;
 use crate::openai::conversation::{Block, Kind};
 use crate::openai::draft::Draft;
+use crate::openai::notes::Notes;
 use crate::openai::read::{Path, array, count, flag, member, number, object, string, unsupported, verbatim, wrong};
 use crate::openai::thinking::{Number, Wanted, Wishes, settings};
 use crate::openai::tools::{Choice, choice};
@@ -30,7 +31,7 @@ pub struct Translated {
 const EXTENSIONS: [&str; 6] = ["cache_control", "context_management", "speed", "mcp_servers", "container", "inference_geo"];
 
 /// Members that are looked at somewhere below.
-const KNOWN: [&str; 30] = [
+const KNOWN: [&str; 27] = [
     "model",
     "messages",
     "max_tokens",
@@ -58,10 +59,6 @@ const KNOWN: [&str; 30] = [
     "modalities",
     "audio",
     "web_search_options",
-    // Caches are found by content upstream.
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
 ];
 
 /// Members that Messages has nothing for, with the value that says nothing.
@@ -98,7 +95,7 @@ pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<Translate
     draft.chosen = draft.toolbox.choose(wanted, parallel, terms, &mut draft.notes)?;
     let asked = draft.chosen.request.take();
     draft.conversation.system.extend(asked);
-    let mut wishes = wishes(source, request.stream)?;
+    let mut wishes = wishes(source, request.stream, &mut draft.notes)?;
     wishes.format = format(&mut draft, source, terms)?;
     wishes.default_limit = terms.max_tokens;
     draft.conversation.settle(&terms.traits, terms.model, "messages")?;
@@ -220,13 +217,16 @@ fn legacy_choice(source: &RawObject<'_>) -> Result<Option<Choice>, Fault> {
     }
 }
 
-fn wishes<'a>(source: &RawObject<'a>, stream: bool) -> Result<Wishes<'a>, Fault> {
+fn wishes<'a>(source: &RawObject<'a>, stream: bool, notes: &mut Notes) -> Result<Wishes<'a>, Fault> {
     let number_at = |key: &str, most: f64| -> Result<Option<Number<'a>>, Fault> {
         let Some(node) = member(source, key) else { return Ok(None) };
         Ok(Some(Number { raw: node.raw(), value: number(&node, key, most)? }))
     };
     let limit = |key: &str| member(source, key).map(|node| count(&node, key)).transpose();
     let (completion, legacy) = (limit("max_completion_tokens")?, limit("max_tokens")?);
+    if completion.is_some() && legacy.is_some() && completion != legacy {
+        notes.ignored("max_tokens")?;
+    }
     let effort = member(source, "reasoning_effort").map(|node| Wanted::parse(&string(&node, "reasoning_effort")?)).transpose()?;
     let raw = |key: &str| member(source, key).map(|node| verbatim(&node, key)).transpose();
     Ok(Wishes {
@@ -272,7 +272,11 @@ fn format<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) 
                 draft.notes.say(PATH, "put into the system prompt")?;
                 return Ok(None);
             }
-            Ok(Some(format!("{{\"type\":\"json_schema\",\"schema\":{}}}", schema::adapted(&schema, SCHEMA)?)))
+            let adapted = schema::adapted(&schema, SCHEMA)?;
+            if adapted.closed {
+                draft.notes.say(SCHEMA, "closed to additional properties")?;
+            }
+            Ok(Some(format!("{{\"type\":\"json_schema\",\"schema\":{}}}", adapted.text)))
         }
         other => Err(unsupported("response_format.type", format!("`{other}` is no format; expected `text`, `json_object` or `json_schema`"))),
     }
@@ -286,7 +290,7 @@ fn ask(draft: &mut Draft<'_>, text: &str) {
 /// Members with a plain counterpart.
 fn plain_members<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>) -> Result<(), Fault> {
     if let Some(node) = member(source, "stop") {
-        let given = if node.is_string() { vec![node] } else { array(&node, "stop")? };
+        let given = if node.is_string() { vec![node] } else { node.as_array().ok_or_else(|| wrong("stop", "expected a string or a list of strings"))? };
         let said: Result<Vec<_>, _> = given.iter().map(|node| crate::openai::read::text(node, "stop")).collect();
         let said: Vec<String> = said?.iter().filter(|text| !text.is_blank()).map(|text| text.raw().to_owned()).collect();
         if said.len() < given.len() {

@@ -14,13 +14,13 @@ use super::chunk::{self, Chunks};
 use super::open::{Open, OpenKind, foreign};
 use super::response::{Citation, Served, StopDetails};
 use super::{Shape, Stamp, finish_reason};
-use crate::StopReason;
 use crate::json::{Members, Tag, quote, without_lone_surrogates};
 use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::{broken, translate_event};
 use crate::sse::{Decoder, Event};
 use crate::stage::{End, Out, Stage};
+use crate::{Dialect, Fault, FaultKind, StopReason};
 
 /// The largest event that is translated.
 const EVENT_LIMIT: usize = 64 << 20;
@@ -172,9 +172,9 @@ impl Stream {
     }
 
     /// Ends a stream that will not go on, saying why.
-    pub fn cut(&mut self, why: &str, out: &mut Out) {
+    pub fn cut(&mut self, why: &Fault, out: &mut Out) {
         if !self.is_over() {
-            self.fail(broken(why));
+            self.fail(UpstreamFault { status: why.kind.status(Dialect::Chat), body: why.body(Dialect::Chat, "") });
         }
         self.flush(out);
     }
@@ -421,7 +421,7 @@ impl Stage for Stream {
 
     /// True also where the upstream itself ended its answer with an error.
     fn finish(&mut self, _: End, out: &mut Out) -> bool {
-        self.cut("the upstream's stream ended before its answer did", out);
+        self.cut(&Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"), out);
         matches!(self.state, State::Ended) || self.summary.error.is_some()
     }
 }

@@ -43,7 +43,12 @@ impl Notes {
     pub fn say(&mut self, member: impl Into<Cow<'static, str>>, what: &'static str) -> Result<(), Fault> {
         let name = member.into();
         if self.strict {
-            return Err(unsupported(name.into_owned(), format!("would be {what} on the way to Claude; take it out of the request, or set `strict = false`")));
+            let why = match what {
+                "ignored" => "Claude's API has nothing for it",
+                "left out" => "the model that is asked does not take it, or not with the rest of this request",
+                _ => "it cannot be carried over as it is",
+            };
+            return Err(unsupported(name.into_owned(), format!("would be {what}: {why}. Take it out of the request, or set `strict = false`")));
         }
         if self.changes.len() < MOST && self.said.insert((name.clone().into_owned(), what)) {
             self.changes.push(Change { name, path: what.to_owned() });

@@ -126,11 +126,21 @@ fn optional(schema: &RawObject<'_>) -> usize {
 
 /// Writes a schema so that answers can be held to it: objects are closed, and what cannot
 /// be enforced is said in the description instead, as Anthropic's own SDKs do.
-pub fn adapted(schema: &Node<'_>, path: &str) -> Result<String, Fault> {
-    write(schema, path, 0)
+pub fn adapted(schema: &Node<'_>, path: &str) -> Result<Adapted, Fault> {
+    let mut closed = false;
+    let text = write(schema, path, 0, &mut closed)?;
+    Ok(Adapted { text, closed })
 }
 
-fn write(schema: &Node<'_>, path: &str, depth: usize) -> Result<String, Fault> {
+/// A schema that answers can be held to.
+#[derive(Debug)]
+pub struct Adapted {
+    pub text: String,
+    /// An object that was open is not any more: an answer can have fewer members than was asked for.
+    pub closed: bool,
+}
+
+fn write(schema: &Node<'_>, path: &str, depth: usize, closed: &mut bool) -> Result<String, Fault> {
     if depth > DEEPEST {
         return Err(wrong(path, "the schema is nested too deeply"));
     }
@@ -143,12 +153,13 @@ fn write(schema: &Node<'_>, path: &str, depth: usize) -> Result<String, Fault> {
         match key {
             "description" => {}
             "additionalProperties" if is_object(&source) => {
+                *closed |= value.as_bool() != Some(false);
                 if value.as_object().is_some() {
                     said.push(format!("{key}: {}", verbatim(&value, path)?));
                 }
             }
             _ if !enforceable(key, &value) || (both && key == "oneOf") => said.push(format!("{key}: {}", verbatim(&value, path)?)),
-            _ => members.push((if key == "oneOf" { "anyOf" } else { key }, inner(key, &value, path, depth)?)),
+            _ => members.push((if key == "oneOf" { "anyOf" } else { key }, inner(key, &value, path, depth, closed)?)),
         }
     }
     if is_object(&source) {
@@ -161,18 +172,18 @@ fn write(schema: &Node<'_>, path: &str, depth: usize) -> Result<String, Fault> {
     Ok(format!("{{{}}}", members.join(",")))
 }
 
-fn inner(key: &str, value: &Node<'_>, path: &str, depth: usize) -> Result<String, Fault> {
+fn inner(key: &str, value: &Node<'_>, path: &str, depth: usize, closed: &mut bool) -> Result<String, Fault> {
     match holds(key) {
         Holds::Named => {
             let named = object(value, path)?;
-            let written: Result<Vec<_>, _> = named.members().map(|(name, schema)| Ok(format!("{}:{}", quote(name), write(&schema, path, depth + 1)?))).collect();
+            let written: Result<Vec<_>, _> = named.members().map(|(name, schema)| Ok(format!("{}:{}", quote(name), write(&schema, path, depth + 1, closed)?))).collect();
             Ok(format!("{{{}}}", written?.join(",")))
         }
         Holds::Schemas if value.raw().starts_with('[') => {
-            let written: Result<Vec<_>, _> = array(value, path)?.iter().map(|schema| write(schema, path, depth + 1)).collect();
+            let written: Result<Vec<_>, _> = array(value, path)?.iter().map(|schema| write(schema, path, depth + 1, closed)).collect();
             Ok(format!("[{}]", written?.join(",")))
         }
-        Holds::Schemas => write(value, path, depth + 1),
+        Holds::Schemas => write(value, path, depth + 1, closed),
         Holds::Other => Ok(verbatim(value, path)?.into_owned()),
     }
 }
@@ -199,7 +210,7 @@ mod tests {
 
     #[track_caller]
     fn check(schema: &str, expect: &str) {
-        with(schema, |node| assert_eq!(adapted(node, "p").unwrap_or_else(|fault| fault.message.into_owned()), expect));
+        with(schema, |node| assert_eq!(adapted(node, "p").map_or_else(|fault| fault.message.into_owned(), |adapted| adapted.text), expect));
     }
 
     #[test]
@@ -228,6 +239,14 @@ mod tests {
         check(r#"{"oneOf":[{"const":1}],"anyOf":[{"const":2}]}"#, r#"{"anyOf":[{"const":2}],"description":"{oneOf: [{\"const\":1}]}"}"#);
         // A property may be called like a keyword.
         check(r#"{"properties":{"minimum":{"type":"string"}}}"#, r#"{"properties":{"minimum":{"type":"string"}},"additionalProperties":false}"#);
+    }
+
+    #[test]
+    fn it_is_told_when_an_open_object_is_closed() {
+        let closed = |schema: &str| with(schema, |node| adapted(node, "p").unwrap().closed);
+        assert!(closed(r#"{"properties":{"a":{"type":"object","additionalProperties":{"type":"string"}}}}"#));
+        assert!(closed(r#"{"type":"object","additionalProperties":true}"#));
+        assert!(!closed(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"object"}}}"#));
     }
 
     #[test]

@@ -169,10 +169,8 @@ impl<'a> Toolbox<'a> {
         let mut chosen = Chosen { forced: forced && !softened, ..Chosen::default() };
         if softened {
             notes.say(PATH, "softened to auto")?;
-            let order = match &name {
-                Some(name) => format!("Your next step has to be a call of the tool `{}`; do not answer in text instead.", names::tool(Cow::Borrowed(name.as_str()))),
-                None => "Your next step has to be a call of one of the tools; do not answer in text instead.".to_owned(),
-            };
+            let tool = name.as_ref().map(|name| names::tool(Cow::Borrowed(name.as_str())));
+            let order = order(tool.as_deref());
             chosen.request = Some(Block::new(Kind::Text(Text::quoted(&order))));
         }
         let kind = if softened { "auto" } else { kind };
@@ -191,6 +189,13 @@ impl<'a> Toolbox<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// What asks for a tool in words, where a model cannot be forced: this one, or any.
+#[must_use]
+pub fn order(tool: Option<&str>) -> String {
+    let which = tool.map_or_else(|| "one of the tools".to_owned(), |tool| format!("the tool `{tool}`"));
+    format!("Your next step has to be a call of {which}; do not answer in text instead.")
 }
 
 /// Notes members that Messages has nothing for.

@@ -63,6 +63,9 @@ impl Reader<'_> {
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
             fingerprint: hasher.finish(),
         };
+        if kind == "sandbox" && upstream.speaks != [Dialect::Messages] {
+            self.mistake_at(&at("speaks"), "the simulated upstream speaks `messages` only");
+        }
         if upstream.edits_messages() && !upstream.speaks.contains(&Dialect::Messages) {
             self.mistake_at(&at("speaks"), "requests can only be edited in `messages`; add it, or take the edits out");
         }

@@ -76,14 +76,23 @@ fn blocks(request: &Value, script: &Script) -> Vec<Block> {
 
 fn forced_tool(request: &Value) -> Option<Block> {
     let tools = request["tools"].as_array()?;
+    let first = || tools.iter().find(|tool| tool["input_schema"].is_object());
     let tool = match request["tool_choice"]["type"].as_str()? {
-        "any" => tools.iter().find(|tool| tool["input_schema"].is_object())?,
+        "any" => first()?,
         "tool" => tools.iter().find(|tool| tool["name"] == request["tool_choice"]["name"])?,
+        "auto" if is_ordered(request, None) => first()?,
+        "auto" => tools.iter().find(|tool| is_ordered(request, tool["name"].as_str()))?,
         _ => return None,
     };
     let input = sample::of_schema(&tool["input_schema"], &tool["input_schema"]);
     let input = if input.is_object() { input } else { json!({}) };
     Some(Block::Tool { name: tool["name"].as_str()?.to_owned(), input: input.to_string() })
+}
+
+/// True if the system prompt asks for a tool in the words that stand in for a forced choice.
+fn is_ordered(request: &Value, tool: Option<&str>) -> bool {
+    let order = seaway_wire::openai::order(tool);
+    request["system"].as_array().into_iter().flatten().any(|block| block["text"] == *order)
 }
 
 fn spoken(request: &Value, script: &Script) -> String {

@@ -74,19 +74,26 @@ impl Citation<'_> {
 }
 
 #[derive(Deserialize)]
-struct ToolUse<'a> {
+pub(super) struct ToolUse<'a> {
     #[serde(borrow)]
-    id: Cow<'a, str>,
+    pub(super) id: Cow<'a, str>,
     #[serde(borrow)]
-    name: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
 }
 
+impl<'a> ToolUse<'a> {
+    /// The arguments: an object's JSON text.
+    pub(super) fn input(&self) -> &'a str {
+        self.input.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or("{}")
+    }
+}
+
 #[derive(Deserialize)]
-struct Thought<'a> {
+pub(super) struct Thought<'a> {
     #[serde(borrow, default)]
-    thinking: Option<&'a RawValue>,
+    pub(super) thinking: Option<&'a RawValue>,
 }
 
 /// What a message says, sorted by where Chat has it. Texts are JSON without their quotes.
@@ -141,7 +148,7 @@ fn whole(source: &str) -> Cow<'_, str> {
 
 fn call(block: &ToolUse<'_>, shape: &Shape) -> String {
     let name = quote(shape.names.client(&block.name));
-    let arguments = quote(block.input.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or("{}"));
+    let arguments = quote(block.input());
     let function = format!("{{\"name\":{name},\"arguments\":{arguments}}}");
     if shape.legacy { function } else { format!("{{\"id\":{},\"type\":\"function\",\"function\":{function}}}", quote(&block.id)) }
 }

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::chunk::{self, Chunks};
 use super::open::{Open, OpenKind, foreign};
-use super::response::{Citation, Served, StopDetails};
+use super::response::{Citation, Served, StopDetails, Thought, ToolUse};
 use super::{Shape, Stamp, finish_reason};
 use crate::json::{Members, Tag, quote, without_lone_surrogates};
 use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
@@ -81,22 +81,6 @@ struct TextStart<'a> {
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
     citations: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Deserialize)]
-struct CallStart<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    input: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ThoughtStart<'a> {
-    #[serde(borrow, default)]
-    thinking: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -265,7 +249,7 @@ impl Stream {
             "tool_use" if self.shape.legacy && self.calls > 0 => OpenKind::Other,
             "tool_use" => self.call(&serde_json::from_str(source)?),
             "thinking" | "redacted_thinking" => {
-                let started: ThoughtStart<'_> = serde_json::from_str(source)?;
+                let started: Thought<'_> = serde_json::from_str(source)?;
                 text = started.thinking;
                 OpenKind::Thought(Block::new(index, serde_json::from_str::<Members>(source)?))
             }
@@ -278,7 +262,7 @@ impl Stream {
         }
     }
 
-    fn call(&mut self, started: &CallStart<'_>) -> OpenKind {
+    fn call(&mut self, started: &ToolUse<'_>) -> OpenKind {
         let index = self.calls;
         self.calls += 1;
         let name = quote(self.shape.names.client(&started.name));
@@ -288,8 +272,7 @@ impl Stream {
             let (place, id) = (index.to_string(), quote(&started.id));
             self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"id\":", &id, ",\"type\":\"function\",\"function\":{\"name\":", &name, ",\"arguments\":\"\"}}]}"]);
         }
-        let input = started.input.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or("{}");
-        OpenKind::Call { index, input: Some(input.to_owned()) }
+        OpenKind::Call { index, input: Some(started.input().to_owned()) }
     }
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {

@@ -50,15 +50,17 @@ impl Exchange {
         if !reply.status.is_success() && form != Form::Opaque {
             return self.error(reply, headers, idle).await;
         }
-        if form != Form::Opaque && is_no_message(&reply, form) {
+        let kind = kind_of(&headers);
+        if form != Form::Opaque && is_no_message(&reply, &kind, form) {
             let message = format!("the upstream answered with status {} and no message; check its `base_url`", reply.status.as_u16());
             return self.fault(&Fault::new(FaultKind::BadReply, message));
         }
-        if form == Form::Folded && !kind_of(&headers).contains("json") {
+        if form == Form::Folded && !kind.contains("json") {
             return self.fold(reply, headers, idle).await;
         }
-        let egress = Egress::Relay(Relay::new(meter(form, self.ask.endpoint.dialect(), &headers)));
-        let ping = (form == Form::Events && !headers.contains_key(CONTENT_ENCODING)).then_some(self.runtime.config.ping);
+        let encoded = headers.contains_key(CONTENT_ENCODING);
+        let egress = Egress::Relay(Relay::new(meter(form, self.ask.endpoint.dialect(), &kind, encoded)));
+        let ping = (form == Form::Events && !encoded).then_some(self.runtime.config.ping);
         let patience = Patience { ping, idle };
         let status = reply.status;
         let pipe = Pipe::new(reply.body, egress, self.entry, patience, self.house.drain.clone(), reply.pass);
@@ -144,8 +146,7 @@ impl Exchange {
 
 /// A web page, a text, nothing at all: whatever answered, it was not the Messages API.
 /// Streams that are labelled as something else are known, so for those only a page counts.
-fn is_no_message(reply: &Reply, form: Form) -> bool {
-    let kind = kind_of(&reply.headers);
+fn is_no_message(reply: &Reply, kind: &str, form: Form) -> bool {
     let empty = matches!(reply.status.as_u16(), 204 | 205) || reply.body.size_hint().exact() == Some(0);
     let text = kind.starts_with("text/") && !kind.contains("event-stream");
     kind.starts_with("text/html") || (form != Form::Events && (empty || text))
@@ -158,16 +159,16 @@ pub(super) fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Re
     response
 }
 
+/// The type of an answer's body, in lower case.
 pub(super) fn kind_of(headers: &HeaderMap) -> String {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
 }
 
 /// Chooses by what the answer says it is, and by what was asked for where it says nothing.
-fn meter(form: Form, dialect: Dialect, headers: &HeaderMap) -> Meter {
-    let kind = kind_of(headers);
+fn meter(form: Form, dialect: Dialect, kind: &str, encoded: bool) -> Meter {
     match form {
         Form::Opaque => Meter::opaque(dialect),
-        _ if headers.contains_key(CONTENT_ENCODING) => Meter::opaque(dialect),
+        _ if encoded => Meter::opaque(dialect),
         _ if kind.contains("event-stream") => Meter::for_events(dialect),
         _ if kind.contains("json") => Meter::for_json(dialect),
         Form::Events => Meter::for_events(dialect),

@@ -105,7 +105,7 @@ fn chat_request() -> String {
 #[divan::bench]
 fn translate_a_chat_request(bencher: Bencher<'_, '_>) {
     let body = chat_request();
-    let terms = Terms { model: "claude-opus-4-8", traits: Traits::of("claude-opus-4-8"), strict: false, max_tokens: None, web_search: None };
+    let terms = Terms { model: "claude-opus-4-8", traits: Traits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
     let translate = || Request::parse(black_box(body.as_bytes())).and_then(|request| chat::to_messages(&request, &terms)).map(|translated| translated.body.len());
     assert!(translate().is_ok());
     bencher.counter(BytesCount::of_str(&body)).bench(translate);

@@ -35,6 +35,8 @@ pub struct Terms<'t> {
     pub strict: bool,
     /// The limit of an answer for which the client gives none, if the model's own is not meant.
     pub max_tokens: Option<u64>,
+    /// The configuration adds a cache mark to the whole request, so that there is one less for its blocks.
+    pub marked: bool,
     /// The type of the server tool that serves web searches, if one may.
     pub web_search: Option<&'t str>,
 }

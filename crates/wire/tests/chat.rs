@@ -155,8 +155,14 @@ fn most_made_up_requests_are_translated() {
     for _ in 0..400 {
         let request = request().new_tree(&mut runner).unwrap().current();
         let request = seaway_wire::Request::parse(request.as_bytes()).unwrap();
-        let terms =
-            seaway_wire::openai::Terms { model: "claude-haiku-4-5", traits: seaway_wire::model::Traits::of("claude-haiku-4-5"), strict: false, max_tokens: None, web_search: None };
+        let terms = seaway_wire::openai::Terms {
+            model: "claude-haiku-4-5",
+            traits: seaway_wire::model::Traits::of("claude-haiku-4-5"),
+            strict: false,
+            max_tokens: None,
+            marked: false,
+            web_search: None,
+        };
         taken += usize::from(seaway_wire::chat::to_messages(&request, &terms).is_ok());
     }
     assert!((80..360).contains(&taken), "the properties look at both: {taken} of 400 were translated");

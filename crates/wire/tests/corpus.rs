@@ -74,7 +74,7 @@ fn every_chat_request_becomes_its_messages_request() {
         let mut came = String::new();
         for model in ["claude-haiku-4-5", "claude-opus-5-5"] {
             let request = Request::parse(source.as_bytes()).unwrap();
-            match chat::to_messages(&request, &Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, web_search: None }) {
+            match chat::to_messages(&request, &Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None }) {
                 Ok(translated) => {
                     let notes: Vec<String> = translated.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
                     came.push_str(&format!("{}\n{}\n", translated.body, notes.join(", ")));

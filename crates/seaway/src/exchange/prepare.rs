@@ -67,6 +67,7 @@ impl Exchange {
             traits: self.traits(upstream, wanted).await,
             strict: self.runtime.config.strict,
             max_tokens: limit.as_ref().map(|(_, limit)| *limit),
+            marked: edits.set.iter().any(|(_, key, _)| key == "cache_control"),
             web_search: setting.web_search.as_deref(),
         };
         let translated = chat::to_messages(request, &terms)?;

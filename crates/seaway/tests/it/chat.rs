@@ -369,6 +369,19 @@ async fn a_limit_of_the_configuration_holds_where_the_client_gives_none() {
 }
 
 #[tokio::test]
+async fn a_cache_mark_of_the_configuration_leaves_three_for_the_client() {
+    let (mut upstream, gateway) = pair(&[("upstream.up.set", r#"{"cache_control":{"type":"ephemeral"}}"#)]).await;
+    let mut client = gateway.client().await;
+    let part = r#"{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}"#;
+    client.ask(PATH, &[], &CHAT.replace("\"hi\"", &format!("[{}]", [part; 4].join(",")))).await;
+    let received = upstream.next().await;
+    assert_eq!(received.text().matches("cache_control").count(), 4, "{}", received.text());
+    assert!(received.text().ends_with(r#""cache_control":{"type":"ephemeral"}}"#), "{}", received.text());
+    answer_json(received).await;
+    assert_eq!(client.answer().await.header("seaway-note"), Some("cache_control left out but for the last ones, set cache_control"));
+}
+
+#[tokio::test]
 async fn configured_edits_are_made_also_where_the_upstream_speaks_chat() {
     let (mut upstream, gateway) = pair(&[("upstream.up.speaks", "messages,chat"), ("upstream.up.system_prefix", "P")]).await;
     let mut client = gateway.client().await;

@@ -360,7 +360,7 @@ mod tests {
     fn translated(messages: &str, strict: bool) -> Result<(String, String), String> {
         let body = format!("{{\"model\":\"x\",\"max_tokens\":9,\"messages\":{messages}}}");
         let request = Request::parse(body.as_bytes()).unwrap();
-        let terms = Terms { model: MODEL, traits: Traits::of(MODEL), strict, max_tokens: None, web_search: None };
+        let terms = Terms { model: MODEL, traits: Traits::of(MODEL), strict, max_tokens: None, marked: false, web_search: None };
         let translated = chat::to_messages(&request, &terms).map_err(|fault| fault.message.into_owned())?;
         let value: serde_json::Value = serde_json::from_str(&translated.body).unwrap();
         let notes: Vec<String> = translated.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();

@@ -104,7 +104,7 @@ pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<Translate
     extensions(&mut draft, &mut betas, source)?;
     ignore(&mut draft, source)?;
     let include_usage = includes_usage(&mut draft, source)? && request.stream;
-    draft.limit_marks()?;
+    draft.limit_marks(terms.marked)?;
     let (body, toolbox, notes) = draft.write(terms.model, request.stream, source.source().len() + 512);
     Ok(Translated { body, shape: Shape { names: toolbox.names, legacy, include_usage }, changes: notes.into_changes(), betas })
 }

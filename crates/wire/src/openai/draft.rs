@@ -42,9 +42,9 @@ impl<'a> Draft<'a> {
         results && !thought
     }
 
-    /// Takes off all cache marks but the last ones.
-    pub fn limit_marks(&mut self) -> Result<(), Fault> {
-        let most = MARKS - usize::from(self.members.iter().any(|(key, _)| key == "cache_control"));
+    /// Takes off all cache marks but the last ones. `marked`: the whole request will get one.
+    pub fn limit_marks(&mut self, marked: bool) -> Result<(), Fault> {
+        let most = MARKS - usize::from(marked || self.members.iter().any(|(key, _)| key == "cache_control"));
         let tools = self.toolbox.tools.iter_mut().map(|tool| &mut tool.mark);
         let blocks = self.conversation.system.iter_mut().chain(self.conversation.turns.iter_mut().flat_map(|turn| turn.blocks.iter_mut()));
         let marks: Vec<&mut Option<Cow<'a, str>>> = tools.chain(blocks.map(|block| &mut block.mark)).filter(|mark| mark.is_some()).collect();

@@ -18,7 +18,7 @@ const MODELS: [&str; 4] = ["claude-haiku-4-5", "claude-sonnet-5", "claude-opus-5
 pub fn chat_request(input: &[u8]) {
     for model in MODELS {
         let Ok(request) = Request::parse(input) else { return };
-        let terms = |strict| Terms { model, traits: Traits::of(model), strict, max_tokens: None, web_search: Some("web_search_20250305") };
+        let terms = |strict| Terms { model, traits: Traits::of(model), strict, max_tokens: None, marked: false, web_search: Some("web_search_20250305") };
         match to_messages(&request, &terms(false)) {
             Ok(translated) => {
                 taken(&translated, model);
@@ -119,7 +119,7 @@ pub fn chat_prefix(input: &[u8]) {
             part["messages"] = messages[..upto].into();
             let body = part.to_string();
             let request = Request::parse(body.as_bytes()).ok()?;
-            let translated = to_messages(&request, &Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, web_search: None }).ok()?;
+            let translated = to_messages(&request, &Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None }).ok()?;
             let request: Value = serde_json::from_str(&translated.body).ok()?;
             Some(request["messages"].as_array()?.clone())
         };

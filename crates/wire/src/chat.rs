@@ -18,6 +18,7 @@ pub use response::{NoMessage, completion};
 pub use stream::Stream;
 pub use summary::{observe, summary_of_json};
 
+use crate::StopReason;
 use crate::openai::Names;
 
 /// What of a request its answer depends on.
@@ -48,13 +49,13 @@ fn service_tier(tier: &str) -> &str {
 }
 
 /// Why the answer ended, in Chat's words.
-fn finish_reason(reason: Option<&str>, legacy: bool) -> &'static str {
+fn finish_reason(reason: Option<&StopReason>, legacy: bool) -> &'static str {
     match reason {
-        Some("tool_use") if legacy => "function_call",
-        Some("tool_use") => "tool_calls",
-        Some("max_tokens" | "model_context_window_exceeded") => "length",
-        Some("refusal") => "content_filter",
-        // `end_turn`, `stop_sequence`, `pause_turn`, `compaction`, and what is newer than this gateway.
-        _ => "stop",
+        Some(StopReason::ToolUse) if legacy => "function_call",
+        Some(StopReason::ToolUse) => "tool_calls",
+        Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded) => "length",
+        Some(StopReason::Refusal) => "content_filter",
+        // What is newer than this gateway is an end like any other.
+        Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::PauseTurn | StopReason::Other(_)) | None => "stop",
     }
 }

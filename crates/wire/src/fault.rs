@@ -173,9 +173,9 @@ impl Fault {
                 let error = MessagesError { kind: self.kind.messages_type(), message: &self.message, both: None };
                 serde_json::to_string(&MessagesBody { kind: "error", error, request_id })
             }
-            Dialect::Chat | Dialect::Responses => serde_json::to_string(&OpenAiBody {
-                error: OpenAiError { message: &self.message, kind: self.kind.openai_type(), param: self.param.as_deref(), code: self.code.or(self.kind.openai_code()) },
-            }),
+            Dialect::Chat | Dialect::Responses => {
+                return openai_body(&self.message, self.kind.openai_type(), self.param.as_deref(), self.code.or(self.kind.openai_code()));
+            }
         };
         body.expect("strings always serialize")
     }
@@ -210,6 +210,11 @@ struct MessagesError<'a> {
 struct OpenAiMembers<'a> {
     param: Option<&'a str>,
     code: Option<&'static str>,
+}
+
+/// Writes an error body as OpenAI's dialects have it.
+pub(crate) fn openai_body(message: &str, kind: &'static str, param: Option<&str>, code: Option<&'static str>) -> String {
+    serde_json::to_string(&OpenAiBody { error: OpenAiError { message, kind, param, code } }).expect("strings always serialize")
 }
 
 #[derive(Serialize)]

@@ -15,7 +15,7 @@ pub use members::Members;
 pub use object::{Node, RawObject};
 pub use patch::{Patch, push_quoted, quote};
 pub use scan::{MAX_DEPTH, Malformed, check};
-pub use text::{Text, without_lone_surrogates};
+pub use text::{Text, whole, without_lone_surrogates};
 
 use std::borrow::Cow;
 

@@ -64,7 +64,7 @@ impl Chunks {
         self.choice(out, &["{}"], Some(reason));
         if self.include_usage {
             let mut counts = String::new();
-            usage::write(&mut counts, spent, usage::CHAT);
+            usage::write(&mut counts, spent);
             out.put_slice(self.head.as_bytes());
             out.put_slice(b"],\"usage\":");
             out.put_slice(counts.as_bytes());

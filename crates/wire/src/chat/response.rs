@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Shape, Stamp, finish_reason, service_tier};
-use crate::Usage;
-use crate::json::{Tag, Text, push_quoted, quote, without_lone_surrogates};
+use crate::json::{Tag, Text, push_quoted, quote, whole};
 use crate::openai::usage;
 use crate::usage::Report;
+use crate::{StopReason, Usage};
 
 /// An answer that is no message of the Messages API.
 #[derive(Debug, thiserror::Error)]
@@ -140,12 +140,6 @@ impl<'a> Said<'a> {
     }
 }
 
-/// A block's text as every JSON reader takes it.
-fn whole(source: &str) -> Cow<'_, str> {
-    let surrogates = ["\\ud", "\\uD"].iter().any(|escape| source.contains(escape));
-    if surrogates { Cow::Owned(without_lone_surrogates(source)) } else { Cow::Borrowed(source) }
-}
-
 fn call(block: &ToolUse<'_>, shape: &Shape) -> String {
     let name = quote(shape.names.client(&block.name));
     let arguments = quote(block.input());
@@ -179,9 +173,9 @@ pub fn completion(body: &[u8], shape: &Shape, stamp: &Stamp) -> Result<String, N
     push_quoted(&mut out, message.model.as_deref().unwrap_or_default());
     out.push_str(",\"choices\":[{\"index\":0,\"message\":");
     write_message(&mut out, &message, &said, shape);
-    let reason = finish_reason(message.stop_reason.as_deref(), shape.legacy);
+    let reason = finish_reason(message.stop_reason.as_deref().map(StopReason::parse).as_ref(), shape.legacy);
     out.push_str(&format!(",\"logprobs\":null,\"finish_reason\":\"{reason}\"}}],\"usage\":"));
-    usage::write(&mut out, &spent, usage::CHAT);
+    usage::write(&mut out, &spent);
     if let Some(tier) = &served.service_tier {
         out.push_str(",\"service_tier\":");
         push_quoted(&mut out, service_tier(tier));

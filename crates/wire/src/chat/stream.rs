@@ -14,13 +14,13 @@ use super::chunk::{self, Chunks};
 use super::open::{Open, OpenKind, foreign};
 use super::response::{Citation, Served, StopDetails, Thought, ToolUse};
 use super::{Shape, Stamp, finish_reason};
-use crate::json::{Members, Tag, quote, without_lone_surrogates};
+use crate::json::{Members, Tag, quote, whole};
 use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
 use crate::openai::UpstreamFault;
-use crate::openai::errors::{broken, translate_event};
+use crate::openai::errors::translate_event;
 use crate::sse::{Decoder, Event};
 use crate::stage::{End, Out, Stage};
-use crate::{Dialect, Fault, FaultKind, StopReason};
+use crate::{Fault, FaultKind, StopReason};
 
 /// The largest event that is translated.
 const EVENT_LIMIT: usize = 64 << 20;
@@ -158,7 +158,7 @@ impl Stream {
     /// Ends a stream that will not go on, saying why.
     pub fn cut(&mut self, why: &Fault, out: &mut Out) {
         if !self.is_over() {
-            self.fail(UpstreamFault { status: why.kind.status(Dialect::Chat), body: why.body(Dialect::Chat, "") });
+            self.fail(UpstreamFault::of(why));
         }
         self.flush(out);
     }
@@ -355,7 +355,7 @@ impl Stream {
     /// Going → Ended: the one place where `[DONE]` is written.
     fn message_stop(&mut self) {
         if self.chunks.is_none() {
-            self.fail(broken("the upstream's stream ended before its answer began"));
+            self.fail(bad("the upstream's stream ended before its answer began"));
             return;
         }
         while let Some(index) = self.open.first().map(|open| open.index) {
@@ -369,12 +369,11 @@ impl Stream {
             let (all, model) = (self.thoughts.join(","), quote(self.summary.model.as_deref().unwrap_or_default()));
             self.delta(&["{\"thinking_blocks\":[", &all, "],\"thinking_model\":", &model, "}"]);
         }
-        let reason = self.summary.stop_reason.as_ref().map(StopReason::name);
-        if let (Some("refusal"), Some(explanation)) = (reason, self.explanation.take().filter(|text| !text.is_empty())) {
+        let refused = self.summary.stop_reason == Some(StopReason::Refusal);
+        if let Some(explanation) = self.explanation.take().filter(|text| refused && !text.is_empty()) {
             self.delta(&["{\"refusal\":", &quote(&explanation), "}"]);
         }
-        let reason = self.summary.stop_reason.as_ref().map(StopReason::name);
-        let reason = finish_reason(reason, self.shape.legacy);
+        let reason = finish_reason(self.summary.stop_reason.as_ref(), self.shape.legacy);
         if let Some(chunks) = &self.chunks {
             chunks.finish(&mut self.out, reason, &self.summary.usage);
         }
@@ -394,7 +393,7 @@ impl Stage for Stream {
                 Err(error) => Some(format!("the upstream's stream cannot be read: {error}")),
             };
             if let Some(why) = failed {
-                self.fail(broken(&why));
+                self.fail(bad(why));
             }
         }
         drop(events);
@@ -409,13 +408,18 @@ impl Stage for Stream {
     }
 }
 
+/// A stream that is none of Messages.
+fn bad(why: impl Into<Cow<'static, str>>) -> UpstreamFault {
+    UpstreamFault::of(&Fault::new(FaultKind::BadReply, why))
+}
+
 fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
     raw.ok_or_else(|| foreign("a delta without its text"))
 }
 
 /// JSON may hold line breaks between its tokens, and half a character; an event's data may not.
 fn one_line(json: &str) -> String {
-    without_lone_surrogates(json).replace(['\n', '\r'], " ")
+    whole(json).replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

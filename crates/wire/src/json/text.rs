@@ -122,6 +122,13 @@ fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
+/// A JSON text as every reader takes it: a half of a surrogate pair without the other is replaced.
+#[must_use]
+pub fn whole(source: &str) -> Cow<'_, str> {
+    let surrogates = ["\\ud", "\\uD"].iter().any(|escape| memchr::memmem::find(source.as_bytes(), escape.as_bytes()).is_some());
+    if surrogates { Cow::Owned(without_lone_surrogates(source)) } else { Cow::Borrowed(source) }
+}
+
 /// Puts U+FFFD in the place of every half of a pair whose other half never came.
 #[must_use]
 pub fn without_lone_surrogates(quoted: &str) -> String {

@@ -1,10 +1,9 @@
 //! An upstream's error as OpenAI's dialects have it: the upstream's own words, with the type
 //! and code that their clients sort errors by.
 
-use serde::Serialize;
-
-use crate::fault::status_of_type;
+use crate::fault::{openai_body, status_of_type};
 use crate::messages::UpstreamError;
+use crate::{Dialect, Fault};
 
 /// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,18 +13,12 @@ pub struct UpstreamFault {
     pub body: String,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Face<'a>,
-}
-
-#[derive(Serialize)]
-struct Face<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    param: Option<&'a str>,
-    code: Option<&'static str>,
+impl UpstreamFault {
+    /// A failure that is told in our own words.
+    #[must_use]
+    pub fn of(fault: &Fault) -> Self {
+        Self { status: fault.kind.status(Dialect::Chat), body: fault.body(Dialect::Chat, "") }
+    }
 }
 
 /// How an error looks: status, type, code.
@@ -47,12 +40,6 @@ pub fn translate_error(status: u16, body: &[u8], waits: bool, own_key: bool) -> 
 #[must_use]
 pub fn translate_event(said: &UpstreamError) -> UpstreamFault {
     written(&said.message, look(status_of_type(&said.kind), said, true, false))
-}
-
-/// Writes a failure of the stream itself: it broke off, or was none of Messages.
-#[must_use]
-pub fn broken(message: &str) -> UpstreamFault {
-    written(message, (502, "upstream_error", None))
 }
 
 fn look(status: u16, said: &UpstreamError, waits: bool, own_key: bool) -> Look {
@@ -85,8 +72,7 @@ fn is_too_long(message: &str) -> bool {
 
 fn written(message: &str, (status, kind, code): Look) -> UpstreamFault {
     let message = if message.is_empty() { "the upstream failed without saying why" } else { message };
-    let body = serde_json::to_string(&Envelope { error: Face { message, kind, param: None, code } }).expect("strings always serialize");
-    UpstreamFault { status, body }
+    UpstreamFault { status, body: openai_body(message, kind, None, code) }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::json::{Node, RawObject, Text, without_lone_surrogates};
+use crate::json::{Node, RawObject, Text, whole};
 use crate::{Fault, FaultKind};
 
 /// A place in a request. It is written out only where a fault names it.
@@ -106,8 +106,7 @@ pub fn number(node: &Node<'_>, path: impl fmt::Display, most: f64) -> Result<f64
 pub fn verbatim<'a>(node: &Node<'a>, path: impl fmt::Display) -> Result<Cow<'a, str>, Fault> {
     let raw = node.raw();
     crate::json::check(raw).map_err(|malformed| wrong(path, malformed.to_string()))?;
-    let surrogates = ["\\ud", "\\uD"].iter().any(|escape| memchr::memmem::find(raw.as_bytes(), escape.as_bytes()).is_some());
-    Ok(if surrogates { Cow::Owned(without_lone_surrogates(raw)) } else { Cow::Borrowed(raw) })
+    Ok(whole(raw))
 }
 
 /// The names in a list, for a message.

@@ -12,8 +12,6 @@ pub(crate) mod draft;
 pub(crate) mod errors;
 pub(crate) mod media;
 pub(crate) mod names;
-pub(crate) mod notes;
-pub(crate) mod read;
 pub(crate) mod schema;
 pub(crate) mod thinking;
 pub(crate) mod tools;

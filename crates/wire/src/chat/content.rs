@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use crate::Fault;
 use crate::json::{Node, RawObject, Text, check, quote, without_lone_surrogates};
 use crate::model::Model;
+use crate::notes::Notes;
 use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
 use crate::openai::draft::Draft;
-use crate::openai::notes::Notes;
-use crate::openai::read::{Path, array, member, object, string, text, unsupported, verbatim, wrong};
 use crate::openai::{Terms, media, names};
+use crate::read::{Path, array, member, object, string, text, unsupported, verbatim, wrong};
 
 const EPHEMERAL: &str = r#"{"type":"ephemeral"}"#;
 

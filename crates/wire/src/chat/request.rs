@@ -6,14 +6,14 @@ use super::Shape;
 use super::content::converse;
 use crate::json::{Node, RawObject, Text, quote};
 use crate::messages::Change;
+use crate::notes::Notes;
 use crate::openai::Terms;
 use crate::openai::conversation::{Block, Kind};
 use crate::openai::draft::Draft;
-use crate::openai::notes::Notes;
-use crate::openai::read::{Path, array, count, flag, member, number, object, string, unsupported, verbatim, wrong};
 use crate::openai::thinking::{Number, Wanted, Wishes, settings};
 use crate::openai::tools::{Choice, choice};
 use crate::openai::{names, schema};
+use crate::read::{Path, array, count, flag, member, number, object, string, unsupported, verbatim, wrong};
 use crate::{Fault, Request};
 
 /// A request on its way to a Messages upstream.
@@ -291,7 +291,7 @@ fn ask(draft: &mut Draft<'_>, text: &str) {
 fn plain_members<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>) -> Result<(), Fault> {
     if let Some(node) = member(source, "stop") {
         let given = if node.is_string() { vec![node] } else { node.as_array().ok_or_else(|| wrong("stop", "expected a string or a list of strings"))? };
-        let said: Result<Vec<_>, _> = given.iter().map(|node| crate::openai::read::text(node, "stop")).collect();
+        let said: Result<Vec<_>, _> = given.iter().map(|node| crate::read::text(node, "stop")).collect();
         let said: Vec<String> = said?.iter().filter(|text| !text.is_blank()).map(|text| text.raw().to_owned()).collect();
         if said.len() < given.len() {
             draft.notes.say("stop", "without its blank entries")?;

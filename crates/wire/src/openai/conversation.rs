@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::read::wrong;
 use crate::json::Text;
 use crate::model::Traits;
+use crate::read::wrong;
 use crate::{Fault, FaultKind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use super::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult};
-use super::notes::Notes;
 use super::thinking::{Demands, Settings};
 use super::tools::{Chosen, Toolbox};
 use crate::Fault;
 use crate::json::{push_quoted, quote};
+use crate::notes::Notes;
 
 /// How many cache marks a request may have.
 const MARKS: usize = 4;

@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::read::{unsupported, wrong};
 use crate::json::quote;
+use crate::read::{unsupported, wrong};
 use crate::{Fault, FaultKind};
 
 /// Image types that Claude sees.

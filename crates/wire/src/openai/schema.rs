@@ -5,9 +5,9 @@
 //! stay inside the schema, and a request has only so many strict tools, optional parameters
 //! and unions.
 
-use super::read::{array, object, verbatim, wrong};
 use crate::Fault;
 use crate::json::{Node, RawObject, quote};
+use crate::read::{array, object, verbatim, wrong};
 
 /// How deep a schema may nest.
 const DEEPEST: usize = 64;

@@ -5,11 +5,11 @@
 
 use std::borrow::Cow;
 
-use super::notes::Notes;
-use super::read::wrong;
 use crate::Fault;
 use crate::json::{Patch, RawObject, quote};
 use crate::model::{Effort, Off, Sampling, Thinking, Traits};
+use crate::notes::Notes;
+use crate::read::wrong;
 
 /// The most tokens of an answer that is not streamed, unless the client says more.
 const UNSTREAMED: u64 = 32_000;
@@ -246,7 +246,7 @@ fn output_config(wishes: &Wishes<'_>, effort: Option<Effort>) -> Result<Option<S
     let mut members: Vec<(String, String)> = Vec::new();
     if let Some(own) = &wishes.output_config {
         for (key, node) in own.members().filter(|(_, node)| !node.is_null()) {
-            members.push((key.to_owned(), super::read::verbatim(&node, "output_config")?.into_owned()));
+            members.push((key.to_owned(), crate::read::verbatim(&node, "output_config")?.into_owned()));
         }
     }
     let derived = [("effort", effort.map(|effort| quote(effort.name()))), ("format", wishes.format.clone())];

@@ -6,11 +6,11 @@ use std::collections::HashSet;
 use super::Terms;
 use super::conversation::{Block, Kind};
 use super::names::{self, Names};
-use super::notes::Notes;
-use super::read::{Path, array, flag, listed, member, object, string, text, unsupported, verbatim, wrong};
 use super::schema::Allowance;
 use crate::Fault;
 use crate::json::{Node, Patch, RawObject, Text, quote};
+use crate::notes::Notes;
+use crate::read::{Path, array, flag, listed, member, object, string, text, unsupported, verbatim, wrong};
 
 /// Members of Messages' tools that clients may add to theirs.
 const EXTRAS: [&str; 5] = ["defer_loading", "eager_input_streaming", "input_examples", "allowed_callers", "cache_control"];

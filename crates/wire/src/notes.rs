@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::read::unsupported;
 use crate::Fault;
 use crate::json::RawObject;
 use crate::messages::Change;
+use crate::read::unsupported;
 
 /// Collects what is to be said of a translation. In strict mode nothing is noted: it is refused.
 #[derive(Debug)]

@@ -13,9 +13,11 @@
 //! dialects have in common is in [`openai`]; what a Claude model takes, in [`model`].
 
 pub mod chat;
+pub mod claude_code;
 pub mod dialect;
 pub mod fault;
 pub mod json;
+pub mod lines;
 pub mod messages;
 pub mod meter;
 pub mod model;

@@ -1,0 +1,64 @@
+//! The official Claude Code program, spoken to over its own pipes.
+//!
+//! Messages go in as lines of JSON and come out as such: [`Ask`] is what a Messages request
+//! asks of the program, [`input`] writes the lines that say so, [`output`] reads what it
+//! answers, and [`Turn`] turns that back into a Messages stream. Nothing here starts a
+//! process, waits or knows a clock.
+//!
+//! The program is an agent, not a proxy: left alone it asks again after `max_tokens`, an
+//! empty answer or a cut stream. So one `message_start … message_stop` is the whole answer,
+//! and [`Turn`] says what is to become of the program then. The facts were measured with
+//! version 2.1.329.
+
+mod ask;
+mod blocks;
+pub mod input;
+pub mod login;
+pub mod output;
+mod print;
+mod tools;
+mod turn;
+
+pub use ask::{Ask, Message, Role, Terms, Thinking};
+pub use blocks::Results;
+pub use print::{Print, fingerprints};
+pub use tools::Tool;
+pub use turn::{After, Call, Failure, Step, Turn};
+
+use std::fmt;
+
+/// A version of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+/// The oldest version that has what we need: texts that are sent as written, manifests of
+/// tools, answers that say when they were abandoned.
+pub const OLDEST: Version = Version(2, 1, 329);
+
+impl Version {
+    /// Reads what `--version` prints, such as `2.1.329 (Claude Code)`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split_whitespace().next()?.split(['.', '-']).map(str::parse);
+        Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_and_compared() {
+        assert_eq!(Version::parse("2.1.329 (Claude Code)\n"), Some(Version(2, 1, 329)));
+        assert_eq!(Version::parse("3.0.0-beta.1"), Some(Version(3, 0, 0)));
+        assert_eq!(Version::parse("Claude Code"), None);
+        assert!(Version(2, 1, 197) < OLDEST && OLDEST < Version(2, 2, 0));
+    }
+}

@@ -1,0 +1,190 @@
+//! The content of one message, as the program takes it.
+
+use std::borrow::Cow;
+
+use crate::Fault;
+use crate::json::{Members, Node, RawObject, quote};
+use crate::notes::Notes;
+use crate::read::{Path, array, member, object, string, text, unsupported, verbatim, wrong};
+
+/// The results of tool calls that a message holds, if it holds nothing else and each can be
+/// given to a call that is held open.
+pub type Results = Vec<Answered>;
+
+/// One result, as the Model Context Protocol has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The id of the call that it answers.
+    pub id: String,
+    /// A `CallToolResult`, as JSON.
+    pub result: String,
+}
+
+/// Reads a message's content: a list of blocks, as JSON, without marks for the prompt cache.
+pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) -> Result<Cow<'a, str>, Fault> {
+    if node.is_string() {
+        return Ok(Cow::Owned(format!("[{}]", text_block(text(node, path)?.raw()))));
+    }
+    let mut marked = false;
+    for (index, block) in array(node, path)?.iter().enumerate() {
+        let place = path.at(index);
+        let block = object(block, place)?;
+        let kind = member(&block, "type").ok_or_else(|| wrong(place.key("type"), "field required"))?;
+        let kind = string(&kind, place.key("type"))?;
+        reachable(&block, place)?;
+        marked |= member(&block, "cache_control").is_some();
+        if kind == "tool_result"
+            && let Some(inner) = block.get("content").and_then(|inner| inner.as_array())
+        {
+            for (index, inner) in inner.iter().enumerate() {
+                let place = place.key("content");
+                let place = place.at(index);
+                let inner = object(inner, place)?;
+                reachable(&inner, place)?;
+                marked |= member(&inner, "cache_control").is_some();
+            }
+        }
+    }
+    let whole = verbatim(node, path)?;
+    if !marked {
+        return Ok(whole);
+    }
+    notes.say("cache_control", "left to the program")?;
+    unmarked(&whole).map(Cow::Owned).ok_or_else(|| wrong(path, "expected a list of blocks"))
+}
+
+/// What is kept at the API cannot be pointed to from here.
+fn reachable(block: &RawObject<'_>, place: Path<'_>) -> Result<(), Fault> {
+    let source = block.get("source").and_then(|source| source.as_object());
+    let kind = source.and_then(|source| source.get("type")?.as_str().map(Cow::into_owned));
+    if kind.as_deref() == Some("file") {
+        return Err(unsupported(place.key("source"), "Claude Code cannot reach the Files API; send the content itself, as `base64` or `text`"));
+    }
+    Ok(())
+}
+
+/// Writes blocks without their marks, those inside of tool results too.
+fn unmarked(blocks: &str) -> Option<String> {
+    let blocks: Vec<Members> = serde_json::from_str(blocks).ok()?;
+    let mut out = Vec::new();
+    for block in blocks {
+        let mut kept = Members::default();
+        for (key, raw) in block.iter().filter(|(key, _)| *key != "cache_control") {
+            let inner = (key == "content" && raw.starts_with('[')).then(|| unmarked(raw)).flatten();
+            kept.set(key, inner.unwrap_or_else(|| raw.to_owned()));
+        }
+        out.push(kept.write());
+    }
+    Some(format!("[{}]", out.join(",")))
+}
+
+pub(super) fn text_block(raw: &str) -> String {
+    format!("{{\"type\":\"text\",\"text\":{raw}}}")
+}
+
+/// Joins two lists of blocks.
+pub(super) fn joined(first: &str, second: &str) -> String {
+    let inner = |list: &str| list.trim().trim_start_matches('[').trim_end_matches(']').trim().to_owned();
+    let (first, second) = (inner(first), inner(second));
+    let comma = if first.is_empty() || second.is_empty() { "" } else { "," };
+    format!("[{first}{comma}{second}]")
+}
+
+/// Reads the results in a list of blocks; `None` if there is anything else, or a result that
+/// the program would not hand on as it is.
+pub(super) fn results(blocks: &str) -> Option<Results> {
+    let blocks: Vec<Members> = serde_json::from_str(blocks).ok()?;
+    let results: Option<Results> = blocks.iter().map(result).collect();
+    results.filter(|results| !results.is_empty())
+}
+
+fn result(block: &Members) -> Option<Answered> {
+    let known = |(key, _): (&str, &str)| ["type", "tool_use_id", "content", "is_error"].contains(&key);
+    if block.get("type") != Some("\"tool_result\"") || !block.iter().all(known) {
+        return None;
+    }
+    let id = serde_json::from_str(block.get("tool_use_id")?).ok()?;
+    let failed = block.get("is_error") == Some("true");
+    let content = block.get("content")?;
+    let content = if content.starts_with('"') {
+        // Nothing said is said otherwise by the program.
+        (content != "\"\"").then(|| text_block(content))?
+    } else {
+        let parts: Vec<Members> = serde_json::from_str(content).ok()?;
+        // The program makes one text of a failure, and words of its own of nothing.
+        let plain = !parts.is_empty() && (!failed || parts.len() == 1);
+        let parts: Option<Vec<String>> = parts.iter().map(part).collect();
+        parts.filter(|parts| plain && (!failed || parts.iter().all(|part| part.starts_with("{\"type\":\"text\""))))?.join(",")
+    };
+    Some(Answered { id, result: format!("{{\"content\":[{content}],\"isError\":{failed}}}") })
+}
+
+/// A text. Pictures are scaled on this way, so they take the other one.
+fn part(part: &Members) -> Option<String> {
+    let text = part.get("text").filter(|text| *text != "\"\"")?;
+    (part.get("type") == Some("\"text\"") && part.iter().count() == 2).then(|| text_block(text))
+}
+
+/// A text block that says `words`.
+pub(super) fn saying(words: &str) -> String {
+    text_block(&quote(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(source: &str, expect: &str, noted: usize) {
+        let body = format!("{{\"c\":{source}}}");
+        let object = RawObject::parse(body.as_bytes()).unwrap();
+        let mut notes = Notes::new(false);
+        assert_eq!(content(&object.get("c").unwrap(), Path::of("c"), &mut notes).unwrap(), expect);
+        assert_eq!(notes.into_changes().len(), noted);
+    }
+
+    #[test]
+    fn blocks_go_on_as_they_are_but_for_cache_marks() {
+        check(r#""a\u00fc""#, r#"[{"type":"text","text":"a\u00fc"}]"#, 0);
+        check(r#"[ {"type":"new","x":1.0} ]"#, r#"[ {"type":"new","x":1.0} ]"#, 0);
+        check(
+            r#"[{"type":"tool_result","content":[{"type":"text","text":"x","cache_control":{}}],"cache_control":{"type":"ephemeral"}},{"type":"text","text":"\"cache_control\""}]"#,
+            r#"[{"type":"tool_result","content":[{"type":"text","text":"x"}]},{"type":"text","text":"\"cache_control\""}]"#,
+            1,
+        );
+    }
+
+    #[test]
+    fn files_that_the_api_keeps_are_refused_by_name() {
+        let body = r#"{"c":[{"type":"tool_result","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}]}"#;
+        let object = RawObject::parse(body.as_bytes()).unwrap();
+        let fault = content(&object.get("c").unwrap(), Path::of("c"), &mut Notes::new(false)).unwrap_err();
+        assert_eq!(fault.param.as_deref(), Some("c[0].content[0].source"));
+    }
+
+    #[test]
+    fn only_results_that_arrive_as_they_are_go_to_held_calls() {
+        let table = [
+            (r#"[{"type":"tool_result","tool_use_id":"a","content":"x"}]"#, Some(r#"{"content":[{"type":"text","text":"x"}],"isError":false}"#)),
+            (
+                r#"[{"type":"tool_result","tool_use_id":"a","is_error":true,"content":[{"type":"text","text":"x"}]}]"#,
+                Some(r#"{"content":[{"type":"text","text":"x"}],"isError":true}"#),
+            ),
+            (r#"[{"type":"tool_result","tool_use_id":"a","is_error":true,"content":[{"type":"text","text":"x"},{"type":"text","text":"y"}]}]"#, None),
+            (r#"[{"type":"tool_result","tool_use_id":"a","content":[{"type":"image","source":{}}]}]"#, None),
+            (r#"[{"type":"tool_result","tool_use_id":"a","content":[]}]"#, None),
+            (r#"[{"type":"tool_result","tool_use_id":"a"}]"#, None),
+            (r#"[{"type":"tool_result","tool_use_id":"a","content":"x"},{"type":"text","text":"and"}]"#, None),
+            ("[]", None),
+        ];
+        for (blocks, expect) in table {
+            assert_eq!(results(blocks).map(|results| results[0].result.clone()).as_deref(), expect, "{blocks}");
+        }
+    }
+
+    #[test]
+    fn lists_are_joined() {
+        assert_eq!(joined("[1, 2]", " [3] "), "[1, 2,3]");
+        assert_eq!(joined("[]", "[3]"), "[3]");
+    }
+}

@@ -1,0 +1,97 @@
+//! The program's own login, as far as it tells of it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+/// What `auth status --json` says. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub logged_in: bool,
+    /// `none`, `api_key`, `api_key_helper`, `oauth_token` or `claude.ai`.
+    #[serde(default)]
+    pub auth_method: String,
+    #[serde(default)]
+    pub email: Option<String>,
+    #[serde(default)]
+    pub org_name: Option<String>,
+    #[serde(default)]
+    pub subscription_type: Option<String>,
+}
+
+impl Status {
+    /// Reads what the program printed.
+    #[must_use]
+    pub fn parse(printed: &str) -> Option<Self> {
+        serde_json::from_str(printed.trim()).ok()
+    }
+}
+
+/// Finds the address to sign in at in what `auth login` prints.
+#[must_use]
+pub fn address(printed: &str) -> Option<&str> {
+    let start = printed.find("https://")?;
+    let rest = &printed[start..];
+    // It is whole only once something follows it.
+    let end = rest.find(|c: char| c.is_whitespace() || c == '\u{1b}' || c == '\u{7}')?;
+    Some(&rest[..end])
+}
+
+/// How full a plan's window is, as the program tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// `allowed`, `allowed_warning` or `rejected`.
+    pub status: String,
+    /// Seconds since the epoch.
+    #[serde(default)]
+    pub resets_at: Option<i64>,
+    /// `five_hour`, `seven_day`, …
+    #[serde(default)]
+    pub rate_limit_type: Option<String>,
+    #[serde(default)]
+    pub utilization: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct LimitLine<'a> {
+    #[serde(borrow, rename = "type")]
+    _kind: Cow<'a, str>,
+    rate_limit_info: Limit,
+}
+
+impl Limit {
+    /// Reads a `rate_limit_event`.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<LimitLine<'_>>(line).ok().map(|line| line.rate_limit_info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_is_read_as_it_is_printed() {
+        let printed = r#"{"loggedIn":true,"authMethod":"claude.ai","apiProvider":"firstParty","loginExpiresAt":null,"email":null,"subscriptionType":"max","planTier":"max_20x"}"#;
+        let status = Status::parse(printed).unwrap();
+        assert_eq!((status.logged_in, status.auth_method.as_str(), status.subscription_type.as_deref()), (true, "claude.ai", Some("max")));
+        assert!(!Status::parse("{\"loggedIn\":false,\"authMethod\":\"none\"}\n").unwrap().logged_in);
+        assert_eq!(Status::parse("Not logged in"), None);
+    }
+
+    #[test]
+    fn the_address_is_found_once_it_is_whole() {
+        assert_eq!(address("Opening browser to sign in…\nIf not: https://claude.com/cai/oauth?code=true&x=%3A"), None);
+        assert_eq!(address("visit: https://claude.com/cai/oauth?code=true&x=%3A\n\nPaste"), Some("https://claude.com/cai/oauth?code=true&x=%3A"));
+        assert_eq!(address("nothing"), None);
+    }
+
+    #[test]
+    fn a_limit_is_read() {
+        let line = br#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed_warning","resetsAt":1795300000,"rateLimitType":"five_hour","utilization":0.91},"uuid":"u"}"#;
+        assert_eq!(Limit::parse(line).unwrap().resets_at, Some(1_795_300_000));
+    }
+}

@@ -1,0 +1,542 @@
+//! One turn of the program's, from its lines to a Messages stream.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::input;
+use super::output::{Line, Outcome};
+use super::tools::Tool;
+use crate::fault::status_of_type;
+use crate::json::{Tag, quote};
+use crate::messages::{BlockDelta, BlockStart};
+use crate::sse::write_event;
+use crate::usage::StopReason;
+
+/// Events with which the answer is over, in words of our own: the program was ended before it said so.
+const STOP: &str = "{\"type\":\"message_stop\"}";
+
+/// A call of a client's tool that the program holds open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub request_id: String,
+    /// As JSON.
+    pub rpc_id: String,
+    pub tool_use_id: String,
+}
+
+/// Why there is no whole answer, in the program's own terms.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// Of the API's answer, where it was one.
+    pub status: Option<u16>,
+    /// `error.type` of the API.
+    pub kind: Option<String>,
+    /// The program's own word, such as `usage_limit_reached` or `connection_failed`.
+    pub reason: Option<String>,
+    /// The program's class of error, such as `authentication_failed`.
+    pub class: Option<String>,
+    /// When a plan's limit resets, in seconds since the epoch.
+    pub resets_at: Option<i64>,
+    pub message: String,
+    pub request_id: Option<String>,
+}
+
+/// What is to be done after a line.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing.
+    Quiet,
+    /// Something was written for the client.
+    Wrote,
+    /// The program waits for this line.
+    Say(String),
+    /// The answer is whole; what was written ends it.
+    Over(After),
+    /// There is no answer, or it broke off.
+    Failed(Failure),
+}
+
+/// What becomes of the program when the answer is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It says its `result` and can then be told the next turn.
+    Settles,
+    /// It holds calls open, and waits for their results.
+    Holds,
+    /// It would ask again by itself, so it has to go at once.
+    Ends,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing came yet. The tools that the program offers must be the client's, and nothing else.
+    Unchecked,
+    Ready,
+    Streaming,
+    Over,
+}
+
+/// A machine that the program's lines are pushed into.
+#[derive(Debug)]
+pub struct Turn {
+    tools: Vec<Tool>,
+    state: State,
+    /// Something that a reader sees was said.
+    visible: bool,
+    stop: Option<StopReason>,
+    /// The end of the message as it came; written when it is sure that it is one.
+    delta: Option<String>,
+    calls: Vec<Call>,
+    /// The tool calls in the answer.
+    uses: Vec<String>,
+    failure: Option<Failure>,
+}
+
+impl Turn {
+    /// For a turn that the program begins.
+    #[must_use]
+    pub fn begun(tools: Vec<Tool>) -> Self {
+        Self { tools, state: State::Unchecked, visible: false, stop: None, delta: None, calls: Vec::new(), uses: Vec::new(), failure: None }
+    }
+
+    /// For a turn that goes on with the results of held calls.
+    #[must_use]
+    pub fn resumed(tools: Vec<Tool>) -> Self {
+        Self { state: State::Ready, ..Self::begun(tools) }
+    }
+
+    /// The calls that are held open.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// True once every tool call of the answer has come to be held.
+    #[must_use]
+    pub fn holds_all(&self) -> bool {
+        self.uses.iter().all(|id| self.calls.iter().any(|call| call.tool_use_id == *id))
+    }
+
+    /// True once something was written for the client.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        matches!(self.state, State::Streaming | State::Over)
+    }
+
+    /// Takes one line, and writes what it means to the client into `out`.
+    pub fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Step {
+        match Line::parse(line) {
+            Line::Event { event, abandoned } => self.event(event, abandoned, out),
+            // Unchecked → Ready: the program offers what the client has, and nothing of its own.
+            Line::Init(init) if self.state == State::Unchecked => self.check(init.tools),
+            Line::Failed(failure) => self.failed(failure),
+            Line::Result(outcome) => self.result(&outcome),
+            Line::Call(call) => {
+                self.calls.push(call);
+                Step::Quiet
+            }
+            Line::Question(question) => Step::Say(input::serve(&question, &self.tools)),
+            Line::Permission(asked) => Step::Say(input::deny(&asked.request_id, "only the client's own tools may be used here")),
+            Line::Withdrawn(id) => {
+                self.calls.retain(|call| call.request_id != id);
+                Step::Quiet
+            }
+            Line::Init(_) | Line::Said(_) | Line::Answer(_) | Line::Limit | Line::Other | Line::Garbage => Step::Quiet,
+        }
+    }
+
+    /// Told that the program said its last line.
+    #[must_use]
+    pub fn end(&mut self) -> Failure {
+        let none = || Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() };
+        self.failure.take().unwrap_or_else(none)
+    }
+
+    fn check(&mut self, mut offered: Vec<String>) -> Step {
+        offered.sort_unstable();
+        let mut ours: Vec<&str> = self.tools.iter().map(|tool| tool.name.as_str()).collect();
+        ours.sort_unstable();
+        if offered != ours {
+            let message = format!("Claude Code offers the model tools that the client did not send ({}); nothing was asked", offered.join(", "));
+            return Step::Failed(Failure { message, ..Failure::default() });
+        }
+        self.state = State::Ready;
+        Step::Quiet
+    }
+
+    fn failed(&mut self, failure: Failure) -> Step {
+        // A refusal is an answer: its own end follows.
+        let refusal = failure.class.as_deref() == Some("invalid_request") && failure.status.is_none();
+        if self.state == State::Streaming && refusal {
+            return Step::Quiet;
+        }
+        if self.state == State::Over {
+            return Step::Quiet;
+        }
+        self.failure = Some(failure.clone());
+        Step::Failed(failure)
+    }
+
+    fn result(&mut self, outcome: &Outcome<'_>) -> Step {
+        if self.state == State::Over {
+            return Step::Quiet;
+        }
+        let said = outcome.errors.first().cloned().or_else(|| outcome.result.as_deref().map(str::to_owned));
+        let message = match said.filter(|said| !said.is_empty()) {
+            Some(said) => said,
+            None => format!("Claude Code ended its turn without an answer ({})", outcome.subtype),
+        };
+        let kind = outcome.api_error_type.as_deref().map(str::to_owned);
+        Step::Failed(Failure { status: outcome.api_error_status, kind, message, ..self.failure.take().unwrap_or_default() })
+    }
+
+    fn event(&mut self, event: &RawValue, abandoned: bool, out: &mut Vec<u8>) -> Step {
+        let raw = event.get();
+        let Ok(tag) = serde_json::from_str::<Tag<'_>>(raw) else { return Step::Quiet };
+        match (&*tag.kind, &self.state) {
+            (_, State::Over) => Step::Quiet,
+            (_, State::Unchecked) => self.failed(Failure { message: "Claude Code answered before it said which tools it offers".into(), ..Failure::default() }),
+            // Ready → Streaming.
+            ("message_start", State::Ready) => {
+                self.state = State::Streaming;
+                wrote(out, &tag.kind, raw)
+            }
+            // A second beginning: the first attempt was given up.
+            ("message_start", State::Streaming) => self.failed(cut_off()),
+            ("message_delta", State::Streaming) => self.delta(raw, out),
+            ("message_stop", State::Streaming) if abandoned => self.failed(cut_off()),
+            ("message_stop", State::Streaming) => self.stop(raw, out),
+            (_, State::Ready) => Step::Quiet,
+            (kind, State::Streaming) => {
+                self.look(kind, raw);
+                wrote(out, kind, raw)
+            }
+        }
+    }
+
+    /// Notes which tools are called, and whether anything is said.
+    fn look(&mut self, kind: &str, raw: &str) {
+        match kind {
+            "content_block_start" => {
+                let Ok(start) = serde_json::from_str::<BlockStart<'_>>(raw) else { return };
+                let Ok(block) = serde_json::from_str::<Opening<'_>>(start.content_block.get()) else { return };
+                match &*block.kind {
+                    "text" => self.visible |= block.text.is_some_and(|text| !text.is_empty()),
+                    "thinking" | "redacted_thinking" => {}
+                    "tool_use" => {
+                        self.visible = true;
+                        self.uses.extend(block.id.map(Cow::into_owned));
+                    }
+                    _ => self.visible = true,
+                }
+            }
+            "content_block_delta" if !self.visible => {
+                let delta = serde_json::from_str::<BlockDelta<'_>>(raw).ok().and_then(|delta| serde_json::from_str::<Opening<'_>>(delta.delta.get()).ok());
+                self.visible = delta.is_some_and(|delta| delta.kind == "text_delta" && delta.text.is_some_and(|text| !text.trim().is_empty()));
+            }
+            _ => {}
+        }
+    }
+
+    fn delta(&mut self, raw: &str, out: &mut Vec<u8>) -> Step {
+        if let Some(earlier) = self.delta.take() {
+            write_event(out, "message_delta", &earlier);
+        }
+        let reason = serde_json::from_str::<Ending<'_>>(raw).ok().and_then(|ending| ending.delta.stop_reason);
+        let Some(reason) = reason else {
+            self.delta = Some(raw.to_owned());
+            return Step::Quiet;
+        };
+        let reason = StopReason::parse(&reason);
+        let asks_again = match reason {
+            StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::Refusal => true,
+            StopReason::EndTurn => !self.visible,
+            StopReason::StopSequence | StopReason::ToolUse | StopReason::PauseTurn | StopReason::Other(_) => false,
+        };
+        self.stop = Some(reason);
+        write_event(out, "message_delta", raw);
+        if asks_again {
+            // A moment later there would be another request, so its own last word is not waited for.
+            write_event(out, "message_stop", STOP);
+            self.state = State::Over;
+            return Step::Over(After::Ends);
+        }
+        Step::Wrote
+    }
+
+    fn stop(&mut self, raw: &str, out: &mut Vec<u8>) -> Step {
+        if let Some(earlier) = self.delta.take() {
+            write_event(out, "message_delta", &earlier);
+        }
+        write_event(out, "message_stop", raw);
+        self.state = State::Over;
+        Step::Over(match self.stop {
+            Some(StopReason::ToolUse) if !self.uses.is_empty() => After::Holds,
+            Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::PauseTurn) if self.uses.is_empty() => After::Settles,
+            _ => After::Ends,
+        })
+    }
+}
+
+fn wrote(out: &mut Vec<u8>, kind: &str, raw: &str) -> Step {
+    write_event(out, kind, raw);
+    Step::Wrote
+}
+
+fn cut_off() -> Failure {
+    Failure { message: "the connection to the API was lost in the middle of the answer".into(), reason: Some("connection_failed".into()), ..Failure::default() }
+}
+
+/// A block or a delta, as far as it tells whether it says anything.
+#[derive(Deserialize)]
+struct Opening<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Ending<'a> {
+    #[serde(borrow)]
+    delta: EndingDelta<'a>,
+}
+
+#[derive(Deserialize)]
+struct EndingDelta<'a> {
+    #[serde(borrow, default)]
+    stop_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct FailedLine<'a> {
+    #[serde(borrow)]
+    message: FailedMessage<'a>,
+    #[serde(borrow, default)]
+    error: Option<Cow<'a, str>>,
+    #[serde(default)]
+    api_error_status: Option<u16>,
+    #[serde(default)]
+    api_error_type: Option<String>,
+    #[serde(default)]
+    api_error: Option<String>,
+    #[serde(default)]
+    api_error_params: Option<Params>,
+    #[serde(default)]
+    request_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct FailedMessage<'a> {
+    #[serde(borrow, default)]
+    content: Vec<Opening<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Params {
+    rate_limit_info: Option<RateLimit>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RateLimit {
+    #[serde(default)]
+    resets_at: Option<i64>,
+}
+
+impl Failure {
+    /// Reads an `assistant` line that stands for an error.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        let line: FailedLine<'_> = serde_json::from_slice(line).ok()?;
+        let texts: Vec<&str> = line.message.content.iter().filter_map(|block| block.text.as_deref()).collect();
+        Some(Self {
+            status: line.api_error_status,
+            kind: line.api_error_type,
+            reason: line.api_error,
+            class: line.error.map(Cow::into_owned),
+            resets_at: line.api_error_params.and_then(|params| params.rate_limit_info).and_then(|limit| limit.resets_at),
+            message: texts.join("\n"),
+            request_id: line.request_id,
+        })
+    }
+
+    /// The type by which the Messages API would call it.
+    #[must_use]
+    pub fn messages_type(&self) -> &str {
+        self.kind.as_deref().unwrap_or("api_error")
+    }
+
+    /// The status by which the API would answer with it.
+    #[must_use]
+    pub fn status_or_typical(&self) -> u16 {
+        self.status.unwrap_or_else(|| self.kind.as_deref().map_or(502, status_of_type))
+    }
+
+    /// The error as an envelope of the Messages API.
+    #[must_use]
+    pub fn body(&self) -> String {
+        let id = self.request_id.as_deref().map_or_else(|| "null".to_owned(), quote);
+        format!("{{\"type\":\"error\",\"error\":{{\"type\":{},\"message\":{}}},\"request_id\":{id}}}", quote(self.messages_type()), quote(&self.message))
+    }
+
+    /// The error as an event, for an answer that has begun.
+    #[must_use]
+    pub fn event(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        write_event(&mut out, "error", &self.body());
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INIT: &str = r#"{"type":"system","subtype":"init","tools":[],"session_id":"s"}"#;
+    const TEXT: &str = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
+    const HELLO: &str = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hello"}}"#;
+    const STOPPED: &str = r#"{"type":"content_block_stop","index":0}"#;
+    const START: &str = r#"{"type":"message_start","message":{"id":"m","content":[]}}"#;
+    const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"hello"}"#;
+
+    fn event(event: &str) -> String {
+        format!(r#"{{"type":"stream_event","event":{event},"session_id":"s","parent_tool_use_id":null,"uuid":"u"}}"#)
+    }
+
+    fn ending(reason: &str) -> String {
+        event(&format!(r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":1}}}}"#))
+    }
+
+    fn tool(name: &str) -> Tool {
+        Tool { name: name.into(), manifest: format!("{{\"name\":\"{name}\"}}") }
+    }
+
+    /// Pushes lines until one is not quiet; returns the names of the events and the last step.
+    fn play(mut turn: Turn, lines: &[String]) -> (Vec<String>, Step) {
+        let (mut out, mut last) = (Vec::new(), Step::Quiet);
+        for line in lines {
+            last = turn.line(line.as_bytes(), &mut out);
+            if matches!(last, Step::Over(_) | Step::Failed(_)) {
+                break;
+            }
+        }
+        let text = String::from_utf8(out).unwrap();
+        (text.lines().filter_map(|line| line.strip_prefix("event: ")).map(str::to_owned).collect(), last)
+    }
+
+    #[track_caller]
+    fn check(reason: &str, events: &[&str], expect: After) {
+        let mut lines = vec![INIT.to_owned(), event(START)];
+        lines.extend(events.iter().map(|source| event(source)));
+        lines.extend([ending(reason), event(STOP)]);
+        let (names, step) = play(Turn::begun(Vec::new()), &lines);
+        assert_eq!(step, Step::Over(expect), "{reason}");
+        assert_eq!(names.last().map(String::as_str), Some("message_stop"), "{reason}");
+        assert_eq!(names.len(), events.len() + 3, "{reason}");
+    }
+
+    #[test]
+    fn an_answer_is_over_with_its_stop_reason_and_the_program_goes_where_it_would_ask_again() {
+        let said = [TEXT, HELLO, STOPPED];
+        check("\"end_turn\"", &said, After::Settles);
+        check("\"stop_sequence\"", &said, After::Settles);
+        check("\"pause_turn\"", &said, After::Settles);
+        check("\"max_tokens\"", &said, After::Ends);
+        check("\"model_context_window_exceeded\"", &said, After::Ends);
+        check("\"refusal\"", &said, After::Ends);
+        check("\"something_new\"", &said, After::Ends);
+        check("\"end_turn\"", &[TEXT, STOPPED], After::Ends);
+        check("\"end_turn\"", &[], After::Ends);
+        check("null", &said, After::Ends);
+    }
+
+    #[test]
+    fn events_pass_as_they_came() {
+        let odd = r#"{"type":"new_event", "x": 1.0}"#;
+        let mut turn = Turn::begun(Vec::new());
+        let mut out = Vec::new();
+        for line in [INIT.to_owned(), event(START), event(odd)] {
+            turn.line(line.as_bytes(), &mut out);
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), format!("event: message_start\ndata: {START}\n\nevent: new_event\ndata: {odd}\n\n"));
+    }
+
+    #[test]
+    fn tools_of_the_programs_own_are_never_asked_with() {
+        let init = r#"{"type":"system","subtype":"init","tools":["a","Bash"]}"#.to_owned();
+        let (names, step) = play(Turn::begun(vec![tool("a")]), &[init, event(START)]);
+        assert!(names.is_empty() && matches!(&step, Step::Failed(failure) if failure.message.contains("Bash")), "{step:?}");
+        let (names, step) = play(Turn::begun(Vec::new()), &[event(START)]);
+        assert!(names.is_empty() && matches!(step, Step::Failed(_)));
+    }
+
+    #[test]
+    fn a_second_attempt_is_never_a_second_beginning() {
+        let abandoned = r#"{"type":"stream_event","event":{"type":"message_stop"},"parent_tool_use_id":null,"abandoned_blocks":{"from_block_index":0}}"#.to_owned();
+        let failed = r#"{"type":"assistant","message":{"model":"<synthetic>","content":[{"type":"text","text":"API Error: Over"}]},"error":"unknown","api_error_status":529,"api_error_type":"overloaded_error","request_id":"r"}"#;
+        let begun = || vec![INIT.to_owned(), event(START), event(TEXT), event(HELLO)];
+        for (rest, status) in [(vec![event(STOPPED), abandoned.clone()], 502), (vec![failed.to_owned(), event(STOPPED), ending("null"), abandoned], 529), (vec![event(START)], 502)]
+        {
+            let (names, step) = play(Turn::begun(Vec::new()), &[begun(), rest].concat());
+            let Step::Failed(failure) = step else { panic!("{step:?}") };
+            assert_eq!(failure.status_or_typical(), status);
+            assert!(!names.contains(&"message_stop".to_owned()), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer() {
+        let failed = r#"{"type":"assistant","message":{"model":"<synthetic>","stop_reason":"refusal","content":[{"type":"text","text":"API Error: flagged"}]},"error":"invalid_request","request_id":"r"}"#;
+        let lines = [INIT.to_owned(), event(START), event(TEXT), event(HELLO), event(STOPPED), failed.to_owned(), ending("\"refusal\"")];
+        assert_eq!(play(Turn::begun(Vec::new()), &lines).1, Step::Over(After::Ends));
+    }
+
+    #[test]
+    fn failures_are_told_by_status_and_type() {
+        let limit = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"limit"}]},"error":"rate_limit","api_error":"usage_limit_reached","api_error_status":429,"api_error_type":"rate_limit_error","api_error_params":{"rate_limit_info":{"resetsAt":1795300000}},"request_id":"req_1"}"#;
+        let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), limit.to_owned()]);
+        let Step::Failed(failure) = step else { panic!("{step:?}") };
+        assert_eq!((failure.status, failure.resets_at), (Some(429), Some(1_795_300_000)));
+        assert_eq!(failure.body(), r#"{"type":"error","error":{"type":"rate_limit_error","message":"limit"},"request_id":"req_1"}"#);
+        let result = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["No conversation found"]}"#;
+        let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), result.to_owned()]);
+        assert!(matches!(step, Step::Failed(failure) if failure.message == "No conversation found"));
+        let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), RESULT.to_owned()]);
+        assert!(matches!(step, Step::Failed(_)), "a result without an answer is none");
+    }
+
+    #[test]
+    fn held_calls_are_known_by_the_ids_in_the_answer() {
+        let use_of =
+            |id: &str, index: u8| event(&format!(r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"{id}","name":"a","input":{{}}}}}}"#));
+        let call = |id: &str| {
+            format!(
+                r#"{{"type":"control_request","request_id":"q-{id}","request":{{"subtype":"mcp_message","message":{{"method":"tools/call","params":{{"name":"a","_meta":{{"claudecode/toolUseId":"{id}"}}}},"id":2}}}}}}"#
+            )
+        };
+        let init = r#"{"type":"system","subtype":"init","tools":["a"]}"#.to_owned();
+        let mut turn = Turn::begun(vec![tool("a")]);
+        let mut out = Vec::new();
+        for line in [init, event(START), use_of("x", 0), call("x"), use_of("y", 1), ending("\"tool_use\"")] {
+            turn.line(line.as_bytes(), &mut out);
+        }
+        assert_eq!(turn.line(event(STOP).as_bytes(), &mut out), Step::Over(After::Holds));
+        assert!(!turn.holds_all());
+        turn.line(call("y").as_bytes(), &mut out);
+        assert!(turn.holds_all());
+        turn.line(br#"{"type":"control_cancel_request","request_id":"q-y"}"#, &mut out);
+        assert_eq!(turn.calls().len(), 1);
+    }
+
+    #[test]
+    fn garbage_and_news_change_nothing() {
+        let lines =
+            [INIT.to_owned(), "garbage".into(), event(START), r#"{"type":"brand_new"}"#.into(), event(TEXT), event(HELLO), event(STOPPED), ending("\"end_turn\""), event(STOP)];
+        assert_eq!(play(Turn::begun(Vec::new()), &lines).1, Step::Over(After::Settles));
+    }
+}

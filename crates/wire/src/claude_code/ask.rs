@@ -304,7 +304,7 @@ fn output_config(body: &RawObject<'_>, model: &str, terms: &Terms, notes: &mut N
 mod tests {
     use super::*;
 
-    fn read<'a>(body: &'a str, strict: bool) -> Result<Ask<'a>, Fault> {
+    fn read(body: &str, strict: bool) -> Result<Ask<'_>, Fault> {
         let request = Request::parse(body.as_bytes()).unwrap();
         let traits = Traits::of(request.model.as_deref().unwrap_or_default());
         Ask::read(&request, &Terms { traits, strict })

@@ -3,9 +3,15 @@
 use std::borrow::Cow;
 
 use crate::Fault;
-use crate::json::{Members, Node, RawObject, quote};
+use crate::json::{Members, Node, RawObject};
 use crate::notes::Notes;
 use crate::read::{Path, array, member, object, string, text, unsupported, verbatim, wrong};
+
+/// The longest text that the program hands on from a call as it is, with room to spare: what is
+/// longer it puts into a file.
+const LONGEST_RESULT: usize = 40_000;
+/// The largest picture that it surely leaves alone, in base64.
+const LARGEST_PICTURE: usize = 350_000;
 
 /// The results of tool calls that a message holds, if it holds nothing else and each can be
 /// given to a call that is held open.
@@ -31,7 +37,7 @@ pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) ->
         let block = object(block, place)?;
         let kind = member(&block, "type").ok_or_else(|| wrong(place.key("type"), "field required"))?;
         let kind = string(&kind, place.key("type"))?;
-        reachable(&block, place)?;
+        look(&block, place, notes)?;
         marked |= member(&block, "cache_control").is_some();
         if kind == "tool_result"
             && let Some(inner) = block.get("content").and_then(|inner| inner.as_array())
@@ -40,7 +46,7 @@ pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) ->
                 let place = place.key("content");
                 let place = place.at(index);
                 let inner = object(inner, place)?;
-                reachable(&inner, place)?;
+                look(&inner, place, notes)?;
                 marked |= member(&inner, "cache_control").is_some();
             }
         }
@@ -53,11 +59,14 @@ pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) ->
     unmarked(&whole).map(Cow::Owned).ok_or_else(|| wrong(path, "expected a list of blocks"))
 }
 
-/// What is kept at the API cannot be pointed to from here.
-fn reachable(block: &RawObject<'_>, place: Path<'_>) -> Result<(), Fault> {
-    let source = block.get("source").and_then(|source| source.as_object());
-    let kind = source.and_then(|source| source.get("type")?.as_str().map(Cow::into_owned));
-    if kind.as_deref() == Some("file") {
+/// What is kept at the API cannot be pointed to from here; large pictures are not left as they are.
+fn look(block: &RawObject<'_>, place: Path<'_>, notes: &mut Notes) -> Result<(), Fault> {
+    let Some(source) = block.get("source").and_then(|source| source.as_object()) else { return Ok(()) };
+    let data = source.get("data").map_or(0, |data| data.raw().len());
+    if data > LARGEST_PICTURE && block.get("type").is_some_and(|kind| kind.raw() == "\"image\"") {
+        notes.say("images", "may be made smaller")?;
+    }
+    if source.get("type").is_some_and(|kind| kind.raw() == "\"file\"") {
         return Err(unsupported(place.key("source"), "Claude Code cannot reach the Files API; send the content itself, as `base64` or `text`"));
     }
     Ok(())
@@ -108,26 +117,21 @@ fn result(block: &Members) -> Option<Answered> {
     let content = block.get("content")?;
     let content = if content.starts_with('"') {
         // Nothing said is said otherwise by the program.
-        (content != "\"\"").then(|| text_block(content))?
+        (content != "\"\"" && content.len() < LONGEST_RESULT).then(|| text_block(content))?
     } else {
         let parts: Vec<Members> = serde_json::from_str(content).ok()?;
         // The program makes one text of a failure, and words of its own of nothing.
-        let plain = !parts.is_empty() && (!failed || parts.len() == 1);
-        let parts: Option<Vec<String>> = parts.iter().map(part).collect();
-        parts.filter(|parts| plain && (!failed || parts.iter().all(|part| part.starts_with("{\"type\":\"text\""))))?.join(",")
+        let plain = !parts.is_empty() && (!failed || parts.len() == 1) && content.len() < LONGEST_RESULT;
+        let texts: Option<Vec<String>> = parts.iter().map(part).collect();
+        texts.filter(|_| plain)?.join(",")
     };
     Some(Answered { id, result: format!("{{\"content\":[{content}],\"isError\":{failed}}}") })
 }
 
-/// A text. Pictures are scaled on this way, so they take the other one.
+/// A text; everything else takes the other way.
 fn part(part: &Members) -> Option<String> {
     let text = part.get("text").filter(|text| *text != "\"\"")?;
     (part.get("type") == Some("\"text\"") && part.iter().count() == 2).then(|| text_block(text))
-}
-
-/// A text block that says `words`.
-pub(super) fn saying(words: &str) -> String {
-    text_block(&quote(words))
 }
 
 #[cfg(test)]
@@ -176,6 +180,7 @@ mod tests {
             (r#"[{"type":"tool_result","tool_use_id":"a"}]"#, None),
             (r#"[{"type":"tool_result","tool_use_id":"a","content":"x"},{"type":"text","text":"and"}]"#, None),
             ("[]", None),
+            (&format!(r#"[{{"type":"tool_result","tool_use_id":"a","content":"{}"}}]"#, "x".repeat(50_000)), None),
         ];
         for (blocks, expect) in table {
             assert_eq!(results(blocks).map(|results| results[0].result.clone()).as_deref(), expect, "{blocks}");

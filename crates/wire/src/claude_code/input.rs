@@ -5,7 +5,7 @@
 use super::ask::{Ask, Role, Thinking};
 use super::output::Question;
 use super::tools::Tool;
-use crate::json::quote;
+use crate::json::{Text, quote};
 
 /// The name under which a client's tools are served to the program.
 pub const SERVER: &str = "client";
@@ -17,7 +17,7 @@ fn control(id: &str, request: &str) -> String {
 /// Gives a fresh child its system prompt and tools.
 #[must_use]
 pub fn initialize(id: &str, ask: &Ask<'_>) -> String {
-    let system: Vec<&str> = ask.system.iter().map(|text| text.raw()).collect();
+    let system: Vec<&str> = ask.system.iter().map(Text::raw).collect();
     let mut request = format!("{{\"subtype\":\"initialize\",\"systemPrompt\":[{}]", system.join(","));
     if !ask.tools.is_empty() {
         request.push_str(&format!(

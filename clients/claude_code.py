@@ -5,38 +5,14 @@ It runs with a closed environment, folders of its own, a fake key and loopback a
 import sys
 
 sys.dont_write_bytecode = True
-import json, os, pathlib, platform, re, shutil, signal, subprocess, tempfile, threading, time, urllib.request, uuid
+import json, os, pathlib, re, shutil, signal, subprocess, tempfile, threading, time, urllib.request, uuid
 import support
-from support import LOCAL_KEY, UPSTREAM_KEY, REPO, Seaway, check, equal, true, within
+from support import LOCAL_KEY, MOCK, UPSTREAM_KEY, Mock, Seaway, check, equal, true, within
 
-VERSION = "2.1.329"
 MODEL = "claude-opus-5-5"
-MOCK = REPO.parent / "shared/lab/mock_anthropic.py"
 DIRECT_KEY = "sk-fake-key-of-the-direct-run"
 LIMIT = 100
-if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-    print("skipped: Claude Code is only run on linux-x64 here")
-    print("0 passed, 0 failed")
-    sys.exit(0)
-CLAUDE = support.npm_packages(f"@anthropic-ai/claude-code-linux-x64@{VERSION}") / "node_modules/@anthropic-ai/claude-code-linux-x64/claude"
-
-
-class Mock:
-    """The scriptable upstream of ../shared/lab."""
-
-    def __enter__(self):
-        self.process = subprocess.Popen([sys.executable, "-B", MOCK, "--port", "0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        self.url = json.loads(self.process.stdout.readline())["listening"]
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-    def log(self, path=None):
-        with urllib.request.urlopen(self.url + "/__mock/log", timeout=10) as answer:
-            return [entry for entry in json.load(answer) if path in (None, entry["path"])]
+CLAUDE = support.claude_program()
 
 
 class Claude:

@@ -2,7 +2,7 @@
 
 Standard library only. Nothing is written into the repository.
 """
-import concurrent.futures, http.server, json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, threading, traceback
+import concurrent.futures, http.server, json, os, pathlib, platform, re, shutil, signal, subprocess, sys, tempfile, threading, traceback, urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -139,7 +139,9 @@ class Seaway:
         self.args = ["--config", "/dev/null", "--state-dir", self.folder + "/state", "--listen", listen.format(folder=self.folder), "--grace", "1s"]
         self.args += ["--api-key", LOCAL_KEY] if "--auth" not in args else []
         self.args += list(args)
-        if upstream:
+        if upstream is False:
+            pass                # the arguments name one
+        elif upstream:
             settings = {"kind": "messages", "base_url": upstream, "api_key": UPSTREAM_KEY, "retries": 0}
             self.args += [word for key, value in settings.items() for word in ("--set", f"upstream.m.{key}={value}")]
         else:
@@ -147,7 +149,9 @@ class Seaway:
         self.lines, self.ready = [], threading.Event()
 
     def __enter__(self):
-        environment = {"PATH": os.environ["PATH"], "HOME": self.folder}
+        self.temporary = pathlib.Path(self.folder, "tmp")
+        self.temporary.mkdir(exist_ok=True)
+        environment = {"PATH": os.environ["PATH"], "HOME": self.folder, "TMPDIR": str(self.temporary)}
         self.process = subprocess.Popen([binary(), "serve", *self.args], env=environment, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -176,6 +180,38 @@ class Seaway:
         self.reader.join(5)
         self.process.stderr.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- the official program, and an upstream for it
+CLAUDE_VERSION = "2.1.329"
+MOCK = REPO.parent / "shared/lab/mock_anthropic.py"
+
+
+def claude_program():
+    """Installs the program, outside of the repository; returns where it is."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        print("skipped: Claude Code is only run on linux-x64 here")
+        print("0 passed, 0 failed")
+        sys.exit(0)
+    return npm_packages(f"@anthropic-ai/claude-code-linux-x64@{CLAUDE_VERSION}") / "node_modules/@anthropic-ai/claude-code-linux-x64/claude"
+
+
+class Mock:
+    """The scriptable upstream of ../shared/lab."""
+
+    def __enter__(self):
+        self.process = subprocess.Popen([sys.executable, "-B", MOCK, "--port", "0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self.url = json.loads(self.process.stdout.readline())["listening"]
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def log(self, path=None):
+        with urllib.request.urlopen(self.url + "/__mock/log", timeout=10) as answer:
+            return [entry for entry in json.load(answer) if path in (None, entry["path"])]
 
 
 # ---------------------------------------------------------------- an upstream to script

@@ -19,6 +19,7 @@ use crate::runtime::Runtime;
 use crate::server::{self, BindError, Listener, Serving};
 use crate::store::{Store, StoreError};
 use crate::surface;
+use crate::upstream::Kit;
 use crate::workers::Workers;
 
 /// How long tasks have to end once they were told to, beyond the grace.
@@ -62,7 +63,7 @@ impl Reloader {
         if matches!(config.auth, Auth::Open) && !config.listen.iter().all(Listen::is_local) {
             return Err("auth: `none` is for loopback only, and this gateway listens beyond it until it is restarted".into());
         }
-        let next = Runtime::new(config, Some(&before), &house.tasks).map_err(|error| error.to_string())?;
+        let next = Runtime::new(config, Some(&before), &house.kit()).map_err(|error| error.to_string())?;
         house.runtime.store(Arc::new(next));
         tracing::info!(file = %self.path.display(), "the configuration was reloaded");
         Ok(())
@@ -124,7 +125,7 @@ impl App {
         let state_dir = config.state_dir.clone();
         let mut config = config;
         config.listen = listeners.iter().filter_map(Listener::address).collect();
-        let runtime = Runtime::new(config, None, &tasks)?;
+        let runtime = Runtime::new(config, None, &Kit { tasks: tasks.clone(), store: store.clone() })?;
         let addresses = runtime.config.listen.clone();
         let house = Arc::new(House {
             runtime: ArcSwap::from_pointee(runtime),
@@ -188,6 +189,9 @@ async fn drain(house: &House, connections: &TaskTracker, grace: Duration) {
         tracing::warn!(left = house.ledger.running(), "the grace is over; what is left is cut off");
         house.drain.cut();
         let _late = tokio::time::timeout(LAST_MOMENTS, connections.wait()).await;
+    }
+    for upstream in &house.runtime.load().upstreams {
+        upstream.close().await;
     }
     let _late = tokio::time::timeout(LAST_MOMENTS, house.ledger.store().flush()).await;
 }

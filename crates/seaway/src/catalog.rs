@@ -11,7 +11,7 @@ use seaway_wire::model::Capabilities;
 use serde::Deserialize;
 
 use crate::config::UpstreamName;
-use crate::upstream::{Call, Payload, Reply, Upstream, read_whole};
+use crate::upstream::{Call, Reply, Upstream, read_whole};
 
 const GOOD_FOR: Duration = Duration::from_secs(300);
 /// A failure is forgotten soon: not for ever.
@@ -107,7 +107,7 @@ fn unreachable(message: String) -> NoList {
 async fn fetch(upstream: &Upstream, client: &HeaderMap) -> Result<Models, NoList> {
     let mut headers = client.clone();
     headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
-    let call = Call { method: Method::GET, path: "/v1/models?limit=1000".into(), headers, body: Payload::Whole(Bytes::new()) };
+    let call = Call::own(Method::GET, "/v1/models?limit=1000", headers, Bytes::new());
     let reply = upstream.call(call).await.map_err(|error| unreachable(error.message))?;
     let (status, headers) = (reply.status, reply.headers.clone());
     let body = whole(reply).await.map_err(unreachable)?;

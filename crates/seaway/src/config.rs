@@ -20,6 +20,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use seaway_wire::Dialect;
 use secrecy::SecretString;
 
+pub use build::find_program;
 pub use layers::{Layers, Mistake, Origin};
 pub use settings::{Kind, SETTINGS, Setting};
 pub use show::{markdown_table, schema, shown};
@@ -259,7 +260,54 @@ impl Upstream {
 #[derive(Debug)]
 pub enum Place {
     Api(Box<Api>),
+    Program(Box<Program>),
     Sandbox,
+}
+
+/// The official Claude Code program, and what it may do.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Where it is said to be; `claude` otherwise.
+    pub path: Option<PathBuf>,
+    /// Where programs are looked for.
+    pub search: String,
+    /// Another place than Anthropic's for it to ask.
+    pub base_url: Option<Uri>,
+    /// In place of the program's own login.
+    pub credential: Option<Credential>,
+    /// All that its processes are given of our environment.
+    pub environment: Vec<(String, SecretString)>,
+    /// The model for processes that are started before anybody asks.
+    pub model: Option<String>,
+    pub strict: bool,
+    pub sessions: usize,
+    pub idle: Duration,
+    pub prewarm: usize,
+    pub retention: Duration,
+    pub idle_timeout: Duration,
+    /// Where temporary folders are made.
+    pub temporary: PathBuf,
+    /// A folder of ours for what is kept: an empty one to work in, and the workspace.
+    pub folder: PathBuf,
+    /// Requests over HTTP may sign it in and out.
+    pub login: bool,
+    pub agent: Agent,
+}
+
+/// What runs may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    pub workspace: Vec<PathBuf>,
+    pub tools: Vec<String>,
+    pub permission: Permission,
+}
+
+/// What becomes of a tool that a run was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permission {
+    Deny,
+    Ask,
+    Allow,
 }
 
 /// Where a Messages API is, and how to be let in.

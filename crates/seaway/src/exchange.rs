@@ -78,7 +78,7 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
     };
     let headers = headers::to_upstream(&exchange.ask.headers, &runtime.keyring, upstream.passes_credentials());
     let body = if body.is_end_stream() { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
-    let call = Call { method, path, headers, body };
+    let call = Call { method, path, headers, body, owner: exchange.ask.caller.0.clone(), session: None };
     exchange.entry.record.upstream = Some(upstream.name.clone());
     match exchange.call(upstream, call).await {
         Ok(reply) => exchange.respond(Answered { reply, upstream: upstream.clone(), manner: Manner::Relayed(Form::Opaque) }).await,

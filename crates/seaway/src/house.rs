@@ -10,6 +10,7 @@ use crate::app::Reloader;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
+use crate::upstream::Kit;
 
 /// The running gateway, as its handlers see it.
 pub struct House {
@@ -19,4 +20,12 @@ pub struct House {
     pub tasks: TaskTracker,
     pub started: Instant,
     pub reloader: Reloader,
+}
+
+impl House {
+    /// What upstreams share with the house.
+    #[must_use]
+    pub fn kit(&self) -> Kit {
+        Kit { tasks: self.tasks.clone(), store: self.ledger.store().clone() }
+    }
 }

@@ -1,10 +1,14 @@
 //! Children: the only code that spawns.
 
+mod piped;
+
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
+
+pub use piped::{Launch, ListenError, Piped};
 
 /// Why a child gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,23 +57,46 @@ pub async fn capture(line: &str, limit: Duration) -> Result<SecretString, Proces
     if printed.is_empty() { Err(ProcessError::Silent) } else { Ok(printed.into()) }
 }
 
+/// Runs a program to its end and returns what it prints, whatever its exit code.
+///
+/// # Errors
+///
+/// [`ProcessError`] if it cannot be started or takes too long.
+pub async fn run(launch: Launch, limit: Duration) -> Result<(ExitStatus, String), ProcessError> {
+    let mut command = Command::new(&launch.program);
+    command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
+    command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
+    let child = command.spawn().map_err(ProcessError::Spawn)?;
+    let group = Group(child.id());
+    let output = tokio::time::timeout(limit, child.wait_with_output()).await;
+    drop(group);
+    let output = output.map_err(|_| ProcessError::TimedOut(limit))?.map_err(ProcessError::Spawn)?;
+    Ok((output.status, String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
 /// A child's process group; what is left of it when this is dropped is killed.
+#[derive(Debug)]
 struct Group(Option<u32>);
 
-impl Drop for Group {
-    fn drop(&mut self) {
+impl Group {
+    fn send(&self, signal: rustix::process::Signal) {
         let id = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(id) = id {
             // An error means that nobody is left, which is what was wanted.
-            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
+            let _ = rustix::process::kill_process_group(id, signal);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.send(rustix::process::Signal::KILL);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
     #[tokio::test]

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio_util::task::TaskTracker;
-
 use crate::auth::{KeyError, Keyring};
 use crate::catalog::Catalog;
 use crate::config::{Config, UpstreamName};
-use crate::upstream::Upstream;
+use crate::upstream::{Kit, Upstream};
 
 /// A configuration with its upstreams. Requests in flight keep the one they began with.
 pub struct Runtime {
@@ -24,13 +22,13 @@ impl Runtime {
     /// # Errors
     ///
     /// If the local key can be neither read nor made.
-    pub fn new(config: Config, previous: Option<&Self>, tasks: &TaskTracker) -> Result<Self, KeyError> {
+    pub fn new(config: Config, previous: Option<&Self>, kit: &Kit) -> Result<Self, KeyError> {
         let keyring = Keyring::load(&config)?;
         let known = previous.map(|previous| previous.upstreams.as_slice()).unwrap_or_default();
         let same = |setting: &crate::config::Upstream| known.iter().find(|upstream| upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint);
         let upstreams = config.upstreams.iter().map(|setting| match same(setting) {
             Some(upstream) => upstream.clone(),
-            None => Arc::new(Upstream::new(setting.clone(), tasks)),
+            None => Arc::new(Upstream::new(setting.clone(), kit)),
         });
         Ok(Self { upstreams: upstreams.collect(), catalog: Catalog::default(), keyring, config })
     }

@@ -5,6 +5,7 @@
 
 mod query;
 mod schema;
+mod sessions;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -17,6 +18,7 @@ use crate::config;
 use crate::record::Record;
 
 pub use query::{Filter, Receipt, Row, explain, usage};
+pub use sessions::Session;
 
 /// Records that may wait for the writer.
 const QUEUE: usize = 4096;
@@ -57,13 +59,18 @@ pub struct Store {
 
 enum Message {
     Record(Box<Record>),
+    /// Something to do with the database, in its turn.
+    Work(Work),
     Flush(tokio::sync::oneshot::Sender<()>),
 }
 
+type Work = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
+
 impl Message {
     fn log(self) {
-        if let Self::Record(record) = self {
-            record.log();
+        match self {
+            Self::Record(record) => record.log(),
+            Self::Work(_) | Self::Flush(_) => {}
         }
     }
 }
@@ -85,6 +92,30 @@ impl Store {
         // Without the thread the queue is closed, and every record counts as dropped.
         let _thread = std::thread::Builder::new().name("store".into()).spawn(writer);
         Self { queue, dropped: Counter::default() }
+    }
+
+    /// A store that forgets everything with the process.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::start(config::Store { path: None, retention: Duration::MAX }, |_| {})
+    }
+
+    /// Queues something to be done with the database. What finds the queue full is not done.
+    fn work(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) {
+        if self.queue.try_send(Message::Work(Box::new(work))).is_err() {
+            self.dropped.inc();
+        }
+    }
+
+    /// Asks the database, after all that was queued before. `None` if it cannot be read.
+    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Option<T> {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        self.work(move |database| {
+            // Whoever asked may have left.
+            let _ = done.send(question(database)?);
+            Ok(())
+        });
+        wait.await.ok()
     }
 
     /// Queues a record.
@@ -185,6 +216,7 @@ fn write_batch(database: &Connection, batch: impl Iterator<Item = Message>) -> r
                 // One record that cannot be written must not take others with it.
                 warn_on_error(schema::insert(&transaction, &record));
             }
+            Message::Work(work) => warn_on_error(work(&transaction)),
             Message::Flush(done) => flushed.push(done),
         }
     }

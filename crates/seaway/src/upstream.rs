@@ -5,6 +5,7 @@
 
 mod api;
 mod body;
+pub mod claude_code;
 pub mod gate;
 mod health;
 mod pool;
@@ -15,10 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt, Either, Full};
 use seaway_wire::FaultKind;
+use seaway_wire::messages::Change;
 use tokio_util::task::TaskTracker;
 
 pub use body::{ReadError, next_frame, read_whole};
@@ -26,6 +29,7 @@ pub use health::{Health, Trouble};
 use retry::{Next, Retry, retry_after};
 
 use crate::config::{self, UpstreamName};
+use crate::store::Store;
 use gate::{Gate, Pass};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -43,6 +47,18 @@ pub struct Call {
     /// End-to-end headers, without any local credential.
     pub headers: HeaderMap,
     pub body: Payload,
+    /// Whose it is. Opaque: what is kept for one is never used for another.
+    pub owner: Arc<str>,
+    /// The name of the conversation, if it has one.
+    pub session: Option<Arc<str>>,
+}
+
+impl Call {
+    /// A request of our own.
+    #[must_use]
+    pub fn own(method: Method, path: impl Into<String>, headers: HeaderMap, body: Bytes) -> Self {
+        Self { method, path: path.into(), headers, body: Payload::Whole(body), owner: "".into(), session: None }
+    }
 }
 
 /// What a call carries.
@@ -63,6 +79,8 @@ pub struct Reply {
     pub attempts: u32,
     /// Held until the answer is over.
     pub pass: Pass,
+    /// What the upstream could not do as it was asked.
+    pub changes: Vec<Change>,
 }
 
 /// Why there is no answer.
@@ -94,14 +112,23 @@ pub struct Upstream {
 
 enum Place {
     Api(Box<api::Api>),
+    Program(Box<claude_code::Program>),
     Sandbox(sandbox::Sandbox),
+}
+
+/// What upstreams share with the rest of the house.
+#[derive(Debug, Clone)]
+pub struct Kit {
+    pub tasks: TaskTracker,
+    pub store: Store,
 }
 
 impl Upstream {
     #[must_use]
-    pub fn new(setting: Arc<config::Upstream>, tasks: &TaskTracker) -> Self {
+    pub fn new(setting: Arc<config::Upstream>, kit: &Kit) -> Self {
         let place = match &setting.place {
-            config::Place::Api(api) => Place::Api(Box::new(api::Api::new(&setting.name, api, &setting.limits, tasks))),
+            config::Place::Api(api) => Place::Api(Box::new(api::Api::new(&setting.name, api, &setting.limits, &kit.tasks))),
+            config::Place::Program(program) => Place::Program(Box::new(claude_code::Program::new(&setting.name, program, &setting.limits, kit.store.clone()))),
             config::Place::Sandbox => Place::Sandbox(sandbox::Sandbox::default()),
         };
         Self { name: setting.name.clone(), gate: Gate::new(&setting.limits), health: Health::default(), place, setting }
@@ -118,6 +145,7 @@ impl Upstream {
     pub fn idle_timeout(&self) -> Option<Duration> {
         match &self.setting.place {
             config::Place::Api(api) => Some(api.idle_timeout).filter(|time| !time.is_zero()),
+            config::Place::Program(program) => Some(program.idle_timeout).filter(|time| !time.is_zero()),
             config::Place::Sandbox => None,
         }
     }
@@ -130,8 +158,26 @@ impl Upstream {
 
     /// Does what needs doing now and then.
     pub fn sweep(&self) {
-        if let Place::Api(api) = &self.place {
-            api.sweep();
+        match &self.place {
+            Place::Api(api) => api.sweep(),
+            Place::Program(program) => program.sweep(),
+            Place::Sandbox(_) => {}
+        }
+    }
+
+    /// Lets go of everything, for good.
+    pub async fn close(&self) {
+        if let Place::Program(program) = &self.place {
+            program.close().await;
+        }
+    }
+
+    /// The Claude Code program, if that is what answers.
+    #[must_use]
+    pub fn program(&self) -> Option<&claude_code::Program> {
+        match &self.place {
+            Place::Program(program) => Some(program),
+            Place::Api(_) | Place::Sandbox(_) => None,
         }
     }
 
@@ -146,6 +192,7 @@ impl Upstream {
         }
         match &self.place {
             Place::Api(api) => api.ready().await.map_err(|error| error.message),
+            Place::Program(program) => program.ready().await,
             Place::Sandbox(_) => Ok(()),
         }
     }
@@ -158,6 +205,7 @@ impl Upstream {
     pub async fn probe(&self) -> Result<(), BoxError> {
         match &self.place {
             Place::Api(api) => api.probe().await.map_err(BoxError::from),
+            Place::Program(program) => program.probe().await.map_err(BoxError::from),
             Place::Sandbox(_) => Ok(()),
         }
     }
@@ -169,12 +217,13 @@ impl Upstream {
     /// [`UpstreamError`] if there was no answer. An error that the upstream *answered*
     /// is a reply like any other.
     pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
-        let pass = self.gate.enter().await.map_err(|refused| self.refused(refused))?;
         // Whether it lists its models says nothing of whether it answers.
         let asks = call.method != Method::GET;
         let result = match &self.place {
-            Place::Api(api) => self.attempts(api, call, pass).await,
-            Place::Sandbox(sandbox) => Ok(sandbox.answer(call, pass).await),
+            Place::Api(api) => self.attempts(api, call, self.pass().await?).await,
+            // It holds its places beyond the answer, until the child is put aside.
+            Place::Program(program) => program.call(call, &self.gate).await,
+            Place::Sandbox(sandbox) => Ok(sandbox.answer(call, self.pass().await?).await),
         };
         if asks {
             self.note(&result);
@@ -182,16 +231,8 @@ impl Upstream {
         result
     }
 
-    fn refused(&self, refused: gate::Refused) -> UpstreamError {
-        UpstreamError {
-            kind: FaultKind::RateLimited,
-            message: format!("upstream `{}` is busy: {refused}; try again, or raise its `concurrency` or `queue`", self.name),
-            again: false,
-            attempts: 0,
-            stale: false,
-            retry_after: Some(Duration::from_secs(5)),
-            source: None,
-        }
+    async fn pass(&self) -> Result<Pass, UpstreamError> {
+        self.gate.enter().await.map_err(|refused| refused.of(&self.name))
     }
 
     async fn attempts(&self, api: &api::Api, call: Call, pass: Pass) -> Result<Reply, UpstreamError> {
@@ -240,13 +281,15 @@ impl Upstream {
                 Some(FaultKind::Unauthenticated) if self.passes_credentials() => {}
                 Some(kind) => {
                     let message = match kind {
+                        FaultKind::Unauthenticated if self.program().is_some() => format!("upstream `{}`: Claude Code's login was refused; run `seaway login`", self.name),
                         FaultKind::Unauthenticated => format!("upstream `{}` refused our credential (status 401); check it", self.name),
                         _ => format!("upstream `{}` answered with status {}", self.name, reply.status.as_u16()),
                     };
                     self.health.bad(kind, &message, retry_after(&reply.headers));
                 }
             },
-            Err(error) if error.kind == FaultKind::RateLimited => {}
+            // That was the client's doing, or our own.
+            Err(error) if matches!(error.kind, FaultKind::RateLimited | FaultKind::InvalidRequest | FaultKind::Unsupported) => {}
             Err(error) => self.health.bad(error.kind, &error.message, error.retry_after),
         }
     }
@@ -255,7 +298,20 @@ impl Upstream {
 impl Reply {
     fn new(response: http::Response<ReplyBody>, attempts: u32, pass: Pass) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, body, attempts, pass }
+        Self { status: head.status, headers: head.headers, body, attempts, pass, changes: Vec::new() }
+    }
+
+    /// An answer of our own making, in JSON.
+    fn json(status: u16, text: String) -> Self {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+        Self { status, headers, body, attempts: 1, pass: Pass::free(), changes: Vec::new() }
+    }
+
+    /// An error, as the Messages API writes it.
+    fn error(status: u16, kind: &str, message: &str) -> Self {
+        Self::json(status, serde_json::json!({"type": "error", "error": {"type": kind, "message": message}}).to_string())
     }
 }
 

@@ -20,7 +20,7 @@ mod tools;
 mod turn;
 
 pub use ask::{Ask, Message, Role, Terms, Thinking};
-pub use blocks::Results;
+pub use blocks::{Answered, Results};
 pub use print::{Print, fingerprints};
 pub use tools::Tool;
 pub use turn::{After, Call, Failure, Step, Turn};

@@ -13,7 +13,8 @@ use super::args::Cli;
 use crate::app::chain;
 use crate::auth::Keyring;
 use crate::config::{Config, ConfigError, Listen};
-use crate::upstream::{Call, Payload, Upstream};
+use crate::store::Store;
+use crate::upstream::{Call, Kit, Upstream};
 use crate::{catalog, headers, instance, server};
 
 #[derive(Debug, Serialize)]
@@ -69,10 +70,12 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     if config.upstreams.is_empty() {
         findings.push(bad("upstream", "none is configured", "set ANTHROPIC_API_KEY, or configure an [upstream.NAME]"));
     }
+    let kit = Kit { tasks: TaskTracker::new(), store: Store::in_memory() };
     for setting in &config.upstreams {
-        let upstream = Upstream::new(Arc::clone(setting), &TaskTracker::new());
+        let upstream = Upstream::new(Arc::clone(setting), &kit);
         progress(&format!("asking upstream {}", upstream.name));
         examine_upstream(&upstream, live, findings).await;
+        upstream.close().await;
     }
 }
 
@@ -166,7 +169,7 @@ fn plain_headers() -> HeaderMap {
 async fn round_trip(upstream: &Upstream, model: &str) -> Finding {
     let layer = format!("{} round trip", upstream.name);
     let body = serde_json::json!({"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Say ok."}]}).to_string();
-    let call = Call { method: Method::POST, path: "/v1/messages".into(), headers: plain_headers(), body: Payload::Whole(Bytes::from(body)) };
+    let call = Call::own(Method::POST, "/v1/messages", plain_headers(), Bytes::from(body));
     match upstream.call(call).await {
         Ok(reply) if reply.status.is_success() => good(layer, format!("{model} answered")),
         Ok(reply) => {

@@ -1,5 +1,6 @@
 //! From layers to [`Config`]: what each setting means, and what goes together.
 
+mod program;
 mod upstreams;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,6 +14,8 @@ use secrecy::SecretString;
 use super::layers::{BUILT_IN, Layers, Origin, dotted};
 use super::value::Value;
 use super::{Auth, Config, Environment, Glob, Listen, Log, Preset, Price, Route, Store, Upstream, UpstreamName, paths, settings};
+
+pub use program::find as find_program;
 
 const DEFAULTS: &str = include_str!("defaults.toml");
 
@@ -362,7 +365,7 @@ mod tests {
         assert_eq!(loaded.config.upstreams.len(), 1);
         match &loaded.config.upstreams[0].place {
             Place::Api(api) => assert_eq!((api.base_url.to_string().as_str(), api.credential.is_none()), ("http://h/p", true)),
-            Place::Sandbox => panic!("not a sandbox"),
+            Place::Program(_) | Place::Sandbox => panic!("no API"),
         }
     }
 

@@ -311,7 +311,7 @@ mod tests {
             &[
                 "s.toml:1:1: unknown setting `lisen`; did you mean `listen`?",
                 "s.toml:2:1: port: expected a whole number",
-                "s.toml:4:1: upstream.a.kind: expected one of `anthropic`, `messages`, `sandbox`",
+                "s.toml:4:1: upstream.a.kind: expected one of `anthropic`, `messages`, `claude-code`, `sandbox`",
                 "s.toml:5:1: unknown setting `upstream.a.base_ulr`; did you mean `base_url`?",
                 "s.toml:6:2: alias: expected a table of texts",
             ],

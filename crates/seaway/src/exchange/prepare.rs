@@ -14,6 +14,9 @@ use crate::headers;
 use crate::plan::{self, Endpoint, Way};
 use crate::upstream::{Call, Payload, Upstream};
 
+/// The header that names a conversation.
+const SESSION: &str = "seaway-session";
+
 /// A call, and what is to be done with its answer.
 pub(super) struct Prepared {
     pub(super) call: Call,
@@ -53,7 +56,7 @@ impl Exchange {
             path.push('?');
             path.push_str(query);
         }
-        Prepared { call: call(path, headers, body), changes: edited.changes, manner: Manner::Relayed(form) }
+        Prepared { call: self.post(path, headers, body), changes: edited.changes, manner: Manner::Relayed(form) }
     }
 
     async fn to_messages(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
@@ -84,8 +87,13 @@ impl Exchange {
             body = edited.body.unwrap_or(body);
         }
         let headers = headers::translated_to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials(), &translated.betas);
-        let call = call(Endpoint::Create.path().to_owned(), headers, Bytes::from(body));
+        let call = self.post(Endpoint::Create.path().to_owned(), headers, Bytes::from(body));
         Ok(Prepared { call, changes, manner: Manner::Chat { shape: translated.shape, stream: request.stream } })
+    }
+
+    fn post(&self, path: String, headers: HeaderMap, body: Bytes) -> Call {
+        let named = self.ask.headers.get(SESSION).and_then(|name| name.to_str().ok()).filter(|name| !name.is_empty());
+        Call { method: Method::POST, path, headers, body: Payload::Whole(body), owner: self.ask.caller.0.clone(), session: named.map(Into::into) }
     }
 
     /// What a model takes: by its name, or, where that says nothing, by its upstream's word.
@@ -110,8 +118,4 @@ fn limit_of(edits: &Edits, request: &Request<'_>) -> Option<(String, u64)> {
     }
     let (reason, _, raw) = edits.set.iter().find(|(_, key, _)| key == "max_tokens")?;
     Some((reason.clone(), raw.parse().ok()?))
-}
-
-fn call(path: String, headers: HeaderMap, body: Bytes) -> Call {
-    Call { method: Method::POST, path, headers, body: Payload::Whole(body) }
 }

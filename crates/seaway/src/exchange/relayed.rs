@@ -30,6 +30,7 @@ impl Exchange {
         let Answered { reply, upstream, manner } = answered;
         let mut headers = headers::to_client(&reply.headers, upstream.is_simulated());
         let request_id = answer::identify(&mut headers, &self.entry.record.id);
+        self.entry.record.changes.extend(reply.changes.iter().cloned());
         answer::note(&mut headers, &self.entry.record.changes);
         self.entry.request_id(&request_id);
         self.entry.record.status = reply.status.as_u16();

@@ -10,7 +10,8 @@ use super::StoreError;
 use crate::record::Record;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
         request_id TEXT NOT NULL,
@@ -39,7 +40,21 @@ const MIGRATIONS: [&str; 1] = ["
         changes TEXT NOT NULL           -- JSON: [[name, path], …]
     ) STRICT;
     CREATE INDEX exchange_at ON exchange (at);
-"];
+",
+    "
+    CREATE TABLE session (
+        upstream TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        name TEXT NOT NULL,
+        program_id TEXT NOT NULL,       -- the program's own name of it
+        model TEXT NOT NULL,
+        print TEXT NOT NULL,            -- SHA-256 of what was said; nothing of it is kept here
+        turns INTEGER NOT NULL,
+        used INTEGER NOT NULL,          -- seconds since the epoch
+        PRIMARY KEY (owner, upstream, name)
+    ) STRICT;
+",
+];
 
 fn version(database: &Connection) -> rusqlite::Result<i64> {
     database.pragma_query_value(None, "user_version", |row| row.get(0))
@@ -73,7 +88,7 @@ pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), Stor
     Ok(())
 }
 
-fn signed(count: u64) -> i64 {
+pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Limits;
+use seaway_wire::FaultKind;
+
+use super::UpstreamError;
+use crate::config::{Limits, UpstreamName};
 
 /// The door to one upstream. Requests pass in the order in which they came.
 #[derive(Debug)]
@@ -24,6 +27,21 @@ pub enum Refused {
     Full(usize),
     #[error("no place became free within {} seconds", .0.as_secs())]
     TimedOut(Duration),
+}
+
+impl Refused {
+    /// What that means to who asked.
+    pub(super) fn of(self, upstream: &UpstreamName) -> UpstreamError {
+        UpstreamError {
+            kind: FaultKind::RateLimited,
+            message: format!("upstream `{upstream}` is busy: {self}; try again, or raise its `concurrency` or `queue`"),
+            again: false,
+            attempts: 0,
+            stale: false,
+            retry_after: Some(Duration::from_secs(5)),
+            source: None,
+        }
+    }
 }
 
 /// The right to use the upstream; given back when dropped.

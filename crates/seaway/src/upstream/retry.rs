@@ -65,11 +65,15 @@ impl Retry<'_> {
         if error.again && self.left() { Next::Wait(self.backoff()) } else { Next::Stop }
     }
 
-    /// Doubles from a quarter of a second, with up to a quarter more so that callers spread out.
     fn backoff(&self) -> Duration {
-        let base = Duration::from_millis(250) * 2_u32.saturating_pow(self.attempts.saturating_sub(1).min(5));
-        base.mul_f64(1.0 + fastrand::f64() / 4.0)
+        backoff(self.attempts)
     }
+}
+
+/// Doubles from a quarter of a second, with up to a quarter more so that callers spread out.
+pub(super) fn backoff(attempts: u32) -> Duration {
+    let base = Duration::from_millis(250) * 2_u32.saturating_pow(attempts.saturating_sub(1).min(5));
+    base.mul_f64(1.0 + fastrand::f64() / 4.0)
 }
 
 #[cfg(test)]

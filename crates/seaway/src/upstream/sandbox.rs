@@ -56,9 +56,9 @@ impl Sandbox {
         let mut reply = match (call.method.as_str(), path) {
             ("POST", "/v1/messages") => self.message(body_of(&call.body), number).await,
             ("POST", "/v1/messages/count_tokens") => count(body_of(&call.body)),
-            ("GET", "/v1/models") => json_reply(StatusCode::OK, &models()),
+            ("GET", "/v1/models") => json_reply(&models()),
             ("GET", _) if path.starts_with("/v1/models/") => model(&path["/v1/models/".len()..]),
-            _ => error_reply(404, "not_found_error", &format!("the simulated upstream has no {} {path}", call.method)),
+            _ => Reply::error(404, "not_found_error", &format!("the simulated upstream has no {} {path}", call.method)),
         };
         let id = format!("req_sandbox_{number:06}");
         for (name, value) in [("request-id", id.as_str()), ("seaway-simulated", "true")] {
@@ -70,7 +70,7 @@ impl Sandbox {
     async fn message(&self, body: Result<Value, String>, number: u64) -> Reply {
         let request = match body.and_then(|request| check::message(&request).map(|()| request)) {
             Ok(request) => request,
-            Err(message) => return error_reply(400, "invalid_request_error", &message),
+            Err(message) => return Reply::error(400, "invalid_request_error", &message),
         };
         let text = script::last_user_text(&request);
         let mut script = Script::parse(&text);
@@ -79,7 +79,7 @@ impl Sandbox {
         }
         tokio::time::sleep(script.slow).await;
         let mut reply = match script.error.take() {
-            Some((status, kind, message)) => error_reply(status, &kind, &message),
+            Some((status, kind, message)) => Reply::error(status, &kind, &message),
             None => self.play(&request, &script, number),
         };
         for (name, value) in &script.headers {
@@ -110,8 +110,8 @@ impl Sandbox {
             answer.frames.iter().for_each(|frame| fold.push(frame));
             match fold.finish() {
                 Ok(folded) => vec![Bytes::from(folded.body)],
-                Err(seaway_wire::messages::FoldError::Upstream { status, body }) => return raw_reply(status, body),
-                Err(error) => return error_reply(500, "api_error", &error.to_string()),
+                Err(seaway_wire::messages::FoldError::Upstream { status, body }) => return Reply::json(status, body),
+                Err(error) => return Reply::error(500, "api_error", &error.to_string()),
             }
         };
         let mut headers = HeaderMap::new();
@@ -164,22 +164,11 @@ fn body(steps: Vec<Step>) -> ReplyBody {
 }
 
 fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Reply {
-    Reply { status, headers, body, attempts: 1, pass: Pass::free() }
+    Reply { status, headers, body, attempts: 1, pass: Pass::free(), changes: Vec::new() }
 }
 
-fn raw_reply(status: u16, text: String) -> Reply {
-    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = http_body_util::Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
-    reply(status, headers, body)
-}
-
-fn json_reply(status: StatusCode, json: &Value) -> Reply {
-    raw_reply(status.as_u16(), json.to_string())
-}
-
-fn error_reply(status: u16, kind: &str, message: &str) -> Reply {
-    raw_reply(status, json!({"type": "error", "error": {"type": kind, "message": message}}).to_string())
+fn json_reply(json: &Value) -> Reply {
+    Reply::json(200, json.to_string())
 }
 
 fn body_of(payload: &Payload) -> Result<Value, String> {
@@ -189,10 +178,15 @@ fn body_of(payload: &Payload) -> Result<Value, String> {
     }
 }
 
+/// Estimates the tokens that a request would send, by the length of its texts.
+pub(super) fn estimate(request: &Value) -> u64 {
+    tokens::of_request(request)
+}
+
 fn count(body: Result<Value, String>) -> Reply {
     match body.and_then(|request| check::conversation(&request).map(|()| request)) {
-        Ok(request) => json_reply(StatusCode::OK, &json!({"input_tokens": tokens::of_request(&request)})),
-        Err(message) => error_reply(400, "invalid_request_error", &message),
+        Ok(request) => json_reply(&json!({"input_tokens": tokens::of_request(&request)})),
+        Err(message) => Reply::error(400, "invalid_request_error", &message),
     }
 }
 
@@ -217,7 +211,7 @@ fn capabilities() -> Value {
 
 fn model(id: &str) -> Reply {
     match MODELS.iter().find(|(known, _)| *known == id) {
-        Some((id, name)) => json_reply(StatusCode::OK, &entry(id, name)),
-        None => error_reply(404, "not_found_error", &format!("model: {id}")),
+        Some((id, name)) => json_reply(&entry(id, name)),
+        None => Reply::error(404, "not_found_error", &format!("model: {id}")),
     }
 }

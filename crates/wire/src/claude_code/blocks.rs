@@ -119,17 +119,17 @@ fn result(block: &Members) -> Option<Answered> {
         // Nothing said is said otherwise by the program.
         (content != "\"\"" && content.len() < LONGEST_RESULT).then(|| text_block(content))?
     } else {
-        let parts: Vec<Members> = serde_json::from_str(content).ok()?;
+        let items: Vec<Members> = serde_json::from_str(content).ok()?;
         // The program makes one text of a failure, and words of its own of nothing.
-        let plain = !parts.is_empty() && (!failed || parts.len() == 1) && content.len() < LONGEST_RESULT;
-        let texts: Option<Vec<String>> = parts.iter().map(part).collect();
+        let plain = !items.is_empty() && (!failed || items.len() == 1) && content.len() < LONGEST_RESULT;
+        let texts: Option<Vec<String>> = items.iter().map(plain_text).collect();
         texts.filter(|_| plain)?.join(",")
     };
     Some(Answered { id, result: format!("{{\"content\":[{content}],\"isError\":{failed}}}") })
 }
 
 /// A text; everything else takes the other way.
-fn part(part: &Members) -> Option<String> {
+fn plain_text(part: &Members) -> Option<String> {
     let text = part.get("text").filter(|text| *text != "\"\"")?;
     (part.get("type") == Some("\"text\"") && part.iter().count() == 2).then(|| text_block(text))
 }
@@ -139,12 +139,12 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(source: &str, expect: &str, noted: usize) {
+    fn check(source: &str, expect: &str, changes: usize) {
         let body = format!("{{\"c\":{source}}}");
         let object = RawObject::parse(body.as_bytes()).unwrap();
         let mut notes = Notes::new(false);
         assert_eq!(content(&object.get("c").unwrap(), Path::of("c"), &mut notes).unwrap(), expect);
-        assert_eq!(notes.into_changes().len(), noted);
+        assert_eq!(notes.into_changes().len(), changes);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey
 impl Reader<'_> {
     pub(super) fn upstreams(&mut self, listen: &[Listen]) -> Vec<Arc<Upstream>> {
         let mut names = self.layers.names("upstream");
-        if let Some(implied) = self.implied(&names) {
+        if let Some(implied) = self.implied(&names, listen) {
             names.push(implied);
         }
         names.iter().filter_map(|name| self.upstream(name, listen)).map(Arc::new).collect()
@@ -28,13 +28,15 @@ impl Reader<'_> {
 
     /// An upstream that is asked for by its kind (`--upstream sandbox`), or, when none is
     /// configured, what the environment offers. Never the simulated one by itself.
-    fn implied(&mut self, names: &[String]) -> Option<String> {
-        let asked = self.text("default_upstream").filter(|name| ["anthropic", "sandbox"].contains(&name.as_str()) && !names.contains(name));
+    fn implied(&mut self, names: &[String], listen: &[Listen]) -> Option<String> {
+        let known = ["anthropic", "claude-code", "sandbox"];
+        let asked = self.text("default_upstream").filter(|name| known.contains(&name.as_str()) && !names.contains(name));
         if asked.is_none() && !names.is_empty() {
             return None;
         }
         let credential = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some());
-        let kind = asked.or_else(|| credential.map(|_| "anthropic".to_owned()))?;
+        let installed = || listen.iter().all(Listen::is_local) && self.program_path().is_some();
+        let kind = asked.or_else(|| credential.map(|_| "anthropic".to_owned())).or_else(|| installed().then(|| "claude-code".to_owned()))?;
         let origin = self.origin(&key("default_upstream"));
         self.layers.add(below("upstream", &kind, "kind"), Value::Text(kind.clone()), origin);
         Some(kind)
@@ -44,27 +46,36 @@ impl Reader<'_> {
         let at = |rest: &str| below("upstream", name, rest);
         let Some(kind) = self.text_at(&at("kind")) else {
             let origin = self.group_origin(&at("")[..2]);
-            self.layers.mistake(origin, format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `sandbox`"));
+            self.layers.mistake(origin, format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `claude-code`, `sandbox`"));
             return None;
         };
-        let place = if kind == "sandbox" { Place::Sandbox } else { Place::Api(Box::new(self.api(name, &kind, listen)?)) };
+        let place = match kind.as_str() {
+            "sandbox" => Place::Sandbox,
+            "claude-code" => Place::Program(Box::new(self.program(name, listen)?)),
+            _ => Place::Api(Box::new(self.api(name, &kind, listen)?)),
+        };
         let mut hasher = DefaultHasher::new();
-        for (key, (value, _)) in self.layers.iter().filter(|(key, _)| key.starts_with(&at("")[..2])) {
+        let counts = |key: &[String]| key.starts_with(&at("")[..2]) || (kind == "claude-code" && ["claude_code", "model", "strict"].contains(&key[0].as_str()));
+        for (key, (value, _)) in self.layers.iter().filter(|(key, _)| counts(key)) {
             format!("{key:?}{value:?}").hash(&mut hasher);
         }
         format!("{place:?}").hash(&mut hasher);
+        let mut limits = self.limits(name);
+        if kind == "claude-code" {
+            limits.concurrency = limits.concurrency.or_else(|| self.workers());
+        }
         let upstream = Upstream {
             name: UpstreamName(name.into()),
             place,
-            limits: self.limits(name),
+            limits,
             edits: self.edits(name),
             speaks: self.speaks(&at("speaks")),
             web_search: self.text_at(&at("web_search")),
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
             fingerprint: hasher.finish(),
         };
-        if kind == "sandbox" && upstream.speaks != [Dialect::Messages] {
-            self.mistake_at(&at("speaks"), "the simulated upstream speaks `messages` only");
+        if !matches!(upstream.place, Place::Api(_)) && upstream.speaks != [Dialect::Messages] {
+            self.mistake_at(&at("speaks"), &format!("an upstream of kind `{kind}` speaks `messages` only"));
         }
         if upstream.edits_messages() && !upstream.speaks.contains(&Dialect::Messages) {
             self.mistake_at(&at("speaks"), "requests can only be edited in `messages`; add it, or take the edits out");
@@ -87,7 +98,7 @@ impl Reader<'_> {
         })
     }
 
-    fn base_url(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Uri> {
+    pub(super) fn base_url(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Uri> {
         let at = below("upstream", name, "base_url");
         let (text, variable) = match (self.text_at(&at), self.environment.get("ANTHROPIC_BASE_URL")) {
             (Some(text), _) => (text, false),
@@ -115,7 +126,7 @@ impl Reader<'_> {
         }
     }
 
-    fn credential(&mut self, name: &str, kind: &str) -> Option<Credential> {
+    pub(super) fn credential(&mut self, name: &str, kind: &str) -> Option<Credential> {
         for (group, carrier) in [("api_key", Carrier::ApiKey), ("bearer", Carrier::Bearer)] {
             if let Some(source) = self.source(name, group) {
                 return Some(Credential { carrier, source });

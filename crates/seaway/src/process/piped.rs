@@ -1,0 +1,221 @@
+//! A child that is spoken to over its pipes, line by line, and that is surely gone in the end.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::process::Signal;
+use seaway_wire::lines::{Decoder, TooLong};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio_util::task::TaskTracker;
+
+use super::Group;
+
+/// The longest line that a child may write.
+const LINE_LIMIT: usize = 256 << 20;
+/// How much of what a child writes to stderr is kept: its last words.
+const TAIL: usize = 4096;
+/// How long a child has to leave after each signal.
+const STEP: Duration = Duration::from_secs(2);
+
+/// How a child is started.
+#[derive(Debug)]
+pub struct Launch {
+    pub program: PathBuf,
+    /// Never a prompt or a secret: everybody on the machine can read them.
+    pub arguments: Vec<String>,
+    /// All of it: nothing is inherited.
+    pub environment: Vec<(String, SecretString)>,
+    pub folder: PathBuf,
+}
+
+/// A running child. Dropping it kills its whole process group; [`Piped::stop`] is kinder.
+#[derive(Debug)]
+pub struct Piped {
+    child: tokio::process::Child,
+    group: Group,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    lines: Decoder,
+    tail: Tail,
+    /// Its temporary folder, removed after it.
+    _temporary: tempfile::TempDir,
+}
+
+/// Why a child could not be listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("its output cannot be read")]
+    Read(#[from] io::Error),
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+type Tail = Arc<Mutex<Vec<u8>>>;
+
+impl Piped {
+    /// Starts a child in a process group of its own, with a temporary folder of its own below `temporary`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn spawn(launch: Launch, temporary: &Path, tasks: &TaskTracker) -> io::Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let private = std::fs::Permissions::from_mode(0o700);
+        let temporary = tempfile::Builder::new().prefix("seaway-").permissions(private).tempdir_in(temporary)?;
+        let mut command = Command::new(&launch.program);
+        command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
+        command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
+        command.env("TMPDIR", temporary.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let group = Group(child.id());
+        let missing = || io::Error::other("a pipe is missing");
+        let stdout = child.stdout.take().ok_or_else(missing)?;
+        let stderr = child.stderr.take().ok_or_else(missing)?;
+        let tail = Tail::default();
+        tasks.spawn(keep_tail(stderr, tail.clone()));
+        Ok(Self { stdin: child.stdin.take(), child, group, stdout, lines: Decoder::with_limit(LINE_LIMIT), tail, _temporary: temporary })
+    }
+
+    /// The process id; none once it was reaped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Writes to its stdin.
+    ///
+    /// # Errors
+    ///
+    /// If it does not listen any more.
+    pub async fn say(&mut self, text: &str) -> io::Result<()> {
+        let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        stdin.write_all(text.as_bytes()).await?;
+        stdin.flush().await
+    }
+
+    /// Returns a line that is here already.
+    ///
+    /// # Errors
+    ///
+    /// If it is too long.
+    pub fn pending(&mut self) -> Result<Option<Bytes>, TooLong> {
+        self.lines.pull()
+    }
+
+    /// Waits for the next line of its stdout; `None` at the end.
+    ///
+    /// Nothing is lost if this is dropped while it waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] if there is no reading on.
+    pub async fn line(&mut self) -> Result<Option<Bytes>, ListenError> {
+        loop {
+            if let Some(line) = self.lines.pull()? {
+                return Ok(Some(line));
+            }
+            self.lines.buffer().reserve(16 << 10);
+            if self.stdout.read_buf(self.lines.buffer()).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Its last words on stderr. For the log: they may hold what nobody should see.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail).trim().to_owned()
+    }
+
+    /// True if it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Asks it to leave off what it does.
+    pub fn interrupt(&self) {
+        self.group.send(Signal::INT);
+    }
+
+    /// Ends it this moment, with all that it started.
+    pub fn kill(&self) {
+        self.group.send(Signal::KILL);
+    }
+
+    /// Ends it: interrupt, terminate, kill, with a wait after each. It is gone and reaped when this returns.
+    pub async fn stop(mut self) -> Option<ExitStatus> {
+        self.stdin = None;
+        for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+            self.group.send(signal);
+            if let Ok(Ok(status)) = tokio::time::timeout(STEP, self.child.wait()).await {
+                return Some(status);
+            }
+        }
+        self.child.wait().await.ok()
+    }
+}
+
+/// Reads stderr to its end, so that the child never waits for somebody to.
+async fn keep_tail(mut stderr: ChildStderr, tail: Tail) {
+    let mut piece = [0; 1024];
+    while let Ok(read @ 1..) = stderr.read(&mut piece).await {
+        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend_from_slice(&piece[..read]);
+        let excess = tail.len().saturating_sub(TAIL);
+        tail.drain(..excess);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, folder: &Path) -> Piped {
+        let launch = Launch {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: vec![("PATH".into(), "/usr/bin:/bin".to_owned().into())],
+            folder: folder.to_owned(),
+        };
+        Piped::spawn(launch, folder, &TaskTracker::new()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn lines_go_in_and_out_and_its_folder_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("echo warned >&2; read a; echo \"got $a\"; echo $TMPDIR; env | grep -c SECRET", folder.path());
+        child.say("x\n").await.unwrap();
+        assert_eq!(child.line().await.unwrap().unwrap(), "got x");
+        let temporary = PathBuf::from(String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap());
+        assert!(temporary.starts_with(folder.path()) && temporary.exists());
+        assert_eq!(child.line().await.unwrap().unwrap(), "0");
+        assert_eq!(child.line().await.unwrap(), None);
+        while child.last_words() != "warned" {
+            tokio::task::yield_now().await;
+        }
+        child.stop().await;
+        assert!(!temporary.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_ignores_signals_is_killed_with_all_that_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("trap '' INT TERM; sleep 600 & echo $!; while :; do wait; done", folder.path());
+        let started: i32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap().parse().unwrap();
+        let status = child.stop().await.unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        let gone = || std::fs::read_to_string(format!("/proc/{started}/stat")).map_or(true, |stat| stat.contains(") Z"));
+        while !gone() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! An answer on its way out of a child, and what becomes of the child behind it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use seaway_wire::claude_code::output::Line;
+use seaway_wire::claude_code::{After, Failure, Print, Role, Step, Turn};
+use seaway_wire::json::RawObject;
+use seaway_wire::messages::Fold;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::pool::{Kept, Whose};
+use crate::process::Piped;
+use crate::upstream::gate::Pass;
+
+/// How long a child has to say that its turn is over once its answer is.
+const SETTLING: Duration = Duration::from_secs(20);
+
+/// A child that works, with all that is held until it is reaped or put aside. Dropping it ends it.
+pub(super) struct Working {
+    child: Option<Piped>,
+    shared: Arc<Shared>,
+    held: Option<Held>,
+}
+
+/// The right to work, and the turn of a session.
+pub(super) struct Held {
+    pub(super) _pass: Pass,
+    pub(super) _turn: Option<OwnedMutexGuard<()>>,
+}
+
+impl Working {
+    pub(super) fn new(child: Piped, shared: Arc<Shared>, held: Held) -> Self {
+        Self { child: Some(child), shared, held: Some(held) }
+    }
+
+    pub(super) fn child(&mut self) -> &mut Piped {
+        self.child.as_mut().expect("the child is only taken when this ends")
+    }
+
+    /// Ends it this moment: a moment later it would ask again.
+    fn kill(self) {
+        if let Some(child) = &self.child {
+            child.kill();
+        }
+    }
+
+    fn release(mut self) -> (Option<Piped>, Option<Held>) {
+        (self.child.take(), self.held.take())
+    }
+
+    /// Ends a child that failed, and gives back what it held, for another try.
+    pub(super) fn discard(mut self) -> Option<Held> {
+        if let Some(child) = self.child.take() {
+            child.kill();
+            self.shared.end(child, ());
+        }
+        self.held.take()
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            child.interrupt();
+            self.shared.end(child, self.held.take());
+        }
+    }
+}
+
+/// The conversation that an answer belongs to.
+#[derive(Debug, Clone)]
+pub(super) struct Conversation {
+    pub(super) whose: Whose,
+    pub(super) model: String,
+    /// Before the answer.
+    pub(super) print: Print,
+    /// How many turns the child answered before.
+    pub(super) turns: u64,
+    /// The program's own id of the session, if it keeps it.
+    pub(super) id: Option<String>,
+}
+
+/// An answer on its way.
+pub(super) struct Flow {
+    working: Option<Working>,
+    turn: Turn,
+    conversation: Conversation,
+    /// All that was written for the client.
+    said: Vec<u8>,
+    /// Why the answer broke off.
+    failure: Option<Failure>,
+}
+
+impl Flow {
+    pub(super) fn new(working: Working, turn: Turn, conversation: Conversation) -> Self {
+        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None }
+    }
+
+    /// Waits for the next piece of the Messages stream; `None` at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] if there is no answer, and nothing was written yet. Later it is an event.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let mut out = Vec::new();
+        loop {
+            let Some(working) = &mut self.working else { return Ok(None) };
+            let line = if out.is_empty() {
+                match working.child().line().await {
+                    Ok(Some(line)) => Ok(line),
+                    Ok(None) => Err(self.turn.end()),
+                    Err(error) => Err(Failure { message: format!("Claude Code cannot be understood: {error}"), ..Failure::default() }),
+                }
+            } else {
+                match working.child().pending() {
+                    Ok(Some(line)) => Ok(line),
+                    // Everything that is here goes out at once.
+                    Ok(None) | Err(_) => return Ok(Some(self.sent(out))),
+                }
+            };
+            let step = match line {
+                Ok(line) => self.turn.line(&line, &mut out),
+                Err(failure) => Step::Failed(failure),
+            };
+            match step {
+                Step::Quiet | Step::Wrote => {}
+                Step::Say(text) => {
+                    if working.child().say(&text).await.is_err() {
+                        tracing::debug!("Claude Code does not listen any more");
+                    }
+                }
+                Step::Over(after) => {
+                    let out = self.sent(out);
+                    self.over(after);
+                    return Ok(Some(out));
+                }
+                Step::Failed(failure) => return self.failed(failure, out),
+            }
+        }
+    }
+
+    /// Ends a child of which nothing came, and gives back what it held.
+    pub(super) fn discard(mut self) -> Option<Held> {
+        self.working.take().and_then(Working::discard)
+    }
+
+    /// Why the answer broke off, if it did.
+    pub(super) fn failure(self) -> Option<Failure> {
+        self.failure
+    }
+
+    fn sent(&mut self, out: Vec<u8>) -> Bytes {
+        self.said.extend_from_slice(&out);
+        out.into()
+    }
+
+    fn failed(&mut self, failure: Failure, mut out: Vec<u8>) -> Result<Option<Bytes>, Failure> {
+        if let Some(working) = &mut self.working {
+            let last_words = working.child().last_words();
+            if !last_words.is_empty() {
+                tracing::warn!(last_words, "Claude Code failed");
+            }
+        }
+        if !self.turn.has_begun() {
+            return Err(failure);
+        }
+        if let Some(working) = self.working.take() {
+            working.kill();
+        }
+        out.extend_from_slice(&failure.event());
+        self.failure = Some(failure);
+        Ok(Some(out.into()))
+    }
+
+    fn over(&mut self, after: After) {
+        let Some(working) = self.working.take() else { return };
+        let shared = working.shared.clone();
+        if after == After::Ends {
+            working.kill();
+            shared.restock(&self.conversation.model);
+            return;
+        }
+        let Some(blocks) = blocks(&self.said) else { return };
+        let turn = std::mem::replace(&mut self.turn, Turn::begun(Vec::new()));
+        let print = self.conversation.print.then(Role::Assistant, &blocks);
+        // Announced before the client has the end of its answer: its next request finds it.
+        let announced = Announced { done: shared.pool().settles(self.conversation.whose.clone(), print), shared: shared.clone() };
+        let settling = settle(working, turn, after, print, self.conversation.clone());
+        let model = self.conversation.model.clone();
+        let again = shared.clone();
+        shared.spawn(async move {
+            settling.await;
+            drop(announced);
+            again.restock(&model);
+        });
+    }
+}
+
+/// A child that was announced; whoever waits for it goes on when this is dropped.
+struct Announced {
+    done: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        self.shared.pool().settled(&self.done);
+    }
+}
+
+/// Waits until a child is ready for the next turn, and puts it aside for it.
+async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print, conversation: Conversation) {
+    let ready = tokio::time::timeout(SETTLING, ready(working.child(), &mut turn, after)).await;
+    if ready != Ok(true) {
+        return;
+    }
+    let shared = working.shared.clone();
+    let (Some(child), held) = working.release() else { return };
+    let calls = if after == After::Holds { turn.calls().to_vec() } else { Vec::new() };
+    let turns = conversation.turns + 1;
+    if let (Some(id), Some(session)) = (&conversation.id, &conversation.whose.session) {
+        shared.remember(&conversation, session, id, print, turns);
+    }
+    shared.keep(Kept { whose: conversation.whose, model: conversation.model, print, turns, calls, child, since: Instant::now() });
+    // Whoever waits for this session finds it only now.
+    drop(held);
+}
+
+/// True once the child has said its result, or holds every call of its answer.
+async fn ready(child: &mut Piped, turn: &mut Turn, after: After) -> bool {
+    if after == After::Holds && turn.holds_all() {
+        return true;
+    }
+    while let Ok(Some(line)) = child.line().await {
+        if let Line::Result(outcome) = Line::parse(&line) {
+            return after == After::Settles && !outcome.is_error;
+        }
+        if let Step::Say(text) = turn.line(&line, &mut Vec::new()) {
+            let _unheard = child.say(&text).await;
+        }
+        if after == After::Holds && turn.holds_all() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The blocks of an answer, from its stream.
+fn blocks(said: &[u8]) -> Option<String> {
+    let mut fold = Fold::default();
+    fold.push(said);
+    let body = fold.finish().ok()?.body;
+    let message = RawObject::parse(body.as_bytes()).ok()?;
+    message.get("content").map(|content| content.raw().to_owned())
+}

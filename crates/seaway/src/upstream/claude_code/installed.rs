@@ -1,0 +1,117 @@
+//! The program itself: is it there, is it new enough, is it signed in.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use seaway_wire::claude_code::login::Status;
+use seaway_wire::claude_code::{OLDEST, Version};
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+
+use crate::config::{Program, find_program};
+use crate::process::{self, Launch};
+
+/// How long the program has to say its version or its login.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long what it said of its login holds.
+const GOOD_FOR: Duration = Duration::from_secs(180);
+
+/// Why the program cannot be used. Says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    #[error("Claude Code is not installed: there is no {}; install it (`npm install -g @anthropic-ai/claude-code`), or set `claude_code.path`", .0.as_deref().unwrap_or("`claude` on the PATH"))]
+    Missing(Option<String>),
+    #[error("Claude Code {found} at {} is too old; install {OLDEST} or newer (`npm install -g @anthropic-ai/claude-code@{OLDEST}`)", path.display())]
+    Old { path: PathBuf, found: Version },
+    #[error("{} is not Claude Code, or does not run: it said {said:?} when asked for its version", path.display())]
+    Odd { path: PathBuf, said: String },
+    #[error("Claude Code is not signed in; run `seaway login`")]
+    SignedOut,
+    #[error("Claude Code does not tell whether it is signed in: {0}")]
+    Silent(String),
+}
+
+/// What is known of the program.
+#[derive(Debug, Default)]
+pub struct Installed {
+    found: Mutex<Option<Found>>,
+    login: Mutex<Option<(Instant, Status)>>,
+}
+
+#[derive(Debug, Clone)]
+struct Found {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    version: Version,
+}
+
+impl Installed {
+    /// Finds the program and asks for its version, once for every time it is installed anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`] if it is missing, too old or something else.
+    pub async fn program(&self, setting: &Program) -> Result<(PathBuf, Version), Unusable> {
+        let given = setting.path.as_deref();
+        let missing = || Unusable::Missing(given.map(|path| format!("{}", path.display())));
+        let path = find_program(given, &setting.search).ok_or_else(missing)?;
+        let modified = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+        let mut found = self.found.lock().await;
+        if let Some(known) = found.as_ref().filter(|known| known.path == path && known.modified == modified) {
+            return Ok((path, known.version));
+        }
+        let said = match process::run(self.launch(setting, &path, &["--version"]), PATIENCE).await {
+            Ok((_, said)) => said,
+            Err(error) => error.to_string(),
+        };
+        let Some(version) = Version::parse(&said) else {
+            return Err(Unusable::Odd { path, said: said.chars().take(80).collect() });
+        };
+        if version < OLDEST {
+            return Err(Unusable::Old { path, found: version });
+        }
+        *found = Some(Found { path: path.clone(), modified, version });
+        Ok((path, version))
+    }
+
+    fn launch(&self, setting: &Program, path: &std::path::Path, words: &[&str]) -> Launch {
+        let mut environment = setting.environment.clone();
+        for (name, value) in [("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")] {
+            environment.push((name.to_owned(), SecretString::from(value)));
+        }
+        let folder = if setting.temporary.is_dir() { setting.temporary.clone() } else { PathBuf::from("/") };
+        Launch { program: path.to_owned(), arguments: words.iter().map(|word| (*word).to_owned()).collect(), environment, folder }
+    }
+
+    /// A way to run one of the program's own commands, such as `auth login`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`] if the program is.
+    pub async fn command(&self, setting: &Program, words: &[&str]) -> Result<Launch, Unusable> {
+        let (path, _) = self.program(setting).await?;
+        Ok(self.launch(setting, &path, words))
+    }
+
+    /// Asks whether it is signed in, or takes what it said a short while ago. No request is made.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`] if the program is, or gives no answer.
+    pub async fn login(&self, setting: &Program) -> Result<Status, Unusable> {
+        let launch = self.command(setting, &["auth", "status", "--json"]).await?;
+        let mut login = self.login.lock().await;
+        if let Some((_, status)) = login.as_ref().filter(|(at, _)| at.elapsed() < GOOD_FOR) {
+            return Ok(status.clone());
+        }
+        let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
+        let status = Status::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))?;
+        *login = Some((Instant::now(), status.clone()));
+        Ok(status)
+    }
+
+    /// Forgets what it said of its login.
+    pub async fn forget_login(&self) {
+        *self.login.lock().await = None;
+    }
+}

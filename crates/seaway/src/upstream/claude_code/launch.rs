@@ -1,0 +1,117 @@
+//! How the program is started. Nothing of a prompt is in it: everybody can read a command line.
+
+use http::HeaderMap;
+use seaway_wire::claude_code::input::SERVER;
+use secrecy::SecretString;
+
+use crate::config::{Carrier, Program};
+use crate::credential::{Credential, CredentialError};
+
+/// A session that the program keeps by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Nothing is kept.
+    No,
+    /// Under this id, from now on.
+    As(String),
+    /// Under this id, and taken up from there.
+    Resumed(String),
+}
+
+/// Variables that make it do what it is told and nothing besides.
+const MANNERS: [(&str, &str); 12] = [
+    ("CLAUDE_CODE_DISABLE_ATTACHMENTS", "1"),
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    ("DISABLE_AUTOUPDATER", "1"),
+    // Tries again are ours to make.
+    ("CLAUDE_CODE_MAX_RETRIES", "0"),
+    ("CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK", "1"),
+    ("CLAUDE_CODE_DISABLE_REFUSAL_RETRY", "1"),
+    ("CLAUDE_CODE_DISABLE_REFUSAL_FALLBACK", "1"),
+    ("DISABLE_COMPACT", "1"),
+    // A client's tools keep their names, and are all there from the start.
+    ("CLAUDE_AGENT_SDK_MCP_NO_PREFIX", "1"),
+    ("ENABLE_TOOL_SEARCH", "false"),
+    ("MAX_MCP_OUTPUT_TOKENS", "100000"),
+    ("NO_COLOR", "1"),
+];
+
+/// The flags of a process that answers API requests: no tools, settings, commands or memory of its own.
+pub(super) fn arguments(model: &str, kept: &Kept, has_key: bool) -> Vec<String> {
+    let mut words = vec!["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--include-partial-messages"];
+    words.extend(["--tools", "", "--strict-mcp-config", "--setting-sources", "", "--disable-slash-commands", "--thinking-display", "summarized"]);
+    // It spares a login all that it brings along, but does not know one.
+    if has_key {
+        words.push("--bare");
+    }
+    let allowed = format!("mcp__{SERVER}");
+    words.extend(["--allowedTools", &allowed, "--model", model]);
+    match kept {
+        Kept::No => words.push("--no-session-persistence"),
+        Kept::As(id) => words.extend(["--session-id", id]),
+        Kept::Resumed(id) => words.extend(["--resume", id]),
+    }
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// True for a name that may stand on the program's command line.
+pub(super) fn is_model_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:/@[]".contains(c);
+    !name.is_empty() && name.len() <= 200 && !name.starts_with('-') && name.chars().all(fits)
+}
+
+/// The environment of a process: what is allowed of ours, and what the configuration adds.
+///
+/// # Errors
+///
+/// If there is a credential that cannot be had.
+pub(super) async fn environment(setting: &Program, credential: Option<&Credential>) -> Result<Vec<(String, SecretString)>, CredentialError> {
+    let mut variables = setting.environment.clone();
+    let mut set = |name: &str, value: SecretString| {
+        variables.retain(|(known, _)| known != name);
+        variables.push((name.to_owned(), value));
+    };
+    for (name, value) in MANNERS {
+        set(name, value.to_owned().into());
+    }
+    if let Some(base_url) = &setting.base_url {
+        set("ANTHROPIC_BASE_URL", base_url.to_string().trim_end_matches('/').to_owned().into());
+    }
+    if let (Some(credential), Some(configured)) = (credential, &setting.credential) {
+        let mut headers = HeaderMap::new();
+        credential.write(&mut headers).await?;
+        let value = headers.values().next().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (name, value) = match configured.carrier {
+            Carrier::ApiKey => ("ANTHROPIC_API_KEY", value),
+            Carrier::Bearer => ("ANTHROPIC_AUTH_TOKEN", value.strip_prefix("Bearer ").unwrap_or(value)),
+        };
+        set(name, value.to_owned().into());
+        // One way in, and that is the configured one.
+        variables.retain(|(name, _)| name != "CLAUDE_CODE_OAUTH_TOKEN");
+    }
+    Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_model_is_an_option() {
+        for name in ["claude-opus-5-5", "us.anthropic.claude-v1:0", "opus[1m]", "vertex_ai/claude@latest"] {
+            assert!(is_model_name(name), "{name}");
+        }
+        for name in ["", "--version", "a b", "a\nb", "ü", &"x".repeat(201)] {
+            assert!(!is_model_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_process_for_requests_has_no_tools_of_its_own() {
+        let words = arguments("m", &Kept::No, false);
+        let at = words.iter().position(|word| word == "--tools").unwrap();
+        assert_eq!(words[at + 1], "");
+        assert!(words.contains(&"--no-session-persistence".to_owned()) && !words.contains(&"--bare".to_owned()));
+        assert!(arguments("m", &Kept::As("i".into()), true).ends_with(&["--session-id".to_owned(), "i".to_owned()]));
+    }
+}

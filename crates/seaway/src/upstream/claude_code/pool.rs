@@ -1,0 +1,360 @@
+//! Which children there are that work for nobody right now. No IO: it is handed children and
+//! hands them out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use seaway_wire::claude_code::{Call, Print, Results};
+use tokio_util::sync::CancellationToken;
+
+/// Whose conversation it is, and by what name, if by any.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Whose {
+    /// Opaque: conversations of two owners never meet.
+    pub owner: Arc<str>,
+    pub session: Option<Arc<str>>,
+}
+
+/// A child that has heard a conversation and waits for its next turn.
+#[derive(Debug)]
+pub struct Kept<C> {
+    pub whose: Whose,
+    pub model: String,
+    /// What it has heard and said.
+    pub print: Print,
+    /// How many turns it answered.
+    pub turns: u64,
+    /// Tool calls that it holds open; none if it rests.
+    pub calls: Vec<Call>,
+    pub child: C,
+    pub since: Instant,
+}
+
+/// A child that nothing was said to yet.
+#[derive(Debug)]
+struct Spare<C> {
+    model: String,
+    child: C,
+    since: Instant,
+}
+
+/// A conversation whose answer is over, and whose child is about to be put aside.
+#[derive(Debug)]
+struct Settling {
+    whose: Whose,
+    print: Print,
+    /// Cancelled when it is there, or will never be.
+    done: CancellationToken,
+}
+
+/// The children that wait.
+#[derive(Debug)]
+pub struct Pool<C> {
+    spares: Vec<Spare<C>>,
+    kept: Vec<Kept<C>>,
+    settling: Vec<Settling>,
+    closed: bool,
+}
+
+/// The child that suits a request best.
+#[derive(Debug)]
+pub enum Found<C> {
+    /// It holds open just the calls whose results came.
+    Holding(Kept<C>),
+    /// It has heard this many of the messages.
+    Resting(Kept<C>, usize),
+    Spare(C),
+    /// One that will suit in a moment.
+    Soon(CancellationToken),
+    Nothing,
+}
+
+/// What a request is known by.
+#[derive(Debug)]
+pub struct Wanted<'w> {
+    pub whose: &'w Whose,
+    pub model: &'w str,
+    /// Of the conversation before its first message, and after each.
+    pub prints: &'w [Print],
+    /// What the last message holds, if it holds results alone.
+    pub results: Option<&'w Results>,
+}
+
+impl<C> Default for Pool<C> {
+    fn default() -> Self {
+        Self { spares: Vec::new(), kept: Vec::new(), settling: Vec::new(), closed: false }
+    }
+}
+
+impl<C> Pool<C> {
+    /// Takes out the child that suits best. Children that wait for what this request shows will never come are
+    /// given to `gone`.
+    pub fn find(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<C>) -> Found<C> {
+        if let Some(known) = self.known(wanted, gone) {
+            return known;
+        }
+        // A session that has a name is kept by the program itself, which a spare was told not to do.
+        let unnamed = wanted.whose.session.is_none();
+        match self.spares.iter().position(|spare| spare.model == wanted.model).filter(|_| unnamed) {
+            Some(at) => Found::Spare(self.spares.remove(at).child),
+            None => Found::Nothing,
+        }
+    }
+
+    fn known(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<C>) -> Option<Found<C>> {
+        let messages = wanted.prints.len() - 1;
+        for heard in (1..messages).rev() {
+            // Its client may be faster than the child is ready.
+            if let Some(settling) = self.settling.iter().find(|settling| settling.whose == *wanted.whose && settling.print == wanted.prints[heard]) {
+                return Some(Found::Soon(settling.done.clone()));
+            }
+            let is_it = |kept: &Kept<C>| kept.whose == *wanted.whose && kept.print == wanted.prints[heard];
+            while let Some(at) = self.kept.iter().position(is_it) {
+                let kept = self.kept.remove(at);
+                if kept.calls.is_empty() {
+                    return Some(Found::Resting(kept, heard));
+                }
+                if heard == messages - 1 && wanted.results.is_some_and(|results| answers(results, &kept.calls)) {
+                    return Some(Found::Holding(kept));
+                }
+                // The conversation went another way than its calls.
+                gone.push(kept.child);
+            }
+        }
+        None
+    }
+
+    /// Announces a child that will be kept; the token is to be given back to [`Pool::settled`].
+    pub fn settles(&mut self, whose: Whose, print: Print) -> CancellationToken {
+        let done = CancellationToken::new();
+        self.settling.push(Settling { whose, print, done: done.clone() });
+        done
+    }
+
+    /// Told that it is kept now, or will never be.
+    pub fn settled(&mut self, done: &CancellationToken) {
+        done.cancel();
+        self.settling.retain(|settling| !settling.done.is_cancelled());
+    }
+
+    /// Keeps a child for the next turn of its conversation. What has to go for it is returned.
+    pub fn keep(&mut self, kept: Kept<C>, most: usize) -> Vec<C> {
+        if self.closed || most == 0 {
+            return vec![kept.child];
+        }
+        let mut gone = Vec::new();
+        // A named session is one conversation: the one that came last.
+        if kept.whose.session.is_some() {
+            self.take(|other| other.whose == kept.whose, &mut gone);
+        }
+        self.kept.push(kept);
+        while self.kept.len() > most {
+            gone.push(self.kept.remove(0).child);
+        }
+        gone
+    }
+
+    /// Puts a spare down. One too many is returned: that of the model that was wanted longest ago.
+    pub fn put(&mut self, model: &str, child: C, most: usize, now: Instant) -> Vec<C> {
+        if self.closed {
+            return vec![child];
+        }
+        self.spares.push(Spare { model: model.to_owned(), child, since: now });
+        let excess = self.spares.len().saturating_sub(most);
+        self.spares.drain(..excess).map(|spare| spare.child).collect()
+    }
+
+    /// True if there should be another spare for a model.
+    #[must_use]
+    pub fn lacks(&self, model: &str, most: usize) -> bool {
+        !self.closed && most > 0 && !self.spares.iter().any(|spare| spare.model == model)
+    }
+
+    /// How many spares there are.
+    #[must_use]
+    pub fn spares(&self) -> usize {
+        self.spares.len()
+    }
+
+    /// Takes any spare, for a question that any can answer.
+    pub fn any_spare(&mut self) -> Option<(String, C)> {
+        self.spares.pop().map(|spare| (spare.model, spare.child))
+    }
+
+    /// Takes out what waited for too long; `prewarmed` spares may wait for ever.
+    pub fn sweep(&mut self, idle: Duration, prewarmed: usize, now: Instant, mut is_alive: impl FnMut(&mut C) -> bool) -> Vec<C> {
+        let mut gone = Vec::new();
+        let late = |since: Instant| now.saturating_duration_since(since) >= idle;
+        self.take(|kept| late(kept.since) || !is_alive(&mut kept.child), &mut gone);
+        let mut left = self.spares.len();
+        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.spares).into_iter().partition(|spare| {
+            let stays = !late(spare.since) || left <= prewarmed;
+            left -= usize::from(!stays);
+            stays
+        });
+        self.spares = stay;
+        gone.extend(go.into_iter().map(|spare| spare.child));
+        gone
+    }
+
+    /// Takes out the conversations that `which` picks.
+    pub fn take(&mut self, mut which: impl FnMut(&mut Kept<C>) -> bool, gone: &mut Vec<C>) {
+        let (go, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept).into_iter().map(|mut kept| (which(&mut kept), kept)).partition(|(goes, _)| *goes);
+        self.kept = stay.into_iter().map(|(_, kept)| kept).collect();
+        gone.extend(go.into_iter().map(|(_, kept)| kept.child));
+    }
+
+    /// The conversations that are kept.
+    pub fn kept(&self) -> impl Iterator<Item = &Kept<C>> {
+        self.kept.iter()
+    }
+
+    /// Takes out everything, for good.
+    pub fn close(&mut self) -> Vec<C> {
+        self.closed = true;
+        let kept = std::mem::take(&mut self.kept).into_iter().map(|kept| kept.child);
+        let spares = std::mem::take(&mut self.spares).into_iter().map(|spare| spare.child);
+        kept.chain(spares).collect()
+    }
+}
+
+/// True if the results are exactly those of the calls.
+fn answers(results: &Results, calls: &[Call]) -> bool {
+    results.len() == calls.len() && calls.iter().all(|call| results.iter().filter(|result| result.id == call.tool_use_id).count() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use seaway_wire::Request;
+    use seaway_wire::claude_code::{Ask, Terms, fingerprints};
+    use seaway_wire::model::Traits;
+
+    use super::*;
+
+    fn whose(owner: &str, session: Option<&str>) -> Whose {
+        Whose { owner: owner.into(), session: session.map(Into::into) }
+    }
+
+    /// Prints and results of a conversation; `a…` are the assistant's turns.
+    fn prints(turns: &[&str]) -> (Vec<Print>, Option<Results>) {
+        let message = |turn: &&str| {
+            let role = if turn.starts_with('a') { "assistant" } else { "user" };
+            let content = turn.strip_prefix("result:").map_or_else(|| format!("\"{turn}\""), |id| format!(r#"[{{"type":"tool_result","tool_use_id":"{id}","content":"r"}}]"#));
+            format!("{{\"role\":\"{role}\",\"content\":{content}}}")
+        };
+        let messages: Vec<String> = turns.iter().map(message).collect();
+        let body = format!("{{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}}", messages.join(","));
+        let request = Request::parse(body.as_bytes()).unwrap();
+        let ask = Ask::read(&request, &Terms { traits: Traits::of("m"), strict: false }).unwrap();
+        (fingerprints(&ask), ask.messages.last().and_then(|last| last.results()))
+    }
+
+    /// What a child knows that heard `turns`, the last of which it said itself.
+    fn heard(turns: &[&str]) -> Print {
+        let mut longer = turns.to_vec();
+        longer.push("u-next");
+        prints(&longer).0[turns.len()]
+    }
+
+    fn kept(child: u32, whose: Whose, turns: &[&str], calls: &[&str]) -> Kept<u32> {
+        let call = |id: &&str| Call { request_id: "q".into(), rpc_id: "1".into(), tool_use_id: (*id).to_owned() };
+        Kept { whose, model: "m".into(), print: heard(turns), turns: 1, calls: calls.iter().map(call).collect(), child, since: Instant::now() }
+    }
+
+    /// The child found, how much it knows, and who had to go.
+    fn find(pool: &mut Pool<u32>, whose: &Whose, turns: &[&str]) -> (Option<u32>, usize, Vec<u32>) {
+        let (prints, results) = prints(turns);
+        let mut gone = Vec::new();
+        let found = pool.find(&Wanted { whose, model: "m", prints: &prints, results: results.as_ref() }, &mut gone);
+        match found {
+            Found::Holding(kept) => (Some(kept.child), turns.len() - 1, gone),
+            Found::Resting(kept, heard) => (Some(kept.child), heard, gone),
+            Found::Spare(child) => (Some(child), 0, gone),
+            Found::Soon(done) => (None, usize::from(done.is_cancelled()), vec![u32::MAX]),
+            Found::Nothing => (None, 0, gone),
+        }
+    }
+
+    #[test]
+    fn a_conversation_goes_on_where_it_was_heard() {
+        let mut pool = Pool::default();
+        let me = whose("me", None);
+        pool.keep(kept(1, me.clone(), &["u", "a"], &[]), 9);
+        assert_eq!(find(&mut pool, &whose("you", None), &["u", "a", "u2"]).0, None);
+        assert_eq!(find(&mut pool, &whose("me", Some("s")), &["u", "a", "u2"]).0, None);
+        assert_eq!(find(&mut pool, &me, &["other", "a", "u2"]).0, None);
+        assert_eq!(find(&mut pool, &me, &["u"]).0, None);
+        assert_eq!(find(&mut pool, &me, &["u", "a", "u2"]), (Some(1), 2, vec![]));
+        assert_eq!(find(&mut pool, &me, &["u", "a", "u2"]).0, None, "it is taken");
+        pool.keep(kept(2, me.clone(), &["u", "a"], &[]), 9);
+        assert_eq!(find(&mut pool, &me, &["u", "a", "u2", "a2", "u3"]), (Some(2), 2, vec![]), "turns that it did not hear are told");
+    }
+
+    #[test]
+    fn a_child_that_settles_is_waited_for_by_its_own_conversation_alone() {
+        let mut pool: Pool<u32> = Pool::default();
+        let me = whose("me", None);
+        let done = pool.settles(me.clone(), heard(&["u", "a"]));
+        assert_eq!(find(&mut pool, &me, &["u", "a", "u2"]).2, [u32::MAX]);
+        assert_eq!(find(&mut pool, &whose("you", None), &["u", "a", "u2"]).2, Vec::<u32>::new());
+        pool.keep(kept(1, me.clone(), &["u", "a"], &[]), 9);
+        pool.settled(&done);
+        assert!(done.is_cancelled());
+        assert_eq!(find(&mut pool, &me, &["u", "a", "u2"]).0, Some(1));
+    }
+
+    #[test]
+    fn held_calls_want_exactly_their_results() {
+        let me = whose("me", None);
+        for (turns, found) in
+            [(&["u", "a", "result:x"][..], Some(1)), (&["u", "a", "result:y"], None), (&["u", "a", "never mind"], None), (&["u", "a", "result:x", "a2", "u3"], None)]
+        {
+            let mut pool = Pool::default();
+            pool.keep(kept(1, me.clone(), &["u", "a"], &["x"]), 9);
+            let (child, _, gone) = find(&mut pool, &me, turns);
+            assert_eq!((child, gone.is_empty()), (found, found.is_some()), "{turns:?}");
+        }
+    }
+
+    #[test]
+    fn a_spare_serves_one_model_and_no_named_session() {
+        let mut pool = Pool::default();
+        let now = Instant::now();
+        assert!(pool.lacks("m", 1));
+        assert!(pool.put("m", 1, 1, now).is_empty());
+        assert!(!pool.lacks("m", 1) && pool.lacks("n", 1) && !pool.lacks("n", 0));
+        assert_eq!(pool.put("n", 2, 1, now), [1]);
+        assert_eq!(find(&mut pool, &whose("me", None), &["u"]).0, None);
+        pool.put("m", 3, 2, now);
+        assert_eq!(find(&mut pool, &whose("me", Some("s")), &["u"]).0, None);
+        assert_eq!(find(&mut pool, &whose("me", None), &["u"]).0, Some(3));
+    }
+
+    #[test]
+    fn the_one_used_longest_ago_goes_first() {
+        let mut pool = Pool::default();
+        for child in 1..=3 {
+            let gone = pool.keep(kept(child, whose("me", None), &[&format!("u{child}"), "a"], &[]), 2);
+            assert_eq!(gone, if child == 3 { vec![1] } else { vec![] });
+        }
+        assert_eq!(pool.keep(kept(4, whose("me", Some("s")), &["u", "a"], &[]), 9), Vec::<u32>::new());
+        assert_eq!(pool.keep(kept(5, whose("me", Some("s")), &["v", "a"], &[]), 9), [4], "a session has one conversation");
+        assert_eq!(pool.close(), [2, 3, 5]);
+        assert_eq!(pool.keep(kept(6, whose("me", None), &["u", "a"], &[]), 9), [6], "nothing is kept after the end");
+    }
+
+    #[test]
+    fn what_waits_too_long_or_died_goes_but_for_what_was_prewarmed() {
+        let mut pool = Pool::default();
+        let now = Instant::now();
+        let later = now + Duration::from_secs(10);
+        for child in 1..=2 {
+            pool.keep(kept(child, whose("me", None), &[&format!("u{child}"), "a"], &[]), 9);
+        }
+        pool.put("m", 11, 9, now);
+        pool.put("m", 12, 9, now);
+        assert_eq!(pool.sweep(Duration::from_secs(60), 0, later, |child| *child != 2), [2]);
+        assert_eq!(pool.sweep(Duration::from_secs(5), 1, later, |_| true), [1, 11]);
+        assert_eq!(pool.spares(), 1);
+    }
+}

@@ -1,0 +1,203 @@
+//! Giving a request its child, and telling the child what is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seaway_wire::FaultKind;
+use seaway_wire::claude_code::output::{self, Line, Model};
+use seaway_wire::claude_code::{Ask, Print, Role, Turn, input};
+
+use super::flow::{Conversation, Flow, Held, Working};
+use super::launch::{self, Kept as Persisted};
+use super::pool::{Found, Wanted, Whose};
+use super::{Shared, UpstreamError};
+use crate::process::{Launch, Piped};
+
+/// How long a child has to take in one earlier turn, or to list its models.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Finds the child that suits a request, or starts one, and asks.
+pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
+    let mut conversation = Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, id: None };
+    let results = ask.messages.last().and_then(seaway_wire::claude_code::Message::results);
+    let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref() };
+    let mut held = held;
+    // One that waited may have died meanwhile; the next best is taken then.
+    loop {
+        let mut gone = Vec::new();
+        let found = shared.pool().find(&wanted, &mut gone);
+        shared.end_all(gone);
+        let (mut child, heard, calls) = match found {
+            Found::Holding(kept) => {
+                conversation.turns = kept.turns;
+                (kept.child, prints.len() - 2, kept.calls)
+            }
+            Found::Resting(kept, heard) => {
+                conversation.turns = kept.turns;
+                (kept.child, heard, Vec::new())
+            }
+            Found::Spare(child) => (child, 0, Vec::new()),
+            Found::Soon(done) => {
+                done.cancelled().await;
+                continue;
+            }
+            Found::Nothing => break,
+        };
+        if !child.is_alive() {
+            shared.end(child, ());
+            continue;
+        }
+        conversation.id = match heard {
+            0 => None,
+            _ => shared.session(whose).await.map(|session| session.program_id),
+        };
+        let mut working = Working::new(child, shared.clone(), held);
+        let asked =
+            if calls.is_empty() { tell(working.child(), ask, heard, heard == 0).await } else { answer(working.child(), ask, &calls, results.as_deref().unwrap_or_default()).await };
+        match asked {
+            Ok(()) => {
+                let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
+                return Ok(Flow::new(working, turn, conversation));
+            }
+            Err(_) => match working.discard() {
+                Some(left) => held = left,
+                None => return Err(deaf(shared, "it does not listen")),
+            },
+        }
+    }
+    start(shared, ask, conversation, prints, held).await
+}
+
+/// Starts a child for a request.
+async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversation, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
+    let (persisted, heard) = match &conversation.whose.session {
+        None => (Persisted::No, 0),
+        Some(_) => resumable(shared, &conversation, prints).await,
+    };
+    if let Persisted::As(id) | Persisted::Resumed(id) = &persisted {
+        conversation.id = Some(id.clone());
+    }
+    let child = spawn(shared, &ask.model, &persisted).await?;
+    let mut working = Working::new(child, shared.clone(), held);
+    match tell(working.child(), ask, heard, true).await {
+        Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation)),
+        Err(why) => {
+            let last_words = working.child().last_words();
+            tracing::warn!(last_words, why, "Claude Code did not start");
+            Err(deaf(shared, &why))
+        }
+    }
+}
+
+/// Where the program can take a named session up: what it kept, if that is what the request begins with.
+async fn resumable(shared: &Shared, conversation: &Conversation, prints: &[Print]) -> (Persisted, usize) {
+    let known = shared.session(&conversation.whose).await;
+    let heard = known.as_ref().and_then(|session| {
+        let print = Print::parse(&session.print)?;
+        prints[..prints.len() - 1].iter().position(|known| *known == print).filter(|heard| *heard > 0)
+    });
+    match (known, heard) {
+        (Some(session), Some(heard)) if session.model == conversation.model => (Persisted::Resumed(session.program_id), heard),
+        _ => (Persisted::As(uuid::Uuid::now_v7().to_string()), 0),
+    }
+}
+
+fn deaf(shared: &Shared, why: &str) -> UpstreamError {
+    shared.error(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the request ({why})", shared.name))
+}
+
+/// Tells a child what is asked, and what it has not heard of the conversation before.
+async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, new: bool) -> Result<(), String> {
+    let mut first = String::new();
+    if new {
+        first.push_str(&input::initialize("seaway-begin", ask));
+    }
+    first.push_str(&settings(ask));
+    let unheard = &ask.messages[heard..];
+    let Some((last, earlier)) = unheard.split_last() else { return Err("there is nothing to say".into()) };
+    for (index, message) in earlier.iter().enumerate() {
+        match message.role {
+            Role::User => {
+                first.push_str(&input::user(&message.blocks, false));
+                say(child, &std::mem::take(&mut first)).await?;
+                taken_in(child).await?;
+            }
+            // It says nothing to that.
+            Role::Assistant => first.push_str(&input::assistant(&message.blocks, &ask.model, &format!("msg_seaway_{}", heard + index))),
+        }
+    }
+    first.push_str(&input::user(&last.blocks, true));
+    say(child, &first).await
+}
+
+/// Gives a child the results of the calls that it holds open.
+async fn answer(child: &mut Piped, ask: &Ask<'_>, calls: &[seaway_wire::claude_code::Call], results: &[seaway_wire::claude_code::Answered]) -> Result<(), String> {
+    let mut lines = settings(ask);
+    for call in calls {
+        let result = results.iter().find(|result| result.id == call.tool_use_id).ok_or("a result is missing")?;
+        lines.push_str(&input::result(&call.request_id, &call.rpc_id, &result.result));
+    }
+    say(child, &lines).await
+}
+
+fn settings(ask: &Ask<'_>) -> String {
+    input::settings("seaway-settings", ask) + &input::thinking("seaway-thinking", ask.thinking)
+}
+
+async fn say(child: &mut Piped, text: &str) -> Result<(), String> {
+    child.say(text).await.map_err(|error| error.to_string())
+}
+
+/// Waits until the child has put an earlier turn in its place: the order hangs on it.
+async fn taken_in(child: &mut Piped) -> Result<(), String> {
+    let waiting = async {
+        loop {
+            let Some(line) = child.line().await.map_err(|error| error.to_string())? else {
+                return Err("it ended".to_owned());
+            };
+            match Line::parse(&line) {
+                Line::Result(outcome) if outcome.is_error => return Err("it refused an earlier turn".to_owned()),
+                Line::Result(_) => return Ok(()),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
+}
+
+/// Starts a child that waits to be told something.
+pub(super) async fn spawn(shared: &Shared, model: &str, persisted: &Persisted) -> Result<Piped, UpstreamError> {
+    let setting = &shared.setting;
+    let (program, _) = shared.installed.program(setting).await.map_err(|error| shared.error(FaultKind::NotReady, error.to_string()))?;
+    let no_credential = |error| shared.error(FaultKind::NotReady, format!("upstream `{}` has no usable credential: {error}", shared.name));
+    let environment = launch::environment(setting, shared.credential.as_ref()).await.map_err(no_credential)?;
+    let has_key = setting.credential.as_ref().is_some_and(|credential| credential.carrier == crate::config::Carrier::ApiKey);
+    let folder = setting.folder.join("empty");
+    let failed = |error: std::io::Error| UpstreamError {
+        source: Some(error.into()),
+        ..shared.error(FaultKind::Unreachable, format!("upstream `{}`: Claude Code cannot be started", shared.name))
+    };
+    crate::auth::private_dir(&folder).map_err(failed)?;
+    let launch = Launch { program, arguments: launch::arguments(model, persisted, has_key), environment, folder };
+    Piped::spawn(launch, &setting.temporary, &shared.tasks).map_err(failed)
+}
+
+/// Asks a child which models there are.
+pub(super) async fn list_models(mut child: Piped) -> (Piped, Result<Vec<Model>, String>) {
+    let asking = async {
+        say(&mut child, &input::list_models("seaway-models")).await?;
+        loop {
+            let Some(line) = child.line().await.map_err(|error| error.to_string())? else {
+                return Err(format!("Claude Code ended instead of listing its models: {}", child.last_words()));
+            };
+            if let Line::Answer(answer) = Line::parse(&line)
+                && answer.request_id == "seaway-models"
+            {
+                let listed = answer.result.map_err(|why| format!("Claude Code lists no models: {why}"))?;
+                return listed.and_then(output::models).ok_or_else(|| "Claude Code lists its models in a way that nobody knows".to_owned());
+            }
+        }
+    };
+    let listed = tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("Claude Code did not list its models in time".to_owned()));
+    (child, listed)
+}

@@ -5,7 +5,7 @@ The program runs with a closed environment and folders of its own, a fake token,
 import sys
 
 sys.dont_write_bytecode = True
-import base64, json, os, pathlib, signal, threading, time, urllib.request
+import base64, json, os, pathlib, shutil, signal, tempfile, threading, time, urllib.error, urllib.request
 import support
 from support import LOCAL_KEY, MOCK, Mock, Seaway, check, equal, raises, true, within
 
@@ -25,8 +25,10 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 class House:
     """A scripted API, and Seaway in front of the program in front of it. Nothing is left of them afterwards."""
 
-    def __init__(self, *args, bearer="fake-token"):
+    def __init__(self, *args, bearer="fake-token", home=None):
         self.args = args
+        self.home = home
+        self.killed = False
         self.bearer = bearer
 
     def __enter__(self):
@@ -35,7 +37,7 @@ class House:
         if self.bearer:
             settings["upstream.cc.bearer"] = self.bearer
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        self.gateway = Seaway(*words, *self.args, upstream=False)
+        self.gateway = Seaway(*words, *self.args, upstream=False, home=self.home)
         try:
             self.gateway.__enter__()
         except BaseException:
@@ -55,7 +57,7 @@ class House:
         files = [str(path) for path in self.gateway.temporary.iterdir()]
         self.gateway.__exit__()
         self.mock.__exit__()
-        if kind is None:
+        if kind is None and not self.killed:
             equal("processes that are left", left, [])
             equal("temporary files that are left", files, [])
 
@@ -136,7 +138,10 @@ def _():
         served = {dict(entry["headers"])["X-Claude-Code-Session-Id"] for entry in log}
         equal("sessions of the program", len(served), 1)
         equal("what the API heard last", spoken(log[-1]["body"]), [{"role": one["role"], "content": one["content"] if one["role"] == "assistant" else [{"type": "text", "text": one["content"]}]} for one in clean(messages[:-1])])
-        equal("no sessions were made", house.api("GET", "/v1/sessions")["sessions"], [])
+        sessions = house.api("GET", "/v1/sessions")["sessions"]
+        equal("warm, but not kept", [(one["kind"], one["turns"], one["warm"], one["kept"]) for one in sessions], [("messages", 10, True, False)])
+        house.api("DELETE", "/v1/sessions/" + sessions[0]["id"])
+        equal("after it was deleted", house.api("GET", "/api/sessions")["sessions"], [])
 
 
 def clean(messages):
@@ -493,6 +498,210 @@ def _():
         entry = house.asked()[0]
         equal("key", dict(entry["headers"]).get("x-api-key"), "fake-key")
         true("no environment text", len(json.dumps(entry["body"]["messages"])) < 400, entry["body"]["messages"])
+
+
+# ---------------------------------------------------------------- sessions
+def turn(house, text, name, history=(), **options):
+    return house.say(None, messages=[*history, user(text)], extra_headers={"seaway-session": name}, **options)
+
+
+@check("eleven requests in a row make no session")
+def _():
+    with House() as house:
+        for index in range(11):
+            equal("text", text_of(house.say(f"SAY:{index}")), str(index))
+        equal("kept sessions", [one for one in house.api("GET", "/v1/sessions")["sessions"] if one["kept"]], [])
+
+
+@check("a named session survives a restart, is its owner's, and can be deleted")
+def _():
+    folder = tempfile.mkdtemp(prefix="seaway-state-")
+    keys = ("--set", 'keys={"other":"sk-other"}', "--state-dir", folder + "/state")
+    history = [user("SAY:first"), {"role": "assistant", "content": "first"}]
+    try:
+        with House(*keys, home=folder) as house:
+            equal("text", text_of(turn(house, "SAY:first", "mine")), "first")
+            eventually("it is kept", lambda: [one for one in house.api("GET", "/v1/sessions")["sessions"] if one["kept"]])
+            session = dict(house.asked()[0]["headers"])["X-Claude-Code-Session-Id"]
+        with House(*keys, home=folder) as house:
+            listed = house.api("GET", "/v1/sessions")["sessions"]
+            equal("known, not warm", [(one["id"], one["kind"], one["warm"], one["turns"]) for one in listed], [("mine", "messages", False, 1)])
+            equal("text", text_of(turn(house, "SAY:second", "mine", history)), "second")
+            equal("session of the program", dict(house.asked()[0]["headers"])["X-Claude-Code-Session-Id"], session)
+            equal("what the API heard", [message["role"] for message in spoken(house.bodies()[0])], ["user", "assistant", "user"])
+            eventually("two turns", lambda: house.api("GET", "/v1/sessions")["sessions"][0]["turns"] == 2 or house.api("GET", "/v1/sessions")["sessions"][0]["warm"])
+            house.api("DELETE", "/v1/sessions/mine")
+            equal("sessions", house.api("GET", "/v1/sessions")["sessions"], [])
+            error = raises(urllib.error.HTTPError, house.api, "DELETE", "/v1/sessions/mine")
+            equal("twice", error.code, 404)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@check("two requests of one session are strictly one after the other, in order")
+def _():
+    with House() as house:
+        threads = [threading.Thread(target=turn, args=(house, f"SAY:{index} ;; SLOW:0.5", "one")) for index in range(3)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        for thread in threads:
+            thread.join()
+        spans = sorted((entry["t"], entry["reply"]["done_t"]) for entry in house.asked())
+        true("no overlap", all(spans[index][1] <= spans[index + 1][0] for index in range(2)), spans)
+        equal("order", [entry["body"]["messages"][0]["content"][0]["text"][4] for entry in sorted(house.asked(), key=lambda entry: entry["t"])], ["0", "1", "2"])
+
+
+# ---------------------------------------------------------------- runs
+RUN = ("--set", 'claude_code.tools=["Read","Write","Bash(echo:*)","Bash"]')
+
+
+def workspace(house):
+    return pathlib.Path(house.gateway.folder, "state/claude-code/workspace")
+
+
+@check("a run uses the program's own tools in its workspace, and says what it cost")
+def _():
+    with House(*RUN) as house:
+        house.api("POST", "/v1/run", {"prompt": "SAY:hello"})
+        path = workspace(house) / "note.txt"
+        path.write_text("SAY:the note says 4711")
+        answer = house.api("POST", "/v1/run", {"prompt": f'TOOL:Read{{"file_path":"{path}"}}', "allowedTools": ["Read"], "model": MODEL})
+        within("result", "4711", answer["result"])
+        equal("turns and session", (answer["turns"], answer["sessionId"], answer["model"]), (2, None, MODEL))
+        true("cost, usage and time", answer["cost"] > 0 and answer["usage"]["output_tokens"] > 0 and answer["durationMs"] > 0, answer)
+        refused = house.api("POST", "/api/run", {"prompt": 'TOOL:Read{"file_path":"/etc/passwd"}', "allowedTools": ["Read"]})
+        true("a file elsewhere is not read", "root:" not in json.dumps(house.bodies()) and "outside of the workspace" in refused["result"], refused)
+        refused = house.api("POST", "/v1/run", {"prompt": 'TOOL:Bash{"command":"touch made","description":"d"}', "allowedTools": ["Bash(echo:*)"]})
+        true("a command beside the rule is refused", refused["permissionDenials"] and not (workspace(house) / "made").exists(), refused)
+        house.api("POST", "/v1/run", {"prompt": 'TOOL:Write{"file_path":"new.txt","content":"x"}', "allowedTools": ["Write"]})
+        equal("written", (workspace(house) / "new.txt").read_text(), "x")
+        equal("no sessions", house.api("GET", "/v1/sessions")["sessions"], [])
+
+
+@check("what a run may not do, or cannot be, is refused before any work")
+def _():
+    with House("--set", "claude_code.tools=Read") as house:
+        table = [({"prompt": ""}, 400), ({"prompt": "x", "allowedTools": ["Bash"]}, 403), ({"prompt": "x", "workingDirectory": "/etc"}, 403), ({"prompt": "x", "workingDirectory": "../.."}, 403),
+                 ({"prompt": "x", "sessionId": "nothing"}, 404), ({"prompt": "x", "model": "--help"}, 400), ({"promt": "x"}, 400)]
+        for body, status in table:
+            error = raises(urllib.error.HTTPError, house.api, "POST", "/v1/run", body)
+            equal(f"status of {body}", error.code, status)
+            true("an error in the dialect", json.loads(error.read())["error"]["message"], body)
+        equal("requests", house.asked(), [])
+        error = raises(urllib.error.HTTPError, house.api, "POST", "/v1/run", {"prompt": "ERR:529 ;; SHOULDRETRY:false"})
+        equal("an error of the API", error.code, 529)
+        limited = raises(urllib.error.HTTPError, house.api, "POST", "/v1/run", {"prompt": 'TOOL:Read{"file_path":"a"}', "maxTurns": 1})
+        within("maxTurns", "maxTurns", json.loads(limited.read())["error"]["message"])
+
+
+def watch(house, body, seen):
+    request = urllib.request.Request(house.url + "/v1/run", json.dumps({**body, "stream": True}).encode(), {"x-api-key": LOCAL_KEY, "content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        name = None
+        for line in answer:
+            line = line.decode().rstrip("\n")
+            if line.startswith("event: "):
+                name = line[7:]
+            elif line.startswith("data: "):
+                if seen(name, json.loads(line[6:])) is False:
+                    return
+
+
+@check("a run is told as it happens")
+def _():
+    with House(*RUN) as house:
+        events = []
+        house.api("POST", "/v1/run", {"prompt": "SAY:warm"})
+        (workspace(house) / "a.txt").write_text("SAY:read it")
+        watch(house, {"prompt": 'SAY:I look ;; TOOL:Read{"file_path":"a.txt"}'}, lambda name, data: events.append((name, data)))
+        names = [name for name, _ in events]
+        equal("events", [name for index, name in enumerate(names) if index == 0 or names[index - 1] != name], ["start", "text", "tool_use", "tool_result", "text", "result"])
+        within("tool result", "read it", json.dumps(events[names.index("tool_result")][1]))
+        equal("ids", events[0][1]["id"], events[-1][1]["id"])
+
+
+@check("a run that asks waits for the answer over its stream")
+def _():
+    with House("--set", "claude_code.tools=Bash", "--set", "claude_code.permission=ask") as house:
+        for allow in (True, False):
+            events = []
+
+            def seen(name, data):
+                events.append((name, data))
+                if name == "start":
+                    seen.run = data["id"]
+                if name == "permission":
+                    house.api("POST", f"/v1/run/{seen.run}/permissions/{data['id']}", {"allow": allow})
+
+            watch(house, {"prompt": 'TOOL:Bash{"command":"echo made > asked","description":"d"}', "allowedTools": []}, seen)
+            asked = dict(events)["permission"]
+            equal("question", (asked["tool"], asked["input"]["command"]), ("Bash", "echo made > asked"))
+            equal("done", (workspace(house) / "asked").exists(), allow)
+            (workspace(house) / "asked").unlink(missing_ok=True)
+        error = raises(urllib.error.HTTPError, house.api, "POST", f"/v1/run/{seen.run}/permissions/x", {"allow": True})
+        equal("too late", error.code, 404)
+
+
+@check("a client that leaves a run ends it")
+def _():
+    with House(*RUN) as house:
+        watch(house, {"prompt": "BIG:6000 ;; PACE:0.05"}, lambda name, data: name != "text")
+        eventually("the API saw it leave", lambda: [entry for entry in house.asked() if entry["reply"].get("client_gone")])
+        eventually("the process is gone", lambda: not house.children())
+
+
+@check("a session of runs goes on where it was, one run at a time")
+def _():
+    with House(*RUN) as house:
+        first = house.api("POST", "/v1/run", {"prompt": "SAY:first", "keepSession": True})
+        second = house.api("POST", "/v1/run", {"prompt": "SAY:second", "sessionId": first["sessionId"]})
+        equal("session", second["sessionId"], first["sessionId"])
+        equal("what the API heard", [message["role"] for message in spoken(house.bodies()[-1])], ["user", "assistant", "user"])
+        equal("listed", [(one["id"], one["kind"], one["kept"]) for one in house.api("GET", "/v1/sessions")["sessions"]], [(first["sessionId"], "run", True)])
+        threads = [threading.Thread(target=house.api, args=("POST", "/v1/run", {"prompt": f"SAY:{index} ;; SLOW:0.5", "sessionId": first["sessionId"]})) for index in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        spans = sorted((entry["t"], entry["reply"]["done_t"]) for entry in house.asked()[2:])
+        true("no overlap", spans[0][1] <= spans[1][0], spans)
+        house.api("DELETE", "/v1/sessions/" + first["sessionId"])
+        equal("gone", raises(urllib.error.HTTPError, house.api, "POST", "/v1/run", {"prompt": "x", "sessionId": first["sessionId"]}).code, 404)
+
+
+@check("tasks work in the background, are cancelled, and are told after a restart that they failed")
+def _():
+    folder = tempfile.mkdtemp(prefix="seaway-state-")
+    state = ("--state-dir", folder + "/state")
+    try:
+        with House(*RUN, *state, home=folder) as house:
+            begun = house.api("POST", "/v1/tasks", {"prompt": "SAY:done"})
+            equal("status", begun["status"], "queued")
+            done = eventually("it is done", lambda: (task := house.api("GET", "/v1/tasks/" + begun["id"]))["status"] == "completed" and task)
+            equal("result", (done["answer"]["result"], done["error"]), ("done", None))
+            slow = house.api("POST", "/api/tasks", {"prompt": "SAY:x ;; SLOW:30"})
+            eventually("it runs", lambda: house.api("GET", "/v1/tasks/" + slow["id"])["status"] == "running" and len(house.asked()) == 2)
+            equal("cancelling", house.api("DELETE", "/v1/tasks/" + slow["id"])["status"], "cancelling")
+            eventually("it is cancelled", lambda: house.api("GET", "/v1/tasks/" + slow["id"])["status"] == "cancelled")
+            failed = house.api("POST", "/v1/tasks", {"prompt": "ERR:403"})
+            failed = eventually("it failed", lambda: (task := house.api("GET", "/v1/tasks/" + failed["id"]))["status"] == "failed" and task)
+            equal("error", failed["error"]["type"], "permission_error")
+            equal("listed", [task["status"] for task in house.api("GET", "/v1/tasks")["tasks"]], ["failed", "cancelled", "completed"])
+            left = house.api("POST", "/v1/tasks", {"prompt": "SAY:x ;; SLOW:30"})
+            eventually("it runs", lambda: house.api("GET", "/v1/tasks/" + left["id"])["status"] == "running")
+            orphans = house.children()
+            house.gateway.process.kill()
+            house.killed = True
+        with House(*RUN, *state, home=folder) as house:
+            eventually("the killed gateway's process was ended", lambda: not any(alive(pid) for pid in orphans))
+            equal("its temporary files", list(house.gateway.temporary.iterdir()), [])
+            task = house.api("GET", "/v1/tasks/" + left["id"])
+            equal("after a restart", (task["status"], task["error"]["type"]), ("failed", "server_restart"))
+            equal("deleted", house.api("DELETE", "/v1/tasks/" + left["id"])["status"], "deleted")
+            equal("gone", raises(urllib.error.HTTPError, house.api, "GET", "/v1/tasks/" + left["id"]).code, 404)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

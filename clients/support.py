@@ -134,9 +134,11 @@ def binary():
 class Seaway:
     """The gateway on a free port with a folder of its own; stops at the end of `with`."""
 
-    def __init__(self, *args, upstream=None, listen="127.0.0.1:0"):
+    def __init__(self, *args, upstream=None, listen="127.0.0.1:0", home=None):
+        self.home = home
         self.folder = tempfile.mkdtemp(prefix="seaway-clients-")
-        self.args = ["--config", "/dev/null", "--state-dir", self.folder + "/state", "--listen", listen.format(folder=self.folder), "--grace", "1s"]
+        self.args = ["--config", "/dev/null", "--listen", listen.format(folder=self.folder), "--grace", "1s"]
+        self.args += ["--state-dir", self.folder + "/state"] if "--state-dir" not in args else []
         self.args += ["--api-key", LOCAL_KEY] if "--auth" not in args else []
         self.args += list(args)
         if upstream is False:
@@ -149,9 +151,9 @@ class Seaway:
         self.lines, self.ready = [], threading.Event()
 
     def __enter__(self):
-        self.temporary = pathlib.Path(self.folder, "tmp")
+        self.temporary = pathlib.Path(self.home or self.folder, "tmp")
         self.temporary.mkdir(exist_ok=True)
-        environment = {"PATH": os.environ["PATH"], "HOME": self.folder, "TMPDIR": str(self.temporary)}
+        environment = {"PATH": os.environ["PATH"], "HOME": self.home or self.folder, "TMPDIR": str(self.temporary)}
         self.process = subprocess.Popen([binary(), "serve", *self.args], env=environment, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
         self.reader = threading.Thread(target=self.read, daemon=True)

@@ -9,6 +9,7 @@ use axum::Router;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
+use crate::agent::Agents;
 use crate::config::{self, Auth, Config, Listen, Loaded, Sources};
 use crate::drain::Drain;
 use crate::front::Door;
@@ -134,7 +135,9 @@ impl App {
             tasks,
             started: Instant::now(),
             reloader: Reloader { sources: Arc::new(sources), path },
+            agents: Agents::default(),
         });
+        house.ledger.store().settle_tasks(instance::is_alive);
         let router = surface::router(&house);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {

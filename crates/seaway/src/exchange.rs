@@ -274,7 +274,8 @@ fn worth_another(kind: FaultKind) -> bool {
     matches!(kind, FaultKind::Unreachable | FaultKind::TimedOut | FaultKind::RateLimited | FaultKind::NotReady)
 }
 
-fn fault_of(error: UpstreamError) -> Fault {
+/// The fault that an upstream's error is to the client.
+pub(crate) fn fault_of(error: UpstreamError) -> Fault {
     let mut fault = Fault::new(error.kind, error.message);
     fault.retry_after = error.retry_after;
     match error.source {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use crate::agent::Agents;
 use crate::app::Reloader;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
@@ -20,6 +21,7 @@ pub struct House {
     pub tasks: TaskTracker,
     pub started: Instant,
     pub reloader: Reloader,
+    pub agents: Agents,
 }
 
 impl House {

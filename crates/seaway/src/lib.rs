@@ -8,6 +8,7 @@
 //!
 //! [`app`] puts it all together from a [`config`]; [`cli`] is the only module that prints.
 
+pub mod agent;
 pub mod answer;
 pub mod app;
 pub mod auth;

@@ -6,6 +6,7 @@
 mod query;
 mod schema;
 mod sessions;
+mod tasks;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -19,6 +20,7 @@ use crate::record::Record;
 
 pub use query::{Filter, Receipt, Row, explain, usage};
 pub use sessions::Session;
+pub use tasks::{Task, TaskStatus};
 
 /// Records that may wait for the writer.
 const QUEUE: usize = 4096;

@@ -5,6 +5,8 @@ mod chat;
 mod messages;
 mod models;
 mod owner;
+mod run;
+mod sessions;
 pub mod status;
 
 use std::sync::Arc;
@@ -35,6 +37,10 @@ pub fn router(house: &Arc<House>) -> Router {
         .merge(api("/v1"))
         .merge(api("/anthropic/v1"))
         .merge(api("/openai/v1"))
+        .merge(run::routes("/v1"))
+        .merge(run::routes("/api"))
+        .merge(sessions::routes("/v1"))
+        .merge(sessions::routes("/api"))
         .merge(owner::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -16,6 +16,7 @@ pub mod input;
 pub mod login;
 pub mod output;
 mod print;
+pub mod run;
 mod tools;
 mod turn;
 

@@ -23,6 +23,11 @@ const TAIL: usize = 4096;
 /// How long a child has to leave after each signal.
 const STEP: Duration = Duration::from_secs(2);
 
+/// What the names of temporary folders begin with, before the number of the gateway they belong to.
+const PREFIX: &str = "seaway-child-";
+/// The file in one that says which process it was made for.
+const MARK: &str = ".child";
+
 /// How a child is started.
 #[derive(Debug)]
 pub struct Launch {
@@ -67,7 +72,8 @@ impl Piped {
     pub fn spawn(launch: Launch, temporary: &Path, tasks: &TaskTracker) -> io::Result<Self> {
         use std::os::unix::fs::PermissionsExt;
         let private = std::fs::Permissions::from_mode(0o700);
-        let temporary = tempfile::Builder::new().prefix("seaway-").permissions(private).tempdir_in(temporary)?;
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let temporary = tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(temporary)?;
         let mut command = Command::new(&launch.program);
         command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
         command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
@@ -76,6 +82,9 @@ impl Piped {
         command.process_group(0).kill_on_drop(true);
         let mut child = command.spawn()?;
         let group = Group(child.id());
+        if let Some(mark) = child.id().and_then(mark) {
+            std::fs::write(temporary.path().join(MARK), mark)?;
+        }
         let missing = || io::Error::other("a pipe is missing");
         let stdout = child.stdout.take().ok_or_else(missing)?;
         let stderr = child.stderr.take().ok_or_else(missing)?;
@@ -151,6 +160,15 @@ impl Piped {
         self.group.send(Signal::KILL);
     }
 
+    /// Lets it end by itself: nothing more will be said to it. If it does not, it is stopped.
+    pub async fn finish(mut self) -> Option<ExitStatus> {
+        self.stdin = None;
+        match tokio::time::timeout(STEP, self.child.wait()).await {
+            Ok(status) => status.ok(),
+            Err(_) => self.stop().await,
+        }
+    }
+
     /// Ends it: interrupt, terminate, kill, with a wait after each. It is gone and reaped when this returns.
     pub async fn stop(mut self) -> Option<ExitStatus> {
         self.stdin = None;
@@ -162,6 +180,31 @@ impl Piped {
         }
         self.child.wait().await.ok()
     }
+}
+
+/// Ends the children of gateways that were killed, and removes their temporary folders.
+pub fn sweep(temporary: &Path) {
+    for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let Some(owner) = owner.filter(|owner| *owner != std::process::id() && mark(*owner).is_none()) else { continue };
+        let left = std::fs::read_to_string(entry.path().join(MARK)).unwrap_or_default();
+        let pid = left.split(' ').next().and_then(|pid| pid.parse().ok());
+        // The number may be somebody else's by now; the time of its start tells.
+        if let Some(pid) = pid.filter(|pid| mark(*pid).is_some_and(|mark| mark == left)) {
+            tracing::warn!(pid, owner, "ending a child that a killed gateway left behind");
+            Group(Some(pid)).send(Signal::KILL);
+        }
+        let _shared_or_gone = std::fs::remove_dir_all(entry.path());
+    }
+}
+
+/// A process by its number and the time of its start; `None` if it is no more, or the system does not tell.
+fn mark(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    let started = fields.get(19).filter(|_| fields.first() != Some(&"Z"))?;
+    Some(format!("{pid} {started}"))
 }
 
 /// Reads stderr to its end, so that the child never waits for somebody to.
@@ -204,6 +247,24 @@ mod tests {
         }
         child.stop().await;
         assert!(!temporary.exists());
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_gateway_left_is_ended_and_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut left = shell("sleep 600 & wait", folder.path());
+        let pid = left.id().unwrap();
+        let dead = |name: &str| folder.path().join(format!("{PREFIX}4194303-{name}"));
+        for (name, mark) in [("ours", mark(pid).unwrap()), ("strange", format!("{} 1", std::process::id()))] {
+            std::fs::create_dir(dead(name)).unwrap();
+            std::fs::write(dead(name).join(MARK), mark).unwrap();
+        }
+        let living = folder.path().join(format!("{PREFIX}{}-x", std::process::id()));
+        std::fs::create_dir(&living).unwrap();
+        sweep(folder.path());
+        assert!(!dead("ours").exists() && !dead("strange").exists() && living.exists());
+        assert_eq!(left.line().await.unwrap(), None, "it was ended");
+        left.stop().await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,10 +49,23 @@ const MIGRATIONS: [&str; 2] = [
         program_id TEXT NOT NULL,       -- the program's own name of it
         model TEXT NOT NULL,
         print TEXT NOT NULL,            -- SHA-256 of what was said; nothing of it is kept here
+        folder TEXT,                    -- where a run worked
         turns INTEGER NOT NULL,
         used INTEGER NOT NULL,          -- seconds since the epoch
         PRIMARY KEY (owner, upstream, name)
     ) STRICT;
+    CREATE TABLE task (
+        id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        status TEXT NOT NULL,           -- queued, running, completed, failed, cancelled
+        created INTEGER NOT NULL,       -- milliseconds since the epoch
+        started INTEGER,
+        ended INTEGER,
+        process INTEGER NOT NULL,       -- who works on it
+        answer TEXT,                    -- JSON, as a run answers
+        error TEXT                      -- JSON: {type, message}
+    ) STRICT;
+    CREATE INDEX task_owner ON task (owner, created);
 ",
 ];
 

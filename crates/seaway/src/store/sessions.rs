@@ -17,14 +17,16 @@ pub struct Session {
     /// By the program's.
     pub program_id: String,
     pub model: String,
-    /// What was said so far is known by this.
+    /// What was said so far is known by this; nothing for a run's.
     pub print: String,
+    /// Where a run worked; the program finds it again only from there.
+    pub folder: Option<String>,
     pub turns: u64,
     /// Seconds since the epoch.
     pub used: i64,
 }
 
-const COLUMNS: &str = "upstream, owner, name, program_id, model, print, turns, used";
+const COLUMNS: &str = "upstream, owner, name, program_id, model, print, folder, turns, used";
 
 impl Store {
     /// Writes down where a session stands.
@@ -35,7 +37,7 @@ impl Store {
     /// Finds a session that was used within `retention`.
     pub async fn session(&self, upstream: &str, owner: &str, name: &str, retention: Duration) -> Option<Session> {
         let (upstream, owner, name) = (upstream.to_owned(), owner.to_owned(), name.to_owned());
-        let oldest = oldest(retention);
+        let oldest = expired(retention);
         let find = format!("SELECT {COLUMNS} FROM session WHERE upstream = ?1 AND owner = ?2 AND name = ?3 AND used >= ?4");
         self.ask(move |database| database.query_row(&find, params![upstream, owner, name, oldest], read).optional()).await?
     }
@@ -43,7 +45,7 @@ impl Store {
     /// Lists an owner's sessions that were used within `retention`, the newest first. Older ones are deleted.
     pub async fn sessions(&self, owner: &str, retention: Duration) -> Vec<Session> {
         let owner = owner.to_owned();
-        let oldest = oldest(retention);
+        let oldest = expired(retention);
         let listed = self.ask(move |database| {
             database.execute("DELETE FROM session WHERE used < ?1", [oldest])?;
             let mut select = database.prepare(&format!("SELECT {COLUMNS} FROM session WHERE owner = ?1 ORDER BY used DESC, name"))?;
@@ -61,14 +63,14 @@ impl Store {
     }
 }
 
-fn oldest(retention: Duration) -> i64 {
+pub(super) fn expired(retention: Duration) -> i64 {
     jiff::Timestamp::now().as_second().saturating_sub(i64::try_from(retention.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn put(database: &Connection, session: &Session) -> rusqlite::Result<()> {
-    let mut insert = database.prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    let mut insert = database.prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
     let turns = signed(session.turns);
-    insert.execute(params![session.upstream, session.owner, session.name, session.program_id, session.model, session.print, turns, session.used]).map(drop)
+    insert.execute(params![session.upstream, session.owner, session.name, session.program_id, session.model, session.print, session.folder, turns, session.used]).map(drop)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
@@ -79,8 +81,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Session> {
         program_id: row.get(3)?,
         model: row.get(4)?,
         print: row.get(5)?,
-        turns: row.get(6)?,
-        used: row.get(7)?,
+        folder: row.get(6)?,
+        turns: row.get(7)?,
+        used: row.get(8)?,
     })
 }
 
@@ -99,6 +102,7 @@ mod tests {
             program_id: "id".into(),
             model: "m".into(),
             print: "p".into(),
+            folder: None,
             turns: 1,
             used: jiff::Timestamp::now().as_second() - used,
         }

@@ -6,6 +6,7 @@
 //! soon as it would go on by itself.
 
 mod answers;
+mod errand;
 mod flow;
 mod installed;
 mod launch;
@@ -24,7 +25,9 @@ use seaway_wire::{FaultKind, Request};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+pub use errand::{Continued, Errand, News, Running, Verdict};
 pub use installed::{Installed, Unusable};
+pub(crate) use launch::is_model_name;
 pub use pool::Whose;
 
 use super::gate::Gate;
@@ -77,15 +80,26 @@ impl Program {
             tasks: TaskTracker::new(),
             handle: Handle::current(),
         });
+        crate::process::sweep(&setting.temporary);
         shared.prewarm();
         Self { shared }
     }
 
-    pub(super) fn setting(&self) -> &config::Program {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The upstream's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name.0
+    }
+
+    pub fn setting(&self) -> &config::Program {
         &self.shared.setting
     }
 
-    pub(super) fn installed(&self) -> &Installed {
+    pub fn installed(&self) -> &Installed {
         &self.shared.installed
     }
 
@@ -127,15 +141,18 @@ impl Program {
     }
 
     /// The conversations that are warm.
-    pub(super) fn warm(&self) -> Vec<Warm> {
+    #[must_use]
+    pub fn warm(&self) -> Vec<Warm> {
         let pool = self.shared.pool();
-        pool.kept().map(|kept| Warm { whose: kept.whose.clone(), model: kept.model.clone(), turns: kept.turns, holds: kept.calls.len(), idle: kept.since.elapsed() }).collect()
+        pool.kept()
+            .map(|kept| Warm { id: id_of(kept), whose: kept.whose.clone(), model: kept.model.clone(), turns: kept.turns, holds: kept.calls.len(), idle: kept.since.elapsed() })
+            .collect()
     }
 
-    /// Ends what is warm of a session; true if there was something.
-    pub(super) fn forget(&self, whose: &Whose) -> bool {
+    /// Ends what is warm of a session, by its name or ours; true if there was something.
+    pub fn forget(&self, whose: &Whose, id: &str) -> bool {
         let mut gone = Vec::new();
-        self.shared.pool().take(|kept| kept.whose == *whose, &mut gone);
+        self.shared.pool().take(|kept| kept.whose == *whose || (kept.whose.owner == whose.owner && kept.whose.session.is_none() && id_of(kept) == id), &mut gone);
         let some = !gone.is_empty();
         self.shared.end_all(gone);
         some
@@ -168,7 +185,7 @@ impl Program {
         let request = Request::parse(&body).map_err(wrong)?;
         let traits = Traits::of(request.model.as_deref().unwrap_or_default());
         let ask = Ask::read(&request, &Terms { traits, strict: shared.setting.strict }).map_err(wrong)?;
-        if !launch::is_model_name(&ask.model) {
+        if !is_model_name(&ask.model) {
             return Err(shared.error(FaultKind::InvalidRequest, format!("model: `{}` is no name of a model", ask.model)));
         }
         let whose = Whose { owner, session };
@@ -267,12 +284,18 @@ type Begun = Result<(bytes::Bytes, Flow), Failure>;
 /// A conversation that can go on at once.
 #[derive(Debug)]
 pub struct Warm {
+    /// Its name, or one of ours until its next turn.
+    pub id: String,
     pub whose: Whose,
     pub model: String,
     pub turns: u64,
     /// Tool calls that are held open.
     pub holds: usize,
     pub idle: Duration,
+}
+
+fn id_of(kept: &Kept<Piped>) -> String {
+    kept.whose.session.as_deref().map_or_else(|| format!("warm_{}", &kept.print.text()[..16]), str::to_owned)
 }
 
 impl Shared {
@@ -311,9 +334,17 @@ impl Shared {
         });
     }
 
+    /// Lets a child that does nothing end by itself.
+    fn let_go(&self, child: Piped, held: impl Send + 'static) {
+        self.spawn(async move {
+            let _status = child.finish().await;
+            drop(held);
+        });
+    }
+
     fn end_all(&self, gone: Vec<Piped>) {
         for child in gone {
-            self.end(child, ());
+            self.let_go(child, ());
         }
     }
 
@@ -331,6 +362,7 @@ impl Shared {
             program_id: id.to_owned(),
             model: conversation.model.clone(),
             print: print.text(),
+            folder: None,
             turns,
             used: jiff::Timestamp::now().as_second(),
         });

@@ -48,6 +48,13 @@ impl Working {
         }
     }
 
+    /// Lets it end by itself, now that it did what it had to.
+    pub(super) fn finish(mut self) {
+        if let Some(child) = self.child.take() {
+            self.shared.let_go(child, self.held.take());
+        }
+    }
+
     fn release(mut self) -> (Option<Piped>, Option<Held>) {
         (self.child.take(), self.held.take())
     }

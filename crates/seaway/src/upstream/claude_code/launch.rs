@@ -18,8 +18,8 @@ pub(super) enum Kept {
     Resumed(String),
 }
 
-/// Variables that make it do what it is told and nothing besides.
-const MANNERS: [(&str, &str); 12] = [
+/// Variables that make a process do what it is told and nothing besides.
+pub(super) const ANSWERING: &[(&str, &str)] = &[
     ("CLAUDE_CODE_DISABLE_ATTACHMENTS", "1"),
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("DISABLE_AUTOUPDATER", "1"),
@@ -36,26 +36,51 @@ const MANNERS: [(&str, &str); 12] = [
     ("NO_COLOR", "1"),
 ];
 
+/// The same for a process that works with tools of its own: what it does about failures is its own affair.
+pub(super) const WORKING: &[(&str, &str)] =
+    &[("CLAUDE_CODE_DISABLE_ATTACHMENTS", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"), ("DISABLE_AUTOUPDATER", "1"), ("NO_COLOR", "1")];
+
+/// The flags with which it is spoken to over its pipes, and by nothing else.
+pub(super) const PIPES: [&str; 11] = [
+    "-p",
+    "--input-format",
+    "stream-json",
+    "--output-format",
+    "stream-json",
+    "--verbose",
+    "--include-partial-messages",
+    "--strict-mcp-config",
+    "--setting-sources",
+    "",
+    "--disable-slash-commands",
+];
+
 /// The flags of a process that answers API requests: no tools, settings, commands or memory of its own.
 pub(super) fn arguments(model: &str, kept: &Kept, has_key: bool) -> Vec<String> {
-    let mut words = vec!["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--include-partial-messages"];
-    words.extend(["--tools", "", "--strict-mcp-config", "--setting-sources", "", "--disable-slash-commands", "--thinking-display", "summarized"]);
+    let mut words = PIPES.to_vec();
+    words.extend(["--tools", "", "--thinking-display", "summarized"]);
     // It spares a login all that it brings along, but does not know one.
     if has_key {
         words.push("--bare");
     }
     let allowed = format!("mcp__{SERVER}");
     words.extend(["--allowedTools", &allowed, "--model", model]);
+    let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+    words.extend(persistence(kept));
+    words
+}
+
+/// The flags that say what the program keeps.
+pub(super) fn persistence(kept: &Kept) -> Vec<String> {
     match kept {
-        Kept::No => words.push("--no-session-persistence"),
-        Kept::As(id) => words.extend(["--session-id", id]),
-        Kept::Resumed(id) => words.extend(["--resume", id]),
+        Kept::No => vec!["--no-session-persistence".to_owned()],
+        Kept::As(id) => vec!["--session-id".to_owned(), id.clone()],
+        Kept::Resumed(id) => vec!["--resume".to_owned(), id.clone()],
     }
-    words.into_iter().map(str::to_owned).collect()
 }
 
 /// True for a name that may stand on the program's command line.
-pub(super) fn is_model_name(name: &str) -> bool {
+pub(crate) fn is_model_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:/@[]".contains(c);
     !name.is_empty() && name.len() <= 200 && !name.starts_with('-') && name.chars().all(fits)
 }
@@ -65,14 +90,14 @@ pub(super) fn is_model_name(name: &str) -> bool {
 /// # Errors
 ///
 /// If there is a credential that cannot be had.
-pub(super) async fn environment(setting: &Program, credential: Option<&Credential>) -> Result<Vec<(String, SecretString)>, CredentialError> {
+pub(super) async fn environment(setting: &Program, credential: Option<&Credential>, manners: &[(&str, &str)]) -> Result<Vec<(String, SecretString)>, CredentialError> {
     let mut variables = setting.environment.clone();
     let mut set = |name: &str, value: SecretString| {
         variables.retain(|(known, _)| known != name);
         variables.push((name.to_owned(), value));
     };
-    for (name, value) in MANNERS {
-        set(name, value.to_owned().into());
+    for (name, value) in manners {
+        set(name, (*value).to_owned().into());
     }
     if let Some(base_url) = &setting.base_url {
         set("ANTHROPIC_BASE_URL", base_url.to_string().trim_end_matches('/').to_owned().into());

@@ -170,12 +170,6 @@ impl<C> Pool<C> {
         !self.closed && most > 0 && !self.spares.iter().any(|spare| spare.model == model)
     }
 
-    /// How many spares there are.
-    #[must_use]
-    pub fn spares(&self) -> usize {
-        self.spares.len()
-    }
-
     /// Takes any spare, for a question that any can answer.
     pub fn any_spare(&mut self) -> Option<(String, C)> {
         self.spares.pop().map(|spare| (spare.model, spare.child))
@@ -355,6 +349,6 @@ mod tests {
         pool.put("m", 12, 9, now);
         assert_eq!(pool.sweep(Duration::from_secs(60), 0, later, |child| *child != 2), [2]);
         assert_eq!(pool.sweep(Duration::from_secs(5), 1, later, |_| true), [1, 11]);
-        assert_eq!(pool.spares(), 1);
+        assert_eq!(pool.close(), [12]);
     }
 }

@@ -1,5 +1,6 @@
 //! Giving a request its child, and telling the child what is asked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::flow::{Conversation, Flow, Held, Working};
 use super::launch::{self, Kept as Persisted};
 use super::pool::{Found, Wanted, Whose};
 use super::{Shared, UpstreamError};
+use crate::config::Carrier;
 use crate::process::{Launch, Piped};
 
 /// How long a child has to take in one earlier turn, or to list its models.
@@ -168,18 +170,26 @@ async fn taken_in(child: &mut Piped) -> Result<(), String> {
 /// Starts a child that waits to be told something.
 pub(super) async fn spawn(shared: &Shared, model: &str, persisted: &Persisted) -> Result<Piped, UpstreamError> {
     let setting = &shared.setting;
+    let has_key = setting.credential.as_ref().is_some_and(|credential| credential.carrier == Carrier::ApiKey);
+    // The same for all: what stands in the prompt of where it works must not differ, for the prompt cache.
+    let folder = setting.folder.join("empty");
+    crate::auth::private_dir(&folder).map_err(|error| unstarted(shared, error))?;
+    start_in(shared, launch::arguments(model, persisted, has_key), launch::ANSWERING, folder).await
+}
+
+/// Starts a child in a folder.
+pub(super) async fn start_in(shared: &Shared, arguments: Vec<String>, manners: &[(&str, &str)], folder: PathBuf) -> Result<Piped, UpstreamError> {
+    let setting = &shared.setting;
     let (program, _) = shared.installed.program(setting).await.map_err(|error| shared.error(FaultKind::NotReady, error.to_string()))?;
     let no_credential = |error| shared.error(FaultKind::NotReady, format!("upstream `{}` has no usable credential: {error}", shared.name));
-    let environment = launch::environment(setting, shared.credential.as_ref()).await.map_err(no_credential)?;
-    let has_key = setting.credential.as_ref().is_some_and(|credential| credential.carrier == crate::config::Carrier::ApiKey);
-    let folder = setting.folder.join("empty");
-    let failed = |error: std::io::Error| UpstreamError {
-        source: Some(error.into()),
-        ..shared.error(FaultKind::Unreachable, format!("upstream `{}`: Claude Code cannot be started", shared.name))
-    };
-    crate::auth::private_dir(&folder).map_err(failed)?;
-    let launch = Launch { program, arguments: launch::arguments(model, persisted, has_key), environment, folder };
-    Piped::spawn(launch, &setting.temporary, &shared.tasks).map_err(failed)
+    let environment = launch::environment(setting, shared.credential.as_ref(), manners).await.map_err(no_credential)?;
+    let launch = Launch { program, arguments, environment, folder };
+    Piped::spawn(launch, &setting.temporary, &shared.tasks).map_err(|error| unstarted(shared, error))
+}
+
+fn unstarted(shared: &Shared, error: std::io::Error) -> UpstreamError {
+    let message = format!("upstream `{}`: Claude Code cannot be started: {error}", shared.name);
+    UpstreamError { source: Some(error.into()), ..shared.error(FaultKind::Unreachable, message) }
 }
 
 /// Asks a child which models there are.

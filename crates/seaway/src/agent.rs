@@ -1,0 +1,289 @@
+//! The program's full power over HTTP: runs, at once or in the background.
+
+mod ask;
+pub mod tasks;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use seaway_wire::claude_code::Failure;
+use seaway_wire::claude_code::run::Done;
+use seaway_wire::messages::Summary;
+use seaway_wire::{Dialect, Fault, FaultKind, StopReason};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use ask::Asked;
+
+use crate::auth::Caller;
+use crate::exchange;
+use crate::house::House;
+use crate::ledger::Opening;
+use crate::record::{Entry, Outcome};
+use crate::runtime::Runtime;
+use crate::store::Session;
+use crate::upstream::Upstream;
+use crate::upstream::claude_code::{Continued, Errand, News, Program, Running, Verdict};
+
+/// Runs under way, by who may answer and end them.
+#[derive(Debug, Default)]
+pub struct Agents(Mutex<HashMap<String, Hand>>);
+
+/// What can be done to a run from outside.
+#[derive(Debug, Clone)]
+struct Hand {
+    owner: Caller,
+    verdicts: Option<mpsc::Sender<Verdict>>,
+    end: CancellationToken,
+}
+
+/// Keeps a run in the list until it is dropped.
+pub struct Listed {
+    house: Arc<House>,
+    id: String,
+    /// Cancelled when somebody wants the run to end.
+    pub end: CancellationToken,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.house.agents.lock().remove(&self.id);
+    }
+}
+
+impl Agents {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Hand>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hand(&self, caller: &Caller, id: &str) -> Option<Hand> {
+        self.lock().get(id).filter(|hand| hand.owner == *caller).cloned()
+    }
+
+    /// Ends a run; false if there is none of this caller's.
+    pub fn end(&self, caller: &Caller, id: &str) -> bool {
+        let hand = self.hand(caller, id);
+        hand.inspect(|hand| hand.end.cancel()).is_some()
+    }
+
+    /// Answers a question of a run; false if nobody waits for it.
+    pub async fn judge(&self, caller: &Caller, id: &str, verdict: Verdict) -> bool {
+        let verdicts = self.hand(caller, id).and_then(|hand| hand.verdicts);
+        match verdicts {
+            Some(verdicts) => verdicts.send(verdict).await.is_ok(),
+            None => false,
+        }
+    }
+}
+
+/// Puts a run on the list.
+fn list(house: &Arc<House>, caller: &Caller, id: &str, verdicts: Option<mpsc::Sender<Verdict>>) -> Listed {
+    let end = CancellationToken::new();
+    house.agents.lock().insert(id.to_owned(), Hand { owner: caller.clone(), verdicts, end: end.clone() });
+    Listed { house: house.clone(), id: id.to_owned(), end }
+}
+
+/// A run that was looked over and can start.
+pub struct Job {
+    house: Arc<House>,
+    upstream: Arc<Upstream>,
+    caller: Caller,
+    errand: Errand,
+    pub listed: Listed,
+    verdicts: Option<mpsc::Receiver<Verdict>>,
+    entry: Entry,
+    began: Instant,
+}
+
+/// What a run came to, for its client.
+pub type Answer = Result<String, Fault>;
+
+impl Job {
+    /// Looks a request over: everything that can be refused is refused here, before any work.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub async fn prepare(house: &Arc<House>, runtime: &Runtime, caller: &Caller, asked: Asked, watched: bool, endpoint: &'static str) -> Result<Self, Fault> {
+        let upstream = program_of(runtime).cloned().ok_or_else(no_program)?;
+        let Some(program) = upstream.program() else { return Err(no_program()) };
+        if house.drain.has_begun() {
+            return Err(exchange::draining());
+        }
+        let session = session(house, program, caller, &asked).await?;
+        let errand = asked.errand(program.setting(), session)?;
+        let (sender, receiver) = if watched { Some(mpsc::channel(4)) } else { None }.unzip();
+        let listed = list(house, caller, &errand.id, sender);
+        let opening = Opening { caller: caller.clone(), dialect: Dialect::Messages, endpoint, asked: errand.model.clone().unwrap_or_default(), stream: watched };
+        let mut entry = house.ledger.open(opening);
+        entry.record.upstream = Some(upstream.name.clone());
+        Ok(Self { house: house.clone(), caller: caller.clone(), errand, listed, verdicts: receiver, entry, began: Instant::now(), upstream })
+    }
+
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.errand.id
+    }
+
+    /// Waits for its turn, and starts.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not.
+    pub async fn start(mut self) -> Result<Work, Fault> {
+        let Some(program) = self.upstream.program() else { return Err(no_program()) };
+        let owner = self.caller.0.clone();
+        let verdicts = self.verdicts.take();
+        let starting = program.run(&self.errand, owner, &self.upstream.gate, verdicts);
+        let started = tokio::select! {
+            started = starting => started.map_err(exchange::fault_of),
+            () = self.listed.end.cancelled() => Err(ended()),
+            () = self.house.drain.wait_cut() => Err(exchange::draining()),
+        };
+        match started {
+            Ok(running) => {
+                self.entry.record.attempts = 1;
+                Ok(Work { job: self, running })
+            }
+            Err(fault) => Err(self.faulted(fault)),
+        }
+    }
+
+    fn faulted(mut self, fault: Fault) -> Fault {
+        self.entry.record.status = fault.kind.status(Dialect::Messages);
+        self.entry.record.fault = Some(fault.kind.name().to_owned());
+        self.entry.close(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
+        fault
+    }
+}
+
+/// A run at work.
+pub struct Work {
+    job: Job,
+    running: Running,
+}
+
+/// What there is to tell of it.
+pub enum Told {
+    /// Events for whoever watches.
+    Events(bytes::Bytes),
+    Over(Answer),
+}
+
+impl Work {
+    /// Waits for the next thing to tell; nothing comes after the end.
+    pub async fn next(mut self) -> (Told, Option<Self>) {
+        let news = tokio::select! {
+            news = self.running.next() => news,
+            () = self.job.listed.end.cancelled() => return self.over(Err(ended())),
+            () = self.job.house.drain.wait_cut() => return self.over(Err(exchange::draining())),
+        };
+        match news {
+            Some(News::Events(events)) => {
+                self.job.entry.first_byte();
+                (Told::Events(events), Some(self))
+            }
+            Some(News::Done(done)) => {
+                let answer = self.done(&done);
+                self.over(Ok(answer))
+            }
+            Some(News::Failed(failure)) => self.over(Err(fault(failure))),
+            None => self.over(Err(fault(Failure { message: "Claude Code ended without a result".into(), ..Failure::default() }))),
+        }
+    }
+
+    /// Works until the end, whoever watches.
+    pub async fn finish(self) -> Answer {
+        let mut work = self;
+        loop {
+            match work.next().await {
+                (Told::Over(answer), _) => return answer,
+                (Told::Events(_), Some(next)) => work = next,
+                (Told::Events(_), None) => return Err(ended()),
+            }
+        }
+    }
+
+    fn done(&mut self, done: &Done) -> String {
+        let model = self.running.model().map(str::to_owned);
+        let summary = Summary { model: model.clone(), usage: done.counted, stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
+        self.job.entry.record.summary = summary;
+        let session = match &self.job.errand.session {
+            Continued::No => None,
+            Continued::From(_) | Continued::With(_) => Some(done.session_id.as_str()),
+        };
+        if let Some(session) = session {
+            self.job.house.ledger.store().keep_session(Session {
+                upstream: self.job.upstream.name.to_string(),
+                owner: self.job.caller.0.to_string(),
+                name: session.to_owned(),
+                program_id: session.to_owned(),
+                model: model.clone().unwrap_or_default(),
+                print: String::new(),
+                folder: Some(self.job.errand.folder.display().to_string()),
+                turns: done.turns,
+                used: jiff::Timestamp::now().as_second(),
+            });
+        }
+        done.body(&self.job.errand.id, session, model.as_deref(), self.job.began.elapsed().as_millis())
+    }
+
+    fn over(self, answer: Answer) -> (Told, Option<Self>) {
+        let mut job = self.job;
+        drop(self.running);
+        let answer = match answer {
+            Ok(body) => {
+                job.entry.record.status = 200;
+                job.entry.first_byte();
+                job.entry.close(Outcome::Completed);
+                Ok(body)
+            }
+            Err(fault) => Err(job.faulted(fault)),
+        };
+        (Told::Over(answer), None)
+    }
+}
+
+/// The first upstream that is the program.
+#[must_use]
+pub fn program_of(runtime: &Runtime) -> Option<&Arc<Upstream>> {
+    runtime.upstreams.iter().find(|upstream| upstream.program().is_some())
+}
+
+/// The answer where there is none.
+#[must_use]
+pub fn no_program() -> Fault {
+    Fault::new(FaultKind::NotFound, "runs are done by the Claude Code program, and no upstream here is one; add an upstream with `kind = \"claude-code\"`")
+}
+
+fn ended() -> Fault {
+    Fault::new(FaultKind::InvalidRequest, "the run was cancelled").code("cancelled")
+}
+
+fn fault(failure: Failure) -> Fault {
+    let kind = match failure.status {
+        Some(401) => FaultKind::NotReady,
+        Some(403) => FaultKind::Forbidden,
+        Some(404) => FaultKind::NotFound,
+        Some(413) => FaultKind::TooLarge,
+        Some(429) => FaultKind::RateLimited,
+        Some(529) => FaultKind::Overloaded,
+        Some(400..=499) => FaultKind::InvalidRequest,
+        None if failure.class.as_deref() == Some("authentication_failed") => FaultKind::NotReady,
+        None if failure.kind.as_deref() == Some("invalid_request_error") => FaultKind::InvalidRequest,
+        _ => FaultKind::BadReply,
+    };
+    Fault::new(kind, failure.message)
+}
+
+/// What came before a run, if it continues something.
+async fn session(house: &House, program: &Program, caller: &Caller, asked: &Asked) -> Result<Option<Session>, Fault> {
+    let Some(id) = &asked.session_id else { return Ok(None) };
+    let known = house.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await;
+    let unknown = || {
+        let message = format!("there is no session `{id}`, or it has expired; start one with `\"keepSession\": true`");
+        Fault::new(FaultKind::NotFound, message).param("sessionId")
+    };
+    known.filter(|session| session.folder.is_some()).map(Some).ok_or_else(unknown)
+}

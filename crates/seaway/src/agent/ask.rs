@@ -1,0 +1,169 @@
+//! What a client asks of a run, and whether it may.
+
+use std::path::{Path, PathBuf};
+
+use seaway_wire::{Fault, FaultKind};
+use serde::Deserialize;
+
+use crate::config::{Agent, Program};
+use crate::store::Session;
+use crate::upstream::claude_code::{Continued, Errand};
+
+/// The body of a request.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Asked {
+    pub prompt: String,
+    /// Tools of the program's own; those of the configuration otherwise.
+    pub allowed_tools: Option<Vec<String>>,
+    /// Below a root of the workspace.
+    pub working_directory: Option<String>,
+    /// A session to go on with.
+    pub session_id: Option<String>,
+    /// Keep a new session, to go on with it later.
+    #[serde(default)]
+    pub keep_session: bool,
+    pub max_turns: Option<u32>,
+    pub model: Option<String>,
+    #[serde(default)]
+    pub stream: bool,
+}
+
+fn wrong(param: &'static str, why: impl std::fmt::Display) -> Fault {
+    Fault::new(FaultKind::InvalidRequest, format!("{param}: {why}")).param(param)
+}
+
+impl Asked {
+    /// Reads a body.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn parse(body: &[u8]) -> Result<Self, Fault> {
+        let asked: Self = serde_json::from_slice(body).map_err(|error| Fault::new(FaultKind::InvalidRequest, format!("the request body is not valid: {error}")))?;
+        if asked.prompt.trim().is_empty() {
+            return Err(wrong("prompt", "must not be empty"));
+        }
+        if asked.max_turns == Some(0) {
+            return Err(wrong("maxTurns", "expected a whole number from 1 up"));
+        }
+        if asked.keep_session && asked.session_id.is_some() {
+            return Err(wrong("keepSession", "a session that is continued is kept anyway; leave one of the two out"));
+        }
+        Ok(asked)
+    }
+
+    /// Makes an errand of it, within what the configuration grants.
+    pub(super) fn errand(self, setting: &Program, session: Option<Session>) -> Result<Errand, Fault> {
+        let tools = tools(self.allowed_tools, &setting.agent)?;
+        if let Some(model) = self.model.as_deref().filter(|model| !crate::upstream::claude_code::is_model_name(model)) {
+            return Err(wrong("model", format!("`{model}` is no name of a model")));
+        }
+        let wanted = self.working_directory.as_deref().or(session.as_ref().and_then(|session| session.folder.as_deref()));
+        let folder = folder(wanted, &setting.agent)?;
+        if let Some(before) = session.as_ref().and_then(|session| session.folder.as_deref()).filter(|before| Path::new(before) != folder) {
+            return Err(wrong("workingDirectory", format!("the session works in {before}; leave it out, or start another session")));
+        }
+        let id = || uuid::Uuid::now_v7().to_string();
+        let session = match session {
+            Some(session) => Continued::With(session.program_id),
+            None if self.keep_session => Continued::From(id()),
+            None => Continued::No,
+        };
+        Ok(Errand { id: format!("run_{}", id().replace('-', "")), prompt: self.prompt, tools, folder, model: self.model, max_turns: self.max_turns, session })
+    }
+}
+
+/// The tools of a run: what is asked for, as far as the configuration has it.
+fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Vec<String>, Fault> {
+    let Some(asked) = asked else { return Ok(agent.tools.clone()) };
+    for tool in &asked {
+        let plain = tool.split('(').next().unwrap_or_default().trim();
+        let well_formed = !plain.is_empty() && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !tool.contains(',') && !tool.contains('\n');
+        if !well_formed {
+            return Err(wrong("allowedTools", format!("`{tool}` is no tool; expected a name such as `Read` or `Bash(git log:*)`")));
+        }
+        if !agent.tools.iter().any(|known| known == tool || known == plain) {
+            let known: Vec<String> = agent.tools.iter().map(|tool| format!("`{tool}`")).collect();
+            let message = format!("allowedTools: `{tool}` is not granted here; `claude_code.tools` has {}", known.join(", "));
+            return Err(Fault::new(FaultKind::Forbidden, message).param("allowedTools"));
+        }
+    }
+    Ok(asked)
+}
+
+/// The real folder that is meant, if it lies in the workspace.
+fn folder(wanted: Option<&str>, agent: &Agent) -> Result<PathBuf, Fault> {
+    let roots: Vec<PathBuf> = agent.workspace.iter().filter_map(|root| made(root)).collect();
+    let Some(first) = roots.first() else {
+        return Err(Fault::new(FaultKind::NotReady, "none of the folders of `claude_code.workspace` is there; make one"));
+    };
+    let Some(wanted) = wanted else { return Ok(first.clone()) };
+    let outside = || {
+        let shown: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
+        Fault::new(FaultKind::Forbidden, format!("workingDirectory: {wanted} is not a folder in the workspace ({})", shown.join(", "))).param("workingDirectory")
+    };
+    let real = first.join(wanted).canonicalize().map_err(|_| outside())?;
+    let inside = real.is_dir() && roots.iter().any(|root| real.starts_with(root));
+    if inside { Ok(real) } else { Err(outside()) }
+}
+
+/// A root as it really is. The folder of ours is made when it is first needed.
+fn made(root: &Path) -> Option<PathBuf> {
+    if root.ends_with("claude-code/workspace") {
+        crate::auth::private_dir(root).ok()?;
+    }
+    root.canonicalize().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Permission;
+
+    fn agent(root: &Path) -> Agent {
+        Agent { workspace: vec![root.to_owned()], tools: vec!["Read".into(), "Bash(git log:*)".into(), "Edit".into()], permission: Permission::Deny }
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_is_named() {
+        let table = [
+            ("{}", "missing field `prompt`"),
+            (r#"{"prompt":" "}"#, "prompt: must not be empty"),
+            (r#"{"prompt":"x","maxTurns":0}"#, "maxTurns"),
+            (r#"{"prompt":"x","maxturns":1}"#, "unknown field `maxturns`, expected one of `prompt`"),
+            (r#"{"prompt":"x","sessionId":"s","keepSession":true}"#, "keepSession"),
+            ("[]", "not valid"),
+        ];
+        for (body, expect) in table {
+            let message = Asked::parse(body.as_bytes()).unwrap_err().message;
+            assert!(message.contains(expect), "{message}");
+        }
+    }
+
+    #[test]
+    fn tools_are_those_that_the_owner_grants() {
+        let agent = agent(Path::new("/"));
+        let check = |asked: &[&str]| tools(Some(asked.iter().map(|tool| (*tool).to_owned()).collect()), &agent);
+        assert!(check(&["Read", "Edit(src/**)", "Bash(git log:*)"]).is_ok());
+        assert!(check(&[]).unwrap().is_empty());
+        for refused in ["Bash", "Bash(rm:*)", "WebFetch", "", "Read,Bash", "--tools"] {
+            assert!(check(&[refused]).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_run_works_within_the_workspace() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("in")).unwrap();
+        std::fs::write(real.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/", real.join("out")).unwrap();
+        let agent = agent(&real);
+        assert_eq!(folder(None, &agent).unwrap(), real);
+        assert_eq!(folder(Some("in/../in"), &agent).unwrap(), real.join("in"));
+        for outside in ["..", "/", "out", "out/etc", "file", "nowhere"] {
+            assert!(folder(Some(outside), &agent).is_err(), "{outside}");
+        }
+    }
+}

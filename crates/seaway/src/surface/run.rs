@@ -1,0 +1,139 @@
+//! Runs and tasks of the Claude Code program.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use seaway_wire::sse::write_event;
+use seaway_wire::{Dialect, Fault, FaultKind};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::agent::{Asked, Job, Told, Work, tasks};
+use crate::answer;
+use crate::auth::Caller;
+use crate::front::whole_body;
+use crate::house::House;
+use crate::runtime::Runtime;
+use crate::upstream::claude_code::Verdict;
+
+type Shared = State<Arc<House>>;
+type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
+
+/// The routes below a prefix.
+pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
+    let at = |path: &str| format!("{prefix}{path}");
+    Router::new()
+        .route(&at("/run"), post(run))
+        .route(&at("/run/{id}/permissions/{ask}"), post(judge))
+        .route(&at("/tasks"), post(begin).get(list))
+        .route(&at("/tasks/{id}"), get(look).delete(remove))
+}
+
+fn fault(fault: &Fault) -> Response {
+    answer::fault(fault, Dialect::Messages, &answer::own_id())
+}
+
+/// Reads and looks over what is asked, before any work.
+async fn prepare(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known, request: Request, background: bool) -> Result<(Job, bool), Fault> {
+    let (head, body) = request.into_parts();
+    let body = whole_body(&head.headers, body, runtime.config.body_limit).await?;
+    let asked = Asked::parse(&body)?;
+    let stream = asked.stream && !background;
+    let job = Job::prepare(house, &runtime, &caller, asked, stream, if background { "tasks" } else { "run" }).await?;
+    Ok((job, stream))
+}
+
+async fn run(State(house): Shared, known: Known, request: Request) -> Response {
+    let (job, stream) = match prepare(&house, known, request, false).await {
+        Ok(prepared) => prepared,
+        Err(wrong) => return fault(&wrong),
+    };
+    let id = job.id().to_owned();
+    let work = match job.start().await {
+        Ok(work) => work,
+        Err(wrong) => return fault(&wrong),
+    };
+    if stream {
+        return streamed(&id, work);
+    }
+    match work.finish().await {
+        Ok(body) => answer::json(StatusCode::OK, body),
+        Err(wrong) => fault(&wrong),
+    }
+}
+
+/// The events of a run; the last one is `result` or `error`.
+fn streamed(id: &str, work: Work) -> Response {
+    let mut first = Vec::new();
+    write_event(&mut first, "start", &json!({"id": id}).to_string());
+    let state = (Some(Bytes::from(first)), Some(work));
+    let stream = futures_util::stream::unfold(state, |(first, work)| async move {
+        if let Some(first) = first {
+            return Some((Ok::<_, std::convert::Infallible>(first), (None, work)));
+        }
+        Some(match work?.next().await {
+            (Told::Events(events), left) => (Ok(events), (None, left)),
+            (Told::Over(answer), _) => {
+                let mut last = Vec::new();
+                match answer {
+                    Ok(body) => write_event(&mut last, "result", &body),
+                    Err(wrong) => write_event(&mut last, "error", &wrong.body(Dialect::Messages, "")),
+                }
+                (Ok(Bytes::from(last)), (None, None))
+            }
+        })
+    });
+    let mut response = Response::new(Body::from_stream(stream));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Judged {
+    allow: bool,
+}
+
+async fn judge(State(house): Shared, (_, Extension(caller)): Known, Path((id, ask)): Path<(String, String)>, body: Bytes) -> Response {
+    let Ok(judged) = serde_json::from_slice::<Judged>(&body) else {
+        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
+    };
+    if house.agents.judge(&caller, &id, Verdict { request_id: ask.clone(), allow: judged.allow }).await {
+        return answer::json(StatusCode::OK, json!({"id": ask, "allow": judged.allow}).to_string());
+    }
+    fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))
+}
+
+async fn begin(State(house): Shared, known: Known, request: Request) -> Response {
+    match prepare(&house, known, request, true).await {
+        Ok((job, _)) => answer::json(StatusCode::ACCEPTED, tasks::shown(&job.in_background())),
+        Err(wrong) => fault(&wrong),
+    }
+}
+
+async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Known) -> Response {
+    let listed: Vec<String> = house.ledger.store().tasks(&caller.0, runtime.config.store.retention).await.iter().map(tasks::shown).collect();
+    answer::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
+}
+
+async fn look(State(house): Shared, (_, Extension(caller)): Known, Path(id): Path<String>) -> Response {
+    match house.ledger.store().task(&caller.0, &id).await {
+        Some(task) => answer::json(StatusCode::OK, tasks::shown(&task)),
+        None => fault(&tasks::unknown(&id)),
+    }
+}
+
+async fn remove(State(house): Shared, (_, Extension(caller)): Known, Path(id): Path<String>) -> Response {
+    match tasks::remove(&house, &caller, &id).await {
+        Ok(done) => answer::json(StatusCode::OK, json!({"id": id, "status": done}).to_string()),
+        Err(wrong) => fault(&wrong),
+    }
+}

@@ -1,0 +1,90 @@
+//! The conversations that can be gone on with.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{delete, get};
+use axum::{Extension, Router};
+use http::StatusCode;
+use seaway_wire::{Dialect, Fault, FaultKind};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::agent::program_of;
+use crate::answer;
+use crate::auth::Caller;
+use crate::house::House;
+use crate::runtime::Runtime;
+use crate::upstream::claude_code::{Warm, Whose};
+
+type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
+
+pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
+    Router::new().route(&format!("{prefix}/sessions"), get(list)).route(&format!("{prefix}/sessions/{{id}}"), delete(remove))
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    id: String,
+    /// `messages` or `run`.
+    kind: &'static str,
+    model: String,
+    turns: u64,
+    /// It has a process that waits for its next turn.
+    warm: bool,
+    /// Tool calls that the process holds open.
+    open_calls: usize,
+    /// It can be taken up after a restart.
+    kept: bool,
+    /// RFC 3339.
+    last_used: Option<String>,
+}
+
+async fn list(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known) -> Response {
+    let Some(program) = program_of(&runtime).and_then(|upstream| upstream.program()) else {
+        return answer::json(StatusCode::OK, "{\"sessions\":[]}");
+    };
+    let mut warm: Vec<Warm> = program.warm().into_iter().filter(|warm| warm.whose.owner == caller.0).collect();
+    let mut shown = Vec::new();
+    for session in house.ledger.store().sessions(&caller.0, program.setting().retention).await {
+        let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
+        let warm = at.map(|at| warm.remove(at));
+        shown.push(Shown {
+            kind: if session.folder.is_some() { "run" } else { "messages" },
+            id: session.name,
+            model: session.model,
+            turns: session.turns,
+            warm: warm.is_some(),
+            open_calls: warm.map_or(0, |warm| warm.holds),
+            kept: true,
+            last_used: jiff::Timestamp::from_second(session.used).ok().map(|at| at.to_string()),
+        });
+    }
+    shown.extend(warm.into_iter().map(|warm| {
+        let last_used = jiff::Timestamp::now().checked_sub(jiff::SignedDuration::try_from(warm.idle).unwrap_or_default()).ok();
+        Shown {
+            id: warm.id,
+            kind: "messages",
+            model: warm.model,
+            turns: warm.turns,
+            warm: true,
+            open_calls: warm.holds,
+            kept: false,
+            last_used: last_used.map(|at| at.to_string()),
+        }
+    }));
+    answer::json(StatusCode::OK, json!({"sessions": shown}).to_string())
+}
+
+async fn remove(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, Path(id): Path<String>) -> Response {
+    let program = program_of(&runtime).and_then(|upstream| upstream.program());
+    let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
+    let warm = program.is_some_and(|program| program.forget(&whose, &id));
+    let kept = house.ledger.store().forget_session(&caller.0, &id).await;
+    if warm || kept {
+        return answer::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());
+    }
+    answer::fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`")), Dialect::Messages, &answer::own_id())
+}

@@ -1,0 +1,240 @@
+//! A run: the program works with tools of its own, and what it does is told as it happens.
+
+use serde_json::value::RawValue;
+
+use super::output::{Line, Outcome};
+use super::turn::Failure;
+use crate::json::{Members, quote};
+use crate::sse::write_event;
+use crate::usage::{Report, Usage};
+
+/// What a line of a run means.
+#[derive(Debug)]
+pub enum Happened {
+    /// Nothing that anybody would want to know.
+    Quiet,
+    /// Something for whoever watches; it was written.
+    Told,
+    /// The program asks whether it may use a tool, and waits.
+    Asks {
+        request_id: String,
+        tool: String,
+        input: String,
+    },
+    /// The program does not want to know any more.
+    Withdrawn(String),
+    /// The run came to its end.
+    Done(Box<Done>),
+    Failed(Failure),
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    pub result: String,
+    /// By the program's name.
+    pub session_id: String,
+    pub turns: u64,
+    /// As the program counts it, all requests together: JSON.
+    pub usage: String,
+    pub counted: Usage,
+    /// US dollars by the list.
+    pub cost: f64,
+    pub stop_reason: Option<String>,
+    /// Uses of tools that were refused: JSON.
+    pub denials: String,
+}
+
+/// A machine that a run's lines are pushed into.
+#[derive(Debug, Default)]
+pub struct Run {
+    failure: Option<Failure>,
+    model: Option<String>,
+}
+
+impl Run {
+    /// The model that worked, once it said a word.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Takes one line, and writes what it means as events into `out`.
+    pub fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Happened {
+        match Line::parse(line) {
+            Line::Event { event, .. } => text(event, out),
+            Line::Said(said) if !said.nested && !said.synthetic => self.said(said.user, said.message, out),
+            Line::Failed(failure) => {
+                self.failure = Some(failure);
+                Happened::Quiet
+            }
+            Line::Permission(asked) => Happened::Asks { request_id: asked.request_id.into_owned(), tool: asked.tool.into_owned(), input: asked.input.to_owned() },
+            Line::Withdrawn(id) => Happened::Withdrawn(id.into_owned()),
+            Line::Result(outcome) => self.result(&outcome),
+            Line::Init(_) | Line::Said(_) | Line::Call(_) | Line::Question(_) | Line::Answer(_) | Line::Limit | Line::Other | Line::Garbage => Happened::Quiet,
+        }
+    }
+
+    /// Told that the program said its last line.
+    #[must_use]
+    pub fn end(&mut self) -> Failure {
+        let none = || Failure { message: "Claude Code ended without a result".into(), ..Failure::default() };
+        self.failure.take().unwrap_or_else(none)
+    }
+
+    /// Calls of tools, and their results. Text came before, piece by piece.
+    fn said(&mut self, user: bool, message: &RawValue, out: &mut Vec<u8>) -> Happened {
+        let Ok(message) = serde_json::from_str::<Members>(message.get()) else { return Happened::Quiet };
+        if !user && self.model.is_none() {
+            self.model = message.get("model").and_then(|raw| serde_json::from_str(raw).ok());
+        }
+        let blocks: Vec<Members> = message.get("content").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let mut told = false;
+        for block in &blocks {
+            let member = |key: &str| block.get(key).unwrap_or("null").to_owned();
+            match (user, block.get("type")) {
+                (false, Some("\"tool_use\"")) => write_event(out, "tool_use", &format!("{{\"id\":{},\"name\":{},\"input\":{}}}", member("id"), member("name"), member("input"))),
+                (true, Some("\"tool_result\"")) => {
+                    let failed = block.get("is_error").unwrap_or("false");
+                    write_event(out, "tool_result", &format!("{{\"toolUseId\":{},\"content\":{},\"isError\":{failed}}}", member("tool_use_id"), member("content")));
+                }
+                _ => continue,
+            }
+            told = true;
+        }
+        if told { Happened::Told } else { Happened::Quiet }
+    }
+
+    fn result(&mut self, outcome: &Outcome<'_>) -> Happened {
+        let failed = outcome.is_error || outcome.subtype != "success" || outcome.result.is_none();
+        if failed {
+            let said = outcome.errors.first().cloned().or_else(|| outcome.result.as_deref().map(str::to_owned)).filter(|said| !said.is_empty());
+            let message = match &*outcome.subtype {
+                "error_max_turns" => "the run reached its `maxTurns` before it was done; allow more".to_owned(),
+                _ => said.unwrap_or_else(|| format!("Claude Code ended the run without a result ({})", outcome.subtype)),
+            };
+            let kind = match &*outcome.subtype {
+                "error_max_turns" => Some("invalid_request_error".to_owned()),
+                _ => outcome.api_error_type.as_deref().map(str::to_owned),
+            };
+            return Happened::Failed(Failure { status: outcome.api_error_status, kind, message, ..self.failure.take().unwrap_or_default() });
+        }
+        let mut counted = Usage::default();
+        let usage = outcome.usage.map_or("null", RawValue::get);
+        if let Ok(report) = serde_json::from_str::<Report>(usage) {
+            counted.update(&report);
+        }
+        Happened::Done(Box::new(Done {
+            result: outcome.result.as_deref().unwrap_or_default().to_owned(),
+            session_id: outcome.session_id.clone().into_owned(),
+            turns: outcome.num_turns,
+            usage: usage.to_owned(),
+            counted,
+            cost: outcome.total_cost_usd,
+            stop_reason: outcome.stop_reason.as_deref().map(str::to_owned),
+            denials: outcome.permission_denials.map_or("[]", RawValue::get).to_owned(),
+        }))
+    }
+}
+
+/// A piece of text, as the model says it.
+fn text(event: &RawValue, out: &mut Vec<u8>) -> Happened {
+    const DELTA: &str = "\"text_delta\"";
+    if !event.get().contains(DELTA) {
+        return Happened::Quiet;
+    }
+    let delta = serde_json::from_str::<Members>(event.get()).ok().and_then(|event| serde_json::from_str::<Members>(event.get("delta")?).ok());
+    match delta.as_ref().filter(|delta| delta.get("type") == Some(DELTA)).and_then(|delta| delta.get("text")) {
+        Some(text) => {
+            write_event(out, "text", &format!("{{\"text\":{text}}}"));
+            Happened::Told
+        }
+        None => Happened::Quiet,
+    }
+}
+
+impl Done {
+    /// The run as its answer tells it. `id` is ours; `session` is there if it can be continued.
+    #[must_use]
+    pub fn body(&self, id: &str, session: Option<&str>, model: Option<&str>, millis: u128) -> String {
+        let mut body = Members::default();
+        let text = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), quote);
+        body.set("id", quote(id));
+        body.set("result", quote(&self.result));
+        body.set("sessionId", text(session));
+        body.set("model", text(model));
+        body.set("stopReason", text(self.stop_reason.as_deref()));
+        body.set("turns", self.turns.to_string());
+        body.set("durationMs", millis.to_string());
+        body.set("usage", self.usage.clone());
+        body.set("cost", serde_json::json!(self.cost).to_string());
+        body.set("permissionDenials", self.denials.clone());
+        body.write()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The events of a run, and what it came to.
+    fn play(lines: &[&str]) -> (String, Happened) {
+        let (mut run, mut out) = (Run::default(), Vec::new());
+        let mut last = Happened::Quiet;
+        for line in lines {
+            last = run.line(line.as_bytes(), &mut out);
+        }
+        (String::from_utf8(out).unwrap(), last)
+    }
+
+    #[test]
+    fn what_happens_is_told_in_order() {
+        let (told, last) = play(&[
+            r#"{"type":"system","subtype":"init","tools":["Read"]}"#,
+            r#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"I \"read\""}},"parent_tool_use_id":null}"#,
+            r#"{"type":"assistant","message":{"model":"m","content":[{"type":"text","text":"I \"read\""}]},"parent_tool_use_id":null}"#,
+            r#"{"type":"assistant","message":{"model":"m","content":[{"type":"tool_use","id":"t","name":"Read","input":{"file_path":"/a"}}]},"parent_tool_use_id":null}"#,
+            r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"x"}]},"parent_tool_use_id":null}"#,
+            r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"n","content":"nested"}]},"parent_tool_use_id":"t"}"#,
+            r#"{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":2,"session_id":"s","total_cost_usd":0.25,"usage":{"input_tokens":3,"output_tokens":4}}"#,
+        ]);
+        assert_eq!(
+            told,
+            "event: text\ndata: {\"text\":\"I \\\"read\\\"\"}\n\nevent: tool_use\ndata: {\"id\":\"t\",\"name\":\"Read\",\"input\":{\"file_path\":\"/a\"}}\n\n\
+             event: tool_result\ndata: {\"toolUseId\":\"t\",\"content\":\"x\",\"isError\":false}\n\n"
+        );
+        let Happened::Done(done) = last else { panic!("{last:?}") };
+        assert_eq!((done.counted.input, done.counted.output, done.turns), (3, 4, 2));
+        let body: serde_json::Value = serde_json::from_str(&done.body("run_1", None, Some("m"), 5)).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({"id": "run_1", "result": "done", "sessionId": null, "model": "m", "stopReason": null, "turns": 2, "durationMs": 5, "usage": {"input_tokens": 3, "output_tokens": 4}, "cost": 0.25, "permissionDenials": []})
+        );
+    }
+
+    #[test]
+    fn a_result_that_is_an_error_is_one() {
+        let table = [
+            (
+                r#"{"type":"result","subtype":"success","is_error":true,"result":"API Error: x","api_error_status":429,"api_error_type":"rate_limit_error"}"#,
+                Some(429),
+                "API Error: x",
+            ),
+            (r#"{"type":"result","subtype":"error_max_turns","is_error":true}"#, None, "the run reached its `maxTurns` before it was done; allow more"),
+            (r#"{"type":"result","subtype":"success","is_error":false}"#, None, "Claude Code ended the run without a result (success)"),
+            (r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["why"]}"#, None, "why"),
+        ];
+        for (line, status, message) in table {
+            let (_, last) = play(&[line]);
+            let Happened::Failed(failure) = last else { panic!("{last:?}") };
+            assert_eq!((failure.status, failure.message.as_str()), (status, message));
+        }
+        assert_eq!(Run::default().end().message, "Claude Code ended without a result");
+    }
+
+    #[test]
+    fn a_question_of_the_programs_is_handed_on() {
+        let line = r#"{"type":"control_request","request_id":"q","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#;
+        assert!(matches!(play(&[line]).1, Happened::Asks { tool, input, .. } if tool == "Bash" && input == r#"{"command":"ls"}"#));
+    }
+}

@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod doctor;
 mod keys;
+mod login;
 mod serve;
 mod shell;
 mod status;
@@ -39,6 +40,8 @@ pub fn main() -> ExitCode {
         Some(Command::Status { json }) => status::run(&cli, *json),
         Some(Command::Doctor { live, json }) => doctor::run(&cli, *live, *json),
         Some(Command::Demo { once }) => demo::run(&cli, *once),
+        Some(Command::Login) => login::run(&cli, "login"),
+        Some(Command::Logout) => login::run(&cli, "logout"),
         Some(Command::Serve) | None => serve::run(&cli),
     };
     result.unwrap_or_else(|error| fail(&error))

@@ -75,6 +75,18 @@ pub async fn run(launch: Launch, limit: Duration) -> Result<(ExitStatus, String)
     Ok((output.status, String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
+/// Runs a program in this terminal, as if it had been typed there.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub fn in_terminal(launch: &Launch) -> std::io::Result<ExitStatus> {
+    let mut command = std::process::Command::new(&launch.program);
+    command.args(&launch.arguments).env_clear();
+    command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
+    command.status()
+}
+
 /// A child's process group; what is left of it when this is dropped is killed.
 #[derive(Debug)]
 struct Group(Option<u32>);

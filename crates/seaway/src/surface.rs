@@ -2,6 +2,7 @@
 
 mod ask;
 mod chat;
+mod login;
 mod messages;
 mod models;
 mod owner;
@@ -41,6 +42,7 @@ pub fn router(house: &Arc<House>) -> Router {
         .merge(run::routes("/api"))
         .merge(sessions::routes("/v1"))
         .merge(sessions::routes("/api"))
+        .merge(login::routes())
         .merge(owner::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

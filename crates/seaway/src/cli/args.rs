@@ -55,6 +55,10 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Sign the Claude Code program in, through itself
+    Login,
+    /// Sign the Claude Code program out
+    Logout,
     /// Show or change the local key
     Key {
         #[command(subcommand)]

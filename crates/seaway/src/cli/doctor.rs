@@ -14,6 +14,7 @@ use crate::app::chain;
 use crate::auth::Keyring;
 use crate::config::{Config, ConfigError, Listen};
 use crate::store::Store;
+use crate::upstream::claude_code::Program;
 use crate::upstream::{Call, Kit, Upstream};
 use crate::{catalog, headers, instance, server};
 
@@ -132,6 +133,12 @@ async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Fi
     if upstream.is_simulated() {
         findings.push(good(layer("upstream"), "simulated: its answers are made up, and say so"));
     }
+    if let Some(program) = upstream.program() {
+        if !examine_program(program, &layer, findings).await {
+            return;
+        }
+        return examine_answers(upstream, live, findings).await;
+    }
     match upstream.probe().await {
         Ok(()) => findings.push(good(layer("connection"), "reachable, and it is who it should be")),
         Err(error) => return findings.push(bad(layer("connection"), chain(&*error), "check `base_url`, `ca_file` and the network")),
@@ -140,6 +147,52 @@ async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Fi
         return findings.push(bad(layer("credential"), why, "set `api_key` or `bearer` of this upstream"));
     }
     findings.push(good(layer("credential"), "there is one, or none is needed"));
+    examine_answers(upstream, live, findings).await;
+}
+
+/// The Claude Code program: there, new enough, signed in. False if there is no going on.
+async fn examine_program(program: &Program, layer: &impl Fn(&str) -> String, findings: &mut Vec<Finding>) -> bool {
+    let setting = program.setting();
+    match program.installed().program(setting).await {
+        Ok((path, version)) => findings.push(good(layer("program"), format!("Claude Code {version} at {}", path.display()))),
+        Err(error) => {
+            findings.push(bad(layer("program"), error.to_string(), "the message says how to install it"));
+            return false;
+        }
+    }
+    let processes = format!("up to {} kept warm, {} started beforehand; each takes 150 to 260 MB", setting.sessions, setting.prewarm);
+    findings.push(good(layer("processes"), processes));
+    if setting.credential.is_some() {
+        return match program.ready().await {
+            Ok(()) => {
+                findings.push(good(layer("credential"), "configured; the program's own login is not used"));
+                true
+            }
+            Err(why) => {
+                findings.push(bad(layer("credential"), why, "set `api_key` or `bearer` of this upstream"));
+                false
+            }
+        };
+    }
+    match program.installed().login(setting).await {
+        Ok(status) if status.logged_in => {
+            let who = status.email.or(status.subscription_type).map_or_else(String::new, |who| format!(" ({who})"));
+            findings.push(good(layer("login"), format!("signed in by {}{who}", status.auth_method)));
+            true
+        }
+        Ok(_) => {
+            findings.push(bad(layer("login"), "Claude Code is not signed in", "run `seaway login`"));
+            false
+        }
+        Err(error) => {
+            findings.push(bad(layer("login"), error.to_string(), "run `claude auth status` and see"));
+            false
+        }
+    }
+}
+
+async fn examine_answers(upstream: &Upstream, live: bool, findings: &mut Vec<Finding>) {
+    let layer = |what: &str| format!("{} {what}", upstream.name);
     let found = catalog::Catalog::default();
     let model = match found.models(upstream, &plain_headers()).await {
         Ok(models) => {

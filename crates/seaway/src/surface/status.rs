@@ -27,6 +27,9 @@ pub struct Health {
     pub in_flight: u64,
     /// Requests that wait for a place at an upstream.
     pub queue: usize,
+    /// Conversations that a process of the Claude Code program waits for.
+    #[serde(rename = "activeSessions")]
+    pub active_sessions: usize,
     pub upstreams: Vec<UpstreamHealth>,
 }
 
@@ -73,6 +76,7 @@ pub async fn look(house: &House) -> Health {
         authenticated,
         in_flight: house.ledger.running(),
         queue: upstreams.iter().map(|upstream| upstream.queue).sum(),
+        active_sessions: runtime.upstreams.iter().filter_map(|upstream| upstream.program()).map(|program| program.warm().len()).sum(),
         upstreams,
     }
 }

@@ -10,6 +10,7 @@ mod errand;
 mod flow;
 mod installed;
 mod launch;
+mod login;
 mod pool;
 mod seat;
 
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::Method;
+use seaway_wire::claude_code::login::Limit;
 use seaway_wire::claude_code::output::Model;
 use seaway_wire::claude_code::{Ask, Failure, Print, Terms, fingerprints};
 use seaway_wire::model::Traits;
@@ -28,6 +30,7 @@ use tokio_util::task::TaskTracker;
 pub use errand::{Continued, Errand, News, Running, Verdict};
 pub use installed::{Installed, Unusable};
 pub(crate) use launch::is_model_name;
+pub use login::LoginError;
 pub use pool::Whose;
 
 use super::gate::Gate;
@@ -59,6 +62,9 @@ pub(super) struct Shared {
     /// The turn of each named session; whoever comes later waits in line.
     turns: Mutex<HashMap<Whose, Weak<tokio::sync::Mutex<()>>>>,
     models: tokio::sync::Mutex<Option<Arc<Vec<Model>>>>,
+    /// What the program last said of its plan's limits.
+    limit: Mutex<Option<Limit>>,
+    logins: login::Logins,
     store: Store,
     /// What outlives a request: children that settle or leave.
     tasks: TaskTracker,
@@ -76,6 +82,8 @@ impl Program {
             pool: Mutex::default(),
             turns: Mutex::default(),
             models: tokio::sync::Mutex::default(),
+            limit: Mutex::default(),
+            logins: login::Logins::default(),
             store,
             tasks: TaskTracker::new(),
             handle: Handle::current(),
@@ -104,7 +112,11 @@ impl Program {
     }
 
     /// Tells whether requests could be served now.
-    pub(super) async fn ready(&self) -> Result<(), String> {
+    ///
+    /// # Errors
+    ///
+    /// What is missing, and what to do.
+    pub async fn ready(&self) -> Result<(), String> {
         let shared = &self.shared;
         shared.installed.program(&shared.setting).await.map_err(|error| error.to_string())?;
         if let Some(credential) = &shared.credential {
@@ -112,10 +124,24 @@ impl Program {
             return written.map_err(|error| format!("upstream `{}` has no usable credential: {error}", shared.name));
         }
         match shared.installed.login(&shared.setting).await {
-            Ok(status) if status.logged_in => Ok(()),
+            Ok(status) if status.logged_in => self.within_limit(),
             Ok(_) => Err(Unusable::SignedOut.to_string()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// An error while the plan's limit is reached.
+    fn within_limit(&self) -> Result<(), String> {
+        let Some(until) = self.limit().filter(|limit| limit.status == "rejected").and_then(|limit| limit.resets_at) else { return Ok(()) };
+        let left = until - jiff::Timestamp::now().as_second();
+        let at = jiff::Timestamp::from_second(until).map(|at| at.to_string()).unwrap_or_default();
+        if left > 0 { Err(format!("the plan's limit is reached; it resets at {at}")) } else { Ok(()) }
+    }
+
+    /// What the program last said of its plan's limits.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Finds the program and asks for its version.
@@ -128,6 +154,7 @@ impl Program {
         let shared = &self.shared;
         let gone = shared.pool().sweep(shared.setting.idle, shared.setting.prewarm, Instant::now(), Piped::is_alive);
         shared.end_all(gone);
+        self.sweep_logins();
         shared.lock_turns().retain(|_, turn| turn.strong_count() > 0);
     }
 
@@ -136,6 +163,7 @@ impl Program {
         let shared = &self.shared;
         let gone = shared.pool().close();
         shared.end_all(gone);
+        self.close_logins();
         shared.tasks.close();
         let _late = tokio::time::timeout(FAREWELL, shared.tasks.wait()).await;
     }
@@ -269,6 +297,9 @@ impl Program {
         if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
             self.shared.installed.forget_login().await;
         }
+        if let Some(resets_at) = failure.resets_at {
+            self.shared.limited(Limit { status: "rejected".into(), resets_at: Some(resets_at), rate_limit_type: None, utilization: None });
+        }
         match failure.status {
             Some(_) => Ok(answers::refused(&failure)),
             None if failure.class.as_deref() == Some("authentication_failed") => Err(self.shared.error(FaultKind::NotReady, Unusable::SignedOut.to_string())),
@@ -305,6 +336,10 @@ impl Shared {
 
     fn lock_turns(&self) -> MutexGuard<'_, HashMap<Whose, Weak<tokio::sync::Mutex<()>>>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn limited(&self, limit: Limit) {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
     }
 
     /// The lock of a session: first come, first served.

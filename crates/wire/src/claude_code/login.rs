@@ -18,6 +18,9 @@ pub struct Status {
     pub org_name: Option<String>,
     #[serde(default)]
     pub subscription_type: Option<String>,
+    /// Milliseconds since the epoch, where the program knows.
+    #[serde(default)]
+    pub login_expires_at: Option<i64>,
 }
 
 impl Status {

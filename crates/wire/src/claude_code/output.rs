@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::login::Limit;
 use super::turn::{Call, Failure};
 
 /// One line, as far as anybody here looks at it. Kinds that are newer than this gateway, and the
@@ -36,8 +37,8 @@ pub enum Line<'a> {
     Answer(Answer<'a>),
     /// The program does not want to know any more.
     Withdrawn(Cow<'a, str>),
-    /// A plan's window is filling.
-    Limit,
+    /// How full a plan's window is.
+    Limit(Limit),
     Other,
     /// Not a line that the program writes.
     Garbage,
@@ -173,7 +174,7 @@ impl<'a> Line<'a> {
             ("control_request", _) => raw.request_id.zip(raw.request).and_then(|(id, request)| asked(id, request)),
             ("control_cancel_request", _) => raw.request_id.map(Self::Withdrawn),
             ("control_response", _) => raw.response.and_then(answer),
-            ("rate_limit_event", _) => Some(Self::Limit),
+            ("rate_limit_event", _) => Limit::parse(line).map(Self::Limit),
             (_, _) => Some(Self::Other),
         };
         parsed.unwrap_or(Self::Garbage)

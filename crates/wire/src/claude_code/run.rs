@@ -71,7 +71,7 @@ impl Run {
             Line::Permission(asked) => Happened::Asks { request_id: asked.request_id.into_owned(), tool: asked.tool.into_owned(), input: asked.input.to_owned() },
             Line::Withdrawn(id) => Happened::Withdrawn(id.into_owned()),
             Line::Result(outcome) => self.result(&outcome),
-            Line::Init(_) | Line::Said(_) | Line::Call(_) | Line::Question(_) | Line::Answer(_) | Line::Limit | Line::Other | Line::Garbage => Happened::Quiet,
+            Line::Init(_) | Line::Said(_) | Line::Call(_) | Line::Question(_) | Line::Answer(_) | Line::Limit(_) | Line::Other | Line::Garbage => Happened::Quiet,
         }
     }
 

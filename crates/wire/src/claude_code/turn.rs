@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::input;
+use super::login::Limit;
 use super::output::{Line, Outcome};
 use super::tools::Tool;
 use crate::fault::status_of_type;
@@ -44,7 +45,7 @@ pub struct Failure {
 }
 
 /// What is to be done after a line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Step {
     /// Nothing.
     Quiet,
@@ -52,6 +53,8 @@ pub enum Step {
     Wrote,
     /// The program waits for this line.
     Say(String),
+    /// The program says how full its plan's window is.
+    Limit(Limit),
     /// The answer is whole; what was written ends it.
     Over(After),
     /// There is no answer, or it broke off.
@@ -143,7 +146,12 @@ impl Turn {
                 self.calls.retain(|call| call.request_id != id);
                 Step::Quiet
             }
-            Line::Init(_) | Line::Said(_) | Line::Answer(_) | Line::Limit | Line::Other | Line::Garbage => Step::Quiet,
+            Line::Limit(limit) => Step::Limit(limit),
+            Line::Answer(answer) if answer.result.is_err() => {
+                let why = answer.result.err().unwrap_or_default();
+                self.failed(Failure { message: format!("Claude Code did not take a setting of this request: {why}"), ..Failure::default() })
+            }
+            Line::Init(_) | Line::Said(_) | Line::Answer(_) | Line::Other | Line::Garbage => Step::Quiet,
         }
     }
 

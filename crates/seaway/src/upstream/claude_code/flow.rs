@@ -135,6 +135,7 @@ impl Flow {
             };
             match step {
                 Step::Quiet | Step::Wrote => {}
+                Step::Limit(limit) => working.shared.limited(limit),
                 Step::Say(text) => {
                     if working.child().say(&text).await.is_err() {
                         tracing::debug!("Claude Code does not listen any more");

@@ -1,0 +1,38 @@
+//! `seaway login` and `seaway logout`: the official program's own, in this terminal.
+
+use std::process::ExitCode;
+
+use super::args::Cli;
+use crate::config::{Config, Place, Program};
+use crate::process;
+use crate::upstream::claude_code::Installed;
+
+/// Variables that would make the program use something else than its login, or that are none of its business.
+const KEPT_BACK: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"];
+
+pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
+    let mut sources = cli.sources()?;
+    let setting = match program(&Config::load(&sources)?.config) {
+        Some(setting) => setting,
+        None => {
+            // It is about the program, whatever else is configured.
+            sources.flags.push(("default_upstream".into(), "claude-code".into()));
+            let config = Config::load(&sources)?.config;
+            program(&config).ok_or_else(|| anyhow::anyhow!("an upstream called `claude-code` is something else here; set `kind = \"claude-code\"`"))?
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut launch = runtime.block_on(Installed::default().command(&setting, &["auth", word]))?;
+    let own = |name: &str| name.starts_with("SEAWAY_") || KEPT_BACK.contains(&name);
+    // It may open a browser, and draws in this terminal: it gets what the terminal has.
+    launch.environment.extend(sources.environment.iter().filter(|(name, _)| !own(name)).map(|(name, value)| (name.to_owned(), value.to_owned().into())));
+    let status = process::in_terminal(&launch)?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn program(config: &Config) -> Option<Program> {
+    config.upstreams.iter().find_map(|upstream| match &upstream.place {
+        Place::Program(program) => Some((**program).clone()),
+        Place::Api(_) | Place::Sandbox => None,
+    })
+}

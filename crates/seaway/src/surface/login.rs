@@ -1,0 +1,129 @@
+//! The program's own login: whether it is signed in, and signing it in and out.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use bytes::Bytes;
+use http::StatusCode;
+use seaway_wire::{Dialect, Fault, FaultKind};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::agent::{no_program, program_of};
+use crate::answer;
+use crate::house::House;
+use crate::runtime::Runtime;
+use crate::upstream::claude_code::{LoginError, Program, Unusable};
+
+pub(super) fn routes() -> Router<Arc<House>> {
+    Router::new().route("/auth/status", get(status)).route("/auth/login", post(begin)).route("/auth/login/{id}", post(finish)).route("/auth/logout", post(leave))
+}
+
+fn fault(fault: &Fault) -> Response {
+    answer::fault(fault, Dialect::Messages, &answer::own_id())
+}
+
+fn program(runtime: &Runtime) -> Result<&Program, Fault> {
+    program_of(runtime).and_then(|upstream| upstream.program()).ok_or_else(no_program)
+}
+
+/// The program, where it may be signed in and out from here.
+fn changeable(runtime: &Runtime) -> Result<&Program, Fault> {
+    let program = program(runtime)?;
+    if !program.setting().login {
+        return Err(Fault::new(FaultKind::Forbidden, "signing in over HTTP is for loopback; run `seaway login` on the machine itself, or set `claude_code.remote = true`"));
+    }
+    if program.setting().credential.is_some() {
+        return Err(Fault::new(FaultKind::InvalidRequest, "this upstream uses a configured credential, not the program's own login"));
+    }
+    Ok(program)
+}
+
+fn failed(error: &LoginError) -> Fault {
+    let kind = match error {
+        LoginError::Unusable(_) | LoginError::Start(_) => FaultKind::NotReady,
+        LoginError::NoAddress(_) => FaultKind::BadReply,
+        LoginError::TooMany(_) => FaultKind::RateLimited,
+        LoginError::Unknown => FaultKind::NotFound,
+        LoginError::Code | LoginError::Refused(_) => FaultKind::InvalidRequest,
+    };
+    Fault::new(kind, crate::app::chain(error))
+}
+
+async fn status(Extension(runtime): Extension<Arc<Runtime>>, State(_): State<Arc<House>>) -> Response {
+    let program = match program(&runtime) {
+        Ok(program) => program,
+        Err(none) => return fault(&none),
+    };
+    let setting = program.setting();
+    let installed = program.installed().program(setting).await;
+    let login = program.installed().login(setting).await;
+    let why = match (&installed, &login) {
+        (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
+        (_, Ok(status)) if !status.logged_in && setting.credential.is_none() => Some(Unusable::SignedOut.to_string()),
+        _ => None,
+    };
+    let login = login.ok();
+    answer::json(
+        StatusCode::OK,
+        json!({
+            "installed": installed.is_ok(),
+            "version": installed.ok().map(|(_, version)| version.to_string()),
+            "loggedIn": login.as_ref().is_some_and(|login| login.logged_in),
+            "authMethod": login.as_ref().map(|login| login.auth_method.clone()),
+            "email": login.as_ref().and_then(|login| login.email.clone()),
+            "organization": login.as_ref().and_then(|login| login.org_name.clone()),
+            "subscription": login.as_ref().and_then(|login| login.subscription_type.clone()),
+            "limit": program.limit(),
+            "why": why,
+        })
+        .to_string(),
+    )
+}
+
+async fn begin(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
+    let begun = match changeable(&runtime) {
+        Ok(program) => program.begin_login().await.map_err(|error| failed(&error)),
+        Err(no) => Err(no),
+    };
+    match begun {
+        Ok((id, url)) => {
+            answer::json(StatusCode::OK, json!({"id": id, "url": url, "next": format!("open the address, sign in, and POST {{\"code\": \"…\"}} to /auth/login/{id}")}).to_string())
+        }
+        Err(no) => fault(&no),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pasted {
+    code: String,
+}
+
+async fn finish(Extension(runtime): Extension<Arc<Runtime>>, Path(id): Path<String>, body: Bytes) -> Response {
+    let Ok(pasted) = serde_json::from_slice::<Pasted>(&body) else {
+        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
+    };
+    let finished = match changeable(&runtime) {
+        Ok(program) => program.finish_login(&id, &pasted.code).await.map_err(|error| failed(&error)),
+        Err(no) => Err(no),
+    };
+    match finished {
+        Ok(status) => answer::json(StatusCode::OK, json!({"loggedIn": status.logged_in, "authMethod": status.auth_method, "email": status.email}).to_string()),
+        Err(no) => fault(&no),
+    }
+}
+
+async fn leave(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
+    let left = match changeable(&runtime) {
+        Ok(program) => program.logout().await.map_err(|error| failed(&error)),
+        Err(no) => Err(no),
+    };
+    match left {
+        Ok(()) => answer::json(StatusCode::OK, json!({"loggedIn": false}).to_string()),
+        Err(no) => fault(&no),
+    }
+}

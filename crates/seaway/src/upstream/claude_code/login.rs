@@ -1,0 +1,158 @@
+//! Signing the program in and out, from afar: it shows an address, takes the code that is got there,
+//! and keeps what it gets for it. We never see or hold a token.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use seaway_wire::claude_code::login::{Status, address};
+
+use super::{Program, Unusable};
+use crate::process::{self, Piped};
+
+/// How long the program has to show its address.
+const ADDRESS: Duration = Duration::from_secs(30);
+/// How long it has to try a code.
+const TRYING: Duration = Duration::from_secs(60);
+/// How long somebody has to get a code.
+const OPEN: Duration = Duration::from_secs(600);
+/// How many may be at it at once.
+const MOST: usize = 4;
+
+/// Sign-ins that wait for their code.
+#[derive(Debug, Default)]
+pub struct Logins(Mutex<HashMap<String, (Piped, Instant)>>);
+
+/// Why somebody was not signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    #[error("Claude Code cannot be started")]
+    Start(#[source] std::io::Error),
+    #[error("Claude Code showed no address to sign in at: {0}")]
+    NoAddress(String),
+    #[error("{0} sign-ins wait for their code already; finish one, or wait ten minutes")]
+    TooMany(usize),
+    #[error("there is no such sign-in, or it waited too long; begin again")]
+    Unknown,
+    #[error("the code must be one line of text")]
+    Code,
+    #[error("Claude Code did not sign in: {0}")]
+    Refused(String),
+}
+
+impl Logins {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Piped, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Program {
+    /// Begins to sign in; returns a name for it, and the address to go to.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginError`] if the program does not show one.
+    pub async fn begin_login(&self) -> Result<(String, String), LoginError> {
+        let shared = self.shared();
+        self.sweep_logins();
+        let waiting = shared.logins.lock().len();
+        if waiting >= MOST {
+            return Err(LoginError::TooMany(waiting));
+        }
+        let launch = shared.installed.command(&shared.setting, &["auth", "login"]).await?;
+        let mut child = Piped::spawn(launch, &shared.setting.temporary, &shared.tasks).map_err(LoginError::Start)?;
+        let shown = tokio::time::timeout(ADDRESS, shown(&mut child)).await.unwrap_or_else(|_| Err("it took too long".into()));
+        match shown {
+            Ok(address) => {
+                let id = format!("login_{}", uuid::Uuid::now_v7().simple());
+                shared.logins.lock().insert(id.clone(), (child, Instant::now()));
+                Ok((id, address))
+            }
+            Err(why) => {
+                shared.end_all(vec![child]);
+                Err(LoginError::NoAddress(why))
+            }
+        }
+    }
+
+    /// Hands the code on to the program.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginError`] if there is no such sign-in, or the program does not take the code.
+    pub async fn finish_login(&self, id: &str, code: &str) -> Result<Status, LoginError> {
+        let shared = self.shared();
+        let code = code.trim();
+        if code.is_empty() || code.len() > 4096 || code.chars().any(char::is_control) {
+            return Err(LoginError::Code);
+        }
+        self.sweep_logins();
+        let (mut child, _) = shared.logins.lock().remove(id).ok_or(LoginError::Unknown)?;
+        let said = async {
+            child.say(&format!("{code}\n")).await.map_err(|error| error.to_string())?;
+            let mut last = String::new();
+            while let Ok(Some(line)) = child.line().await {
+                last = String::from_utf8_lossy(&line).into_owned();
+            }
+            Ok::<String, String>(last)
+        };
+        let said = tokio::time::timeout(TRYING, said).await.unwrap_or_else(|_| Err("it took too long".into()));
+        let words = child.last_words();
+        let status = child.finish().await;
+        shared.installed.forget_login().await;
+        match said {
+            Ok(_) if status.is_some_and(|status| status.success()) => Ok(shared.installed.login(&shared.setting).await?),
+            Ok(last) => Err(LoginError::Refused(if words.is_empty() { last } else { words })),
+            Err(why) => Err(LoginError::Refused(why)),
+        }
+    }
+
+    /// Signs the program out.
+    ///
+    /// # Errors
+    ///
+    /// [`LoginError`] if the program says no.
+    pub async fn logout(&self) -> Result<(), LoginError> {
+        let shared = self.shared();
+        let launch = shared.installed.command(&shared.setting, &["auth", "logout"]).await?;
+        let ran = process::run(launch, TRYING).await;
+        shared.installed.forget_login().await;
+        match ran {
+            Ok((status, _)) if status.success() => Ok(()),
+            Ok((_, said)) => Err(LoginError::Refused(said.trim().to_owned())),
+            Err(error) => Err(LoginError::Refused(error.to_string())),
+        }
+    }
+
+    /// Ends sign-ins for which nobody came back.
+    pub(super) fn sweep_logins(&self) {
+        let shared = self.shared();
+        let late: Vec<Piped> = shared.logins.lock().extract_if(|_, (_, since)| since.elapsed() > OPEN).map(|(_, (child, _))| child).collect();
+        shared.end_all(late);
+    }
+
+    /// Ends every sign-in.
+    pub(super) fn close_logins(&self) {
+        let shared = self.shared();
+        let all: Vec<Piped> = shared.logins.lock().drain().map(|(_, (child, _))| child).collect();
+        shared.end_all(all);
+    }
+}
+
+/// Waits for the address that the program shows.
+async fn shown(child: &mut Piped) -> Result<String, String> {
+    loop {
+        match child.line().await {
+            Ok(Some(line)) => {
+                let line = String::from_utf8_lossy(&line).into_owned() + "\n";
+                if let Some(address) = address(&line) {
+                    return Ok(address.to_owned());
+                }
+            }
+            Ok(None) => return Err(child.last_words()),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}

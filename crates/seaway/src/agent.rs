@@ -126,6 +126,12 @@ impl Job {
         &self.errand.id
     }
 
+    /// The id under which the request is recorded.
+    #[must_use]
+    pub fn record_id(&self) -> &str {
+        &self.entry.record.id
+    }
+
     /// Waits for its turn, and starts.
     ///
     /// # Errors

@@ -101,6 +101,13 @@ pub struct UpstreamError {
     pub source: Option<BoxError>,
 }
 
+impl UpstreamError {
+    /// An error of which nothing more is known.
+    fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), again: false, attempts: 0, stale: false, retry_after: None, source: None }
+    }
+}
+
 /// An upstream, ready to be called from many tasks.
 pub struct Upstream {
     pub name: UpstreamName,
@@ -187,7 +194,9 @@ impl Upstream {
     ///
     /// What is missing, and what to do.
     pub async fn ready(&self) -> Result<(), String> {
-        if let Some(trouble) = self.health.trouble().filter(|trouble| trouble.needs_care) {
+        // The program is asked itself; only what it cannot know is remembered: that its login was refused.
+        let counts = |trouble: &Trouble| trouble.needs_care && (self.program().is_none() || trouble.kind == FaultKind::Unauthenticated.name());
+        if let Some(trouble) = self.health.trouble().filter(counts) {
             return Err(trouble.message);
         }
         match &self.place {

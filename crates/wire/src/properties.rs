@@ -3,10 +3,12 @@
 //! Each panics if its property does not hold.
 
 mod chat;
+mod claude_code;
 
 use bytes::Bytes;
 
 pub use chat::{chat_prefix, chat_request, chat_stream};
+pub use claude_code::{claude_ask, claude_turn};
 
 use crate::json::{Patch, RawObject};
 use crate::messages::{Edits, Fold, Suffix};

@@ -12,15 +12,13 @@ const KEPT_BACK: [&str; 3] = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTH
 
 pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
     let mut sources = cli.sources()?;
-    let setting = match program(&Config::load(&sources)?.config) {
-        Some(setting) => setting,
-        None => {
-            // It is about the program, whatever else is configured.
-            sources.flags.push(("default_upstream".into(), "claude-code".into()));
-            let config = Config::load(&sources)?.config;
-            program(&config).ok_or_else(|| anyhow::anyhow!("an upstream called `claude-code` is something else here; set `kind = \"claude-code\"`"))?
-        }
-    };
+    let mut setting = program(&Config::load(&sources)?.config);
+    if setting.is_none() {
+        // It is about the program, whatever else is configured.
+        sources.flags.push(("default_upstream".into(), "claude-code".into()));
+        setting = program(&Config::load(&sources)?.config);
+    }
+    let setting = setting.ok_or_else(|| anyhow::anyhow!("an upstream called `claude-code` is something else here; set `kind = \"claude-code\"`"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut launch = runtime.block_on(Installed::default().command(&setting, &["auth", word]))?;
     let own = |name: &str| name.starts_with("SEAWAY_") || KEPT_BACK.contains(&name);

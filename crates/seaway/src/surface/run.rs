@@ -55,18 +55,17 @@ async fn run(State(house): Shared, known: Known, request: Request) -> Response {
         Ok(prepared) => prepared,
         Err(wrong) => return fault(&wrong),
     };
-    let id = job.id().to_owned();
-    let work = match job.start().await {
-        Ok(work) => work,
-        Err(wrong) => return fault(&wrong),
+    let (id, request_id) = (job.id().to_owned(), job.record_id().to_owned());
+    let mut response = match job.start().await {
+        Ok(work) if stream => streamed(&id, work),
+        Ok(work) => match work.finish().await {
+            Ok(body) => answer::json(StatusCode::OK, body),
+            Err(wrong) => answer::fault(&wrong, Dialect::Messages, &request_id),
+        },
+        Err(wrong) => answer::fault(&wrong, Dialect::Messages, &request_id),
     };
-    if stream {
-        return streamed(&id, work);
-    }
-    match work.finish().await {
-        Ok(body) => answer::json(StatusCode::OK, body),
-        Err(wrong) => fault(&wrong),
-    }
+    answer::identify(response.headers_mut(), &request_id);
+    response
 }
 
 /// The events of a run; the last one is `result` or `error`.

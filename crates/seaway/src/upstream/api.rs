@@ -104,15 +104,8 @@ impl Api {
     }
 
     fn no_credential(&self, error: CredentialError) -> UpstreamError {
-        UpstreamError {
-            kind: FaultKind::NotReady,
-            message: format!("upstream `{}` has no usable credential: {error}", self.name),
-            again: false,
-            stale: false,
-            attempts: 0,
-            retry_after: None,
-            source: Some(error.into()),
-        }
+        let message = format!("upstream `{}` has no usable credential: {error}", self.name);
+        UpstreamError { source: Some(error.into()), ..UpstreamError::new(FaultKind::NotReady, message) }
     }
 
     /// Sends the request once. `sent` receives the credential that was used.
@@ -132,18 +125,9 @@ impl Api {
         if self.first_byte.is_zero() {
             return sending.await.map_err(|error| self.unreachable(error));
         }
-        match tokio::time::timeout(self.first_byte, sending).await {
-            Ok(answered) => answered.map_err(|error| self.unreachable(error)),
-            Err(_) => Err(UpstreamError {
-                kind: FaultKind::TimedOut,
-                message: format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", self.name, self.first_byte.as_secs()),
-                again: false,
-                stale: false,
-                attempts: 0,
-                retry_after: None,
-                source: None,
-            }),
-        }
+        let late = || format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", self.name, self.first_byte.as_secs());
+        let answered = tokio::time::timeout(self.first_byte, sending).await;
+        answered.map_err(|_| UpstreamError::new(FaultKind::TimedOut, late()))?.map_err(|error| self.unreachable(error))
     }
 
     fn unreachable(&self, error: SendError) -> UpstreamError {

@@ -209,12 +209,12 @@ impl Program {
             return Ok(Reply::error(400, "invalid_request_error", "the request body must come whole"));
         };
         let shared = &self.shared;
-        let wrong = |fault: seaway_wire::Fault| shared.error(fault.kind, fault.message.into_owned());
+        let wrong = |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
         let request = Request::parse(&body).map_err(wrong)?;
         let traits = Traits::of(request.model.as_deref().unwrap_or_default());
         let ask = Ask::read(&request, &Terms { traits, strict: shared.setting.strict }).map_err(wrong)?;
         if !is_model_name(&ask.model) {
-            return Err(shared.error(FaultKind::InvalidRequest, format!("model: `{}` is no name of a model", ask.model)));
+            return Err(UpstreamError::new(FaultKind::InvalidRequest, format!("model: `{}` is no name of a model", ask.model)));
         }
         let whose = Whose { owner, session };
         // Whoever waits for a session does not keep a place from others.
@@ -229,16 +229,16 @@ impl Program {
         let (answer, attempts) = if limit.is_zero() {
             answering.await?
         } else {
-            let late = || shared.error(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name, limit.as_secs()));
+            let late = || UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name, limit.as_secs()));
             tokio::time::timeout(limit, answering).await.map_err(|_| late())??
         };
         let reply = match answer {
             Ok((first, flow)) if ask.stream => answers::streamed(first, flow),
             Ok((first, flow)) => self.whole(first, flow).await?,
-            Err(failure) => self.unanswered(failure).await?,
+            Err(failure) => self.unanswered(&failure).await?,
         };
         let changes = answers::notes(&ask, &headers);
-        Ok(Reply { changes, attempts, ..reply })
+        Ok(Reply { attempts, changes, ..reply })
     }
 
     /// Tries until something comes. Only what surely did nothing is tried again.
@@ -251,7 +251,7 @@ impl Program {
             let mut flow = taken.map_err(|error| UpstreamError { attempts, ..error })?;
             let failure = match flow.next().await {
                 Ok(Some(first)) => return Ok((Ok((first, flow)), attempts)),
-                Ok(None) => Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() },
+                Ok(None) => Box::new(Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() }),
                 Err(failure) => failure,
             };
             match flow.discard() {
@@ -279,21 +279,21 @@ impl Program {
         let mut piece = Some(first);
         while let Some(bytes) = piece {
             fold.push(&bytes);
-            let silent = || self.shared.error(FaultKind::TimedOut, "Claude Code said nothing for too long (`idle_timeout`)".into());
+            let silent = || UpstreamError::new(FaultKind::TimedOut, "Claude Code said nothing for too long (`idle_timeout`)");
             let next = match self.shared.setting.idle_timeout {
                 Duration::ZERO => flow.next().await,
                 idle => tokio::time::timeout(idle, flow.next()).await.map_err(|_| silent())?,
             };
-            piece = next.map_err(|failure| self.shared.error(FaultKind::BadReply, failure.message))?;
+            piece = next.map_err(|failure| UpstreamError::new(FaultKind::BadReply, failure.message))?;
         }
         match flow.failure() {
-            Some(failure) => self.unanswered(failure).await,
+            Some(failure) => self.unanswered(&failure).await,
             None => Ok(answers::folded(fold)),
         }
     }
 
     /// What the program says instead of an answer.
-    async fn unanswered(&self, failure: Failure) -> Result<Reply, UpstreamError> {
+    async fn unanswered(&self, failure: &Failure) -> Result<Reply, UpstreamError> {
         if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
             self.shared.installed.forget_login().await;
         }
@@ -301,16 +301,16 @@ impl Program {
             self.shared.limited(Limit { status: "rejected".into(), resets_at: Some(resets_at), rate_limit_type: None, utilization: None });
         }
         match failure.status {
-            Some(_) => Ok(answers::refused(&failure)),
-            None if failure.class.as_deref() == Some("authentication_failed") => Err(self.shared.error(FaultKind::NotReady, Unusable::SignedOut.to_string())),
-            None if failure.reason.as_deref() == Some("connection_failed") => Err(self.shared.error(FaultKind::Unreachable, failure.message)),
-            None => Err(self.shared.error(FaultKind::BadReply, failure.message)),
+            Some(_) => Ok(answers::refused(failure)),
+            None if failure.class.as_deref() == Some("authentication_failed") => Err(UpstreamError::new(FaultKind::NotReady, Unusable::SignedOut.to_string())),
+            None if failure.reason.as_deref() == Some("connection_failed") => Err(UpstreamError::new(FaultKind::Unreachable, failure.message.clone())),
+            None => Err(UpstreamError::new(FaultKind::BadReply, failure.message.clone())),
         }
     }
 }
 
 /// An answer that has begun, or why none did.
-type Begun = Result<(bytes::Bytes, Flow), Failure>;
+type Begun = Result<(bytes::Bytes, Flow), Box<Failure>>;
 
 /// A conversation that can go on at once.
 #[derive(Debug)]
@@ -351,10 +351,6 @@ impl Shared {
         let turn = Arc::new(tokio::sync::Mutex::new(()));
         turns.insert(whose.clone(), Arc::downgrade(&turn));
         turn
-    }
-
-    fn error(&self, kind: FaultKind, message: String) -> UpstreamError {
-        UpstreamError { kind, message, again: false, attempts: 0, stale: false, retry_after: None, source: None }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -473,6 +469,6 @@ impl Shared {
             }
             None => self.end(child, ()),
         }
-        listed.map_err(|message| self.error(FaultKind::BadReply, message))
+        listed.map_err(|message| UpstreamError::new(FaultKind::BadReply, message))
     }
 }

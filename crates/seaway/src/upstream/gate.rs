@@ -32,15 +32,8 @@ pub enum Refused {
 impl Refused {
     /// What that means to who asked.
     pub(super) fn of(self, upstream: &UpstreamName) -> UpstreamError {
-        UpstreamError {
-            kind: FaultKind::RateLimited,
-            message: format!("upstream `{upstream}` is busy: {self}; try again, or raise its `concurrency` or `queue`"),
-            again: false,
-            attempts: 0,
-            stale: false,
-            retry_after: Some(Duration::from_secs(5)),
-            source: None,
-        }
+        let message = format!("upstream `{upstream}` is busy: {self}; try again, or raise its `concurrency` or `queue`");
+        UpstreamError { retry_after: Some(Duration::from_secs(5)), ..UpstreamError::new(FaultKind::RateLimited, message) }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod chat;
+mod claude_code;
 mod edits;
 mod failures;
 mod fold;

@@ -11,7 +11,7 @@ use crate::json::{Text, quote};
 pub const SERVER: &str = "client";
 
 fn control(id: &str, request: &str) -> String {
-    format!("{{\"type\":\"control_request\",\"request_id\":{},\"request\":{request}}}\n", quote(id))
+    format!("{{\"type\":\"control_request\",\"request_id\":{},\"request\":{}}}\n", quote(id), one_line(request))
 }
 
 /// Gives a fresh child its system prompt and tools.
@@ -96,7 +96,7 @@ pub fn assistant(blocks: &str, model: &str, id: &str) -> String {
     )
 }
 
-/// A client may have written its blocks over several lines.
+/// A client may have written its JSON over several lines; the program ends at a line that is none.
 fn one_line(json: &str) -> std::borrow::Cow<'_, str> {
     if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ").into() } else { json.into() }
 }

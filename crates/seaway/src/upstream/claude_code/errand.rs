@@ -100,7 +100,7 @@ impl Program {
         if let Err(error) = working.child().say(&input::user(&prompt, true)).await {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, "Claude Code did not start");
-            return Err(shared.error(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({error})", shared.name)));
+            return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({error})", shared.name)));
         }
         // Nobody answers: the channel is closed from the start.
         let verdicts = verdicts.unwrap_or_else(|| mpsc::channel(1).1);

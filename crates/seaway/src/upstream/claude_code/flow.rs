@@ -112,7 +112,7 @@ impl Flow {
     /// # Errors
     ///
     /// [`Failure`] if there is no answer, and nothing was written yet. Later it is an event.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Box<Failure>> {
         let mut out = Vec::new();
         loop {
             let Some(working) = &mut self.working else { return Ok(None) };
@@ -166,7 +166,7 @@ impl Flow {
         out.into()
     }
 
-    fn failed(&mut self, failure: Failure, mut out: Vec<u8>) -> Result<Option<Bytes>, Failure> {
+    fn failed(&mut self, failure: Failure, mut out: Vec<u8>) -> Result<Option<Bytes>, Box<Failure>> {
         if let Some(working) = &mut self.working {
             let last_words = working.child().last_words();
             if !last_words.is_empty() {
@@ -174,7 +174,7 @@ impl Flow {
             }
         }
         if !self.turn.has_begun() {
-            return Err(failure);
+            return Err(Box::new(failure));
         }
         if let Some(working) = self.working.take() {
             working.kill();

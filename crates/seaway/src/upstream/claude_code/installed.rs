@@ -60,7 +60,7 @@ impl Installed {
         if let Some(known) = found.as_ref().filter(|known| known.path == path && known.modified == modified) {
             return Ok((path, known.version));
         }
-        let said = match process::run(self.launch(setting, &path, &["--version"]), PATIENCE).await {
+        let said = match process::run(launch(setting, &path, &["--version"]), PATIENCE).await {
             Ok((_, said)) => said,
             Err(error) => error.to_string(),
         };
@@ -74,15 +74,6 @@ impl Installed {
         Ok((path, version))
     }
 
-    fn launch(&self, setting: &Program, path: &std::path::Path, words: &[&str]) -> Launch {
-        let mut environment = setting.environment.clone();
-        for (name, value) in [("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")] {
-            environment.push((name.to_owned(), SecretString::from(value)));
-        }
-        let folder = if setting.temporary.is_dir() { setting.temporary.clone() } else { PathBuf::from("/") };
-        Launch { program: path.to_owned(), arguments: words.iter().map(|word| (*word).to_owned()).collect(), environment, folder }
-    }
-
     /// A way to run one of the program's own commands, such as `auth login`.
     ///
     /// # Errors
@@ -90,7 +81,7 @@ impl Installed {
     /// [`Unusable`] if the program is.
     pub async fn command(&self, setting: &Program, words: &[&str]) -> Result<Launch, Unusable> {
         let (path, _) = self.program(setting).await?;
-        Ok(self.launch(setting, &path, words))
+        Ok(launch(setting, &path, words))
     }
 
     /// Asks whether it is signed in, or takes what it said a short while ago. No request is made.
@@ -114,4 +105,13 @@ impl Installed {
     pub async fn forget_login(&self) {
         *self.login.lock().await = None;
     }
+}
+
+fn launch(setting: &Program, path: &std::path::Path, words: &[&str]) -> Launch {
+    let mut environment = setting.environment.clone();
+    for (name, value) in [("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")] {
+        environment.push((name.to_owned(), SecretString::from(value)));
+    }
+    let folder = if setting.temporary.is_dir() { setting.temporary.clone() } else { PathBuf::from("/") };
+    Launch { program: path.to_owned(), arguments: words.iter().map(|word| (*word).to_owned()).collect(), environment, folder }
 }

@@ -240,7 +240,7 @@ mod tests {
         let body = format!("{{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}}", messages.join(","));
         let request = Request::parse(body.as_bytes()).unwrap();
         let ask = Ask::read(&request, &Terms { traits: Traits::of("m"), strict: false }).unwrap();
-        (fingerprints(&ask), ask.messages.last().and_then(|last| last.results()))
+        (fingerprints(&ask), ask.messages.last().and_then(seaway_wire::claude_code::Message::results))
     }
 
     /// What a child knows that heard `turns`, the last of which it said itself.

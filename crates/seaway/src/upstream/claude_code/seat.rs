@@ -105,7 +105,7 @@ async fn resumable(shared: &Shared, conversation: &Conversation, prints: &[Print
 }
 
 fn deaf(shared: &Shared, why: &str) -> UpstreamError {
-    shared.error(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the request ({why})", shared.name))
+    UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the request ({why})", shared.name))
 }
 
 /// Tells a child what is asked, and what it has not heard of the conversation before.
@@ -180,8 +180,8 @@ pub(super) async fn spawn(shared: &Shared, model: &str, persisted: &Persisted) -
 /// Starts a child in a folder.
 pub(super) async fn start_in(shared: &Shared, arguments: Vec<String>, manners: &[(&str, &str)], folder: PathBuf) -> Result<Piped, UpstreamError> {
     let setting = &shared.setting;
-    let (program, _) = shared.installed.program(setting).await.map_err(|error| shared.error(FaultKind::NotReady, error.to_string()))?;
-    let no_credential = |error| shared.error(FaultKind::NotReady, format!("upstream `{}` has no usable credential: {error}", shared.name));
+    let (program, _) = shared.installed.program(setting).await.map_err(|error| UpstreamError::new(FaultKind::NotReady, error.to_string()))?;
+    let no_credential = |error| UpstreamError::new(FaultKind::NotReady, format!("upstream `{}` has no usable credential: {error}", shared.name));
     let environment = launch::environment(setting, shared.credential.as_ref(), manners).await.map_err(no_credential)?;
     let launch = Launch { program, arguments, environment, folder };
     Piped::spawn(launch, &setting.temporary, &shared.tasks).map_err(|error| unstarted(shared, error))
@@ -189,7 +189,7 @@ pub(super) async fn start_in(shared: &Shared, arguments: Vec<String>, manners: &
 
 fn unstarted(shared: &Shared, error: std::io::Error) -> UpstreamError {
     let message = format!("upstream `{}`: Claude Code cannot be started: {error}", shared.name);
-    UpstreamError { source: Some(error.into()), ..shared.error(FaultKind::Unreachable, message) }
+    UpstreamError { source: Some(error.into()), ..UpstreamError::new(FaultKind::Unreachable, message) }
 }
 
 /// Asks a child which models there are.

@@ -1,0 +1,401 @@
+//! The Claude Code upstream in front of a stand-in that says what a test wants, when it wants.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Gateway};
+
+const MODEL: &str = "claude-sonnet-5-5";
+/// The start of a script: it is told what is asked.
+const ASKED: &str = "wait \"client_composed\":true";
+
+/// A gateway in front of the stand-in; `scripts` are for its first, second, … process.
+struct House {
+    gateway: Gateway,
+    folder: tempfile::TempDir,
+}
+
+impl House {
+    async fn new(scripts: &[&str], settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (index, script) in scripts.iter().enumerate() {
+            std::fs::write(folder.path().join((index + 1).to_string()), script).unwrap();
+        }
+        std::fs::write(folder.path().join("login"), "").unwrap();
+        let program = program(&folder);
+        let mut all = vec![("upstream.cc.kind", "claude-code"), ("claude_code.path", program.as_str())];
+        all.extend_from_slice(settings);
+        let gateway = Gateway::start(&all).await;
+        Self { gateway, folder }
+    }
+
+    async fn ask(&self, body: &Value) -> Answer {
+        self.gateway.client().await.post("/v1/messages", &body.to_string()).await
+    }
+
+    async fn say(&self, text: &str) -> Answer {
+        self.ask(&request(&[json!({"role": "user", "content": text})])).await
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+
+    /// The lines that a process was told, as JSON.
+    fn heard(&self, process: usize) -> Vec<Value> {
+        self.read(&format!("heard-{process}")).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn processes(&self) -> usize {
+        (1..1000).take_while(|number| self.folder.path().join(format!("started-{number}")).exists()).count()
+    }
+
+    /// Ends everything; nothing may be left of it.
+    async fn close(self) {
+        for upstream in &self.gateway.app.house.runtime.load().upstreams {
+            upstream.close().await;
+        }
+        let mine = self.folder.path().to_string_lossy().into_owned();
+        assert_eq!(running(&mine), Vec::<String>::new(), "no process is left");
+    }
+}
+
+/// A script that starts the stand-in: a setting has room for a path alone.
+fn program(folder: &tempfile::TempDir) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.path().join("claude");
+    std::fs::write(&path, format!("#!/bin/sh\nexec '{}' '{}' \"$@\"\n", env!("CARGO_BIN_EXE_fake-claude"), folder.path().display())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// The command lines of processes that name a folder.
+fn running(folder: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.contains(folder) && line.contains("fake-claude")).collect()
+}
+
+fn request(messages: &[Value]) -> Value {
+    json!({"model": MODEL, "max_tokens": 100, "messages": messages})
+}
+
+fn text_of(answer: &Answer) -> String {
+    let blocks = answer.json()["content"].clone();
+    blocks.as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect()
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{what}: did not come to pass");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_captured_turn_is_an_answer_whatever_its_pieces() {
+    for script in ["play text", "bytes text 1", "bytes text 7", "raw garbage\\n\nplay text", "say {\"type\":\"brand_new\",\"x\":1}\nplay text\nplay text 19-19"] {
+        let house = House::new(&[&format!("{ASKED}\n{script}")], &[]).await;
+        let answer = house.say("hi").await;
+        assert_eq!((answer.status, text_of(&answer).as_str()), (200, "naïve 漢字 🐙 text that goes on"), "{script}");
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_written_as_it_comes_and_ends_once() {
+    let house = House::new(&[&format!("{ASKED}\nplay text 1-6\nwait \"never\"")], &[]).await;
+    let mut client = house.gateway.client().await;
+    let mut body = request(&[json!({"role": "user", "content": "hi"})]);
+    body["stream"] = true.into();
+    client.ask("POST /v1/messages", &[], &body.to_string()).await;
+    client.head().await;
+    let mut came = String::new();
+    while !came.contains("thinking_delta") {
+        came.push_str(&String::from_utf8(client.chunk().await.unwrap()).unwrap());
+    }
+    drop(client);
+    let folder = house.folder.path().to_string_lossy().into_owned();
+    eventually("the process of a client that left is ended", || running(&folder).is_empty()).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_broken_is_an_error_with_a_status() {
+    let table = [
+        ("exit 3", 502, "ended without an answer"),
+        ("play text 1-2\nexit 0", 502, "ended without an answer"),
+        ("play text 1-8\nexit 0", 502, "ended without an answer"),
+        ("play text 1-2\nplay text 19-19", 502, "naïve"),
+        ("play tools", 502, "get_weather"),
+        ("play cut", 502, "onnection"),
+        ("play cut_later", 502, "onnection"),
+        ("play error_event", 529, "Over"),
+        ("play error_401", 401, "authentication"),
+        ("play error_429", 429, "rejected"),
+        ("say {\"type\":\"control_response\",\"response\":{\"subtype\":\"error\",\"request_id\":\"seaway-settings\",\"error\":\"no such setting\"}}", 502, "no such setting"),
+    ];
+    for (script, status, words) in table {
+        let house = House::new(&[&format!("{ASKED}\n{script}")], &[("upstream.cc.retries", "0")]).await;
+        let answer = house.say("hi").await;
+        let body = answer.json();
+        assert_eq!((answer.status, body["type"].as_str()), (status, Some("error")), "{script}: {body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(words), "{script}: {body}");
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_in_a_stream_is_an_event_and_no_end() {
+    for script in ["play text 1-8\nexit 0", "play cut", "play cut_later", "play error_event", "play text 1-8\nplay text 3-3"] {
+        let house = House::new(&[&format!("{ASKED}\n{script}")], &[("upstream.cc.retries", "0")]).await;
+        let mut body = request(&[json!({"role": "user", "content": "hi"})]);
+        body["stream"] = true.into();
+        let answer = house.ask(&body).await;
+        let said = answer.text();
+        assert_eq!(answer.status, 200, "{script}");
+        assert!(said.contains("event: error") && !said.contains("message_stop"), "{script}: {said}");
+        assert_eq!(said.matches("event: message_start").count(), 1, "{script}");
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_is_tried_again_in_another_process() {
+    let house = House::new(&[&format!("{ASKED}\nplay reset"), &format!("{ASKED}\nplay text")], &[]).await;
+    let answer = house.say("hi").await;
+    assert_eq!((answer.status, house.processes() >= 2), (200, true));
+    let receipt = house.gateway.receipt(answer.header("request-id").unwrap()).await;
+    assert_eq!(receipt.attempts, 2);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_would_go_on_by_itself_is_ended_at_once() {
+    for script in ["play max_tokens 1-8\nwait \"never\"", "play refusal\nwait \"never\"", "play empty 1-7\nwait \"never\""] {
+        let house = House::new(&[&format!("deaf\n{ASKED}\n{script}"), ASKED], &[]).await;
+        assert_eq!(house.say("hi").await.status, 200, "{script}");
+        // The spare that follows is another one.
+        eventually("the first is gone", || house.folder.path().join("started-2").exists() && running(&house.folder.path().to_string_lossy()).len() <= 1).await;
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_ignores_signals_gives_its_place_back_only_when_it_is_gone() {
+    let never = format!("deaf\n{ASKED}\nplay text 1-2\nwait \"never\"");
+    let house = House::new(&[&never, &format!("{ASKED}\nplay text")], &[("claude_code.workers", "1")]).await;
+    let mut client = house.gateway.client().await;
+    client.ask("POST /v1/messages", &[], &request(&[json!({"role": "user", "content": "hi"})]).to_string()).await;
+    eventually("it was asked", || house.read("heard-1").contains("client_composed")).await;
+    drop(client);
+    let answer = house.say("next").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(running(&house.folder.path().to_string_lossy()).iter().filter(|line| line.contains("heard-1")).count(), 0);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_process_is_given_up_in_time() {
+    let house = House::new(&[ASKED], &[("upstream.cc.first_byte_timeout", "300ms")]).await;
+    let answer = house.say("hi").await;
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    let folder = house.folder.path().to_string_lossy().into_owned();
+    eventually("it is gone", || running(&folder).is_empty()).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_to_the_process_that_heard_it_and_nothing_is_said_twice() {
+    let house = House::new(&[&format!("{ASKED}\nplay text\n{ASKED}\nplay text")], &[]).await;
+    let mut messages = vec![json!({"role": "user", "content": "first"})];
+    let first = house.ask(&request(&messages)).await;
+    messages.push(json!({"role": "assistant", "content": first.json()["content"]}));
+    messages.push(json!({"role": "user", "content": "second"}));
+    assert_eq!(house.ask(&request(&messages)).await.status, 200);
+    let told: Vec<Value> = house.heard(1).into_iter().filter(|line| line["type"] == "user").collect();
+    assert_eq!(told.iter().map(|line| line["message"]["content"][0]["text"].as_str().unwrap()).collect::<Vec<_>>(), ["first", "second"]);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_told_turn_by_turn_each_awaited() {
+    let taken = r#"say {"type":"result","subtype":"success","is_error":false,"result":"","num_turns":0}"#;
+    let script = format!("wait \"q1\"\n{taken}\nwait \"q2\"\n{taken}\nwait \"q3\"\nplay text");
+    let house = House::new(&[&script], &[]).await;
+    let turn = |role: &str, text: &str| json!({"role": role, "content": text});
+    let messages = [turn("user", "q1"), turn("assistant", "a1"), turn("user", "q2"), turn("assistant", "a2"), turn("user", "q3")];
+    assert_eq!(house.ask(&request(&messages)).await.status, 200);
+    let heard = house.heard(1);
+    let turns: Vec<(&str, bool)> =
+        heard.iter().filter(|line| line["message"].is_object()).map(|line| (line["message"]["content"][0]["text"].as_str().unwrap(), line["shouldQuery"] == false)).collect();
+    assert_eq!(turns, [("q1", true), ("a1", false), ("q2", true), ("a2", false), ("q3", false)]);
+    assert_eq!(heard[0]["request"]["subtype"], "initialize");
+    assert!(heard.iter().filter(|line| line["type"] == "assistant").all(|line| line["message"]["model"] == MODEL && line["message"]["id"].is_string()));
+    house.close().await;
+}
+
+fn tools() -> Value {
+    json!([{"name": "get_weather", "input_schema": {"type": "object"}}, {"name": "Read", "input_schema": {"type": "object"}}])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_go_to_the_calls_that_wait_for_them() {
+    let script = format!("{ASKED}\nplay tools\nwait \"request_id\":\"uuid-\nwait \"request_id\":\"uuid-\nplay text 2-19");
+    let house = House::new(&[&script], &[]).await;
+    let mut body = request(&[json!({"role": "user", "content": "look"})]);
+    body["tools"] = tools();
+    let first = house.ask(&body).await.json();
+    assert_eq!(first["stop_reason"], "tool_use");
+    let calls: Vec<&Value> = first["content"].as_array().unwrap().iter().filter(|block| block["type"] == "tool_use").collect();
+    let results: Vec<Value> = calls.iter().map(|call| json!({"type": "tool_result", "tool_use_id": call["id"], "content": call["name"]})).collect();
+    body["messages"] = json!([{"role": "user", "content": "look"}, {"role": "assistant", "content": first["content"]}, {"role": "user", "content": results}]);
+    let second = house.ask(&body).await;
+    assert_eq!(second.status, 200, "{}", second.text());
+    let answers: Vec<Value> = house.heard(1).into_iter().filter(|line| line["type"] == "control_response").collect();
+    let said: Vec<&Value> = answers.iter().map(|line| &line["response"]["response"]["mcp_response"]["result"]["content"][0]["text"]).collect();
+    assert_eq!(said, ["get_weather", "Read"]);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_of_the_programs_own_end_the_turn_before_a_byte_is_relayed() {
+    let init = r#"say {"type":"system","subtype":"init","tools":["Bash"],"session_id":"s"}"#;
+    let house = House::new(&[&format!("{ASKED}\n{init}\nplay text 2-19")], &[("upstream.cc.retries", "0")]).await;
+    let answer = house.say("hi").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("tools that the client did not send (Bash)"), "{}", answer.text());
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plans_limit_is_a_429_with_its_reset_and_the_gateway_says_so_until_then() {
+    let resets_at = jiff::Timestamp::now().as_second() + 7200;
+    let limit = format!(
+        r#"say {{"type":"assistant","message":{{"model":"<synthetic>","content":[{{"type":"text","text":"limit"}}]}},"error":"rate_limit","api_error":"usage_limit_reached","api_error_status":429,"api_error_type":"rate_limit_error","api_error_params":{{"rate_limit_info":{{"resetsAt":{resets_at}}}}}}}"#
+    );
+    let house = House::new(&[&format!("{ASKED}\nplay text 1-2\n{limit}")], &[]).await;
+    let answer = house.say("hi").await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("60")));
+    assert!(answer.text().contains("resets at 20"), "{}", answer.text());
+    let health = house.gateway.client().await.get("/health/ready").await;
+    assert_eq!(health.status, 503);
+    assert!(health.text().contains("the plan's limit is reached"), "{}", health.text());
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_cannot_be_used_says_what_to_do() {
+    let house = House::new(&[ASKED], &[]).await;
+    let why = |health: Answer| health.json()["upstreams"][0]["why"].as_str().unwrap_or_default().to_owned();
+    let mut client = house.gateway.client().await;
+    assert_eq!(client.get("/health/ready").await.status, 200);
+    std::fs::write(house.folder.path().join("version"), "2.1.197 (Claude Code)").unwrap();
+    let touched = std::time::SystemTime::now() + Duration::from_secs(5);
+    std::fs::File::open(house.folder.path().join("claude")).unwrap().set_modified(touched).unwrap();
+    let old = why(client.get("/health").await);
+    assert!(old.contains("2.1.197") && old.contains("install 2.1.329"), "{old}");
+    let answer = house.say("hi").await;
+    assert_eq!((answer.status, answer.header("seaway-fault")), (503, Some("gateway")));
+    std::fs::remove_file(house.folder.path().join("claude")).unwrap();
+    let missing = why(client.get("/health").await);
+    assert!(missing.contains("not installed"), "{missing}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_is_signed_in_and_out_over_http() {
+    let house = House::new(&[ASKED], &[]).await;
+    let mut client = house.gateway.client().await;
+    assert_eq!(client.get("/auth/status").await.json()["loggedIn"], true);
+    assert_eq!(client.post("/auth/logout", "").await.status, 200);
+    let status = client.get("/auth/status").await.json();
+    assert_eq!((&status["loggedIn"], &status["version"]), (&false.into(), &"2.1.329".into()));
+    assert!(status["why"].as_str().unwrap().contains("seaway login"));
+    assert_eq!(client.get("/health/ready").await.status, 503);
+    let begun = client.post("/auth/login", "").await.json();
+    assert_eq!(begun["url"], "https://claude.example/oauth?code=true&state=s");
+    let place = format!("/auth/login/{}", begun["id"].as_str().unwrap());
+    let refused = client.post(&place, r#"{"code":"bad"}"#).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("the code is wrong"), "{}", refused.text());
+    assert_eq!(client.post(&place, r#"{"code":"good-code"}"#).await.status, 404, "each is for one code");
+    let begun = client.post("/auth/login", "").await.json();
+    let place = format!("/auth/login/{}", begun["id"].as_str().unwrap());
+    assert_eq!(client.post(&place, r#"{"code":"a\nb"}"#).await.status, 400);
+    let done = client.post(&place, r#"{"code":" good-code "}"#).await;
+    assert_eq!((done.status, done.json()["loggedIn"].as_bool()), (200, Some(true)), "{}", done.text());
+    assert_eq!(client.get("/health/ready").await.status, 200);
+    let stranger = Client::connect(house.gateway.address, Some("wrong")).await.post("/auth/logout", "").await;
+    assert_eq!(stranger.status, 401);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_is_answered_with_the_very_arguments_or_refused() {
+    let ask = r#"say {"type":"control_request","request_id":"ask-1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls","n":1.0}}}"#;
+    let done = r#"say {"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":1,"session_id":"s","total_cost_usd":0.5,"usage":{"input_tokens":1,"output_tokens":2}}"#;
+    let script = format!("{ASKED}\n{ask}\nwait ask-1\n{done}");
+    for (permission, expect) in
+        [("allow", json!({"behavior": "allow", "updatedInput": {"command": "ls", "n": 1.0}})), ("deny", json!({"behavior": "deny", "message": "Bash was not granted to this run"}))]
+    {
+        let house = House::new(&[&script], &[("claude_code.permission", permission)]).await;
+        let answer = house.gateway.client().await.post("/v1/run", r#"{"prompt":"go"}"#).await;
+        assert_eq!((answer.status, answer.json()["cost"].as_f64()), (200, Some(0.5)), "{}", answer.text());
+        let told = house.heard(1).into_iter().find(|line| line["type"] == "control_response").unwrap();
+        assert_eq!((&told["response"]["request_id"], &told["response"]["response"]), (&"ask-1".into(), &expect));
+        assert_eq!(house.gateway.receipt(answer.header("request-id").unwrap()).await.output, 2);
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_that_is_an_error_is_no_200() {
+    let result =
+        r#"say {"type":"result","subtype":"success","is_error":true,"result":"API Error: no","api_error_status":529,"api_error_type":"overloaded_error","session_id":"s"}"#;
+    for (script, status) in [(result, 529), ("exit 0", 502), (r#"say {"type":"result","subtype":"success","is_error":false}"#, 502), ("say [{\"type\":\"result\"}]\nexit 0", 502)] {
+        let house = House::new(&[&format!("{ASKED}\n{script}")], &[]).await;
+        let answer = house.gateway.client().await.post("/v1/run", r#"{"prompt":"go"}"#).await;
+        assert_eq!((answer.status, answer.json()["type"].as_str()), (status, Some("error")), "{script}");
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_is_on_no_command_line_and_a_key_of_ours_in_no_environment() {
+    let house = House::new(&[&format!("{ASKED}\nplay text")], &[]).await;
+    assert_eq!(house.say("--secret-words").await.status, 200);
+    let words = house.read("started-1");
+    assert!(words.contains("--tools\n\n") && !words.contains("secret-words"), "{words}");
+    let folder = house.folder.path().to_string_lossy().into_owned();
+    let environments = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(&folder)));
+    let environments: Vec<String> = environments.filter_map(|entry| std::fs::read_to_string(entry.path().join("environ")).ok()).collect();
+    assert!(!environments.is_empty() && environments.iter().all(|one| one.contains("CLAUDE_CODE_DISABLE_ATTACHMENTS=1") && !one.contains("local-key")), "{environments:?}");
+    let temporary: PathBuf = environments[0].split('\0').find_map(|pair| pair.strip_prefix("TMPDIR=")).unwrap().into();
+    assert!(temporary.exists());
+    house.close().await;
+    assert!(!temporary.exists(), "its temporary folder went with it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_never_share_a_conversation() {
+    let house = House::new(
+        &[&format!("{ASKED}\nplay text\n{ASKED}\nplay text"), "wait \"first\"\nsay {\"type\":\"result\",\"subtype\":\"success\",\"result\":\"\"}\nwait \"second\"\nplay text"],
+        &[("keys", r#"{"one":"local-key","two":"other-key"}"#)],
+    )
+    .await;
+    let mut messages = vec![json!({"role": "user", "content": "first"})];
+    let first = house.ask(&request(&messages)).await;
+    messages.push(json!({"role": "assistant", "content": first.json()["content"]}));
+    messages.push(json!({"role": "user", "content": "second"}));
+    let other = Client::connect(house.gateway.address, Some("other-key")).await.post("/v1/messages", &request(&messages).to_string()).await;
+    assert_eq!(other.status, 200);
+    assert_eq!(house.heard(1).iter().filter(|line| line["type"] == "user").count(), 1, "the first one's process heard nothing of it");
+    assert_eq!(Client::connect(house.gateway.address, Some("other-key")).await.get("/v1/sessions").await.json()["sessions"].as_array().unwrap().len(), 1);
+    house.close().await;
+}

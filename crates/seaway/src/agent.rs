@@ -141,7 +141,7 @@ impl Job {
         let Some(program) = self.upstream.program() else { return Err(no_program()) };
         let owner = self.caller.0.clone();
         let verdicts = self.verdicts.take();
-        let starting = program.run(&self.errand, owner, &self.upstream.gate, verdicts);
+        let starting = program.run(&self.errand, owner, verdicts);
         let started = tokio::select! {
             started = starting => started.map_err(exchange::fault_of),
             () = self.listed.end.cancelled() => Err(ended()),

@@ -113,7 +113,7 @@ pub struct Upstream {
     pub name: UpstreamName,
     pub setting: Arc<config::Upstream>,
     pub health: Health,
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     place: Place,
 }
 
@@ -133,12 +133,13 @@ pub struct Kit {
 impl Upstream {
     #[must_use]
     pub fn new(setting: Arc<config::Upstream>, kit: &Kit) -> Self {
+        let gate = Arc::new(Gate::new(&setting.limits));
         let place = match &setting.place {
             config::Place::Api(api) => Place::Api(Box::new(api::Api::new(&setting.name, api, &setting.limits, &kit.tasks))),
-            config::Place::Program(program) => Place::Program(Box::new(claude_code::Program::new(&setting.name, program, &setting.limits, kit.store.clone()))),
+            config::Place::Program(program) => Place::Program(Box::new(claude_code::Program::new(&setting.name, program, &setting.limits, gate.clone(), kit.store.clone()))),
             config::Place::Sandbox => Place::Sandbox(sandbox::Sandbox::default()),
         };
-        Self { name: setting.name.clone(), gate: Gate::new(&setting.limits), health: Health::default(), place, setting }
+        Self { name: setting.name.clone(), gate, health: Health::default(), place, setting }
     }
 
     /// True if answers are simulated.
@@ -231,7 +232,7 @@ impl Upstream {
         let result = match &self.place {
             Place::Api(api) => self.attempts(api, call, self.pass().await?).await,
             // It holds its places beyond the answer, until the child is put aside.
-            Place::Program(program) => program.call(call, &self.gate).await,
+            Place::Program(program) => program.call(call).await,
             Place::Sandbox(sandbox) => Ok(sandbox.answer(call, self.pass().await?).await),
         };
         if asks {

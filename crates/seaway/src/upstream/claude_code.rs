@@ -13,15 +13,14 @@ mod launch;
 mod login;
 mod pool;
 mod seat;
+mod shared;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
 use seaway_wire::claude_code::login::Limit;
-use seaway_wire::claude_code::output::Model;
-use seaway_wire::claude_code::{Ask, Failure, Print, Terms, fingerprints};
+use seaway_wire::claude_code::{Ask, Failure, Terms, fingerprints};
 use seaway_wire::model::Traits;
 use seaway_wire::{FaultKind, Request};
 use tokio::runtime::Handle;
@@ -39,9 +38,10 @@ use super::{Call, Payload, Reply, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::process::Piped;
-use crate::store::{Session, Store};
-use flow::{Conversation, Flow, Held};
-use pool::{Kept, Pool};
+use crate::store::Store;
+use flow::{Flow, Held};
+use pool::Kept;
+use shared::Shared;
 
 /// How long children have to leave when the gateway does.
 const FAREWELL: Duration = Duration::from_secs(8);
@@ -51,33 +51,14 @@ pub struct Program {
     shared: Arc<Shared>,
 }
 
-/// What the tasks around the children share.
-pub(super) struct Shared {
-    name: UpstreamName,
-    setting: config::Program,
-    limits: Limits,
-    credential: Option<Credential>,
-    installed: Installed,
-    pool: Mutex<Pool<Piped>>,
-    /// The turn of each named session; whoever comes later waits in line.
-    turns: Mutex<HashMap<Whose, Weak<tokio::sync::Mutex<()>>>>,
-    models: tokio::sync::Mutex<Option<Arc<Vec<Model>>>>,
-    /// What the program last said of its plan's limits.
-    limit: Mutex<Option<Limit>>,
-    logins: login::Logins,
-    store: Store,
-    /// What outlives a request: children that settle or leave.
-    tasks: TaskTracker,
-    handle: Handle,
-}
-
 impl Program {
-    pub(super) fn new(name: &UpstreamName, setting: &config::Program, limits: &Limits, store: Store) -> Self {
+    pub(super) fn new(name: &UpstreamName, setting: &config::Program, limits: &Limits, gate: Arc<Gate>, store: Store) -> Self {
         let shared = Arc::new(Shared {
             name: name.clone(),
             credential: setting.credential.clone().map(Credential::new),
             setting: setting.clone(),
             limits: limits.clone(),
+            gate,
             installed: Installed::default(),
             pool: Mutex::default(),
             turns: Mutex::default(),
@@ -187,24 +168,24 @@ impl Program {
     }
 
     /// Asks the program.
-    pub(super) async fn call(&self, call: Call, gate: &Gate) -> Result<Reply, UpstreamError> {
+    pub(super) async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
         let path = call.path.split('?').next().unwrap_or_default().to_owned();
         match (&call.method, path.as_str()) {
-            (&Method::POST, "/v1/messages") => self.create(call, gate).await,
+            (&Method::POST, "/v1/messages") => self.create(call).await,
             (&Method::POST, "/v1/messages/count_tokens") => Ok(answers::estimate(&call.body)),
             (&Method::GET, "/v1/models") => {
                 drop(call);
-                Ok(answers::list(&self.shared.models(gate).await?))
+                Ok(answers::list(&self.shared.models().await?))
             }
             (&Method::GET, path) if path.starts_with("/v1/models/") => {
                 drop(call);
-                Ok(answers::model(&self.shared.models(gate).await?, path))
+                Ok(answers::model(&self.shared.models().await?, path))
             }
             _ => Ok(Reply::error(404, "not_found_error", &format!("upstream `{}` is the Claude Code program, which has no {path}", self.shared.name))),
         }
     }
 
-    async fn create(&self, call: Call, gate: &Gate) -> Result<Reply, UpstreamError> {
+    async fn create(&self, call: Call) -> Result<Reply, UpstreamError> {
         let Call { headers, body: Payload::Whole(body), owner, session, .. } = call else {
             return Ok(Reply::error(400, "invalid_request_error", "the request body must come whole"));
         };
@@ -222,7 +203,7 @@ impl Program {
             Some(_) => Some(shared.turn(&whose).lock_owned().await),
             None => None,
         };
-        let pass = gate.enter().await.map_err(|refused| refused.of(&shared.name))?;
+        let pass = shared.gate.enter().await.map_err(|refused| refused.of(&shared.name))?;
         let held = Held { _pass: pass, _turn: turn };
         let limit = shared.limits.first_byte_timeout;
         let answering = self.attempts(&ask, whose, held);
@@ -327,148 +308,4 @@ pub struct Warm {
 
 fn id_of(kept: &Kept<Piped>) -> String {
     kept.whose.session.as_deref().map_or_else(|| format!("warm_{}", &kept.print.text()[..16]), str::to_owned)
-}
-
-impl Shared {
-    fn pool(&self) -> MutexGuard<'_, Pool<Piped>> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_turns(&self) -> MutexGuard<'_, HashMap<Whose, Weak<tokio::sync::Mutex<()>>>> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn limited(&self, limit: Limit) {
-        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
-    }
-
-    /// The lock of a session: first come, first served.
-    fn turn(&self, whose: &Whose) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.lock_turns();
-        if let Some(turn) = turns.get(whose).and_then(Weak::upgrade) {
-            return turn;
-        }
-        let turn = Arc::new(tokio::sync::Mutex::new(()));
-        turns.insert(whose.clone(), Arc::downgrade(&turn));
-        turn
-    }
-
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(task, &self.handle);
-    }
-
-    /// Ends a child; what is held for it is let go once it is reaped.
-    fn end(&self, child: Piped, held: impl Send + 'static) {
-        self.spawn(async move {
-            let _status = child.stop().await;
-            drop(held);
-        });
-    }
-
-    /// Lets a child that does nothing end by itself.
-    fn let_go(&self, child: Piped, held: impl Send + 'static) {
-        self.spawn(async move {
-            let _status = child.finish().await;
-            drop(held);
-        });
-    }
-
-    fn end_all(&self, gone: Vec<Piped>) {
-        for child in gone {
-            self.let_go(child, ());
-        }
-    }
-
-    fn keep(&self, kept: Kept<Piped>) {
-        let gone = self.pool().keep(kept, self.setting.sessions);
-        self.end_all(gone);
-    }
-
-    /// Writes down where the program can take a named session up again.
-    fn remember(&self, conversation: &Conversation, session: &str, id: &str, print: Print, turns: u64) {
-        self.store.keep_session(Session {
-            upstream: self.name.to_string(),
-            owner: conversation.whose.owner.to_string(),
-            name: session.to_owned(),
-            program_id: id.to_owned(),
-            model: conversation.model.clone(),
-            print: print.text(),
-            folder: None,
-            turns,
-            used: jiff::Timestamp::now().as_second(),
-        });
-    }
-
-    /// Where a named session stands, if it is known.
-    async fn session(&self, whose: &Whose) -> Option<Session> {
-        let name = whose.session.as_deref()?;
-        self.store.session(&self.name.0, &whose.owner, name, self.setting.retention).await
-    }
-
-    /// How many spares there are to be.
-    fn spares(&self) -> usize {
-        self.setting.prewarm.max(1)
-    }
-
-    fn prewarm(self: &Arc<Self>) {
-        for _ in 0..self.setting.prewarm {
-            let shared = self.clone();
-            self.spawn(async move {
-                match &shared.setting.model {
-                    Some(model) => shared.add_spare(model).await,
-                    // Which model that is, the program has to say.
-                    None => drop(shared.ask_models().await),
-                }
-            });
-        }
-    }
-
-    /// Sees to it that the next conversation with a model finds a spare.
-    fn restock(self: &Arc<Self>, model: &str) {
-        if self.pool().lacks(model, self.spares()) {
-            let (shared, model) = (self.clone(), model.to_owned());
-            self.spawn(async move { shared.add_spare(&model).await });
-        }
-    }
-
-    async fn add_spare(&self, model: &str) {
-        match seat::spawn(self, model, &launch::Kept::No).await {
-            Ok(child) => {
-                let gone = self.pool().put(model, child, self.spares(), Instant::now());
-                self.end_all(gone);
-            }
-            Err(error) => tracing::warn!(upstream = %self.name, error = error.message, "no spare process"),
-        }
-    }
-
-    /// The models that the program knows; asked for once.
-    async fn models(&self, gate: &Gate) -> Result<Arc<Vec<Model>>, UpstreamError> {
-        let mut models = self.models.lock().await;
-        if let Some(known) = &*models {
-            return Ok(known.clone());
-        }
-        let _pass = gate.enter().await.map_err(|refused| refused.of(&self.name))?;
-        let listed = Arc::new(self.ask_models().await?);
-        *models = Some(listed.clone());
-        Ok(listed)
-    }
-
-    /// Asks a child for the models. It was told nothing, so it can serve whoever comes next.
-    async fn ask_models(&self) -> Result<Vec<Model>, UpstreamError> {
-        let spare = self.pool().any_spare();
-        let (name, child) = match spare {
-            Some((name, child)) => (Some(name), child),
-            None => (None, seat::spawn(self, "default", &launch::Kept::No).await?),
-        };
-        let (child, listed) = seat::list_models(child).await;
-        let known = listed.as_ref().ok().and_then(|models| models.iter().find(|model| model.value == "default")?.resolved_model.clone());
-        match name.or(known).filter(|_| listed.is_ok()) {
-            Some(name) => {
-                let gone = self.pool().put(&name, child, self.spares(), Instant::now());
-                self.end_all(gone);
-            }
-            None => self.end(child, ()),
-        }
-        listed.map_err(|message| UpstreamError::new(FaultKind::BadReply, message))
-    }
 }

@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use super::flow::{Held, Working};
 use super::launch::{self, Kept};
-use super::{Program, Shared, Whose, seat};
+use super::shared::Shared;
+use super::{Program, Whose, seat};
 use crate::config::Permission;
 use crate::upstream::UpstreamError;
-use crate::upstream::gate::Gate;
 
 /// How long a question whether a tool may be used waits for an answer.
 const ASKING: Duration = Duration::from_secs(300);
@@ -84,13 +84,13 @@ impl Program {
     /// # Errors
     ///
     /// If the program cannot be had, or too many wait already.
-    pub async fn run(&self, errand: &Errand, owner: Arc<str>, gate: &Gate, verdicts: Option<mpsc::Receiver<Verdict>>) -> Result<Running, UpstreamError> {
+    pub async fn run(&self, errand: &Errand, owner: Arc<str>, verdicts: Option<mpsc::Receiver<Verdict>>) -> Result<Running, UpstreamError> {
         let shared = self.shared();
         let turn = match &errand.session {
             Continued::No => None,
             Continued::From(id) | Continued::With(id) => Some(shared.turn(&Whose { owner, session: Some(id.as_str().into()) }).lock_owned().await),
         };
-        let pass = gate.enter().await.map_err(|refused| refused.of(&shared.name))?;
+        let pass = shared.gate.enter().await.map_err(|refused| refused.of(&shared.name))?;
         let held = Held { _pass: pass, _turn: turn };
         let asks = verdicts.is_some();
         let policy = Policy::new(shared, errand, asks);

@@ -11,8 +11,8 @@ use seaway_wire::messages::Fold;
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
-use super::Shared;
 use super::pool::{Kept, Whose};
+use super::shared::Shared;
 use crate::process::Piped;
 use crate::upstream::gate::Pass;
 
@@ -89,6 +89,8 @@ pub(super) struct Conversation {
     pub(super) turns: u64,
     /// The program's own id of the session, if it keeps it.
     pub(super) id: Option<String>,
+    /// The settings that hold for it.
+    pub(super) settings: String,
 }
 
 /// An answer on its way.
@@ -233,7 +235,7 @@ async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print
     if let (Some(id), Some(session)) = (&conversation.id, &conversation.whose.session) {
         shared.remember(&conversation, session, id, print, turns);
     }
-    shared.keep(Kept { whose: conversation.whose, model: conversation.model, print, turns, calls, child, since: Instant::now() });
+    shared.keep(Kept { whose: conversation.whose, model: conversation.model, print, turns, calls, settings: conversation.settings, child, since: Instant::now() });
     // Whoever waits for this session finds it only now.
     drop(held);
 }

@@ -26,6 +26,8 @@ pub struct Kept<C> {
     pub turns: u64,
     /// Tool calls that it holds open; none if it rests.
     pub calls: Vec<Call>,
+    /// The settings that it was told last.
+    pub settings: String,
     pub child: C,
     pub since: Instant,
 }
@@ -252,7 +254,7 @@ mod tests {
 
     fn kept(child: u32, whose: Whose, turns: &[&str], calls: &[&str]) -> Kept<u32> {
         let call = |id: &&str| Call { request_id: "q".into(), rpc_id: "1".into(), tool_use_id: (*id).to_owned() };
-        Kept { whose, model: "m".into(), print: heard(turns), turns: 1, calls: calls.iter().map(call).collect(), child, since: Instant::now() }
+        Kept { whose, model: "m".into(), print: heard(turns), turns: 1, calls: calls.iter().map(call).collect(), settings: String::new(), child, since: Instant::now() }
     }
 
     /// The child found, how much it knows, and who had to go.

@@ -11,16 +11,18 @@ use seaway_wire::claude_code::{Ask, Print, Role, Turn, input};
 use super::flow::{Conversation, Flow, Held, Working};
 use super::launch::{self, Kept as Persisted};
 use super::pool::{Found, Wanted, Whose};
-use super::{Shared, UpstreamError};
+use super::shared::Shared;
 use crate::config::Carrier;
 use crate::process::{Launch, Piped};
+use crate::upstream::UpstreamError;
 
 /// How long a child has to take in one earlier turn, or to list its models.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds the child that suits a request, or starts one, and asks.
 pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
-    let mut conversation = Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, id: None };
+    let mut conversation =
+        Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, id: None, settings: settings(ask) };
     let results = ask.messages.last().and_then(seaway_wire::claude_code::Message::results);
     let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref() };
     let mut held = held;
@@ -29,16 +31,16 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         let mut gone = Vec::new();
         let found = shared.pool().find(&wanted, &mut gone);
         shared.end_all(gone);
-        let (mut child, heard, calls) = match found {
+        let (mut child, heard, calls, told) = match found {
             Found::Holding(kept) => {
                 conversation.turns = kept.turns;
-                (kept.child, prints.len() - 2, kept.calls)
+                (kept.child, prints.len() - 2, kept.calls, kept.settings)
             }
             Found::Resting(kept, heard) => {
                 conversation.turns = kept.turns;
-                (kept.child, heard, Vec::new())
+                (kept.child, heard, Vec::new(), kept.settings)
             }
-            Found::Spare(child) => (child, 0, Vec::new()),
+            Found::Spare(child) => (child, 0, Vec::new(), String::new()),
             Found::Soon(done) => {
                 done.cancelled().await;
                 continue;
@@ -54,8 +56,12 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
             _ => shared.session(whose).await.map(|session| session.program_id),
         };
         let mut working = Working::new(child, shared.clone(), held);
-        let asked =
-            if calls.is_empty() { tell(working.child(), ask, heard, heard == 0).await } else { answer(working.child(), ask, &calls, results.as_deref().unwrap_or_default()).await };
+        let opening = opening(ask, heard == 0, &told);
+        let asked = if calls.is_empty() {
+            tell(working.child(), ask, heard, opening).await
+        } else {
+            answer(working.child(), opening, &calls, results.as_deref().unwrap_or_default()).await
+        };
         match asked {
             Ok(()) => {
                 let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
@@ -81,7 +87,7 @@ async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversati
     }
     let child = spawn(shared, &ask.model, &persisted).await?;
     let mut working = Working::new(child, shared.clone(), held);
-    match tell(working.child(), ask, heard, true).await {
+    match tell(working.child(), ask, heard, opening(ask, true, "")).await {
         Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation)),
         Err(why) => {
             let last_words = working.child().last_words();
@@ -109,12 +115,7 @@ fn deaf(shared: &Shared, why: &str) -> UpstreamError {
 }
 
 /// Tells a child what is asked, and what it has not heard of the conversation before.
-async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, new: bool) -> Result<(), String> {
-    let mut first = String::new();
-    if new {
-        first.push_str(&input::initialize("seaway-begin", ask));
-    }
-    first.push_str(&settings(ask));
+async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, mut first: String) -> Result<(), String> {
     let unheard = &ask.messages[heard..];
     let Some((last, earlier)) = unheard.split_last() else { return Err("there is nothing to say".into()) };
     for (index, message) in earlier.iter().enumerate() {
@@ -133,13 +134,22 @@ async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, new: bool) -> Resu
 }
 
 /// Gives a child the results of the calls that it holds open.
-async fn answer(child: &mut Piped, ask: &Ask<'_>, calls: &[seaway_wire::claude_code::Call], results: &[seaway_wire::claude_code::Answered]) -> Result<(), String> {
-    let mut lines = settings(ask);
+async fn answer(child: &mut Piped, mut lines: String, calls: &[seaway_wire::claude_code::Call], results: &[seaway_wire::claude_code::Answered]) -> Result<(), String> {
     for call in calls {
         let result = results.iter().find(|result| result.id == call.tool_use_id).ok_or("a result is missing")?;
         lines.push_str(&input::result(&call.request_id, &call.rpc_id, &result.result));
     }
     say(child, &lines).await
+}
+
+/// What comes before the turns: who it is and what it has, if it is new, and the settings, if they are others than before.
+fn opening(ask: &Ask<'_>, new: bool, told: &str) -> String {
+    let mut lines = if new { input::initialize("seaway-begin", ask) } else { String::new() };
+    let settings = settings(ask);
+    if settings != told {
+        lines.push_str(&settings);
+    }
+    lines
 }
 
 fn settings(ask: &Ask<'_>) -> String {

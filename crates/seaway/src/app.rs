@@ -201,10 +201,18 @@ async fn drain(house: &House, connections: &TaskTracker, grace: Duration) {
 
 async fn sweep(house: Arc<House>) {
     let mut every = tokio::time::interval(Duration::from_secs(30));
-    loop {
+    for turn in 0_u64.. {
         every.tick().await;
-        for upstream in &house.runtime.load().upstreams {
+        let runtime = house.runtime.load_full();
+        for upstream in &runtime.upstreams {
             upstream.sweep();
+            // Asking the program costs a process, so it is asked at the start and every five minutes.
+            if turn % 10 == 0
+                && let Some(program) = upstream.program()
+                && let Err(why) = program.ready().await
+            {
+                tracing::warn!(upstream = %upstream.name, why, "requests cannot be served yet");
+            }
         }
     }
 }

@@ -285,7 +285,7 @@ pub(crate) fn fault_of(error: UpstreamError) -> Fault {
 }
 
 fn no_upstream() -> Fault {
-    Fault::new(FaultKind::NotReady, "there is no upstream yet; set ANTHROPIC_API_KEY, configure an [upstream.NAME], or try `seaway demo`")
+    Fault::new(FaultKind::NotReady, "there is no upstream yet; set ANTHROPIC_API_KEY, install Claude Code for a plan, configure an [upstream.NAME], or try `seaway demo`")
 }
 
 /// The answer to requests that come when the gateway is leaving.

@@ -69,7 +69,7 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     findings.push(store(config));
     addresses(config, findings).await;
     if config.upstreams.is_empty() {
-        findings.push(bad("upstream", "none is configured", "set ANTHROPIC_API_KEY, or configure an [upstream.NAME]"));
+        findings.push(bad("upstream", "none is configured", "set ANTHROPIC_API_KEY, install Claude Code for a plan, or configure an [upstream.NAME]"));
     }
     let kit = Kit { tasks: TaskTracker::new(), store: Store::in_memory() };
     for setting in &config.upstreams {

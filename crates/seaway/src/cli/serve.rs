@@ -58,7 +58,9 @@ pub(super) fn banner(app: &App) {
     let runtime = app.house.runtime.load();
     if runtime.upstreams.is_empty() {
         eprintln!("seaway has no upstream yet: requests are answered with 503 until there is one.");
-        eprintln!("hint: set ANTHROPIC_API_KEY, or configure an [upstream.NAME]; `seaway demo` works without\n");
+        eprintln!(
+            "hint: set ANTHROPIC_API_KEY, install Claude Code for a plan (`npm install -g @anthropic-ai/claude-code`), or configure an [upstream.NAME]; `seaway demo` works without\n"
+        );
     }
     let addresses: Vec<String> = app.addresses.iter().map(ToString::to_string).collect();
     let upstreams: Vec<String> = runtime.upstreams.iter().map(|upstream| upstream.name.to_string() + if upstream.is_simulated() { " (simulated)" } else { "" }).collect();

@@ -305,6 +305,17 @@ for script, reason in (("SAY:cut short ;; STOP:max_tokens", "max_tokens"), ("SAY
     hidden(script, reason)
 
 
+@check("a call of a tool that the client does not have, and two models, are one request each")
+def _():
+    with House() as house:
+        stray = house.say('SAY:hm ;; TOOL:nobody_has_it{"x":1}', tools=[READ])
+        equal("call", (stray.stop_reason, stray.content[-1].name), ("tool_use", "nobody_has_it"))
+        for model in (MODEL, OLDER, MODEL):
+            equal("model", house.say("SAY:x", model=model).model, model)
+        time.sleep(0.5)
+        equal("requests", len(house.asked()), 4)
+
+
 @check("a stream that is cut ends with an error, and the program is not let ask again")
 def _():
     with House() as house:

@@ -300,6 +300,8 @@ pub struct Agent {
     pub workspace: Vec<PathBuf>,
     pub tools: Vec<String>,
     pub permission: Permission,
+    /// How long a question waits for its answer.
+    pub ask_timeout: Duration,
 }
 
 /// What becomes of a tool that a run was not given.

@@ -53,11 +53,8 @@ fn read(folder: &Path, name: &str, otherwise: &str) -> String {
 
 fn status(folder: &Path) -> i32 {
     let signed_in = folder.join("login").exists();
-    println!(
-        "{{\"loggedIn\":{signed_in},\"authMethod\":\"{}\",\"subscriptionType\":{}}}",
-        if signed_in { "claude.ai" } else { "none" },
-        if signed_in { "\"max\"" } else { "null" }
-    );
+    let expires = read(folder, "expires", "null");
+    println!("{{\"loggedIn\":{signed_in},\"authMethod\":\"{}\",\"loginExpiresAt\":{expires}}}", if signed_in { "claude.ai" } else { "none" });
     i32::from(!signed_in)
 }
 

@@ -19,6 +19,7 @@ mod print;
 pub mod run;
 mod tools;
 mod turn;
+mod whole;
 
 pub use ask::{Ask, Message, Role, Terms, Thinking};
 pub use blocks::{Answered, Results};

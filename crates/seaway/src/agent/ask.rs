@@ -122,7 +122,12 @@ mod tests {
     use crate::config::Permission;
 
     fn agent(root: &Path) -> Agent {
-        Agent { workspace: vec![root.to_owned()], tools: vec!["Read".into(), "Bash(git log:*)".into(), "Edit".into()], permission: Permission::Deny }
+        Agent {
+            workspace: vec![root.to_owned()],
+            tools: vec!["Read".into(), "Bash(git log:*)".into(), "Edit".into()],
+            permission: Permission::Deny,
+            ask_timeout: std::time::Duration::ZERO,
+        }
     }
 
     #[test]

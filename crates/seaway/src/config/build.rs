@@ -348,6 +348,9 @@ mod tests {
         refused("[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'", &[], "no upstream is called `b`; there are `a`");
         refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
+        refused("listen = '0.0.0.0:1'\n[upstream.a]\nkind = 'claude-code'", &[], "a plan's login serves its owner alone");
+        refused("claude_code.workers = 0\n[upstream.a]\nkind = 'claude-code'", &[], "from 1 to 1000");
+        refused("auth = 'none'\nlisten = ['127.0.0.1:1']\n[claude_code]\npermision = 'allow'\n[upstream.a]\nkind = 'claude-code'", &[], "did you mean `permission`?");
         refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "from 1 to 1000000");
         refused("[upstream.a]\nkind = 'sandbox'\nspeaks = ['klingon']", &[], "`klingon` is no dialect");
         refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nspeaks = 'chat'\nsystem_prefix = 'x'", &[], "can only be edited in `messages`");

@@ -129,6 +129,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("claude_code.workspace", Kind::Texts, "", "folders that `/v1/run` and `/v1/tasks` may work in; one of ours otherwise"),
     plain("claude_code.tools", Kind::Texts, "Read,Glob,Grep", "tools of the program's own that a run may use when it names none"),
     plain("claude_code.permission", Kind::Choice(&["deny", "ask", "allow"]), "deny", "what becomes of other tools in a run: refused, asked over its stream, or allowed"),
+    plain("claude_code.ask_timeout", Kind::Span, "5m", "how long such a question waits for its answer"),
     plain("preset.*.system", Kind::Text, "", "text to put before the system prompt"),
     plain("preset.*.suffix", Kind::Text, "", "text to add to the last user turn"),
     plain("preset.*.suffix_thinking", Kind::Text, "", "the same for requests that think, in place of `suffix`"),

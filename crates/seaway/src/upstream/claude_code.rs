@@ -105,7 +105,13 @@ impl Program {
             return written.map_err(|error| format!("upstream `{}` has no usable credential: {error}", shared.name));
         }
         match shared.installed.login(&shared.setting).await {
-            Ok(status) if status.logged_in => self.within_limit(),
+            Ok(status) if status.logged_in => {
+                let expires = status.login_expires_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+                match expires.filter(|at| *at <= jiff::Timestamp::now()) {
+                    Some(at) => Err(Unusable::Expired(at).to_string()),
+                    None => self.within_limit(),
+                }
+            }
             Ok(_) => Err(Unusable::SignedOut.to_string()),
             Err(error) => Err(error.to_string()),
         }

@@ -75,7 +75,7 @@ fn program(folder: &tempfile::TempDir) -> String {
 fn running(folder: &str) -> Vec<String> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let lines = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
-    lines.filter(|line| line.contains(folder) && line.contains("fake-claude")).collect()
+    lines.filter(|line| line.contains(folder) && line.contains("fake-claude") && line.contains("stream-json")).collect()
 }
 
 fn request(messages: &[Value]) -> Value {
@@ -295,6 +295,14 @@ async fn a_program_that_cannot_be_used_says_what_to_do() {
     let why = |health: Answer| health.json()["upstreams"][0]["why"].as_str().unwrap_or_default().to_owned();
     let mut client = house.gateway.client().await;
     assert_eq!(client.get("/health/ready").await.status, 200);
+    client.post("/auth/logout", "").await;
+    assert!(why(client.get("/health").await).contains("not signed in"));
+    // Told so, it asks the program again.
+    client.post("/auth/logout", "").await;
+    std::fs::write(house.folder.path().join("login"), "").unwrap();
+    std::fs::write(house.folder.path().join("expires"), "1000").unwrap();
+    let expired = why(client.get("/health").await);
+    assert!(expired.contains("login expired at 1970"), "{expired}");
     std::fs::write(house.folder.path().join("version"), "2.1.197 (Claude Code)").unwrap();
     let touched = std::time::SystemTime::now() + Duration::from_secs(5);
     std::fs::File::open(house.folder.path().join("claude")).unwrap().set_modified(touched).unwrap();
@@ -350,6 +358,38 @@ async fn a_permission_is_answered_with_the_very_arguments_or_refused() {
         let told = house.heard(1).into_iter().find(|line| line["type"] == "control_response").unwrap();
         assert_eq!((&told["response"]["request_id"], &told["response"]["response"]), (&"ask-1".into(), &expect));
         assert_eq!(house.gateway.receipt(answer.header("request-id").unwrap()).await.output, 2);
+        house.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_nobody_answers_is_refused_in_time() {
+    let ask = r#"say {"type":"control_request","request_id":"ask-1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{}}}"#;
+    let done = r#"say {"type":"result","subtype":"success","is_error":false,"result":"done","session_id":"s"}"#;
+    let house = House::new(&[&format!("{ASKED}\n{ask}\nwait ask-1\n{done}")], &[("claude_code.permission", "ask"), ("claude_code.ask_timeout", "100ms")]).await;
+    let answer = house.gateway.client().await.post("/v1/run", r#"{"prompt":"go","stream":true}"#).await;
+    let said = answer.text().to_owned();
+    assert!(said.contains("event: permission\ndata: {\"id\":\"ask-1\",\"tool\":\"Bash\"") && said.contains("event: result"), "{said}");
+    let told = house.heard(1).into_iter().find(|line| line["type"] == "control_response").unwrap();
+    assert_eq!(told["response"]["response"], json!({"behavior": "deny", "message": "nobody answered in time"}));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_that_are_told_but_not_streamed_are_an_answer() {
+    let said =
+        |block: &str| format!(r#"say {{"type":"assistant","message":{{"id":"m","type":"message","role":"assistant","model":"c","content":[{block}]}},"parent_tool_use_id":null}}"#);
+    let thought = said(r#"{"type":"thinking","thinking":"hm","signature":"s"}"#);
+    let text = said(r#"{"type":"text","text":"hello"}"#);
+    let script = format!("{ASKED}\nplay text 1-2\n{thought}\n{text}\nplay text 19-19");
+    for stream in [false, true] {
+        let house = House::new(&[&script], &[]).await;
+        let mut body = request(&[json!({"role": "user", "content": "hi"})]);
+        body["stream"] = stream.into();
+        let answer = house.ask(&body).await;
+        let said = answer.text().to_owned();
+        assert!(answer.status == 200 && said.contains("hello") && said.contains("\"signature\":\"s\""), "{said}");
+        assert_eq!(said.contains("event: message_stop"), stream);
         house.close().await;
     }
 }

@@ -196,7 +196,7 @@ async fn the_owner_finds_and_uses_what_runs() {
     assert_eq!(client.post("/v1/messages", ASK).await.status, 401);
     let mut client = Client::connect(program.address, Some(&fresh)).await;
     assert_eq!(client.post("/v1/messages", ASK).await.status, 200);
-    let doctor = run(state, &["doctor", "--live", "--upstream", "sandbox"]);
+    let doctor = run(state, &["doctor", "--live", "--upstream", "sandbox", "--listen", "127.0.0.1:0"]);
     assert!(doctor.status.success(), "{}", text(&doctor.stdout));
     drop(program);
 }

@@ -9,6 +9,7 @@ use super::input;
 use super::login::Limit;
 use super::output::{Line, Outcome};
 use super::tools::Tool;
+use super::whole::Whole;
 use crate::fault::status_of_type;
 use crate::json::{Tag, quote};
 use crate::messages::{BlockDelta, BlockStart};
@@ -94,6 +95,10 @@ pub struct Turn {
     calls: Vec<Call>,
     /// The tool calls in the answer.
     uses: Vec<String>,
+    /// It calls a tool that the client does not have.
+    strays: bool,
+    /// What was said in whole blocks, for when nothing is streamed.
+    whole: Whole,
     failure: Option<Failure>,
 }
 
@@ -101,7 +106,7 @@ impl Turn {
     /// For a turn that the program begins.
     #[must_use]
     pub fn begun(tools: Vec<Tool>) -> Self {
-        Self { tools, state: State::Unchecked, visible: false, stop: None, delta: None, calls: Vec::new(), uses: Vec::new(), failure: None }
+        Self { tools, state: State::Unchecked, visible: false, stop: None, delta: None, calls: Vec::new(), uses: Vec::new(), strays: false, whole: Whole::default(), failure: None }
     }
 
     /// For a turn that goes on with the results of held calls.
@@ -135,7 +140,7 @@ impl Turn {
             // Unchecked → Ready: the program offers what the client has, and nothing of its own.
             Line::Init(init) if self.state == State::Unchecked => self.check(init.tools),
             Line::Failed(failure) => self.failed(failure),
-            Line::Result(outcome) => self.result(&outcome),
+            Line::Result(outcome) => self.result(&outcome, out),
             Line::Call(call) => {
                 self.calls.push(call);
                 Step::Quiet
@@ -150,6 +155,10 @@ impl Turn {
             Line::Answer(answer) if answer.result.is_err() => {
                 let why = answer.result.err().unwrap_or_default();
                 self.failed(Failure { message: format!("Claude Code did not take a setting of this request: {why}"), ..Failure::default() })
+            }
+            Line::Said(said) if self.state == State::Ready && !said.user && !said.nested => {
+                self.whole.push(said.message);
+                Step::Quiet
             }
             Line::Init(_) | Line::Said(_) | Line::Answer(_) | Line::Other | Line::Garbage => Step::Quiet,
         }
@@ -187,9 +196,15 @@ impl Turn {
         Step::Failed(failure)
     }
 
-    fn result(&mut self, outcome: &Outcome<'_>) -> Step {
+    fn result(&mut self, outcome: &Outcome<'_>, out: &mut Vec<u8>) -> Step {
         if self.state == State::Over {
             return Step::Quiet;
+        }
+        // Ready → Over: all of it was said, and none of it streamed.
+        if self.state == State::Ready && !outcome.is_error && self.whole.write(outcome, out) {
+            self.uses.extend(self.whole.calls());
+            self.state = State::Over;
+            return Step::Over(After::Ends);
         }
         let said = outcome.errors.first().cloned().or_else(|| outcome.result.as_deref().map(str::to_owned));
         let message = match said.filter(|said| !said.is_empty()) {
@@ -235,6 +250,7 @@ impl Turn {
                     "thinking" | "redacted_thinking" => {}
                     "tool_use" => {
                         self.visible = true;
+                        self.strays |= !self.tools.iter().any(|tool| block.name.as_deref() == Some(tool.name.as_str()));
                         self.uses.extend(block.id.map(Cow::into_owned));
                     }
                     _ => self.visible = true,
@@ -261,7 +277,9 @@ impl Turn {
         let asks_again = match reason {
             StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::Refusal => true,
             StopReason::EndTurn => !self.visible,
-            StopReason::StopSequence | StopReason::ToolUse | StopReason::PauseTurn | StopReason::Other(_) => false,
+            // It would answer that call by itself.
+            StopReason::ToolUse => self.strays,
+            StopReason::StopSequence | StopReason::PauseTurn | StopReason::Other(_) => false,
         };
         self.stop = Some(reason);
         write_event(out, "message_delta", raw);
@@ -306,6 +324,8 @@ struct Opening<'a> {
     text: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    name: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -539,6 +559,22 @@ mod tests {
         assert!(turn.holds_all());
         turn.line(br#"{"type":"control_cancel_request","request_id":"q-y"}"#, &mut out);
         assert_eq!(turn.calls().len(), 1);
+    }
+
+    #[test]
+    fn a_tool_that_the_client_does_not_have_ends_the_program_before_it_answers_itself() {
+        let stray = event(r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"x","name":"b","input":{}}}"#);
+        let init = r#"{"type":"system","subtype":"init","tools":["a"]}"#.to_owned();
+        let (names, step) = play(Turn::begun(vec![tool("a")]), &[init, event(START), stray, ending("\"tool_use\"")]);
+        assert_eq!((step, names.last().map(String::as_str)), (Step::Over(After::Ends), Some("message_stop")));
+    }
+
+    #[test]
+    fn blocks_that_were_never_streamed_are_an_answer_all_the_same() {
+        let said = |block: &str| format!(r#"{{"type":"assistant","message":{{"id":"m","content":[{block}]}},"parent_tool_use_id":null}}"#);
+        let lines = [INIT.to_owned(), said(r#"{"type":"thinking","thinking":"hm","signature":"s"}"#), said(r#"{"type":"text","text":"hello"}"#), RESULT.to_owned()];
+        let (names, step) = play(Turn::begun(Vec::new()), &lines);
+        assert_eq!((names.len(), step), (3 + 4 + 3, Step::Over(After::Ends)));
     }
 
     #[test]

@@ -20,8 +20,6 @@ use super::{Program, Whose, seat};
 use crate::config::Permission;
 use crate::upstream::UpstreamError;
 
-/// How long a question whether a tool may be used waits for an answer.
-const ASKING: Duration = Duration::from_secs(300);
 /// Tools that are about a file; where it lies decides.
 const FILE_TOOLS: [&str; 7] = ["Read", "Edit", "MultiEdit", "Write", "NotebookEdit", "Glob", "Grep"];
 
@@ -75,6 +73,7 @@ pub struct Running {
     verdicts: mpsc::Receiver<Verdict>,
     /// Questions that wait for an answer, with when they are given up.
     asked: Vec<(String, String, Instant)>,
+    asking: Duration,
     idle: Duration,
 }
 
@@ -104,7 +103,15 @@ impl Program {
         }
         // Nobody answers: the channel is closed from the start.
         let verdicts = verdicts.unwrap_or_else(|| mpsc::channel(1).1);
-        Ok(Running { working: Some(working), run: Run::default(), policy, verdicts, asked: Vec::new(), idle: shared.setting.idle_timeout })
+        Ok(Running {
+            working: Some(working),
+            run: Run::default(),
+            policy,
+            verdicts,
+            asked: Vec::new(),
+            asking: shared.setting.agent.ask_timeout,
+            idle: shared.setting.idle_timeout,
+        })
     }
 }
 
@@ -203,7 +210,7 @@ impl Running {
             Judgement::Deny(why) => self.say(&input::deny(&request_id, &why)).await,
             Judgement::Ask => {
                 write_event(out, "permission", &format!("{{\"id\":{},\"tool\":{},\"input\":{input}}}", quote(&request_id), quote(tool)));
-                self.asked.push((request_id, input, Instant::now() + ASKING));
+                self.asked.push((request_id, input, Instant::now() + self.asking));
             }
         }
     }

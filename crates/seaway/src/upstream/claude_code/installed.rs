@@ -27,6 +27,8 @@ pub enum Unusable {
     Odd { path: PathBuf, said: String },
     #[error("Claude Code is not signed in; run `seaway login`")]
     SignedOut,
+    #[error("Claude Code's login expired at {0}; run `seaway login`")]
+    Expired(jiff::Timestamp),
     #[error("Claude Code does not tell whether it is signed in: {0}")]
     Silent(String),
 }

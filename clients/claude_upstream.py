@@ -699,6 +699,12 @@ def _():
             failed = eventually("it failed", lambda: (task := house.api("GET", "/v1/tasks/" + failed["id"]))["status"] == "failed" and task)
             equal("error", failed["error"]["type"], "permission_error")
             equal("listed", [task["status"] for task in house.api("GET", "/v1/tasks")["tasks"]], ["failed", "cancelled", "completed"])
+        with House(*RUN, *state, home=folder) as house:
+            stopped = house.api("POST", "/v1/tasks", {"prompt": "SAY:x ;; SLOW:30"})
+            eventually("it works", house.asked)
+        with House(*RUN, *state, home=folder) as house:
+            task = house.api("GET", "/v1/tasks/" + stopped["id"])
+            equal("after a shutdown, which ended its process", (task["status"], task["error"]["type"]), ("failed", "server_restart"))
             left = house.api("POST", "/v1/tasks", {"prompt": "SAY:x ;; SLOW:30"})
             eventually("it runs", lambda: house.api("GET", "/v1/tasks/" + left["id"])["status"] == "running")
             orphans = house.children()

@@ -5,7 +5,7 @@ pub mod tasks;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seaway_wire::claude_code::Failure;
 use seaway_wire::claude_code::run::Done;
@@ -65,6 +65,13 @@ impl Agents {
     pub fn end(&self, caller: &Caller, id: &str) -> bool {
         let hand = self.hand(caller, id);
         hand.inspect(|hand| hand.end.cancel()).is_some()
+    }
+
+    /// Waits until no run is under way.
+    pub async fn all_ended(&self) {
+        while !self.lock().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Answers a question of a run; false if nobody waits for it.

@@ -64,8 +64,13 @@ impl Reloader {
         if matches!(config.auth, Auth::Open) && !config.listen.iter().all(Listen::is_local) {
             return Err("auth: `none` is for loopback only, and this gateway listens beyond it until it is restarted".into());
         }
-        let next = Runtime::new(config, Some(&before), &house.kit()).map_err(|error| error.to_string())?;
-        house.runtime.store(Arc::new(next));
+        let next = Arc::new(Runtime::new(config, Some(&before), &house.kit()).map_err(|error| error.to_string())?);
+        house.runtime.store(next.clone());
+        for gone in before.upstreams.iter().filter(|old| !next.upstreams.iter().any(|new| Arc::ptr_eq(old, new))) {
+            let gone = gone.clone();
+            // What is in flight there goes on to its end.
+            house.tasks.spawn(async move { gone.close().await });
+        }
         tracing::info!(file = %self.path.display(), "the configuration was reloaded");
         Ok(())
     }
@@ -188,10 +193,19 @@ impl App {
 async fn drain(house: &House, connections: &TaskTracker, grace: Duration) {
     house.drain.begin();
     connections.close();
-    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
+    // What works in the background has no connection to be waited for.
+    let all = async {
+        connections.wait().await;
+        house.agents.all_ended().await;
+    };
+    if tokio::time::timeout(grace, all).await.is_err() {
         tracing::warn!(left = house.ledger.running(), "the grace is over; what is left is cut off");
         house.drain.cut();
-        let _late = tokio::time::timeout(LAST_MOMENTS, connections.wait()).await;
+        let last = async {
+            connections.wait().await;
+            house.agents.all_ended().await;
+        };
+        let _late = tokio::time::timeout(LAST_MOMENTS, last).await;
     }
     for upstream in &house.runtime.load().upstreams {
         upstream.close().await;

@@ -20,7 +20,7 @@ use crate::record::Record;
 
 pub use query::{Filter, Receipt, Row, explain, usage};
 pub use sessions::Session;
-pub use tasks::{Task, TaskStatus};
+pub use tasks::{RESTARTED, Task, TaskStatus};
 
 /// Records that may wait for the writer.
 const QUEUE: usize = 4096;

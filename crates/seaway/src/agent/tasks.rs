@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Answer, Job};
 use crate::auth::Caller;
 use crate::house::House;
-use crate::store::{Task, TaskStatus};
+use crate::store::{RESTARTED, Task, TaskStatus};
 
 fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
@@ -54,6 +54,7 @@ fn over(task: Task, answer: Answer, cancelled: bool) -> Task {
     match answer {
         Ok(answer) => Task { status: TaskStatus::Completed, ended, answer: Some(answer), ..task },
         Err(_) if cancelled => Task { status: TaskStatus::Cancelled, ended, ..task },
+        Err(fault) if fault.kind == FaultKind::Draining => Task { status: TaskStatus::Failed, ended, error: Some(RESTARTED.into()), ..task },
         Err(fault) => Task { status: TaskStatus::Failed, ended, error: Some(error(&fault)), ..task },
     }
 }

@@ -366,6 +366,15 @@ mod tests {
         assert_eq!(name(&load("", &[("ANTHROPIC_API_KEY", "t")], &[("default_upstream", "sandbox")]).unwrap()).as_deref(), Some("sandbox"));
         let loaded = load("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h/p/v1/'", &[("ANTHROPIC_API_KEY", "t")], &[]).unwrap();
         assert_eq!(loaded.config.upstreams.len(), 1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_string_lossy().into_owned();
+        assert_eq!(name(&load("", &[("PATH", &path)], &[]).unwrap()), None);
+        std::fs::write(folder.path().join("claude"), "").unwrap();
+        std::fs::set_permissions(folder.path().join("claude"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        assert_eq!(name(&load("", &[("PATH", &path)], &[]).unwrap()).as_deref(), Some("claude-code"));
+        assert_eq!(name(&load("", &[("PATH", &path), ("ANTHROPIC_API_KEY", "t")], &[]).unwrap()).as_deref(), Some("anthropic"));
+        assert_eq!(name(&load("", &[("PATH", &path)], &[("listen", "0.0.0.0:1")]).unwrap()), None, "a login is for its owner alone");
+        assert_eq!(name(&load("", &[("CLAUDE_PATH", &format!("{path}/claude"))], &[]).unwrap()).as_deref(), Some("claude-code"));
         match &loaded.config.upstreams[0].place {
             Place::Api(api) => assert_eq!((api.base_url.to_string().as_str(), api.credential.is_none()), ("http://h/p", true)),
             Place::Program(_) | Place::Sandbox => panic!("no API"),

@@ -58,7 +58,7 @@ impl TaskStatus {
 
 const COLUMNS: &str = "id, owner, status, created, started, ended, answer, error";
 /// What became of a task whose gateway ended before it did.
-const RESTARTED: &str = r#"{"type":"server_restart","message":"the gateway ended before the task did; start it again"}"#;
+pub const RESTARTED: &str = r#"{"type":"server_restart","message":"the gateway ended before the task did; start it again"}"#;
 
 impl Store {
     /// Writes where a task stands.

@@ -11,7 +11,6 @@ use seaway_wire::claude_code::Failure;
 use seaway_wire::claude_code::run::Done;
 use seaway_wire::messages::Summary;
 use seaway_wire::{Dialect, Fault, FaultKind, StopReason};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use ask::Asked;
@@ -24,7 +23,7 @@ use crate::record::{Entry, Outcome};
 use crate::runtime::Runtime;
 use crate::store::Session;
 use crate::upstream::Upstream;
-use crate::upstream::claude_code::{Continued, Errand, News, Program, Running, Verdict};
+use crate::upstream::claude_code::{Continued, Ear, Errand, Line, News, Program, Running, Verdict, line};
 
 /// Runs under way, by who may answer and end them.
 #[derive(Debug, Default)]
@@ -34,7 +33,7 @@ pub struct Agents(Mutex<HashMap<String, Hand>>);
 #[derive(Debug, Clone)]
 struct Hand {
     owner: Caller,
-    verdicts: Option<mpsc::Sender<Verdict>>,
+    line: Option<Line>,
     end: CancellationToken,
 }
 
@@ -75,20 +74,36 @@ impl Agents {
     }
 
     /// Answers a question of a run; false if nobody waits for it.
-    pub async fn judge(&self, caller: &Caller, id: &str, verdict: Verdict) -> bool {
-        let verdicts = self.hand(caller, id).and_then(|hand| hand.verdicts);
-        match verdicts {
-            Some(verdicts) => verdicts.send(verdict).await.is_ok(),
-            None => false,
-        }
+    pub fn judge(&self, caller: &Caller, id: &str, verdict: Verdict) -> bool {
+        self.hand(caller, id).and_then(|hand| hand.line).is_some_and(|line| line.answer(verdict))
     }
 }
 
 /// Puts a run on the list.
-fn list(house: &Arc<House>, caller: &Caller, id: &str, verdicts: Option<mpsc::Sender<Verdict>>) -> Listed {
+fn list(house: &Arc<House>, caller: &Caller, id: &str, line: Option<Line>) -> Listed {
     let end = CancellationToken::new();
-    house.agents.lock().insert(id.to_owned(), Hand { owner: caller.clone(), verdicts, end: end.clone() });
+    house.agents.lock().insert(id.to_owned(), Hand { owner: caller.clone(), line, end: end.clone() });
     Listed { house: house.clone(), id: id.to_owned(), end }
+}
+
+/// How a run is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// The client waits for the answer.
+    Whole,
+    /// The client watches.
+    Watched,
+    /// As a task.
+    Background,
+}
+
+impl Manner {
+    const fn endpoint(self) -> &'static str {
+        match self {
+            Self::Whole | Self::Watched => "run",
+            Self::Background => "tasks",
+        }
+    }
 }
 
 /// A run that was looked over and can start.
@@ -98,7 +113,7 @@ pub struct Job {
     caller: Caller,
     errand: Errand,
     pub listed: Listed,
-    verdicts: Option<mpsc::Receiver<Verdict>>,
+    ear: Option<Ear>,
     entry: Entry,
     began: Instant,
 }
@@ -112,20 +127,26 @@ impl Job {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub async fn prepare(house: &Arc<House>, runtime: &Runtime, caller: &Caller, asked: Asked, watched: bool, endpoint: &'static str) -> Result<Self, Fault> {
+    pub async fn prepare(house: &Arc<House>, runtime: &Runtime, caller: &Caller, asked: Asked, manner: Manner) -> Result<Self, Fault> {
         let upstream = program_of(runtime).cloned().ok_or_else(no_program)?;
         let Some(program) = upstream.program() else { return Err(no_program()) };
         if house.drain.has_begun() {
             return Err(exchange::draining());
         }
         let session = session(house, program, caller, &asked).await?;
-        let errand = asked.errand(program.setting(), session)?;
-        let (sender, receiver) = if watched { Some(mpsc::channel(4)) } else { None }.unzip();
-        let listed = list(house, caller, &errand.id, sender);
-        let opening = Opening { caller: caller.clone(), dialect: Dialect::Messages, endpoint, asked: errand.model.clone().unwrap_or_default(), stream: watched };
+        let errand = Errand { patient: manner == Manner::Background, ..asked.errand(program.setting(), session)? };
+        let (line, ear) = (manner == Manner::Watched).then(line).unzip();
+        let listed = list(house, caller, &errand.id, line);
+        let opening = Opening {
+            caller: caller.clone(),
+            dialect: Dialect::Messages,
+            endpoint: manner.endpoint(),
+            asked: errand.model.clone().unwrap_or_default(),
+            stream: manner == Manner::Watched,
+        };
         let mut entry = house.ledger.open(opening);
         entry.record.upstream = Some(upstream.name.clone());
-        Ok(Self { house: house.clone(), caller: caller.clone(), errand, listed, verdicts: receiver, entry, began: Instant::now(), upstream })
+        Ok(Self { house: house.clone(), caller: caller.clone(), errand, listed, ear, entry, began: Instant::now(), upstream })
     }
 
     #[must_use]
@@ -147,8 +168,7 @@ impl Job {
     pub async fn start(mut self) -> Result<Work, Fault> {
         let Some(program) = self.upstream.program() else { return Err(no_program()) };
         let owner = self.caller.0.clone();
-        let verdicts = self.verdicts.take();
-        let starting = program.run(&self.errand, owner, verdicts);
+        let starting = program.run(&self.errand, owner, self.ear.take());
         let started = tokio::select! {
             started = starting => started.map_err(exchange::fault_of),
             () = self.listed.end.cancelled() => Err(ended()),
@@ -181,6 +201,8 @@ pub struct Work {
 pub enum Told {
     /// Events for whoever watches.
     Events(bytes::Bytes),
+    /// Nothing for a while.
+    Silence,
     Over(Answer),
 }
 
@@ -197,6 +219,7 @@ impl Work {
                 self.job.entry.first_byte();
                 (Told::Events(events), Some(self))
             }
+            Some(News::Silence) => (Told::Silence, Some(self)),
             Some(News::Done(done)) => {
                 let answer = self.done(&done);
                 self.over(Ok(answer))
@@ -212,21 +235,23 @@ impl Work {
         loop {
             match work.next().await {
                 (Told::Over(answer), _) => return answer,
-                (Told::Events(_), Some(next)) => work = next,
-                (Told::Events(_), None) => return Err(ended()),
+                (Told::Events(_) | Told::Silence, Some(next)) => work = next,
+                (Told::Events(_) | Told::Silence, None) => return Err(ended()),
             }
         }
     }
 
     fn done(&mut self, done: &Done) -> String {
         let model = self.running.model().map(str::to_owned);
-        let summary = Summary { model: model.clone(), usage: done.counted, stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
+        let summary = Summary { model: model.clone(), usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
         self.job.entry.record.summary = summary;
         let session = match &self.job.errand.session {
             Continued::No => None,
             Continued::From(_) | Continued::With(_) => Some(done.session_id.as_str()),
         };
-        if let Some(session) = session {
+        let program = self.job.upstream.program();
+        let deleted = |session: &str| program.is_some_and(|program| program.is_forgotten(self.job.caller.0.clone(), session));
+        if let Some(session) = session.filter(|session| !deleted(session)) {
             self.job.house.ledger.store().keep_session(Session {
                 upstream: self.job.upstream.name.to_string(),
                 owner: self.job.caller.0.to_string(),
@@ -244,6 +269,8 @@ impl Work {
 
     fn over(self, answer: Answer) -> (Told, Option<Self>) {
         let mut job = self.job;
+        job.entry.record.summary.usage = self.running.counted();
+        job.entry.record.summary.model = self.running.model().map(str::to_owned);
         drop(self.running);
         let answer = match answer {
             Ok(body) => {

@@ -64,6 +64,9 @@ impl Reloader {
         if matches!(config.auth, Auth::Open) && !config.listen.iter().all(Listen::is_local) {
             return Err("auth: `none` is for loopback only, and this gateway listens beyond it until it is restarted".into());
         }
+        if let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.is_login() && !config.listen.iter().all(Listen::is_local)) {
+            return Err(format!("upstream.{}: a plan's login serves its owner alone, and this gateway listens beyond loopback until it is restarted", upstream.name));
+        }
         let next = Arc::new(Runtime::new(config, Some(&before), &house.kit()).map_err(|error| error.to_string())?);
         house.runtime.store(next.clone());
         for gone in before.upstreams.iter().filter(|old| !next.upstreams.iter().any(|new| Arc::ptr_eq(old, new))) {
@@ -142,7 +145,7 @@ impl App {
             reloader: Reloader { sources: Arc::new(sources), path },
             agents: Agents::default(),
         });
-        house.ledger.store().settle_tasks(instance::is_alive);
+        house.ledger.store().settle_tasks(crate::process::is_alive);
         let router = surface::router(&house);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {

@@ -249,6 +249,12 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// True if it serves the Claude Code program's own login, and may do so on loopback only.
+    #[must_use]
+    pub fn is_login(&self) -> bool {
+        matches!(&self.place, Place::Program(program) if program.credential.is_none() && !program.remote)
+    }
+
     /// True if something in the configuration edits requests, which only works on Messages.
     #[must_use]
     pub fn edits_messages(&self) -> bool {
@@ -289,8 +295,8 @@ pub struct Program {
     pub temporary: PathBuf,
     /// A folder of ours for what is kept: an empty one to work in, and the workspace.
     pub folder: PathBuf,
-    /// Requests over HTTP may sign it in and out.
-    pub login: bool,
+    /// Its login may be used beyond loopback.
+    pub remote: bool,
     pub agent: Agent,
 }
 

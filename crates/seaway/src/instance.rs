@@ -76,13 +76,6 @@ pub fn find(state_dir: &Path) -> Vec<Instance> {
     records.filter_map(|path| alive(&path)).collect()
 }
 
-/// True if a process of this user's has this number.
-#[must_use]
-pub fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
-}
-
 fn alive(path: &Path) -> Option<Instance> {
     let instance: Instance = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
     match std::os::unix::net::UnixStream::connect(&instance.socket) {

@@ -21,6 +21,7 @@ pub mod drain;
 pub mod egress;
 pub mod exchange;
 pub mod front;
+pub mod grant;
 pub mod headers;
 pub mod house;
 pub mod instance;

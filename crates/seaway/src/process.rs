@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
-pub use piped::{Launch, ListenError, Piped, sweep};
+pub use piped::{Launch, ListenError, Piped, is_alive, sweep};
 
 /// Why a child gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -123,6 +123,10 @@ enum Place {
     Sandbox(sandbox::Sandbox),
 }
 
+/// How long the program's login counts as bad after it was refused, in seconds: it may have been renewed meanwhile
+/// by somebody who does not tell us.
+const REFUSED_FOR: i64 = 300;
+
 /// What upstreams share with the rest of the house.
 #[derive(Debug, Clone)]
 pub struct Kit {
@@ -196,7 +200,8 @@ impl Upstream {
     /// What is missing, and what to do.
     pub async fn ready(&self) -> Result<(), String> {
         // The program is asked itself; only what it cannot know is remembered: that its login was refused.
-        let counts = |trouble: &Trouble| trouble.needs_care && (self.program().is_none() || trouble.kind == FaultKind::Unauthenticated.name());
+        let refused_lately = |trouble: &Trouble| trouble.kind == FaultKind::Unauthenticated.name() && jiff::Timestamp::now().as_second() - trouble.since < REFUSED_FOR;
+        let counts = |trouble: &Trouble| trouble.needs_care && (self.program().is_none() || refused_lately(trouble));
         if let Some(trouble) = self.health.trouble().filter(counts) {
             return Err(trouble.message);
         }
@@ -227,8 +232,8 @@ impl Upstream {
     /// [`UpstreamError`] if there was no answer. An error that the upstream *answered*
     /// is a reply like any other.
     pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
-        // Whether it lists its models says nothing of whether it answers.
-        let asks = call.method != Method::GET;
+        // Whether it lists its models says nothing of whether it answers, and a count of our own nothing at all.
+        let asks = call.method != Method::GET && !(self.program().is_some() && call.path.contains("count_tokens"));
         let result = match &self.place {
             Place::Api(api) => self.attempts(api, call, self.pass().await?).await,
             // It holds its places beyond the answer, until the child is put aside.
@@ -291,7 +296,9 @@ impl Upstream {
                 Some(FaultKind::Unauthenticated) if self.passes_credentials() => {}
                 Some(kind) => {
                     let message = match kind {
-                        FaultKind::Unauthenticated if self.program().is_some() => format!("upstream `{}`: Claude Code's login was refused; run `seaway login`", self.name),
+                        FaultKind::Unauthenticated if self.program().is_some_and(|program| program.setting().credential.is_none()) => {
+                            format!("upstream `{}`: Claude Code's login was refused; run `seaway login`", self.name)
+                        }
                         FaultKind::Unauthenticated => format!("upstream `{}` refused our credential (status 401); check it", self.name),
                         _ => format!("upstream `{}` answered with status {}", self.name, reply.status.as_u16()),
                     };

@@ -74,7 +74,11 @@ fn login(folder: &Path) -> i32 {
 
 /// Claims the next number of a process.
 fn number(folder: &Path) -> usize {
-    (1..1000).find(|number| std::fs::File::create_new(folder.join(format!("claimed-{number}"))).is_ok()).unwrap()
+    let claims = |number: &usize| {
+        let claimed = std::fs::File::create_new(folder.join(format!("claimed-{number}")));
+        claimed.and_then(|mut file| write!(file, "{}", std::process::id())).is_ok()
+    };
+    (1..1000).find(claims).unwrap()
 }
 
 struct Fake {

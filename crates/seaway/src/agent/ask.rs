@@ -6,6 +6,7 @@ use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 
 use crate::config::{Agent, Program};
+use crate::grant::{Grant, is_file_tool};
 use crate::store::Session;
 use crate::upstream::claude_code::{Continued, Errand};
 
@@ -60,7 +61,7 @@ impl Asked {
             return Err(wrong("model", format!("`{model}` is no name of a model")));
         }
         let wanted = self.working_directory.as_deref().or(session.as_ref().and_then(|session| session.folder.as_deref()));
-        let folder = folder(wanted, &setting.agent)?;
+        let folder = folder(wanted, &setting.agent, &setting.folder.join("workspace"))?;
         if let Some(before) = session.as_ref().and_then(|session| session.folder.as_deref()).filter(|before| Path::new(before) != folder) {
             return Err(wrong("workingDirectory", format!("the session works in {before}; leave it out, or start another session")));
         }
@@ -70,22 +71,23 @@ impl Asked {
             None if self.keep_session => Continued::From(id()),
             None => Continued::No,
         };
-        Ok(Errand { id: format!("run_{}", id().replace('-', "")), prompt: self.prompt, tools, folder, model: self.model, max_turns: self.max_turns, session })
+        Ok(Errand { id: format!("run_{}", id().replace('-', "")), prompt: self.prompt, tools, folder, model: self.model, max_turns: self.max_turns, session, patient: false })
     }
 }
 
 /// The tools of a run: what is asked for, as far as the configuration has it.
 fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Vec<String>, Fault> {
     let Some(asked) = asked else { return Ok(agent.tools.clone()) };
-    for tool in &asked {
-        let plain = tool.split('(').next().unwrap_or_default().trim();
-        let well_formed = !plain.is_empty() && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !tool.contains(',') && !tool.contains('\n');
-        if !well_formed {
-            return Err(wrong("allowedTools", format!("`{tool}` is no tool; expected a name such as `Read` or `Bash(git log:*)`")));
-        }
-        if !agent.tools.iter().any(|known| known == tool || known == plain) {
+    for text in &asked {
+        let Some(grant) = Grant::parse(text) else {
+            return Err(wrong("allowedTools", format!("`{text}` is no tool; expected a name such as `Read`, or one with a rule such as `Bash(git log:*)`")));
+        };
+        if !grant.is_within(text, &agent.tools) {
             let known: Vec<String> = agent.tools.iter().map(|tool| format!("`{tool}`")).collect();
-            let message = format!("allowedTools: `{tool}` is not granted here; `claude_code.tools` has {}", known.join(", "));
+            let message = match grant.rule {
+                Some(_) if is_file_tool(grant.tool) => format!("allowedTools: `{text}`: file tools take no rule here, they stay within the workspace; use `{}`", grant.tool),
+                _ => format!("allowedTools: `{text}` is not granted here; `claude_code.tools` has {}", known.join(", ")),
+            };
             return Err(Fault::new(FaultKind::Forbidden, message).param("allowedTools"));
         }
     }
@@ -93,8 +95,8 @@ fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Vec<String>, Fault
 }
 
 /// The real folder that is meant, if it lies in the workspace.
-fn folder(wanted: Option<&str>, agent: &Agent) -> Result<PathBuf, Fault> {
-    let roots: Vec<PathBuf> = agent.workspace.iter().filter_map(|root| made(root)).collect();
+fn folder(wanted: Option<&str>, agent: &Agent, own: &Path) -> Result<PathBuf, Fault> {
+    let roots: Vec<PathBuf> = agent.workspace.iter().filter_map(|root| made(root, own)).collect();
     let Some(first) = roots.first() else {
         return Err(Fault::new(FaultKind::NotReady, "none of the folders of `claude_code.workspace` is there; make one"));
     };
@@ -109,8 +111,8 @@ fn folder(wanted: Option<&str>, agent: &Agent) -> Result<PathBuf, Fault> {
 }
 
 /// A root as it really is. The folder of ours is made when it is first needed.
-fn made(root: &Path) -> Option<PathBuf> {
-    if root.ends_with("claude-code/workspace") {
+fn made(root: &Path, own: &Path) -> Option<PathBuf> {
+    if *root == *own {
         crate::auth::private_dir(root).ok()?;
     }
     root.canonicalize().ok()
@@ -150,9 +152,9 @@ mod tests {
     fn tools_are_those_that_the_owner_grants() {
         let agent = agent(Path::new("/"));
         let check = |asked: &[&str]| tools(Some(asked.iter().map(|tool| (*tool).to_owned()).collect()), &agent);
-        assert!(check(&["Read", "Edit(src/**)", "Bash(git log:*)"]).is_ok());
+        assert!(check(&["Read", "Edit", "Bash(git log:*)"]).is_ok());
         assert!(check(&[]).unwrap().is_empty());
-        for refused in ["Bash", "Bash(rm:*)", "WebFetch", "", "Read,Bash", "--tools"] {
+        for refused in ["Bash", "Bash(rm:*)", "WebFetch", "", "Read,Bash", "--tools", "Read(x) Bash(*)", "Edit(//etc/**)"] {
             assert!(check(&[refused]).is_err(), "{refused}");
         }
     }
@@ -165,10 +167,10 @@ mod tests {
         std::fs::write(real.join("file"), "").unwrap();
         std::os::unix::fs::symlink("/", real.join("out")).unwrap();
         let agent = agent(&real);
-        assert_eq!(folder(None, &agent).unwrap(), real);
-        assert_eq!(folder(Some("in/../in"), &agent).unwrap(), real.join("in"));
+        assert_eq!(folder(None, &agent, &real).unwrap(), real);
+        assert_eq!(folder(Some("in/../in"), &agent, &real).unwrap(), real.join("in"));
         for outside in ["..", "/", "out", "out/etc", "file", "nowhere"] {
-            assert!(folder(Some(outside), &agent).is_err(), "{outside}");
+            assert!(folder(Some(outside), &agent, &real).is_err(), "{outside}");
         }
     }
 }

@@ -87,11 +87,15 @@ pub fn shown(task: &Task) -> String {
 pub async fn remove(house: &Arc<House>, caller: &Caller, id: &str) -> Result<&'static str, Fault> {
     let store = house.ledger.store();
     let Some(task) = store.task(&caller.0, id).await else { return Err(unknown(id)) };
-    if !task.status.is_over() && house.agents.end(caller, id) {
+    if task.status.is_over() {
+        store.forget_task(&caller.0, id).await;
+        return Ok("deleted");
+    }
+    if house.agents.end(caller, id) {
         return Ok("cancelling");
     }
-    store.forget_task(&caller.0, id).await;
-    Ok("deleted")
+    // It ended this very moment, or another gateway works on it.
+    Err(Fault::new(FaultKind::InvalidRequest, format!("the task `{id}` is not under way in this gateway; try again, or cancel it where it was begun")))
 }
 
 #[must_use]

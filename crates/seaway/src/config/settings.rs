@@ -122,7 +122,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("claude_code.workers", Kind::Count, "2", "how many of its processes answer at once; each takes up to 260 MB. More requests wait in the upstream's `queue`"),
     plain("claude_code.sessions", Kind::Count, "5", "how many conversations are kept warm in a process of their own; the one used longest ago goes first"),
     plain("claude_code.idle", Kind::Span, "5m", "how long such a process waits for the next turn"),
-    plain("claude_code.prewarm", Kind::Count, "0", "processes to start with, before anybody asks; after the first request there is always one spare"),
+    plain("claude_code.prewarm", Kind::Count, "0", "processes to start with, before anybody asks, and to keep ready; otherwise one, from the first request on and for `idle`"),
     plain("claude_code.retention", Kind::Span, "7d", "how long a named session can be taken up again, also after a restart"),
     plain("claude_code.pass_env", Kind::Texts, "", "further variables that the program is given, such as `AWS_PROFILE`"),
     plain("claude_code.remote", Kind::Flag, "false", "serve a login beyond loopback; a plan is for its owner alone"),

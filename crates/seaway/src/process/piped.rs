@@ -20,6 +20,10 @@ use super::Group;
 const LINE_LIMIT: usize = 256 << 20;
 /// How much of what a child writes to stderr is kept: its last words.
 const TAIL: usize = 4096;
+/// How much is read at once.
+const READ: usize = 16 << 10;
+/// How long a child has to take in what is said to it.
+const LISTENING: Duration = Duration::from_secs(120);
 /// How long a child has to leave after each signal.
 const STEP: Duration = Duration::from_secs(2);
 
@@ -99,15 +103,32 @@ impl Piped {
         self.child.id()
     }
 
-    /// Writes to its stdin.
+    /// Writes to its stdin, and takes in meanwhile what it writes: two that both write and do not
+    /// read would wait for ever.
     ///
     /// # Errors
     ///
-    /// If it does not listen any more.
+    /// If it does not listen any more, or takes too long to.
     pub async fn say(&mut self, text: &str) -> io::Result<()> {
-        let stdin = self.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-        stdin.write_all(text.as_bytes()).await?;
-        stdin.flush().await
+        let Self { stdin, stdout, lines, .. } = self;
+        let stdin = stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        let writing = async {
+            stdin.write_all(text.as_bytes()).await?;
+            stdin.flush().await
+        };
+        let both = async {
+            let mut writing = std::pin::pin!(writing);
+            let mut open = true;
+            loop {
+                lines.buffer().reserve(READ);
+                tokio::select! {
+                    biased;
+                    written = &mut writing => return written,
+                    read = stdout.read_buf(lines.buffer()), if open => open = read? > 0,
+                }
+            }
+        };
+        tokio::time::timeout(LISTENING, both).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Returns a line that is here already.
@@ -131,7 +152,7 @@ impl Piped {
             if let Some(line) = self.lines.pull()? {
                 return Ok(Some(line));
             }
-            self.lines.buffer().reserve(16 << 10);
+            self.lines.buffer().reserve(READ);
             if self.stdout.read_buf(self.lines.buffer()).await? == 0 {
                 return Ok(None);
             }
@@ -187,7 +208,9 @@ pub fn sweep(temporary: &Path) {
     for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        let Some(owner) = owner.filter(|owner| *owner != std::process::id() && mark(*owner).is_none()) else { continue };
+        let dead = |owner: &u32| *owner != std::process::id() && !is_alive(*owner);
+        // Anybody may make a folder of that name in a folder for all.
+        let Some(owner) = owner.filter(dead).filter(|_| is_ours(&entry.path())) else { continue };
         let left = std::fs::read_to_string(entry.path().join(MARK)).unwrap_or_default();
         let pid = left.split(' ').next().and_then(|pid| pid.parse().ok());
         // The number may be somebody else's by now; the time of its start tells.
@@ -197,6 +220,19 @@ pub fn sweep(temporary: &Path) {
         }
         let _shared_or_gone = std::fs::remove_dir_all(entry.path());
     }
+}
+
+fn is_ours(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path);
+    meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o777 == 0o700)
+}
+
+/// True if there is a process with this number, whoever's.
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// A process by its number and the time of its start; `None` if it is no more, or the system does not tell.
@@ -220,6 +256,8 @@ async fn keep_tail(mut stderr: ChildStderr, tail: Tail) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::DirBuilderExt;
+
     use super::*;
 
     fn shell(script: &str, folder: &Path) -> Piped {
@@ -235,7 +273,8 @@ mod tests {
     #[tokio::test]
     async fn lines_go_in_and_out_and_its_folder_goes_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = shell("echo warned >&2; read a; echo \"got $a\"; echo $TMPDIR; env | grep -c SECRET", folder.path());
+        let mut child = shell("echo warned >&2; read a; echo \"got $a\"; echo $TMPDIR; env | grep -c CARGO", folder.path());
+        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "there is something that must not be inherited");
         child.say("x\n").await.unwrap();
         assert_eq!(child.line().await.unwrap().unwrap(), "got x");
         let temporary = PathBuf::from(String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap());
@@ -256,13 +295,16 @@ mod tests {
         let pid = left.id().unwrap();
         let dead = |name: &str| folder.path().join(format!("{PREFIX}4194303-{name}"));
         for (name, mark) in [("ours", mark(pid).unwrap()), ("strange", format!("{} 1", std::process::id()))] {
-            std::fs::create_dir(dead(name)).unwrap();
+            std::fs::DirBuilder::new().mode(0o700).create(dead(name)).unwrap();
             std::fs::write(dead(name).join(MARK), mark).unwrap();
         }
+        let open = dead("open");
+        std::fs::DirBuilder::new().mode(0o755).create(&open).unwrap();
+        std::fs::write(open.join(MARK), mark(std::process::id()).unwrap()).unwrap();
         let living = folder.path().join(format!("{PREFIX}{}-x", std::process::id()));
         std::fs::create_dir(&living).unwrap();
         sweep(folder.path());
-        assert!(!dead("ours").exists() && !dead("strange").exists() && living.exists());
+        assert!(!dead("ours").exists() && !dead("strange").exists() && living.exists() && open.exists());
         assert_eq!(left.line().await.unwrap(), None, "it was ended");
         left.stop().await;
     }

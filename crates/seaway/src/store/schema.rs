@@ -148,7 +148,9 @@ pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result
 /// Deletes records that are older than `retention`.
 pub(super) fn forget(database: &Connection, retention: Duration) -> rusqlite::Result<()> {
     let oldest = jiff::Timestamp::now().as_millisecond() - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-    database.execute("DELETE FROM exchange WHERE at < ?1", [oldest]).map(drop)
+    database.execute("DELETE FROM exchange WHERE at < ?1", [oldest])?;
+    database.execute("DELETE FROM task WHERE ended < ?1", [oldest])?;
+    database.execute("DELETE FROM session WHERE used < ?1", [oldest / 1000]).map(drop)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::agent::{no_program, program_of};
 use crate::answer;
+use crate::config::Listen;
 use crate::house::House;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::{LoginError, Program, Unusable};
@@ -33,7 +34,9 @@ fn program(runtime: &Runtime) -> Result<&Program, Fault> {
 /// The program, where it may be signed in and out from here.
 fn changeable(runtime: &Runtime) -> Result<&Program, Fault> {
     let program = program(runtime)?;
-    if !program.setting().login {
+    // As it really listens: a reload does not change that.
+    let local = runtime.config.listen.iter().all(Listen::is_local);
+    if !local && !program.setting().remote {
         return Err(Fault::new(FaultKind::Forbidden, "signing in over HTTP is for loopback; run `seaway login` on the machine itself, or set `claude_code.remote = true`"));
     }
     if program.setting().credential.is_some() {
@@ -53,7 +56,7 @@ fn failed(error: &LoginError) -> Fault {
     Fault::new(kind, crate::app::chain(error))
 }
 
-async fn status(Extension(runtime): Extension<Arc<Runtime>>, State(_): State<Arc<House>>) -> Response {
+async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     let program = match program(&runtime) {
         Ok(program) => program,
         Err(none) => return fault(&none),
@@ -111,6 +114,10 @@ async fn finish(Extension(runtime): Extension<Arc<Runtime>>, Path(id): Path<Stri
         Ok(program) => program.finish_login(&id, &pasted.code).await.map_err(|error| failed(&error)),
         Err(no) => Err(no),
     };
+    if let Some(upstream) = program_of(&runtime).filter(|_| finished.is_ok()) {
+        // Whatever was refused before, was another login's.
+        upstream.health.good();
+    }
     match finished {
         Ok(status) => answer::json(StatusCode::OK, json!({"loggedIn": status.logged_in, "authMethod": status.auth_method, "email": status.email}).to_string()),
         Err(no) => fault(&no),

@@ -15,7 +15,7 @@ use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::agent::{Asked, Job, Told, Work, tasks};
+use crate::agent::{Asked, Job, Manner, Told, Work, tasks};
 use crate::answer;
 use crate::auth::Caller;
 use crate::front::whole_body;
@@ -45,9 +45,13 @@ async fn prepare(house: &Arc<House>, (Extension(runtime), Extension(caller)): Kn
     let (head, body) = request.into_parts();
     let body = whole_body(&head.headers, body, runtime.config.body_limit).await?;
     let asked = Asked::parse(&body)?;
-    let stream = asked.stream && !background;
-    let job = Job::prepare(house, &runtime, &caller, asked, stream, if background { "tasks" } else { "run" }).await?;
-    Ok((job, stream))
+    let manner = match (background, asked.stream) {
+        (true, _) => Manner::Background,
+        (false, true) => Manner::Watched,
+        (false, false) => Manner::Whole,
+    };
+    let job = Job::prepare(house, &runtime, &caller, asked, manner).await?;
+    Ok((job, manner == Manner::Watched))
 }
 
 async fn run(State(house): Shared, known: Known, request: Request) -> Response {
@@ -79,6 +83,7 @@ fn streamed(id: &str, work: Work) -> Response {
         }
         Some(match work?.next().await {
             (Told::Events(events), left) => (Ok(events), (None, left)),
+            (Told::Silence, left) => (Ok(Bytes::from_static(b": keep-alive\n\n")), (None, left)),
             (Told::Over(answer), _) => {
                 let mut last = Vec::new();
                 match answer {
@@ -105,7 +110,7 @@ async fn judge(State(house): Shared, (_, Extension(caller)): Known, Path((id, as
     let Ok(judged) = serde_json::from_slice::<Judged>(&body) else {
         return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
     };
-    if house.agents.judge(&caller, &id, Verdict { request_id: ask.clone(), allow: judged.allow }).await {
+    if house.agents.judge(&caller, &id, Verdict { request_id: ask.clone(), allow: judged.allow }) {
         return answer::json(StatusCode::OK, json!({"id": ask, "allow": judged.allow}).to_string());
     }
     fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))

@@ -11,12 +11,11 @@ use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::agent::program_of;
 use crate::answer;
 use crate::auth::Caller;
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::upstream::claude_code::{Warm, Whose};
+use crate::upstream::claude_code::{Program, Warm, Whose};
 
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
 
@@ -42,13 +41,17 @@ struct Shown {
     last_used: Option<String>,
 }
 
+fn programs(runtime: &Runtime) -> impl Iterator<Item = &Program> {
+    runtime.upstreams.iter().filter_map(|upstream| upstream.program())
+}
+
 async fn list(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known) -> Response {
-    let Some(program) = program_of(&runtime).and_then(|upstream| upstream.program()) else {
+    let mut warm: Vec<Warm> = programs(&runtime).flat_map(Program::warm).filter(|warm| warm.whose.owner == caller.0).collect();
+    let Some(retention) = programs(&runtime).map(|program| program.setting().retention).max() else {
         return answer::json(StatusCode::OK, "{\"sessions\":[]}");
     };
-    let mut warm: Vec<Warm> = program.warm().into_iter().filter(|warm| warm.whose.owner == caller.0).collect();
     let mut shown = Vec::new();
-    for session in house.ledger.store().sessions(&caller.0, program.setting().retention).await {
+    for session in house.ledger.store().sessions(&caller.0, retention).await {
         let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
         let warm = at.map(|at| warm.remove(at));
         shown.push(Shown {
@@ -79,9 +82,8 @@ async fn list(State(house): State<Arc<House>>, (Extension(runtime), Extension(ca
 }
 
 async fn remove(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, Path(id): Path<String>) -> Response {
-    let program = program_of(&runtime).and_then(|upstream| upstream.program());
     let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
-    let warm = program.is_some_and(|program| program.forget(&whose, &id));
+    let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
     let kept = house.ledger.store().forget_session(&caller.0, &id).await;
     if warm || kept {
         return answer::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());

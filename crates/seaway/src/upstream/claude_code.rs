@@ -26,7 +26,7 @@ use seaway_wire::{FaultKind, Request};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-pub use errand::{Continued, Errand, News, Running, Verdict};
+pub use errand::{Continued, Ear, Errand, Line, News, Running, Verdict, line};
 pub use installed::{Installed, Unusable};
 pub(crate) use launch::is_model_name;
 pub use login::LoginError;
@@ -65,6 +65,8 @@ impl Program {
             models: tokio::sync::Mutex::default(),
             limit: Mutex::default(),
             logins: login::Logins::default(),
+            started: Mutex::default(),
+            forgotten: Mutex::default(),
             store,
             tasks: TaskTracker::new(),
             handle: Handle::current(),
@@ -170,6 +172,7 @@ impl Program {
         self.shared.pool().take(|kept| kept.whose == *whose || (kept.whose.owner == whose.owner && kept.whose.session.is_none() && id_of(kept) == id), &mut gone);
         let some = !gone.is_empty();
         self.shared.end_all(gone);
+        self.shared.forget_later(whose);
         some
     }
 
@@ -204,25 +207,22 @@ impl Program {
             return Err(UpstreamError::new(FaultKind::InvalidRequest, format!("model: `{}` is no name of a model", ask.model)));
         }
         let whose = Whose { owner, session };
-        // Whoever waits for a session does not keep a place from others.
-        let turn = match &whose.session {
-            Some(_) => Some(shared.turn(&whose).lock_owned().await),
-            None => None,
-        };
-        let pass = shared.gate.enter().await.map_err(|refused| refused.of(&shared.name))?;
-        let held = Held { _pass: pass, _turn: turn };
+        let held = shared.enter(&whose, false).await?;
         let limit = shared.limits.first_byte_timeout;
         let answering = self.attempts(&ask, whose, held);
         let (answer, attempts) = if limit.is_zero() {
             answering.await?
         } else {
-            let late = || UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name, limit.as_secs()));
+            let late = || UpstreamError {
+                attempts: 1,
+                ..UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name, limit.as_secs()))
+            };
             tokio::time::timeout(limit, answering).await.map_err(|_| late())??
         };
         let reply = match answer {
             Ok((first, flow)) if ask.stream => answers::streamed(first, flow),
             Ok((first, flow)) => self.whole(first, flow).await?,
-            Err(failure) => self.unanswered(&failure).await?,
+            Err(failure) => self.unanswered(&failure).await.map_err(|error| UpstreamError { attempts, ..error })?,
         };
         let changes = answers::notes(&ask, &headers);
         Ok(Reply { attempts, changes, ..reply })
@@ -241,14 +241,13 @@ impl Program {
                 Ok(None) => Box::new(Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() }),
                 Err(failure) => failure,
             };
-            match flow.discard() {
-                Some(left) if attempts <= self.shared.limits.retries && self.is_safe(&failure) => {
-                    tracing::debug!(upstream = %self.shared.name, attempts, message = failure.message, "trying again");
-                    tokio::time::sleep(backoff(attempts)).await;
-                    held = left;
-                }
-                _ => return Ok((Err(failure), attempts)),
+            if attempts > self.shared.limits.retries || !self.is_safe(&failure) {
+                return Ok((Err(failure), attempts));
             }
+            tracing::debug!(upstream = %self.shared.name, attempts, message = failure.message, "trying again");
+            let Some(left) = flow.discard().await else { return Ok((Err(failure), attempts)) };
+            tokio::time::sleep(backoff(attempts)).await;
+            held = left;
         }
     }
 

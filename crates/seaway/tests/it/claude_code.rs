@@ -196,7 +196,58 @@ async fn one_that_ignores_signals_gives_its_place_back_only_when_it_is_gone() {
     drop(client);
     let answer = house.say("next").await;
     assert_eq!(answer.status, 200);
-    assert_eq!(running(&house.folder.path().to_string_lossy()).iter().filter(|line| line.contains("heard-1")).count(), 0);
+    assert!(!seaway::process::is_alive(house.read("claimed-1").parse().unwrap()), "the first was gone before the next began");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_process_is_gone_before_its_place_is_given_on() {
+    let failing = format!("deaf\n{ASKED}\nplay error_429\nwait \"never\"");
+    let house = House::new(&[&failing, &format!("{ASKED}\nplay text")], &[("claude_code.workers", "1"), ("upstream.cc.retries", "0")]).await;
+    assert_eq!(house.say("hi").await.status, 429);
+    assert_eq!(house.say("next").await.status, 200);
+    assert!(!seaway::process::is_alive(house.read("claimed-1").parse().unwrap()));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_cut_short_is_told_anew_and_not_taken_up() {
+    let taken = r#"say {"type":"result","subtype":"success","is_error":false,"result":"","num_turns":0}"#;
+    let second = format!("wait \"first\"\n{taken}\nwait \"more\"\nplay text");
+    let house = House::new(&[&format!("{ASKED}\nplay max_tokens"), &second], &[]).await;
+    let ask = |messages: Value| {
+        let body = request(messages.as_array().unwrap()).to_string();
+        let house = &house;
+        async move {
+            let mut client = house.gateway.client().await;
+            client.ask("POST /v1/messages", &["seaway-session: mine"], &body).await;
+            client.answer().await
+        }
+    };
+    let first = ask(json!([{"role": "user", "content": "first"}])).await;
+    assert_eq!(first.json()["stop_reason"], "max_tokens");
+    let answer = ask(json!([{"role": "user", "content": "first"}, {"role": "assistant", "content": first.json()["content"]}, {"role": "user", "content": "more"}])).await;
+    assert_eq!(answer.status, 200);
+    let words: Vec<String> = (1..=house.processes()).map(|number| house.read(&format!("started-{number}"))).collect();
+    let with = |word: &str| words.iter().filter(|words| words.contains(word)).count();
+    assert_eq!((with("--session-id"), with("--resume")), (2, 0), "{words:?}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_deleted_at_work_does_not_come_back() {
+    let house = House::new(&[&format!("{ASKED}\nplay text 1-8\nwait \"never\"")], &[("store.path", ":memory:")]).await;
+    let mut client = house.gateway.client().await;
+    let mut body = request(&[json!({"role": "user", "content": "hi"})]);
+    body["stream"] = true.into();
+    client.ask("POST /v1/messages", &["seaway-session: mine"], &body.to_string()).await;
+    client.head().await;
+    let mut other = house.gateway.client().await;
+    assert_eq!(other.get("/v1/sessions").await.json()["sessions"][0]["id"], "mine");
+    other.ask("DELETE /v1/sessions/mine", &[], "").await;
+    assert_eq!(other.answer().await.status, 200);
+    assert_eq!(other.get("/v1/sessions").await.json()["sessions"], json!([]));
+    drop(client);
     house.close().await;
 }
 

@@ -123,14 +123,6 @@ impl<'a> Ask<'a> {
         }
         Ok(Self { changes: notes.into_changes(), ..ask })
     }
-
-    /// The names of the tools, in order.
-    #[must_use]
-    pub fn tool_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.tools.iter().map(|tool| tool.name.clone()).collect();
-        names.sort_unstable();
-        names
-    }
 }
 
 fn system<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<Text<'a>>, Fault> {

@@ -65,12 +65,6 @@ pub fn list_models(id: &str) -> String {
     control(id, "{\"subtype\":\"list_models\"}")
 }
 
-/// Stops what is being answered.
-#[must_use]
-pub fn interrupt(id: &str) -> String {
-    control(id, "{\"subtype\":\"interrupt\"}")
-}
-
 /// A turn of the user's; `blocks` is a list as JSON. With `asks` the model answers it.
 #[must_use]
 pub fn user(blocks: &str, asks: bool) -> String {

@@ -51,8 +51,6 @@ pub struct Init<'a> {
     pub tools: Vec<String>,
     #[serde(borrow, default)]
     pub session_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    pub claude_code_version: Cow<'a, str>,
 }
 
 /// A message line: whose it is, and what it says.
@@ -80,8 +78,6 @@ pub struct Outcome<'a> {
     pub session_id: Cow<'a, str>,
     #[serde(default)]
     pub num_turns: u64,
-    #[serde(default)]
-    pub duration_ms: u64,
     /// US dollars by the list, since the program started.
     #[serde(default)]
     pub total_cost_usd: f64,
@@ -89,8 +85,6 @@ pub struct Outcome<'a> {
     pub usage: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub stop_reason: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    pub terminal_reason: Option<Cow<'a, str>>,
     #[serde(default)]
     pub api_error_status: Option<u16>,
     #[serde(borrow, default)]
@@ -264,10 +258,6 @@ pub struct Model {
     pub display_name: Option<String>,
     #[serde(default)]
     pub description: Option<String>,
-    #[serde(default)]
-    pub supported_effort_levels: Vec<String>,
-    #[serde(default)]
-    pub supports_adaptive_thinking: bool,
 }
 
 /// Reads the answer to `list_models`.

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::login::Limit;
 use super::output::{Line, Outcome};
 use super::turn::Failure;
 use crate::json::{Members, quote};
@@ -23,6 +24,8 @@ pub enum Happened {
     },
     /// The program does not want to know any more.
     Withdrawn(String),
+    /// How full a plan's window is.
+    Limit(Limit),
     /// The run came to its end.
     Done(Box<Done>),
     Failed(Failure),
@@ -37,7 +40,6 @@ pub struct Done {
     pub turns: u64,
     /// As the program counts it, all requests together: JSON.
     pub usage: String,
-    pub counted: Usage,
     /// US dollars by the list.
     pub cost: f64,
     pub stop_reason: Option<String>,
@@ -50,6 +52,7 @@ pub struct Done {
 pub struct Run {
     failure: Option<Failure>,
     model: Option<String>,
+    counted: Usage,
 }
 
 impl Run {
@@ -57,6 +60,12 @@ impl Run {
     #[must_use]
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// What it cost, once there is a result, whatever it says.
+    #[must_use]
+    pub fn counted(&self) -> Usage {
+        self.counted
     }
 
     /// Takes one line, and writes what it means as events into `out`.
@@ -71,7 +80,8 @@ impl Run {
             Line::Permission(asked) => Happened::Asks { request_id: asked.request_id.into_owned(), tool: asked.tool.into_owned(), input: asked.input.to_owned() },
             Line::Withdrawn(id) => Happened::Withdrawn(id.into_owned()),
             Line::Result(outcome) => self.result(&outcome),
-            Line::Init(_) | Line::Said(_) | Line::Call(_) | Line::Question(_) | Line::Answer(_) | Line::Limit(_) | Line::Other | Line::Garbage => Happened::Quiet,
+            Line::Init(_) | Line::Said(_) | Line::Call(_) | Line::Question(_) | Line::Answer(_) | Line::Other | Line::Garbage => Happened::Quiet,
+            Line::Limit(limit) => Happened::Limit(limit),
         }
     }
 
@@ -106,6 +116,10 @@ impl Run {
     }
 
     fn result(&mut self, outcome: &Outcome<'_>) -> Happened {
+        let usage = outcome.usage.map_or("null", RawValue::get);
+        if let Ok(report) = serde_json::from_str::<Report>(usage) {
+            self.counted.update(&report);
+        }
         let failed = outcome.is_error || outcome.subtype != "success" || outcome.result.is_none();
         if failed {
             let said = outcome.errors.first().cloned().or_else(|| outcome.result.as_deref().map(str::to_owned)).filter(|said| !said.is_empty());
@@ -119,17 +133,11 @@ impl Run {
             };
             return Happened::Failed(Failure { status: outcome.api_error_status, kind, message, ..self.failure.take().unwrap_or_default() });
         }
-        let mut counted = Usage::default();
-        let usage = outcome.usage.map_or("null", RawValue::get);
-        if let Ok(report) = serde_json::from_str::<Report>(usage) {
-            counted.update(&report);
-        }
         Happened::Done(Box::new(Done {
             result: outcome.result.as_deref().unwrap_or_default().to_owned(),
             session_id: outcome.session_id.clone().into_owned(),
             turns: outcome.num_turns,
             usage: usage.to_owned(),
-            counted,
             cost: outcome.total_cost_usd,
             stop_reason: outcome.stop_reason.as_deref().map(str::to_owned),
             denials: outcome.permission_denials.map_or("[]", RawValue::get).to_owned(),
@@ -178,18 +186,18 @@ mod tests {
     use super::*;
 
     /// The events of a run, and what it came to.
-    fn play(lines: &[&str]) -> (String, Happened) {
+    fn play(lines: &[&str]) -> (String, Happened, Usage) {
         let (mut run, mut out) = (Run::default(), Vec::new());
         let mut last = Happened::Quiet;
         for line in lines {
             last = run.line(line.as_bytes(), &mut out);
         }
-        (String::from_utf8(out).unwrap(), last)
+        (String::from_utf8(out).unwrap(), last, run.counted())
     }
 
     #[test]
     fn what_happens_is_told_in_order() {
-        let (told, last) = play(&[
+        let (told, last, counted) = play(&[
             r#"{"type":"system","subtype":"init","tools":["Read"]}"#,
             r#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"I \"read\""}},"parent_tool_use_id":null}"#,
             r#"{"type":"assistant","message":{"model":"m","content":[{"type":"text","text":"I \"read\""}]},"parent_tool_use_id":null}"#,
@@ -204,7 +212,7 @@ mod tests {
              event: tool_result\ndata: {\"toolUseId\":\"t\",\"content\":\"x\",\"isError\":false}\n\n"
         );
         let Happened::Done(done) = last else { panic!("{last:?}") };
-        assert_eq!((done.counted.input, done.counted.output, done.turns), (3, 4, 2));
+        assert_eq!((counted.input, counted.output, done.turns), (3, 4, 2));
         let body: serde_json::Value = serde_json::from_str(&done.body("run_1", None, Some("m"), 5)).unwrap();
         assert_eq!(
             body,
@@ -216,7 +224,7 @@ mod tests {
     fn a_result_that_is_an_error_is_one() {
         let table = [
             (
-                r#"{"type":"result","subtype":"success","is_error":true,"result":"API Error: x","api_error_status":429,"api_error_type":"rate_limit_error"}"#,
+                r#"{"type":"result","subtype":"success","is_error":true,"result":"API Error: x","usage":{"output_tokens":7},"api_error_status":429,"api_error_type":"rate_limit_error"}"#,
                 Some(429),
                 "API Error: x",
             ),
@@ -225,10 +233,11 @@ mod tests {
             (r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["why"]}"#, None, "why"),
         ];
         for (line, status, message) in table {
-            let (_, last) = play(&[line]);
+            let (_, last, _) = play(&[line]);
             let Happened::Failed(failure) = last else { panic!("{last:?}") };
             assert_eq!((failure.status, failure.message.as_str()), (status, message));
         }
+        assert_eq!(play(&[table[0].0]).2.output, 7, "what failed has cost something too");
         assert_eq!(Run::default().end().message, "Claude Code ended without a result");
     }
 

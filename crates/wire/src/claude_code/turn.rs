@@ -293,6 +293,10 @@ impl Turn {
     }
 
     fn stop(&mut self, raw: &str, out: &mut Vec<u8>) -> Step {
+        // Without a reason to stop it was stopped.
+        if self.stop.is_none() {
+            return self.failed(cut_off());
+        }
         if let Some(earlier) = self.delta.take() {
             write_event(out, "message_delta", &earlier);
         }
@@ -480,7 +484,6 @@ mod tests {
         check("\"something_new\"", &said, After::Ends);
         check("\"end_turn\"", &[TEXT, STOPPED], After::Ends);
         check("\"end_turn\"", &[], After::Ends);
-        check("null", &said, After::Ends);
     }
 
     #[test]
@@ -508,8 +511,13 @@ mod tests {
         let abandoned = r#"{"type":"stream_event","event":{"type":"message_stop"},"parent_tool_use_id":null,"abandoned_blocks":{"from_block_index":0}}"#.to_owned();
         let failed = r#"{"type":"assistant","message":{"model":"<synthetic>","content":[{"type":"text","text":"API Error: Over"}]},"error":"unknown","api_error_status":529,"api_error_type":"overloaded_error","request_id":"r"}"#;
         let begun = || vec![INIT.to_owned(), event(START), event(TEXT), event(HELLO)];
-        for (rest, status) in [(vec![event(STOPPED), abandoned.clone()], 502), (vec![failed.to_owned(), event(STOPPED), ending("null"), abandoned], 529), (vec![event(START)], 502)]
-        {
+        let unfinished = vec![event(STOPPED), ending("null"), event(STOP)];
+        for (rest, status) in [
+            (vec![event(STOPPED), abandoned.clone()], 502),
+            (unfinished, 502),
+            (vec![failed.to_owned(), event(STOPPED), ending("null"), abandoned], 529),
+            (vec![event(START)], 502),
+        ] {
             let (names, step) = play(Turn::begun(Vec::new()), &[begun(), rest].concat());
             let Step::Failed(failure) = step else { panic!("{step:?}") };
             assert_eq!(failure.status_or_typical(), status);

@@ -71,7 +71,7 @@ impl Reader<'_> {
             retention: self.span("claude_code.retention"),
             idle_timeout: self.span_at(&at("idle_timeout")),
             temporary: self.environment.temporary_folder(),
-            login: local || remote,
+            remote,
             agent: self.agent(&folder, local),
             folder,
         })

@@ -131,8 +131,6 @@ mod tests {
             resolved_model: Some(resolved.into()),
             display_name: Some("Default (recommended)".into()),
             description: Some(description.into()),
-            supported_effort_levels: Vec::new(),
-            supports_adaptive_thinking: true,
         };
         vec![
             model("default", "claude-opus-5-5", "Use the default model"),

@@ -1,11 +1,13 @@
 //! Runs: the program at work with tools of its own, within what it was granted.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use seaway_wire::FaultKind;
+use seaway_wire::Usage;
 use seaway_wire::claude_code::run::{Done, Happened, Run};
 use seaway_wire::claude_code::{Failure, input};
 use seaway_wire::json::quote;
@@ -13,15 +15,16 @@ use seaway_wire::sse::write_event;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::flow::{Held, Working};
+use super::flow::Working;
 use super::launch::{self, Kept};
 use super::shared::Shared;
 use super::{Program, Whose, seat};
 use crate::config::Permission;
+use crate::grant::{Grant, is_file_tool, outside};
 use crate::upstream::UpstreamError;
 
-/// Tools that are about a file; where it lies decides.
-const FILE_TOOLS: [&str; 7] = ["Read", "Edit", "MultiEdit", "Write", "NotebookEdit", "Glob", "Grep"];
+/// How long nothing may happen before that is told.
+const QUIET: Duration = Duration::from_secs(15);
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub struct Errand {
     pub model: Option<String>,
     pub max_turns: Option<u32>,
     pub session: Continued,
+    /// It waits for its place as long as it takes.
+    pub patient: bool,
 }
 
 /// What came before.
@@ -56,11 +61,44 @@ pub struct Verdict {
     pub allow: bool,
 }
 
+/// How a run is asked and answered from outside.
+#[derive(Debug, Clone)]
+pub struct Line {
+    verdicts: mpsc::Sender<Verdict>,
+    /// The questions that wait for an answer.
+    open: Arc<Mutex<HashSet<String>>>,
+}
+
+/// The run's end of it.
+#[derive(Debug)]
+pub struct Ear {
+    verdicts: mpsc::Receiver<Verdict>,
+    open: Arc<Mutex<HashSet<String>>>,
+}
+
+/// Makes a line and its other end.
+#[must_use]
+pub fn line() -> (Line, Ear) {
+    let (sender, verdicts) = mpsc::channel(64);
+    let open = Arc::<Mutex<HashSet<String>>>::default();
+    (Line { verdicts: sender, open: open.clone() }, Ear { verdicts, open })
+}
+
+impl Line {
+    /// Answers a question; false if nobody waits for that answer, or somebody gave it already.
+    pub fn answer(&self, verdict: Verdict) -> bool {
+        let waits = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&verdict.request_id);
+        waits && self.verdicts.try_send(verdict).is_ok()
+    }
+}
+
 /// What there is to tell of a run.
 #[derive(Debug)]
 pub enum News {
     /// Events for whoever watches.
     Events(Bytes),
+    /// Nothing for a while.
+    Silence,
     Done(Box<Done>),
     Failed(Failure),
 }
@@ -70,29 +108,33 @@ pub struct Running {
     working: Option<Working>,
     run: Run,
     policy: Policy,
-    verdicts: mpsc::Receiver<Verdict>,
+    ear: Option<Ear>,
     /// Questions that wait for an answer, with when they are given up.
     asked: Vec<(String, String, Instant)>,
+    /// Events that were not told yet.
+    out: Vec<u8>,
+    /// The end, told after them.
+    last: Option<News>,
+    /// When the program last said something.
+    heard: Instant,
     asking: Duration,
     idle: Duration,
 }
 
 impl Program {
-    /// Starts a run, in its turn.
+    /// Starts a run, in its turn. With an `ear` somebody watches it and can be asked.
     ///
     /// # Errors
     ///
     /// If the program cannot be had, or too many wait already.
-    pub async fn run(&self, errand: &Errand, owner: Arc<str>, verdicts: Option<mpsc::Receiver<Verdict>>) -> Result<Running, UpstreamError> {
+    pub async fn run(&self, errand: &Errand, owner: Arc<str>, ear: Option<Ear>) -> Result<Running, UpstreamError> {
         let shared = self.shared();
-        let turn = match &errand.session {
+        let session = match &errand.session {
             Continued::No => None,
-            Continued::From(id) | Continued::With(id) => Some(shared.turn(&Whose { owner, session: Some(id.as_str().into()) }).lock_owned().await),
+            Continued::From(id) | Continued::With(id) => Some(id.as_str().into()),
         };
-        let pass = shared.gate.enter().await.map_err(|refused| refused.of(&shared.name))?;
-        let held = Held { _pass: pass, _turn: turn };
-        let asks = verdicts.is_some();
-        let policy = Policy::new(shared, errand, asks);
+        let held = shared.enter(&Whose { owner, session }, errand.patient).await?;
+        let policy = Policy::new(shared, errand, ear.is_some());
         let child = seat::start_in(shared, arguments(errand, &policy), launch::WORKING, errand.folder.clone()).await?;
         let mut working = Working::new(child, shared.clone(), held);
         let prompt = format!("[{{\"type\":\"text\",\"text\":{}}}]", quote(&errand.prompt));
@@ -101,17 +143,14 @@ impl Program {
             tracing::warn!(last_words, "Claude Code did not start");
             return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({error})", shared.name)));
         }
-        // Nobody answers: the channel is closed from the start.
-        let verdicts = verdicts.unwrap_or_else(|| mpsc::channel(1).1);
-        Ok(Running {
-            working: Some(working),
-            run: Run::default(),
-            policy,
-            verdicts,
-            asked: Vec::new(),
-            asking: shared.setting.agent.ask_timeout,
-            idle: shared.setting.idle_timeout,
-        })
+        let (asking, idle) = (shared.setting.agent.ask_timeout, shared.setting.idle_timeout);
+        Ok(Running { working: Some(working), run: Run::default(), policy, ear, asked: Vec::new(), out: Vec::new(), last: None, heard: Instant::now(), asking, idle })
+    }
+
+    /// True once for a session of runs that was deleted while it was at work.
+    #[must_use]
+    pub fn is_forgotten(&self, owner: Arc<str>, session: &str) -> bool {
+        self.shared().is_forgotten(&Whose { owner, session: Some(session.into()) })
     }
 }
 
@@ -145,80 +184,97 @@ impl Running {
         self.run.model()
     }
 
+    /// What it cost so far as the program told.
+    #[must_use]
+    pub fn counted(&self) -> Usage {
+        self.run.counted()
+    }
+
     /// Waits for the next thing to tell; `None` when all is told.
     pub async fn next(&mut self) -> Option<News> {
-        let mut out = Vec::new();
         loop {
-            let working = self.working.as_mut()?;
-            if !out.is_empty() {
-                match working.child().pending() {
-                    Ok(Some(line)) => {
-                        if let Some(news) = self.line(&line, &mut out).await {
-                            return Some(news);
-                        }
-                        continue;
-                    }
-                    Ok(None) | Err(_) => return Some(News::Events(out.into())),
-                }
+            while self.last.is_none()
+                && let Some(Ok(Some(line))) = self.working.as_mut().map(|working| working.child().pending())
+            {
+                self.line(&line).await;
+            }
+            if !self.out.is_empty() {
+                return Some(News::Events(std::mem::take(&mut self.out).into()));
+            }
+            if let Some(last) = self.last.take() {
+                return Some(last);
             }
             let late = self.asked.iter().map(|(_, _, until)| *until).min();
-            let silence = (!self.idle.is_zero()).then(|| Instant::now() + self.idle);
+            // Who is asked may think.
+            let silence = (late.is_none() && !self.idle.is_zero()).then(|| self.heard + self.idle);
+            let working = self.working.as_mut()?;
             tokio::select! {
                 line = working.child().line() => match line {
-                    Ok(Some(line)) => {
-                        if let Some(news) = self.line(&line, &mut out).await {
-                            return Some(news);
-                        }
-                    }
+                    Ok(Some(line)) => self.line(&line).await,
                     Ok(None) => {
                         let failure = self.run.end();
-                        return Some(self.failed(failure));
+                        self.failed(failure);
                     }
-                    Err(error) => return Some(self.failed(Failure { message: format!("Claude Code cannot be understood: {error}"), ..Failure::default() })),
+                    Err(error) => self.failed(Failure { message: format!("Claude Code cannot be understood: {error}"), ..Failure::default() }),
                 },
-                Some(verdict) = self.verdicts.recv() => self.judged(&verdict).await,
+                Some(verdict) = heard(&mut self.ear) => self.judged(&verdict).await,
                 () = until(late) => self.give_up().await,
-                () = until(silence) => return Some(self.failed(Failure { message: "Claude Code said nothing for too long (`idle_timeout`)".into(), ..Failure::default() })),
+                () = until(silence) => self.failed(Failure { message: "Claude Code said nothing for too long (`idle_timeout`)".into(), ..Failure::default() }),
+                () = tokio::time::sleep(QUIET), if self.ear.is_some() => return Some(News::Silence),
             }
         }
     }
 
-    async fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<News> {
-        match self.run.line(line, out) {
-            Happened::Quiet | Happened::Told => None,
+    async fn line(&mut self, line: &[u8]) {
+        self.heard = Instant::now();
+        match self.run.line(line, &mut self.out) {
+            Happened::Quiet | Happened::Told => {}
+            Happened::Limit(limit) => {
+                if let Some(working) = &self.working {
+                    working.shared().limited(limit);
+                }
+            }
             Happened::Withdrawn(id) => {
-                self.asked.retain(|(known, _, _)| *known != id);
-                None
+                self.close(&id);
             }
-            Happened::Asks { request_id, tool, input } => {
-                self.asks(request_id, &tool, input, out).await;
-                None
-            }
+            Happened::Asks { request_id, tool, input } => self.asks(request_id, &tool, input).await,
             Happened::Done(done) => {
                 if let Some(working) = self.working.take() {
                     working.finish();
                 }
-                Some(News::Done(done))
+                self.last = Some(News::Done(done));
             }
-            Happened::Failed(failure) => Some(self.failed(failure)),
+            Happened::Failed(failure) => self.failed(failure),
         }
     }
 
-    async fn asks(&mut self, request_id: String, tool: &str, input: String, out: &mut Vec<u8>) {
+    async fn asks(&mut self, request_id: String, tool: &str, input: String) {
         match self.policy.judge(tool, &input) {
             Judgement::Allow => self.say(&input::allow(&request_id, &input)).await,
             Judgement::Deny(why) => self.say(&input::deny(&request_id, &why)).await,
             Judgement::Ask => {
-                write_event(out, "permission", &format!("{{\"id\":{},\"tool\":{},\"input\":{input}}}", quote(&request_id), quote(tool)));
+                write_event(&mut self.out, "permission", &format!("{{\"id\":{},\"tool\":{},\"input\":{input}}}", quote(&request_id), quote(tool)));
+                if let Some(ear) = &self.ear {
+                    ear.open.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id.clone());
+                }
                 self.asked.push((request_id, input, Instant::now() + self.asking));
             }
         }
     }
 
+    /// Takes a question off the list; its arguments, if it was on it.
+    fn close(&mut self, id: &str) -> Option<String> {
+        if let Some(ear) = &self.ear {
+            ear.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        }
+        let at = self.asked.iter().position(|(known, _, _)| known == id)?;
+        Some(self.asked.remove(at).1)
+    }
+
     async fn judged(&mut self, verdict: &Verdict) {
-        let Some(at) = self.asked.iter().position(|(id, _, _)| *id == verdict.request_id) else { return };
-        let (id, input, _) = self.asked.remove(at);
-        let line = if verdict.allow { input::allow(&id, &input) } else { input::deny(&id, "it was refused") };
+        let id = &verdict.request_id;
+        let Some(input) = self.close(id) else { return };
+        let line = if verdict.allow { input::allow(id, &input) } else { input::deny(id, "it was refused") };
         self.say(&line).await;
     }
 
@@ -227,7 +283,7 @@ impl Running {
         let now = Instant::now();
         let late: Vec<String> = self.asked.iter().filter(|(_, _, until)| *until <= now).map(|(id, _, _)| id.clone()).collect();
         for id in late {
-            self.asked.retain(|(known, _, _)| *known != id);
+            self.close(&id);
             self.say(&input::deny(&id, "nobody answered in time")).await;
         }
     }
@@ -240,14 +296,22 @@ impl Running {
         }
     }
 
-    fn failed(&mut self, failure: Failure) -> News {
+    fn failed(&mut self, failure: Failure) {
         if let Some(mut working) = self.working.take() {
             let last_words = working.child().last_words();
             if !last_words.is_empty() {
                 tracing::warn!(last_words, "Claude Code failed");
             }
         }
-        News::Failed(failure)
+        self.last = Some(News::Failed(failure));
+    }
+}
+
+/// An answer from outside; `None` where there will be none.
+async fn heard(ear: &mut Option<Ear>) -> Option<Verdict> {
+    match ear {
+        Some(ear) => ear.verdicts.recv().await,
+        None => None,
     }
 }
 
@@ -293,15 +357,15 @@ impl Policy {
 
     fn of(tools: &[String], configured: &[String], others: Permission, roots: Vec<PathBuf>, folder: PathBuf) -> Self {
         let more = if others == Permission::Deny { &[] } else { configured };
-        let mut offered: Vec<String> = tools.iter().chain(more).map(|tool| base(tool).to_owned()).collect();
+        let mut offered: Vec<String> = tools.iter().chain(more).filter_map(|text| Grant::parse(text)).map(|grant| grant.tool.to_owned()).collect();
         offered.sort_unstable();
         offered.dedup();
-        let is_plain = |tool: &&String| base(tool).len() == tool.len();
+        let plain = |text: &&String| Grant::parse(text).is_some_and(|grant| grant.rule.is_none());
         Self {
             offered,
-            // A file tool that the program lets pass would reach every file there is.
-            rules: tools.iter().filter(|tool| !is_plain(tool) || !FILE_TOOLS.contains(&tool.as_str())).cloned().collect(),
-            granted: tools.iter().filter(is_plain).cloned().collect(),
+            // A file tool that the program lets pass would reach every file there is; a rule for one is the owner's own.
+            rules: tools.iter().filter(|text| !(plain(text) && is_file_tool(text))).cloned().collect(),
+            granted: tools.iter().filter(plain).cloned().collect(),
             roots,
             folder,
             others,
@@ -309,43 +373,18 @@ impl Policy {
     }
 
     fn judge(&self, tool: &str, input: &str) -> Judgement {
+        // No permission leads out of the workspace.
+        if let Some(why) = outside(tool, input, &self.folder, &self.roots) {
+            return Judgement::Deny(why);
+        }
         if self.granted.iter().any(|granted| granted == tool) {
-            return match self.outside(tool, input) {
-                None => Judgement::Allow,
-                Some(path) => Judgement::Deny(format!("{} is outside of the workspace of this run", path.display())),
-            };
+            return Judgement::Allow;
         }
         match self.others {
             Permission::Deny => Judgement::Deny(format!("{tool} was not granted to this run")),
             Permission::Ask => Judgement::Ask,
             Permission::Allow => Judgement::Allow,
         }
-    }
-
-    /// The path that a file tool is asked for, if it lies beyond the roots.
-    fn outside(&self, tool: &str, input: &str) -> Option<PathBuf> {
-        if !FILE_TOOLS.contains(&tool) {
-            return None;
-        }
-        let input: serde_json::Value = serde_json::from_str(input).ok()?;
-        let paths = ["file_path", "path", "notebook_path"].iter().filter_map(|key| input[key].as_str());
-        paths.map(|path| real(&self.folder.join(path))).find(|path| !self.roots.iter().any(|root| path.starts_with(root)))
-    }
-}
-
-/// A tool's name without its rule.
-fn base(tool: &str) -> &str {
-    tool.split('(').next().unwrap_or(tool).trim()
-}
-
-/// Where a path really leads, also if its end is yet to be made. What climbs up from there leads nowhere.
-fn real(path: &Path) -> PathBuf {
-    if let Ok(real) = path.canonicalize() {
-        return real;
-    }
-    match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => real(parent).join(name),
-        _ => PathBuf::from("/.."),
     }
 }
 
@@ -354,26 +393,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_tools_stay_within_the_workspace_and_other_tools_with_what_was_granted() {
-        let root = tempfile::tempdir().unwrap();
-        let root = root.path().canonicalize().unwrap();
-        std::fs::create_dir(root.join("a")).unwrap();
-        std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
-        let granted = ["Read".to_owned(), "Write".to_owned(), "Bash(ls:*)".to_owned(), "WebFetch".to_owned()];
-        let policy = Policy::of(&granted, &["Glob".to_owned()], Permission::Deny, vec![root.clone()], root.join("a"));
-        assert_eq!(policy.rules, ["Bash(ls:*)", "WebFetch"]);
-        assert_eq!(policy.offered, ["Bash", "Read", "WebFetch", "Write"]);
-        let judge = |tool: &str, path: &str| policy.judge(tool, &serde_json::json!({"file_path": path, "path": path}).to_string());
-        assert_eq!(judge("Read", "b.txt"), Judgement::Allow);
-        assert_eq!(judge("Write", "../new.txt"), Judgement::Allow);
-        assert_eq!(judge("Write", &root.join("deep/er/new.txt").to_string_lossy()), Judgement::Allow);
-        for outside in ["/etc/passwd", "../../x", "../out/passwd", "nowhere/../../../x", "/"] {
-            assert!(matches!(judge("Read", outside), Judgement::Deny(_)), "{outside}");
+    fn what_was_granted_is_allowed_within_the_workspace_and_the_rest_is_as_the_owner_says() {
+        let granted = ["Read".to_owned(), "Bash(ls:*)".to_owned(), "WebFetch".to_owned()];
+        let policy = |others| Policy::of(&granted, &["Glob".to_owned()], others, vec!["/w".into()], "/w".into());
+        let deny = policy(Permission::Deny);
+        assert_eq!(deny.rules, ["Bash(ls:*)", "WebFetch"]);
+        assert_eq!(deny.offered, ["Bash", "Read", "WebFetch"]);
+        assert_eq!(policy(Permission::Ask).offered, ["Bash", "Glob", "Read", "WebFetch"]);
+        let path = |path: &str| serde_json::json!({"file_path": path}).to_string();
+        for (others, rest) in [(Permission::Deny, None), (Permission::Ask, Some(Judgement::Ask)), (Permission::Allow, Some(Judgement::Allow))] {
+            let policy = policy(others);
+            assert_eq!(policy.judge("Read", &path("a")), Judgement::Allow);
+            for beyond in ["Read", "Write", "Edit"] {
+                assert!(matches!(policy.judge(beyond, &path("/etc/passwd")), Judgement::Deny(_)), "{beyond}");
+            }
+            match rest {
+                None => assert!(matches!(policy.judge("Bash", "{}"), Judgement::Deny(_))),
+                Some(rest) => assert_eq!(policy.judge("Bash", "{}"), rest),
+            }
         }
-        assert_eq!(judge("WebFetch", "/etc"), Judgement::Allow);
-        assert!(matches!(judge("Bash", ""), Judgement::Deny(_)));
-        let asked = Policy { others: Permission::Ask, ..policy.clone() };
-        assert_eq!(asked.judge("Bash", "{}"), Judgement::Ask);
-        assert_eq!(Policy::of(&granted, &["Glob".to_owned()], Permission::Ask, vec![], root).offered.len(), 5);
     }
 }

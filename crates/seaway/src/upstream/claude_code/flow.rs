@@ -16,6 +16,8 @@ use super::shared::Shared;
 use crate::process::Piped;
 use crate::upstream::gate::Pass;
 
+/// How often a killed child is looked for.
+const REAPING: Duration = Duration::from_millis(2);
 /// How long a child has to say that its turn is over once its answer is.
 const SETTLING: Duration = Duration::from_secs(20);
 
@@ -35,6 +37,10 @@ pub(super) struct Held {
 impl Working {
     pub(super) fn new(child: Piped, shared: Arc<Shared>, held: Held) -> Self {
         Self { child: Some(child), shared, held: Some(held) }
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     pub(super) fn child(&mut self) -> &mut Piped {
@@ -59,12 +65,16 @@ impl Working {
         (self.child.take(), self.held.take())
     }
 
-    /// Ends a child that failed, and gives back what it held, for another try.
-    pub(super) fn discard(mut self) -> Option<Held> {
-        if let Some(child) = self.child.take() {
+    /// Ends a child that failed, and gives back what it held, for another try. It is gone by then.
+    pub(super) async fn discard(mut self) -> Option<Held> {
+        if let Some(child) = &self.child {
             child.kill();
-            self.shared.end(child, ());
         }
+        // Whoever leaves meanwhile leaves it to the drop.
+        while self.child.as_mut().is_some_and(Piped::is_alive) {
+            tokio::time::sleep(REAPING).await;
+        }
+        self.child = None;
         self.held.take()
     }
 }
@@ -72,7 +82,6 @@ impl Working {
 impl Drop for Working {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
-            child.interrupt();
             self.shared.end(child, self.held.take());
         }
     }
@@ -154,8 +163,8 @@ impl Flow {
     }
 
     /// Ends a child of which nothing came, and gives back what it held.
-    pub(super) fn discard(mut self) -> Option<Held> {
-        self.working.take().and_then(Working::discard)
+    pub(super) async fn discard(mut self) -> Option<Held> {
+        self.working.take()?.discard().await
     }
 
     /// Why the answer broke off, if it did.
@@ -224,24 +233,26 @@ impl Drop for Announced {
 
 /// Waits until a child is ready for the next turn, and puts it aside for it.
 async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print, conversation: Conversation) {
-    let ready = tokio::time::timeout(SETTLING, ready(working.child(), &mut turn, after)).await;
+    let shared = working.shared.clone();
+    let ready = tokio::time::timeout(SETTLING, ready(&shared, working.child(), &mut turn, after)).await;
     if ready != Ok(true) {
         return;
     }
-    let shared = working.shared.clone();
     let (Some(child), held) = working.release() else { return };
     let calls = if after == After::Holds { turn.calls().to_vec() } else { Vec::new() };
     let turns = conversation.turns + 1;
-    if let (Some(id), Some(session)) = (&conversation.id, &conversation.whose.session) {
-        shared.remember(&conversation, session, id, print, turns);
+    if shared.is_forgotten(&conversation.whose) {
+        return shared.let_go(child, held);
     }
+    // With calls open there is no taking it up again: the program would make up their results.
+    shared.remember(&conversation, calls.is_empty().then_some(print), turns);
     shared.keep(Kept { whose: conversation.whose, model: conversation.model, print, turns, calls, settings: conversation.settings, child, since: Instant::now() });
     // Whoever waits for this session finds it only now.
     drop(held);
 }
 
 /// True once the child has said its result, or holds every call of its answer.
-async fn ready(child: &mut Piped, turn: &mut Turn, after: After) -> bool {
+async fn ready(shared: &Shared, child: &mut Piped, turn: &mut Turn, after: After) -> bool {
     if after == After::Holds && turn.holds_all() {
         return true;
     }
@@ -249,8 +260,10 @@ async fn ready(child: &mut Piped, turn: &mut Turn, after: After) -> bool {
         if let Line::Result(outcome) = Line::parse(&line) {
             return after == After::Settles && !outcome.is_error;
         }
-        if let Step::Say(text) = turn.line(&line, &mut Vec::new()) {
-            let _unheard = child.say(&text).await;
+        match turn.line(&line, &mut Vec::new()) {
+            Step::Say(text) => drop(child.say(&text).await),
+            Step::Limit(limit) => shared.limited(limit),
+            Step::Quiet | Step::Wrote | Step::Over(_) | Step::Failed(_) => {}
         }
         if after == After::Holds && turn.holds_all() {
             return true;

@@ -15,6 +15,8 @@ use crate::process::{self, Launch};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long what it said of its login holds.
 const GOOD_FOR: Duration = Duration::from_secs(180);
+/// The same for a login that was not there, and for a program that could not be used.
+const BAD_FOR: Duration = Duration::from_secs(5);
 
 /// Why the program cannot be used. Says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +39,17 @@ pub enum Unusable {
 #[derive(Debug, Default)]
 pub struct Installed {
     found: Mutex<Option<Found>>,
+    /// What was wrong a moment ago.
+    failed: Mutex<Option<Failed>>,
     login: Mutex<Option<(Instant, Status)>>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    at: Instant,
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    error: Unusable,
 }
 
 #[derive(Debug, Clone)]
@@ -62,15 +74,24 @@ impl Installed {
         if let Some(known) = found.as_ref().filter(|known| known.path == path && known.modified == modified) {
             return Ok((path, known.version));
         }
+        let mut failed = self.failed.lock().await;
+        let holds = |failed: &&Failed| failed.at.elapsed() < BAD_FOR && failed.path == path && failed.modified == modified;
+        if let Some(failed) = failed.as_ref().filter(holds) {
+            return Err(failed.error.clone());
+        }
+        let mut refuse = |error: Unusable| {
+            *failed = Some(Failed { at: Instant::now(), path: path.clone(), modified, error: error.clone() });
+            Err(error)
+        };
         let said = match process::run(launch(setting, &path, &["--version"]), PATIENCE).await {
             Ok((_, said)) => said,
             Err(error) => error.to_string(),
         };
         let Some(version) = Version::parse(&said) else {
-            return Err(Unusable::Odd { path, said: said.chars().take(80).collect() });
+            return refuse(Unusable::Odd { path: path.clone(), said: said.chars().take(80).collect() });
         };
         if version < OLDEST {
-            return Err(Unusable::Old { path, found: version });
+            return refuse(Unusable::Old { path: path.clone(), found: version });
         }
         *found = Some(Found { path: path.clone(), modified, version });
         Ok((path, version))
@@ -94,7 +115,7 @@ impl Installed {
     pub async fn login(&self, setting: &Program) -> Result<Status, Unusable> {
         let launch = self.command(setting, &["auth", "status", "--json"]).await?;
         let mut login = self.login.lock().await;
-        if let Some((_, status)) = login.as_ref().filter(|(at, _)| at.elapsed() < GOOD_FOR) {
+        if let Some((_, status)) = login.as_ref().filter(|(at, status)| at.elapsed() < if status.logged_in { GOOD_FOR } else { BAD_FOR }) {
             return Ok(status.clone());
         }
         let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;

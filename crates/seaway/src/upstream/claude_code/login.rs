@@ -67,8 +67,18 @@ impl Program {
         match shown {
             Ok(address) => {
                 let id = format!("login_{}", uuid::Uuid::now_v7().simple());
-                shared.logins.lock().insert(id.clone(), (child, Instant::now()));
-                Ok((id, address))
+                let refused = {
+                    let mut logins = shared.logins.lock();
+                    // Others may have begun meanwhile.
+                    if logins.len() >= MOST { Some(child) } else { logins.insert(id.clone(), (child, Instant::now())).map(|(old, _)| old) }
+                };
+                match refused {
+                    None => Ok((id, address)),
+                    Some(child) => {
+                        shared.end_all(vec![child]);
+                        Err(LoginError::TooMany(MOST))
+                    }
+                }
             }
             Err(why) => {
                 shared.end_all(vec![child]);
@@ -104,7 +114,8 @@ impl Program {
         shared.installed.forget_login().await;
         match said {
             Ok(_) if status.is_some_and(|status| status.success()) => Ok(shared.installed.login(&shared.setting).await?),
-            Ok(last) => Err(LoginError::Refused(if words.is_empty() { last } else { words })),
+            // Its last line says why; more than that is not for the wire.
+            Ok(last) => Err(LoginError::Refused(words.lines().last().unwrap_or(&last).chars().take(200).collect())),
             Err(why) => Err(LoginError::Refused(why)),
         }
     }

@@ -169,7 +169,7 @@ impl<C> Pool<C> {
     /// True if there should be another spare for a model.
     #[must_use]
     pub fn lacks(&self, model: &str, most: usize) -> bool {
-        !self.closed && most > 0 && !self.spares.iter().any(|spare| spare.model == model)
+        !self.closed && self.spares.iter().filter(|spare| spare.model == model).count() < most
     }
 
     /// Takes any spare, for a question that any can answer.
@@ -183,13 +183,14 @@ impl<C> Pool<C> {
         let late = |since: Instant| now.saturating_duration_since(since) >= idle;
         self.take(|kept| late(kept.since) || !is_alive(&mut kept.child), &mut gone);
         let mut left = self.spares.len();
-        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut self.spares).into_iter().partition(|spare| {
-            let stays = !late(spare.since) || left <= prewarmed;
-            left -= usize::from(!stays);
-            stays
-        });
-        self.spares = stay;
-        gone.extend(go.into_iter().map(|spare| spare.child));
+        for mut spare in std::mem::take(&mut self.spares) {
+            if is_alive(&mut spare.child) && (!late(spare.since) || left <= prewarmed) {
+                self.spares.push(spare);
+            } else {
+                left -= 1;
+                gone.push(spare.child);
+            }
+        }
         gone
     }
 
@@ -318,7 +319,7 @@ mod tests {
         let now = Instant::now();
         assert!(pool.lacks("m", 1));
         assert!(pool.put("m", 1, 1, now).is_empty());
-        assert!(!pool.lacks("m", 1) && pool.lacks("n", 1) && !pool.lacks("n", 0));
+        assert!(!pool.lacks("m", 1) && pool.lacks("m", 2) && pool.lacks("n", 1));
         assert_eq!(pool.put("n", 2, 1, now), [1]);
         assert_eq!(find(&mut pool, &whose("me", None), &["u"]).0, None);
         pool.put("m", 3, 2, now);

@@ -14,6 +14,7 @@ use super::pool::{Found, Wanted, Whose};
 use super::shared::Shared;
 use crate::config::Carrier;
 use crate::process::{Launch, Piped};
+use crate::store::Session;
 use crate::upstream::UpstreamError;
 
 /// How long a child has to take in one earlier turn, or to list its models.
@@ -25,6 +26,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, id: None, settings: settings(ask) };
     let results = ask.messages.last().and_then(seaway_wire::claude_code::Message::results);
     let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref() };
+    let known = shared.session(whose).await;
     let mut held = held;
     // One that waited may have died meanwhile; the next best is taken then.
     loop {
@@ -51,10 +53,9 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
             shared.end(child, ());
             continue;
         }
-        conversation.id = match heard {
-            0 => None,
-            _ => shared.session(whose).await.map(|session| session.program_id),
-        };
+        conversation.id = known.as_ref().filter(|_| heard > 0).map(|session| session.program_id.clone());
+        // What it hears now it may not get to answer.
+        shared.remember(&conversation, None, conversation.turns);
         let mut working = Working::new(child, shared.clone(), held);
         let opening = opening(ask, heard == 0, &told);
         let asked = if calls.is_empty() {
@@ -67,23 +68,24 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
                 let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
                 return Ok(Flow::new(working, turn, conversation));
             }
-            Err(_) => match working.discard() {
+            Err(_) => match working.discard().await {
                 Some(left) => held = left,
                 None => return Err(deaf(shared, "it does not listen")),
             },
         }
     }
-    start(shared, ask, conversation, prints, held).await
+    start(shared, ask, conversation, known.as_ref(), prints, held).await
 }
 
 /// Starts a child for a request.
-async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversation, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
+async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversation, known: Option<&Session>, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
     let (persisted, heard) = match &conversation.whose.session {
         None => (Persisted::No, 0),
-        Some(_) => resumable(shared, &conversation, prints).await,
+        Some(_) => resumable(shared, &conversation, known, prints),
     };
     if let Persisted::As(id) | Persisted::Resumed(id) = &persisted {
         conversation.id = Some(id.clone());
+        shared.remember(&conversation, None, known.map_or(0, |session| session.turns));
     }
     let child = spawn(shared, &ask.model, &persisted).await?;
     let mut working = Working::new(child, shared.clone(), held);
@@ -97,17 +99,18 @@ async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversati
     }
 }
 
-/// Where the program can take a named session up: what it kept, if that is what the request begins with.
-async fn resumable(shared: &Shared, conversation: &Conversation, prints: &[Print]) -> (Persisted, usize) {
-    let known = shared.session(&conversation.whose).await;
-    let heard = known.as_ref().and_then(|session| {
+/// Where the program can take a named session up: what it kept of an earlier gateway's, if that is what the request begins with.
+fn resumable(shared: &Shared, conversation: &Conversation, known: Option<&Session>, prints: &[Print]) -> (Persisted, usize) {
+    let heard = known.filter(|session| session.model == conversation.model).and_then(|session| {
         let print = Print::parse(&session.print)?;
-        prints[..prints.len() - 1].iter().position(|known| *known == print).filter(|heard| *heard > 0)
+        let heard = prints[..prints.len() - 1].iter().position(|known| *known == print).filter(|heard| *heard > 0)?;
+        shared.starts(&session.program_id).then(|| (Persisted::Resumed(session.program_id.clone()), heard))
     });
-    match (known, heard) {
-        (Some(session), Some(heard)) if session.model == conversation.model => (Persisted::Resumed(session.program_id), heard),
-        _ => (Persisted::As(uuid::Uuid::now_v7().to_string()), 0),
-    }
+    heard.unwrap_or_else(|| {
+        let id = uuid::Uuid::now_v7().to_string();
+        shared.starts(&id);
+        (Persisted::As(id), 0)
+    })
 }
 
 fn deaf(shared: &Shared, why: &str) -> UpstreamError {
@@ -208,7 +211,8 @@ pub(super) async fn list_models(mut child: Piped) -> (Piped, Result<Vec<Model>, 
         say(&mut child, &input::list_models("seaway-models")).await?;
         loop {
             let Some(line) = child.line().await.map_err(|error| error.to_string())? else {
-                return Err(format!("Claude Code ended instead of listing its models: {}", child.last_words()));
+                tracing::warn!(last_words = child.last_words(), "Claude Code failed");
+                return Err("Claude Code ended instead of listing its models".to_owned());
             };
             if let Line::Answer(answer) = Line::parse(&line)
                 && answer.request_id == "seaway-models"

@@ -1,8 +1,8 @@
 //! What the tasks around the children share: the children that wait, the turns of sessions, what the program told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seaway_wire::FaultKind;
 use seaway_wire::claude_code::Print;
@@ -11,7 +11,7 @@ use seaway_wire::claude_code::output::Model;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::flow::Conversation;
+use super::flow::{Conversation, Held};
 use super::installed::Installed;
 use super::pool::{Kept, Pool, Whose};
 use super::{launch, login, seat};
@@ -20,7 +20,7 @@ use crate::credential::Credential;
 use crate::process::Piped;
 use crate::store::{Session, Store};
 use crate::upstream::UpstreamError;
-use crate::upstream::gate::Gate;
+use crate::upstream::gate::{Gate, Refused};
 
 /// What the tasks around the children share.
 pub(super) struct Shared {
@@ -37,6 +37,10 @@ pub(super) struct Shared {
     /// What the program last said of its plan's limits.
     pub(super) limit: Mutex<Option<Limit>>,
     pub(super) logins: login::Logins,
+    /// The program's ids of sessions that were at work since the gateway started.
+    pub(super) started: Mutex<HashSet<String>>,
+    /// Sessions that were deleted while they were at work.
+    pub(super) forgotten: Mutex<HashSet<Whose>>,
     pub(super) store: Store,
     /// What outlives a request: children that settle or leave.
     pub(super) tasks: TaskTracker,
@@ -54,6 +58,54 @@ impl Shared {
 
     pub(super) fn limited(&self, limit: Limit) {
         *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+    }
+
+    /// Waits for the turn of a session, if it is one, and for a place. Whoever waits for a session does not
+    /// keep a place from others. The `patient` wait as long as it takes.
+    pub(super) async fn enter(&self, whose: &Whose, patient: bool) -> Result<Held, UpstreamError> {
+        let busy = |refused: Refused| refused.of(&self.name);
+        let limit = if patient { Duration::MAX } else { self.limits.queue_timeout };
+        let turn = match &whose.session {
+            Some(_) => {
+                let turn = self.turn(whose);
+                // One has its turn, and one is this.
+                let waiting = Arc::strong_count(&turn).saturating_sub(2);
+                if !patient && waiting > self.limits.queue {
+                    return Err(busy(Refused::Full(waiting)));
+                }
+                let waited = tokio::time::timeout(limit, turn.lock_owned()).await;
+                Some(waited.map_err(|_| busy(Refused::TimedOut(limit)))?)
+            }
+            None => None,
+        };
+        let pass = loop {
+            match self.gate.enter().await {
+                Ok(pass) => break pass,
+                Err(Refused::TimedOut(_)) if patient => {}
+                Err(Refused::Full(_)) if patient => tokio::time::sleep(Duration::from_secs(1)).await,
+                Err(refused) => return Err(busy(refused)),
+            }
+        };
+        Ok(Held { _pass: pass, _turn: turn })
+    }
+
+    /// Notes that the program keeps a session under this id from now on. False if it did so before: its process may
+    /// still be about to leave, and the transcript is not ours to read.
+    pub(super) fn starts(&self, id: &str) -> bool {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned())
+    }
+
+    /// Notes that a session was deleted while it is at work.
+    pub(super) fn forget_later(&self, whose: &Whose) {
+        let at_work = self.lock_turns().get(whose).and_then(Weak::upgrade).is_some_and(|turn| turn.try_lock().is_err());
+        if at_work {
+            self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(whose.clone());
+        }
+    }
+
+    /// True once for a session that was deleted while it was at work.
+    pub(super) fn is_forgotten(&self, whose: &Whose) -> bool {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).remove(whose)
     }
 
     /// The lock of a session: first come, first served.
@@ -98,15 +150,16 @@ impl Shared {
         self.end_all(gone);
     }
 
-    /// Writes down where the program can take a named session up again.
-    pub(super) fn remember(&self, conversation: &Conversation, session: &str, id: &str, print: Print, turns: u64) {
+    /// Writes down where a named session stands; with a print where the program can take it up again.
+    pub(super) fn remember(&self, conversation: &Conversation, print: Option<Print>, turns: u64) {
+        let (Some(session), Some(id)) = (conversation.whose.session.as_deref(), conversation.id.as_deref()) else { return };
         self.store.keep_session(Session {
             upstream: self.name.to_string(),
             owner: conversation.whose.owner.to_string(),
             name: session.to_owned(),
             program_id: id.to_owned(),
             model: conversation.model.clone(),
-            print: print.text(),
+            print: print.map(Print::text).unwrap_or_default(),
             folder: None,
             turns,
             used: jiff::Timestamp::now().as_second(),

@@ -138,8 +138,12 @@ def _():
         served = {dict(entry["headers"])["X-Claude-Code-Session-Id"] for entry in log}
         equal("sessions of the program", len(served), 1)
         equal("what the API heard last", spoken(log[-1]["body"]), [{"role": one["role"], "content": one["content"] if one["role"] == "assistant" else [{"type": "text", "text": one["content"]}]} for one in clean(messages[:-1])])
-        sessions = house.api("GET", "/v1/sessions")["sessions"]
-        equal("warm, but not kept", [(one["kind"], one["turns"], one["warm"], one["kept"]) for one in sessions], [("messages", 10, True, False)])
+        def settled():
+            listed = house.api("GET", "/v1/sessions")["sessions"]
+            return listed if [one["turns"] for one in listed] == [10] else None
+
+        sessions = eventually("the session of ten turns", settled)
+        equal("warm, but not kept", [(one["kind"], one["warm"], one["kept"]) for one in sessions], [("messages", True, False)])
         house.api("DELETE", "/v1/sessions/" + sessions[0]["id"])
         equal("after it was deleted", house.api("GET", "/api/sessions")["sessions"], [])
 
@@ -254,7 +258,7 @@ def _():
     with House() as house:
         messages = [user('TOOL:get_weather{"city":"Oslo"} ;; TOOL:get_weather{"city":"Rome"}')]
         calls, reason = {}, None
-        for chunk in house.chat.chat.completions.create(model=MODEL, messages=messages, tools=[tool], stream=True):
+        for chunk in house.chat.chat.completions.create(model=MODEL, messages=messages, tools=[tool], max_completion_tokens=500, stream=True):
             for part in chunk.choices[0].delta.tool_calls or [] if chunk.choices else []:
                 call = calls.setdefault(part.index, {"id": part.id, "type": "function", "function": {"name": part.function.name, "arguments": ""}})
                 call["function"]["arguments"] += part.function.arguments or ""
@@ -262,7 +266,7 @@ def _():
         equal("calls", (reason, [json.loads(call["function"]["arguments"]) for call in calls.values()]), ("tool_calls", [{"city": "Oslo"}, {"city": "Rome"}]))
         messages.append({"role": "assistant", "content": None, "tool_calls": list(calls.values())})
         messages += [{"role": "tool", "tool_call_id": call["id"], "content": f"SAY:{index}"} for index, call in enumerate(calls.values())]
-        equal("text", house.chat.chat.completions.create(model=MODEL, messages=messages, tools=[tool]).choices[0].message.content, "01")
+        equal("text", house.chat.chat.completions.create(model=MODEL, messages=messages, tools=[tool], max_completion_tokens=500).choices[0].message.content, "01")
         sessions = {dict(entry["headers"])["X-Claude-Code-Session-Id"] for entry in house.asked()}
         equal("requests and sessions of the program", (len(house.asked()), len(sessions)), (2, 1))
 
@@ -286,6 +290,23 @@ def _():
         answer, heard = tool_turn(house, {"content": "quiet"}, [{"type": "text", "text": "SAY:and more"}])
         equal("text beside it", (text_of(answer), len(heard)), ("and more", 2))
         eventually("the processes that held the calls go", lambda: len(house.children()) <= 4)
+
+
+@check("calls that are held go with their process, and nobody asks the API on their behalf")
+def _():
+    with House("--set", "claude_code.sessions=1") as house:
+        house.say('TOOL:get_weather{"city":"Oslo"}', tools=[WEATHER])
+        eventually("the process holds the call", lambda: house.api("GET", "/v1/sessions")["sessions"])
+        equal("text", text_of(house.say("SAY:other")), "other")
+        time.sleep(0.5)     # time in which it would ask
+        equal("requests", len(house.asked()), 2)
+        messages = [user('TOOL:get_weather{"city":"Oslo"}')]
+        first = house.say(None, tools=[WEATHER], messages=messages)
+        messages += [{"role": "assistant", "content": [block.model_dump(exclude_none=True) for block in first.content]}, user([{"type": "tool_result", "tool_use_id": first.content[0].id, "content": "SAY:done"}])]
+        equal("text", text_of(house.say(None, tools=[WEATHER], messages=messages, max_tokens=77)), "done")
+        equal("limit of the turn with the results", house.bodies()[-1]["max_tokens"], 77)
+        time.sleep(0.5)
+        equal("requests", len(house.asked()), 4)
 
 
 # ---------------------------------------------------------------- hidden requests
@@ -398,7 +419,8 @@ def _():
 def _():
     with House() as house:
         for options, name in (({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "web_search_20250305"), ({"messages": [user("x"), {"role": "assistant", "content": "{"}]}, "ends with the assistant"),
-                              ({"extra_body": {"container": "c"}}, "container"), ({"model": "--version"}, "no name of a model")):
+                              ({"extra_body": {"container": "c"}}, "container"), ({"model": "--version"}, "no name of a model"), ({"messages": [user([{"type": "text"}])]}, "messages[0].content[0].text: field required"),
+                              ({"messages": [user([{"type": "tool_result", "tool_use_id": "t", "content": "r"}])]}, "unexpected `tool_use_id`")):
             within("message", name, raises(anthropic.BadRequestError, house.say, "x", **options).message)
         raw = house.client.messages.with_raw_response.create(model=MODEL, max_tokens=50, metadata={"user_id": "u"}, thinking={"type": "disabled"}, tools=[{**READ, "strict": True}],
                                                              messages=[user([{"type": "text", "text": "SAY:x", "cache_control": {"type": "ephemeral"}}])])
@@ -594,7 +616,8 @@ def _():
 def _():
     with House("--set", "claude_code.tools=Read") as house:
         table = [({"prompt": ""}, 400), ({"prompt": "x", "allowedTools": ["Bash"]}, 403), ({"prompt": "x", "workingDirectory": "/etc"}, 403), ({"prompt": "x", "workingDirectory": "../.."}, 403),
-                 ({"prompt": "x", "sessionId": "nothing"}, 404), ({"prompt": "x", "model": "--help"}, 400), ({"promt": "x"}, 400)]
+                 ({"prompt": "x", "sessionId": "nothing"}, 404), ({"prompt": "x", "model": "--help"}, 400), ({"promt": "x"}, 400),
+                 ({"prompt": "x", "allowedTools": ["Read(x) Bash"]}, 400), ({"prompt": "x", "allowedTools": ["Read(//etc/**)"]}, 403)]
         for body, status in table:
             error = raises(urllib.error.HTTPError, house.api, "POST", "/v1/run", body)
             equal(f"status of {body}", error.code, status)

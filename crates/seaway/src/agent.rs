@@ -23,7 +23,7 @@ use crate::record::{Entry, Outcome};
 use crate::runtime::Runtime;
 use crate::store::Session;
 use crate::upstream::Upstream;
-use crate::upstream::claude_code::{Continued, Ear, Errand, Line, News, Program, Running, Verdict, line};
+use crate::upstream::claude_code::{Continued, Ear, Errand, Line, News, Program, Running, Unusable, Verdict, line};
 
 /// Runs under way, by who may answer and end them.
 #[derive(Debug, Default)]
@@ -113,6 +113,8 @@ pub struct Job {
     caller: Caller,
     errand: Errand,
     pub listed: Listed,
+    /// How many runs its session had before.
+    runs: u64,
     ear: Option<Ear>,
     entry: Entry,
     began: Instant,
@@ -134,6 +136,7 @@ impl Job {
             return Err(exchange::draining());
         }
         let session = session(house, program, caller, &asked).await?;
+        let runs = session.as_ref().map_or(0, |session| session.turns);
         let errand = Errand { patient: manner == Manner::Background, ..asked.errand(program.setting(), session)? };
         let (line, ear) = (manner == Manner::Watched).then(line).unzip();
         let listed = list(house, caller, &errand.id, line);
@@ -146,7 +149,7 @@ impl Job {
         };
         let mut entry = house.ledger.open(opening);
         entry.record.upstream = Some(upstream.name.clone());
-        Ok(Self { house: house.clone(), caller: caller.clone(), errand, listed, ear, entry, began: Instant::now(), upstream })
+        Ok(Self { house: house.clone(), caller: caller.clone(), errand, listed, runs, ear, entry, began: Instant::now(), upstream })
     }
 
     #[must_use]
@@ -260,7 +263,7 @@ impl Work {
                 model: model.clone().unwrap_or_default(),
                 print: String::new(),
                 folder: Some(self.job.errand.folder.display().to_string()),
-                turns: done.turns,
+                turns: self.job.runs + 1,
                 used: jiff::Timestamp::now().as_second(),
             });
         }
@@ -314,7 +317,8 @@ fn fault(failure: Failure) -> Fault {
         None if failure.kind.as_deref() == Some("invalid_request_error") => FaultKind::InvalidRequest,
         _ => FaultKind::BadReply,
     };
-    Fault::new(kind, failure.message)
+    let signed_out = failure.status.is_none() && failure.class.as_deref() == Some("authentication_failed");
+    Fault::new(kind, if signed_out { Unusable::SignedOut.to_string() } else { failure.message })
 }
 
 /// What came before a run, if it continues something.

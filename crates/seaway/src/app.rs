@@ -145,7 +145,7 @@ impl App {
             reloader: Reloader { sources: Arc::new(sources), path },
             agents: Agents::default(),
         });
-        house.ledger.store().settle_tasks(crate::process::is_alive);
+        house.ledger.store().settle_tasks(true, crate::process::is_alive);
         let router = surface::router(&house);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {

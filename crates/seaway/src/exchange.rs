@@ -220,7 +220,8 @@ impl Exchange {
             Payload::Streamed(_) => Bytes::new(),
         };
         let came = &self.ask.body;
-        let looked_at = matches!(call.body, Payload::Whole(_)) && !came.is_empty();
+        // The program is told what is asked, not sent these bytes.
+        let looked_at = matches!(call.body, Payload::Whole(_)) && !came.is_empty() && upstream.program().is_none();
         let hashes = async {
             if !looked_at {
                 return (None, None);

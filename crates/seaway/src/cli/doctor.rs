@@ -160,8 +160,12 @@ async fn examine_program(program: &Program, layer: &impl Fn(&str) -> String, fin
             return false;
         }
     }
-    let processes = format!("up to {} kept warm, {} started beforehand; each takes 150 to 260 MB", setting.sessions, setting.prewarm);
+    let processes = format!("up to {} kept warm, {} started beforehand; each takes 100 to 260 MB", setting.sessions, setting.prewarm);
     findings.push(good(layer("processes"), processes));
+    let own = setting.folder.join("workspace");
+    for root in setting.agent.workspace.iter().filter(|root| **root != own && !root.is_dir()) {
+        findings.push(bad(layer("workspace"), format!("there is no folder {}", root.display()), "make it, or correct `claude_code.workspace`"));
+    }
     if setting.credential.is_some() {
         return match program.ready().await {
             Ok(()) => {

@@ -135,7 +135,7 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     }
     for (name, path) in &receipt.changes {
         // The words of the `seaway-note` header.
-        if translated { println!("noted     {name} {path}") } else { println!("changed   {path}  by {name}") }
+        println!("noted     {name} {path}");
     }
     Ok(())
 }

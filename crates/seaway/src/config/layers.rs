@@ -89,6 +89,10 @@ impl Layers {
     }
 
     /// What looks odd but is no mistake.
+    pub(super) fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

@@ -94,12 +94,14 @@ impl Store {
     }
 
     /// Ends the tasks of gateways that are no more.
-    pub fn settle_tasks(&self, is_alive: impl Fn(u32) -> bool + Send + 'static) {
+    ///
+    /// A gateway that starts has no tasks yet: those under its number are of one before it.
+    pub fn settle_tasks(&self, starting: bool, is_alive: impl Fn(u32) -> bool + Send + 'static) {
         self.work(move |database| {
             let mut select = database.prepare("SELECT DISTINCT process FROM task WHERE status IN ('queued', 'running')")?;
             let processes: Vec<u32> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-            // A gateway that starts has no tasks yet: those under its number are of one before it.
-            for process in processes.into_iter().filter(|process| *process == std::process::id() || !is_alive(*process)) {
+            let own = std::process::id();
+            for process in processes.into_iter().filter(|process| if *process == own { starting } else { !is_alive(*process) }) {
                 let now = jiff::Timestamp::now().as_millisecond();
                 let end = "UPDATE task SET status = 'failed', ended = ?1, error = ?2 WHERE process = ?3 AND status IN ('queued', 'running')";
                 database.execute(end, params![now, RESTARTED, process])?;
@@ -139,7 +141,9 @@ mod tests {
         store.keep_task(task("a", TaskStatus::Running));
         store.keep_task(task("b", TaskStatus::Completed));
         assert!(store.task("you", "a").await.is_none());
-        store.settle_tasks(|_| true);
+        store.settle_tasks(false, |_| true);
+        assert_eq!(store.task("me", "a").await.unwrap().status, TaskStatus::Running);
+        store.settle_tasks(true, |_| true);
         let (a, b) = (store.task("me", "a").await.unwrap(), store.task("me", "b").await.unwrap());
         assert_eq!((a.status, b.status), (TaskStatus::Failed, TaskStatus::Completed));
         assert!(a.error.unwrap().contains("server_restart") && b.error.is_none());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -106,7 +107,8 @@ struct Pasted {
     code: String,
 }
 
-async fn finish(Extension(runtime): Extension<Arc<Runtime>>, Path(id): Path<String>, body: Bytes) -> Response {
+async fn finish(Extension(runtime): Extension<Arc<Runtime>>, path: Result<Path<String>, PathRejection>, body: Bytes) -> Response {
+    let id = path.map(|Path(id)| id).unwrap_or_default();
     let Ok(pasted) = serde_json::from_slice::<Pasted>(&body) else {
         return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
     };

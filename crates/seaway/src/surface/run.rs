@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -20,6 +21,7 @@ use crate::answer;
 use crate::auth::Caller;
 use crate::front::whole_body;
 use crate::house::House;
+use crate::process::is_alive;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::Verdict;
 
@@ -45,6 +47,10 @@ async fn prepare(house: &Arc<House>, (Extension(runtime), Extension(caller)): Kn
     let (head, body) = request.into_parts();
     let body = whole_body(&head.headers, body, runtime.config.body_limit).await?;
     let asked = Asked::parse(&body)?;
+    if background && asked.stream {
+        let message = "stream: nobody watches a task; leave it out, and look at GET /v1/tasks/ID";
+        return Err(Fault::new(FaultKind::InvalidRequest, message).param("stream"));
+    }
     let manner = match (background, asked.stream) {
         (true, _) => Manner::Background,
         (false, true) => Manner::Watched,
@@ -61,7 +67,7 @@ async fn run(State(house): Shared, known: Known, request: Request) -> Response {
     };
     let (id, request_id) = (job.id().to_owned(), job.record_id().to_owned());
     let mut response = match job.start().await {
-        Ok(work) if stream => streamed(&id, work),
+        Ok(work) if stream => streamed(&id, &request_id, work),
         Ok(work) => match work.finish().await {
             Ok(body) => answer::json(StatusCode::OK, body),
             Err(wrong) => answer::fault(&wrong, Dialect::Messages, &request_id),
@@ -73,26 +79,30 @@ async fn run(State(house): Shared, known: Known, request: Request) -> Response {
 }
 
 /// The events of a run; the last one is `result` or `error`.
-fn streamed(id: &str, work: Work) -> Response {
+fn streamed(id: &str, request_id: &str, work: Work) -> Response {
     let mut first = Vec::new();
     write_event(&mut first, "start", &json!({"id": id}).to_string());
     let state = (Some(Bytes::from(first)), Some(work));
-    let stream = futures_util::stream::unfold(state, |(first, work)| async move {
-        if let Some(first) = first {
-            return Some((Ok::<_, std::convert::Infallible>(first), (None, work)));
-        }
-        Some(match work?.next().await {
-            (Told::Events(events), left) => (Ok(events), (None, left)),
-            (Told::Silence, left) => (Ok(Bytes::from_static(b": keep-alive\n\n")), (None, left)),
-            (Told::Over(answer), _) => {
-                let mut last = Vec::new();
-                match answer {
-                    Ok(body) => write_event(&mut last, "result", &body),
-                    Err(wrong) => write_event(&mut last, "error", &wrong.body(Dialect::Messages, "")),
-                }
-                (Ok(Bytes::from(last)), (None, None))
+    let request_id: Arc<str> = request_id.into();
+    let stream = futures_util::stream::unfold(state, move |(first, work)| {
+        let request_id = request_id.clone();
+        async move {
+            if let Some(first) = first {
+                return Some((Ok::<_, std::convert::Infallible>(first), (None, work)));
             }
-        })
+            Some(match work?.next().await {
+                (Told::Events(events), left) => (Ok(events), (None, left)),
+                (Told::Silence, left) => (Ok(Bytes::from_static(b": keep-alive\n\n")), (None, left)),
+                (Told::Over(answer), _) => {
+                    let mut last = Vec::new();
+                    match answer {
+                        Ok(body) => write_event(&mut last, "result", &body),
+                        Err(wrong) => write_event(&mut last, "error", &wrong.body(Dialect::Messages, &request_id)),
+                    }
+                    (Ok(Bytes::from(last)), (None, None))
+                }
+            })
+        }
     });
     let mut response = Response::new(Body::from_stream(stream));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
@@ -106,7 +116,8 @@ struct Judged {
     allow: bool,
 }
 
-async fn judge(State(house): Shared, (_, Extension(caller)): Known, Path((id, ask)): Path<(String, String)>, body: Bytes) -> Response {
+async fn judge(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<(String, String)>, PathRejection>, body: Bytes) -> Response {
+    let (id, ask) = path.map(|Path(path)| path).unwrap_or_default();
     let Ok(judged) = serde_json::from_slice::<Judged>(&body) else {
         return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
     };
@@ -124,18 +135,22 @@ async fn begin(State(house): Shared, known: Known, request: Request) -> Response
 }
 
 async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Known) -> Response {
+    house.ledger.store().settle_tasks(false, is_alive);
     let listed: Vec<String> = house.ledger.store().tasks(&caller.0, runtime.config.store.retention).await.iter().map(tasks::shown).collect();
     answer::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
 }
 
-async fn look(State(house): Shared, (_, Extension(caller)): Known, Path(id): Path<String>) -> Response {
+async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
+    let id = path.map(|Path(id)| id).unwrap_or_default();
+    house.ledger.store().settle_tasks(false, is_alive);
     match house.ledger.store().task(&caller.0, &id).await {
         Some(task) => answer::json(StatusCode::OK, tasks::shown(&task)),
         None => fault(&tasks::unknown(&id)),
     }
 }
 
-async fn remove(State(house): Shared, (_, Extension(caller)): Known, Path(id): Path<String>) -> Response {
+async fn remove(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
+    let id = path.map(|Path(id)| id).unwrap_or_default();
     match tasks::remove(&house, &caller, &id).await {
         Ok(done) => answer::json(StatusCode::OK, json!({"id": id, "status": done}).to_string()),
         Err(wrong) => fault(&wrong),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{delete, get};
@@ -81,7 +82,8 @@ async fn list(State(house): State<Arc<House>>, (Extension(runtime), Extension(ca
     answer::json(StatusCode::OK, json!({"sessions": shown}).to_string())
 }
 
-async fn remove(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, Path(id): Path<String>) -> Response {
+async fn remove(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
+    let id = path.map(|Path(id)| id).unwrap_or_default();
     let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
     let kept = house.ledger.store().forget_session(&caller.0, &id).await;

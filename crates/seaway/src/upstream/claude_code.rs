@@ -289,6 +289,8 @@ impl Program {
         match failure.status {
             Some(_) => Ok(answers::refused(failure)),
             None if failure.class.as_deref() == Some("authentication_failed") => Err(UpstreamError::new(FaultKind::NotReady, Unusable::SignedOut.to_string())),
+            // It saw by itself that there is no use in asking: the prompt is too long.
+            None if failure.class.as_deref() == Some("invalid_request") => Err(UpstreamError::new(FaultKind::InvalidRequest, failure.message.clone())),
             None if failure.reason.as_deref() == Some("connection_failed") => Err(UpstreamError::new(FaultKind::Unreachable, failure.message.clone())),
             None => Err(UpstreamError::new(FaultKind::BadReply, failure.message.clone())),
         }

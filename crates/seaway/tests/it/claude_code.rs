@@ -137,7 +137,7 @@ async fn what_is_broken_is_an_error_with_a_status() {
         ("play cut_later", 502, "onnection"),
         ("play error_event", 529, "Over"),
         ("play error_401", 401, "authentication"),
-        ("play error_429", 429, "rejected"),
+        ("play error_429", 429, "mock 429"),
         ("say {\"type\":\"control_response\",\"response\":{\"subtype\":\"error\",\"request_id\":\"seaway-settings\",\"error\":\"no such setting\"}}", 502, "no such setting"),
     ];
     for (script, status, words) in table {

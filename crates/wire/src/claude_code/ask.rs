@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::blocks::{self, Results};
 use super::tools::{self, Tool};
-use crate::json::{RawObject, Text};
+use crate::json::{Node, RawObject, Text};
 use crate::messages::Change;
 use crate::model::{self, Effort, Family, Model, Off, Traits};
 use crate::notes::Notes;
@@ -109,7 +109,7 @@ impl<'a> Ask<'a> {
             system: system(body, &mut notes)?,
             messages: messages(body, &mut notes)?,
             thinking: thinking(body, &model, &terms.traits, &mut notes)?,
-            max_tokens: count(&max_tokens, "max_tokens")?,
+            max_tokens: limit(&max_tokens, &model, &terms.traits)?,
             tools,
             effort,
             extra,
@@ -123,6 +123,16 @@ impl<'a> Ask<'a> {
         }
         Ok(Self { changes: notes.into_changes(), ..ask })
     }
+}
+
+/// The limit of the answer. One that is beyond the model's the program would lower without a word.
+fn limit(node: &Node<'_>, model: &str, traits: &Traits) -> Result<u64, Fault> {
+    let limit = count(node, "max_tokens")?;
+    if limit > traits.max_output && !Traits::is_unknown(model) {
+        let why = format!("{limit} > {}, which is the maximum allowed number of output tokens for {model}", traits.max_output);
+        return Err(wrong("max_tokens", why));
+    }
+    Ok(limit)
 }
 
 fn system<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<Text<'a>>, Fault> {
@@ -167,13 +177,14 @@ fn messages<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<Message<'
         notes.unknown(&message, &["role", "content", "id", "type"], "messages")?;
         match &*role {
             "user" if nothing(&blocks) => return Err(wrong(place.key("content"), "user messages must have non-empty content")),
-            "user" => messages.push(Message { role: Role::User, blocks }),
-            "assistant" => messages.push(Message { role: Role::Assistant, blocks }),
+            "user" => add(&mut messages, Role::User, blocks),
+            "assistant" if nothing(&blocks) => return Err(wrong(place.key("content"), "all messages must have non-empty content except for the optional final assistant message")),
+            "assistant" => add(&mut messages, Role::Assistant, blocks),
             // An empty one only carries settings of the turn.
             "system" if nothing(&blocks) => notes.say("messages.role: system", "not passed on")?,
             "system" => {
                 notes.say("messages.role: system", "said in the user turn")?;
-                add_to_user(&mut messages, blocks);
+                add(&mut messages, Role::User, blocks);
             }
             _ => return Err(wrong(place.key("role"), "expected `user` or `assistant`")),
         }
@@ -184,7 +195,10 @@ fn messages<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<Message<'
             let why = "the conversation ends with the assistant; Claude Code cannot be made to continue an answer that was begun for it, so end with a user message";
             Err(unsupported(path, why))
         }
-        Some(_) => Ok(messages),
+        Some(_) => {
+            paired(&messages)?;
+            Ok(messages)
+        }
     }
 }
 
@@ -193,12 +207,44 @@ fn nothing(blocks: &str) -> bool {
     matches!(blocks.split_whitespace().collect::<String>().as_str(), "[]" | r#"[{"type":"text","text":""}]"#)
 }
 
-/// Only users and the model have a voice in the program's pipe.
-fn add_to_user<'a>(messages: &mut Vec<Message<'a>>, blocks: Cow<'a, str>) {
+/// Adds a turn. One that follows another of the same voice joins it, as the API has it: the program would put a
+/// line break between them.
+fn add<'a>(messages: &mut Vec<Message<'a>>, role: Role, blocks: Cow<'a, str>) {
     match messages.last_mut() {
-        Some(last) if last.role == Role::User => last.blocks = blocks::joined(&last.blocks, &blocks).into(),
-        _ => messages.push(Message { role: Role::User, blocks }),
+        Some(last) if last.role == role => last.blocks = blocks::joined(&last.blocks, &blocks).into(),
+        _ => messages.push(Message { role, blocks }),
     }
+}
+
+/// Every call has its result in the next turn, and every result its call in the one before. The program would mend
+/// what does not fit in words of its own.
+fn paired(messages: &[Message<'_>]) -> Result<(), Fault> {
+    let mut open: Vec<String> = Vec::new();
+    for (index, message) in messages.iter().enumerate() {
+        let path = Path::of("messages");
+        let place = path.at(index);
+        let (calls, results) = blocks::ids(&message.blocks);
+        let twice = |ids: &[String]| ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)).map(|(_, id)| id.clone());
+        if let Some(id) = twice(&results).or_else(|| twice(&calls)) {
+            return Err(wrong(place, format!("each `tool_use` and each `tool_result` must have an id of its own; `{id}` is there twice")));
+        }
+        if let Some(id) = results.iter().find(|id| !open.contains(id)) {
+            let why = format!(
+                "unexpected `tool_use_id` found in `tool_result` blocks: {id}. Each `tool_result` block must have a corresponding `tool_use` block in the previous message."
+            );
+            return Err(wrong(place, why));
+        }
+        let left: Vec<&str> = open.iter().filter(|id| !results.contains(id)).map(String::as_str).collect();
+        if !left.is_empty() {
+            let why = format!(
+                "`tool_use` ids were found without `tool_result` blocks immediately after: {}. Each `tool_use` block must have a corresponding `tool_result` block in the next message.",
+                left.join(", ")
+            );
+            return Err(wrong(path.at(index.saturating_sub(1)), why));
+        }
+        open = if message.role == Role::Assistant { calls } else { Vec::new() };
+    }
+    Ok(())
 }
 
 fn thinking(body: &RawObject<'_>, model: &str, traits: &Traits, notes: &mut Notes) -> Result<Thinking, Fault> {
@@ -232,8 +278,16 @@ fn thinking(body: &RawObject<'_>, model: &str, traits: &Traits, notes: &mut Note
         }
         (Some("enabled"), model::Thinking::Manual) => {
             let budget = budget.ok_or_else(|| wrong(path.key("budget_tokens"), "field required"))?;
-            Thinking::Budget(count(&budget, path.key("budget_tokens"))?)
+            let budget = count(&budget, path.key("budget_tokens"))?;
+            if budget < 1024 {
+                return Err(wrong(path.key("budget_tokens"), "input should be greater than or equal to 1024"));
+            }
+            if member(body, "max_tokens").and_then(|limit| limit.as_u64()).is_some_and(|limit| limit <= budget) {
+                return Err(wrong("max_tokens", "must be greater than `thinking.budget_tokens`"));
+            }
+            Thinking::Budget(budget)
         }
+        (Some("adaptive"), model::Thinking::Manual) => return Err(wrong(path.key("type"), "adaptive thinking is not supported on this model; use `enabled` with `budget_tokens`")),
         (Some("enabled"), model::Thinking::Adaptive) => {
             notes.say("thinking.budget_tokens", "not passed on")?;
             Thinking::Own
@@ -283,6 +337,9 @@ fn output_config(body: &RawObject<'_>, model: &str, terms: &Terms, notes: &mut N
             let name = string(&node, path.key("effort"))?;
             let known = [Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max];
             wish = known.into_iter().find(|effort| effort.name() == name).ok_or_else(|| wrong(path.key("effort"), "expected `low`, `medium`, `high`, `xhigh` or `max`"))?;
+            if terms.traits.effort(wish) != Some(wish) && !Traits::is_unknown(model) {
+                return Err(wrong(path.key("effort"), format!("this model does not support the effort `{name}`")));
+            }
         }
         if let Some(node) = member(&config, "format") {
             format = Some(verbatim(&node, path.key("format"))?.into_owned());
@@ -333,7 +390,7 @@ mod tests {
             ("claude-3-5-haiku-latest", "", Thinking::Own, 0),
         ];
         for (model, members, expect, noted) in table {
-            let body = format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":"q"}}]{members}}}"#);
+            let body = format!(r#"{{"model":"{model}","max_tokens":3000,"messages":[{{"role":"user","content":"q"}}]{members}}}"#);
             let ask = read(&body, false).unwrap();
             assert_eq!((ask.thinking, ask.changes.len()), (expect, noted), "{model} {members}");
             assert_eq!(read(&body, true).is_err(), noted > 0, "{model} {members}");
@@ -352,6 +409,22 @@ mod tests {
     }
 
     #[test]
+    fn neighbouring_turns_of_one_voice_are_one() {
+        let body = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"a"},{"role":"user","content":"b"},{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"n","input":{}}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":""}]},{"role":"user","content":"c"}]}"#;
+        let ask = read(body, false).unwrap();
+        let blocks: Vec<&str> = ask.messages.iter().map(|message| &*message.blocks).collect();
+        assert_eq!((blocks.len(), blocks[0]), (3, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#));
+        assert_eq!(ask.changes.len(), 1, "the empty result is noted");
+        assert!(
+            read(r#"{"model":"claude-sonnet-4-5","max_tokens":70000,"messages":[{"role":"user","content":"a"}]}"#, false)
+                .unwrap_err()
+                .message
+                .starts_with("max_tokens: 70000 > 64000")
+        );
+    }
+
+    #[test]
     fn what_is_wrong_or_out_of_reach_is_named() {
         let table = [
             (r#""messages":[]"#, "messages: expected at least one message"),
@@ -359,6 +432,20 @@ mod tests {
             (r#""messages":[{"role":"user","content":"q"},{"role":"assistant","content":"{"}]"#, "the conversation ends with the assistant"),
             (r#""messages":[{"role":"tool","content":"q"}]"#, "messages[0].role: expected `user` or `assistant`"),
             (r#""messages":[{"role":"user","content":"q"}],"container":"c""#, "container: containers are the API's own"),
+            (r#""messages":[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text: field required"),
+            (r#""messages":[{"role":"user","content":[{"type":"text","text":" "}]}]"#, "messages[0].content[0].text: text content blocks must contain"),
+            (
+                r#""messages":[{"role":"user","content":"q"},{"role":"assistant","content":""},{"role":"user","content":"q"}]"#,
+                "messages[1].content: all messages must have non-empty content",
+            ),
+            (
+                r#""messages":[{"role":"user","content":"q"},{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"n","input":{}}]},{"role":"user","content":"no"}]"#,
+                "messages[1]: `tool_use` ids were found without `tool_result` blocks immediately after: a",
+            ),
+            (r#""messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"r"}]}]"#, "messages[0]: unexpected `tool_use_id` found"),
+            (r#""messages":[{"role":"user","content":"q"}],"thinking":{"type":"adaptive"}"#, "thinking.type: adaptive thinking is not supported"),
+            (r#""messages":[{"role":"user","content":"q"}],"thinking":{"type":"enabled","budget_tokens":1024}"#, "max_tokens: must be greater than"),
+            (r#""messages":[{"role":"user","content":"q"}],"output_config":{"effort":"low"}"#, "output_config.effort: this model does not support"),
             (r#""messages":[{"role":"user","content":"q"}],"temperature":7"#, "temperature: expected a number from 0 to 1"),
         ];
         for (members, expect) in table {

@@ -29,7 +29,12 @@ pub struct Answered {
 /// Reads a message's content: a list of blocks, as JSON, without marks for the prompt cache.
 pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) -> Result<Cow<'a, str>, Fault> {
     if node.is_string() {
-        return Ok(Cow::Owned(format!("[{}]", text_block(text(node, path)?.raw()))));
+        let said = text(node, path)?;
+        return match said.inner() {
+            "" => Ok(Cow::Borrowed("[]")),
+            _ if said.is_blank() => Err(wrong(path, "text content blocks must contain non-whitespace text")),
+            _ => Ok(Cow::Owned(format!("[{}]", text_block(said.raw())))),
+        };
     }
     let mut marked = false;
     for (index, block) in array(node, path)?.iter().enumerate() {
@@ -38,6 +43,7 @@ pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) ->
         let kind = member(&block, "type").ok_or_else(|| wrong(place.key("type"), "field required"))?;
         let kind = string(&kind, place.key("type"))?;
         look(&block, place, notes)?;
+        needs(&kind, &block, place)?;
         marked |= member(&block, "cache_control").is_some();
         if kind == "tool_result"
             && let Some(inner) = block.get("content").and_then(|inner| inner.as_array())
@@ -50,6 +56,9 @@ pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) ->
                 marked |= member(&inner, "cache_control").is_some();
             }
         }
+        if kind == "tool_result" && says_nothing(&block) {
+            notes.say("tool_result.content", "filled in where it is empty")?;
+        }
     }
     let whole = verbatim(node, path)?;
     if !marked {
@@ -57,6 +66,35 @@ pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) ->
     }
     notes.say("cache_control", "left to the program")?;
     unmarked(&whole).map(Cow::Owned).ok_or_else(|| wrong(path, "expected a list of blocks"))
+}
+
+/// What a block of a known kind cannot be without: the program would wait for ever, or fall silent.
+fn needs(kind: &str, block: &RawObject<'_>, place: Path<'_>) -> Result<(), Fault> {
+    let texts: &[&str] = match kind {
+        "text" => &["text"],
+        "thinking" => &["thinking", "signature"],
+        "redacted_thinking" => &["data"],
+        "tool_use" => &["id", "name"],
+        "tool_result" => &["tool_use_id"],
+        _ => &[],
+    };
+    for key in texts {
+        let node = member(block, key).ok_or_else(|| wrong(place.key(key), "field required"))?;
+        let said = text(&node, place.key(key))?;
+        if kind == "text" && said.is_blank() {
+            return Err(wrong(place.key(key), "text content blocks must contain non-whitespace text"));
+        }
+    }
+    let objects: &[&str] = match kind {
+        "tool_use" => &["input"],
+        "image" | "document" => &["source"],
+        _ => &[],
+    };
+    for key in objects {
+        let node = member(block, key).ok_or_else(|| wrong(place.key(key), "field required"))?;
+        object(&node, place.key(key))?;
+    }
+    Ok(())
 }
 
 /// What is kept at the API cannot be pointed to from here; large pictures are not left as they are.
@@ -70,6 +108,16 @@ fn look(block: &RawObject<'_>, place: Path<'_>, notes: &mut Notes) -> Result<(),
         return Err(unsupported(place.key("source"), "Claude Code cannot reach the Files API; send the content itself, as `base64` or `text`"));
     }
     Ok(())
+}
+
+/// A result without a word, for which the program has words of its own.
+fn says_nothing(result: &RawObject<'_>) -> bool {
+    member(result, "content").is_none_or(|content| {
+        let blank = |node: &Node<'_>| text(node, "").is_ok_and(|text| text.is_blank());
+        let parts = content.as_array();
+        let no_part = |parts: Vec<Node<'_>>| parts.iter().all(|part| part.as_object().and_then(|part| part.get("text")).is_some_and(|text| blank(&text)));
+        blank(&content) || parts.is_some_and(no_part)
+    })
 }
 
 /// Writes blocks without their marks, those inside of tool results too.
@@ -97,6 +145,16 @@ pub(super) fn joined(first: &str, second: &str) -> String {
     let (first, second) = (inner(first), inner(second));
     let comma = if first.is_empty() || second.is_empty() { "" } else { "," };
     format!("[{first}{comma}{second}]")
+}
+
+/// The ids of the tool calls and of the results in a list of blocks.
+pub(super) fn ids(blocks: &str) -> (Vec<String>, Vec<String>) {
+    let blocks: Vec<Members> = serde_json::from_str(blocks).unwrap_or_default();
+    let of = |kind: &str, key: &str| {
+        let found = blocks.iter().filter(|block| block.get("type") == Some(kind));
+        found.filter_map(|block| serde_json::from_str(block.get(key)?).ok()).collect()
+    };
+    (of("\"tool_use\"", "id"), of("\"tool_result\"", "tool_use_id"))
 }
 
 /// Reads the results in a list of blocks; `None` if there is anything else, or a result that
@@ -152,15 +210,15 @@ mod tests {
         check(r#""a\u00fc""#, r#"[{"type":"text","text":"a\u00fc"}]"#, 0);
         check(r#"[ {"type":"new","x":1.0} ]"#, r#"[ {"type":"new","x":1.0} ]"#, 0);
         check(
-            r#"[{"type":"tool_result","content":[{"type":"text","text":"x","cache_control":{}}],"cache_control":{"type":"ephemeral"}},{"type":"text","text":"\"cache_control\""}]"#,
-            r#"[{"type":"tool_result","content":[{"type":"text","text":"x"}]},{"type":"text","text":"\"cache_control\""}]"#,
+            r#"[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"x","cache_control":{}}],"cache_control":{"type":"ephemeral"}},{"type":"text","text":"\"cache_control\""}]"#,
+            r#"[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"x"}]},{"type":"text","text":"\"cache_control\""}]"#,
             1,
         );
     }
 
     #[test]
     fn files_that_the_api_keeps_are_refused_by_name() {
-        let body = r#"{"c":[{"type":"tool_result","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}]}"#;
+        let body = r#"{"c":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}]}"#;
         let object = RawObject::parse(body.as_bytes()).unwrap();
         let fault = content(&object.get("c").unwrap(), Path::of("c"), &mut Notes::new(false)).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("c[0].content[0].source"));

@@ -78,9 +78,12 @@ pub struct Outcome<'a> {
     pub session_id: Cow<'a, str>,
     #[serde(default)]
     pub num_turns: u64,
-    /// US dollars by the list, since the program started.
+    /// US dollars by the list, of all that the session ever did.
     #[serde(default)]
     pub total_cost_usd: f64,
+    /// What each model did in this turn.
+    #[serde(borrow, default)]
+    pub model_usage_since_last_result: Option<&'a RawValue>,
     #[serde(borrow, default)]
     pub usage: Option<&'a RawValue>,
     #[serde(borrow, default)]

@@ -71,6 +71,10 @@ impl Run {
     /// Takes one line, and writes what it means as events into `out`.
     pub fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Happened {
         match Line::parse(line) {
+            Line::Event { abandoned: true, .. } => {
+                write_event(out, "retry", "{\"message\":\"the answer broke off; what follows begins it anew or goes on with it\"}");
+                Happened::Told
+            }
             Line::Event { event, .. } => text(event, out),
             Line::Said(said) if !said.nested && !said.synthetic => self.said(said.user, said.message, out),
             Line::Failed(failure) => {
@@ -138,11 +142,22 @@ impl Run {
             session_id: outcome.session_id.clone().into_owned(),
             turns: outcome.num_turns,
             usage: usage.to_owned(),
-            cost: outcome.total_cost_usd,
+            cost: cost(outcome),
             stop_reason: outcome.stop_reason.as_deref().map(str::to_owned),
             denials: outcome.permission_denials.map_or("[]", RawValue::get).to_owned(),
         }))
     }
+}
+
+/// What this run cost: a session that goes on has a total that counts what came before, too.
+fn cost(outcome: &Outcome<'_>) -> f64 {
+    #[derive(serde::Deserialize)]
+    struct Model {
+        #[serde(rename = "costUSD")]
+        cost: f64,
+    }
+    let models = outcome.model_usage_since_last_result.and_then(|raw| serde_json::from_str::<std::collections::HashMap<String, Model>>(raw.get()).ok());
+    models.map_or(outcome.total_cost_usd, |models| models.values().map(|model| model.cost).sum())
 }
 
 /// A piece of text, as the model says it.

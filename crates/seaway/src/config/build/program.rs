@@ -91,7 +91,7 @@ impl Reader<'_> {
         names.filter_map(|name| Some((name.to_owned(), self.environment.get(name)?.to_owned().into()))).collect()
     }
 
-    fn given_path(&self) -> Option<PathBuf> {
+    pub(super) fn given_path(&self) -> Option<PathBuf> {
         let given = self.text("claude_code.path").or_else(|| self.environment.get("CLAUDE_PATH").map(str::to_owned));
         given.map(|text| self.path(&text))
     }

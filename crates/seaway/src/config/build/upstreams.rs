@@ -35,7 +35,12 @@ impl Reader<'_> {
             return None;
         }
         let credential = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some());
-        let installed = || listen.iter().all(Listen::is_local) && self.program_path().is_some();
+        let local = listen.iter().all(Listen::is_local);
+        let there = self.given_path().is_some() || self.program_path().is_some();
+        if there && !local && asked.is_none() && credential.is_none() {
+            self.layers.warn("Claude Code is installed, but a plan's login serves its owner alone: it is used on loopback only, or with `claude_code.remote = true` and an upstream of that kind".into());
+        }
+        let installed = || local && there;
         let kind = asked.or_else(|| credential.map(|_| "anthropic".to_owned())).or_else(|| installed().then(|| "claude-code".to_owned()))?;
         let origin = self.origin(&key("default_upstream"));
         self.layers.add(below("upstream", &kind, "kind"), Value::Text(kind.clone()), origin);

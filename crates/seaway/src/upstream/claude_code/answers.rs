@@ -16,6 +16,8 @@ use crate::upstream::{BoxError, Payload, Reply, ReplyBody, sandbox};
 
 /// The longest wait that clients obey; told to wait longer, they give up or ignore it.
 const LONGEST_WAIT: i64 = 60;
+/// The wait after a 429 of which nothing more is known.
+const USUAL_WAIT: i64 = 5;
 
 /// An answer as it comes.
 pub(super) fn streamed(first: Bytes, flow: Flow) -> Reply {
@@ -48,8 +50,14 @@ pub(super) fn refused(failure: &Failure) -> Reply {
     let mut failure = failure.clone();
     let status = failure.status_or_typical();
     // The program's own words stand before the API's.
-    let prefix = format!("API Error: {status} ");
-    failure.message = failure.message.strip_prefix(&prefix).unwrap_or(&failure.message).to_owned();
+    let prefixes = [
+        format!("API Error: {status} "),
+        format!("Failed to authenticate. API Error: {status} "),
+        format!("API Error: Request rejected ({status}) \u{b7} "),
+        "API Error: ".to_owned(),
+    ];
+    let said = prefixes.iter().find_map(|prefix| failure.message.strip_prefix(prefix.as_str()));
+    failure.message = said.unwrap_or(&failure.message).to_owned();
     let wait = failure.resets_at.map(|at| (at - jiff::Timestamp::now().as_second()).max(1));
     if let Some(at) = failure.resets_at.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
         failure.message = format!("{} (the plan's limit is reached; it resets at {at})", failure.message);
@@ -59,6 +67,8 @@ pub(super) fn refused(failure: &Failure) -> Reply {
     if let Some(id) = id {
         reply.headers.insert(HeaderName::from_static("request-id"), id);
     }
+    // The program does not say how long the API asked to wait; without a wait, OpenAI's clients take it for an empty account.
+    let wait = wait.or((status == 429).then_some(USUAL_WAIT));
     if let Some(wait) = wait {
         reply.headers.insert(RETRY_AFTER, HeaderValue::from(wait.min(LONGEST_WAIT)));
     }

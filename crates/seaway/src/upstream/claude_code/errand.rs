@@ -23,6 +23,8 @@ use crate::config::Permission;
 use crate::grant::{Grant, is_file_tool, outside};
 use crate::upstream::UpstreamError;
 
+/// Tools that a run is offered beyond its own where it may ask for them, or is allowed them.
+const OTHERS: [&str; 9] = ["Bash", "Edit", "Glob", "Grep", "NotebookEdit", "Read", "WebFetch", "WebSearch", "Write"];
 /// How long nothing may happen before that is told.
 const QUIET: Duration = Duration::from_secs(15);
 
@@ -356,8 +358,10 @@ impl Policy {
     }
 
     fn of(tools: &[String], configured: &[String], others: Permission, roots: Vec<PathBuf>, folder: PathBuf) -> Self {
-        let more = if others == Permission::Deny { &[] } else { configured };
-        let mut offered: Vec<String> = tools.iter().chain(more).filter_map(|text| Grant::parse(text)).map(|grant| grant.tool.to_owned()).collect();
+        let granted = tools.iter().filter_map(|text| Grant::parse(text)).map(|grant| grant.tool.to_owned());
+        let others_too = others != Permission::Deny;
+        let more = configured.iter().filter_map(|text| Grant::parse(text)).map(|grant| grant.tool).chain(OTHERS).filter(|_| others_too);
+        let mut offered: Vec<String> = granted.chain(more.map(str::to_owned)).collect();
         offered.sort_unstable();
         offered.dedup();
         let plain = |text: &&String| Grant::parse(text).is_some_and(|grant| grant.rule.is_none());
@@ -399,7 +403,7 @@ mod tests {
         let deny = policy(Permission::Deny);
         assert_eq!(deny.rules, ["Bash(ls:*)", "WebFetch"]);
         assert_eq!(deny.offered, ["Bash", "Read", "WebFetch"]);
-        assert_eq!(policy(Permission::Ask).offered, ["Bash", "Glob", "Read", "WebFetch"]);
+        assert_eq!(policy(Permission::Ask).offered.len(), OTHERS.len());
         let path = |path: &str| serde_json::json!({"file_path": path}).to_string();
         for (others, rest) in [(Permission::Deny, None), (Permission::Ask, Some(Judgement::Ask)), (Permission::Allow, Some(Judgement::Allow))] {
             let policy = policy(others);

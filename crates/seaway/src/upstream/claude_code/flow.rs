@@ -100,6 +100,8 @@ pub(super) struct Conversation {
     pub(super) id: Option<String>,
     /// The settings that hold for it.
     pub(super) settings: String,
+    /// Those that hold until its turn is over.
+    pub(super) fixed: String,
 }
 
 /// An answer on its way.
@@ -246,7 +248,17 @@ async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print
     }
     // With calls open there is no taking it up again: the program would make up their results.
     shared.remember(&conversation, calls.is_empty().then_some(print), turns);
-    shared.keep(Kept { whose: conversation.whose, model: conversation.model, print, turns, calls, settings: conversation.settings, child, since: Instant::now() });
+    shared.keep(Kept {
+        whose: conversation.whose,
+        model: conversation.model,
+        print,
+        turns,
+        calls,
+        settings: conversation.settings,
+        fixed: conversation.fixed,
+        child,
+        since: Instant::now(),
+    });
     // Whoever waits for this session finds it only now.
     drop(held);
 }

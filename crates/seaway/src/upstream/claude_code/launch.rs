@@ -37,8 +37,13 @@ pub(super) const ANSWERING: &[(&str, &str)] = &[
 ];
 
 /// The same for a process that works with tools of its own: what it does about failures is its own affair.
-pub(super) const WORKING: &[(&str, &str)] =
-    &[("CLAUDE_CODE_DISABLE_ATTACHMENTS", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"), ("DISABLE_AUTOUPDATER", "1"), ("NO_COLOR", "1")];
+pub(super) const WORKING: &[(&str, &str)] = &[
+    ("CLAUDE_CODE_DISABLE_ATTACHMENTS", "1"),
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    ("DISABLE_AUTOUPDATER", "1"),
+    ("CLAUDE_CODE_MAX_RETRIES", "3"),
+    ("NO_COLOR", "1"),
+];
 
 /// The flags with which it is spoken to over its pipes, and by nothing else.
 pub(super) const PIPES: [&str; 11] = [

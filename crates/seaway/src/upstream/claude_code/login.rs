@@ -38,7 +38,7 @@ pub enum LoginError {
     Unknown,
     #[error("the code must be one line of text")]
     Code,
-    #[error("Claude Code did not sign in: {0}")]
+    #[error("Claude Code did not sign in: {0}; begin again with another POST /auth/login")]
     Refused(String),
 }
 
@@ -75,13 +75,13 @@ impl Program {
                 match refused {
                     None => Ok((id, address)),
                     Some(child) => {
-                        shared.end_all(vec![child]);
+                        shared.let_go(child, ());
                         Err(LoginError::TooMany(MOST))
                     }
                 }
             }
             Err(why) => {
-                shared.end_all(vec![child]);
+                shared.let_go(child, ());
                 Err(LoginError::NoAddress(why))
             }
         }
@@ -141,14 +141,18 @@ impl Program {
     pub(super) fn sweep_logins(&self) {
         let shared = self.shared();
         let late: Vec<Piped> = shared.logins.lock().extract_if(|_, (_, since)| since.elapsed() > OPEN).map(|(_, (child, _))| child).collect();
-        shared.end_all(late);
+        for child in late {
+            shared.let_go(child, ());
+        }
     }
 
     /// Ends every sign-in.
     pub(super) fn close_logins(&self) {
         let shared = self.shared();
         let all: Vec<Piped> = shared.logins.lock().drain().map(|(_, (child, _))| child).collect();
-        shared.end_all(all);
+        for child in all {
+            shared.let_go(child, ());
+        }
     }
 }
 

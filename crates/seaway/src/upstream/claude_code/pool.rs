@@ -28,6 +28,8 @@ pub struct Kept<C> {
     pub calls: Vec<Call>,
     /// The settings that it was told last.
     pub settings: String,
+    /// Those of them that hold until its turn is over, whatever it is told.
+    pub fixed: String,
     pub child: C,
     pub since: Instant,
 }
@@ -58,6 +60,26 @@ pub struct Pool<C> {
     closed: bool,
 }
 
+/// A child that has to go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gone<C> {
+    pub child: C,
+    /// It holds calls open: left to itself it would tell the model that they were interrupted, and ask again.
+    pub holds: bool,
+}
+
+impl<C> From<Kept<C>> for Gone<C> {
+    fn from(kept: Kept<C>) -> Self {
+        Self { holds: !kept.calls.is_empty(), child: kept.child }
+    }
+}
+
+impl<C> From<Spare<C>> for Gone<C> {
+    fn from(spare: Spare<C>) -> Self {
+        Self { child: spare.child, holds: false }
+    }
+}
+
 /// The child that suits a request best.
 #[derive(Debug)]
 pub enum Found<C> {
@@ -80,6 +102,8 @@ pub struct Wanted<'w> {
     pub prints: &'w [Print],
     /// What the last message holds, if it holds results alone.
     pub results: Option<&'w Results>,
+    /// The settings that a turn keeps.
+    pub fixed: &'w str,
 }
 
 impl<C> Default for Pool<C> {
@@ -91,7 +115,7 @@ impl<C> Default for Pool<C> {
 impl<C> Pool<C> {
     /// Takes out the child that suits best. Children that wait for what this request shows will never come are
     /// given to `gone`.
-    pub fn find(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<C>) -> Found<C> {
+    pub fn find(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<Gone<C>>) -> Found<C> {
         if let Some(known) = self.known(wanted, gone) {
             return known;
         }
@@ -103,7 +127,7 @@ impl<C> Pool<C> {
         }
     }
 
-    fn known(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<C>) -> Option<Found<C>> {
+    fn known(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<Gone<C>>) -> Option<Found<C>> {
         let messages = wanted.prints.len() - 1;
         for heard in (1..messages).rev() {
             // Its client may be faster than the child is ready.
@@ -116,11 +140,11 @@ impl<C> Pool<C> {
                 if kept.calls.is_empty() {
                     return Some(Found::Resting(kept, heard));
                 }
-                if heard == messages - 1 && wanted.results.is_some_and(|results| answers(results, &kept.calls)) {
+                if heard == messages - 1 && kept.fixed == wanted.fixed && wanted.results.is_some_and(|results| answers(results, &kept.calls)) {
                     return Some(Found::Holding(kept));
                 }
                 // The conversation went another way than its calls.
-                gone.push(kept.child);
+                gone.push(kept.into());
             }
         }
         None
@@ -140,9 +164,9 @@ impl<C> Pool<C> {
     }
 
     /// Keeps a child for the next turn of its conversation. What has to go for it is returned.
-    pub fn keep(&mut self, kept: Kept<C>, most: usize) -> Vec<C> {
+    pub fn keep(&mut self, kept: Kept<C>, most: usize) -> Vec<Gone<C>> {
         if self.closed || most == 0 {
-            return vec![kept.child];
+            return vec![kept.into()];
         }
         let mut gone = Vec::new();
         // A named session is one conversation: the one that came last.
@@ -151,19 +175,19 @@ impl<C> Pool<C> {
         }
         self.kept.push(kept);
         while self.kept.len() > most {
-            gone.push(self.kept.remove(0).child);
+            gone.push(self.kept.remove(0).into());
         }
         gone
     }
 
     /// Puts a spare down. One too many is returned: that of the model that was wanted longest ago.
-    pub fn put(&mut self, model: &str, child: C, most: usize, now: Instant) -> Vec<C> {
+    pub fn put(&mut self, model: &str, child: C, most: usize, now: Instant) -> Vec<Gone<C>> {
         if self.closed {
-            return vec![child];
+            return vec![Gone { child, holds: false }];
         }
         self.spares.push(Spare { model: model.to_owned(), child, since: now });
         let excess = self.spares.len().saturating_sub(most);
-        self.spares.drain(..excess).map(|spare| spare.child).collect()
+        self.spares.drain(..excess).map(Gone::from).collect()
     }
 
     /// True if there should be another spare for a model.
@@ -178,7 +202,7 @@ impl<C> Pool<C> {
     }
 
     /// Takes out what waited for too long; `prewarmed` spares may wait for ever.
-    pub fn sweep(&mut self, idle: Duration, prewarmed: usize, now: Instant, mut is_alive: impl FnMut(&mut C) -> bool) -> Vec<C> {
+    pub fn sweep(&mut self, idle: Duration, prewarmed: usize, now: Instant, mut is_alive: impl FnMut(&mut C) -> bool) -> Vec<Gone<C>> {
         let mut gone = Vec::new();
         let late = |since: Instant| now.saturating_duration_since(since) >= idle;
         self.take(|kept| late(kept.since) || !is_alive(&mut kept.child), &mut gone);
@@ -188,17 +212,17 @@ impl<C> Pool<C> {
                 self.spares.push(spare);
             } else {
                 left -= 1;
-                gone.push(spare.child);
+                gone.push(spare.into());
             }
         }
         gone
     }
 
     /// Takes out the conversations that `which` picks.
-    pub fn take(&mut self, mut which: impl FnMut(&mut Kept<C>) -> bool, gone: &mut Vec<C>) {
+    pub fn take(&mut self, mut which: impl FnMut(&mut Kept<C>) -> bool, gone: &mut Vec<Gone<C>>) {
         let (go, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept).into_iter().map(|mut kept| (which(&mut kept), kept)).partition(|(goes, _)| *goes);
         self.kept = stay.into_iter().map(|(_, kept)| kept).collect();
-        gone.extend(go.into_iter().map(|(_, kept)| kept.child));
+        gone.extend(go.into_iter().map(|(_, kept)| kept.into()));
     }
 
     /// The conversations that are kept.
@@ -207,10 +231,10 @@ impl<C> Pool<C> {
     }
 
     /// Takes out everything, for good.
-    pub fn close(&mut self) -> Vec<C> {
+    pub fn close(&mut self) -> Vec<Gone<C>> {
         self.closed = true;
-        let kept = std::mem::take(&mut self.kept).into_iter().map(|kept| kept.child);
-        let spares = std::mem::take(&mut self.spares).into_iter().map(|spare| spare.child);
+        let kept = std::mem::take(&mut self.kept).into_iter().map(Gone::from);
+        let spares = std::mem::take(&mut self.spares).into_iter().map(Gone::from);
         kept.chain(spares).collect()
     }
 }
@@ -232,14 +256,20 @@ mod tests {
         Whose { owner: owner.into(), session: session.map(Into::into) }
     }
 
-    /// Prints and results of a conversation; `a…` are the assistant's turns.
+    /// What a turn says: `a…` is the assistant's, `a:ID` a call of it, `result:ID` what came of that, `result:ID+` that and more.
+    fn content(turn: &str) -> String {
+        let result = |id: &str, more: &str| format!(r#"[{{"type":"tool_result","tool_use_id":"{id}","content":"r"}}{more}]"#);
+        match turn.split_once(':') {
+            Some(("a", id)) => format!(r#"[{{"type":"tool_use","id":"{id}","name":"n","input":{{}}}}]"#),
+            Some(("result", id)) => id.strip_suffix('+').map_or_else(|| result(id, ""), |id| result(id, r#",{"type":"text","text":"t"}"#)),
+            _ => format!("\"{turn}\""),
+        }
+    }
+
+    /// Prints and results of a conversation.
     fn prints(turns: &[&str]) -> (Vec<Print>, Option<Results>) {
-        let message = |turn: &&str| {
-            let role = if turn.starts_with('a') { "assistant" } else { "user" };
-            let content = turn.strip_prefix("result:").map_or_else(|| format!("\"{turn}\""), |id| format!(r#"[{{"type":"tool_result","tool_use_id":"{id}","content":"r"}}]"#));
-            format!("{{\"role\":\"{role}\",\"content\":{content}}}")
-        };
-        let messages: Vec<String> = turns.iter().map(message).collect();
+        let role = |turn: &str| if turn.starts_with('a') { "assistant" } else { "user" };
+        let messages: Vec<String> = turns.iter().map(|turn| format!("{{\"role\":\"{}\",\"content\":{}}}", role(turn), content(turn))).collect();
         let body = format!("{{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}}", messages.join(","));
         let request = Request::parse(body.as_bytes()).unwrap();
         let ask = Ask::read(&request, &Terms { traits: Traits::of("m"), strict: false }).unwrap();
@@ -248,21 +278,36 @@ mod tests {
 
     /// What a child knows that heard `turns`, the last of which it said itself.
     fn heard(turns: &[&str]) -> Print {
-        let mut longer = turns.to_vec();
-        longer.push("u-next");
+        let next = turns.last().and_then(|turn| turn.strip_prefix("a:")).map_or("u-next".to_owned(), |id| format!("result:{id}"));
+        let longer: Vec<&str> = turns.iter().copied().chain([&*next]).collect();
         prints(&longer).0[turns.len()]
     }
 
     fn kept(child: u32, whose: Whose, turns: &[&str], calls: &[&str]) -> Kept<u32> {
         let call = |id: &&str| Call { request_id: "q".into(), rpc_id: "1".into(), tool_use_id: (*id).to_owned() };
-        Kept { whose, model: "m".into(), print: heard(turns), turns: 1, calls: calls.iter().map(call).collect(), settings: String::new(), child, since: Instant::now() }
+        Kept {
+            whose,
+            model: "m".into(),
+            print: heard(turns),
+            turns: 1,
+            calls: calls.iter().map(call).collect(),
+            settings: String::new(),
+            fixed: "100".into(),
+            child,
+            since: Instant::now(),
+        }
+    }
+
+    fn children(gone: Vec<Gone<u32>>) -> Vec<u32> {
+        gone.into_iter().map(|gone| gone.child).collect()
     }
 
     /// The child found, how much it knows, and who had to go.
     fn find(pool: &mut Pool<u32>, whose: &Whose, turns: &[&str]) -> (Option<u32>, usize, Vec<u32>) {
         let (prints, results) = prints(turns);
         let mut gone = Vec::new();
-        let found = pool.find(&Wanted { whose, model: "m", prints: &prints, results: results.as_ref() }, &mut gone);
+        let found = pool.find(&Wanted { whose, model: "m", prints: &prints, results: results.as_ref(), fixed: "100" }, &mut gone);
+        let gone = children(gone);
         match found {
             Found::Holding(kept) => (Some(kept.child), turns.len() - 1, gone),
             Found::Resting(kept, heard) => (Some(kept.child), heard, gone),
@@ -303,14 +348,26 @@ mod tests {
     #[test]
     fn held_calls_want_exactly_their_results() {
         let me = whose("me", None);
-        for (turns, found) in
-            [(&["u", "a", "result:x"][..], Some(1)), (&["u", "a", "result:y"], None), (&["u", "a", "never mind"], None), (&["u", "a", "result:x", "a2", "u3"], None)]
-        {
+        let table = [
+            (&["u", "a:x", "result:x"][..], (Some(1), vec![])),
+            (&["u", "a:y", "result:y"], (None, vec![])),
+            (&["u", "a:x", "result:x+"], (None, vec![1])),
+            (&["u", "a:x", "result:x", "a2", "u3"], (None, vec![1])),
+        ];
+        for (turns, expect) in table {
             let mut pool = Pool::default();
-            pool.keep(kept(1, me.clone(), &["u", "a"], &["x"]), 9);
+            pool.keep(kept(1, me.clone(), &["u", "a:x"], &["x"]), 9);
             let (child, _, gone) = find(&mut pool, &me, turns);
-            assert_eq!((child, gone.is_empty()), (found, found.is_some()), "{turns:?}");
+            assert_eq!((child, gone), expect, "{turns:?}");
         }
+    }
+
+    #[test]
+    fn held_calls_want_the_limits_with_which_their_turn_began() {
+        let mut pool = Pool::default();
+        let other = Kept { fixed: "9".into(), ..kept(1, whose("me", None), &["u", "a:x"], &["x"]) };
+        pool.keep(other, 9);
+        assert_eq!(find(&mut pool, &whose("me", None), &["u", "a:x", "result:x"]), (None, 0, vec![1]));
     }
 
     #[test]
@@ -320,7 +377,7 @@ mod tests {
         assert!(pool.lacks("m", 1));
         assert!(pool.put("m", 1, 1, now).is_empty());
         assert!(!pool.lacks("m", 1) && pool.lacks("m", 2) && pool.lacks("n", 1));
-        assert_eq!(pool.put("n", 2, 1, now), [1]);
+        assert_eq!(children(pool.put("n", 2, 1, now)), [1]);
         assert_eq!(find(&mut pool, &whose("me", None), &["u"]).0, None);
         pool.put("m", 3, 2, now);
         assert_eq!(find(&mut pool, &whose("me", Some("s")), &["u"]).0, None);
@@ -332,12 +389,14 @@ mod tests {
         let mut pool = Pool::default();
         for child in 1..=3 {
             let gone = pool.keep(kept(child, whose("me", None), &[&format!("u{child}"), "a"], &[]), 2);
-            assert_eq!(gone, if child == 3 { vec![1] } else { vec![] });
+            assert_eq!(children(gone), if child == 3 { vec![1] } else { vec![] });
         }
-        assert_eq!(pool.keep(kept(4, whose("me", Some("s")), &["u", "a"], &[]), 9), Vec::<u32>::new());
-        assert_eq!(pool.keep(kept(5, whose("me", Some("s")), &["v", "a"], &[]), 9), [4], "a session has one conversation");
-        assert_eq!(pool.close(), [2, 3, 5]);
-        assert_eq!(pool.keep(kept(6, whose("me", None), &["u", "a"], &[]), 9), [6], "nothing is kept after the end");
+        assert!(pool.keep(kept(4, whose("me", Some("s")), &["u", "a"], &[]), 9).is_empty());
+        assert_eq!(children(pool.keep(kept(5, whose("me", Some("s")), &["v", "a"], &["x"]), 9)), [4], "a session has one conversation");
+        let gone = pool.close();
+        assert_eq!(gone.iter().map(|gone| gone.holds).collect::<Vec<_>>(), [false, false, true], "who holds calls has to be killed");
+        assert_eq!(children(gone), [2, 3, 5]);
+        assert_eq!(children(pool.keep(kept(6, whose("me", None), &["u", "a"], &[]), 9)), [6], "nothing is kept after the end");
     }
 
     #[test]
@@ -350,8 +409,8 @@ mod tests {
         }
         pool.put("m", 11, 9, now);
         pool.put("m", 12, 9, now);
-        assert_eq!(pool.sweep(Duration::from_secs(60), 0, later, |child| *child != 2), [2]);
-        assert_eq!(pool.sweep(Duration::from_secs(5), 1, later, |_| true), [1, 11]);
-        assert_eq!(pool.close(), [12]);
+        assert_eq!(children(pool.sweep(Duration::from_secs(60), 0, later, |child| *child != 2)), [2]);
+        assert_eq!(children(pool.sweep(Duration::from_secs(5), 1, later, |_| true)), [1, 11]);
+        assert_eq!(children(pool.close()), [12]);
     }
 }

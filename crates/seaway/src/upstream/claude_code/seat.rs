@@ -22,27 +22,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds the child that suits a request, or starts one, and asks.
 pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
-    let mut conversation =
-        Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, id: None, settings: settings(ask) };
+    let mut conversation = Conversation {
+        whose: whose.clone(),
+        model: ask.model.clone().into_owned(),
+        print: prints[prints.len() - 1],
+        turns: 0,
+        id: None,
+        settings: settings(ask),
+        fixed: fixed(ask),
+    };
     let results = ask.messages.last().and_then(seaway_wire::claude_code::Message::results);
-    let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref() };
-    let known = shared.session(whose).await;
+    let fixed = fixed(ask);
+    let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref(), fixed: &fixed };
+    let known = known(shared, whose).await?;
     let mut held = held;
     // One that waited may have died meanwhile; the next best is taken then.
     loop {
         let mut gone = Vec::new();
         let found = shared.pool().find(&wanted, &mut gone);
         shared.end_all(gone);
-        let (mut child, heard, calls, told) = match found {
-            Found::Holding(kept) => {
-                conversation.turns = kept.turns;
-                (kept.child, prints.len() - 2, kept.calls, kept.settings)
-            }
-            Found::Resting(kept, heard) => {
-                conversation.turns = kept.turns;
-                (kept.child, heard, Vec::new(), kept.settings)
-            }
-            Found::Spare(child) => (child, 0, Vec::new(), String::new()),
+        let (mut child, turns, heard, calls, told) = match found {
+            Found::Holding(kept) => (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings),
+            Found::Resting(kept, heard) => (kept.child, kept.turns, heard, Vec::new(), kept.settings),
+            Found::Spare(child) => (child, 0, 0, Vec::new(), String::new()),
             Found::Soon(done) => {
                 done.cancelled().await;
                 continue;
@@ -53,6 +55,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
             shared.end(child, ());
             continue;
         }
+        conversation.turns = turns;
         conversation.id = known.as_ref().filter(|_| heard > 0).map(|session| session.program_id.clone());
         // What it hears now it may not get to answer.
         shared.remember(&conversation, None, conversation.turns);
@@ -77,6 +80,16 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
     start(shared, ask, conversation, known.as_ref(), prints, held).await
 }
 
+/// What is known of the session that a request names, if it is one of conversations.
+async fn known(shared: &Shared, whose: &Whose) -> Result<Option<Session>, UpstreamError> {
+    let known = shared.session(whose).await;
+    if known.as_ref().is_some_and(|session| session.folder.is_some()) {
+        let message = "seaway-session: this is a session of runs; go on with it there, or choose another name";
+        return Err(UpstreamError::new(FaultKind::InvalidRequest, message));
+    }
+    Ok(known)
+}
+
 /// Starts a child for a request.
 async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversation, known: Option<&Session>, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
     let (persisted, heard) = match &conversation.whose.session {
@@ -85,7 +98,8 @@ async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversati
     };
     if let Persisted::As(id) | Persisted::Resumed(id) = &persisted {
         conversation.id = Some(id.clone());
-        shared.remember(&conversation, None, known.map_or(0, |session| session.turns));
+        conversation.turns = known.map_or(0, |session| session.turns);
+        shared.remember(&conversation, None, conversation.turns);
     }
     let child = spawn(shared, &ask.model, &persisted).await?;
     let mut working = Working::new(child, shared.clone(), held);
@@ -153,6 +167,11 @@ fn opening(ask: &Ask<'_>, new: bool, told: &str) -> String {
         lines.push_str(&settings);
     }
     lines
+}
+
+/// The settings that the program reads when a turn begins, and not again while its calls are open.
+fn fixed(ask: &Ask<'_>) -> String {
+    format!("{} {:?}", ask.max_tokens, ask.thinking)
 }
 
 fn settings(ask: &Ask<'_>) -> String {

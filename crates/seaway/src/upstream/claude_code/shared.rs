@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::flow::{Conversation, Held};
 use super::installed::Installed;
-use super::pool::{Kept, Pool, Whose};
+use super::pool::{Gone, Kept, Pool, Whose};
 use super::{launch, login, seat};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
@@ -139,8 +139,11 @@ impl Shared {
         });
     }
 
-    pub(super) fn end_all(&self, gone: Vec<Piped>) {
-        for child in gone {
+    pub(super) fn end_all(&self, gone: Vec<Gone<Piped>>) {
+        for Gone { child, holds } in gone {
+            if holds {
+                child.kill();
+            }
             self.let_go(child, ());
         }
     }

@@ -88,11 +88,11 @@ impl Layers {
         self.mistakes.push(Mistake { origin, message: message.into() });
     }
 
-    /// What looks odd but is no mistake.
     pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
+    /// What looks odd but is no mistake.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

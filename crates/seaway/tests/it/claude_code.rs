@@ -464,7 +464,10 @@ async fn a_prompt_is_on_no_command_line_and_a_key_of_ours_in_no_environment() {
     let words = house.read("started-1");
     assert!(words.contains("--tools\n\n") && !words.contains("secret-words"), "{words}");
     let folder = house.folder.path().to_string_lossy().into_owned();
-    let environments = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(&folder)));
+    let environments = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter(|entry| std::fs::read_to_string(entry.path().join("cmdline")).is_ok_and(|line| line.contains(&folder) && line.contains("stream-json")));
     let environments: Vec<String> = environments.filter_map(|entry| std::fs::read_to_string(entry.path().join("environ")).ok()).collect();
     assert!(!environments.is_empty() && environments.iter().all(|one| one.contains("CLAUDE_CODE_DISABLE_ATTACHMENTS=1") && !one.contains("local-key")), "{environments:?}");
     let temporary: PathBuf = environments[0].split('\0').find_map(|pair| pair.strip_prefix("TMPDIR=")).unwrap().into();

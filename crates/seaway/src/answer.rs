@@ -43,7 +43,7 @@ fn shown(fault: &Fault, status: u16, body: String, request_id: &str) -> Response
     let mut response = json(status, body);
     let headers = response.headers_mut();
     identify(headers, request_id);
-    headers.insert(FAULT, HeaderValue::from_static(layer(fault.kind)));
+    headers.insert(FAULT, HeaderValue::from_static(fault.layer.unwrap_or(layer(fault.kind))));
     if let Some(wait) = fault.retry_after {
         headers.insert(RETRY_AFTER, wait.as_secs().max(1).into());
     }

@@ -86,13 +86,33 @@ impl Catalog {
     /// Returns the newest model of a family such as `opus`.
     pub async fn newest(&self, upstream: &Upstream, client: &HeaderMap, family: &str) -> Option<String> {
         let models = self.models(upstream, client).await.ok()?;
-        let text = |model: &Members, key: &str| model.get(key).and_then(|raw| serde_json::from_str::<String>(raw).ok());
-        let fits = models.iter().filter_map(|model| Some((text(model, "id")?, text(model, "created_at").unwrap_or_default())));
-        let mut fits: Vec<_> = fits.filter(|(id, _)| id.contains(family)).collect();
+        let mut fits: Vec<_> = models.iter().filter(|model| text(model, "id").is_some_and(|id| id.to_lowercase().contains(family))).collect();
         // Stable, so that without dates the upstream's own order counts.
-        fits.sort_by(|(_, a), (_, b)| b.cmp(a));
-        fits.into_iter().next().map(|(id, _)| id)
+        fits.sort_by_key(|model| std::cmp::Reverse(text(model, "created_at").unwrap_or_default()));
+        fits.into_iter().next().and_then(asked_as)
     }
+
+    /// Returns how an upstream writes a model's name, if it lists one that is the same but for case and punctuation.
+    pub async fn listed(&self, upstream: &Upstream, client: &HeaderMap, name: &str) -> Option<String> {
+        find(&*self.models(upstream, client).await.ok()?, name)
+    }
+}
+
+fn text(model: &Members, key: &str) -> Option<String> {
+    model.get(key).and_then(|raw| serde_json::from_str(raw).ok())
+}
+
+/// The name to ask for a model by: some lists tell another one than they show.
+fn asked_as(model: &Members) -> Option<String> {
+    text(model, "internal_id").filter(|id| !id.is_empty()).or_else(|| text(model, "id"))
+}
+
+fn find(models: &[Members], name: &str) -> Option<String> {
+    let bare = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
+    let wanted = bare(name);
+    let exact = models.iter().find(|model| text(model, "internal_id").as_deref() == Some(name));
+    let same = |model: &&Members| ["id", "internal_id"].iter().any(|key| text(model, key).is_some_and(|id| bare(&id) == wanted));
+    exact.or_else(|| models.iter().find(same)).and_then(asked_as)
 }
 
 /// What is kept for all must not depend on who asked first.
@@ -157,6 +177,19 @@ pub fn both_shapes(model: &Members) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_found_whatever_its_case_and_punctuation() {
+        let models: Vec<Members> = [r#"{"id":"gpt4o"}"#, r#"{"id":"o3-mini","internal_id":"gpto3mini"}"#, r#"{"id":"Claude Opus 4.8","internal_id":"claudeopus48"}"#]
+            .map(|model| serde_json::from_str(model).unwrap())
+            .into();
+        let table =
+            [("gpt-4o", "gpt4o"), ("GPT-4o", "gpt4o"), ("o3-mini", "gpto3mini"), ("gpto3mini", "gpto3mini"), ("claude-opus-4-8", "claudeopus48"), ("claudeopus48", "claudeopus48")];
+        for (asked, expect) in table {
+            assert_eq!(find(&models, asked).as_deref(), Some(expect), "{asked}");
+        }
+        assert_eq!(find(&models, "gpt-5"), None);
+    }
 
     #[track_caller]
     fn check(model: &str, expect: &str) {

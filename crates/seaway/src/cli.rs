@@ -10,6 +10,7 @@ mod login;
 mod serve;
 mod shell;
 mod status;
+mod tunnel;
 mod usage;
 
 use std::process::ExitCode;
@@ -42,7 +43,11 @@ pub fn main() -> ExitCode {
         Some(Command::Demo { once }) => demo::run(&cli, *once),
         Some(Command::Login) => login::run(&cli, "login"),
         Some(Command::Logout) => login::run(&cli, "logout"),
-        Some(Command::Serve) | None => serve::run(&cli),
+        Some(Command::Tunnel(options)) => tunnel::run(&cli, options),
+        Some(Command::Relay(options)) => tunnel::relay(&cli, options),
+        Some(Command::Unlock) => tunnel::unlock(&cli),
+        Some(Command::Serve(options)) => serve::run(&cli, options.restart),
+        None => serve::run(&cli, false),
     };
     result.unwrap_or_else(|error| fail(&error))
 }

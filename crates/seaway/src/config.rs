@@ -5,6 +5,8 @@
 mod build;
 mod layers;
 mod paths;
+mod ports;
+mod proxies;
 mod settings;
 mod show;
 mod value;
@@ -22,6 +24,9 @@ use secrecy::SecretString;
 
 pub use build::find_program;
 pub use layers::{Layers, Mistake, Origin};
+pub use paths::run_folder;
+pub use ports::derived as derived_port;
+pub use proxies::merged as merged_no_proxy;
 pub use settings::{Kind, SETTINGS, Setting};
 pub use show::{markdown_table, schema, shown};
 
@@ -46,6 +51,12 @@ impl Environment {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Returns a variable that is set, though it may be empty.
+    #[must_use]
+    pub fn set(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     /// Where temporary files go.
@@ -140,6 +151,8 @@ pub struct Config {
     pub presets: Vec<Preset>,
     pub store: Store,
     pub prices: Vec<(Glob, Price)>,
+    /// What a client's `no_proxy` should say, where a proxy is set that it would come to us by.
+    pub no_proxy: Option<String>,
 }
 
 /// An address to listen on.
@@ -244,6 +257,12 @@ pub struct Upstream {
     pub web_search: Option<String>,
     /// Always ask for a stream, and fold it for clients that asked for none.
     pub always_stream: bool,
+    /// The models that are asked for in Messages whatever the client speaks. `None`: where requests are edited, all.
+    pub translate: Option<Vec<Glob>>,
+    /// Members to add to a Chat request that is relayed and lacks them: key and JSON text.
+    pub set_chat: Vec<(String, String)>,
+    /// Model names are matched against the upstream's list, ignoring case and punctuation.
+    pub match_models: bool,
     /// Changes whenever anything in this upstream's configuration does.
     pub fingerprint: u64,
 }
@@ -318,12 +337,94 @@ pub enum Permission {
     Allow,
 }
 
+/// A way by ssh to a machine from which an upstream can be reached.
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    pub name: String,
+    /// Where to log in.
+    pub host: String,
+    /// By which machines; empty for none, `None` for what ssh's own settings say.
+    pub jump: Option<String>,
+    /// As whom; `None` for what ssh's own settings say.
+    pub user: Option<String>,
+    /// ssh's port there.
+    pub port: Option<u16>,
+    /// A tunnel that is open there already, by the port that it listens on.
+    pub open_at: Option<u16>,
+    /// The port that `seaway tunnel` and `seaway relay` listen on.
+    pub tunnel_port: u16,
+    /// The ssh program.
+    pub program: PathBuf,
+    /// The owner's own settings for it.
+    pub ssh_config: PathBuf,
+    pub home: PathBuf,
+    /// How much it says, up to 3.
+    pub verbose: u8,
+    /// All that it is given of our environment.
+    pub environment: Vec<(String, SecretString)>,
+    /// Where its control socket and its forwards are: a folder of its own on this machine.
+    pub folder: PathBuf,
+    /// The file that says whether it may log in.
+    pub lockout: PathBuf,
+    /// How often it is looked at.
+    pub probe: Duration,
+}
+
+impl Tunnel {
+    /// A way to a host, with nothing else said.
+    #[must_use]
+    pub fn to(host: &str) -> Self {
+        Self {
+            name: host.to_owned(),
+            host: host.to_owned(),
+            jump: None,
+            user: None,
+            port: None,
+            open_at: None,
+            tunnel_port: 0,
+            program: "ssh".into(),
+            ssh_config: PathBuf::new(),
+            home: PathBuf::new(),
+            verbose: 0,
+            environment: Vec::new(),
+            folder: PathBuf::new(),
+            lockout: PathBuf::new(),
+            probe: Duration::from_secs(60),
+        }
+    }
+
+    /// A way to another machine, with the same ssh.
+    #[must_use]
+    pub fn beside(&self, host: &str) -> Self {
+        let mut other = Self { host: host.to_owned(), name: host.to_owned(), jump: None, user: None, port: None, ..self.clone() };
+        other.settle(self.folder.parent().unwrap_or(Path::new("")));
+        other
+    }
+
+    /// Gives it its places on this machine.
+    fn settle(&mut self, run_folder: &Path) {
+        // The same in every version, or an update would cost a login.
+        let way = format!("{:?}", (&self.host, &self.jump, &self.user, self.port, &self.ssh_config));
+        self.folder = run_folder.join(format!("ssh-{}", &blake3::hash(way.as_bytes()).to_hex()[..8]));
+        self.lockout = run_folder.join("ssh.json");
+    }
+
+    /// The first machine that is logged in to: it is the one that may block us.
+    #[must_use]
+    pub fn door(&self) -> &str {
+        let first = self.jump.as_deref().and_then(|jump| jump.split(',').next()).map(str::trim).filter(|jump| !jump.is_empty());
+        first.unwrap_or(&self.host)
+    }
+}
+
 /// Where a Messages API is, and how to be let in.
 #[derive(Debug)]
 pub struct Api {
     /// Scheme, authority and a path without a slash at its end.
     pub base_url: Uri,
     pub socket: Option<PathBuf>,
+    /// By which tunnel it is reached.
+    pub via: Option<Arc<Tunnel>>,
     pub credential: Option<Credential>,
     pub passthrough: bool,
     pub headers: Vec<(HeaderName, HeaderValue)>,

@@ -1,7 +1,7 @@
 //! Reaching an upstream: TCP, a unix socket or a proxy, and TLS with its true name.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
@@ -59,10 +59,18 @@ pub enum DialError {
     Setup(#[source] BoxError),
 }
 
+/// Where to connect in place of the upstream's own address. Its name is asked for in TLS all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detour {
+    Socket(PathBuf),
+    Tcp(String, u16),
+}
+
 /// How to reach one upstream.
 pub struct Dial {
     base: Uri,
-    socket: Option<PathBuf>,
+    /// May change while connections are open.
+    detour: Mutex<Option<Detour>>,
     ca_file: Option<PathBuf>,
     proxy: Option<Matcher>,
     limit: Duration,
@@ -85,7 +93,8 @@ impl Dial {
                 Some(if *plain { builder.all(url.as_str()) } else { builder.https(url.as_str()) }.build())
             }
         };
-        Self { base: api.base_url.clone(), socket: api.socket.clone(), ca_file: api.ca_file.clone(), proxy, limit: api.connect_timeout, tcp, tls: OnceLock::new() }
+        let detour = Mutex::new(api.socket.clone().map(Detour::Socket));
+        Self { base: api.base_url.clone(), detour, ca_file: api.ca_file.clone(), proxy, limit: api.connect_timeout, tcp, tls: OnceLock::new() }
     }
 
     /// Opens a connection, within the time-out.
@@ -98,10 +107,42 @@ impl Dial {
         tokio::time::timeout(self.limit, self.open()).await.map_err(timed_out)?
     }
 
+    /// The same upstream, to be reached by another way.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            base: self.base.clone(),
+            detour: Mutex::default(),
+            ca_file: self.ca_file.clone(),
+            proxy: None,
+            limit: self.limit,
+            tcp: self.tcp.clone(),
+            tls: self.tls.get().cloned().map_or_else(OnceLock::new, OnceLock::from),
+        }
+    }
+
+    /// From now on connections go by here.
+    pub fn go_by(&self, detour: Detour) {
+        *self.detour.lock().unwrap_or_else(PoisonError::into_inner) = Some(detour);
+    }
+
+    fn detour(&self) -> Option<Detour> {
+        self.detour.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The upstream's own host and port.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let port = self.base.port_u16().unwrap_or(if self.base.scheme_str() == Some("https") { 443 } else { 80 });
+        format!("{}:{port}", self.base.host().unwrap_or_default())
+    }
+
     fn place(&self) -> String {
-        match &self.socket {
-            Some(path) => path.display().to_string(),
-            None => self.base.authority().map_or_else(String::new, ToString::to_string),
+        let own = || self.base.authority().map_or_else(String::new, ToString::to_string);
+        match self.detour() {
+            Some(Detour::Socket(path)) => format!("{} by {}", own(), path.display()),
+            Some(Detour::Tcp(host, port)) => format!("{} by {host}:{port}", own()),
+            None => own(),
         }
     }
 
@@ -120,8 +161,14 @@ impl Dial {
     }
 
     async fn plain(&self) -> Result<Box<dyn Stream>, BoxError> {
-        if let Some(path) = &self.socket {
-            return Ok(Box::new(UnixStream::connect(path).await?));
+        match self.detour() {
+            Some(Detour::Socket(path)) => return Ok(Box::new(connect_socket(&path).await?)),
+            Some(Detour::Tcp(host, port)) => {
+                let stream = TcpStream::connect((host, port)).await?;
+                stream.set_nodelay(true)?;
+                return Ok(Box::new(stream));
+            }
+            None => {}
         }
         let mut tcp = self.tcp.clone();
         let stream = match self.proxy.as_ref().and_then(|proxy| proxy.intercept(&self.base)) {
@@ -164,6 +211,17 @@ impl Dial {
         let roots: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| wrong(error.into()))?;
         if roots.is_empty() { Err(wrong("it holds no certificate".into())) } else { Ok(roots) }
     }
+}
+
+/// A socket's address has room for some hundred bytes. A longer path is reached by way of its folder.
+async fn connect_socket(path: &Path) -> std::io::Result<UnixStream> {
+    if path.as_os_str().len() < 100 {
+        return UnixStream::connect(path).await;
+    }
+    let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+    let folder = std::fs::File::open(path.parent().ok_or_else(missing)?)?;
+    let short = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder));
+    UnixStream::connect(Path::new(&short).join(path.file_name().ok_or_else(missing)?)).await
 }
 
 /// A proxy is told the port even where the scheme implies it.

@@ -182,6 +182,7 @@ impl Exchange {
             let wanted = model.alias.unwrap_or(model.asked);
             let instead = match self.newest(upstream, wanted).await {
                 Some(newest) => Some(("alias", newest)),
+                None if let Some(listed) = self.listed(upstream, wanted).await => Some((if model.alias.is_some() { "alias" } else { "match_models" }, listed)),
                 None if model.from_default => Some(("model.default", wanted.to_owned())),
                 None => model.alias.map(|target| ("alias", target.to_owned())),
             };
@@ -211,6 +212,15 @@ impl Exchange {
         }
         let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
         self.runtime.catalog.newest(upstream, &headers, asked).await
+    }
+
+    /// The upstream's own way to write a model's name, if it lists one and that is asked for.
+    async fn listed(&self, upstream: &Upstream, asked: &str) -> Option<String> {
+        if !upstream.setting.match_models {
+            return None;
+        }
+        let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
+        self.runtime.catalog.listed(upstream, &headers, asked).await.filter(|listed| listed != asked)
     }
 
     /// Calls an upstream. The hashes for the receipt are made while it thinks.
@@ -279,6 +289,7 @@ fn worth_another(kind: FaultKind) -> bool {
 pub(crate) fn fault_of(error: UpstreamError) -> Fault {
     let mut fault = Fault::new(error.kind, error.message);
     fault.retry_after = error.retry_after;
+    fault.layer = error.layer;
     match error.source {
         Some(source) => fault.because(source),
         None => fault,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{private_dir, replace};
+use crate::config::run_folder;
 
 /// What an instance says of itself.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
@@ -33,19 +34,13 @@ impl Drop for Registered {
     }
 }
 
-/// Home folders are shared between machines, so each has a folder of its own.
-fn folder(state_dir: &Path) -> PathBuf {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    state_dir.join("run").join(if host.is_empty() { "localhost".into() } else { host })
-}
-
 /// Where this process' own socket goes.
 ///
 /// # Errors
 ///
 /// If the folder cannot be made, or the path is longer than a socket's may be.
 pub fn socket_path(state_dir: &Path) -> io::Result<PathBuf> {
-    let folder = folder(state_dir);
+    let folder = run_folder(state_dir);
     private_dir(&folder)?;
     let path = folder.join(format!("{}.sock", std::process::id()));
     if path.as_os_str().len() > 100 {
@@ -62,7 +57,7 @@ pub fn socket_path(state_dir: &Path) -> io::Result<PathBuf> {
 pub fn register(state_dir: &Path, addresses: Vec<String>, socket: PathBuf) -> io::Result<Registered> {
     let pid = std::process::id();
     let instance = Instance { pid, addresses, socket, started: jiff::Timestamp::now().to_string() };
-    let path = folder(state_dir).join(format!("{pid}.json"));
+    let path = run_folder(state_dir).join(format!("{pid}.json"));
     replace(&path, serde_json::to_string(&instance)?.as_bytes())?;
     Ok(Registered(path))
 }
@@ -71,7 +66,7 @@ pub fn register(state_dir: &Path, addresses: Vec<String>, socket: PathBuf) -> io
 /// forgotten on the way.
 #[must_use]
 pub fn find(state_dir: &Path) -> Vec<Instance> {
-    let entries = std::fs::read_dir(folder(state_dir)).into_iter().flatten().flatten();
+    let entries = std::fs::read_dir(run_folder(state_dir)).into_iter().flatten().flatten();
     let records = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json"));
     records.filter_map(|path| alive(&path)).collect()
 }

@@ -36,5 +36,6 @@ pub mod runtime;
 pub mod server;
 pub mod store;
 pub mod surface;
+pub mod tunnel;
 pub mod upstream;
 pub mod workers;

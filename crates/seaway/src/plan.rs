@@ -89,16 +89,21 @@ pub enum Way {
     Translate,
 }
 
-/// Chooses the way. Presets and configured edits are made of Messages' members, so they need that dialect.
+/// Chooses the way. Presets and configured edits are made of Messages' members, so they need that dialect, unless
+/// the configuration names the models that do.
 ///
 /// # Errors
 ///
 /// If there is none.
-pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>) -> Result<Way, Fault> {
+pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>, model: &str) -> Result<Way, Fault> {
     let speaks = |dialect: Dialect| upstream.speaks.contains(&dialect);
+    let edited = match &upstream.translate {
+        Some(models) => models.iter().any(|glob| glob.matches(model)),
+        None => upstream.edits_messages(),
+    };
     match dialect {
         Dialect::Messages if speaks(Dialect::Messages) => Ok(Way::Relay),
-        Dialect::Chat if speaks(Dialect::Chat) && preset.is_none() && !upstream.edits_messages() => Ok(Way::Relay),
+        Dialect::Chat if speaks(Dialect::Chat) && preset.is_none() && !edited => Ok(Way::Relay),
         Dialect::Chat if speaks(Dialect::Messages) => Ok(Way::Translate),
         Dialect::Chat | Dialect::Messages | Dialect::Responses => {
             let known: Vec<&str> = upstream.speaks.iter().map(|dialect| dialect.name()).collect();
@@ -109,8 +114,15 @@ pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>) -> Re
     }
 }
 
-/// The edits that can be made to a request that is not in Messages: its model alone.
+/// The edits that can be made to a request that is relayed in Chat.
 #[must_use]
-pub fn foreign_edits(model: Option<(&'static str, String)>) -> Edits {
-    Edits { model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)), ..Edits::default() }
+pub fn chat_edits(upstream: &Upstream, model: Option<(&'static str, String)>) -> Edits {
+    Edits {
+        model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)),
+        set: upstream.set_chat.iter().map(|(key, raw)| ("set_chat".to_owned(), key.clone(), raw.clone())).collect(),
+        drop: upstream.edits.drop.clone(),
+        one_sampling_param: upstream.edits.one_sampling_param,
+        drop_strict_tools: upstream.edits.drop_strict_tools,
+        ..Edits::default()
+    }
 }

@@ -1,6 +1,7 @@
 //! Children: the only code that spawns.
 
 mod piped;
+mod tool;
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
-pub use piped::{Launch, ListenError, Piped, is_alive, sweep};
+pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
+pub use tool::{Ended, background, background_asking, end, private_file, tool};
 
 /// Why a child gave no answer.
 #[derive(Debug, thiserror::Error)]

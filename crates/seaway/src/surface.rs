@@ -38,6 +38,7 @@ pub fn router(house: &Arc<House>) -> Router {
         .merge(api("/v1"))
         .merge(api("/anthropic/v1"))
         .merge(api("/openai/v1"))
+        .merge(api("/argoapi/v1"))
         .merge(run::routes("/v1"))
         .merge(run::routes("/api"))
         .merge(sessions::routes("/v1"))

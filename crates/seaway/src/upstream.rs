@@ -30,6 +30,7 @@ use retry::{Next, Retry, retry_after};
 
 use crate::config::{self, UpstreamName};
 use crate::store::Store;
+use crate::tunnel::Tunnel;
 use gate::{Gate, Pass};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -96,7 +97,11 @@ pub struct UpstreamError {
     pub attempts: u32,
     /// A kept connection was found closed before anything was sent on it.
     pub stale: bool,
+    /// The way there was at fault, and was mended since.
+    pub mended: bool,
     pub retry_after: Option<Duration>,
+    /// Where the trouble is, if that is neither us nor the upstream.
+    pub layer: Option<&'static str>,
     #[source]
     pub source: Option<BoxError>,
 }
@@ -104,7 +109,7 @@ pub struct UpstreamError {
 impl UpstreamError {
     /// An error of which nothing more is known.
     fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), again: false, attempts: 0, stale: false, retry_after: None, source: None }
+        Self { kind, message: message.into(), again: false, attempts: 0, stale: false, mended: false, retry_after: None, layer: None, source: None }
     }
 }
 
@@ -193,6 +198,15 @@ impl Upstream {
         }
     }
 
+    /// The tunnel that it is reached by, if it is.
+    #[must_use]
+    pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        match &self.place {
+            Place::Api(api) => api.tunnel(),
+            Place::Program(_) | Place::Sandbox(_) => None,
+        }
+    }
+
     /// Tells whether requests could be served now, without sending one.
     ///
     /// # Errors
@@ -219,7 +233,7 @@ impl Upstream {
     /// What went wrong, cause by cause.
     pub async fn probe(&self) -> Result<(), BoxError> {
         match &self.place {
-            Place::Api(api) => api.probe().await.map_err(BoxError::from),
+            Place::Api(api) => api.probe().await,
             Place::Program(program) => program.probe().await.map_err(BoxError::from),
             Place::Sandbox(_) => Ok(()),
         }
@@ -253,12 +267,21 @@ impl Upstream {
     async fn attempts(&self, api: &api::Api, call: Call, pass: Pass) -> Result<Reply, UpstreamError> {
         let limits = &self.setting.limits;
         let (head, mut payload) = api.prepare(call);
-        let mut retry = Retry { limits, attempts: 0, refreshed: false, stale: false };
+        let mut retry = Retry { limits, attempts: 0, refreshed: false, stale: false, mended: false };
         loop {
             retry.attempts += 1;
             let (body, again) = split(payload);
             let mut sent = HeaderMap::new();
+            let mended = api.mended();
             let result = api.attempt(&head, body, &mut sent).await;
+            let result = match result {
+                Err(error) if !retry.mended && !error.stale => match api.mend(&error, mended).await {
+                    Ok(true) => Err(UpstreamError { mended: true, ..error }),
+                    Ok(false) => Err(error),
+                    Err(no_way) => Err(no_way),
+                },
+                result => result,
+            };
             let refreshable = api.credential_can_change() && !sent.is_empty();
             let next = match (&result, &again) {
                 (_, None) => Next::Stop,

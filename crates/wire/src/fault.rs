@@ -128,6 +128,8 @@ pub struct Fault {
     pub code: Option<&'static str>,
     /// How long to wait before asking again, when we know.
     pub retry_after: Option<Duration>,
+    /// Where the trouble is, if its kind does not say.
+    pub layer: Option<&'static str>,
     /// For the log alone.
     #[source]
     cause: Option<BoxError>,
@@ -136,7 +138,7 @@ pub struct Fault {
 impl Fault {
     #[must_use]
     pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), param: None, code: None, retry_after: None, cause: None }
+        Self { kind, message: message.into(), param: None, code: None, retry_after: None, layer: None, cause: None }
     }
 
     #[must_use]

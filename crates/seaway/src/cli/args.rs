@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command as Builder, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Config, Environment, Loaded, SETTINGS, Setting, Sources};
+use crate::config::{Config, Environment, Kind, Loaded, SETTINGS, Setting, Sources};
 
 /// One local address for Claude
 #[derive(Debug, Parser)]
@@ -28,6 +28,9 @@ pub(super) struct Cli {
     /// Log warnings and errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// Go straight to the machine that ssh logs in to, by no other
+    #[arg(long, global = true, conflicts_with = "argo.jump", help_heading = "Settings")]
+    no_jump: bool,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -35,7 +38,7 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve (the default)
-    Serve,
+    Serve(ServeOptions),
     /// Show the whole gateway on the simulated upstream, then stay up to play with
     Demo {
         /// Leave when everything was shown
@@ -59,6 +62,12 @@ pub(super) enum Command {
     Login,
     /// Sign the Claude Code program out
     Logout,
+    /// Open the upstream's tunnel for other machines, and say what to run there
+    Tunnel(TunnelOptions),
+    /// Open the tunnel here, hand it on to another machine, and serve here too
+    Relay(RelayOptions),
+    /// Let ssh log in again after it was locked out
+    Unlock,
     /// Show or change the local key
     Key {
         #[command(subcommand)]
@@ -82,6 +91,45 @@ pub(super) enum Command {
     Completions { shell: Shell },
     /// Print the manual page
     Man,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeOptions {
+    /// Take the place of the gateway that serves on this address; its tunnel stays
+    #[arg(long)]
+    pub restart: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct TunnelOptions {
+    #[command(subcommand)]
+    pub command: Option<TunnelCommand>,
+    /// Listen here, so that other machines can connect; loopback otherwise
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub bind: String,
+    /// Let ssh ask for a password or second factor in this terminal
+    #[arg(long)]
+    pub interactive: bool,
+    /// Leave when it is open; nobody mends it then
+    #[arg(long)]
+    pub detach: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TunnelCommand {
+    /// Close the tunnels that are open on this machine; the next one costs a login
+    Close,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RelayOptions {
+    /// The machine to hand it to, as ssh knows it
+    #[arg(value_name = "HOST")]
+    pub to: String,
+    /// Listen there on this address; loopback otherwise. Its sshd decides (GatewayPorts)
+    #[arg(long, value_name = "ADDRESS", default_value = "localhost")]
+    pub bind: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,7 +178,11 @@ impl Args for SettingFlags {
     fn augment_args(command: Builder) -> Builder {
         SETTINGS.iter().filter_map(|setting| Some((setting, setting.flag()?))).fold(command, |command, (setting, flag)| {
             let mut arg = Arg::new(setting.path).long(flag).global(true).help(setting.about).help_heading("Settings").value_name(placeholder(setting));
-            arg = arg.num_args(1).allow_hyphen_values(true);
+            arg = match setting.kind {
+                // `--direct` alone says yes.
+                Kind::Flag => arg.num_args(0..=1).default_missing_value("true"),
+                _ => arg.num_args(1).allow_hyphen_values(true),
+            };
             if setting.path == "default_upstream" {
                 arg = arg.visible_alias("upstream");
             }
@@ -144,7 +196,6 @@ impl Args for SettingFlags {
 }
 
 fn placeholder(setting: &Setting) -> &'static str {
-    use crate::config::Kind;
     match setting.kind {
         Kind::Text | Kind::TextMap | Kind::AnyMap => "TEXT",
         Kind::Flag => "BOOL",
@@ -187,6 +238,12 @@ impl Cli {
             (false, 1) => Some("debug"),
             (false, _) => Some("trace"),
         };
+        if self.no_jump {
+            flags.push(("argo.jump".to_owned(), String::new()));
+        }
+        if self.verbose > 0 {
+            flags.push(("ssh_verbose".to_owned(), self.verbose.min(3).to_string()));
+        }
         flags.extend(level.map(|level| ("log_level".to_owned(), level.to_owned())));
         Ok(Sources { file: self.config.clone(), flags, environment })
     }
@@ -213,6 +270,10 @@ mod tests {
         let cli = Cli::try_parse_from(["seaway", "serve", "--port", "1", "--model-default", "m", "--upstream", "u", "--set", "upstream.u.kind=sandbox"]).unwrap();
         let flags = cli.sources().unwrap().flags;
         let expect = [("port", "1"), ("default_upstream", "u"), ("model.default", "m"), ("upstream.u.kind", "sandbox")];
+        assert_eq!(flags, expect.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        let cli = Cli::try_parse_from(["seaway", "serve", "--direct", "--no-jump", "--env", "test", "-vv"]).unwrap();
+        let flags = cli.sources().unwrap().flags;
+        let expect = [("argo.env", "test"), ("argo.direct", "true"), ("argo.jump", ""), ("ssh_verbose", "2"), ("log_level", "trace")];
         assert_eq!(flags, expect.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
 }

@@ -14,6 +14,7 @@ use crate::app::chain;
 use crate::auth::Keyring;
 use crate::config::{Config, ConfigError, Listen};
 use crate::store::Store;
+use crate::tunnel::{Layer, Login, Tunnel};
 use crate::upstream::claude_code::Program;
 use crate::upstream::{Call, Kit, Upstream};
 use crate::{catalog, headers, instance, server};
@@ -139,6 +140,11 @@ async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Fi
         }
         return examine_answers(upstream, live, findings).await;
     }
+    if let Some(tunnel) = upstream.tunnel()
+        && !examine_tunnel(tunnel, &layer, findings).await
+    {
+        return;
+    }
     match upstream.probe().await {
         Ok(()) => findings.push(good(layer("connection"), "reachable, and it is who it should be")),
         Err(error) => return findings.push(bad(layer("connection"), chain(&*error), "check `base_url`, `ca_file` and the network")),
@@ -148,6 +154,48 @@ async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Fi
     }
     findings.push(good(layer("credential"), "there is one, or none is needed"));
     examine_answers(upstream, live, findings).await;
+}
+
+/// The way by ssh, from the key in the hand to the name at the other end. False if there is no going on.
+async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, findings: &mut Vec<Finding>) -> bool {
+    match tunnel.identity().await {
+        Some(identity) => findings.push(good(layer("identity"), identity.to_string())),
+        None => findings.push(bad(layer("identity"), tunnel.no_identity(), "then try again; `seaway tunnel --interactive` lets ssh ask for a password")),
+    }
+    for (host, known) in tunnel.host_keys().await {
+        findings.push(match known {
+            true => good(layer("host key"), format!("{host}: known")),
+            false => bad(layer("host key"), format!("{host}: not known"), &format!("run `ssh {host}` once by hand, and compare the key with what is published")),
+        });
+    }
+    let told = tunnel.told();
+    findings.push(match told.lockout {
+        None => good(layer("lock-out"), format!("none for {}", told.door)),
+        Some(state) => bad(layer("lock-out"), format!("{} {state} after failed logins", told.door), "correct what ssh says, then run `seaway unlock`"),
+    });
+    let way = tunnel.setting.jump.as_deref().filter(|jump| !jump.is_empty()).map_or_else(String::new, |jump| format!(" by {jump}"));
+    let before = tunnel.master().await;
+    match tunnel.up(Login::Batch).await {
+        Ok(()) => {
+            let told = tunnel.told();
+            let how = match (told.direct, before) {
+                (true, _) => "not needed: the port there is open".to_owned(),
+                (false, Some(pid)) => format!("logged in already, process {pid}"),
+                (false, None) => format!("logged in to {}{way}", told.host),
+            };
+            findings.push(good(layer("login"), how));
+            findings.push(good(layer("forward"), "it leads to the upstream, which proved its name"));
+            true
+        }
+        Err(error) => {
+            let login = error.layer == Layer::Ssh;
+            if !login {
+                findings.push(good(layer("login"), format!("logged in to {}{way}", tunnel.setting.host)));
+            }
+            findings.push(bad(layer(if login { "login" } else { "forward" }), error.message, "the message says what to do"));
+            false
+        }
+    }
 }
 
 /// The Claude Code program: there, new enough, signed in. False if there is no going on.

@@ -1,20 +1,21 @@
 //! `seaway serve`: start, say where, and stay.
 
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use super::args::Cli;
-use crate::app::{App, StartError};
+use super::status;
+use crate::app::App;
 use crate::config::{Config, Listen, Log};
-use crate::instance;
-use crate::server::BindError;
+use crate::instance::{self, Instance};
+use crate::tunnel::Login;
 
-pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
     let loaded = Config::load(&sources)?;
     start_log(&loaded.config.log);
@@ -22,25 +23,74 @@ pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let state_dir = loaded.config.state_dir.clone();
-    runtime.block_on(async {
-        let app = App::start(loaded, sources).await.map_err(|error| explain(error, &state_dir))?;
+    let served = runtime.block_on(async {
+        if let Some(running) = same(&loaded.config) {
+            if !restart {
+                return already(&loaded.config, &running).await;
+            }
+            replace(&running, loaded.config.grace).await?;
+        }
+        let app = App::start(loaded, sources).await?;
         banner(&app);
+        open_tunnels(&app);
         app.run().await;
         anyhow::Ok(())
-    })?;
+    });
     // What did not end in time must not keep the process.
     runtime.shutdown_background();
-    Ok(ExitCode::SUCCESS)
+    served.map(|()| ExitCode::SUCCESS)
 }
 
-/// An address that is in use may be so by a gateway of our own.
-fn explain(error: StartError, state_dir: &Path) -> anyhow::Error {
-    let StartError::Bind(BindError::InUse { address, .. }) = &error else { return error.into() };
-    let ours = Listen::Tcp(*address).to_string();
-    match instance::find(state_dir).into_iter().find(|instance| instance.addresses.contains(&ours)) {
-        Some(running) => anyhow::anyhow!("a gateway of yours serves on {ours} already (process {}); `seaway status` tells more", running.pid),
-        None => error.into(),
+/// A gateway of our own on one of these addresses.
+pub(super) fn same(config: &Config) -> Option<Instance> {
+    let wanted: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    instance::find(&config.state_dir).into_iter().find(|instance| instance.addresses.iter().any(|address| wanted.contains(address)))
+}
+
+/// One is enough: says how the one that runs is, and leaves it alone.
+async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
+    let health = status::ask(running).await;
+    let address = running.addresses.first().map_or("", String::as_str);
+    eprintln!("seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place", running.pid);
+    match health {
+        Ok(health) if health["status"] == "ok" => {}
+        Ok(health) => {
+            let why = health["upstreams"].as_array().into_iter().flatten().find_map(|upstream| upstream["why"].as_str());
+            eprintln!("  but it is {}: {}. A tunnel recovers by itself with the next request", health["status"].as_str().unwrap_or("silent"), why.unwrap_or("`seaway status` tells more"));
+        }
+        Err(error) => eprintln!("  but it does not answer: {error:#}"),
+    }
+    paste(address);
+    hint_proxy(config);
+    Ok(())
+}
+
+/// Tells a gateway of ours to leave, and waits until it has.
+async fn replace(running: &Instance, grace: Duration) -> anyhow::Result<()> {
+    eprintln!("seaway {} (process {}) is told to leave", running.addresses.join(", "), running.pid);
+    let pid = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| anyhow::anyhow!("{} is no process", running.pid))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    let until = Instant::now() + grace + Duration::from_secs(10);
+    while std::os::unix::net::UnixStream::connect(&running.socket).is_ok() || crate::process::is_alive(running.pid) {
+        anyhow::ensure!(Instant::now() < until, "process {} does not leave; end it by hand", running.pid);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Opens the tunnels that requests will want, and says what came of it. Requests that come meanwhile wait for the same.
+pub(super) fn open_tunnels(app: &App) {
+    for upstream in &app.house.runtime.load().upstreams {
+        let Some(tunnel) = upstream.tunnel().cloned() else { continue };
+        eprintln!("  tunnel    `{}`: opening, by ssh to {}", tunnel.setting.name, tunnel.setting.host);
+        let work = async move {
+            match tunnel.up(Login::Batch).await {
+                Ok(()) => eprintln!("  tunnel    `{}` is up{}", tunnel.setting.name, if tunnel.told().direct { ", without ssh" } else { "" }),
+                Err(error) => eprintln!("  tunnel    not up; requests are answered with 503 meanwhile. {error}"),
+            }
+        };
+        app.house.tasks.spawn(work);
     }
 }
 
@@ -74,7 +124,19 @@ pub(super) fn banner(app: &App) {
     };
     eprintln!("  key       {key}");
     if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
-        eprintln!("  paste     export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY=$(seaway key show)");
-        eprintln!("       or   export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY=$(seaway key show)");
+        paste(&address.to_string());
+    }
+    hint_proxy(&runtime.config);
+}
+
+fn paste(address: &str) {
+    eprintln!("  paste     export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY=$(seaway key show)");
+    eprintln!("       or   export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY=$(seaway key show)");
+}
+
+/// A client that goes to us by a proxy does not get here.
+fn hint_proxy(config: &Config) {
+    if let Some(bypass) = &config.no_proxy {
+        eprintln!("      and   export no_proxy={bypass} NO_PROXY={bypass}   # this shell uses a proxy, which cannot reach us");
     }
 }

@@ -1,38 +1,70 @@
 //! `seaway status`: what runs here.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::client::Client;
+use crate::config::run_folder;
 use crate::instance::{self, Instance};
+use crate::tunnel::lockout::{self, Verdict};
+use crate::tunnel;
 
 pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
     let state_dir = cli.load()?.config.state_dir;
+    let run_folder = run_folder(&std::path::absolute(&state_dir)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut all = Vec::new();
+    let mut instances = Vec::new();
     for found in instance::find(&state_dir) {
         let health = runtime.block_on(ask(&found));
-        all.push(json!({"instance": found, "health": health.unwrap_or_else(|error| json!({"status": "silent", "why": error.to_string()}))}));
+        instances.push(json!({"instance": found, "health": health.unwrap_or_else(|error| json!({"status": "silent", "why": error.to_string()}))}));
     }
+    let masters = runtime.block_on(tunnel::masters(&run_folder));
+    let locked = locked(&run_folder.join("ssh.json"))?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&all)?);
-    } else if all.is_empty() {
-        println!("no gateway runs here");
+        let masters: Vec<Value> = masters.iter().map(|(folder, pid)| json!({"folder": folder, "pid": pid})).collect();
+        println!("{}", serde_json::to_string_pretty(&json!({"instances": instances, "masters": masters, "lockouts": locked}))?);
     } else {
-        all.iter().for_each(show);
+        if instances.is_empty() {
+            println!("no gateway runs here");
+        }
+        instances.iter().for_each(show);
+        for (folder, pid) in &masters {
+            println!("ssh       logged in, process {pid} ({})", folder.display());
+        }
+        for place in &locked {
+            println!("ssh       {}: {} after `{}`; `seaway unlock` clears it", text(&place["host"]), text(&place["state"]), text(&place["last"]));
+        }
     }
-    Ok(if all.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if instances.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn ask(found: &Instance) -> anyhow::Result<Value> {
+/// The machines that ssh may not log in to for now.
+fn locked(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let now = jiff::Timestamp::now().as_second();
+    let told = |(host, record): (String, lockout::Record)| {
+        let (state, until) = match record.verdict(now) {
+            Verdict::Free => return None,
+            Verdict::Rests(until) => ("rests", Some(until)),
+            Verdict::Locked => ("is locked", None),
+        };
+        Some(json!({"host": host, "state": state, "until": until, "last": record.last}))
+    };
+    Ok(lockout::all(path)?.into_iter().filter_map(told).collect())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+pub(super) async fn ask(found: &Instance) -> anyhow::Result<Value> {
     let answer = Client::unix(&found.socket).get("/owner/status", &[]).await?;
     Ok(serde_json::from_slice(&answer.body)?)
 }
 
 fn show(one: &Value) {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let list = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
     let (instance, health) = (&one["instance"], &one["health"]);
     println!("{}  {}", list(&instance["addresses"]), text(&health["status"]));
@@ -45,5 +77,11 @@ fn show(one: &Value) {
         let state = if upstream["ready"] == true { "ready" } else { "not ready" };
         let why = upstream["why"].as_str().or_else(|| upstream["trouble"]["message"].as_str());
         println!("  upstream  {}: {state}{}", text(&upstream["name"]), why.map(|why| format!(" ({why})")).unwrap_or_default());
+        let tunnel = &upstream["tunnel"];
+        if tunnel.is_object() {
+            let master = tunnel["master"].as_u64().map_or_else(String::new, |pid| format!(", ssh process {pid}"));
+            let lockout = tunnel["lockout"].as_str().map_or_else(String::new, |state| format!(", ssh {state}"));
+            println!("  tunnel    {}: {}{master}{lockout}", text(&tunnel["name"]), if tunnel["up"] == true { "up" } else { "down" });
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! From layers to [`Config`]: what each setting means, and what goes together.
 
+mod argo;
 mod program;
+mod tunnels;
 mod upstreams;
 
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -13,7 +15,7 @@ use secrecy::SecretString;
 
 use super::layers::{BUILT_IN, Layers, Origin, dotted};
 use super::value::Value;
-use super::{Auth, Config, Environment, Glob, Listen, Log, Preset, Price, Route, Store, Upstream, UpstreamName, paths, settings};
+use super::{Auth, Config, Environment, Glob, Listen, Log, Preset, Price, Route, Store, Upstream, UpstreamName, paths, proxies, settings};
 
 pub use program::find as find_program;
 
@@ -44,6 +46,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         presets: reader.presets(),
         store: reader.store(&state_dir),
         prices: reader.prices(),
+        no_proxy: proxies::needed(environment),
         state_dir,
         upstreams,
         listen,
@@ -153,6 +156,13 @@ impl Reader<'_> {
                 Ok(Some(address)) => addresses.push(Listen::Tcp(address)),
                 Ok(None) | Err(_) => self.mistake("listen", &format!("`{text}` is no address; expected `HOST:PORT` or `unix:/path`")),
             }
+        }
+        // On a machine that many share, each has a port of their own.
+        if self.layers.get(&key("listen")).is_none()
+            && self.means_argo()
+            && let Some(Listen::Tcp(address)) = addresses.first_mut()
+        {
+            address.set_port(super::ports::derived(&self.local_user()));
         }
         if let Some(port) = self.count_at(&key("port")) {
             match (u16::try_from(port), addresses.iter_mut().find_map(tcp)) {

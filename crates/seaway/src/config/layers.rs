@@ -24,6 +24,18 @@ pub enum Origin {
     Flag(String),
 }
 
+impl Origin {
+    /// The strongest first.
+    pub(super) fn rank(&self) -> u8 {
+        match self {
+            Self::Flag(_) => 0,
+            Self::Variable(_) => 1,
+            Self::File { .. } => 2,
+            Self::Default => 3,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,6 +127,11 @@ impl Layers {
                 self.values.insert(key, (value, origin));
             }
         }
+    }
+
+    /// Sets a value in place of what any layer says.
+    pub(super) fn put(&mut self, key: Key, value: Value, origin: Origin) {
+        self.values.insert(key, (value, origin));
     }
 
     /// Adds a value given as text, by a flag or a variable.
@@ -315,7 +332,7 @@ mod tests {
             &[
                 "s.toml:1:1: unknown setting `lisen`; did you mean `listen`?",
                 "s.toml:2:1: port: expected a whole number",
-                "s.toml:4:1: upstream.a.kind: expected one of `anthropic`, `messages`, `claude-code`, `sandbox`",
+                "s.toml:4:1: upstream.a.kind: expected one of `anthropic`, `messages`, `claude-code`, `argo`, `sandbox`",
                 "s.toml:5:1: unknown setting `upstream.a.base_ulr`; did you mean `base_url`?",
                 "s.toml:6:2: alias: expected a table of texts",
             ],

@@ -1,6 +1,6 @@
 //! Where things live when nobody says otherwise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Environment;
 
@@ -23,4 +23,11 @@ pub(super) fn config_file(environment: &Environment) -> PathBuf {
 
 pub(super) fn state_dir(environment: &Environment) -> PathBuf {
     folder(environment, "XDG_STATE_HOME", ".local/state")
+}
+
+/// What belongs to this machine alone: home folders are shared between machines.
+#[must_use]
+pub fn run_folder(state_dir: &Path) -> PathBuf {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    state_dir.join("run").join(if host.is_empty() { "localhost".into() } else { host })
 }

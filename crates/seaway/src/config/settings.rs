@@ -72,9 +72,9 @@ pub const SETTINGS: &[Setting] = &[
     plain("route.*.upstream", Kind::Texts, "", "where they go; the next is tried when one is unreachable, overloaded or rate limited"),
     plain(
         "upstream.*.kind",
-        Kind::Choice(&["anthropic", "messages", "claude-code", "sandbox"]),
+        Kind::Choice(&["anthropic", "messages", "claude-code", "argo", "sandbox"]),
         "",
-        "`anthropic`: the API; `messages`: anything that speaks it; `claude-code`: the official program under your own login; `sandbox`: simulated",
+        "`anthropic`: the API; `messages`: anything that speaks it; `claude-code`: the official program under your own login; `argo`: Argonne's gateway, by ssh; `sandbox`: simulated",
     ),
     plain("upstream.*.base_url", Kind::Text, "", "its address, without `/v1`"),
     plain("upstream.*.socket", Kind::Text, "", "a unix socket to reach it through; `base_url` still names it"),
@@ -92,6 +92,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("upstream.*.bearer.expires_pointer", Kind::Text, "", "as for `api_key`"),
     plain("upstream.*.bearer.command", Kind::Text, "", "as for `api_key`"),
     plain("upstream.*.bearer.ttl", Kind::Span, "5m", "as for `api_key`"),
+    plain("upstream.*.via", Kind::Text, "", "the tunnel to reach it by: a name below `tunnel`; empty for none"),
     plain("upstream.*.passthrough", Kind::Flag, "false", "send the client's own credential on, unchanged"),
     secret("upstream.*.headers", Kind::TextMap, "headers to add to every request"),
     plain("upstream.*.ca_file", Kind::Text, "", "certificates to trust besides the system's, PEM"),
@@ -116,6 +117,9 @@ pub const SETTINGS: &[Setting] = &[
     plain("upstream.*.strip_cache_ttl", Kind::Flag, "false", "take `ttl` out of every `cache_control`"),
     plain("upstream.*.one_sampling_param", Kind::Flag, "false", "leave one of `temperature` and `top_p`"),
     plain("upstream.*.strict_tools", Kind::Choice(&["keep", "drop"]), "keep", "`drop`: take `strict` out of every tool"),
+    plain("upstream.*.translate", Kind::Texts, "", "where it speaks Chat too: the models that are asked for in Messages all the same, such as `claude*`; `*` matches anything"),
+    plain("upstream.*.set_chat", Kind::AnyMap, "", "members to add to every relayed Chat request that lacks them"),
+    plain("upstream.*.match_models", Kind::Flag, "false", "find a model's name in the upstream's list whatever its case and punctuation; unknown names pass"),
     plain("upstream.*.drop", Kind::Texts, "", "members to take out of every request"),
     plain("upstream.*.set", Kind::AnyMap, "", "members to add to every request that lacks them"),
     plain("claude_code.path", Kind::Text, "", "the Claude Code program; `claude` on the PATH otherwise"),
@@ -130,6 +134,22 @@ pub const SETTINGS: &[Setting] = &[
     plain("claude_code.tools", Kind::Texts, "Read,Glob,Grep", "tools of the program's own that a run may use when it names none"),
     plain("claude_code.permission", Kind::Choice(&["deny", "ask", "allow"]), "deny", "what becomes of other tools in a run: refused, asked over its stream, or allowed"),
     plain("claude_code.ask_timeout", Kind::Span, "5m", "how long such a question waits for its answer"),
+    plain("tunnel.*.host", Kind::Text, "", "the machine to log in to by ssh, from which the upstream can be reached"),
+    plain("tunnel.*.jump", Kind::Text, "", "the machines to go by, with commas between; empty for none. Not given: as ssh's own settings have it"),
+    plain("tunnel.*.user", Kind::Text, "", "the account there; as ssh's own settings have it otherwise"),
+    plain("tunnel.*.port", Kind::Count, "", "the port of ssh there"),
+    plain("tunnel.*.tunnel_host", Kind::Text, "", "a machine where `seaway tunnel` or `seaway relay` holds this tunnel open already"),
+    plain("tunnel.*.tunnel_port", Kind::Count, "", "the port on which it is open there, or is to be opened here; made of the user's name otherwise"),
+    plain("tunnel.*.ssh", Kind::Text, "ssh", "the ssh program"),
+    plain("tunnel.*.ssh_config", Kind::Text, "~/.ssh/config", "your own settings for it"),
+    plain("tunnel.*.probe", Kind::Span, "60s", "how often an open tunnel is looked at"),
+    plain("argo.env", Kind::Choice(&["prod", "test", "dev"]), "prod", "which of Argonne's gateways"),
+    plain("argo.direct", Kind::Flag, "false", "no tunnel: this machine is inside the network"),
+    plain("argo.host", Kind::Text, "", "the machine to log in to; `homes.cels.anl.gov` otherwise"),
+    plain("argo.jump", Kind::Text, "", "the machine to go by, or empty; `logins.cels.anl.gov` otherwise"),
+    plain("argo.tunnel_host", Kind::Text, "", "a machine where the tunnel is open already; for compute nodes"),
+    plain("argo.tunnel_port", Kind::Count, "", "its port there, or here for `tunnel` and `relay`; made of the user's name otherwise"),
+    plain("ssh_verbose", Kind::Count, "0", "how much ssh says to the log, up to 3; `-v` sets it too"),
     plain("preset.*.system", Kind::Text, "", "text to put before the system prompt"),
     plain("preset.*.suffix", Kind::Text, "", "text to add to the last user turn"),
     plain("preset.*.suffix_thinking", Kind::Text, "", "the same for requests that think, in place of `suffix`"),
@@ -153,7 +173,9 @@ impl Setting {
     /// The flag that sets it, if its path has no names of the owner's choosing.
     pub fn flag(&self) -> Option<String> {
         let fixed = !self.path.contains('*') && !matches!(self.kind, Kind::TextMap | Kind::AnyMap);
-        fixed.then(|| self.path.replace(['.', '_'], "-"))
+        // Those are asked for on many a command line.
+        let short = self.path.strip_prefix("argo.").unwrap_or(self.path);
+        fixed.then(|| short.replace(['.', '_'], "-"))
     }
 
     /// The variable that sets it.

@@ -31,8 +31,9 @@ impl Exchange {
     /// Prepares a call from the client's original bytes, so that the next upstream starts from them again.
     pub(super) async fn prepare(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
         let endpoint = self.ask.endpoint;
-        match plan::way(&upstream.setting, endpoint.dialect(), preset)? {
-            Way::Relay if endpoint == Endpoint::Chat => Ok(self.relayed(upstream, request, &plan::foreign_edits(model))),
+        let wanted = model.as_ref().map_or(request.model.as_deref().unwrap_or_default(), |(_, model)| model.as_str());
+        match plan::way(&upstream.setting, endpoint.dialect(), preset, wanted)? {
+            Way::Relay if endpoint == Endpoint::Chat => Ok(self.relayed(upstream, request, &plan::chat_edits(&upstream.setting, model))),
             Way::Relay => Ok(self.relayed(upstream, request, &plan::edits(&upstream.setting, preset, model, endpoint))),
             Way::Translate => self.to_messages(upstream, request, preset, model).await,
         }
@@ -67,7 +68,8 @@ impl Exchange {
         let limit = limit_of(&edits, request);
         let terms = Terms {
             model: wanted,
-            traits: self.traits(upstream, wanted).await,
+            // An upstream may have names of its own for models that everybody knows.
+            traits: self.traits(upstream, if Traits::is_unknown(wanted) { asked } else { wanted }).await,
             strict: self.runtime.config.strict,
             max_tokens: limit.as_ref().map(|(_, limit)| *limit),
             marked: edits.set.iter().any(|(_, key, _)| key == "cache_control"),

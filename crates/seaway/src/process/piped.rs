@@ -236,7 +236,8 @@ pub fn is_alive(pid: u32) -> bool {
 }
 
 /// A process by its number and the time of its start; `None` if it is no more, or the system does not tell.
-fn mark(pid: u32) -> Option<String> {
+#[must_use]
+pub fn mark(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
     let started = fields.get(19).filter(|_| fields.first() != Some(&"Z"))?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::answer;
 use crate::house::House;
+use crate::tunnel::Told;
 use crate::upstream::Trouble;
 
 /// What `/health` and `seaway status` say. No secrets.
@@ -46,6 +47,9 @@ pub struct UpstreamHealth {
     /// The last thing that went wrong, until something goes right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+    /// The way there by ssh, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Told>,
 }
 
 /// Looks at every upstream, without sending a request.
@@ -61,6 +65,7 @@ pub async fn look(house: &House) -> Health {
             why: ready.err(),
             queue: upstream.gate.waiting(),
             trouble: upstream.health.trouble(),
+            tunnel: upstream.tunnel().map(|tunnel| tunnel.told()),
         });
     }
     let authenticated = upstreams.iter().any(|upstream| upstream.ready);

@@ -12,8 +12,9 @@ use super::pool::{Pool, SendError};
 use super::{BoxError, Call, CallBody, Payload, ReplyBody, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::{Credential, CredentialError};
-use crate::dial::{Dial, DialError};
+use crate::dial::Dial;
 use crate::headers::CARRIERS;
+use crate::tunnel::{Login, Tunnel, TunnelError};
 
 pub(super) struct Api {
     name: UpstreamName,
@@ -24,6 +25,7 @@ pub(super) struct Api {
     passthrough: bool,
     first_byte: Duration,
     pool: Arc<Pool>,
+    tunnel: Option<Arc<Tunnel>>,
 }
 
 /// A request's head, the same for every attempt but for the credential.
@@ -35,6 +37,11 @@ pub(super) struct Head {
 
 impl Api {
     pub(super) fn new(name: &UpstreamName, api: &config::Api, limits: &Limits, tasks: &TaskTracker) -> Self {
+        let dial = Arc::new(Dial::new(api));
+        let tunnel = api.via.clone().map(|setting| Tunnel::new(setting, dial.clone(), tasks.clone()));
+        if let Some(tunnel) = &tunnel {
+            tunnel.watch(false);
+        }
         // The configuration refuses an address with a credential in it, so this is a host and a port.
         let host = api.base_url.authority().map_or("", |authority| authority.as_str());
         Self {
@@ -45,7 +52,8 @@ impl Api {
             credential: api.credential.clone().map(Credential::new),
             passthrough: api.passthrough,
             first_byte: limits.first_byte_timeout,
-            pool: Pool::new(Dial::new(api), tasks.clone()),
+            pool: Pool::new(dial, tasks.clone()),
+            tunnel,
         }
     }
 
@@ -53,8 +61,15 @@ impl Api {
         self.pool.sweep();
     }
 
-    pub(super) async fn probe(&self) -> Result<(), DialError> {
-        self.pool.probe().await
+    pub(super) async fn probe(&self) -> Result<(), BoxError> {
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.up(Login::Batch).await?;
+        }
+        self.pool.probe().await.map_err(BoxError::from)
+    }
+
+    pub(super) fn tunnel(&self) -> Option<&Arc<Tunnel>> {
+        self.tunnel.as_ref()
     }
 
     pub(super) fn credential_can_change(&self) -> bool {
@@ -68,7 +83,11 @@ impl Api {
     }
 
     pub(super) async fn ready(&self) -> Result<(), UpstreamError> {
-        self.authorize(&mut HeaderMap::new()).await
+        self.authorize(&mut HeaderMap::new()).await?;
+        match self.tunnel.as_ref().map(|tunnel| tunnel.told()).filter(|told| !told.up) {
+            None => Ok(()),
+            Some(told) => Err(self.no_way(TunnelError::not_up(told))),
+        }
     }
 
     pub(super) fn prepare(&self, call: Call) -> (Head, Payload) {
@@ -110,6 +129,9 @@ impl Api {
 
     /// Sends the request once. `sent` receives the credential that was used.
     pub(super) async fn attempt(&self, head: &Head, body: CallBody, sent: &mut HeaderMap) -> Result<Response<ReplyBody>, UpstreamError> {
+        if let Some(tunnel) = &self.tunnel {
+            tunnel.up(Login::Batch).await.map_err(|error| self.no_way(error))?;
+        }
         let own = self.passthrough && CARRIERS.iter().any(|name| head.headers.contains_key(name));
         if !own {
             self.authorize(sent).await?;
@@ -121,13 +143,41 @@ impl Api {
         for (name, value) in &*sent {
             request.headers_mut().insert(name, value.clone());
         }
-        let sending = self.pool.send(request);
+        let sending = async {
+            let reply = self.pool.send(request).await.map_err(|error| self.unreachable(error))?;
+            if let Some(tunnel) = &self.tunnel {
+                tunnel.worked();
+            }
+            Ok(reply)
+        };
         if self.first_byte.is_zero() {
-            return sending.await.map_err(|error| self.unreachable(error));
+            return sending.await;
         }
         let late = || format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", self.name, self.first_byte.as_secs());
         let answered = tokio::time::timeout(self.first_byte, sending).await;
-        answered.map_err(|_| UpstreamError::new(FaultKind::TimedOut, late()))?.map_err(|error| self.unreachable(error))
+        answered.map_err(|_| UpstreamError::new(FaultKind::TimedOut, late()))?
+    }
+
+    /// How often the way had to be mended so far.
+    pub(super) fn mended(&self) -> u64 {
+        self.tunnel.as_ref().map_or(0, |tunnel| tunnel.mended())
+    }
+
+    /// After a request got no answer: looks whether the way is at fault, and mends it. True if the request is worth
+    /// another attempt: the way was at fault, or the connection broke although all is well now.
+    pub(super) async fn mend(&self, error: &UpstreamError, mended: u64) -> Result<bool, UpstreamError> {
+        let Some(tunnel) = &self.tunnel else { return Ok(false) };
+        // What the way itself said of itself has been looked into.
+        if error.layer.is_some() || !matches!(error.kind, FaultKind::Unreachable | FaultKind::TimedOut) {
+            return Ok(false);
+        }
+        let changed = tunnel.mend(mended).await.map_err(|error| self.no_way(error))?;
+        Ok(changed || error.kind == FaultKind::Unreachable)
+    }
+
+    fn no_way(&self, error: TunnelError) -> UpstreamError {
+        let message = format!("upstream `{}` cannot be reached: {}", self.name, error.message);
+        UpstreamError { layer: Some(error.layer.name()), retry_after: error.retry_after, ..UpstreamError::new(error.kind, message) }
     }
 
     fn unreachable(&self, error: SendError) -> UpstreamError {
@@ -148,8 +198,10 @@ impl Api {
             message,
             again: !unreadable,
             stale,
+            mended: false,
             attempts: 0,
             retry_after: None,
+            layer: None,
             source: Some(source),
         }
     }

@@ -65,7 +65,7 @@ impl SendError {
 
 /// The connections to one upstream.
 pub struct Pool {
-    dial: Dial,
+    dial: Arc<Dial>,
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Vec<Shared>>,
     tasks: TaskTracker,
@@ -92,7 +92,7 @@ struct Shared {
 
 impl Pool {
     #[must_use]
-    pub fn new(dial: Dial, tasks: TaskTracker) -> Arc<Self> {
+    pub fn new(dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
         Arc::new(Self { dial, idle: Mutex::default(), shared: Mutex::default(), tasks })
     }
 

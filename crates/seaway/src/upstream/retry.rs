@@ -35,12 +35,13 @@ pub(super) struct Retry<'a> {
     pub attempts: u32,
     pub refreshed: bool,
     pub stale: bool,
+    pub mended: bool,
 }
 
 impl Retry<'_> {
     fn left(&self) -> bool {
-        // Neither a refreshed credential nor a connection that had aged uses up an attempt.
-        self.attempts - u32::from(self.refreshed) - u32::from(self.stale) <= self.limits.retries
+        // Neither a refreshed credential nor a connection that had aged nor a way that was mended uses up an attempt.
+        self.attempts - u32::from(self.refreshed) - u32::from(self.stale) - u32::from(self.mended) <= self.limits.retries
     }
 
     pub(super) fn after_reply(&mut self, status: StatusCode, headers: &HeaderMap, refreshable: bool) -> Next {
@@ -60,6 +61,9 @@ impl Retry<'_> {
 
     pub(super) fn after_error(&mut self, error: &UpstreamError) -> Next {
         if error.stale && !std::mem::replace(&mut self.stale, true) {
+            return Next::Wait(Duration::ZERO);
+        }
+        if error.mended && !std::mem::replace(&mut self.mended, true) {
             return Next::Wait(Duration::ZERO);
         }
         if error.again && self.left() { Next::Wait(self.backoff()) } else { Next::Stop }
@@ -93,7 +97,7 @@ mod tests {
         let (off, on) = (limits(2, &[]), limits(2, &[529]));
         let overloaded = StatusCode::from_u16(529).unwrap();
         let none = HeaderMap::new();
-        let after = |limits, attempts, headers: &HeaderMap| Retry { limits, attempts, refreshed: false, stale: false }.after_reply(overloaded, headers, false);
+        let after = |limits, attempts, headers: &HeaderMap| Retry { limits, attempts, refreshed: false, stale: false, mended: false }.after_reply(overloaded, headers, false);
         assert_eq!(after(&off, 1, &none), Next::Stop);
         assert!(matches!(after(&on, 2, &none), Next::Wait(_)));
         assert_eq!(after(&on, 3, &none), Next::Stop);
@@ -104,7 +108,7 @@ mod tests {
     #[test]
     fn a_refused_credential_is_renewed_once() {
         let limits = limits(0, &[]);
-        let mut retry = Retry { limits: &limits, attempts: 1, refreshed: false, stale: false };
+        let mut retry = Retry { limits: &limits, attempts: 1, refreshed: false, stale: false, mended: false };
         assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Refresh);
         retry.attempts = 2;
         assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Stop);
@@ -113,7 +117,7 @@ mod tests {
     #[test]
     fn waits_grow_and_spread() {
         let limits = limits(9, &[]);
-        let wait = |attempts| Retry { limits: &limits, attempts, refreshed: false, stale: false }.backoff();
+        let wait = |attempts| Retry { limits: &limits, attempts, refreshed: false, stale: false, mended: false }.backoff();
         assert!((250..=313).contains(&wait(1).as_millis()));
         assert!((8000..=10_000).contains(&wait(9).as_millis()));
     }

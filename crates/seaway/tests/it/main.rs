@@ -16,4 +16,5 @@ mod store;
 mod streams;
 mod support;
 mod tls;
+mod tunnel;
 mod vectors;

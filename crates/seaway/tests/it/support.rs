@@ -2,10 +2,13 @@
 
 mod client;
 mod gateway;
+mod institution;
+pub mod lab;
 mod upstream;
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use institution::Institution;
 pub use upstream::{Received, Upstream, answer_json, events};
 
 /// A small, valid request.

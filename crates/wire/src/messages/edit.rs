@@ -187,6 +187,10 @@ impl Edits {
                 work.patch.members(&tool, &["strict"], &[]);
                 work.note("strict_tools", &format!("tools[{index}].strict"));
             }
+            // As Chat has it.
+            if let Some(function) = tool.get("function") {
+                work.strip_member(&function, "strict", "strict_tools", &format!("tools[{index}].function"));
+            }
         }
     }
 
@@ -452,6 +456,16 @@ mod tests {
             r#"{"top_p":0.9,"stream":true}"#,
             r#"{"top_p":0.9,"stream":true,"system":[{"type":"text","text":"P"},{"type":"text","text":"S"}]}"#,
             &["set system", "system_prefix system"],
+        );
+    }
+
+    #[test]
+    fn strict_goes_from_tools_in_either_dialect() {
+        check(
+            &Edits { drop_strict_tools: true, ..Edits::default() },
+            r#"{"tools":[{"type":"function","function":{"name":"n","strict":true}},{"name":"o","strict":false},{"function":7}]}"#,
+            r#"{"tools":[{"type":"function","function":{"name":"n"}},{"name":"o"},{"function":7}]}"#,
+            &["strict_tools tools[0].function.strict", "strict_tools tools[1].strict"],
         );
     }
 

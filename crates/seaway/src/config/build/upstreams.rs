@@ -10,7 +10,7 @@ use super::{Reader, below, key};
 use crate::config::layers::{Origin, dotted};
 use crate::config::show::without_userinfo;
 use crate::config::value::Value;
-use crate::config::{Api, Carrier, Credential, Edits, Limits, Listen, Place, Proxy, Source, Upstream, UpstreamName};
+use crate::config::{Api, Carrier, Credential, Edits, Glob, Limits, Listen, Place, Proxy, Source, Upstream, UpstreamName};
 
 const ANTHROPIC: &str = "https://api.anthropic.com";
 
@@ -29,7 +29,7 @@ impl Reader<'_> {
     /// An upstream that is asked for by its kind (`--upstream sandbox`), or, when none is
     /// configured, what the environment offers. Never the simulated one by itself.
     fn implied(&mut self, names: &[String], listen: &[Listen]) -> Option<String> {
-        let known = ["anthropic", "claude-code", "sandbox"];
+        let known = ["anthropic", "claude-code", "argo", "sandbox"];
         let asked = self.text("default_upstream").filter(|name| known.contains(&name.as_str()) && !names.contains(name));
         if asked.is_none() && !names.is_empty() {
             return None;
@@ -51,9 +51,12 @@ impl Reader<'_> {
         let at = |rest: &str| below("upstream", name, rest);
         let Some(kind) = self.text_at(&at("kind")) else {
             let origin = self.group_origin(&at("")[..2]);
-            self.layers.mistake(origin, format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `claude-code`, `sandbox`"));
+            self.layers.mistake(origin, format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `claude-code`, `argo`, `sandbox`"));
             return None;
         };
+        if kind == "argo" {
+            self.expand_argo(name);
+        }
         let place = match kind.as_str() {
             "sandbox" => Place::Sandbox,
             "claude-code" => Place::Program(Box::new(self.program(name, listen)?)),
@@ -77,6 +80,9 @@ impl Reader<'_> {
             speaks: self.speaks(&at("speaks")),
             web_search: self.text_at(&at("web_search")),
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
+            translate: self.get(&at("translate")).map(|value| value.texts().into_iter().map(Glob).collect()),
+            set_chat: self.json_members(&at("set_chat")),
+            match_models: self.get(&at("match_models")).and_then(|value| value.flag()).unwrap_or_default(),
             fingerprint: hasher.finish(),
         };
         if !matches!(upstream.place, Place::Api(_)) && upstream.speaks != [Dialect::Messages] {
@@ -93,6 +99,7 @@ impl Reader<'_> {
         Some(Api {
             base_url: self.base_url(name, kind, listen)?,
             socket: self.text_at(&at("socket")).map(|text| self.path(&text)),
+            via: self.via(name, kind),
             credential: self.credential(name, kind),
             passthrough: self.get(&at("passthrough")).and_then(|value| value.flag()).unwrap_or_default(),
             headers: self.headers(&at("headers")),
@@ -136,6 +143,9 @@ impl Reader<'_> {
             if let Some(source) = self.source(name, group) {
                 return Some(Credential { carrier, source });
             }
+        }
+        if kind == "argo" {
+            return Some(self.argo_credential());
         }
         if kind != "anthropic" {
             return None;

@@ -1,0 +1,203 @@
+//! `seaway tunnel`, `relay` and `unlock`: a tunnel for machines that cannot make one.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::task::TaskTracker;
+
+use super::Asked;
+use super::args::{Cli, RelayOptions, TunnelCommand, TunnelOptions};
+use super::serve::{banner, open_tunnels, same, start_log};
+use crate::app::App;
+use crate::config::{self, Api, Config, Listen, Loaded, Place, Sources, run_folder};
+use crate::dial::{Detour, Dial};
+use crate::server;
+use crate::tunnel::{Forward, Login, Tunnel, close_all, lockout};
+
+/// The upstream whose tunnel is meant: the one that requests go to by default, or Argonne's.
+struct Meant {
+    name: String,
+    setting: Arc<config::Tunnel>,
+    dial: Arc<Dial>,
+}
+
+impl Meant {
+    fn of(upstream: &config::Upstream, api: &Api) -> Option<Self> {
+        Some(Self { name: upstream.name.to_string(), setting: api.via.clone()?, dial: Arc::new(Dial::new(api)) })
+    }
+
+    fn find(config: &Config) -> Option<Self> {
+        let all = config.upstreams.iter().filter(|upstream| config.default_upstream.as_ref().is_none_or(|name| *name == upstream.name));
+        all.filter_map(|upstream| match &upstream.place {
+            Place::Api(api) => Self::of(upstream, api),
+            Place::Program(_) | Place::Sandbox => None,
+        })
+        .next()
+    }
+}
+
+/// Reads the configuration; Argonne's gateway is meant where no other upstream has a tunnel.
+fn load(cli: &Cli) -> anyhow::Result<(Loaded, Sources, Meant)> {
+    let mut sources = cli.sources()?;
+    let mut loaded = Config::load(&sources)?;
+    if Meant::find(&loaded.config).is_none() && loaded.config.default_upstream.is_none() {
+        sources.flags.push(("default_upstream".into(), "argo".into()));
+        loaded = Config::load(&sources)?;
+    }
+    let meant = Meant::find(&loaded.config).ok_or_else(|| Asked("this upstream has no tunnel: give it one with `via`, or use `--upstream argo` without `--direct`".into()))?;
+    if meant.setting.open_at.is_some() {
+        return Err(Asked("`--tunnel-host` is for the machine that uses the tunnel: there it is `seaway serve`".into()).into());
+    }
+    start_log(&loaded.config.log);
+    Ok((loaded, sources, meant))
+}
+
+pub(super) fn run(cli: &Cli, options: &TunnelOptions) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(TunnelCommand::Close) = options.command {
+        return runtime.block_on(close(cli));
+    }
+    let (_, _, meant) = load(cli)?;
+    runtime.block_on(open(&meant, options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
+    let port = meant.setting.tunnel_port;
+    let address = listening(&options.bind, port)?;
+    let reached = if address.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, port)) } else { address };
+    let forward = Forward::Local { from: address.to_string(), to: meant.dial.authority() };
+    let detour = Detour::Tcp(reached.ip().to_string(), port);
+    let tunnel = Tunnel::by(meant.setting.clone(), vec![forward], detour, meant.dial.clone(), TaskTracker::new());
+    // Our own forward of an earlier time may hold the port; anybody else's is not ours to take.
+    if tunnel.master().await.is_some() {
+        tunnel.leave().await;
+    }
+    server::bind(&Listen::Tcp(address)).await.map_err(|error| anyhow::anyhow!("{}", error.to_string().replace("--port", "--tunnel-port")))?;
+    if !address.ip().is_loopback() {
+        eprintln!("warning: whoever can reach {address} can speak to {} by it; they need a key of their own there", meant.dial.authority());
+    }
+    eprintln!("opening the tunnel by ssh to {}", meant.setting.host);
+    tunnel.up(if options.interactive { Login::Asking } else { Login::Batch }).await?;
+    eprintln!("the tunnel is up on {address}; on a machine that can reach this one, also only by ssh:");
+    println!("{}", line(&meant.name, &here(), port));
+    if options.detach {
+        return Ok(());
+    }
+    tunnel.watch(true);
+    until_told().await?;
+    tunnel.leave().await;
+    eprintln!("the port is closed; the login stays for the next time. `seaway tunnel close` ends it");
+    Ok(())
+}
+
+/// What to run on the machine that uses the tunnel.
+fn line(upstream: &str, host: &str, port: u16) -> String {
+    format!("seaway serve --upstream {upstream} --tunnel-host {host} --tunnel-port {port}")
+}
+
+fn here() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn listening(bind: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let bind = if bind == "*" { "0.0.0.0" } else { bind };
+    let bare = bind.trim_matches(['[', ']']);
+    let ip = if bare == "localhost" { Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { bare.parse() };
+    let ip = ip.map_err(|_| Asked(format!("--bind {bind}: expected an address of this machine, such as 127.0.0.1, or `*` for all")))?;
+    Ok(SocketAddr::from((ip, port)))
+}
+
+async fn until_told() -> std::io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+/// Ends every login that is open on this machine.
+async fn close(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let config = cli.load()?.config;
+    let closed = close_all(&run_folder(&std::path::absolute(&config.state_dir)?)).await;
+    println!("{closed} {} closed", if closed == 1 { "tunnel was" } else { "tunnels were" });
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn relay(cli: &Cli, options: &RelayOptions) -> anyhow::Result<ExitCode> {
+    if options.to.starts_with('-') || options.to.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Asked(format!("`{}` is no name of a machine", options.to)).into());
+    }
+    let (loaded, sources, meant) = load(cli)?;
+    if let Some(running) = same(&loaded.config) {
+        anyhow::bail!("a gateway of yours serves on {} already (process {}); end it first, or choose another `--port`", running.addresses.join(", "), running.pid);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        // It holds our port, before any ssh.
+        let app = App::start(loaded, sources).await?;
+        let legs = hand_on(&meant, options).await?;
+        println!("{}", line(&meant.name, options.to.rsplit('@').next().unwrap_or(&options.to), meant.setting.tunnel_port));
+        banner(&app);
+        open_tunnels(&app);
+        app.run().await;
+        for leg in &legs {
+            leg.leave().await;
+        }
+        anyhow::Ok(())
+    });
+    runtime.shutdown_background();
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Opens both legs: from here to the institution, and from the other machine to here. Each is looked at and mended.
+async fn hand_on(meant: &Meant, options: &RelayOptions) -> anyhow::Result<[Arc<Tunnel>; 2]> {
+    let tasks = TaskTracker::new();
+    let port = meant.setting.tunnel_port;
+    let first = Tunnel::new(meant.setting.clone(), meant.dial.clone(), tasks.clone());
+    progress(&format!("opening the tunnel by ssh to {}", meant.setting.host));
+    first.up(Login::Batch).await?;
+    let there = Arc::new(meant.setting.beside(&options.to));
+    let socket = first.socket().ok_or_else(|| anyhow::anyhow!("the tunnel has no socket"))?;
+    let forwards = vec![
+        Forward::Remote { from: format!("{}:{port}", options.bind), to: beside(&socket) },
+        // By the other machine and back: what is looked at is all that its clients will use.
+        Forward::Local { from: "./back.sock".into(), to: format!("localhost:{port}") },
+    ];
+    let dial = Arc::new(meant.dial.another());
+    let second = Tunnel::by(there.clone(), forwards, Detour::Socket(there.folder.join("back.sock")), dial, tasks);
+    progress(&format!("handing it on by ssh to {}", options.to));
+    second.up(Login::Batch).await?;
+    first.watch(true);
+    second.watch(true);
+    Ok([second, first])
+}
+
+/// A socket in a neighbour's folder: its whole path may be too long for ssh.
+fn beside(socket: &Path) -> String {
+    let name = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("../{}/{}", name(socket.parent()), name(Some(socket)))
+}
+
+fn progress(what: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("… {what}");
+    }
+}
+
+pub(super) fn unlock(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let config = cli.load()?.config;
+    let cleared = lockout::clear(&run_folder(&config.state_dir).join("ssh.json"))?;
+    if cleared.is_empty() {
+        println!("nothing was locked");
+    }
+    for (place, record) in cleared {
+        println!("{place}: ssh may log in again; it last failed with `{}`", record.last);
+    }
+    Ok(ExitCode::SUCCESS)
+}

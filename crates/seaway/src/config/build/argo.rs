@@ -1,0 +1,89 @@
+//! Argonne's gateway: what `kind = "argo"` expands to, and who its two users are.
+
+use super::{Reader, below, key};
+use crate::config::layers::Origin;
+use crate::config::value::Value;
+use crate::config::{Carrier, Credential, Source};
+
+/// The tunnel that the preset brings along.
+pub(super) const TUNNEL: &str = "cels";
+const HOST: &str = "homes.cels.anl.gov";
+const JUMP: &str = "logins.cels.anl.gov";
+
+impl Reader<'_> {
+    /// True if requests go to Argonne's gateway unless something says otherwise.
+    pub(super) fn means_argo(&self) -> bool {
+        let kind = |name: &str| self.text_at(&below("upstream", name, "kind"));
+        match self.text("default_upstream") {
+            Some(name) => kind(&name).unwrap_or(name) == "argo",
+            None => self.layers.names("upstream").first().and_then(|name| kind(name)).as_deref() == Some("argo"),
+        }
+    }
+
+    /// Who runs us: files, ports and processes are this user's.
+    pub(super) fn local_user(&self) -> String {
+        let named = ["LOGNAME", "USER"].iter().find_map(|name| self.environment.get(name));
+        named.map_or_else(|| rustix::process::geteuid().as_raw().to_string(), str::to_owned)
+    }
+
+    /// Who we are at the institution, as the first of these variables says; the login name otherwise.
+    pub(super) fn remote_user(&mut self, variables: &[&str]) -> String {
+        let set = variables.iter().find_map(|name| Some((*name, self.environment.set(name)?.trim().to_owned())));
+        match set {
+            Some((name, user)) if user.is_empty() => {
+                self.layers.mistake(Origin::Variable(name.to_owned()), "it is empty: give your user name at the institution, or unset it");
+                user
+            }
+            Some((_, user)) => user,
+            None => self.local_user(),
+        }
+    }
+
+    /// What the preset says of a setting of the upstream that is not given.
+    pub(super) fn expand_argo(&mut self, name: &str) {
+        let user = self.remote_user(&["ARGO_USER", "CELS_USERNAME"]);
+        let base_url = match self.text("argo.env").as_deref() {
+            Some("test") => "https://apps-test.inside.anl.gov/argoapi",
+            Some("dev") => "https://apps-dev.inside.anl.gov/argoapi",
+            _ => "https://apps.inside.anl.gov/argoapi",
+        };
+        let text = |text: &str| Value::Text(text.to_owned());
+        let mut preset = vec![
+            ("base_url", text(base_url)),
+            ("speaks", Value::List(vec![text("messages"), text("chat")])),
+            ("stream", text("always")),
+            ("strict_tools", text("drop")),
+            ("translate", Value::List(vec![text("claude*")])),
+            ("match_models", Value::Flag(true)),
+            ("set_chat", Value::Map(vec![("user".to_owned(), text(&user))])),
+        ];
+        if !self.flag("argo.direct") {
+            preset.push(("via", text(TUNNEL)));
+        }
+        for (setting, value) in preset {
+            self.layers.add(below("upstream", name, setting), value, Origin::Default);
+        }
+    }
+
+    /// The gateway's key is the user's name.
+    pub(super) fn argo_credential(&mut self) -> Credential {
+        Credential { carrier: Carrier::ApiKey, source: Source::Value(self.remote_user(&["ARGO_USER", "CELS_USERNAME"]).into()) }
+    }
+
+    /// What the preset says of its tunnel, where the tunnel itself is silent.
+    pub(super) fn expand_argo_tunnel(&mut self) {
+        for (setting, preset) in [("host", Some(HOST)), ("jump", Some(JUMP)), ("tunnel_host", None), ("tunnel_port", None)] {
+            let (own, short) = (below("tunnel", TUNNEL, setting), key(&format!("argo.{setting}")));
+            let known = self.layers.get(&own).map(|(_, origin)| origin.rank());
+            match self.layers.get(&short).cloned() {
+                // A flag beats a file, whichever of the two names it sets.
+                Some((value, origin)) if known.is_none_or(|known| origin.rank() < known) => self.layers.put(own, value, origin),
+                _ => {
+                    if let Some(preset) = preset {
+                        self.layers.add(own, Value::Text(preset.to_owned()), Origin::Default);
+                    }
+                }
+            }
+        }
+    }
+}

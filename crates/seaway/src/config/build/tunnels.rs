@@ -1,0 +1,126 @@
+//! Tunnels: by which machines, as whom, and where their files are.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::{Reader, argo, below, key};
+use crate::config::{Tunnel, paths, ports};
+
+/// What ssh is given of our environment: what it needs to find keys, agents, tickets and tokens.
+const GIVEN: [&str; 16] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "TERM",
+    "TZ",
+    "XDG_RUNTIME_DIR",
+    "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "SSH_SK_PROVIDER",
+    "SSH_SK_HELPER",
+    "SSH_PKCS11_HELPER",
+    "KRB5CCNAME",
+];
+
+impl Reader<'_> {
+    /// The tunnel that an upstream names, if it does.
+    pub(super) fn via(&mut self, upstream: &str, kind: &str) -> Option<Arc<Tunnel>> {
+        let at = below("upstream", upstream, "via");
+        let name = self.text_at(&at).filter(|name| !name.is_empty())?;
+        if kind == "argo" && name == argo::TUNNEL {
+            self.expand_argo_tunnel();
+        }
+        let known = self.layers.names("tunnel");
+        if !known.contains(&name) {
+            let names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+            let names = if names.is_empty() { "none is configured".to_owned() } else { format!("there are {}", names.join(", ")) };
+            self.mistake_at(&at, &format!("no tunnel is called `{name}`; {names}"));
+            return None;
+        }
+        self.tunnel(&name, kind == "argo").map(Arc::new)
+    }
+
+    fn tunnel(&mut self, name: &str, argo: bool) -> Option<Tunnel> {
+        let at = |rest: &str| below("tunnel", name, rest);
+        let open_at = self.text_at(&at("tunnel_host")).filter(|host| !host.is_empty());
+        let Some(host) = open_at.clone().or_else(|| self.text_at(&at("host"))).filter(|host| !host.is_empty()) else {
+            let origin = self.group_origin(&at("")[..2]);
+            self.layers.mistake(origin, format!("tunnel.{name}: `host` is missing: the machine to log in to"));
+            return None;
+        };
+        let tunnel_port = self.port_at(&at("tunnel_port")).unwrap_or_else(|| ports::derived(&self.local_user()) - 1);
+        // The machine that holds it open is another than the one at its end: nothing said of that one is true here.
+        let (jump, user, port) = match open_at {
+            Some(_) => (None, None, None),
+            None => (self.text_at(&at("jump")), self.tunnel_user(name, argo), self.port_at(&at("port"))),
+        };
+        let mut tunnel = Tunnel {
+            jump,
+            user,
+            port,
+            open_at: open_at.is_some().then_some(tunnel_port),
+            tunnel_port,
+            program: self.program_at(&at("ssh")),
+            ssh_config: self.path(&self.text_at(&at("ssh_config")).unwrap_or_default()),
+            home: paths::home(self.environment),
+            verbose: self.count_at(&key("ssh_verbose")).map_or(0, |count| u8::try_from(count.min(3)).unwrap_or(3)),
+            environment: GIVEN.iter().filter_map(|name| Some(((*name).to_owned(), SecretString::from(self.environment.get(name)?.to_owned())))).collect(),
+            probe: self.span_at(&at("probe")),
+            name: name.to_owned(),
+            ..Tunnel::to(&host)
+        };
+        self.no_options(name, &tunnel);
+        tunnel.settle(&self.run_folder());
+        Some(tunnel)
+    }
+
+    fn tunnel_user(&mut self, name: &str, argo: bool) -> Option<String> {
+        let at = below("tunnel", name, "user");
+        match self.text_at(&at) {
+            Some(user) if user.trim().is_empty() => {
+                self.mistake_at(&at, "it is empty: give your user name there, or leave it out");
+                None
+            }
+            Some(user) => Some(user),
+            None => argo.then(|| self.remote_user(&["CELS_USERNAME", "ARGO_USER"])),
+        }
+    }
+
+    fn port_at(&mut self, at: &[String]) -> Option<u16> {
+        let port = self.count_at(at)?;
+        let fits = u16::try_from(port).ok().filter(|port| *port > 0);
+        if fits.is_none() {
+            self.mistake_at(at, "expected a port from 1 to 65535");
+        }
+        fits
+    }
+
+    /// ssh finds itself again for the jump host only by its whole path.
+    fn program_at(&self, at: &[String]) -> PathBuf {
+        let given = self.path(&self.text_at(at).unwrap_or_default());
+        super::find_program(Some(&given), self.environment.get("PATH").unwrap_or_default()).unwrap_or(given)
+    }
+
+    /// Where this machine's part of the state is.
+    fn run_folder(&self) -> PathBuf {
+        let state = self.text("state_dir").map_or_else(|| paths::state_dir(self.environment), |text| self.path(&text));
+        paths::run_folder(&std::path::absolute(&state).unwrap_or(state))
+    }
+
+    /// What stands where a name should must not be read as an option.
+    fn no_options(&mut self, name: &str, tunnel: &Tunnel) {
+        let odd = |text: &str| text.starts_with('-') || text.chars().any(|c| c.is_whitespace() || c.is_control() || "'\"\\`$;&|<>(){}".contains(c));
+        let hops: Vec<&str> = tunnel.jump.iter().flat_map(|jump| jump.split(',').map(str::trim)).collect();
+        for (setting, texts) in [("host", vec![tunnel.host.as_str()]), ("jump", hops), ("user", tunnel.user.as_deref().into_iter().collect())] {
+            if let Some(text) = texts.iter().find(|text| odd(text)) {
+                self.mistake_at(&below("tunnel", name, setting), &format!("`{text}` is no name of a machine or an account"));
+            }
+        }
+    }
+}

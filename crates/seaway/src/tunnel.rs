@@ -1,0 +1,534 @@
+//! Tunnels: a way by ssh to a machine from which an upstream can be reached, kept up.
+//!
+//! Nothing here knows what is at the other end but that it proves its name in a TLS handshake.
+
+mod failure;
+mod identity;
+pub mod lockout;
+mod master;
+mod words;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use seaway_wire::FaultKind;
+use serde::Serialize;
+use tokio_util::task::TaskTracker;
+
+pub use failure::Cause;
+pub use identity::Identity;
+pub use words::Forward;
+
+use crate::config;
+use crate::dial::{Detour, Dial, DialError};
+use lockout::{Lockout, Record, Verdict};
+use master::{Master, SshError};
+
+/// How long another process of ours may work on the same tunnel.
+const OTHERS: Duration = Duration::from_secs(90);
+/// How long a machine may take on which the tunnel should be open.
+const DIRECTLY: Duration = Duration::from_secs(5);
+/// How long nothing is tried after a failure; doubled each time, up to a minute.
+const PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where the trouble is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layer {
+    /// No login, or none allowed.
+    Ssh,
+    /// Logged in, but the forward does not work.
+    Tunnel,
+    /// All is well up to the machine beyond, which is not there or not who it should be.
+    Upstream,
+}
+
+impl Layer {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Tunnel => "tunnel",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// Why there is no way.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct TunnelError {
+    pub layer: Layer,
+    pub kind: FaultKind,
+    /// Names what failed, what was said, and what to do.
+    pub message: String,
+    pub retry_after: Option<Duration>,
+    /// Something was tried, and should not be again at once.
+    pub tried: bool,
+}
+
+/// Who may log in when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// Not now: what costs no login is mended.
+    Never,
+    /// With a key, without a question.
+    Batch,
+    /// ssh may ask in this terminal.
+    Asking,
+}
+
+/// What `/health`, `status` and `doctor` tell of a tunnel.
+#[derive(Debug, Clone, Serialize)]
+pub struct Told {
+    pub name: String,
+    pub host: String,
+    /// The first machine that is logged in to.
+    pub door: String,
+    pub up: bool,
+    /// The ssh process that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master: Option<u32>,
+    /// Not by ssh of ours, but by a port that is open there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
+    /// Seconds since the epoch.
+    #[serde(rename = "verifiedAt", skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// `rests` or `locked`, if ssh may not be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lockout: Option<&'static str>,
+    /// When it may be used again, in seconds since the epoch.
+    #[serde(rename = "lockedUntil", skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<i64>,
+}
+
+/// One way to one upstream.
+pub struct Tunnel {
+    pub setting: Arc<config::Tunnel>,
+    master: Master,
+    lockout: Lockout,
+    forwards: Vec<Forward>,
+    /// What the forward leads to, once ssh holds it.
+    detour: Detour,
+    dial: Arc<Dial>,
+    up: AtomicBool,
+    /// How often something had to be mended.
+    mended: AtomicU64,
+    /// Held by whoever works on it: all that wait share what comes of it.
+    work: tokio::sync::Mutex<Option<Failed>>,
+    seen: Mutex<Seen>,
+    tasks: TaskTracker,
+}
+
+/// The last failure.
+struct Failed {
+    at: Instant,
+    pause: Duration,
+    error: TunnelError,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    master: Option<u32>,
+    direct: bool,
+    verified: Option<Instant>,
+    verified_at: Option<i64>,
+    why: Option<String>,
+}
+
+impl Tunnel {
+    /// The way to what `dial` dials, by a socket that only we can open.
+    #[must_use]
+    pub fn new(setting: Arc<config::Tunnel>, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
+        let to = setting.open_at.map_or_else(|| dial.authority(), |port| format!("localhost:{port}"));
+        let from = format!("./{}.sock", &blake3::hash(to.as_bytes()).to_hex()[..8]);
+        let socket = setting.folder.join(&from[2..]);
+        Self::by(setting, vec![Forward::Local { from, to }], Detour::Socket(socket), dial, tasks)
+    }
+
+    /// A way by these forwards; `detour` is where the upstream is reached then.
+    #[must_use]
+    pub fn by(setting: Arc<config::Tunnel>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self {
+            master: Master::new(setting.clone()),
+            lockout: Lockout::new(&setting.lockout, setting.door()),
+            forwards,
+            detour,
+            dial,
+            up: AtomicBool::new(false),
+            mended: AtomicU64::new(0),
+            work: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
+            tasks,
+            setting,
+        })
+    }
+
+    /// Where the forward's socket is.
+    #[must_use]
+    pub fn socket(&self) -> Option<PathBuf> {
+        match &self.detour {
+            Detour::Socket(path) => Some(path.clone()),
+            Detour::Tcp(..) => None,
+        }
+    }
+
+    /// Sees to it that there is a way. Costs nothing while there is.
+    ///
+    /// # Errors
+    ///
+    /// [`TunnelError`]: all that wait at the same time get the same.
+    pub async fn up(self: &Arc<Self>, login: Login) -> Result<(), TunnelError> {
+        if self.up.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let this = self.clone();
+        // A client that leaves must not break off a login for which others wait.
+        let work = self.tasks.spawn(async move { this.work(login).await });
+        work.await.unwrap_or_else(|error| Err(TunnelError::tunnel(format!("the work on tunnel broke off: {error}"))))
+    }
+
+    /// How often something had to be mended so far.
+    #[must_use]
+    pub fn mended(&self) -> u64 {
+        self.mended.load(Ordering::Acquire)
+    }
+
+    /// Looks whether the way is still there after something went wrong on it, and mends it. True if there
+    /// was something to mend since `mended`: then asking again makes sense.
+    ///
+    /// # Errors
+    ///
+    /// [`TunnelError`] if it cannot be mended.
+    pub async fn mend(self: &Arc<Self>, mended: u64) -> Result<bool, TunnelError> {
+        if self.mended() == mended {
+            self.up.store(false, Ordering::Release);
+            self.up(Login::Batch).await?;
+        }
+        Ok(self.mended() != mended)
+    }
+
+    /// An answer came: no need to look soon.
+    pub fn worked(&self) {
+        self.lock().verified = Some(Instant::now());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One at a time.
+    async fn work(self: Arc<Self>, login: Login) -> Result<(), TunnelError> {
+        let mut last = self.work.lock().await;
+        if self.up.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if let Some(failed) = last.as_ref().filter(|failed| failed.at.elapsed() < failed.pause && login != Login::Asking) {
+            return Err(failed.error.clone());
+        }
+        match self.open(login).await {
+            Ok(changed) => {
+                if changed {
+                    self.mended.fetch_add(1, Ordering::AcqRel);
+                }
+                *last = None;
+                self.lock().why = None;
+                self.up.store(true, Ordering::Release);
+                Ok(())
+            }
+            Err(error) => {
+                self.lock().why = Some(error.message.clone());
+                if error.tried {
+                    let pause = last.as_ref().map_or(PAUSE, |failed| (failed.pause * 2).min(LONGEST_PAUSE));
+                    *last = Some(Failed { at: Instant::now(), pause, error: error.clone() });
+                    tracing::warn!(tunnel = self.setting.name, layer = error.layer.name(), %error, "the tunnel is not up");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds the way, mends it, or makes it. True if something had to be done.
+    async fn open(&self, login: Login) -> Result<bool, TunnelError> {
+        if self.open_directly().await {
+            return Ok(false);
+        }
+        let path = self.setting.folder.join("lock");
+        let held = tokio::task::spawn_blocking(move || lockout::hold(&path, OTHERS)).await;
+        let _held = held.map_err(std::io::Error::other).and_then(|held| held).map_err(|error| TunnelError::tunnel(format!("{}: {error}", self.setting.folder.display())))?;
+        self.master.prepare().map_err(|error| TunnelError::tunnel(format!("{} cannot be written: {error}", self.setting.folder.display())))?;
+        let pid = self.master.pid().await;
+        self.lock().master = pid;
+        if pid.is_some() {
+            if self.is_forwarded() && self.verify().await.is_ok() {
+                self.prove();
+                return Ok(false);
+            }
+            match self.forward().await {
+                Ok(()) => match self.verify().await {
+                    Ok(()) => {
+                        self.prove();
+                        return Ok(true);
+                    }
+                    Err(why) if self.master.knock().await => return Err(self.nobody_there(&why)),
+                    Err(why) => tracing::info!(tunnel = self.setting.name, %why, "the way is dead although ssh lives; it is closed"),
+                },
+                Err(error) if error.cause == Cause::Port => return Err(self.not_forwarded(&error)),
+                Err(error) => tracing::info!(tunnel = self.setting.name, said = error.said, "ssh does not listen any more; it is closed"),
+            }
+            self.master.exit().await;
+            self.lock().master = None;
+        } else {
+            self.master.bury().await;
+        }
+        self.log_in(login).await?;
+        self.forward().await.map_err(|error| self.not_forwarded(&error))?;
+        self.verify().await.map_err(|why| self.nobody_there(&why))?;
+        self.prove();
+        Ok(true)
+    }
+
+    /// A port that somebody holds open for us needs no ssh, if it leads where it should.
+    async fn open_directly(&self) -> bool {
+        let Some(port) = self.setting.open_at else { return false };
+        self.dial.go_by(Detour::Tcp(self.setting.host.clone(), port));
+        let there = matches!(tokio::time::timeout(DIRECTLY, self.dial.connect()).await, Ok(Ok(_)));
+        let mut seen = self.lock();
+        seen.direct = there;
+        if there {
+            seen.verified = Some(Instant::now());
+            seen.verified_at = Some(jiff::Timestamp::now().as_second());
+        }
+        there
+    }
+
+    /// True if the forwards were made before, by us or by one before us.
+    fn is_forwarded(&self) -> bool {
+        self.mended() > 0 || self.socket().is_some_and(|socket| socket.exists())
+    }
+
+    async fn log_in(&self, login: Login) -> Result<(), TunnelError> {
+        if login == Login::Never {
+            return Err(TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, "not logged in; the next request logs in".into()) });
+        }
+        let record = self.lockout.read().map_err(|error| self.ssh(FaultKind::NotReady, error.to_string()))?;
+        if let Some(error) = self.refused(&record) {
+            return Err(error);
+        }
+        if login == Login::Batch && identity::find(&self.setting, |words| self.master.launch(words)).await.is_none() {
+            return Err(TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, identity::remedy(&self.setting)) });
+        }
+        tracing::info!(tunnel = self.setting.name, host = self.setting.host, "logging in");
+        if let Err(error) = self.master.login(login == Login::Asking).await {
+            let noted = self.lockout.failed(error.cause, &error.said, jiff::Timestamp::now().as_second());
+            noted.map_err(|error| self.ssh(FaultKind::NotReady, format!("cannot keep count of failed logins, so none is tried: {error}")))?;
+            return Err(self.not_let_in(&error));
+        }
+        self.lock().master = self.master.pid().await;
+        Ok(())
+    }
+
+    /// What the lock-out says, if it says no.
+    fn refused(&self, record: &Record) -> Option<TunnelError> {
+        let now = jiff::Timestamp::now().as_second();
+        let (wait, what) = match record.verdict(now) {
+            Verdict::Free => return None,
+            Verdict::Rests(until) => {
+                let wait = Duration::from_secs((until - now).cast_unsigned());
+                (wait, format!("rests for {} minutes more", wait.as_secs().div_ceil(60)))
+            }
+            Verdict::Locked => (lockout::REST, "is locked".to_owned()),
+        };
+        let message = format!(
+            "ssh to {} {what}, so that this machine is not blocked for everybody: logins failed too often, the last with `{}`. Correct that (`{}` by hand shows it), then run `seaway unlock`",
+            self.setting.door(),
+            record.last,
+            words::by_hand(&self.setting)
+        );
+        Some(TunnelError { retry_after: Some(wait), tried: false, ..self.ssh(FaultKind::NotReady, message) })
+    }
+
+    async fn forward(&self) -> Result<(), SshError> {
+        for forward in &self.forwards {
+            self.master.cancel(forward).await;
+            self.master.forward(forward).await?;
+        }
+        Ok(())
+    }
+
+    /// Is it there, and is it who it should be?
+    async fn verify(&self) -> Result<(), DialError> {
+        self.dial.go_by(self.detour.clone());
+        self.dial.connect().await.map(drop)
+    }
+
+    fn prove(&self) {
+        if let Err(error) = self.lockout.proved() {
+            tracing::warn!(%error, "what is held against logins could not be cleared");
+        }
+        let mut seen = self.lock();
+        seen.verified = Some(Instant::now());
+        seen.verified_at = Some(jiff::Timestamp::now().as_second());
+    }
+
+    fn ssh(&self, kind: FaultKind, message: String) -> TunnelError {
+        TunnelError { layer: Layer::Ssh, kind, message: format!("tunnel `{}`: {message}", self.setting.name), retry_after: None, tried: true }
+    }
+
+    fn not_let_in(&self, error: &SshError) -> TunnelError {
+        let kind = if error.cause == Cause::Network { FaultKind::Unreachable } else { FaultKind::NotReady };
+        let remedy = error.cause.remedy(&words::by_hand(&self.setting));
+        self.ssh(kind, format!("ssh to {} failed ({}): {}; {remedy}", self.setting.host, error.cause, error.said))
+    }
+
+    fn not_forwarded(&self, error: &SshError) -> TunnelError {
+        let remedy = error.cause.remedy(&words::by_hand(&self.setting));
+        TunnelError::tunnel(format!("tunnel `{}`: logged in to {}, but it forwards nothing: {}; {remedy}", self.setting.name, self.setting.host, error.said))
+    }
+
+    fn nobody_there(&self, why: &DialError) -> TunnelError {
+        let message = format!("tunnel `{}`: logged in to {}, but beyond it {}", self.setting.name, self.setting.host, crate::app::chain(why));
+        TunnelError { layer: Layer::Upstream, kind: FaultKind::Unreachable, message, retry_after: None, tried: true }
+    }
+
+    /// Looks at it now and then, for as long as somebody holds it. `eager`: logs in by itself too.
+    pub fn watch(self: &Arc<Self>, eager: bool) {
+        let (weak, every) = (Arc::downgrade(self), self.setting.probe);
+        if !every.is_zero() {
+            self.tasks.spawn(watch(weak, every, eager));
+        }
+    }
+
+    async fn look(self: Arc<Self>, eager: bool) {
+        let lately = self.lock().verified.is_some_and(|at| at.elapsed() < self.setting.probe);
+        if self.up.load(Ordering::Acquire) {
+            if lately && !eager {
+                return;
+            }
+            match self.dial.connect().await {
+                Ok(_) => return self.worked(),
+                Err(why) => tracing::info!(tunnel = self.setting.name, why = crate::app::chain(&why), "a look at the tunnel failed; it is mended"),
+            }
+            self.up.store(false, Ordering::Release);
+        }
+        let login = if eager { Login::Batch } else { Login::Never };
+        let _told = self.up(login).await;
+    }
+
+    /// Takes our forwards away and leaves the login, which the next start will want.
+    pub async fn leave(&self) {
+        for forward in &self.forwards {
+            self.master.cancel(forward).await;
+        }
+    }
+
+    /// Ends the login, if there is one.
+    pub async fn close(&self) -> bool {
+        self.up.store(false, Ordering::Release);
+        let there = self.master.pid().await.is_some();
+        self.master.exit().await;
+        there
+    }
+
+    /// The ssh process that holds the login, if one does.
+    pub async fn master(&self) -> Option<u32> {
+        self.master.pid().await
+    }
+
+    /// Something to log in with.
+    pub async fn identity(&self) -> Option<Identity> {
+        self.master.prepare().ok()?;
+        identity::find(&self.setting, |words| self.master.launch(words)).await
+    }
+
+    /// The machines on the way, and whether ssh knows their keys.
+    pub async fn host_keys(&self) -> Vec<(String, bool)> {
+        identity::host_keys(&self.setting, |words| self.master.launch(words)).await
+    }
+
+    /// What to do without an identity.
+    #[must_use]
+    pub fn no_identity(&self) -> String {
+        identity::remedy(&self.setting)
+    }
+
+    /// Whether it is up, and if not, why.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let record = self.lockout.read().unwrap_or_default();
+        let (lockout, locked_until) = match record.verdict(jiff::Timestamp::now().as_second()) {
+            Verdict::Free => (None, None),
+            Verdict::Rests(until) => (Some("rests"), Some(until)),
+            Verdict::Locked => (Some("locked"), None),
+        };
+        let up = self.up.load(Ordering::Acquire);
+        let seen = self.lock();
+        Told {
+            name: self.setting.name.clone(),
+            host: self.setting.host.clone(),
+            door: self.setting.door().to_owned(),
+            up,
+            master: seen.master.filter(|_| !seen.direct),
+            direct: up && seen.direct,
+            verified_at: seen.verified_at,
+            why: seen.why.clone(),
+            lockout,
+            locked_until,
+        }
+    }
+}
+
+impl TunnelError {
+    /// What is known of a tunnel that is not up.
+    #[must_use]
+    pub fn not_up(told: Told) -> Self {
+        let message = told.why.unwrap_or_else(|| format!("tunnel `{}` is not up yet", told.name));
+        Self { layer: Layer::Tunnel, kind: FaultKind::NotReady, message, retry_after: None, tried: false }
+    }
+
+    fn tunnel(message: String) -> Self {
+        Self { layer: Layer::Tunnel, kind: FaultKind::Unreachable, message, retry_after: None, tried: true }
+    }
+}
+
+/// The masters that live on this machine, each with its folder.
+pub async fn masters(run_folder: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = Vec::new();
+    for master in folders(run_folder) {
+        if let Some(pid) = master.pid().await {
+            found.push((master.folder().clone(), pid));
+        }
+    }
+    found
+}
+
+/// Ends every login on this machine that is ours. Returns how many there were.
+pub async fn close_all(run_folder: &Path) -> usize {
+    let mut closed = 0;
+    for master in folders(run_folder) {
+        closed += usize::from(master.pid().await.is_some());
+        master.exit().await;
+    }
+    closed
+}
+
+fn folders(run_folder: &Path) -> Vec<Master> {
+    let entries = std::fs::read_dir(run_folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let ours = entries.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ssh-")) && path.is_dir());
+    // A word to a master needs its socket alone; who is at the other end does not matter.
+    ours.map(|folder| Master::new(Arc::new(config::Tunnel { folder, ..config::Tunnel::to("master") }))).collect()
+}
+
+async fn watch(tunnel: Weak<Tunnel>, every: Duration, eager: bool) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(tunnel) = tunnel.upgrade() else { return };
+        tunnel.look(eager).await;
+    }
+}

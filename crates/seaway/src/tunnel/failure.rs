@@ -1,0 +1,144 @@
+//! What ssh's last words mean. Pure.
+
+use std::fmt;
+
+/// Why ssh failed, as its words tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    HostKey,
+    Authentication,
+    Network,
+    Port,
+    Unknown,
+}
+
+/// The words of each cause, in lower case; the first match wins.
+const WORDS: [(Cause, &[&str]); 4] = [
+    (Cause::HostKey, &["host key verification failed", "remote host identification has changed", "no matching host key", "host key is known for"]),
+    (
+        Cause::Authentication,
+        &[
+            "permission denied",
+            "publickey",
+            "too many authentication failures",
+            "no mutual signature",
+            "unable to negotiate",
+            "no more authentication methods",
+            "authentication failed",
+        ],
+    ),
+    (
+        Cause::Network,
+        &[
+            "timed out",
+            "timeout",
+            "connection refused",
+            "could not resolve",
+            "name or service not known",
+            "unreachable",
+            "no route to host",
+            "connection reset",
+            "broken pipe",
+            "connection closed",
+            "closed by remote host",
+        ],
+    ),
+    (Cause::Port, &["address already in use", "cannot listen", "remote port forwarding failed", "could not request local forwarding", "port forwarding failed"]),
+];
+
+impl Cause {
+    /// Tells the cause from what ssh wrote to stderr.
+    #[must_use]
+    pub fn of(stderr: &str) -> Self {
+        let said = stderr.to_lowercase();
+        let found = WORDS.iter().find(|(_, words)| words.iter().any(|word| said.contains(word)));
+        found.map_or(Self::Unknown, |(cause, _)| *cause)
+    }
+
+    /// True if the machine at the other end may hold it against us: too many of these get an address blocked.
+    #[must_use]
+    pub const fn counts(self) -> bool {
+        match self {
+            Self::HostKey | Self::Authentication | Self::Unknown => true,
+            Self::Network | Self::Port => false,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(self, command: &str) -> String {
+        match self {
+            Self::HostKey => format!("its host key is not the known one, or is not known: run `{command}` once by hand and compare the key with what the institution publishes"),
+            Self::Authentication => {
+                format!("check that `{command}` gets in without a question (key in the agent, public key on file there); `seaway tunnel --interactive` lets ssh ask for a second factor")
+            }
+            Self::Network => "check the network and the names of host and jump host; it is tried again by itself".into(),
+            Self::Port => "the port is taken: choose another with `--tunnel-port`".into(),
+            Self::Unknown => format!("run `{command}` by hand and see; `-v` logs what ssh says"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HostKey => "host key",
+            Self::Authentication => "authentication",
+            Self::Network => "network",
+            Self::Port => "port",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// The line of ssh's words that says most: the first that has a cause, else the last.
+#[must_use]
+pub fn telling(stderr: &str) -> String {
+    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("debug") && !line.starts_with("Warning: Permanently added"));
+    let cause = Cause::of(stderr);
+    let telling = lines().find(|line| Cause::of(line) == cause && cause != Cause::Unknown);
+    telling.or_else(|| lines().last()).unwrap_or("ssh said nothing").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_match_wins() {
+        let table = [
+            ("@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@\nHost key verification failed.\n", Cause::HostKey),
+            ("Unable to negotiate with 1.2.3.4 port 22: no matching host key type found. Their offer: ssh-rsa", Cause::HostKey),
+            ("alice@logins: Permission denied (publickey,keyboard-interactive).\nConnection closed by UNKNOWN port 65535", Cause::Authentication),
+            ("Received disconnect from 1.2.3.4 port 22:2: Too many authentication failures", Cause::Authentication),
+            ("sign_and_send_pubkey: no mutual signature supported", Cause::Authentication),
+            ("Unable to negotiate with 1.2.3.4 port 22: no matching key exchange method found", Cause::Authentication),
+            ("ssh: connect to host h port 22: Connection timed out", Cause::Network),
+            ("ssh: connect to host h port 22: Connection refused", Cause::Network),
+            ("ssh: Could not resolve hostname h: Name or service not known", Cause::Network),
+            ("ssh: connect to host h port 22: Network is unreachable", Cause::Network),
+            ("ssh: connect to host h port 22: No route to host", Cause::Network),
+            ("bind [127.0.0.1]:9: Address already in use\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 9", Cause::Port),
+            ("Error: remote port forwarding failed for listen port 9", Cause::Port),
+            ("something new", Cause::Unknown),
+            ("", Cause::Unknown),
+        ];
+        for (said, cause) in table {
+            assert_eq!(Cause::of(said), cause, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_the_other_end_may_hold_against_us_counts() {
+        let counted = [Cause::HostKey, Cause::Authentication, Cause::Network, Cause::Port, Cause::Unknown].map(Cause::counts);
+        assert_eq!(counted, [true, true, false, false, true]);
+    }
+
+    #[test]
+    fn the_telling_line_is_found() {
+        let said = "Warning: Permanently added 'h'\ndebug1: Connection refused earlier\na@h: Permission denied (publickey).\nConnection closed by UNKNOWN port 65535\n";
+        assert_eq!(telling(said), "a@h: Permission denied (publickey).");
+        assert_eq!(telling("one\ntwo\n"), "two");
+        assert_eq!(telling("debug1: x\n"), "ssh said nothing");
+    }
+}

@@ -1,0 +1,180 @@
+//! One ssh connection in the background, and words to it over its control socket.
+//!
+//! It outlives us on purpose: the next start must not cost another login. That it answers on a socket of ours is how we
+//! know that it is ours.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::failure::{Cause, telling};
+use super::words::{self, Forward};
+use crate::auth::{private_dir, replace};
+use crate::config::Tunnel;
+use crate::process::{self, Ended, Launch, ProcessError};
+
+/// How long a login may take that asks nobody.
+const LOGIN: Duration = Duration::from_secs(30);
+/// The same where somebody types.
+const LOGIN_ASKING: Duration = Duration::from_secs(180);
+/// How long a master may take to answer a word.
+const WORD: Duration = Duration::from_secs(10);
+/// How long an answer may take from the other end.
+const KNOCK: Duration = Duration::from_secs(10);
+
+/// The file with what ssh said at its last login, and the one that tells the master's process.
+const SAID: &str = "said";
+const PROCESS: &str = "process";
+
+/// Why ssh did not do as told.
+#[derive(Debug, Clone)]
+pub(super) struct SshError {
+    pub cause: Cause,
+    /// The telling line of what it said.
+    pub said: String,
+}
+
+impl SshError {
+    fn of_words(stderr: &str) -> Self {
+        Self { cause: Cause::of(stderr), said: telling(stderr) }
+    }
+
+    fn of_process(error: &ProcessError) -> Self {
+        let cause = if matches!(error, ProcessError::TimedOut(_)) { Cause::Network } else { Cause::Unknown };
+        Self { cause, said: format!("ssh: {error}") }
+    }
+}
+
+impl From<std::io::Error> for SshError {
+    fn from(error: std::io::Error) -> Self {
+        Self { cause: Cause::Port, said: error.to_string() }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Master {
+    setting: Arc<Tunnel>,
+}
+
+impl Master {
+    pub(super) fn new(setting: Arc<Tunnel>) -> Self {
+        Self { setting }
+    }
+
+    pub(super) fn folder(&self) -> &PathBuf {
+        &self.setting.folder
+    }
+
+    /// Makes the folder and the files that ssh reads.
+    pub(super) fn prepare(&self) -> std::io::Result<()> {
+        private_dir(self.folder())?;
+        for (name, asks) in [(words::CONFIG, false), (words::CONFIG_ASKING, true)] {
+            replace(&self.folder().join(name), words::config_file(&self.setting.ssh_config, asks).as_bytes())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn launch(&self, arguments: Vec<String>) -> Launch {
+        let Tunnel { program, environment, folder, .. } = &*self.setting;
+        Launch { program: program.clone(), arguments, environment: environment.clone(), folder: folder.clone() }
+    }
+
+    async fn word(&self, word: &str, forward: Option<&Forward>) -> Result<Ended, SshError> {
+        let launch = self.launch(words::control(&self.setting, word, forward));
+        process::tool(&launch, WORD).await.map_err(|error| SshError::of_process(&error))
+    }
+
+    /// The master's process id, if it lives.
+    pub(super) async fn pid(&self) -> Option<u32> {
+        if !self.folder().join(words::CONTROL).exists() {
+            return None;
+        }
+        let ended = self.word("check", None).await.ok().filter(|ended| ended.status.success())?;
+        // "Master running (pid=123)"
+        let digits = ended.stderr.split_once("pid=")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse();
+        digits.ok()
+    }
+
+    /// Logs in. This is what may cost a second factor.
+    pub(super) async fn login(&self, asks: bool) -> Result<(), SshError> {
+        let file = self.folder().join(SAID);
+        let says = process::private_file(&file)?;
+        let launch = self.launch(words::login(&self.setting, asks));
+        let status = if asks {
+            let asking = tokio::task::spawn_blocking(move || process::background_asking(&launch, says, LOGIN_ASKING));
+            asking.await.unwrap_or_else(|error| Err(ProcessError::Spawn(std::io::Error::other(error))))
+        } else {
+            process::background(&launch, says, LOGIN).await
+        };
+        let said = std::fs::read_to_string(&file).unwrap_or_default();
+        tracing::debug!(tunnel = self.setting.name, said, "ssh");
+        match status {
+            Ok(status) if status.success() => {
+                self.remember().await;
+                Ok(())
+            }
+            Ok(_) => Err(SshError::of_words(&said)),
+            Err(error @ ProcessError::TimedOut(_)) if said.trim().is_empty() => Err(SshError::of_process(&error)),
+            Err(ProcessError::TimedOut(_)) => Err(SshError { cause: Cause::Network, said: telling(&said) }),
+            Err(error) => Err(SshError::of_process(&error)),
+        }
+    }
+
+    /// Keeps which process it is, for the day on which it does not answer any more.
+    async fn remember(&self) {
+        let mark = self.pid().await.and_then(process::mark);
+        let kept = mark.map(|mark| replace(&self.folder().join(PROCESS), mark.as_bytes()));
+        if let Some(Err(error)) = kept {
+            tracing::debug!(%error, "which process the master is was not written down");
+        }
+    }
+
+    pub(super) async fn forward(&self, forward: &Forward) -> Result<(), SshError> {
+        let ended = self.word("forward", Some(forward)).await?;
+        if ended.status.success() { Ok(()) } else { Err(SshError::of_words(&ended.stderr)) }
+    }
+
+    /// Takes a forward away. That there was none is as good.
+    pub(super) async fn cancel(&self, forward: &Forward) {
+        let _there_or_not = self.word("cancel", Some(forward)).await;
+        if let Forward::Local { from, .. } = forward
+            && from.starts_with("./")
+        {
+            let _gone = std::fs::remove_file(self.folder().join(from));
+        }
+    }
+
+    /// True if the other end answers over the master, whatever it says.
+    pub(super) async fn knock(&self) -> bool {
+        process::tool(&self.launch(words::knock(&self.setting)), KNOCK).await.is_ok()
+    }
+
+    /// Clears away a master that does not answer: over the socket it left the next one would not listen.
+    pub(super) async fn bury(&self) {
+        if self.folder().join(words::CONTROL).exists() {
+            self.exit().await;
+        }
+    }
+
+    /// Ends the master, also one that does not listen any more.
+    pub(super) async fn exit(&self) {
+        let told = self.word("exit", None).await;
+        let marked = std::fs::read_to_string(self.folder().join(PROCESS)).unwrap_or_default();
+        let pid = marked.split(' ').next().and_then(|pid| pid.parse::<u32>().ok());
+        if told.is_ok_and(|ended| ended.status.success()) {
+            // It closes its socket first and leaves then.
+            for _ in 0..50 {
+                if pid.is_none_or(|pid| process::mark(pid).is_none_or(|now| now != marked)) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        if let Some(pid) = pid {
+            process::end(pid, &marked);
+        }
+        for name in [words::CONTROL, PROCESS] {
+            let _gone = std::fs::remove_file(self.folder().join(name));
+        }
+    }
+}

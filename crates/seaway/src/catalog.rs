@@ -103,7 +103,8 @@ fn text(model: &Members, key: &str) -> Option<String> {
 }
 
 /// The name to ask for a model by: some lists tell another one than they show.
-fn asked_as(model: &Members) -> Option<String> {
+#[must_use]
+pub fn asked_as(model: &Members) -> Option<String> {
     text(model, "internal_id").filter(|id| !id.is_empty()).or_else(|| text(model, "id"))
 }
 

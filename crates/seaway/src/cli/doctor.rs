@@ -249,7 +249,10 @@ async fn examine_answers(upstream: &Upstream, live: bool, findings: &mut Vec<Fin
     let model = match found.models(upstream, &plain_headers()).await {
         Ok(models) => {
             findings.push(good(layer("models"), format!("{} listed", models.len())));
-            models.first().and_then(|model| serde_json::from_str::<String>(model.get("id")?).ok())
+            let mut names = models.iter().filter_map(catalog::asked_as);
+            let first = names.next();
+            // The one that is asked in Messages, which not all of them serve everywhere.
+            first.iter().cloned().chain(names).find(|name| name.contains("claude")).or(first)
         }
         Err(no_list) if matches!(no_list.status.as_u16(), 401 | 403) => {
             return findings.push(bad(layer("credential"), no_list.message.clone(), "the upstream refuses the credential; get a fresh one"));
@@ -273,7 +276,8 @@ fn plain_headers() -> HeaderMap {
 
 async fn round_trip(upstream: &Upstream, model: &str) -> Finding {
     let layer = format!("{} round trip", upstream.name);
-    let body = serde_json::json!({"model": model, "max_tokens": 8, "messages": [{"role": "user", "content": "Say ok."}]}).to_string();
+    let stream = upstream.setting.always_stream;
+    let body = serde_json::json!({"model": model, "max_tokens": 8, "stream": stream, "messages": [{"role": "user", "content": "Say ok."}]}).to_string();
     let call = Call::own(Method::POST, "/v1/messages", plain_headers(), Bytes::from(body));
     match upstream.call(call).await {
         Ok(reply) if reply.status.is_success() => good(layer, format!("{model} answered")),

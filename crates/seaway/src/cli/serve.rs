@@ -72,7 +72,7 @@ async fn replace(running: &Instance, grace: Duration) -> anyhow::Result<()> {
     let pid = pid.ok_or_else(|| anyhow::anyhow!("{} is no process", running.pid))?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     let until = Instant::now() + grace + Duration::from_secs(10);
-    while std::os::unix::net::UnixStream::connect(&running.socket).is_ok() || crate::process::is_alive(running.pid) {
+    while std::os::unix::net::UnixStream::connect(&running.socket).is_ok() || crate::process::mark(running.pid).is_some() {
         anyhow::ensure!(Instant::now() < until, "process {} does not leave; end it by hand", running.pid);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -104,6 +104,9 @@ impl Lockout {
     ///
     /// If the file cannot be written.
     pub fn failed(&self, cause: Cause, last: &str, now: i64) -> io::Result<()> {
+        if !cause.counts() {
+            return Ok(());
+        }
         self.change(|records| records.entry(self.place.clone()).or_default().failed(cause, last, now))
     }
 

@@ -12,21 +12,21 @@ use crate::support::lab::{Lab, me, send};
 use crate::support::{ASK, Gateway, Institution};
 
 /// A gateway that reaches an institution by a jump host and a home behind it.
-struct Way {
-    lab: Lab,
-    institution: Institution,
+pub struct Way {
+    pub lab: Lab,
+    pub institution: Institution,
     jump: u16,
     home: u16,
 }
 
 impl Way {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let mut lab = Lab::new();
         let (jump, home) = (lab.start("jump", "127.0.0.1", &[]), lab.start("home", "127.0.0.1", &[]));
         Self { lab, institution: Institution::start().await, jump, home }
     }
 
-    fn settings(&self) -> Vec<(String, String)> {
+    pub fn settings(&self) -> Vec<(String, String)> {
         let pairs = [
             ("upstream.argo.kind", "argo".to_owned()),
             ("upstream.argo.base_url", self.institution.url()),
@@ -42,7 +42,7 @@ impl Way {
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    async fn gateway(&self, more: &[(&str, &str)]) -> Open {
+    pub async fn gateway(&self, more: &[(&str, &str)]) -> Open {
         let mut all = self.settings();
         all.retain(|(key, _)| !more.iter().any(|(given, _)| given == key));
         let mut all: Vec<(&str, &str)> = all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -52,14 +52,14 @@ impl Way {
 }
 
 /// A gateway whose ssh processes go with it.
-struct Open(Gateway);
+pub struct Open(pub Gateway);
 
 impl Open {
     fn folder(&self) -> PathBuf {
         run_folder(self.0.state.path())
     }
 
-    async fn ask(&self, body: &str) -> (u16, Value, Option<String>) {
+    pub async fn ask(&self, body: &str) -> (u16, Value, Option<String>) {
         let answer = self.0.client().await.post("/v1/messages", body).await;
         (answer.status, answer.json(), answer.header("seaway-fault").map(str::to_owned))
     }
@@ -71,7 +71,7 @@ impl Open {
         masters[0].1.cast_signed()
     }
 
-    async fn close(self) {
+    pub async fn close(self) {
         tunnel::close_all(&self.folder()).await;
     }
 }

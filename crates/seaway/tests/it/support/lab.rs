@@ -42,9 +42,6 @@ impl Lab {
         self.servers.push(name.to_owned());
     }
 
-    pub fn stop(&self, name: &str) {
-        self.script(&["stop", &self.path(), name]);
-    }
 
     /// The settings of somebody whose key these servers know.
     pub fn settings(&self) -> PathBuf {

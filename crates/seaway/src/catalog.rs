@@ -94,7 +94,7 @@ impl Catalog {
 
     /// Returns how an upstream writes a model's name, if it lists one that is the same but for case and punctuation.
     pub async fn listed(&self, upstream: &Upstream, client: &HeaderMap, name: &str) -> Option<String> {
-        find(&*self.models(upstream, client).await.ok()?, name)
+        find(&self.models(upstream, client).await.ok()?, name)
     }
 }
 

@@ -163,9 +163,10 @@ async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, f
         None => findings.push(bad(layer("identity"), tunnel.no_identity(), "then try again; `seaway tunnel --interactive` lets ssh ask for a password")),
     }
     for (host, known) in tunnel.host_keys().await {
-        findings.push(match known {
-            true => good(layer("host key"), format!("{host}: known")),
-            false => bad(layer("host key"), format!("{host}: not known"), &format!("run `ssh {host}` once by hand, and compare the key with what is published")),
+        findings.push(if known {
+            good(layer("host key"), format!("{host}: known"))
+        } else {
+            bad(layer("host key"), format!("{host}: not known"), &format!("run `ssh {host}` once by hand, and compare the key with what is published"))
         });
     }
     let told = tunnel.told();

@@ -56,7 +56,11 @@ async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
         Ok(health) if health["status"] == "ok" => {}
         Ok(health) => {
             let why = health["upstreams"].as_array().into_iter().flatten().find_map(|upstream| upstream["why"].as_str());
-            eprintln!("  but it is {}: {}. A tunnel recovers by itself with the next request", health["status"].as_str().unwrap_or("silent"), why.unwrap_or("`seaway status` tells more"));
+            eprintln!(
+                "  but it is {}: {}. A tunnel recovers by itself with the next request",
+                health["status"].as_str().unwrap_or("silent"),
+                why.unwrap_or("`seaway status` tells more")
+            );
         }
         Err(error) => eprintln!("  but it does not answer: {error:#}"),
     }

@@ -9,8 +9,8 @@ use super::args::Cli;
 use super::client::Client;
 use crate::config::run_folder;
 use crate::instance::{self, Instance};
-use crate::tunnel::lockout::{self, Verdict};
 use crate::tunnel;
+use crate::tunnel::lockout::{self, Verdict};
 
 pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
     let state_dir = cli.load()?.config.state_dir;

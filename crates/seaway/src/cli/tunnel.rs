@@ -31,12 +31,11 @@ impl Meant {
     }
 
     fn find(config: &Config) -> Option<Self> {
-        let all = config.upstreams.iter().filter(|upstream| config.default_upstream.as_ref().is_none_or(|name| *name == upstream.name));
-        all.filter_map(|upstream| match &upstream.place {
+        let mut all = config.upstreams.iter().filter(|upstream| config.default_upstream.as_ref().is_none_or(|name| *name == upstream.name));
+        all.find_map(|upstream| match &upstream.place {
             Place::Api(api) => Self::of(upstream, api),
             Place::Program(_) | Place::Sandbox => None,
         })
-        .next()
     }
 }
 

@@ -391,6 +391,51 @@ mod tests {
         }
     }
 
+    /// What a configuration makes of Argonne's gateway and its tunnel.
+    fn argo(file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]) -> (String, Option<crate::config::Tunnel>) {
+        let vars: Vec<_> = [("LOGNAME", "alice"), ("HOME", "/home/alice")].iter().filter(|(name, _)| !vars.iter().any(|(given, _)| given == name)).chain(vars).copied().collect();
+        let loaded = load(file, &vars, flags).unwrap();
+        let upstream = &loaded.config.upstreams[0];
+        let Place::Api(api) = &upstream.place else { panic!("it is an API") };
+        let credential = match &api.credential.as_ref().unwrap().source {
+            crate::config::Source::Value(value) => secrecy::ExposeSecret::expose_secret(value).to_owned(),
+            other => panic!("{other:?}"),
+        };
+        let (_, user) = &upstream.set_chat[0];
+        (format!("{} {} {credential} {user} {}", loaded.config.listen[0], api.base_url, upstream.always_stream), api.via.as_deref().cloned())
+    }
+
+    #[test]
+    fn argo_is_a_preset_that_can_be_overridden() {
+        let said = [("default_upstream", "argo")];
+        let way = |tunnel: &Option<crate::config::Tunnel>| {
+            let tunnel = tunnel.as_ref().unwrap();
+            format!("{:?} {} by {:?} {:?}", tunnel.user.as_deref().unwrap_or(""), tunnel.host, tunnel.jump.as_deref(), tunnel.open_at)
+        };
+        let (plain, tunnel) = argo("", &[], &said);
+        assert_eq!(plain, "http://127.0.0.1:22025 https://apps.inside.anl.gov/argoapi alice \"alice\" true");
+        assert_eq!(way(&tunnel), r#""alice" homes.cels.anl.gov by Some("logins.cels.anl.gov") None"#);
+        let (plain, tunnel) = argo("", &[("CELS_USERNAME", "cels"), ("ARGO_USER", "argo")], &[("argo.env", "dev"), ("argo.jump", ""), ("argo.host", "h"), said[0]]);
+        assert_eq!(plain, "http://127.0.0.1:22025 https://apps-dev.inside.anl.gov/argoapi argo \"argo\" true");
+        assert_eq!(way(&tunnel), r#""cels" h by Some("") None"#);
+        let file = "port = 7\n[upstream.argo]\nkind = 'argo'\nstream = 'asked'\napi_key = 'k'\n[tunnel.cels]\nhost = 'file'\nuser = 'u'\n[argo]\nhost = 'weaker'\n";
+        let (plain, tunnel) = argo(file, &[("CELS_USERNAME", "cels")], &[]);
+        assert_eq!(plain, "http://127.0.0.1:7 https://apps.inside.anl.gov/argoapi k \"cels\" false");
+        assert_eq!(way(&tunnel), r#""u" file by Some("logins.cels.anl.gov") None"#);
+        let (_, tunnel) = argo(file, &[], &[("argo.host", "flag")]);
+        assert!(way(&tunnel).contains("flag by"), "a flag beats a file");
+        let (_, tunnel) = argo(file, &[], &[("argo.tunnel_host", "uan"), ("argo.tunnel_port", "99")]);
+        assert_eq!(way(&tunnel), r#""" uan by None Some(99)"#, "the machine that holds it open is another");
+        assert!(argo("", &[], &[("argo.direct", "true"), said[0]]).1.is_none());
+        refused("default_upstream = 'argo'", &[("CELS_USERNAME", " ")], "$CELS_USERNAME: it is empty");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'", &[], "no tunnel is called `x`; none is configured");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\njump = 'j'", &[], "`host` is missing");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\nsocket = '/s'\n[tunnel.x]\nhost = 'h'", &[], "`socket` and `via`");
+        for host in ["-oProxyCommand=x", "a b", "a;b", "$(a)"] {
+            refused(&format!("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = '{host}'"), &[], "is no name of a machine");
+        }
+    }
+
     #[test]
     fn what_ships_can_be_overridden() {
         let loaded = load("[price.'claude-opus-4-5*']\ninput = 1\n[preset.terse]\nsystem = 'x'\n", &[], &[]).unwrap();

@@ -34,7 +34,9 @@ mod tests {
 
     #[test]
     fn our_names_are_added_once_and_the_order_stays() {
-        for (list, expect) in [("", "localhost,127.0.0.1"), ("a,b", "a,b,localhost,127.0.0.1"), ("localhost", "localhost,127.0.0.1"), ("127.0.0.1, LOCALHOST ,x", "127.0.0.1,LOCALHOST,x")] {
+        for (list, expect) in
+            [("", "localhost,127.0.0.1"), ("a,b", "a,b,localhost,127.0.0.1"), ("localhost", "localhost,127.0.0.1"), ("127.0.0.1, LOCALHOST ,x", "127.0.0.1,LOCALHOST,x")]
+        {
             assert_eq!(merged(list), expect, "{list}");
         }
     }

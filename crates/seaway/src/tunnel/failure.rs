@@ -70,7 +70,9 @@ impl Cause {
         match self {
             Self::HostKey => format!("its host key is not the known one, or is not known: run `{command}` once by hand and compare the key with what the institution publishes"),
             Self::Authentication => {
-                format!("check that `{command}` gets in without a question (key in the agent, public key on file there); `seaway tunnel --interactive` lets ssh ask for a second factor")
+                format!(
+                    "check that `{command}` gets in without a question (key in the agent, public key on file there); `seaway tunnel --interactive` lets ssh ask for a second factor"
+                )
             }
             Self::Network => "check the network and the names of host and jump host; it is tried again by itself".into(),
             Self::Port => "the port is taken: choose another with `--tunnel-port`".into(),
@@ -97,7 +99,7 @@ pub fn telling(stderr: &str) -> String {
     let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("debug") && !line.starts_with("Warning: Permanently added"));
     let cause = Cause::of(stderr);
     let telling = lines().find(|line| Cause::of(line) == cause && cause != Cause::Unknown);
-    telling.or_else(|| lines().last()).unwrap_or("ssh said nothing").to_owned()
+    telling.or_else(|| lines().next_back()).unwrap_or("ssh said nothing").to_owned()
 }
 
 #[cfg(test)]

@@ -309,7 +309,7 @@ async fn readiness_is_the_tunnels() {
     assert_eq!(gateway.ask(ASK).await.0, 200);
     let health = client.get("/health/ready").await;
     let told = health.json()["upstreams"][0]["tunnel"].clone();
-    assert_eq!((health.status, &told["up"], told["master"].as_i64().map(|pid| pid as i32)), (200, &json!(true), Some(gateway.master().await)), "{told}");
+    assert_eq!((health.status, &told["up"], told["master"].as_i64()), (200, &json!(true), Some(i64::from(gateway.master().await))), "{told}");
     send(gateway.master().await, Signal::KILL);
     eventually("the master is gone", async || tunnel::masters(&gateway.folder()).await.is_empty()).await;
     gateway.close().await;

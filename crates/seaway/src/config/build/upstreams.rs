@@ -96,10 +96,14 @@ impl Reader<'_> {
 
     fn api(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Api> {
         let at = |rest: &str| below("upstream", name, rest);
+        let via = self.via(name, kind);
+        if via.is_some() && self.text_at(&at("socket")).is_some() {
+            self.mistake_at(&at("socket"), "`socket` and `via` are two ways to one place; leave one out");
+        }
         Some(Api {
             base_url: self.base_url(name, kind, listen)?,
             socket: self.text_at(&at("socket")).map(|text| self.path(&text)),
-            via: self.via(name, kind),
+            via,
             credential: self.credential(name, kind),
             passthrough: self.get(&at("passthrough")).and_then(|value| value.flag()).unwrap_or_default(),
             headers: self.headers(&at("headers")),

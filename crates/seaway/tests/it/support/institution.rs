@@ -147,7 +147,9 @@ async fn answer(request: Request<Incoming>, seen: &Seen, claude: &Gateway) -> Re
                 {"id": "Claude Opus 4.8", "internal_id": "claude-opus-4-8", "object": "model"},
             ]}),
         ),
-        "/argoapi/v1/messages" if asked["stream"] != true => said(400, &json!({"type": "error", "error": {"type": "invalid_request_error", "message": "long answers must be streamed"}})),
+        "/argoapi/v1/messages" if asked["stream"] != true => {
+            said(400, &json!({"type": "error", "error": {"type": "invalid_request_error", "message": "long answers must be streamed"}}))
+        }
         "/argoapi/v1/messages" => by_claude(claude, body).await,
         "/argoapi/v1/messages/count_tokens" => said(200, &json!({"input_tokens": 7})),
         "/argoapi/v1/chat/completions" if asked["user"].is_null() => said(500, &json!({"error": {"message": "no user"}})),

@@ -13,7 +13,7 @@ impl Lab {
     /// Keys and settings, and no server yet.
     pub fn new() -> Self {
         let lab = Self { folder: tempfile::tempdir().unwrap(), servers: Vec::new() };
-        lab.script(&["keys", &lab.path()]);
+        Self::script(&["keys", &lab.path()]);
         lab
     }
 
@@ -21,7 +21,7 @@ impl Lab {
         self.folder.path().to_string_lossy().into_owned()
     }
 
-    fn script(&self, words: &[&str]) {
+    fn script(words: &[&str]) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/ssh-lab");
         let output = Command::new(script).args(words).output().unwrap();
         assert!(output.status.success(), "ssh-lab {words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -38,10 +38,9 @@ impl Lab {
         let (path, place) = (self.path(), format!("{address}:{port}"));
         let mut words = vec!["start", &path, name, &place];
         words.extend(options);
-        self.script(&words);
+        Self::script(&words);
         self.servers.push(name.to_owned());
     }
-
 
     /// The settings of somebody whose key these servers know.
     pub fn settings(&self) -> PathBuf {
@@ -90,7 +89,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let path = self.path();
         for name in &self.servers {
-            self.script(&["stop", &path, name]);
+            Self::script(&["stop", &path, name]);
         }
     }
 }

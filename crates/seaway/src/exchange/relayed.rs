@@ -16,11 +16,13 @@ use super::{Answered, Exchange, Form, Manner, draining};
 use crate::egress::Egress;
 use crate::pipe::{Patience, Pipe};
 use crate::record::Outcome;
-use crate::upstream::{ReadError, Reply, next_frame, read_whole};
+use crate::upstream::{ReadError, Reply, ReplyBody, next_frame, read_whole};
 use crate::{answer, headers};
 
 /// The largest error body that is held to be looked at.
 pub(super) const ERROR_LIMIT: usize = 16 << 20;
+/// How long a whole message's connection may take to end it.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// The largest answer that is held as a whole.
 pub(super) const WHOLE_LIMIT: usize = 256 << 20;
 
@@ -141,8 +143,16 @@ impl Exchange {
                 return Err(ReadError::TooLong(WHOLE_LIMIT));
             }
         }
+        self.house.tasks.spawn(see_off(body));
         Ok(())
     }
+}
+
+/// Reads what an answer's end is followed by, which is no more than the mark of its end: a connection that has not had
+/// it cannot serve again. The client does not wait for that.
+async fn see_off(mut body: ReplyBody) {
+    let rest = async { while let Ok(Some(_)) = next_frame(&mut body, None).await {} };
+    let _late = tokio::time::timeout(LAST_MOMENT, rest).await;
 }
 
 /// A web page, a text, nothing at all: whatever answered, it was not the Messages API.

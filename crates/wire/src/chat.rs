@@ -40,7 +40,7 @@ pub struct Stamp {
 }
 
 /// What OpenAI calls the upstream's tiers.
-fn service_tier(tier: &str) -> &str {
+pub(crate) fn service_tier(tier: &str) -> &str {
     match tier {
         "standard" => "default",
         "batch" => "flex",

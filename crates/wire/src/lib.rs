@@ -26,6 +26,7 @@ pub mod openai;
 pub mod properties;
 mod read;
 pub mod request;
+pub mod responses;
 pub mod sse;
 pub mod stage;
 pub mod usage;

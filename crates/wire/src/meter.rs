@@ -3,6 +3,7 @@
 use crate::Dialect;
 use crate::chat;
 use crate::messages::{Kind, Summary};
+use crate::responses;
 use crate::sse::{Decoder, Event};
 use crate::stage::{End, Tap};
 
@@ -76,8 +77,7 @@ fn observe(dialect: Dialect, summary: &mut Summary, event: &Event<'_>) {
     match dialect {
         Dialect::Messages => summary.observe(Kind::of(event), event.data),
         Dialect::Chat => chat::observe(summary, event.data),
-        // No upstream is asked in it yet.
-        Dialect::Responses => {}
+        Dialect::Responses => responses::observe(summary, event.data),
     }
 }
 
@@ -86,7 +86,7 @@ fn of_json(dialect: Dialect, body: &[u8]) -> Summary {
     match dialect {
         Dialect::Messages => Summary::of_json(body),
         Dialect::Chat => chat::summary_of_json(body),
-        Dialect::Responses => Summary { ended: true, ..Summary::default() },
+        Dialect::Responses => responses::summary_of_json(body),
     }
 }
 

@@ -10,8 +10,10 @@
 pub(crate) mod conversation;
 pub(crate) mod draft;
 pub(crate) mod errors;
+pub(crate) mod format;
 pub(crate) mod media;
 pub(crate) mod names;
+pub(crate) mod pieces;
 pub(crate) mod schema;
 pub(crate) mod thinking;
 pub(crate) mod tools;
@@ -21,7 +23,12 @@ pub use errors::{UpstreamFault, translate_error};
 pub use names::Names;
 pub use tools::order;
 
-use crate::model::Traits;
+use crate::model::{Model, Traits};
+
+/// True if two ids surely name two models. Of names that are not known as Claude's nobody knows.
+pub(crate) fn is_another_model(a: &str, b: &str) -> bool {
+    matches!((Model::parse(a), Model::parse(b)), (Some(a), Some(b)) if a != b)
+}
 
 /// What a request's translation depends on besides the request.
 #[derive(Debug, Clone, Copy)]

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use crate::Fault;
-use crate::json::{Node, RawObject, Text, check, quote, without_lone_surrogates};
-use crate::model::Model;
+use crate::json::{Node, RawObject, Text};
 use crate::notes::Notes;
 use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
 use crate::openai::draft::Draft;
-use crate::openai::{Terms, media, names};
+use crate::openai::tools::arguments;
+use crate::openai::{Terms, is_another_model, media, names};
 use crate::read::{Path, array, member, object, string, text, unsupported, verbatim, wrong};
 
 const EPHEMERAL: &str = r#"{"type":"ephemeral"}"#;
@@ -273,11 +273,6 @@ const SPREAD: [&str; 14] = [
     "thinking_model",
 ];
 
-/// True if two ids surely name two models. Of names that are not known as Claude's nobody knows.
-fn is_another_model(a: &str, b: &str) -> bool {
-    matches!((Model::parse(a), Model::parse(b)), (Some(a), Some(b)) if a != b)
-}
-
 fn said<'a>(node: &Node<'a>, path: Path<'_>) -> Result<Option<Kind<'a>>, Fault> {
     let said = text(node, path)?;
     Ok((!said.is_blank()).then_some(Kind::Text(said)))
@@ -327,26 +322,7 @@ fn function<'a>(function: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: 
     if name.is_empty() {
         return Err(wrong(path.key("name"), "a tool has to have a name"));
     }
-    Ok(Call { id, name: names::tool(name), input: input(function, path.key("arguments"))?, at })
-}
-
-/// Arguments, which are JSON inside a string here and an object there.
-fn input<'a>(function: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
-    let Some(node) = member(function, "arguments") else { return Ok(Cow::Borrowed("{}")) };
-    if !node.is_string() {
-        // Not what OpenAI has, but what some clients send.
-        object(&node, path)?;
-        return verbatim(&node, path);
-    }
-    let written = text(&node, path)?;
-    let written = written.decoded();
-    let written = written.trim();
-    if written.is_empty() {
-        return Ok(Cow::Borrowed("{}"));
-    }
-    check(written).map_err(|malformed| wrong(path, format!("not valid JSON: {malformed}")))?;
-    let whole = without_lone_surrogates(written);
-    Ok(Cow::Owned(if whole.starts_with('{') { whole } else { format!("{{{}:{whole}}}", quote("value")) }))
+    Ok(Call { id, name: names::tool(name), input: arguments(function, path.key("arguments"))?, at })
 }
 
 #[cfg(test)]

@@ -4,15 +4,14 @@ use std::borrow::Cow;
 
 use super::Shape;
 use super::content::converse;
-use crate::json::{Node, RawObject, Text, quote};
+use crate::json::{Node, RawObject, quote};
 use crate::messages::Change;
 use crate::notes::Notes;
 use crate::openai::Terms;
-use crate::openai::conversation::{Block, Kind};
 use crate::openai::draft::Draft;
+use crate::openai::format::{any_object, fitting};
 use crate::openai::thinking::{Number, Wanted, Wishes, settings};
 use crate::openai::tools::{Choice, choice};
-use crate::openai::{names, schema};
 use crate::read::{Path, array, count, flag, member, number, object, string, unsupported, verbatim, wrong};
 use crate::{Fault, Request};
 
@@ -227,10 +226,11 @@ fn wishes<'a>(source: &RawObject<'a>, stream: bool, notes: &mut Notes) -> Result
     if completion.is_some() && legacy.is_some() && completion != legacy {
         notes.ignored("max_tokens")?;
     }
-    let effort = member(source, "reasoning_effort").map(|node| Wanted::parse(&string(&node, "reasoning_effort")?)).transpose()?;
+    let effort = member(source, "reasoning_effort").map(|node| Wanted::parse(&string(&node, "reasoning_effort")?, "reasoning_effort")).transpose()?;
     let raw = |key: &str| member(source, key).map(|node| verbatim(&node, key)).transpose();
     Ok(Wishes {
         stream,
+        called: None,
         max_tokens: completion.or(legacy),
         temperature: number_at("temperature", 2.0)?,
         top_p: number_at("top_p", 1.0)?,
@@ -247,7 +247,6 @@ fn wishes<'a>(source: &RawObject<'a>, stream: bool, notes: &mut Notes) -> Result
 /// The answer's format, as a member of `output_config` or as a sentence in the system prompt.
 fn format<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) -> Result<Option<String>, Fault> {
     const PATH: &str = "response_format";
-    const SCHEMA: &str = "response_format.json_schema.schema";
     let Some(node) = member(source, PATH) else { return Ok(None) };
     let holder = object(&node, PATH)?;
     draft.notes.unknown(&holder, &["type", "json_schema"], PATH)?;
@@ -255,36 +254,17 @@ fn format<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) 
     match &*string(&kind, "response_format.type")? {
         "text" => Ok(None),
         "json_object" => {
-            ask(draft, "Answer with a single JSON object and nothing else: no text around it, no code fence.");
+            any_object(draft);
             Ok(None)
         }
         "json_schema" => {
             let named = member(&holder, "json_schema").ok_or_else(|| wrong("response_format.json_schema", "field required"))?;
             let named = object(&named, "response_format.json_schema")?;
-            let schema = member(&named, "schema").ok_or_else(|| wrong(SCHEMA, "field required"))?;
             draft.notes.unknown(&named, &["name", "schema", "strict"], "response_format.json_schema")?;
-            object(&schema, SCHEMA)?;
-            if terms.traits.structured == Some(false) {
-                ask(
-                    draft,
-                    &format!("Answer with a single JSON value and nothing else: no text around it, no code fence. It has to fit this JSON Schema: {}", verbatim(&schema, SCHEMA)?),
-                );
-                draft.notes.say(PATH, "put into the system prompt")?;
-                return Ok(None);
-            }
-            let adapted = schema::adapted(&schema, SCHEMA)?;
-            if adapted.closed {
-                draft.notes.say(SCHEMA, "closed to additional properties")?;
-            }
-            Ok(Some(format!("{{\"type\":\"json_schema\",\"schema\":{}}}", adapted.text)))
+            fitting(draft, &named, "response_format.json_schema.schema", PATH, terms)
         }
         other => Err(unsupported("response_format.type", format!("`{other}` is no format; expected `text`, `json_object` or `json_schema`"))),
     }
-}
-
-/// Says in the system prompt what Messages has no member for.
-fn ask(draft: &mut Draft<'_>, text: &str) {
-    draft.conversation.system.push(Block::new(Kind::Text(Text::quoted(text))));
 }
 
 /// Members with a plain counterpart.
@@ -300,23 +280,7 @@ fn plain_members<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>) -> Result<()
             draft.members.push(("stop_sequences".into(), format!("[{}]", said.join(",")).into()));
         }
     }
-    let user = |key: &str| member(source, key).map(|node| string(&node, key)).transpose();
-    let (name, safety) = (user("user")?, user("safety_identifier")?);
-    if name.is_some() && safety.is_some() && name != safety {
-        draft.notes.ignored("safety_identifier")?;
-    }
-    if let Some(name) = name.or(safety).filter(|name| !name.is_empty()) {
-        draft.members.push(("metadata".into(), format!("{{\"user_id\":{}}}", quote(&names::user_id(&name))).into()));
-    }
-    if let Some(node) = member(source, "service_tier") {
-        match &*string(&node, "service_tier")? {
-            "auto" => {}
-            "default" => draft.members.push(("service_tier".into(), "\"standard_only\"".into())),
-            "priority" | "fast" => draft.members.push(("service_tier".into(), "\"auto\"".into())),
-            _ => draft.notes.left_out("service_tier")?,
-        }
-    }
-    Ok(())
+    draft.user_and_tier(source)
 }
 
 /// Members of the Messages API, which travel on as they are and win over what was made of others.

@@ -16,6 +16,12 @@ use crate::{StopReason, Usage};
 #[error("the upstream's answer is not a message: {0}")]
 pub struct NoMessage(String);
 
+impl NoMessage {
+    pub(crate) fn of(why: String) -> Self {
+        Self(why)
+    }
+}
+
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow, default)]

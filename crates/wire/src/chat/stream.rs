@@ -11,13 +11,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chunk::{self, Chunks};
-use super::open::{Open, OpenKind, foreign};
+use super::open::{Open, OpenKind};
 use super::response::{Citation, Served, StopDetails, Thought, ToolUse};
 use super::{Shape, Stamp, finish_reason};
-use crate::json::{Members, Tag, quote, whole};
+use crate::json::{Members, Tag, quote};
 use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
+use crate::openai::pieces::{foreign, one_line};
 use crate::sse::{Decoder, Event};
 use crate::stage::{End, Out, Stage};
 use crate::{Fault, FaultKind, StopReason};
@@ -302,7 +303,7 @@ impl Stream {
     fn text(&mut self, index: u64, raw: &RawValue) -> serde_json::Result<()> {
         let Some(open) = self.opened(index) else { return Ok(()) };
         let thinks = matches!(open.kind, OpenKind::Thought(_));
-        let text = open.joined(raw)?;
+        let text = open.pieces.next(raw)?;
         if text.inner().is_empty() {
             return Ok(());
         }
@@ -317,7 +318,7 @@ impl Stream {
 
     fn arguments(&mut self, index: u64, raw: &RawValue) -> serde_json::Result<()> {
         let Some(open) = self.opened(index) else { return Ok(()) };
-        let text = open.joined(raw)?;
+        let text = open.pieces.next(raw)?;
         if let OpenKind::Call { index, input } = &mut open.kind
             && !text.inner().is_empty()
         {
@@ -415,11 +416,6 @@ fn bad(why: impl Into<Cow<'static, str>>) -> UpstreamFault {
 
 fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
     raw.ok_or_else(|| foreign("a delta without its text"))
-}
-
-/// JSON may hold line breaks between its tokens, and half a character; an event's data may not.
-fn one_line(json: &str) -> String {
-    whole(json).replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

@@ -167,6 +167,14 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
+    /// Takes a text that is one value, if it is well formed.
+    #[must_use]
+    pub fn whole(text: &'a str) -> Option<Self> {
+        let text = text.trim();
+        super::check(text).ok()?;
+        Some(Self { source: text, at: 0..text.len() })
+    }
+
     /// Returns the value's source text.
     #[must_use]
     pub fn raw(&self) -> &'a str {

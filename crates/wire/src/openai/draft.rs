@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult};
+use super::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult, Turn};
 use super::thinking::{Demands, Settings};
 use super::tools::{Chosen, Toolbox};
 use crate::Fault;
-use crate::json::{push_quoted, quote};
+use crate::json::{RawObject, push_quoted, quote};
 use crate::notes::Notes;
+use crate::read::{member as given, string};
 
 /// How many cache marks a request may have.
 const MARKS: usize = 4;
@@ -42,6 +43,27 @@ impl<'a> Draft<'a> {
         results && !thought
     }
 
+    /// Who asks, and how urgently.
+    pub fn user_and_tier(&mut self, source: &RawObject<'a>) -> Result<(), Fault> {
+        let user = |key: &str| given(source, key).map(|node| string(&node, key)).transpose();
+        let (name, safety) = (user("user")?, user("safety_identifier")?);
+        if name.is_some() && safety.is_some() && name != safety {
+            self.notes.ignored("safety_identifier")?;
+        }
+        if let Some(name) = name.or(safety).filter(|name| !name.is_empty()) {
+            self.members.push(("metadata".into(), format!("{{\"user_id\":{}}}", quote(&super::names::user_id(&name))).into()));
+        }
+        if let Some(node) = given(source, "service_tier") {
+            match &*string(&node, "service_tier")? {
+                "auto" => {}
+                "default" => self.members.push(("service_tier".into(), "\"standard_only\"".into())),
+                "priority" | "fast" => self.members.push(("service_tier".into(), "\"auto\"".into())),
+                _ => self.notes.left_out("service_tier")?,
+            }
+        }
+        Ok(())
+    }
+
     /// Takes off all cache marks but the last ones. `marked`: the whole request will get one.
     pub fn limit_marks(&mut self, marked: bool) -> Result<(), Fault> {
         let most = MARKS - usize::from(marked || self.members.iter().any(|(key, _)| key == "cache_control"));
@@ -51,6 +73,20 @@ impl<'a> Draft<'a> {
         let surplus = marks.len().saturating_sub(most);
         marks.into_iter().take(surplus).for_each(|mark| *mark = None);
         if surplus > 0 { self.notes.say("cache_control", "left out but for the last ones") } else { Ok(()) }
+    }
+
+    /// Writes the turns alone.
+    pub fn turns(&self) -> String {
+        let mut out = String::new();
+        list(&mut out, &self.conversation.turns, turn);
+        out
+    }
+
+    /// Writes system text from a place on.
+    pub fn system_from(&self, at: usize) -> String {
+        let mut out = String::new();
+        list(&mut out, &self.conversation.system[at..], block);
+        out
     }
 
     /// Writes the request.
@@ -69,13 +105,7 @@ impl<'a> Draft<'a> {
             list(&mut out, &self.conversation.system, block);
         }
         out.push_str(",\"messages\":");
-        list(&mut out, &self.conversation.turns, |out, turn| {
-            out.push_str("{\"role\":\"");
-            out.push_str(turn.role.name());
-            out.push_str("\",\"content\":");
-            list(out, &turn.blocks, block);
-            out.push('}');
-        });
+        list(&mut out, &self.conversation.turns, turn);
         if !self.toolbox.is_empty() {
             out.push_str(",\"tools\":");
             list(&mut out, &self.toolbox.tools, |out, tool| marked(out, &tool.text, tool.mark.as_deref()));
@@ -89,6 +119,14 @@ impl<'a> Draft<'a> {
         out.push('}');
         (out, self.toolbox, self.notes)
     }
+}
+
+fn turn(out: &mut String, turn: &Turn<'_>) {
+    out.push_str("{\"role\":\"");
+    out.push_str(turn.role.name());
+    out.push_str("\",\"content\":");
+    list(out, &turn.blocks, block);
+    out.push('}');
 }
 
 fn member(out: &mut String, key: &str, raw: &str) {

@@ -28,7 +28,7 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    pub fn parse(name: &str) -> Result<Self, Fault> {
+    pub fn parse(name: &str, path: &str) -> Result<Self, Fault> {
         Ok(match name {
             "none" => Self::None,
             "minimal" => Self::Level(Effort::Low, 1024),
@@ -37,7 +37,7 @@ impl Wanted {
             "high" => Self::Level(Effort::High, 16_384),
             "xhigh" => Self::Level(Effort::Xhigh, 24_576),
             "max" => Self::Level(Effort::Max, 24_576),
-            other => return Err(wrong(EFFORT, format!("`{other}` is no effort; expected `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`"))),
+            other => return Err(wrong(path, format!("`{other}` is no effort; expected `none`, `minimal`, `low`, `medium`, `high`, `xhigh` or `max`"))),
         })
     }
 }
@@ -58,6 +58,8 @@ pub struct Wishes<'a> {
     pub top_p: Option<Number<'a>>,
     pub top_k: Option<Cow<'a, str>>,
     pub effort: Option<Wanted>,
+    /// What the client calls it; `reasoning_effort` otherwise.
+    pub called: Option<&'static str>,
     /// Messages' own `thinking`, which wins over what would be made of the effort.
     pub thinking: Option<Cow<'a, str>>,
     /// Betas are announced, with which a budget may be larger than the limit.
@@ -68,6 +70,12 @@ pub struct Wishes<'a> {
     pub format: Option<String>,
     /// The limit where the client gives none, if whoever runs the gateway set one.
     pub default_limit: Option<u64>,
+}
+
+impl Wishes<'_> {
+    fn name(&self) -> &'static str {
+        self.called.unwrap_or(EFFORT)
+    }
 }
 
 /// What the conversation demands.
@@ -123,14 +131,14 @@ fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &Tra
     match wishes.effort {
         None => Ok(Plan::default()),
         Some(Wanted::None) if traits.off_has_low_efforts && own_effort(wishes).is_some_and(|own| is_above_high(&own)) => {
-            notes.left_out(EFFORT)?;
+            notes.left_out(wishes.name())?;
             Ok(Plan::default())
         }
         Some(Wanted::None) => Ok(without_thinking(traits)),
         Some(Wanted::Level(wish, budget)) => match (traits.effort(wish), traits.thinking) {
-            (None, Thinking::Manual) => manual(budget, forbidden, max_tokens, notes),
+            (None, Thinking::Manual) => manual(wishes, budget, forbidden, max_tokens, notes),
             (None, _) => {
-                notes.left_out(EFFORT)?;
+                notes.left_out(wishes.name())?;
                 Ok(Plan::default())
             }
             (Some(effort), Thinking::Adaptive) => Ok(Plan { thinking: Some(ADAPTIVE.into()), effort: Some(effort) }),
@@ -144,7 +152,7 @@ fn own_plan<'a>(wishes: &Wishes<'a>, own: &Cow<'a, str>, forbidden: bool, max_to
     let kind = kind_of(own);
     let mut effort = level(wishes, traits);
     if kind.as_deref() == Some("disabled") && traits.off_has_low_efforts && effort.is_some_and(|effort| effort > Effort::High) {
-        notes.say(EFFORT, "lowered to high")?;
+        notes.say(wishes.name(), "lowered to high")?;
         effort = Some(Effort::High);
     }
     if kind.as_deref() != Some("enabled") {
@@ -180,7 +188,7 @@ fn is_above_high(effort: &str) -> bool {
     [Effort::Xhigh, Effort::Max].iter().any(|level| level.name() == effort)
 }
 
-const ADAPTIVE: &str = r#"{"type":"adaptive","display":"summarized"}"#;
+pub const ADAPTIVE: &str = r#"{"type":"adaptive","display":"summarized"}"#;
 
 fn level(wishes: &Wishes<'_>, traits: &Traits) -> Option<Effort> {
     match wishes.effort {
@@ -199,10 +207,10 @@ fn without_thinking<'a>(traits: &Traits) -> Plan<'a> {
 }
 
 /// A budget within `max_tokens`: it is lowered, never the client's limit raised.
-fn manual<'a>(budget: u64, forbidden: bool, max_tokens: u64, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+fn manual<'a>(wishes: &Wishes<'_>, budget: u64, forbidden: bool, max_tokens: u64, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
     let budget = budget.min(max_tokens.saturating_sub(LEAST_BUDGET));
     if forbidden || budget < LEAST_BUDGET {
-        notes.left_out(EFFORT)?;
+        notes.left_out(wishes.name())?;
         return Ok(Plan::default());
     }
     Ok(Plan::think(format!("{{\"type\":\"enabled\",\"budget_tokens\":{budget}}}")))
@@ -274,7 +282,7 @@ mod tests {
     const FREE: Demands = Demands { forced_tool: false, thoughtless_loop: false };
 
     fn effort<'a>(name: &str) -> Wishes<'a> {
-        Wishes { stream: true, effort: Some(Wanted::parse(name).unwrap()), ..Wishes::default() }
+        Wishes { stream: true, effort: Some(Wanted::parse(name, EFFORT).unwrap()), ..Wishes::default() }
     }
 
     fn number(raw: &str) -> Number<'_> {
@@ -300,7 +308,7 @@ mod tests {
         check(effort("medium"), FREE, "claude-haiku-4-5", r#"thinking={"type":"enabled","budget_tokens":8192}"#);
         check(effort("high"), FREE, "claude-3-5-haiku-20241022", "(reasoning_effort left out)");
         check(effort("high"), FREE, "mystery", "(reasoning_effort left out)");
-        assert!(Wanted::parse("much").is_err());
+        assert!(Wanted::parse("much", EFFORT).is_err());
     }
 
     #[test]
@@ -338,7 +346,7 @@ mod tests {
         check(own(enabled, 3000), FREE, "claude-sonnet-4-5", r#"thinking={ "type":"enabled", "budget_tokens": 1976 } (thinking.budget_tokens lowered to fit max_tokens)"#);
         check(own(enabled, 1500), FREE, "claude-sonnet-4-5", "(thinking left out)");
         check(Wishes { has_betas: true, ..own(enabled, 3000) }, FREE, "claude-sonnet-4-5", &format!("thinking={enabled}"));
-        let disabled = Wishes { effort: Some(Wanted::parse("max").unwrap()), ..own(r#"{"type":"disabled"}"#, 9) };
+        let disabled = Wishes { effort: Some(Wanted::parse("max", EFFORT).unwrap()), ..own(r#"{"type":"disabled"}"#, 9) };
         check(disabled, FREE, "claude-opus-5", r#"thinking={"type":"disabled"} output_config={"effort":"high"} (reasoning_effort lowered to high)"#);
         let source = br#"{"effort":"max"}"#;
         let none = Wishes { output_config: Some(RawObject::parse(source).unwrap()), ..effort("none") };

@@ -8,7 +8,7 @@ use super::conversation::{Block, Kind};
 use super::names::{self, Names};
 use super::schema::Allowance;
 use crate::Fault;
-use crate::json::{Node, Patch, RawObject, Text, quote};
+use crate::json::{Node, Patch, RawObject, Text, check, quote, without_lone_surrogates};
 use crate::notes::Notes;
 use crate::read::{Path, array, flag, listed, member, object, string, text, unsupported, verbatim, wrong};
 
@@ -122,6 +122,12 @@ impl<'a> Toolbox<'a> {
         let raw = verbatim(node, path)?;
         let text = if mark.is_some() { without(&raw, "cache_control") } else { raw.into_owned() };
         self.add(name.into_owned(), text, mark, path)
+    }
+
+    /// Adds a tool that was written for the upstream under a name of its own.
+    pub fn renamed(&mut self, upstream: &str, client: &str, text: String, path: Path<'_>) -> Result<(), Fault> {
+        self.names.add(upstream, client);
+        self.add(client.to_owned(), text, None, path)
     }
 
     /// Adds a server tool of ours.
@@ -281,4 +287,23 @@ fn named(holder: &RawObject<'_>) -> Result<String, Fault> {
     let function = member(holder, "function").map(|node| object(&node, "tool_choice.function")).transpose()?;
     let name = member(function.as_ref().unwrap_or(holder), "name").ok_or_else(|| wrong(PATH, "field required"))?;
     Ok(string(&name, PATH)?.into_owned())
+}
+
+/// A call's arguments, which are JSON inside a string at OpenAI and an object in Messages.
+pub fn arguments<'a>(function: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
+    let Some(node) = member(function, "arguments") else { return Ok(Cow::Borrowed("{}")) };
+    if !node.is_string() {
+        // Not what OpenAI has, but what some clients send.
+        object(&node, path)?;
+        return verbatim(&node, path);
+    }
+    let written = text(&node, path)?;
+    let written = written.decoded();
+    let written = written.trim();
+    if written.is_empty() {
+        return Ok(Cow::Borrowed("{}"));
+    }
+    check(written).map_err(|malformed| wrong(path, format!("not valid JSON: {malformed}")))?;
+    let whole = without_lone_surrogates(written);
+    Ok(Cow::Owned(if whole.starts_with('{') { whole } else { format!("{{{}:{whole}}}", quote("value")) }))
 }

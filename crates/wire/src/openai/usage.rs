@@ -1,4 +1,4 @@
-//! Token counts as Chat gives them: cached tokens are part of the prompt there.
+//! Token counts as OpenAI gives them: cached tokens are part of the prompt there.
 
 use std::fmt::Write;
 
@@ -13,6 +13,20 @@ pub fn write(out: &mut String, usage: &Usage) {
         out,
         "{{\"prompt_tokens\":{prompt},\"completion_tokens\":{completion},\"total_tokens\":{total},\"prompt_tokens_details\":{{\"cached_tokens\":{read},\"cache_write_tokens\":{written}}},\"completion_tokens_details\":{{\"reasoning_tokens\":{thinking}}}}}",
         completion = usage.output,
+        read = usage.cache_read,
+        written = usage.cache_write,
+        thinking = usage.thinking,
+    );
+}
+
+/// Writes a `usage` object as Responses has it.
+pub fn write_responses(out: &mut String, usage: &Usage) {
+    let prompt = usage.input.saturating_add(usage.cache_read).saturating_add(usage.cache_write);
+    let total = prompt.saturating_add(usage.output);
+    let _ = write!(
+        out,
+        "{{\"input_tokens\":{prompt},\"input_tokens_details\":{{\"cached_tokens\":{read},\"cache_write_tokens\":{written}}},\"output_tokens\":{output},\"output_tokens_details\":{{\"reasoning_tokens\":{thinking}}},\"total_tokens\":{total}}}",
+        output = usage.output,
         read = usage.cache_read,
         written = usage.cache_write,
         thinking = usage.thinking,

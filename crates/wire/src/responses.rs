@@ -1,0 +1,50 @@
+//! OpenAI's Responses API: a spoke.
+//!
+//! A request becomes one of Messages ([`to_messages`]), a message becomes a response ([`response`]), and a stream of
+//! Messages events a stream of Responses events ([`Stream`]). What a later request needs to go on from a response is
+//! a [`Memory`], which whoever has a store keeps.
+//!
+//! <https://platform.openai.com/docs/api-reference/responses> is the source of every protocol fact here.
+
+mod echo;
+mod items;
+mod memory;
+mod output;
+mod request;
+mod seal;
+mod stream;
+mod summary;
+
+pub use echo::Echo;
+pub use memory::Memory;
+pub use request::{Before, Translated, references, to_messages};
+pub use stream::{Kept, Stream, input_tokens, response};
+pub use summary::{observe, summary_of_json};
+
+use std::collections::HashSet;
+
+use crate::openai::Names;
+
+/// What of a request its answer depends on.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    pub names: Names,
+    /// The tools whose calls have text in place of arguments, as the client calls them.
+    pub custom: HashSet<String>,
+    /// The client wants its model's thinking back in a form that it can return.
+    pub encrypted: bool,
+    pub echo: Echo,
+    /// What was said up to the answer.
+    pub memory: Memory,
+}
+
+/// What an answer is called, and when things happen.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    /// Without a prefix; items are called after it.
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// Tells the time, in seconds since 1970.
+    pub clock: fn() -> i64,
+}

@@ -1,0 +1,215 @@
+//! The items of a request's input, one by one, as turns and blocks.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::seal;
+use crate::Fault;
+use crate::json::{Node, RawObject, Text, quote};
+use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
+use crate::openai::draft::Draft;
+use crate::openai::tools::arguments;
+use crate::openai::{Terms, is_another_model, media, names};
+use crate::read::{Path, member, object, string, text, unsupported, wrong};
+
+const INPUT: Path<'_> = Path::of("input");
+
+/// Reads the input into the draft's conversation. `kept` are the items that it may refer to.
+pub(super) fn converse<'a>(draft: &mut Draft<'a>, input: &Node<'a>, kept: &'a HashMap<String, String>, terms: &Terms<'_>) -> Result<(), Fault> {
+    if input.is_string() {
+        let said = text(input, INPUT)?;
+        if said.is_blank() {
+            return Err(wrong(INPUT, "it says nothing"));
+        }
+        draft.conversation.push(Role::User, Block::new(Kind::Text(said)));
+        return Ok(());
+    }
+    let Some(items) = input.as_array() else { return Err(wrong(INPUT, "expected a string or a list of items")) };
+    if items.is_empty() {
+        return Err(wrong(INPUT, "expected at least one item"));
+    }
+    let mut reader = Reader { draft, terms, kept };
+    for (at, node) in items.iter().enumerate() {
+        let path = INPUT.at(at);
+        reader.item(&object(node, path)?, path, at)?;
+    }
+    Ok(())
+}
+
+struct Reader<'d, 'a, 't> {
+    draft: &'d mut Draft<'a>,
+    terms: &'d Terms<'t>,
+    kept: &'a HashMap<String, String>,
+}
+
+impl<'a> Reader<'_, 'a, '_> {
+    fn item(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        let kind = member(item, "type").map(|node| string(&node, path.key("type"))).transpose()?;
+        match kind.as_deref() {
+            None | Some("message") => self.message(item, path),
+            Some("function_call") => self.call(item, path, at),
+            Some("custom_tool_call") => self.custom_call(item, path, at),
+            Some("function_call_output" | "custom_tool_call_output") => self.result(item, path, at),
+            Some("reasoning") => self.thought(item, path),
+            Some("item_reference") => self.reference(item, path, at),
+            // What the upstream ran itself: its results are in the text that follows.
+            Some("web_search_call") => self.draft.notes.left_out("input.web_search_call"),
+            Some(other) => Err(unsupported(path.key("type"), format!("items of type `{other}` are not supported"))),
+        }
+    }
+
+    fn message(&mut self, item: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
+        let role = member(item, "role").ok_or_else(|| wrong(path.key("role"), "field required"))?;
+        let role = match &*string(&role, path.key("role"))? {
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "system" | "developer" => Role::System,
+            other => return Err(wrong(path.key("role"), format!("`{other}` is no role; expected `user`, `assistant`, `system` or `developer`"))),
+        };
+        self.draft.notes.unknown(item, &["type", "role", "content", "id", "status", "phase"], "input")?;
+        for block in self.content(item, "content", path, role == Role::User)? {
+            self.draft.conversation.push(role, block);
+        }
+        Ok(())
+    }
+
+    /// What a message or a result says: a string or parts. Blank text vanishes.
+    fn content(&mut self, item: &RawObject<'a>, key: &'static str, path: Path<'_>, anything: bool) -> Result<Vec<Block<'a>>, Fault> {
+        let Some(node) = member(item, key) else { return Ok(Vec::new()) };
+        let path = path.key(key);
+        if node.is_string() {
+            let said = text(&node, path)?;
+            return Ok(if said.is_blank() { Vec::new() } else { vec![Block::new(Kind::Text(said))] });
+        }
+        let mut blocks = Vec::new();
+        for (index, part) in node.as_array().ok_or_else(|| wrong(path, "expected a string or a list of parts"))?.iter().enumerate() {
+            let path = path.at(index);
+            blocks.extend(self.part(&object(part, path)?, path, anything)?.map(Block::new));
+        }
+        Ok(blocks)
+    }
+
+    fn part(&mut self, part: &RawObject<'a>, path: Path<'_>, anything: bool) -> Result<Option<Kind<'a>>, Fault> {
+        let at = |key: &'static str| path.key(key);
+        let kind = member(part, "type").ok_or_else(|| wrong(at("type"), "field required"))?;
+        let required = |key: &'static str| member(part, key).ok_or_else(|| wrong(at(key), "field required"));
+        let said = |key: &'static str| -> Result<Option<Kind<'a>>, Fault> {
+            let said = text(&required(key)?, at(key))?;
+            Ok((!said.is_blank()).then_some(Kind::Text(said)))
+        };
+        match &*string(&kind, at("type"))? {
+            "input_text" | "output_text" | "text" => said("text"),
+            "refusal" => said("refusal"),
+            "input_image" if anything => self.image(part, path).map(Some),
+            "input_file" if anything => self.file(part, path).map(Some),
+            "input_audio" => Err(unsupported(at("type"), "Claude does not hear audio; send a transcript as text")),
+            other => Err(unsupported(at("type"), format!("parts of type `{other}` are not supported here; expected `input_text`, and from users `input_image` or `input_file`"))),
+        }
+    }
+
+    fn image(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<Kind<'a>, Fault> {
+        self.draft.notes.unknown(part, &["type", "image_url", "detail", "file_id"], "input.content")?;
+        if member(part, "detail").is_some_and(|detail| detail.raw() != "\"auto\"") {
+            self.draft.notes.ignored("input.content.detail")?;
+        }
+        match member(part, "image_url") {
+            Some(url) => media::image(&string(&url, path.key("image_url"))?, path.key("image_url")).map(Kind::Media),
+            None => Err(Self::no_files(part, path, "image_url")),
+        }
+    }
+
+    fn file(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<Kind<'a>, Fault> {
+        self.draft.notes.unknown(part, &["type", "filename", "file_data", "file_url", "file_id", "detail"], "input.content")?;
+        let name = member(part, "filename").map(|node| string(&node, path.key("filename"))).transpose()?;
+        if let Some(data) = member(part, "file_data") {
+            return media::file(&string(&data, path.key("file_data"))?, name.as_deref(), path.key("file_data")).map(Kind::Media);
+        }
+        let Some(url) = member(part, "file_url") else { return Err(Self::no_files(part, path, "file_data")) };
+        let url = string(&url, path.key("file_url"))?;
+        if !url.starts_with("https://") && !url.starts_with("http://") {
+            return Err(wrong(path.key("file_url"), "expected an `https:` or `http:` URL"));
+        }
+        let title = name.filter(|name| !name.trim().is_empty()).map_or_else(String::new, |name| format!(",\"title\":{}", quote(&name)));
+        Ok(Kind::Media(format!("{{\"type\":\"document\",\"source\":{{\"type\":\"url\",\"url\":{}}}{title}}}", quote(&url))))
+    }
+
+    fn no_files(part: &RawObject<'_>, path: Path<'_>, instead: &'static str) -> Fault {
+        match member(part, "file_id") {
+            Some(_) => unsupported(path.key("file_id"), format!("files that OpenAI keeps cannot be reached from here; send `{instead}`")),
+            None => wrong(path.key(instead), "field required"),
+        }
+    }
+
+    fn call_id(item: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
+        let id = member(item, "call_id").ok_or_else(|| wrong(path.key("call_id"), "field required"))?;
+        Ok(names::call_id(string(&id, path.key("call_id"))?))
+    }
+
+    fn name(item: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
+        if member(item, "namespace").is_some() {
+            return Err(unsupported(path.key("namespace"), "tools in namespaces are not supported; name them plainly"));
+        }
+        let name = member(item, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
+        let name = string(&name, path.key("name"))?;
+        if name.is_empty() { Err(wrong(path.key("name"), "a tool has to have a name")) } else { Ok(names::tool(name)) }
+    }
+
+    fn call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        let (id, name, input) = (Self::call_id(item, path)?, Self::name(item, path)?, arguments(item, path.key("arguments"))?);
+        self.draft.conversation.push(Role::Assistant, Block::new(Kind::Call(Call { id, name, input, at })));
+        Ok(())
+    }
+
+    fn custom_call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        let (id, name) = (Self::call_id(item, path)?, Self::name(item, path)?);
+        let written = member(item, "input").map(|node| text(&node, path.key("input"))).transpose()?.unwrap_or_else(|| Text::quoted(""));
+        let input = format!("{{\"input\":{}}}", written.raw()).into();
+        self.draft.conversation.push(Role::Assistant, Block::new(Kind::Call(Call { id, name, input, at })));
+        Ok(())
+    }
+
+    fn result(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        let id = Self::call_id(item, path)?;
+        let content = match member(item, "output") {
+            None => return Err(wrong(path.key("output"), "field required")),
+            Some(node) if node.is_string() => Content::Text(text(&node, path.key("output"))?),
+            Some(_) => {
+                let blocks = self.content(item, "output", path, true)?;
+                if blocks.is_empty() { Content::Text(Text::quoted("")) } else { Content::Blocks(blocks) }
+            }
+        };
+        self.draft.conversation.push(Role::User, Block::new(Kind::Result(ToolResult { id, content, at })));
+        Ok(())
+    }
+
+    /// Thinking that comes back as we sealed it. Anything else could not be made into a block that the API takes.
+    fn thought(&mut self, item: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
+        let sealed = member(item, "encrypted_content").map(|node| string(&node, path.key("encrypted_content"))).transpose()?;
+        let opened = sealed.and_then(|sealed| seal::open(&sealed)).filter(|opened| !is_another_model(&opened.model, self.terms.model));
+        match opened {
+            Some(opened) => self.draft.conversation.push(Role::Assistant, Block::new(Kind::Thought(opened.block.into()))),
+            None => self.draft.notes.left_out("input.reasoning")?,
+        }
+        Ok(())
+    }
+
+    fn reference(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        let id = member(item, "id").ok_or_else(|| wrong(path.key("id"), "field required"))?;
+        let id = string(&id, path.key("id"))?;
+        let unknown = || {
+            let mut fault = wrong(path.key("id"), format!("there is no item `{id}` that was kept"));
+            fault.kind = crate::FaultKind::NotFound;
+            fault
+        };
+        let kept = self.kept.get(&*id).ok_or_else(unknown)?;
+        let kept = RawObject::parse(kept.as_bytes()).map_err(|_| unknown())?;
+        self.item(&kept, path, at)
+    }
+}
+
+/// The ids that items of the input refer to.
+pub(super) fn references(input: &Node<'_>) -> Vec<String> {
+    let items = input.as_array().unwrap_or_default();
+    let refers = items.iter().filter_map(Node::as_object).filter(|item| item.get("type").is_some_and(|kind| kind.raw() == "\"item_reference\""));
+    refers.filter_map(|item| Some(item.get("id")?.as_str()?.into_owned())).collect()
+}

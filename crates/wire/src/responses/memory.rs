@@ -1,0 +1,117 @@
+//! What a later request needs to go on from a response.
+
+use crate::Fault;
+use crate::json::{Node, RawObject, Text};
+use crate::openai::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult};
+use crate::openai::is_another_model;
+use crate::read::wrong;
+
+/// What was said, as Messages had it: turns with their thinking and its signatures. Lists, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// System text that stood in the input before everything else. Instructions are not remembered.
+    pub system: String,
+    pub turns: String,
+    /// Who answered; nobody yet, if empty.
+    pub model: String,
+}
+
+impl Memory {
+    /// Adds the answer. `content` is its blocks.
+    #[must_use]
+    pub fn answered(mut self, content: &[String], model: &str) -> Self {
+        model.clone_into(&mut self.model);
+        if !content.is_empty() {
+            let turn = format!("{{\"role\":\"assistant\",\"content\":[{}]}}", content.join(","));
+            let open = self.turns.trim_end().strip_suffix(']').unwrap_or("[");
+            let comma = if open.trim_end().ends_with('[') { "" } else { "," };
+            self.turns = format!("{open}{comma}{turn}]");
+        }
+        self
+    }
+
+    /// Puts what is remembered at the beginning of a conversation with `model`.
+    pub(super) fn recall<'a>(&'a self, conversation: &mut Conversation<'a>, model: &str) -> Result<(), Fault> {
+        let damaged = || wrong("previous_response_id", "what was kept of it cannot be read");
+        let foreign = is_another_model(&self.model, model);
+        for node in list(&self.system).ok_or_else(damaged)? {
+            conversation.system.push(block(&node).ok_or_else(damaged)?);
+        }
+        for node in list(&self.turns).ok_or_else(damaged)? {
+            let turn = node.as_object().ok_or_else(damaged)?;
+            let role = match turn.get("role").and_then(|role| role.as_str()).as_deref() {
+                Some("assistant") => Role::Assistant,
+                Some("system") => Role::System,
+                _ => Role::User,
+            };
+            for node in turn.get("content").and_then(|content| content.as_array()).ok_or_else(damaged)? {
+                let block = block(&node).ok_or_else(damaged)?;
+                if !(foreign && matches!(block.kind, Kind::Thought(_))) {
+                    conversation.push(role, block);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The elements of a list that is a whole text.
+fn list(text: &str) -> Option<Vec<Node<'_>>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    // Only objects are parsed from text, and a list is a member of one in its place.
+    Node::whole(text)?.as_array()
+}
+
+fn block<'a>(node: &Node<'a>) -> Option<Block<'a>> {
+    let object = node.as_object()?;
+    let kind = object.get("type")?.as_str()?;
+    let plain = |members: usize| object.members().count() == members;
+    let kind = match &*kind {
+        "text" if plain(2) => Kind::Text(Text::of(&object.get("text")?)?),
+        "thinking" | "redacted_thinking" => Kind::Thought(node.raw().into()),
+        "tool_use" => Kind::Call(Call { id: object.get("id")?.as_str()?, name: object.get("name")?.as_str()?, input: object.get("input")?.raw().into(), at: 0 }),
+        "tool_result" => Kind::Result(ToolResult { id: object.get("tool_use_id")?.as_str()?, content: content(&object)?, at: 0 }),
+        // What has more to it than we look at stays as it is.
+        _ => Kind::Media(node.raw().to_owned()),
+    };
+    Some(Block::new(kind))
+}
+
+fn content<'a>(result: &RawObject<'a>) -> Option<Content<'a>> {
+    let node = result.get("content")?;
+    match Text::of(&node) {
+        Some(text) => Some(Content::Text(text)),
+        None => node.as_array()?.iter().map(block).collect::<Option<_>>().map(Content::Blocks),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_turn_more() {
+        let memory = Memory { turns: "[]".into(), ..Memory::default() }.answered(&["1".into(), "2".into()], "m");
+        assert_eq!((memory.turns.as_str(), memory.model.as_str()), (r#"[{"role":"assistant","content":[1,2]}]"#, "m"));
+        let memory = memory.answered(&["3".into()], "m").answered(&[], "m");
+        assert_eq!(memory.turns, r#"[{"role":"assistant","content":[1,2]},{"role":"assistant","content":[3]}]"#);
+    }
+
+    #[test]
+    fn what_was_said_comes_back_as_it_was() {
+        let turns = r#"[{"role":"user","content":[{"type":"text","text":"q"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a","citations":[]},{"type":"tool_use","id":"c","name":"n","input":{"a":1.0}}]}]"#;
+        let memory = Memory { system: r#"[{"type":"text","text":"s"}]"#.into(), turns: turns.into(), model: "claude-opus-4-8".into() };
+        let said = |model: &str| {
+            let mut conversation = Conversation::default();
+            memory.recall(&mut conversation, model).unwrap();
+            let mut draft = crate::openai::draft::Draft::new(false);
+            draft.conversation = conversation;
+            draft.turns()
+        };
+        assert_eq!(said("claude-opus-4-8"), turns);
+        assert!(!said("claude-haiku-4-5").contains("thinking"), "another model's thinking is left out");
+        assert!(Memory { turns: "[7]".into(), ..Memory::default() }.recall(&mut Conversation::default(), "m").is_err());
+    }
+}

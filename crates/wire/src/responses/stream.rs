@@ -1,0 +1,460 @@
+//! From a stream of Messages events to a stream of Responses events, and from a whole message to a response.
+//!
+//! Both go through the same machine: a whole message is one whose blocks come in one piece. Deltas leave as they come,
+//! their text untouched. A stream that does not end as it should ends with `response.failed`.
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::output::{Call, Output, Part, Reasoning, Status};
+use super::{Memory, Shape, Stamp};
+use crate::chat::NoMessage;
+use crate::json::{Members, Tag, Text, quote};
+use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
+use crate::openai::UpstreamFault;
+use crate::openai::errors::translate_event;
+use crate::openai::pieces::{Pieces, foreign, one_line};
+use crate::sse::{Decoder, Event};
+use crate::stage::{End, Out, Stage};
+use crate::{Fault, FaultKind};
+
+/// The largest event that is translated.
+const EVENT_LIMIT: usize = 64 << 20;
+
+/// A response that is to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub id: String,
+    /// As the client got it.
+    pub object: String,
+    /// What a later request goes on from.
+    pub memory: Memory,
+}
+
+/// Translates a stream.
+#[derive(Debug)]
+pub struct Stream {
+    decoder: Decoder,
+    id: String,
+    output: Output,
+    summary: Summary,
+    state: State,
+    begun: bool,
+    open: Option<Open>,
+    /// The blocks that are over, as Messages has them.
+    content: Vec<String>,
+    kept: Option<Kept>,
+    object: String,
+}
+
+#[derive(Debug)]
+enum State {
+    Going,
+    Ended,
+    /// `response.failed` was written.
+    Failed(UpstreamFault),
+}
+
+/// The block that is open.
+#[derive(Debug)]
+struct Open {
+    index: u64,
+    /// All of it.
+    block: Block,
+    pieces: Pieces,
+    kind: OpenKind,
+}
+
+#[derive(Debug)]
+enum OpenKind {
+    Text(Part, Vec<String>),
+    Reasoning(Reasoning),
+    /// A call, and what its arguments are if none are streamed.
+    Call(Call, Option<String>),
+    /// A search whose query is not known yet.
+    Search,
+    /// What the upstream runs itself, and what is newer than this gateway.
+    Other,
+}
+
+#[derive(Deserialize)]
+struct MessageStart<'a> {
+    #[serde(borrow)]
+    message: Head<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Head<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    model: Option<Cow<'a, str>>,
+    usage: Option<Served>,
+    #[serde(borrow)]
+    content: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Served {
+    service_tier: Option<String>,
+}
+
+/// The members of a block that matter at its start.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Started<'a> {
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thinking: Option<&'a RawValue>,
+    #[serde(borrow)]
+    citations: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    partial_json: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    thinking: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    citation: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BlockStop {
+    index: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Citation {
+    url: Option<String>,
+    title: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Query {
+    input: Asked,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Asked {
+    query: String,
+}
+
+impl Stream {
+    #[must_use]
+    pub fn new(shape: Shape, stamp: Stamp) -> Self {
+        Self {
+            decoder: Decoder::with_limit(EVENT_LIMIT),
+            id: format!("resp_{}", stamp.id),
+            output: Output::new(shape, stamp),
+            summary: Summary::default(),
+            state: State::Going,
+            begun: false,
+            open: None,
+            content: Vec::new(),
+            kept: None,
+            object: String::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Why there is no whole answer, if that is known already.
+    #[must_use]
+    pub fn failure(&self) -> Option<&UpstreamFault> {
+        match &self.state {
+            State::Failed(fault) => Some(fault),
+            State::Going | State::Ended => None,
+        }
+    }
+
+    /// True once nothing that may still come can change the answer.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Ended | State::Failed(_))
+    }
+
+    /// The response, once it is whole and if the client wants it kept. Told once.
+    pub fn take_kept(&mut self) -> Option<Kept> {
+        self.kept.take()
+    }
+
+    /// Ends a stream that will not go on, saying why.
+    pub fn cut(&mut self, why: &Fault, out: &mut Out) {
+        if !self.is_over() {
+            self.fail(UpstreamFault::of(why));
+        }
+        self.flush(out);
+    }
+
+    fn fail(&mut self, fault: UpstreamFault) {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Body {
+            error: Face,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Face {
+            message: String,
+        }
+        self.begin();
+        let said: Body = serde_json::from_str(&fault.body).unwrap_or_default();
+        let code = if fault.status == 429 { "rate_limit_exceeded" } else { "server_error" };
+        self.output.fail(code, &said.error.message, &self.summary.usage);
+        self.state = State::Failed(fault);
+    }
+
+    fn flush(&mut self, out: &mut Out) {
+        if !self.output.out.is_empty() {
+            out.push_back(self.output.out.split().freeze());
+        }
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
+        let kind = Kind::of(event);
+        self.summary.observe(kind, event.data);
+        match kind {
+            Kind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
+            Kind::MessageStart => self.message_start(&serde_json::from_slice::<MessageStart<'_>>(event.data)?.message)?,
+            Kind::BlockStart => {
+                let start: BlockStart<'_> = serde_json::from_slice(event.data)?;
+                self.block_start(start.index, start.content_block)?;
+            }
+            Kind::BlockStop => {
+                let stop: BlockStop = serde_json::from_slice(event.data).unwrap_or_default();
+                if self.open.as_ref().is_some_and(|open| open.index == stop.index) {
+                    self.block_stop();
+                }
+            }
+            Kind::MessageStop => self.message_stop(),
+            Kind::Error => {
+                let said = self.summary.error.clone().expect("an error event was observed a moment ago");
+                self.fail(translate_event(&said));
+            }
+            Kind::MessageDelta | Kind::Ping | Kind::Other => {}
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.output.begin();
+        }
+    }
+
+    /// A second start changes nothing.
+    fn message_start(&mut self, head: &Head<'_>) -> serde_json::Result<()> {
+        if self.begun {
+            return Ok(());
+        }
+        head.model.as_deref().unwrap_or_default().clone_into(&mut self.output.model);
+        self.output.tier = head.usage.as_ref().and_then(|usage| usage.service_tier.as_deref()).map(|tier| crate::chat::service_tier(tier).to_owned());
+        self.begin();
+        for (index, block) in (0..).zip(head.content.iter().flatten()) {
+            self.block_start(index, block)?;
+            self.block_stop();
+        }
+        Ok(())
+    }
+
+    /// A block begins. Another that is open is over with that: they come one by one.
+    fn block_start(&mut self, index: u64, block: &RawValue) -> serde_json::Result<()> {
+        self.begin();
+        self.block_stop();
+        let source = block.get();
+        let tag: Tag<'_> = serde_json::from_str(source)?;
+        let started: Started<'_> = serde_json::from_str(source)?;
+        let (kind, text) = match &*tag.kind {
+            "text" => (OpenKind::Text(self.output.open_part(), started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect()), started.text),
+            "thinking" | "redacted_thinking" => (OpenKind::Reasoning(self.output.open_reasoning()), started.thinking),
+            "tool_use" => {
+                let input = started.input.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
+                (OpenKind::Call(self.output.open_call(&started.id, &started.name), Some(input)), None)
+            }
+            "server_tool_use" if started.name == "web_search" => (OpenKind::Search, None),
+            "web_search_tool_result" => {
+                self.output.end_search();
+                (OpenKind::Other, None)
+            }
+            _ => (OpenKind::Other, None),
+        };
+        self.open = Some(Open { index, block: Block::new(index, serde_json::from_str::<Members>(source)?), pieces: Pieces::default(), kind });
+        match text {
+            Some(text) => self.piece(text),
+            None => Ok(()),
+        }
+    }
+
+    fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
+        let delta: Delta<'_> = serde_json::from_str(event.delta.get())?;
+        let Some(open) = self.open.as_mut().filter(|open| open.index == event.index) else { return Err(foreign("a delta for a block that is not open")) };
+        open.block.delta(event.delta)?;
+        match (&*delta.kind, &mut open.kind) {
+            ("text_delta", OpenKind::Text(..)) => self.piece(required(delta.text)?),
+            ("thinking_delta", OpenKind::Reasoning(_)) => self.piece(required(delta.thinking)?),
+            ("input_json_delta", OpenKind::Call(..)) => self.piece(required(delta.partial_json)?),
+            ("citations_delta", OpenKind::Text(_, citations)) => {
+                citations.extend(delta.citation.map(|raw| raw.get().to_owned()));
+                Ok(())
+            }
+            // Signatures, what the upstream runs itself, and what is newer than this gateway.
+            _ => Ok(()),
+        }
+    }
+
+    /// A piece of the open block's text, thinking or arguments.
+    fn piece(&mut self, raw: &RawValue) -> serde_json::Result<()> {
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let text = open.pieces.next(raw)?;
+        if text.inner().is_empty() {
+            return Ok(());
+        }
+        match &mut open.kind {
+            OpenKind::Text(part, _) => self.output.text(part, &text),
+            OpenKind::Reasoning(reasoning) => self.output.thought(reasoning, &text),
+            OpenKind::Call(call, input) => {
+                *input = None;
+                self.output.arguments(call, &text);
+            }
+            OpenKind::Search | OpenKind::Other => {}
+        }
+        Ok(())
+    }
+
+    /// The open block is over.
+    fn block_stop(&mut self) {
+        let Some(Open { block, kind, .. }) = self.open.take() else { return };
+        let block = one_line(&block.write());
+        let mut whole = true;
+        match kind {
+            OpenKind::Text(part, citations) => {
+                let cited = citations.iter().filter_map(|raw| serde_json::from_str::<Citation>(raw).ok());
+                let cited: Vec<(String, String)> = cited.filter_map(|cited| Some((cited.url?, cited.title.unwrap_or_default()))).collect();
+                self.output.close_part(&part, &cited);
+                whole = !part.is_blank();
+            }
+            OpenKind::Reasoning(reasoning) => self.output.close_reasoning(&reasoning, &block),
+            OpenKind::Call(mut call, input) => {
+                // A call whose arguments were not streamed has them in its start, or has none.
+                if let Some(input) = input {
+                    self.output.arguments(&mut call, &Text::quoted(&input));
+                }
+                whole = self.output.close_call(call);
+            }
+            OpenKind::Search => {
+                let query: Query = serde_json::from_str(&block).unwrap_or_default();
+                self.output.open_search(&query.input.query);
+            }
+            OpenKind::Other => {}
+        }
+        // A call that was cut off cannot be gone on from, nor can a text without a word.
+        if whole {
+            self.content.push(block);
+        }
+    }
+
+    /// Going → Ended: the one place where a response ends well.
+    fn message_stop(&mut self) {
+        if !self.begun {
+            self.fail(bad("the upstream's stream ended before its answer began"));
+            return;
+        }
+        self.block_stop();
+        let status = Status::of(self.summary.stop_reason.as_ref());
+        self.object = self.output.end(status, &self.summary.usage);
+        if self.output.shape.echo.is_kept() {
+            let memory = std::mem::take(&mut self.output.shape.memory).answered(&self.content, &self.output.model);
+            self.kept = Some(Kept { id: self.id.clone(), object: self.object.clone(), memory });
+        }
+        self.state = State::Ended;
+    }
+}
+
+impl Stage for Stream {
+    fn push(&mut self, frame: Bytes, out: &mut Out) {
+        // The decoder lends its events, so it steps out while they are applied.
+        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::with_limit(0));
+        let mut events = decoder.read(&frame);
+        while !self.is_over() {
+            let failed = match events.next() {
+                Ok(Some(event)) => self.event(&event).err().map(|error| format!("the upstream's stream is not a Messages stream: {error}")),
+                Ok(None) => break,
+                Err(error) => Some(format!("the upstream's stream cannot be read: {error}")),
+            };
+            if let Some(why) = failed {
+                self.fail(bad(why));
+            }
+        }
+        drop(events);
+        self.decoder = decoder;
+        self.flush(out);
+    }
+
+    /// True also where the upstream itself ended its answer with an error.
+    fn finish(&mut self, _: End, out: &mut Out) -> bool {
+        self.cut(&Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"), out);
+        matches!(self.state, State::Ended) || self.summary.error.is_some()
+    }
+}
+
+/// Translates a whole message.
+///
+/// # Errors
+///
+/// [`NoMessage`] if it is none.
+pub fn response(body: &[u8], shape: Shape, stamp: Stamp) -> Result<(String, Option<Kept>), NoMessage> {
+    let head: Head<'_> = serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
+    if let Some(other) = head.kind.as_deref().filter(|kind| *kind != "message") {
+        return Err(NoMessage::of(format!("its type is `{other}`")));
+    }
+    if head.content.is_none() {
+        return Err(NoMessage::of("it has no content".to_owned()));
+    }
+    let mut stream = Stream::new(shape, stamp);
+    stream.summary = Summary::of_json(body);
+    stream.message_start(&head).map_err(|error| NoMessage::of(error.to_string()))?;
+    stream.message_stop();
+    // The events were for nobody.
+    stream.output.out = BytesMut::new();
+    Ok((std::mem::take(&mut stream.object), stream.take_kept()))
+}
+
+/// A stream that is none of Messages.
+fn bad(why: impl Into<Cow<'static, str>>) -> UpstreamFault {
+    UpstreamFault::of(&Fault::new(FaultKind::BadReply, why))
+}
+
+fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
+    raw.ok_or_else(|| foreign("a delta without its text"))
+}
+
+/// The answer to a request that only wants its tokens counted.
+#[must_use]
+pub fn input_tokens(count: u64) -> String {
+    format!("{{\"object\":{},\"input_tokens\":{count}}}", quote("response.input_tokens"))
+}

@@ -183,6 +183,28 @@ pub fn private_dir(path: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// The same, where what lies in it is trusted.
+///
+/// # Errors
+///
+/// If it cannot be made, or is not ours alone.
+pub fn own_dir(path: &Path) -> std::io::Result<()> {
+    private_dir(path)?;
+    if is_own_dir(path) {
+        return Ok(());
+    }
+    let why = format!("{} belongs to somebody else, or others may write there; make it yours alone (chmod 700), or choose another `state_dir`", path.display());
+    Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why))
+}
+
+/// True for a folder of ours that nobody else can write to: whatever lies in it was put there by us.
+#[must_use]
+pub fn is_own_dir(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::symlink_metadata(path);
+    meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0)
+}
+
 /// Writes a file that only its owner can read, all of it or nothing.
 ///
 /// # Errors

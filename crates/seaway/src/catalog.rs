@@ -11,6 +11,7 @@ use seaway_wire::model::Capabilities;
 use serde::Deserialize;
 
 use crate::config::UpstreamName;
+use crate::tunnel::Login;
 use crate::upstream::{Call, Reply, Upstream, read_whole};
 
 const GOOD_FOR: Duration = Duration::from_secs(300);
@@ -53,6 +54,10 @@ impl Catalog {
     ///
     /// [`NoList`] with the upstream's own answer.
     pub async fn models(&self, upstream: &Upstream, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
+        self.within(PATIENCE, upstream, client).await
+    }
+
+    async fn within(&self, patience: Duration, upstream: &Upstream, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
         // A passed credential may see other models than the next one.
         if upstream.passes_credentials() {
             return fetch(upstream, client).await.map_err(Arc::new);
@@ -60,11 +65,22 @@ impl Catalog {
         if let Some(known) = self.known(&upstream.name) {
             return known;
         }
-        let found = match tokio::time::timeout(PATIENCE, fetch(upstream, &own_headers())).await {
+        // A login takes what it takes; the list is not late for that.
+        if let Some(tunnel) = upstream.tunnel() {
+            tunnel.up(Login::Batch).await.map_err(|error| Arc::new(unreachable(error.message)))?;
+        }
+        let found = match tokio::time::timeout(patience, fetch(upstream, &own_headers())).await {
             Ok(found) => found.map_err(Arc::new),
-            Err(_) => Err(Arc::new(unreachable(format!("upstream `{}` listed no models within {} seconds", upstream.name, PATIENCE.as_secs())))),
+            Err(_) => Err(Arc::new(unreachable(format!("upstream `{}` listed no models within {} seconds", upstream.name, patience.as_secs())))),
         };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if found.is_err()
+            && let Some((at, Ok(old))) = kept.get_mut(&upstream.name)
+        {
+            // An old list is better than none; it is asked for again soon.
+            *at = Instant::now().checked_sub(GOOD_FOR.saturating_sub(BAD_FOR)).unwrap_or(*at);
+            return Ok(old.clone());
+        }
         kept.insert(upstream.name.clone(), (Instant::now(), found.clone()));
         found
     }
@@ -94,7 +110,7 @@ impl Catalog {
 
     /// Returns how an upstream writes a model's name, if it lists one that is the same but for case and punctuation.
     pub async fn listed(&self, upstream: &Upstream, client: &HeaderMap, name: &str) -> Option<String> {
-        find(&self.models(upstream, client).await.ok()?, name)
+        find(&self.within(SHORT_PATIENCE, upstream, client).await.ok()?, name)
     }
 }
 

@@ -153,6 +153,8 @@ pub struct Config {
     pub prices: Vec<(Glob, Price)>,
     /// What a client's `no_proxy` should say, where a proxy is set that it would come to us by.
     pub no_proxy: Option<String>,
+    /// How ssh is run here, whatever it is to reach.
+    pub ssh: Tunnel,
 }
 
 /// An address to listen on.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{private_dir, replace};
+use crate::auth::{is_own_dir, own_dir, replace};
 use crate::config::run_folder;
 
 /// What an instance says of itself.
@@ -41,7 +41,7 @@ impl Drop for Registered {
 /// If the folder cannot be made, or the path is longer than a socket's may be.
 pub fn socket_path(state_dir: &Path) -> io::Result<PathBuf> {
     let folder = run_folder(state_dir);
-    private_dir(&folder)?;
+    own_dir(&folder)?;
     let path = folder.join(format!("{}.sock", std::process::id()));
     if path.as_os_str().len() > 100 {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path is too long for a unix socket; set a shorter `state_dir`"));
@@ -66,13 +66,19 @@ pub fn register(state_dir: &Path, addresses: Vec<String>, socket: PathBuf) -> io
 /// forgotten on the way.
 #[must_use]
 pub fn find(state_dir: &Path) -> Vec<Instance> {
-    let entries = std::fs::read_dir(run_folder(state_dir)).into_iter().flatten().flatten();
+    let folder = run_folder(state_dir);
+    if !is_own_dir(&folder) {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
     let records = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json"));
     records.filter_map(|path| alive(&path)).collect()
 }
 
 fn alive(path: &Path) -> Option<Instance> {
-    let instance: Instance = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    let mut instance: Instance = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
+    // Our sockets lie beside our records, and nowhere else.
+    instance.socket = path.with_file_name(instance.socket.file_name()?);
     match std::os::unix::net::UnixStream::connect(&instance.socket) {
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
         // Too busy to answer is not dead.

@@ -24,15 +24,17 @@ pub use words::Forward;
 use crate::config;
 use crate::dial::{Detour, Dial, DialError};
 use lockout::{Lockout, Record, Verdict};
-use master::{Master, SshError};
+use master::{Life, Master, SshError};
 
 /// How long another process of ours may work on the same tunnel.
 const OTHERS: Duration = Duration::from_secs(90);
 /// How long a machine may take on which the tunnel should be open.
 const DIRECTLY: Duration = Duration::from_secs(5);
-/// How long nothing is tried after a failure; doubled each time, up to a minute.
+/// How long nothing is tried after a failure. Where it was a login's it is doubled each time, up to a minute.
 const PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a failure is remembered that took no trying, so that all who waited share it.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// Where the trouble is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,8 +87,10 @@ pub enum Login {
 #[derive(Debug, Clone, Serialize)]
 pub struct Told {
     pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
     /// The first machine that is logged in to.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub door: String,
     pub up: bool,
     /// The ssh process that holds it.
@@ -120,6 +124,8 @@ pub struct Tunnel {
     up: AtomicBool,
     /// How often something had to be mended.
     mended: AtomicU64,
+    /// The other end was taken for dead and was not: its silence says nothing.
+    taciturn: AtomicBool,
     /// Held by whoever works on it: all that wait share what comes of it.
     work: tokio::sync::Mutex<Option<Failed>>,
     seen: Mutex<Seen>,
@@ -163,6 +169,7 @@ impl Tunnel {
             dial,
             up: AtomicBool::new(false),
             mended: AtomicU64::new(0),
+            taciturn: AtomicBool::new(false),
             work: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
             tasks,
@@ -179,19 +186,19 @@ impl Tunnel {
         }
     }
 
-    /// Sees to it that there is a way. Costs nothing while there is.
+    /// Sees to it that there is a way. Costs nothing while there is. True if something had to be done for it.
     ///
     /// # Errors
     ///
     /// [`TunnelError`]: all that wait at the same time get the same.
-    pub async fn up(self: &Arc<Self>, login: Login) -> Result<(), TunnelError> {
+    pub async fn up(self: &Arc<Self>, login: Login) -> Result<bool, TunnelError> {
         if self.up.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(false);
         }
         let this = self.clone();
         // A client that leaves must not break off a login for which others wait.
         let work = self.tasks.spawn(async move { this.work(login).await });
-        work.await.unwrap_or_else(|error| Err(TunnelError::tunnel(format!("the work on tunnel broke off: {error}"))))
+        work.await.unwrap_or_else(|error| Err(TunnelError::tunnel(format!("the work on the tunnel broke off: {error}"))))
     }
 
     /// How often something had to be mended so far.
@@ -200,18 +207,18 @@ impl Tunnel {
         self.mended.load(Ordering::Acquire)
     }
 
-    /// Looks whether the way is still there after something went wrong on it, and mends it. True if there
-    /// was something to mend since `mended`: then asking again makes sense.
+    /// Looks whether the way is still there after something went wrong on it, and mends it, unless that was done since
+    /// `mended`. True if there was something to mend.
     ///
     /// # Errors
     ///
     /// [`TunnelError`] if it cannot be mended.
     pub async fn mend(self: &Arc<Self>, mended: u64) -> Result<bool, TunnelError> {
-        if self.mended() == mended {
-            self.up.store(false, Ordering::Release);
-            self.up(Login::Batch).await?;
+        if self.mended() != mended {
+            return Ok(true);
         }
-        Ok(self.mended() != mended)
+        self.up.store(false, Ordering::Release);
+        self.up(Login::Batch).await.map(|_| self.mended() != mended)
     }
 
     /// An answer came: no need to look soon.
@@ -223,11 +230,11 @@ impl Tunnel {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One at a time.
-    async fn work(self: Arc<Self>, login: Login) -> Result<(), TunnelError> {
+    /// One at a time: the lock is held through a login, since that is what the others wait for.
+    async fn work(self: Arc<Self>, login: Login) -> Result<bool, TunnelError> {
         let mut last = self.work.lock().await;
         if self.up.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(failed) = last.as_ref().filter(|failed| failed.at.elapsed() < failed.pause && login != Login::Asking) {
             return Err(failed.error.clone());
@@ -240,14 +247,23 @@ impl Tunnel {
                 *last = None;
                 self.lock().why = None;
                 self.up.store(true, Ordering::Release);
-                Ok(())
+                Ok(changed)
             }
-            Err(error) => {
+            Err(mut error) => {
                 self.lock().why = Some(error.message.clone());
+                let pause = match (error.tried, error.layer, last.as_ref()) {
+                    (false, _, _) => MOMENT,
+                    // Only logins can be held against us.
+                    (true, Layer::Ssh, Some(failed)) if failed.error.layer == Layer::Ssh && failed.error.tried => (failed.pause * 2).min(LONGEST_PAUSE),
+                    (true, _, _) => PAUSE,
+                };
                 if error.tried {
-                    let pause = last.as_ref().map_or(PAUSE, |failed| (failed.pause * 2).min(LONGEST_PAUSE));
-                    *last = Some(Failed { at: Instant::now(), pause, error: error.clone() });
+                    error.retry_after = error.retry_after.or(Some(pause));
                     tracing::warn!(tunnel = self.setting.name, layer = error.layer.name(), %error, "the tunnel is not up");
+                }
+                // What was not allowed to log in says nothing to those who may.
+                if login != Login::Never {
+                    *last = Some(Failed { at: Instant::now(), pause, error: error.clone() });
                 }
                 Err(error)
             }
@@ -260,38 +276,71 @@ impl Tunnel {
             return Ok(false);
         }
         let path = self.setting.folder.join("lock");
-        let held = tokio::task::spawn_blocking(move || lockout::hold(&path, OTHERS)).await;
-        let _held = held.map_err(std::io::Error::other).and_then(|held| held).map_err(|error| TunnelError::tunnel(format!("{}: {error}", self.setting.folder.display())))?;
+        let _held = blocking(move || lockout::hold(&path, OTHERS)).await.map_err(|error| TunnelError::tunnel(format!("{}: {error}", self.setting.folder.display())))?;
         self.master.prepare().map_err(|error| TunnelError::tunnel(format!("{} cannot be written: {error}", self.setting.folder.display())))?;
-        let pid = self.master.pid().await;
-        self.lock().master = pid;
-        if pid.is_some() {
-            if self.is_forwarded() && self.verify().await.is_ok() {
-                self.prove();
-                return Ok(false);
+        let mut silent_before = false;
+        match self.look_for_master().await {
+            Life::Lives(pid) => {
+                self.lock().master = Some(pid);
+                match self.use_master().await? {
+                    Found::Way(changed) => return Ok(changed),
+                    // What costs a login to mend is left for those who may log in; streams may still live on it.
+                    Found::DeadEnd(why) if login == Login::Never => return Err(TunnelError { tried: false, ..self.nobody_there(&why) }),
+                    Found::Nothing if login == Login::Never => return Err(self.not_now()),
+                    Found::DeadEnd(_) => silent_before = true,
+                    Found::Nothing => {}
+                }
+                self.master.exit().await;
             }
-            match self.forward().await {
-                Ok(()) => match self.verify().await {
-                    Ok(()) => {
-                        self.prove();
-                        return Ok(true);
-                    }
-                    Err(why) if self.master.knock().await => return Err(self.nobody_there(&why)),
-                    Err(why) => tracing::info!(tunnel = self.setting.name, %why, "the way is dead although ssh lives; it is closed"),
-                },
-                Err(error) if error.cause == Cause::Port => return Err(self.not_forwarded(&error)),
-                Err(error) => tracing::info!(tunnel = self.setting.name, said = error.said, "ssh does not listen any more; it is closed"),
-            }
-            self.master.exit().await;
-            self.lock().master = None;
-        } else {
-            self.master.bury().await;
+            Life::Silent if login == Login::Never => return Err(self.not_now()),
+            Life::Silent | Life::Gone => self.master.bury().await,
         }
+        self.lock().master = None;
         self.log_in(login).await?;
         self.forward().await.map_err(|error| self.not_forwarded(&error))?;
-        self.verify().await.map_err(|why| self.nobody_there(&why))?;
-        self.prove();
+        let verified = self.verify().await;
+        // The same silence after a fresh login: it is the endpoint that is away, and its machine says nothing to knocks.
+        self.taciturn.store(silent_before && verified.is_err(), Ordering::Release);
+        verified.map_err(|why| self.nobody_there(&why))?;
+        self.prove().await;
         Ok(true)
+    }
+
+    /// A busy machine may be late with its answer: who says nothing is asked twice.
+    async fn look_for_master(&self) -> Life {
+        match self.master.life().await {
+            Life::Silent => self.master.life().await,
+            known => known,
+        }
+    }
+
+    /// Goes by the master that lives, with the forward as it is or made anew.
+    async fn use_master(&self) -> Result<Found, TunnelError> {
+        if self.is_forwarded() && self.verify().await.is_ok() {
+            self.prove().await;
+            return Ok(Found::Way(false));
+        }
+        match self.forward().await {
+            Ok(()) => {}
+            Err(error) if matches!(error.cause, Cause::Port | Cause::Local) => return Err(self.not_forwarded(&error)),
+            Err(error) => {
+                tracing::info!(tunnel = self.setting.name, said = error.said, "ssh does not listen any more");
+                return Ok(Found::Nothing);
+            }
+        }
+        let Err(why) = self.verify().await else {
+            self.prove().await;
+            return Ok(Found::Way(true));
+        };
+        if self.taciturn.load(Ordering::Acquire) || self.master.knock().await {
+            return Err(self.nobody_there(&why));
+        }
+        tracing::info!(tunnel = self.setting.name, why = crate::app::chain(&why), "the way is dead although ssh lives");
+        Ok(Found::DeadEnd(why))
+    }
+
+    fn not_now(&self) -> TunnelError {
+        TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, "not logged in; the next request logs in".into()) }
     }
 
     /// A port that somebody holds open for us needs no ssh, if it leads where it should.
@@ -315,7 +364,7 @@ impl Tunnel {
 
     async fn log_in(&self, login: Login) -> Result<(), TunnelError> {
         if login == Login::Never {
-            return Err(TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, "not logged in; the next request logs in".into()) });
+            return Err(self.not_now());
         }
         let record = self.lockout.read().map_err(|error| self.ssh(FaultKind::NotReady, error.to_string()))?;
         if let Some(error) = self.refused(&record) {
@@ -326,7 +375,8 @@ impl Tunnel {
         }
         tracing::info!(tunnel = self.setting.name, host = self.setting.host, "logging in");
         if let Err(error) = self.master.login(login == Login::Asking).await {
-            let noted = self.lockout.failed(error.cause, &error.said, jiff::Timestamp::now().as_second());
+            let (lockout, cause, said) = (self.lockout.clone(), error.cause, error.said.clone());
+            let noted = blocking(move || lockout.failed(cause, &said, jiff::Timestamp::now().as_second())).await;
             noted.map_err(|error| self.ssh(FaultKind::NotReady, format!("cannot keep count of failed logins, so none is tried: {error}")))?;
             return Err(self.not_let_in(&error));
         }
@@ -368,8 +418,9 @@ impl Tunnel {
         self.dial.connect().await.map(drop)
     }
 
-    fn prove(&self) {
-        if let Err(error) = self.lockout.proved() {
+    async fn prove(&self) {
+        let lockout = self.lockout.clone();
+        if let Err(error) = blocking(move || lockout.proved()).await {
             tracing::warn!(%error, "what is held against logins could not be cleared");
         }
         let mut seen = self.lock();
@@ -428,14 +479,6 @@ impl Tunnel {
         }
     }
 
-    /// Ends the login, if there is one.
-    pub async fn close(&self) -> bool {
-        self.up.store(false, Ordering::Release);
-        let there = self.master.pid().await.is_some();
-        self.master.exit().await;
-        there
-    }
-
     /// The ssh process that holds the login, if one does.
     pub async fn master(&self) -> Option<u32> {
         self.master.pid().await
@@ -484,6 +527,28 @@ impl Tunnel {
     }
 }
 
+/// What came of the master that lives.
+enum Found {
+    /// A way; true if something had to be done for it.
+    Way(bool),
+    /// Nothing comes from the other end.
+    DeadEnd(DialError),
+    Nothing,
+}
+
+/// Files may be waited for, which the thread that serves must not.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
+impl Told {
+    /// The same for those who may not know who we are and where we go.
+    #[must_use]
+    pub fn discreet(self) -> Self {
+        Self { host: String::new(), door: String::new(), master: None, why: None, ..self }
+    }
+}
+
 impl TunnelError {
     /// What is known of a tunnel that is not up.
     #[must_use]
@@ -497,10 +562,10 @@ impl TunnelError {
     }
 }
 
-/// The masters that live on this machine, each with its folder.
-pub async fn masters(run_folder: &Path) -> Vec<(PathBuf, u32)> {
+/// The masters that live on this machine, each with its folder. `ssh` is how to speak to them.
+pub async fn masters(run_folder: &Path, ssh: &config::Tunnel) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
-    for master in folders(run_folder) {
+    for master in folders(run_folder, ssh) {
         if let Some(pid) = master.pid().await {
             found.push((master.folder().clone(), pid));
         }
@@ -509,20 +574,20 @@ pub async fn masters(run_folder: &Path) -> Vec<(PathBuf, u32)> {
 }
 
 /// Ends every login on this machine that is ours. Returns how many there were.
-pub async fn close_all(run_folder: &Path) -> usize {
+pub async fn close_all(run_folder: &Path, ssh: &config::Tunnel) -> usize {
     let mut closed = 0;
-    for master in folders(run_folder) {
-        closed += usize::from(master.pid().await.is_some());
+    for master in folders(run_folder, ssh) {
+        closed += usize::from(master.life().await != Life::Gone);
         master.exit().await;
     }
     closed
 }
 
-fn folders(run_folder: &Path) -> Vec<Master> {
+fn folders(run_folder: &Path, ssh: &config::Tunnel) -> Vec<Master> {
     let entries = std::fs::read_dir(run_folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let ours = entries.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ssh-")) && path.is_dir());
     // A word to a master needs its socket alone; who is at the other end does not matter.
-    ours.map(|folder| Master::new(Arc::new(config::Tunnel { folder, ..config::Tunnel::to("master") }))).collect()
+    ours.map(|folder| Master::new(Arc::new(config::Tunnel { folder, ..ssh.clone() }))).collect()
 }
 
 async fn watch(tunnel: Weak<Tunnel>, every: Duration, eager: bool) {

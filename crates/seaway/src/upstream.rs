@@ -330,6 +330,8 @@ impl Upstream {
             },
             // That was the client's doing, or our own.
             Err(error) if matches!(error.kind, FaultKind::RateLimited | FaultKind::InvalidRequest | FaultKind::Unsupported) => {}
+            // The way says of itself whether it is up.
+            Err(error) if error.layer.is_some() => self.health.bad(FaultKind::Unreachable, &error.message, error.retry_after),
             Err(error) => self.health.bad(error.kind, &error.message, error.retry_after),
         }
     }

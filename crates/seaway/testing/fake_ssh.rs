@@ -12,6 +12,10 @@ use std::time::Duration;
 fn main() -> ExitCode {
     let home = PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(option) = unknown_option(&words) {
+        eprintln!("command-line: line 0: Bad configuration option: {option}");
+        return ExitCode::from(255);
+    }
     let kind = kind(&words);
     if let Ok(mut log) = File::options().create(true).append(true).open(home.join("fake-ssh.log")) {
         let _logged = writeln!(log, "{kind} {} {}", std::process::id(), words.join(" "));
@@ -36,6 +40,24 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
     }
+}
+
+/// An option that the oldest ssh which people still have (8.0) does not know.
+fn unknown_option(words: &[String]) -> Option<String> {
+    const KNOWN: [&str; 10] = [
+        "BatchMode",
+        "ClearAllForwardings",
+        "ControlMaster",
+        "ControlPersist",
+        "ProxyCommand",
+        "ProxyJump",
+        "RemoteCommand",
+        "StreamLocalBindMask",
+        "StreamLocalBindUnlink",
+        "ConnectTimeout",
+    ];
+    let options = words.windows(2).filter(|pair| pair[0] == "-o").map(|pair| pair[1].split('=').next().unwrap_or_default().to_owned());
+    options.into_iter().find(|option| !KNOWN.contains(&option.as_str()))
 }
 
 /// `login`, `settings`, `knock`, or the word that a master is told.

@@ -177,7 +177,7 @@ async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, f
     let way = tunnel.setting.jump.as_deref().filter(|jump| !jump.is_empty()).map_or_else(String::new, |jump| format!(" by {jump}"));
     let before = tunnel.master().await;
     match tunnel.up(Login::Batch).await {
-        Ok(()) => {
+        Ok(_) => {
             let told = tunnel.told();
             let how = match (told.direct, before) {
                 (true, _) => "not needed: the port there is open".to_owned(),
@@ -189,7 +189,7 @@ async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, f
             true
         }
         Err(error) => {
-            let login = error.layer == Layer::Ssh;
+            let login = error.layer == Layer::Ssh || tunnel.master().await.is_none();
             if !login {
                 findings.push(good(layer("login"), format!("logged in to {}{way}", tunnel.setting.host)));
             }

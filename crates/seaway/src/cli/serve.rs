@@ -13,6 +13,7 @@ use super::status;
 use crate::app::App;
 use crate::config::{Config, Listen, Log};
 use crate::instance::{self, Instance};
+use crate::route;
 use crate::tunnel::Login;
 
 pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
@@ -49,20 +50,16 @@ pub(super) fn same(config: &Config) -> Option<Instance> {
 
 /// One is enough: says how the one that runs is, and leaves it alone.
 async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
-    let health = status::ask(running).await;
     let address = running.addresses.first().map_or("", String::as_str);
     eprintln!("seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place", running.pid);
-    match health {
-        Ok(health) if health["status"] == "ok" => {}
-        Ok(health) => {
-            let why = health["upstreams"].as_array().into_iter().flatten().find_map(|upstream| upstream["why"].as_str());
-            eprintln!(
-                "  but it is {}: {}. A tunnel recovers by itself with the next request",
-                health["status"].as_str().unwrap_or("silent"),
-                why.unwrap_or("`seaway status` tells more")
-            );
+    let health = status::ask(running).await.map_err(|error| anyhow::anyhow!("it does not answer, though: {error:#}"))?;
+    if health["status"] != "ok" {
+        let upstreams = || health["upstreams"].as_array().into_iter().flatten();
+        let why = upstreams().find_map(|upstream| upstream["why"].as_str()).unwrap_or("`seaway status` tells more");
+        eprintln!("  but it is {}: {why}", health["status"].as_str().unwrap_or("silent"));
+        if upstreams().any(|upstream| upstream["tunnel"]["up"] == false) {
+            eprintln!("  the tunnel recovers by itself with the next request");
         }
-        Err(error) => eprintln!("  but it does not answer: {error:#}"),
     }
     paste(address);
     hint_proxy(config);
@@ -85,13 +82,16 @@ async fn replace(running: &Instance, grace: Duration) -> anyhow::Result<()> {
 
 /// Opens the tunnels that requests will want, and says what came of it. Requests that come meanwhile wait for the same.
 pub(super) fn open_tunnels(app: &App) {
-    for upstream in &app.house.runtime.load().upstreams {
+    let runtime = app.house.runtime.load();
+    let routed = runtime.config.routes.iter().flat_map(|route| route.upstreams.iter().cloned());
+    let wanted: Vec<_> = routed.chain(route::route(&runtime.config, "", "")).collect();
+    for upstream in runtime.upstreams.iter().filter(|upstream| wanted.contains(&upstream.name)) {
         let Some(tunnel) = upstream.tunnel().cloned() else { continue };
         eprintln!("  tunnel    `{}`: opening, by ssh to {}", tunnel.setting.name, tunnel.setting.host);
         let work = async move {
             match tunnel.up(Login::Batch).await {
-                Ok(()) => eprintln!("  tunnel    `{}` is up{}", tunnel.setting.name, if tunnel.told().direct { ", without ssh" } else { "" }),
-                Err(error) => eprintln!("  tunnel    not up; requests are answered with 503 meanwhile. {error}"),
+                Ok(_) => eprintln!("  tunnel    `{}` is up{}", tunnel.setting.name, if tunnel.told().direct { ", without ssh" } else { "" }),
+                Err(error) => eprintln!("  tunnel    not up; requests fail until it is. {error}"),
             }
         };
         app.house.tasks.spawn(work);

@@ -13,7 +13,8 @@ use crate::tunnel;
 use crate::tunnel::lockout::{self, Verdict};
 
 pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
-    let state_dir = cli.load()?.config.state_dir;
+    let config = cli.load()?.config;
+    let state_dir = config.state_dir;
     let run_folder = run_folder(&std::path::absolute(&state_dir)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut instances = Vec::new();
@@ -21,7 +22,7 @@ pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
         let health = runtime.block_on(ask(&found));
         instances.push(json!({"instance": found, "health": health.unwrap_or_else(|error| json!({"status": "silent", "why": error.to_string()}))}));
     }
-    let masters = runtime.block_on(tunnel::masters(&run_folder));
+    let masters = runtime.block_on(tunnel::masters(&run_folder, &config.ssh));
     let locked = locked(&run_folder.join("ssh.json"))?;
     if json {
         let masters: Vec<Value> = masters.iter().map(|(folder, pid)| json!({"folder": folder, "pid": pid})).collect();

@@ -1,10 +1,11 @@
 //! `seaway tunnel`, `relay` and `unlock`: a tunnel for machines that cannot make one.
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
@@ -15,7 +16,8 @@ use super::serve::{banner, open_tunnels, same, start_log};
 use crate::app::App;
 use crate::config::{self, Api, Config, Listen, Loaded, Place, Sources, run_folder};
 use crate::dial::{Detour, Dial};
-use crate::server;
+use crate::instance;
+use crate::server::{self, BindError};
 use crate::tunnel::{Forward, Login, Tunnel, close_all, lockout};
 
 /// The upstream whose tunnel is meant: the one that requests go to by default, or Argonne's.
@@ -23,11 +25,19 @@ struct Meant {
     name: String,
     setting: Arc<config::Tunnel>,
     dial: Arc<Dial>,
+    /// ` --env test`, if that is meant.
+    env: String,
 }
 
 impl Meant {
     fn of(upstream: &config::Upstream, api: &Api) -> Option<Self> {
-        Some(Self { name: upstream.name.to_string(), setting: api.via.clone()?, dial: Arc::new(Dial::new(api)) })
+        Some(Self { name: upstream.name.to_string(), setting: api.via.clone()?, dial: Arc::new(Dial::new(api)), env: String::new() })
+    }
+
+    /// What to run on the machine that uses the tunnel. What a file says here has to be said there too.
+    fn line(&self, host: &str) -> String {
+        let Self { name, env, setting, .. } = self;
+        format!("seaway serve --upstream {name}{env} --tunnel-host {host} --tunnel-port {}", setting.tunnel_port)
     }
 
     fn find(config: &Config) -> Option<Self> {
@@ -47,9 +57,12 @@ fn load(cli: &Cli) -> anyhow::Result<(Loaded, Sources, Meant)> {
         sources.flags.push(("default_upstream".into(), "argo".into()));
         loaded = Config::load(&sources)?;
     }
-    let meant = Meant::find(&loaded.config).ok_or_else(|| Asked("this upstream has no tunnel: give it one with `via`, or use `--upstream argo` without `--direct`".into()))?;
+    let mut meant = Meant::find(&loaded.config).ok_or_else(|| Asked("this upstream has no tunnel: give it one with `via`, or use `--upstream argo` without `--direct`".into()))?;
     if meant.setting.open_at.is_some() {
         return Err(Asked("`--tunnel-host` is for the machine that uses the tunnel: there it is `seaway serve`".into()).into());
+    }
+    if let Some(env) = loaded.layers.text("argo.env").filter(|env| env != "prod") {
+        meant.env = format!(" --env {env}");
     }
     start_log(&loaded.config.log);
     Ok((loaded, sources, meant))
@@ -68,22 +81,30 @@ pub(super) fn run(cli: &Cli, options: &TunnelOptions) -> anyhow::Result<ExitCode
 async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
     let port = meant.setting.tunnel_port;
     let address = listening(&options.bind, port)?;
-    let reached = if address.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, port)) } else { address };
+    let reached = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
     let forward = Forward::Local { from: address.to_string(), to: meant.dial.authority() };
-    let detour = Detour::Tcp(reached.ip().to_string(), port);
-    let tunnel = Tunnel::by(meant.setting.clone(), vec![forward], detour, meant.dial.clone(), TaskTracker::new());
+    let tunnel = Tunnel::by(meant.setting.clone(), vec![forward], Detour::Tcp(reached.to_string(), port), meant.dial.clone(), TaskTracker::new());
+    let lock = run_folder_of(&meant.setting).join(format!("tunnel-{port}.lock"));
+    let _held = lockout::hold(&lock, Duration::ZERO).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => anyhow::anyhow!("another `seaway tunnel` of yours holds port {port} open already; end it first, or choose another `--tunnel-port`"),
+        _ => error.into(),
+    })?;
     // Our own forward of an earlier time may hold the port; anybody else's is not ours to take.
     if tunnel.master().await.is_some() {
         tunnel.leave().await;
     }
-    server::bind(&Listen::Tcp(address)).await.map_err(|error| anyhow::anyhow!("{}", error.to_string().replace("--port", "--tunnel-port")))?;
-    if !address.ip().is_loopback() {
-        eprintln!("warning: whoever can reach {address} can speak to {} by it; they need a key of their own there", meant.dial.authority());
+    if let Err(error) = server::bind(&Listen::Tcp(address)).await {
+        return Err(taken(error));
     }
+    warn_of_exposure(address.ip(), &format!("{address}"), meant);
     eprintln!("opening the tunnel by ssh to {}", meant.setting.host);
     tunnel.up(if options.interactive { Login::Asking } else { Login::Batch }).await?;
     eprintln!("the tunnel is up on {address}; on a machine that can reach this one, also only by ssh:");
-    println!("{}", line(&meant.name, &here(), port));
+    println!("{}", meant.line(&here()));
     if options.detach {
         return Ok(());
     }
@@ -94,9 +115,25 @@ async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What to run on the machine that uses the tunnel.
-fn line(upstream: &str, host: &str, port: u16) -> String {
-    format!("seaway serve --upstream {upstream} --tunnel-host {host} --tunnel-port {port}")
+fn run_folder_of(setting: &config::Tunnel) -> PathBuf {
+    setting.folder.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+/// The same as for a gateway's port, by the name of the flag that is meant here.
+fn taken(error: BindError) -> anyhow::Error {
+    match error {
+        BindError::InUse { address, free } => {
+            let next = free.map_or_else(String::new, |port| format!("; port {port} is free (`--tunnel-port {port}`)"));
+            anyhow::anyhow!("{address} is in use by another program{next}")
+        }
+        error => error.into(),
+    }
+}
+
+fn warn_of_exposure(ip: IpAddr, place: &str, meant: &Meant) {
+    if !ip.is_loopback() {
+        eprintln!("warning: whoever can reach {place} can speak to {} by it; they need a key of their own there", meant.dial.authority());
+    }
 }
 
 fn here() -> String {
@@ -123,8 +160,11 @@ async fn until_told() -> std::io::Result<()> {
 /// Ends every login that is open on this machine.
 async fn close(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
-    let closed = close_all(&run_folder(&std::path::absolute(&config.state_dir)?)).await;
+    let closed = close_all(&run_folder(&std::path::absolute(&config.state_dir)?), &config.ssh).await;
     println!("{closed} {} closed", if closed == 1 { "tunnel was" } else { "tunnels were" });
+    for running in instance::find(&config.state_dir) {
+        eprintln!("hint: the gateway on {} (process {}) logs in again with its next request", running.addresses.join(", "), running.pid);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -133,6 +173,8 @@ pub(super) fn relay(cli: &Cli, options: &RelayOptions) -> anyhow::Result<ExitCod
         return Err(Asked(format!("`{}` is no name of a machine", options.to)).into());
     }
     let (loaded, sources, meant) = load(cli)?;
+    let bind = listening(&options.bind, meant.setting.tunnel_port)?;
+    warn_of_exposure(bind.ip(), &format!("{}:{}", options.to, bind.port()), &meant);
     if let Some(running) = same(&loaded.config) {
         anyhow::bail!("a gateway of yours serves on {} already (process {}); end it first, or choose another `--port`", running.addresses.join(", "), running.pid);
     }
@@ -141,7 +183,7 @@ pub(super) fn relay(cli: &Cli, options: &RelayOptions) -> anyhow::Result<ExitCod
         // It holds our port, before any ssh.
         let app = App::start(loaded, sources).await?;
         let legs = hand_on(&meant, options).await?;
-        println!("{}", line(&meant.name, options.to.rsplit('@').next().unwrap_or(&options.to), meant.setting.tunnel_port));
+        println!("{}", meant.line(options.to.rsplit('@').next().unwrap_or(&options.to)));
         banner(&app);
         open_tunnels(&app);
         app.run().await;
@@ -164,7 +206,7 @@ async fn hand_on(meant: &Meant, options: &RelayOptions) -> anyhow::Result<[Arc<T
     let there = Arc::new(meant.setting.beside(&options.to));
     let socket = first.socket().ok_or_else(|| anyhow::anyhow!("the tunnel has no socket"))?;
     let forwards = vec![
-        Forward::Remote { from: format!("{}:{port}", options.bind), to: beside(&socket) },
+        Forward::Remote { from: format!("{}:{port}", if options.bind == "0.0.0.0" { "*" } else { &options.bind }), to: beside(&socket) },
         // By the other machine and back: what is looked at is all that its clients will use.
         Forward::Local { from: "./back.sock".into(), to: format!("localhost:{port}") },
     ];

@@ -27,6 +27,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     let mut reader = Reader { layers, environment };
     let listen = reader.listen();
     let upstreams = reader.upstreams(&listen);
+    let ssh = reader.ssh(&upstreams);
     let state_dir = reader.text("state_dir").map_or_else(|| paths::state_dir(environment), |text| reader.path(&text));
     let config = Config {
         auth: reader.auth(&listen),
@@ -47,6 +48,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         store: reader.store(&state_dir),
         prices: reader.prices(),
         no_proxy: proxies::needed(environment),
+        ssh,
         state_dir,
         upstreams,
         listen,
@@ -428,11 +430,17 @@ mod tests {
         assert_eq!(way(&tunnel), r#""" uan by None Some(99)"#, "the machine that holds it open is another");
         assert!(argo("", &[], &[("argo.direct", "true"), said[0]]).1.is_none());
         refused("default_upstream = 'argo'", &[("CELS_USERNAME", " ")], "$CELS_USERNAME: it is empty");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'", &[], "no tunnel is called `x`; none is configured");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\njump = 'j'", &[], "`host` is missing");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\nsocket = '/s'\n[tunnel.x]\nhost = 'h'", &[], "`socket` and `via`");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'", &[], "no tunnel is called `x`; none is configured");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\njump = 'j'", &[], "`host` is missing");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\nsocket = '/s'\n[tunnel.x]\nhost = 'h'", &[], "`socket` and `via`");
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'", &[], "has to be `https`");
+        let own = "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'\n";
+        let loaded = load(own, &[], &[("argo.host", "flag"), ("argo.tunnel_port", "7")]).unwrap();
+        let Place::Api(api) = &loaded.config.upstreams[0].place else { panic!("it is an API") };
+        let tunnel = api.via.as_deref().unwrap();
+        assert_eq!((tunnel.host.as_str(), tunnel.tunnel_port, tunnel.user.as_deref()), ("flag", 7, None), "flags are for any tunnel");
         for host in ["-oProxyCommand=x", "a b", "a;b", "$(a)"] {
-            refused(&format!("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = '{host}'"), &[], "is no name of a machine");
+            refused(&format!("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\nhost = '{host}'"), &[], "is no name of a machine");
         }
     }
 

@@ -75,6 +75,13 @@ impl Layers {
         self.values.get(key)
     }
 
+    /// A text that some layer gives, by its dotted key.
+    #[must_use]
+    pub fn text(&self, dotted: &str) -> Option<String> {
+        let key: Key = dotted.split('.').map(str::to_owned).collect();
+        self.get(&key)?.0.text().map(str::to_owned)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &(Value, Origin))> {
         self.values.iter()
     }

@@ -22,7 +22,7 @@ async fn look(State(house): State<Arc<House>>, Extension(door): Extension<Door>,
     if door != Door::Own {
         return elsewhere(request).await;
     }
-    answer::json(StatusCode::OK, serde_json::to_string(&status::look(&house).await).unwrap_or_default())
+    answer::json(StatusCode::OK, serde_json::to_string(&status::look(&house, true).await).unwrap_or_default())
 }
 
 async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {

@@ -52,20 +52,22 @@ pub struct UpstreamHealth {
     pub tunnel: Option<Told>,
 }
 
-/// Looks at every upstream, without sending a request.
-pub async fn look(house: &House) -> Health {
+/// Looks at every upstream, without sending a request. What names people and machines is for the owner alone.
+pub async fn look(house: &House, owner: bool) -> Health {
     let runtime = house.runtime.load_full();
     let mut upstreams = Vec::new();
     for upstream in &runtime.upstreams {
         let ready = upstream.ready().await;
+        let hidden = upstream.tunnel().is_some() && !owner;
+        let told = |why: String| if hidden { "its tunnel is not up; `seaway status` tells why".to_owned() } else { why };
         upstreams.push(UpstreamHealth {
             name: upstream.name.to_string(),
             ready: ready.is_ok(),
             simulated: upstream.is_simulated(),
-            why: ready.err(),
+            why: ready.err().map(told),
             queue: upstream.gate.waiting(),
-            trouble: upstream.health.trouble(),
-            tunnel: upstream.tunnel().map(|tunnel| tunnel.told()),
+            trouble: upstream.health.trouble().filter(|_| !hidden),
+            tunnel: upstream.tunnel().map(|tunnel| if owner { tunnel.told() } else { tunnel.told().discreet() }),
         });
     }
     let authenticated = upstreams.iter().any(|upstream| upstream.ready);
@@ -87,12 +89,12 @@ pub async fn look(house: &House) -> Health {
 }
 
 pub(super) async fn health(State(house): State<Arc<House>>) -> Response {
-    show(StatusCode::OK, &look(&house).await)
+    show(StatusCode::OK, &look(&house, false).await)
 }
 
 /// Ready means: a request could be served now.
 pub(super) async fn ready(State(house): State<Arc<House>>) -> Response {
-    let health = look(&house).await;
+    let health = look(&house, false).await;
     show(if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health)
 }
 

@@ -9,6 +9,8 @@ pub enum Cause {
     Authentication,
     Network,
     Port,
+    /// Nobody was asked: ssh could not be run, or was stopped.
+    Local,
     Unknown,
 }
 
@@ -27,22 +29,7 @@ const WORDS: [(Cause, &[&str]); 4] = [
             "authentication failed",
         ],
     ),
-    (
-        Cause::Network,
-        &[
-            "timed out",
-            "timeout",
-            "connection refused",
-            "could not resolve",
-            "name or service not known",
-            "unreachable",
-            "no route to host",
-            "connection reset",
-            "broken pipe",
-            "connection closed",
-            "closed by remote host",
-        ],
-    ),
+    (Cause::Network, &["timed out", "connection refused", "could not resolve", "name or service not known", "unreachable", "no route to host"]),
     (Cause::Port, &["address already in use", "cannot listen", "remote port forwarding failed", "could not request local forwarding", "port forwarding failed"]),
 ];
 
@@ -50,7 +37,7 @@ impl Cause {
     /// Tells the cause from what ssh wrote to stderr.
     #[must_use]
     pub fn of(stderr: &str) -> Self {
-        let said = stderr.to_lowercase();
+        let said = telling_lines(stderr).collect::<Vec<_>>().join("\n").to_lowercase();
         let found = WORDS.iter().find(|(_, words)| words.iter().any(|word| said.contains(word)));
         found.map_or(Self::Unknown, |(cause, _)| *cause)
     }
@@ -60,7 +47,7 @@ impl Cause {
     pub const fn counts(self) -> bool {
         match self {
             Self::HostKey | Self::Authentication | Self::Unknown => true,
-            Self::Network | Self::Port => false,
+            Self::Network | Self::Port | Self::Local => false,
         }
     }
 
@@ -76,6 +63,7 @@ impl Cause {
             }
             Self::Network => "check the network and the names of host and jump host; it is tried again by itself".into(),
             Self::Port => "the port is taken: choose another with `--tunnel-port`".into(),
+            Self::Local => "nothing was sent; correct what the message says, and it is tried again".into(),
             Self::Unknown => format!("run `{command}` by hand and see; `-v` logs what ssh says"),
         }
     }
@@ -88,18 +76,28 @@ impl fmt::Display for Cause {
             Self::Authentication => "authentication",
             Self::Network => "network",
             Self::Port => "port",
+            Self::Local => "this machine",
             Self::Unknown => "unknown",
         })
     }
 }
 
+/// ssh's words without its chatter. Where the way leads over a jump host, whatever goes wrong there ends
+/// with the same two lines, which say nothing: they count only if there is nothing else.
+fn telling_lines(stderr: &str) -> impl Iterator<Item = &str> {
+    let chatter = |line: &str| line.is_empty() || ["debug", "Warning: Permanently added", "Authenticated to ", "OpenSSH_"].iter().any(|start| line.starts_with(start));
+    let echo = |line: &str| line.starts_with("kex_exchange_identification:") || line.contains("UNKNOWN port 65535");
+    let lines = move || stderr.lines().map(str::trim).filter(move |line| !chatter(line));
+    let said = lines().any(|line| !echo(line));
+    lines().filter(move |line| !said || !echo(line))
+}
+
 /// The line of ssh's words that says most: the first that has a cause, else the last.
 #[must_use]
 pub fn telling(stderr: &str) -> String {
-    let lines = || stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("debug") && !line.starts_with("Warning: Permanently added"));
     let cause = Cause::of(stderr);
-    let telling = lines().find(|line| Cause::of(line) == cause && cause != Cause::Unknown);
-    telling.or_else(|| lines().next_back()).unwrap_or("ssh said nothing").to_owned()
+    let telling = telling_lines(stderr).find(|line| cause != Cause::Unknown && Cause::of(line) == cause);
+    telling.or_else(|| telling_lines(stderr).last()).unwrap_or("ssh said nothing").to_owned()
 }
 
 #[cfg(test)]
@@ -123,6 +121,10 @@ mod tests {
             ("bind [127.0.0.1]:9: Address already in use\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 9", Cause::Port),
             ("Error: remote port forwarding failed for listen port 9", Cause::Port),
             ("something new", Cause::Unknown),
+            ("Connection closed by 1.2.3.4 port 22", Cause::Unknown),
+            ("Your account has expired\nkex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", Cause::Unknown),
+            ("kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", Cause::Unknown),
+            ("debug1: Offering public key\nAuthenticated to j using \"publickey\".\nchannel 0: open failed: connect failed: Connection refused", Cause::Network),
             ("", Cause::Unknown),
         ];
         for (said, cause) in table {
@@ -132,8 +134,8 @@ mod tests {
 
     #[test]
     fn what_the_other_end_may_hold_against_us_counts() {
-        let counted = [Cause::HostKey, Cause::Authentication, Cause::Network, Cause::Port, Cause::Unknown].map(Cause::counts);
-        assert_eq!(counted, [true, true, false, false, true]);
+        let counted = [Cause::HostKey, Cause::Authentication, Cause::Network, Cause::Port, Cause::Local, Cause::Unknown].map(Cause::counts);
+        assert_eq!(counted, [true, true, false, false, false, true]);
     }
 
     #[test]
@@ -141,6 +143,7 @@ mod tests {
         let said = "Warning: Permanently added 'h'\ndebug1: Connection refused earlier\na@h: Permission denied (publickey).\nConnection closed by UNKNOWN port 65535\n";
         assert_eq!(telling(said), "a@h: Permission denied (publickey).");
         assert_eq!(telling("one\ntwo\n"), "two");
+        assert_eq!(telling("Account expired\nkex_exchange_identification: x\nConnection closed by UNKNOWN port 65535"), "Account expired");
         assert_eq!(telling("debug1: x\n"), "ssh said nothing");
     }
 }

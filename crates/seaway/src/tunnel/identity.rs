@@ -73,9 +73,13 @@ fn identity_files(settings: &str, home: &Path) -> Vec<PathBuf> {
 
 fn other(settings: &str, tunnel: &Tunnel) -> Option<Identity> {
     let is_set = |name: &'static str| values(settings, name).any(|value| !matches!(value, "no" | "none"));
-    let ticket = tunnel.environment.iter().any(|(name, _)| name == "KRB5CCNAME");
+    let cache = format!("/tmp/krb5cc_{}", rustix::process::geteuid().as_raw());
+    let ticket = tunnel.environment.iter().any(|(name, _)| name == "KRB5CCNAME") || Path::new(&cache).exists();
     if is_set("pkcs11provider") {
         return Some(Identity::Other("a PKCS#11 token"));
+    }
+    if is_set("hostbasedauthentication") {
+        return Some(Identity::Other("this machine's own key"));
     }
     (is_set("gssapiauthentication") && ticket).then_some(Identity::Other("a Kerberos ticket"))
 }
@@ -155,7 +159,7 @@ mod tests {
         let settings = "host h\nidentityfile ~/.ssh/id_x\nidentityfile /k\nidentityagent /run/agent\ngssapiauthentication yes\n";
         assert_eq!(identity_files(settings, Path::new("/home/a")), [PathBuf::from("/home/a/.ssh/id_x"), "/k".into()]);
         assert_eq!(named_agent(settings).as_deref(), Some("/run/agent"));
-        assert_eq!(other(settings, &Tunnel::to("h")), None, "there is no ticket");
+        assert_eq!(other("hostbasedauthentication yes\n", &Tunnel::to("h")), Some(Identity::Other("this machine's own key")));
         let ticket = Tunnel { environment: vec![("KRB5CCNAME".into(), "x".to_owned().into())], ..Tunnel::to("h") };
         assert_eq!(other(settings, &ticket), Some(Identity::Other("a Kerberos ticket")));
     }

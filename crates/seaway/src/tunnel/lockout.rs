@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::failure::Cause;
-use crate::auth::{private_dir, replace};
+use crate::auth::{own_dir, replace};
 
 /// Failures in a row that make a round.
 const ROUND: u32 = 2;
@@ -165,7 +165,7 @@ pub fn clear(path: &Path) -> io::Result<Records> {
 /// If somebody else holds it for longer than `patience`, or the file cannot be made.
 pub fn hold(path: &Path, patience: Duration) -> io::Result<File> {
     if let Some(folder) = path.parent() {
-        private_dir(folder)?;
+        own_dir(folder)?;
     }
     let file = File::options().create(true).append(true).open(path)?;
     let since = Instant::now();
@@ -174,9 +174,11 @@ pub fn hold(path: &Path, patience: Duration) -> io::Result<File> {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if since.elapsed() < patience => std::thread::sleep(Duration::from_millis(20)),
             Err(TryLockError::WouldBlock) => return Err(io::Error::new(io::ErrorKind::WouldBlock, format!("another process holds {}", path.display()))),
-            // Some parallel file systems have no locks. Without them two processes may log in at once, which is all.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(file),
-            Err(TryLockError::Error(error)) => return Err(error),
+            // Some file systems of clusters have no locks. Without them two processes may log in at once, which is all.
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, path = %path.display(), "there are no locks here");
+                return Ok(file);
+            }
         }
     }
 }

@@ -3,13 +3,14 @@
 //! It outlives us on purpose: the next start must not cost another login. That it answers on a socket of ours is how we
 //! know that it is ours.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::failure::{Cause, telling};
 use super::words::{self, Forward};
-use crate::auth::{private_dir, replace};
+use crate::auth::{own_dir, replace};
 use crate::config::Tunnel;
 use crate::process::{self, Ended, Launch, ProcessError};
 
@@ -40,15 +41,25 @@ impl SshError {
     }
 
     fn of_process(error: &ProcessError) -> Self {
-        let cause = if matches!(error, ProcessError::TimedOut(_)) { Cause::Network } else { Cause::Unknown };
+        let cause = if matches!(error, ProcessError::TimedOut(_)) { Cause::Network } else { Cause::Local };
         Self { cause, said: format!("ssh: {error}") }
     }
 }
 
 impl From<std::io::Error> for SshError {
     fn from(error: std::io::Error) -> Self {
-        Self { cause: Cause::Port, said: error.to_string() }
+        Self { cause: Cause::Local, said: error.to_string() }
     }
+}
+
+/// What is known of a master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It answers; its process id.
+    Lives(u32),
+    Gone,
+    /// Its socket is there, and nothing is heard of it.
+    Silent,
 }
 
 #[derive(Debug)]
@@ -67,9 +78,12 @@ impl Master {
 
     /// Makes the folder and the files that ssh reads.
     pub(super) fn prepare(&self) -> std::io::Result<()> {
-        private_dir(self.folder())?;
+        own_dir(self.folder())?;
         for (name, asks) in [(words::CONFIG, false), (words::CONFIG_ASKING, true)] {
-            replace(&self.folder().join(name), words::config_file(&self.setting.ssh_config, asks).as_bytes())?;
+            let (path, text) = (self.folder().join(name), words::config_file(&self.setting.ssh_config, asks));
+            if std::fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+                replace(&path, text.as_bytes())?;
+            }
         }
         Ok(())
     }
@@ -84,15 +98,27 @@ impl Master {
         process::tool(&launch, WORD).await.map_err(|error| SshError::of_process(&error))
     }
 
+    /// Whether it lives.
+    pub(super) async fn life(&self) -> Life {
+        if !self.folder().join(words::CONTROL).exists() {
+            return Life::Gone;
+        }
+        let Ok(ended) = self.word("check", None).await else { return Life::Silent };
+        // "Master running (pid=123)"
+        let pid = ended.stderr.split_once("pid=").and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        match pid.filter(|_| ended.status.success()) {
+            Some(pid) => Life::Lives(pid),
+            None if ["refused", "No such file"].iter().any(|words| ended.stderr.contains(words)) => Life::Gone,
+            None => Life::Silent,
+        }
+    }
+
     /// The master's process id, if it lives.
     pub(super) async fn pid(&self) -> Option<u32> {
-        if !self.folder().join(words::CONTROL).exists() {
-            return None;
+        match self.life().await {
+            Life::Lives(pid) => Some(pid),
+            Life::Gone | Life::Silent => None,
         }
-        let ended = self.word("check", None).await.ok().filter(|ended| ended.status.success())?;
-        // "Master running (pid=123)"
-        let digits = ended.stderr.split_once("pid=")?.1.split(|c: char| !c.is_ascii_digit()).next()?.parse();
-        digits.ok()
     }
 
     /// Logs in. This is what may cost a second factor.
@@ -109,10 +135,8 @@ impl Master {
         let said = std::fs::read_to_string(&file).unwrap_or_default();
         tracing::debug!(tunnel = self.setting.name, said, "ssh");
         match status {
-            Ok(status) if status.success() => {
-                self.remember().await;
-                Ok(())
-            }
+            Ok(status) if status.success() => self.remember().await,
+            Ok(status) if status.signal().is_some() => Err(SshError { cause: Cause::Local, said: "ssh was stopped".into() }),
             Ok(_) => Err(SshError::of_words(&said)),
             Err(error @ ProcessError::TimedOut(_)) if said.trim().is_empty() => Err(SshError::of_process(&error)),
             Err(ProcessError::TimedOut(_)) => Err(SshError { cause: Cause::Network, said: telling(&said) }),
@@ -121,12 +145,15 @@ impl Master {
     }
 
     /// Keeps which process it is, for the day on which it does not answer any more.
-    async fn remember(&self) {
-        let mark = self.pid().await.and_then(process::mark);
-        let kept = mark.map(|mark| replace(&self.folder().join(PROCESS), mark.as_bytes()));
-        if let Some(Err(error)) = kept {
+    async fn remember(&self) -> Result<(), SshError> {
+        let Some(pid) = self.pid().await else {
+            // A way that we cannot speak to is none.
+            return Err(SshError { cause: Cause::Local, said: "ssh logged in, but it does not listen on its control socket".into() });
+        };
+        if let Some(Err(error)) = process::mark(pid).map(|mark| replace(&self.folder().join(PROCESS), mark.as_bytes())) {
             tracing::debug!(%error, "which process the master is was not written down");
         }
+        Ok(())
     }
 
     pub(super) async fn forward(&self, forward: &Forward) -> Result<(), SshError> {
@@ -144,9 +171,11 @@ impl Master {
         }
     }
 
-    /// True if the other end answers over the master, whatever it says.
+    /// True if the other end answers over the master, even if it refuses.
     pub(super) async fn knock(&self) -> bool {
-        process::tool(&self.launch(words::knock(&self.setting)), KNOCK).await.is_ok()
+        let refused = ["refused by peer", "open failed", "administratively prohibited"];
+        let answered = |ended: &Ended| ended.stdout.starts_with("SSH-") || refused.iter().any(|words| ended.stderr.contains(words));
+        process::tool(&self.launch(words::knock(&self.setting)), KNOCK).await.as_ref().is_ok_and(answered)
     }
 
     /// Clears away a master that does not answer: over the socket it left the next one would not listen.

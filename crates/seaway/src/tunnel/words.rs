@@ -59,7 +59,7 @@ pub(super) fn config_file(person: &Path, asks: bool) -> String {
 pub(super) fn login(tunnel: &Tunnel, asks: bool) -> Vec<String> {
     let config = if asks { CONFIG_ASKING } else { CONFIG };
     let mut words = texts(&["-F", config, "-S", CONTROL, "-M", "-N", "-f"]);
-    let options = ["ControlPersist=no", "ClearAllForwardings=yes", "RemoteCommand=none", "SessionType=none", "StreamLocalBindUnlink=yes", "StreamLocalBindMask=0177"];
+    let options = ["ControlPersist=no", "ClearAllForwardings=yes", "RemoteCommand=none", "StreamLocalBindUnlink=yes", "StreamLocalBindMask=0177"];
     words.extend(options.iter().flat_map(|option| texts(&["-o", option])));
     if tunnel.verbose > 0 {
         words.push(format!("-{}", "v".repeat(usize::from(tunnel.verbose.min(3)))));
@@ -99,7 +99,7 @@ fn jumps(jump: &str, user: Option<&str>) -> String {
 /// A word to the master: `check`, `exit`, and with a forward `forward` or `cancel`. No configuration is
 /// read, whose own forwards would be asked for too.
 pub(super) fn control(tunnel: &Tunnel, word: &str, forward: Option<&Forward>) -> Vec<String> {
-    let mut words = texts(&["-F", "none", "-S", CONTROL, "-O", word]);
+    let mut words = texts(&["-F", "/dev/null", "-S", CONTROL, "-O", word]);
     words.extend(forward.iter().flat_map(|forward| forward.words()));
     words.push(tunnel.host.clone());
     words
@@ -108,7 +108,7 @@ pub(super) fn control(tunnel: &Tunnel, word: &str, forward: Option<&Forward>) ->
 /// Asks the ssh server at the other end for its greeting, over the master: whatever comes of it, even a
 /// refusal, came all the way. Without a master it fails and must not log in.
 pub(super) fn knock(tunnel: &Tunnel) -> Vec<String> {
-    let mut words = texts(&["-F", "none", "-S", CONTROL, "-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "ProxyCommand=false", "-W", "localhost:22"]);
+    let mut words = texts(&["-F", "/dev/null", "-S", CONTROL, "-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "ProxyCommand=false", "-W", "localhost:22"]);
     words.push(tunnel.host.clone());
     words
 }
@@ -132,7 +132,9 @@ pub(super) fn settings_of(jump: &str) -> Vec<String> {
 
 /// The command that the owner would type to see what is wrong.
 pub(super) fn by_hand(tunnel: &Tunnel) -> String {
-    let words = destination(tunnel).into_iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
+    let own = tunnel.home.join(".ssh/config");
+    let settings = if tunnel.ssh_config == own { Vec::new() } else { vec!["-F".to_owned(), tunnel.ssh_config.display().to_string()] };
+    let words = settings.into_iter().chain(destination(tunnel)).map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
     format!("ssh {}", words.collect::<Vec<_>>().join(" "))
 }
 
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn a_word_to_the_master_never_logs_in() {
         let forward = Forward::Local { from: "./x".into(), to: "h:443".into() };
-        assert_eq!(control(&Tunnel::to("home"), "forward", Some(&forward)).join(" "), "-F none -S ./control -O forward -L ./x:h:443 home");
+        assert_eq!(control(&Tunnel::to("home"), "forward", Some(&forward)).join(" "), "-F /dev/null -S ./control -O forward -L ./x:h:443 home");
         assert!(knock(&Tunnel::to("home")).contains(&"ProxyCommand=false".to_owned()));
     }
 

@@ -171,8 +171,17 @@ impl Api {
         if error.layer.is_some() || !matches!(error.kind, FaultKind::Unreachable | FaultKind::TimedOut) {
             return Ok(false);
         }
+        let late = error.kind == FaultKind::TimedOut;
+        // What somebody else mended meanwhile says nothing of an answer that is only late.
+        if late && tunnel.mended() != mended {
+            return Ok(false);
+        }
         let changed = tunnel.mend(mended).await.map_err(|error| self.no_way(error))?;
-        Ok(changed || error.kind == FaultKind::Unreachable)
+        if changed {
+            // They went by the way that is no more.
+            self.pool.forget();
+        }
+        Ok(changed || !late)
     }
 
     fn no_way(&self, error: TunnelError) -> UpstreamError {

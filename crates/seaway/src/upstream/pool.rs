@@ -131,6 +131,12 @@ impl Pool {
         self.lock_idle().retain(|idle| idle.since.elapsed() < IDLE);
     }
 
+    /// Drops all connections that nobody uses.
+    pub fn forget(&self) {
+        self.lock_idle().clear();
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -66,6 +66,10 @@ impl Retry<'_> {
         if error.mended && !std::mem::replace(&mut self.mended, true) {
             return Next::Wait(Duration::ZERO);
         }
+        // By a way that was mended it is sent once, and no more.
+        if self.mended {
+            return Next::Stop;
+        }
         if error.again && self.left() { Next::Wait(self.backoff()) } else { Next::Stop }
     }
 

@@ -79,7 +79,7 @@ async fn fails(home: &Home) -> TunnelError {
 #[tokio::test]
 async fn each_cause_has_its_remedy_and_counts_or_not() {
     let table = [
-        ("Host key verification failed.", "host key", "run `ssh -l alice -J alice@jump.example home.example` once by hand", true),
+        ("Host key verification failed.", "host key", "ssh -l alice -J alice@jump.example home.example` once by hand", true),
         ("alice@jump.example: Permission denied (publickey).", "authentication", "--interactive", true),
         ("ssh: connect to host jump.example port 22: Connection timed out", "network", "tried again by itself", false),
         ("bind: Address already in use", "port", "--tunnel-port", false),

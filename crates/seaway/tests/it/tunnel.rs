@@ -51,6 +51,11 @@ impl Way {
     }
 }
 
+/// How the tests themselves speak to masters.
+pub fn ssh() -> seaway::config::Tunnel {
+    seaway::config::Tunnel::to("any")
+}
+
 /// A gateway whose ssh processes go with it.
 pub struct Open(pub Gateway);
 
@@ -66,13 +71,13 @@ impl Open {
 
     /// The one ssh process that holds the tunnel.
     async fn master(&self) -> i32 {
-        let masters = tunnel::masters(&self.folder()).await;
+        let masters = tunnel::masters(&self.folder(), &ssh()).await;
         assert_eq!(masters.len(), 1, "{masters:?}");
         masters[0].1.cast_signed()
     }
 
     pub async fn close(self) {
-        tunnel::close_all(&self.folder()).await;
+        tunnel::close_all(&self.folder(), &ssh()).await;
     }
 }
 
@@ -115,7 +120,7 @@ async fn requests_go_by_a_jump_host_with_one_login_and_one_handshake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_costs_no_login() {
+async fn two_gateways_share_a_login() {
     let way = Way::new().await;
     let first = way.gateway(&[]).await;
     assert_eq!(first.ask(ASK).await.0, 200);
@@ -141,7 +146,7 @@ async fn what_breaks_is_mended_once_for_all_that_wait() {
     all_served().await;
     assert_eq!((way.lab.logins("home"), way.lab.logins("jump")), (2, 2), "one login more");
     // The forward is taken away, while the master lives.
-    let (folder, _) = tunnel::masters(&gateway.folder()).await.remove(0);
+    let (folder, _) = tunnel::masters(&gateway.folder(), &ssh()).await.remove(0);
     let socket = std::fs::read_dir(&folder).unwrap().flatten().find(|entry| entry.path().extension().is_some_and(|kind| kind == "sock")).unwrap().path();
     std::fs::remove_file(&socket).unwrap();
     way.institution.stop().await;
@@ -305,8 +310,8 @@ async fn a_machine_where_the_tunnel_is_open_is_used_directly_or_by_ssh() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_is_the_tunnels() {
-    let way = Way::new().await;
-    let gateway = way.gateway(&[]).await;
+    let mut way = Way::new().await;
+    let gateway = way.gateway(&[("tunnel.cels.probe", "200ms")]).await;
     let mut client = gateway.0.client().await;
     let health = client.get("/health/ready").await;
     assert_eq!(health.status, 503, "{}", health.text());
@@ -314,8 +319,44 @@ async fn readiness_is_the_tunnels() {
     assert_eq!(gateway.ask(ASK).await.0, 200);
     let health = client.get("/health/ready").await;
     let told = health.json()["upstreams"][0]["tunnel"].clone();
-    assert_eq!((health.status, &told["up"], told["master"].as_i64()), (200, &json!(true), Some(i64::from(gateway.master().await))), "{told}");
+    assert_eq!((health.status, &told["up"]), (200, &json!(true)), "{told}");
+    assert!(told["host"].is_null() && told["why"].is_null(), "who goes where is the owner's affair: {told}");
+    // The endpoint goes away: the tunnel is not ready until it is back, and then without a request's doing.
+    way.institution.stop().await;
+    assert_eq!(gateway.ask(ASK).await.0, 502);
+    assert_eq!(client.get("/health/ready").await.status, 503);
+    way.institution.start_again().await;
+    eventually("it is ready again", async || client.get("/health/ready").await.status == 200).await;
+    assert_eq!(way.lab.logins("home"), 1);
+    // The login is gone: nobody makes another until somebody asks.
     send(gateway.master().await, Signal::KILL);
-    eventually("the master is gone", async || tunnel::masters(&gateway.folder()).await.is_empty()).await;
+    eventually("it is not ready", async || client.get("/health/ready").await.status == 503).await;
+    assert_eq!(way.lab.logins("home"), 1);
+    assert_eq!(gateway.ask(ASK).await.0, 200);
+    assert_eq!((client.get("/health/ready").await.status, way.lab.logins("home")), (200, 2));
     gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_sent_once_more_and_not_oftener() {
+    let way = Way::new().await;
+    let gateway = way.gateway(&[]).await;
+    assert_eq!(gateway.ask(ASK).await.0, 200);
+    let before = way.institution.asked().len();
+    let (status, body, _) = gateway.ask(&ASK.replace("\"hi\"", "\"break the line\"")).await;
+    assert_eq!(status, 502, "{body}");
+    assert_eq!(way.institution.asked().len() - before, 2, "once, and once more since nothing came back");
+    assert_eq!(way.lab.logins("home"), 1);
+    gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_way_to_the_state_folder_is_no_obstacle() {
+    let way = Way::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("a folder with a long name and blanks in it".repeat(3)).to_string_lossy().into_owned();
+    let gateway = way.gateway(&[("state_dir", &long)]).await;
+    let (status, body, _) = gateway.ask(ASK).await;
+    assert_eq!(status, 200, "{body}");
+    tunnel::close_all(&run_folder(long.as_ref()), &ssh()).await;
 }

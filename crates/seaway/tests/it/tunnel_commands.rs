@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::support::lab::{free_port, send};
 use crate::support::{ASK, Client, KEY};
-use crate::tunnel::Way;
+use crate::tunnel::{Way, ssh};
 
 /// Somebody's home, and the program in it.
 struct Home {
@@ -60,7 +60,7 @@ impl Home {
 
     /// The masters' processes and folders.
     async fn masters(&self) -> Vec<(PathBuf, i32)> {
-        let found = seaway::tunnel::masters(&run_folder(self.folder.path())).await;
+        let found = seaway::tunnel::masters(&run_folder(self.folder.path()), &ssh()).await;
         found.into_iter().map(|(folder, pid)| (folder, pid.cast_signed())).collect()
     }
 }
@@ -133,7 +133,6 @@ async fn one_gateway_is_enough_and_its_place_can_be_taken_without_a_login() {
     assert_eq!((home.masters().await.remove(0).1, way.lab.logins("home")), (master, 1));
     let (_, status) = home.run(&["status"]);
     assert!(status.contains("tunnel    cels: up, ssh process") && status.contains(&format!("ssh       logged in, process {master}")), "{status}");
-    // The endpoint is away: a second one says what is wrong with the first.
     drop(first);
     second.leave();
     assert_eq!(home.masters().await.len(), 1, "the login stays");
@@ -147,8 +146,9 @@ async fn a_tunnel_is_opened_for_others_and_its_line_works_there() {
     let mut way = Way::new().await;
     let there = way.lab.start("uan", "127.0.0.2", &[]);
     way.lab.say(&format!("Host 127.0.0.2\n    Port {there}"));
-    let home = Home::new(&way);
-    for (bind, reached_by_ssh) in [("127.0.0.1", 1), ("*", 1)] {
+    let mut home = Home::new(&way);
+    home.settings.push(("tunnel.cels.probe".into(), "300ms".into()));
+    for (bind, logins) in [("127.0.0.1", 1), ("*", 1)] {
         let port = free_port("0.0.0.0").to_string();
         let open = home.start(&["tunnel", "--tunnel-port", &port, "--bind", bind]);
         let said = open.says("seaway serve --upstream argo --tunnel-host ").await;
@@ -156,13 +156,24 @@ async fn a_tunnel_is_opened_for_others_and_its_line_works_there() {
         let compute = way.gateway(&[("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", &port)]).await;
         let (status, body, _) = compute.ask(ASK).await;
         assert_eq!(status, 200, "{body}");
-        assert_eq!(way.lab.logins("uan"), reached_by_ssh, "{bind}: by ssh where the port is for the other machine alone");
-        // The master is killed: whoever holds the tunnel open mends it.
+        assert_eq!(way.lab.logins("uan"), logins, "{bind}: by ssh where the port is for the other machine alone");
+        let (status, said) = home.run(&["tunnel", "--tunnel-port", &port, "--bind", bind]);
+        assert!(status == Some(1) && said.contains("another `seaway tunnel` of yours"), "{said}");
+        if bind == "*" {
+            // The master is killed: whoever holds the tunnel open mends it.
+            let (_, pid) = home.masters().await.remove(0);
+            send(pid, Signal::KILL);
+            let since = Instant::now();
+            while compute.ask(ASK).await.0 != 200 || home.masters().await.is_empty() {
+                assert!(since.elapsed() < Duration::from_secs(60), "it was not mended: {}", open.said.lock().unwrap());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
         compute.close().await;
         open.leave();
         assert!(std::net::TcpStream::connect(("127.0.0.1", port.parse::<u16>().unwrap())).is_err(), "its port is closed");
     }
-    assert_eq!(way.lab.logins("home"), 1, "the second one found the login of the first");
+    assert_eq!(way.lab.logins("home"), 2, "the second one found the login of the first, and made one when that was killed");
     let (status, said) = home.run(&["tunnel", "--detach"]);
     assert_eq!(status, Some(0), "{said}");
     let (status, said) = home.run(&["tunnel", "--detach", "--bind", "nowhere"]);
@@ -182,7 +193,6 @@ async fn a_relay_hands_the_tunnel_on_and_each_leg_is_rebuilt() {
     assert!(said.contains(&format!("seaway serve --upstream argo --tunnel-host 127.0.0.2 --tunnel-port {handed}")), "{said}");
     assert_eq!(ask(port).await.0, 200, "it serves here too");
     // The port there is for that machine alone, so a compute node goes by ssh.
-    way.lab.say("");
     let compute = way.gateway(&[("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", &handed)]).await;
     assert_eq!(compute.ask(ASK).await.0, 200);
     for leg in 0..2 {

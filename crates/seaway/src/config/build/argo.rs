@@ -23,7 +23,8 @@ impl Reader<'_> {
     /// Who runs us: files, ports and processes are this user's.
     pub(super) fn local_user(&self) -> String {
         let named = ["LOGNAME", "USER"].iter().find_map(|name| self.environment.get(name));
-        named.map_or_else(|| rustix::process::geteuid().as_raw().to_string(), str::to_owned)
+        let known = named.map(str::to_owned).or_else(account);
+        known.unwrap_or_else(|| rustix::process::geteuid().as_raw().to_string())
     }
 
     /// Who we are at the institution, as the first of these variables says; the login name otherwise.
@@ -35,7 +36,13 @@ impl Reader<'_> {
                 user
             }
             Some((_, user)) => user,
-            None => self.local_user(),
+            None => {
+                let user = self.local_user();
+                if user.bytes().all(|byte| byte.is_ascii_digit()) {
+                    self.layers.mistake(Origin::Default, "who you are at the institution cannot be told: set CELS_USERNAME to your user name there");
+                }
+                user
+            }
         }
     }
 
@@ -55,6 +62,8 @@ impl Reader<'_> {
             ("strict_tools", text("drop")),
             ("translate", Value::List(vec![text("claude*")])),
             ("match_models", Value::Flag(true)),
+            // A request that got no answer is sent once more, by a way that was mended.
+            ("retries", Value::Count(0)),
             ("set_chat", Value::Map(vec![("user".to_owned(), text(&user))])),
         ];
         if !self.flag("argo.direct") {
@@ -70,20 +79,29 @@ impl Reader<'_> {
         Credential { carrier: Carrier::ApiKey, source: Source::Value(self.remote_user(&["ARGO_USER", "CELS_USERNAME"]).into()) }
     }
 
-    /// What the preset says of its tunnel, where the tunnel itself is silent.
-    pub(super) fn expand_argo_tunnel(&mut self) {
-        for (setting, preset) in [("host", Some(HOST)), ("jump", Some(JUMP)), ("tunnel_host", None), ("tunnel_port", None)] {
-            let (own, short) = (below("tunnel", TUNNEL, setting), key(&format!("argo.{setting}")));
+    /// What `--host` and its like say of a tunnel, and the preset of its own where that is silent. A flag is meant for
+    /// the upstream that requests go to.
+    pub(super) fn shorthand(&mut self, tunnel: &str, preset: bool, meant: bool) {
+        for (setting, default) in [("host", Some(HOST)), ("jump", Some(JUMP)), ("tunnel_host", None), ("tunnel_port", None)] {
+            let (own, short) = (below("tunnel", tunnel, setting), key(&format!("argo.{setting}")));
             let known = self.layers.get(&own).map(|(_, origin)| origin.rank());
-            match self.layers.get(&short).cloned() {
+            let said = self.layers.get(&short).filter(|(_, origin)| preset || (meant && matches!(origin, Origin::Flag(_)))).cloned();
+            match said {
                 // A flag beats a file, whichever of the two names it sets.
                 Some((value, origin)) if known.is_none_or(|known| origin.rank() < known) => self.layers.put(own, value, origin),
                 _ => {
-                    if let Some(preset) = preset {
-                        self.layers.add(own, Value::Text(preset.to_owned()), Origin::Default);
+                    if let Some(default) = default.filter(|_| preset) {
+                        self.layers.add(own, Value::Text(default.to_owned()), Origin::Default);
                     }
                 }
             }
         }
     }
+}
+
+/// The name that the system has for who runs us.
+fn account() -> Option<String> {
+    let own = rustix::process::geteuid().as_raw().to_string();
+    let all = std::fs::read_to_string("/etc/passwd").ok()?;
+    all.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&own.as_str())).map(|fields| fields[0].to_owned())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::{Reader, argo, below, key};
-use crate::config::{Tunnel, paths, ports};
+use crate::config::{Place, Tunnel, Upstream, paths, ports};
 
 /// What ssh is given of our environment: what it needs to find keys, agents, tickets and tokens.
 const GIVEN: [&str; 16] = [
@@ -29,13 +29,23 @@ const GIVEN: [&str; 16] = [
 ];
 
 impl Reader<'_> {
+    /// How ssh is run: as one of the tunnels says, or as it is found.
+    pub(super) fn ssh(&self, upstreams: &[Arc<Upstream>]) -> Tunnel {
+        let tunnels = upstreams.iter().filter_map(|upstream| match &upstream.place {
+            Place::Api(api) => api.via.as_deref().cloned(),
+            Place::Program(_) | Place::Sandbox => None,
+        });
+        let found = || Tunnel { program: self.absolute("ssh"), environment: self.ssh_environment(), ..Tunnel::to("ssh") };
+        tunnels.into_iter().next().unwrap_or_else(found)
+    }
+
     /// The tunnel that an upstream names, if it does.
     pub(super) fn via(&mut self, upstream: &str, kind: &str) -> Option<Arc<Tunnel>> {
         let at = below("upstream", upstream, "via");
         let name = self.text_at(&at).filter(|name| !name.is_empty())?;
-        if kind == "argo" && name == argo::TUNNEL {
-            self.expand_argo_tunnel();
-        }
+        let preset = kind == "argo" && name == argo::TUNNEL;
+        let first = self.text("default_upstream").or_else(|| self.layers.names("upstream").into_iter().next());
+        self.shorthand(&name, preset, first.is_none_or(|first| first == upstream));
         let known = self.layers.names("tunnel");
         if !known.contains(&name) {
             let names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
@@ -67,10 +77,10 @@ impl Reader<'_> {
             open_at: open_at.is_some().then_some(tunnel_port),
             tunnel_port,
             program: self.program_at(&at("ssh")),
-            ssh_config: self.path(&self.text_at(&at("ssh_config")).unwrap_or_default()),
+            ssh_config: absolute(self.path(&self.text_at(&at("ssh_config")).unwrap_or_default())),
             home: paths::home(self.environment),
             verbose: self.count_at(&key("ssh_verbose")).map_or(0, |count| u8::try_from(count.min(3)).unwrap_or(3)),
-            environment: GIVEN.iter().filter_map(|name| Some(((*name).to_owned(), SecretString::from(self.environment.get(name)?.to_owned())))).collect(),
+            environment: self.ssh_environment(),
             probe: self.span_at(&at("probe")),
             name: name.to_owned(),
             ..Tunnel::to(&host)
@@ -101,16 +111,25 @@ impl Reader<'_> {
         fits
     }
 
-    /// ssh finds itself again for the jump host only by its whole path.
     fn program_at(&self, at: &[String]) -> PathBuf {
-        let given = self.path(&self.text_at(at).unwrap_or_default());
-        super::find_program(Some(&given), self.environment.get("PATH").unwrap_or_default()).unwrap_or(given)
+        self.absolute(&self.text_at(at).unwrap_or_default())
+    }
+
+    /// ssh finds itself again for the jump host only by its whole path.
+    fn absolute(&self, program: &str) -> PathBuf {
+        let given = self.path(program);
+        let found = super::find_program(Some(&given), self.environment.get("PATH").unwrap_or_default());
+        found.map_or(given, absolute)
+    }
+
+    fn ssh_environment(&self) -> Vec<(String, SecretString)> {
+        GIVEN.iter().filter_map(|name| Some(((*name).to_owned(), SecretString::from(self.environment.get(name)?.to_owned())))).collect()
     }
 
     /// Where this machine's part of the state is.
     fn run_folder(&self) -> PathBuf {
         let state = self.text("state_dir").map_or_else(|| paths::state_dir(self.environment), |text| self.path(&text));
-        paths::run_folder(&std::path::absolute(&state).unwrap_or(state))
+        paths::run_folder(&absolute(state))
     }
 
     /// What stands where a name should must not be read as an option.
@@ -123,4 +142,9 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// ssh runs in a folder of its own.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }

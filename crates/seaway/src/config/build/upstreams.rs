@@ -100,8 +100,12 @@ impl Reader<'_> {
         if via.is_some() && self.text_at(&at("socket")).is_some() {
             self.mistake_at(&at("socket"), "`socket` and `via` are two ways to one place; leave one out");
         }
+        let base_url = self.base_url(name, kind, listen)?;
+        if via.is_some() && base_url.scheme_str() != Some("https") {
+            self.mistake_at(&at("base_url"), "what is reached by a tunnel has to be `https`: it proves its name, whoever is in between");
+        }
         Some(Api {
-            base_url: self.base_url(name, kind, listen)?,
+            base_url,
             socket: self.text_at(&at("socket")).map(|text| self.path(&text)),
             via,
             credential: self.credential(name, kind),

@@ -115,7 +115,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, seen: Arc<Seen>, cl
                     if first.fetch_add(1, Ordering::SeqCst) == 0 {
                         seen.used.fetch_add(1, Ordering::SeqCst);
                     }
-                    Ok::<_, std::convert::Infallible>(answer(request, &seen, &claude).await)
+                    answer(request, &seen, &claude).await.ok_or("the line breaks")
                 }
             });
             let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await;
@@ -128,16 +128,20 @@ fn said(status: u16, body: &Value) -> Response<Body> {
     Response::builder().status(status).header("content-type", "application/json").body(body).unwrap()
 }
 
-async fn answer(request: Request<Incoming>, seen: &Seen, claude: &Gateway) -> Response<Body> {
+/// An answer, or none: then the connection breaks.
+async fn answer(request: Request<Incoming>, seen: &Seen, claude: &Gateway) -> Option<Response<Body>> {
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else { return said(400, &json!({})) };
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else { return None };
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
     seen.asked.lock().unwrap().push((format!("{} {}", head.method, head.uri), format!("{:?}", head.headers), asked.clone()));
+    if asked.to_string().contains("break the line") {
+        return None;
+    }
     if head.headers.get("x-api-key").is_none_or(|key| key != "alice") {
-        return said(401, &json!({"type": "error", "error": {"type": "authentication_error", "message": "who are you?"}}));
+        return Some(said(401, &json!({"type": "error", "error": {"type": "authentication_error", "message": "who are you?"}})));
     }
     let strict = asked["tools"].as_array().into_iter().flatten().any(|tool| tool["strict"] == true || tool["function"]["strict"] == true);
-    match head.uri.path() {
+    Some(match head.uri.path() {
         _ if strict => said(400, &json!({"type": "error", "error": {"type": "invalid_request_error", "message": "strict tools are against our policy"}})),
         "/argoapi/v1/models" => said(
             200,
@@ -158,7 +162,7 @@ async fn answer(request: Request<Incoming>, seen: &Seen, claude: &Gateway) -> Re
             &json!({"id": "c", "object": "chat.completion", "created": 1, "model": asked["model"], "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}]}),
         ),
         _ => said(404, &json!({"error": {"message": "there is no such thing"}})),
-    }
+    })
 }
 
 /// What the simulated Claude says to it, as it comes.

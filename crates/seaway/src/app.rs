@@ -221,6 +221,10 @@ async fn sweep(house: Arc<House>) {
     for turn in 0_u64.. {
         every.tick().await;
         let runtime = house.runtime.load_full();
+        // Once an hour; what is too old is not found before that either.
+        if turn % 120 == 0 {
+            house.ledger.store().sweep_responses(runtime.config.responses_retention);
+        }
         for upstream in &runtime.upstreams {
             upstream.sweep();
             // Asking the program costs a process, so it is asked at the start and every five minutes.

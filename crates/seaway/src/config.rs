@@ -150,6 +150,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<Upstream>>,
     pub presets: Vec<Preset>,
     pub store: Store,
+    /// How long responses are kept that clients may go on from.
+    pub responses_retention: Duration,
     pub prices: Vec<(Glob, Price)>,
     /// What a client's `no_proxy` should say, where a proxy is set that it would come to us by.
     pub no_proxy: Option<String>,
@@ -427,6 +429,8 @@ pub struct Api {
     pub socket: Option<PathBuf>,
     /// By which tunnel it is reached.
     pub via: Option<Arc<Tunnel>>,
+    /// The key is wanted as a bearer token too, on Responses.
+    pub responses_bearer: bool,
     pub credential: Option<Credential>,
     pub passthrough: bool,
     pub headers: Vec<(HeaderName, HeaderValue)>,

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 use seaway_wire::messages::Summary;
+use seaway_wire::openai::UpstreamFault;
+use seaway_wire::responses::{self, Kept};
 use seaway_wire::stage::{End, Out, Relay, Stage};
 use seaway_wire::{Dialect, Fault, Meter, chat};
 
@@ -10,6 +12,8 @@ pub enum Egress {
     Relay(Relay<Meter>),
     /// From Messages into Chat.
     Chat(Box<chat::Stream>),
+    /// From Messages into Responses.
+    Responses(Box<responses::Stream>),
 }
 
 impl Egress {
@@ -17,6 +21,7 @@ impl Egress {
         match self {
             Self::Relay(relay) => relay.push(frame, out),
             Self::Chat(stream) => stream.push(frame, out),
+            Self::Responses(stream) => stream.push(frame, out),
         }
     }
 
@@ -30,6 +35,30 @@ impl Egress {
                 }
                 stream.finish(end, out)
             }
+            Self::Responses(stream) => {
+                if let Some(why) = why {
+                    stream.cut(why, out);
+                }
+                stream.finish(end, out)
+            }
+        }
+    }
+
+    /// Why there is no whole answer, if the client can be told so in its own dialect.
+    #[must_use]
+    pub fn failure(&self) -> Option<&UpstreamFault> {
+        match self {
+            Self::Relay(_) => None,
+            Self::Chat(stream) => stream.failure(),
+            Self::Responses(stream) => stream.failure(),
+        }
+    }
+
+    /// What is to be kept of the answer, once it is whole. Told once.
+    pub fn take_kept(&mut self) -> Option<Kept> {
+        match self {
+            Self::Relay(_) | Self::Chat(_) => None,
+            Self::Responses(stream) => stream.take_kept(),
         }
     }
 
@@ -38,6 +67,7 @@ impl Egress {
         match self {
             Self::Relay(relay) => relay.tap().summary(),
             Self::Chat(stream) => stream.summary(),
+            Self::Responses(stream) => stream.summary(),
         }
     }
 
@@ -47,6 +77,7 @@ impl Egress {
         match self {
             Self::Relay(relay) => relay.tap().between_events(),
             Self::Chat(stream) => !stream.is_over(),
+            Self::Responses(stream) => !stream.is_over(),
         }
     }
 
@@ -55,7 +86,7 @@ impl Egress {
     pub fn sign_of_life(&self) -> &'static [u8] {
         match self {
             Self::Relay(relay) if relay.tap().dialect() == Dialect::Messages => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
-            Self::Relay(_) | Self::Chat(_) => b": keep-alive\n\n",
+            Self::Relay(_) | Self::Chat(_) | Self::Responses(_) => b": keep-alive\n\n",
         }
     }
 
@@ -64,7 +95,7 @@ impl Egress {
     pub const fn changes_length(&self) -> bool {
         match self {
             Self::Relay(_) => false,
-            Self::Chat(_) => true,
+            Self::Chat(_) | Self::Responses(_) => true,
         }
     }
 
@@ -72,9 +103,6 @@ impl Egress {
     /// that the transfer itself can end in order.
     #[must_use]
     pub fn has_told(&self) -> bool {
-        match self {
-            Self::Relay(_) => false,
-            Self::Chat(stream) => stream.failure().is_some(),
-        }
+        self.failure().is_some()
     }
 }

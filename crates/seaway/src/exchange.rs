@@ -1,5 +1,6 @@
 //! The heart: one request, from parsed to finished.
 
+mod keep;
 mod prepare;
 mod relayed;
 mod translated;
@@ -12,8 +13,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
-use seaway_wire::{Dialect, Fault, FaultKind, Request, chat};
+use seaway_wire::{Dialect, Fault, FaultKind, Request, chat, responses};
 
+pub use keep::Keeper;
 use prepare::Prepared;
 
 use crate::auth::Caller;
@@ -62,10 +64,15 @@ pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response
     }
 }
 
-/// Sends a request on that is not looked into: batches and files.
+/// Sends a request on that is not looked into: batches, files, and responses that the upstream keeps.
 pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, method: Method, path: String, client: HeaderMap, body: Body) -> Response {
-    let endpoint = if path.contains("/files") { "files" } else { "batches" };
-    let entry = house.ledger.open(Opening { caller, dialect: Dialect::Messages, endpoint, asked: String::new(), stream: false });
+    let dialect = Dialect::of_path(&path);
+    let endpoint = match dialect {
+        Dialect::Responses => "responses",
+        _ if path.contains("/files") => "files",
+        _ => "batches",
+    };
+    let entry = house.ledger.open(Opening { caller, dialect, endpoint, asked: String::new(), stream: false });
     let climbs = path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..");
     let ask = Ask { caller: entry.record.caller.clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };
     let mut exchange = Exchange { runtime: runtime.clone(), house, ask, entry };
@@ -119,6 +126,16 @@ enum Manner {
         shape: chat::Shape,
         stream: bool,
     },
+    /// Translated from Messages into Responses.
+    Responses {
+        shape: Box<responses::Shape>,
+        stream: bool,
+        /// By which it is known; `None` where nothing of it is kept.
+        keeper: Option<Keeper>,
+        id: String,
+    },
+    /// A count of tokens, told in Responses.
+    Counted,
 }
 
 /// What a relayed answer is.

@@ -17,6 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::drain::Drain;
 use crate::egress::Egress;
+use crate::exchange::Keeper;
 use crate::record::{Entry, Outcome};
 use crate::upstream::gate::Pass;
 use crate::upstream::{BoxError, ReplyBody};
@@ -66,13 +67,14 @@ pub struct Pipe {
     error: Option<Cut>,
     /// What came before the error was given its chance to leave.
     flushed: bool,
+    keeper: Option<Keeper>,
     _pass: Pass,
 }
 
 impl Pipe {
     #[must_use]
     pub fn new(upstream: ReplyBody, egress: Egress, entry: Entry, patience: Patience, drain: Drain, pass: Pass) -> Self {
-        Self { upstream: Some(upstream), egress, out: Out::new(), entry, silence: Silence::new(patience), cut: None, drain, error: None, flushed: false, _pass: pass }
+        Self { upstream: Some(upstream), egress, out: Out::new(), entry, silence: Silence::new(patience), cut: None, drain, error: None, flushed: false, keeper: None, _pass: pass }
     }
 
     /// Takes over frames that were translated while the answer's head waited for them.
@@ -82,10 +84,27 @@ impl Pipe {
         self
     }
 
+    /// Has somebody keep the answer, once it is whole.
+    #[must_use]
+    pub fn kept_by(mut self, keeper: Option<Keeper>) -> Self {
+        self.keeper = keeper;
+        self.keep();
+        self
+    }
+
+    fn keep(&mut self) {
+        if let Some(kept) = self.egress.take_kept()
+            && let Some(keeper) = self.keeper.take()
+        {
+            keeper.keep(kept);
+        }
+    }
+
     fn frame(&mut self, frame: Bytes) {
         self.entry.first_byte();
         self.silence.heard();
         self.egress.push(frame, &mut self.out);
+        self.keep();
         // An upstream's pings say nothing in another dialect, so it is what goes out that counts.
         if !self.out.is_empty() {
             self.silence.spoke();

@@ -14,6 +14,9 @@ pub enum Endpoint {
     CountTokens,
     /// A completion, in Chat.
     Chat,
+    Responses,
+    /// How many tokens a Responses request has.
+    InputTokens,
 }
 
 impl Endpoint {
@@ -23,6 +26,8 @@ impl Endpoint {
             Self::Create => "messages",
             Self::CountTokens => "count_tokens",
             Self::Chat => "completions",
+            Self::Responses => "responses",
+            Self::InputTokens => "input_tokens",
         }
     }
 
@@ -32,6 +37,8 @@ impl Endpoint {
             Self::Create => "/v1/messages",
             Self::CountTokens => "/v1/messages/count_tokens",
             Self::Chat => "/v1/chat/completions",
+            Self::Responses => "/v1/responses",
+            Self::InputTokens => "/v1/responses/input_tokens",
         }
     }
 
@@ -41,6 +48,7 @@ impl Endpoint {
         match self {
             Self::Create | Self::CountTokens => Dialect::Messages,
             Self::Chat => Dialect::Chat,
+            Self::Responses | Self::InputTokens => Dialect::Responses,
         }
     }
 }
@@ -51,7 +59,7 @@ impl Endpoint {
 #[must_use]
 pub fn edits(upstream: &Upstream, preset: Option<&Preset>, model: Option<(&'static str, String)>, endpoint: Endpoint) -> Edits {
     let configured = &upstream.edits;
-    let create = endpoint != Endpoint::CountTokens;
+    let create = !matches!(endpoint, Endpoint::CountTokens | Endpoint::InputTokens);
     let mut edits = Edits {
         model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)),
         drop: configured.drop.clone(),
@@ -103,8 +111,8 @@ pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>, model
     };
     match dialect {
         Dialect::Messages if speaks(Dialect::Messages) => Ok(Way::Relay),
-        Dialect::Chat if speaks(Dialect::Chat) && preset.is_none() && !edited => Ok(Way::Relay),
-        Dialect::Chat if speaks(Dialect::Messages) => Ok(Way::Translate),
+        Dialect::Chat | Dialect::Responses if speaks(dialect) && preset.is_none() && !edited => Ok(Way::Relay),
+        Dialect::Chat | Dialect::Responses if speaks(Dialect::Messages) => Ok(Way::Translate),
         Dialect::Chat | Dialect::Messages | Dialect::Responses => {
             let known: Vec<&str> = upstream.speaks.iter().map(|dialect| dialect.name()).collect();
             let with = if preset.is_some() { " with a preset" } else { "" };
@@ -114,12 +122,13 @@ pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>, model
     }
 }
 
-/// The edits that can be made to a request that is relayed in Chat.
+/// The edits that can be made to a request that is relayed in one of OpenAI's dialects.
 #[must_use]
-pub fn chat_edits(upstream: &Upstream, model: Option<(&'static str, String)>) -> Edits {
+pub fn openai_edits(upstream: &Upstream, model: Option<(&'static str, String)>, dialect: Dialect) -> Edits {
+    let set_chat = upstream.set_chat.iter().filter(|_| dialect == Dialect::Chat);
     Edits {
         model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)),
-        set: upstream.set_chat.iter().map(|(key, raw)| ("set_chat".to_owned(), key.clone(), raw.clone())).collect(),
+        set: set_chat.map(|(key, raw)| ("set_chat".to_owned(), key.clone(), raw.clone())).collect(),
         drop: upstream.edits.drop.clone(),
         one_sampling_param: upstream.edits.one_sampling_param,
         drop_strict_tools: upstream.edits.drop_strict_tools,

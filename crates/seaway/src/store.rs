@@ -4,6 +4,7 @@
 //! and counted.
 
 mod query;
+mod responses;
 mod schema;
 mod sessions;
 mod tasks;
@@ -19,6 +20,7 @@ use crate::config;
 use crate::record::Record;
 
 pub use query::{Filter, Receipt, Row, explain, usage};
+pub use responses::Response;
 pub use sessions::Session;
 pub use tasks::{RESTARTED, Task, TaskStatus};
 

@@ -6,6 +6,7 @@ mod login;
 mod messages;
 mod models;
 mod owner;
+mod responses;
 mod run;
 mod sessions;
 pub mod status;
@@ -16,10 +17,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::{Fault, FaultKind};
 use tower_http::cors::CorsLayer;
 
 use crate::front;
@@ -60,6 +61,12 @@ fn api(prefix: &str) -> Router<Arc<House>> {
         .route(&at("/messages"), ask::at(Endpoint::Create))
         .route(&at("/messages/count_tokens"), ask::at(Endpoint::CountTokens))
         .route(&at("/chat/completions"), ask::at(Endpoint::Chat))
+        .route(&at("/responses"), ask::at(Endpoint::Responses))
+        .route(&at("/responses/input_tokens"), ask::at(Endpoint::InputTokens))
+        .route(&at("/responses/{id}"), get(responses::get).delete(responses::delete))
+        .route(&at("/responses/{id}/input_items"), get(responses::items))
+        .route(&at("/responses/{id}/cancel"), post(responses::cancel))
+        .route(&at("/{preset}/responses"), ask::at_preset(Endpoint::Responses))
         .route(&at("/{preset}/messages"), ask::at_preset(Endpoint::Create))
         .route(&at("/{preset}/messages/count_tokens"), ask::at_preset(Endpoint::CountTokens))
         .route(&at("/{preset}/chat/completions"), ask::at_preset(Endpoint::Chat))
@@ -86,10 +93,7 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 
 async fn unknown(request: Request) -> Response {
     let path = request.uri().path();
-    let message = match Dialect::of_path(path) {
-        Dialect::Responses => "the Responses API is not served yet; use `/v1/chat/completions` or `/v1/messages`".to_owned(),
-        Dialect::Chat | Dialect::Messages => format!("there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/models` or `/health`"),
-    };
+    let message = format!("there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/responses`, `/v1/models` or `/health`");
     front::refuse(Fault::new(FaultKind::NotFound, message).code("unknown_url"), request).await
 }
 

@@ -16,9 +16,10 @@ mod stream;
 mod summary;
 
 pub use echo::Echo;
+pub use items::listed as input_items;
 pub use memory::Memory;
-pub use request::{Before, Translated, references, to_messages};
-pub use stream::{Kept, Stream, input_tokens, response};
+pub use request::{Before, Translated, previous, references, to_messages};
+pub use stream::{Kept, Stream, countable, counted, response};
 pub use summary::{observe, summary_of_json};
 
 use std::collections::HashSet;

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use seaway_wire::messages::{Change, Edits};
 use seaway_wire::model::Traits;
 use seaway_wire::openai::Terms;
-use seaway_wire::{Fault, Request, chat};
+use seaway_wire::{Dialect, Fault, Request, chat, responses};
 
 use super::{Exchange, Form, Manner};
 use crate::config::Preset;
@@ -24,6 +24,14 @@ pub(super) struct Prepared {
     pub(super) manner: Manner,
 }
 
+/// A request in Messages, whatever it was before.
+struct Spoken {
+    body: String,
+    changes: Vec<Change>,
+    betas: Vec<String>,
+    manner: Manner,
+}
+
 /// The model to ask for in place of the client's, with the reason.
 type Instead = Option<(&'static str, String)>;
 
@@ -33,7 +41,7 @@ impl Exchange {
         let endpoint = self.ask.endpoint;
         let wanted = model.as_ref().map_or(request.model.as_deref().unwrap_or_default(), |(_, model)| model.as_str());
         match plan::way(&upstream.setting, endpoint.dialect(), preset, wanted)? {
-            Way::Relay if endpoint == Endpoint::Chat => Ok(self.relayed(upstream, request, &plan::chat_edits(&upstream.setting, model))),
+            Way::Relay if endpoint.dialect() != Dialect::Messages => Ok(self.relayed(upstream, request, &plan::openai_edits(&upstream.setting, model, endpoint.dialect()))),
             Way::Relay => Ok(self.relayed(upstream, request, &plan::edits(&upstream.setting, preset, model, endpoint))),
             Way::Translate => self.to_messages(upstream, request, preset, model).await,
         }
@@ -49,7 +57,7 @@ impl Exchange {
         let body = edited.body.map_or_else(|| self.ask.body.clone(), Bytes::from);
         let mut headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-        if self.ask.endpoint != Endpoint::Chat {
+        if self.ask.endpoint.dialect() == Dialect::Messages {
             headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
         }
         let mut path = self.ask.endpoint.path().to_owned();
@@ -75,22 +83,40 @@ impl Exchange {
             marked: edits.set.iter().any(|(_, key, _)| key == "cache_control"),
             web_search: setting.web_search.as_deref(),
         };
-        let translated = chat::to_messages(request, &terms)?;
+        let spoken = self.spoken(request, &terms).await?;
         let mut changes = Vec::new();
         if let Some((reason, _)) = model.as_ref().filter(|(_, model)| model != asked) {
             changes.push(Change { name: (*reason).into(), path: "model".into() });
         }
         changes.extend(limit.map(|(reason, _)| Change { name: reason.into(), path: "max_tokens".into() }));
-        changes.extend(translated.changes);
-        let mut body = translated.body;
+        changes.extend(spoken.changes);
+        let mut body = spoken.body;
         if edits != Edits::default() {
             let edited = edits.apply(&Request::parse(body.as_bytes())?);
             changes.extend(edited.changes);
             body = edited.body.unwrap_or(body);
         }
-        let headers = headers::translated_to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials(), &translated.betas);
-        let call = self.post(Endpoint::Create.path().to_owned(), headers, Bytes::from(body));
-        Ok(Prepared { call, changes, manner: Manner::Chat { shape: translated.shape, stream: request.stream } })
+        let headers = headers::translated_to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials(), &spoken.betas);
+        let path = if self.ask.endpoint == Endpoint::InputTokens { Endpoint::CountTokens } else { Endpoint::Create }.path();
+        let call = self.post(path.to_owned(), headers, Bytes::from(body));
+        Ok(Prepared { call, changes, manner: spoken.manner })
+    }
+
+    /// Translates what the client asks, from whichever dialect.
+    async fn spoken(&self, request: &Request<'_>, terms: &Terms<'_>) -> Result<Spoken, Fault> {
+        let stream = request.stream;
+        if self.ask.endpoint.dialect() == Dialect::Chat {
+            let chat::Translated { body, shape, changes, betas } = chat::to_messages(request, terms)?;
+            return Ok(Spoken { body, changes, betas, manner: Manner::Chat { shape, stream } });
+        }
+        let before = self.before(request).await?;
+        let responses::Translated { body, shape, changes } = responses::to_messages(request, &before, terms)?;
+        if self.ask.endpoint == Endpoint::InputTokens {
+            return Ok(Spoken { body: responses::countable(&body), changes, betas: Vec::new(), manner: Manner::Counted });
+        }
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let keeper = shape.echo.is_kept().then(|| self.keeper(request, &id)).flatten();
+        Ok(Spoken { body, changes, betas: Vec::new(), manner: Manner::Responses { shape: Box::new(shape), stream, keeper, id } })
     }
 
     fn post(&self, path: String, headers: HeaderMap, body: Bytes) -> Call {
@@ -115,7 +141,7 @@ impl Exchange {
 /// one, so it cannot be set afterwards.
 fn limit_of(edits: &Edits, request: &Request<'_>) -> Option<(String, u64)> {
     let given = |key: &str| request.object.get(key).is_some_and(|node| !node.is_null());
-    if given("max_tokens") || given("max_completion_tokens") {
+    if given("max_tokens") || given("max_completion_tokens") || given("max_output_tokens") {
         return None;
     }
     let (reason, _, raw) = edits.set.iter().find(|(_, key, _)| key == "max_tokens")?;

@@ -10,8 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
 use seaway_wire::stage::Relay;
-use seaway_wire::{Dialect, Fault, FaultKind, Meter};
+use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
+use super::translated::Tongue;
 use super::{Answered, Exchange, Form, Manner, draining};
 use crate::egress::Egress;
 use crate::pipe::{Patience, Pipe};
@@ -48,7 +49,16 @@ impl Exchange {
         headers.remove(http::header::LOCATION);
         let form = match manner {
             Manner::Relayed(form) => form,
-            Manner::Chat { shape, stream } => return self.translated(reply, headers, &upstream, shape, stream).await,
+            Manner::Chat { shape, stream } => {
+                let stamp = chat::Stamp { id: self.entry.record.id.clone(), created: jiff::Timestamp::now().as_second() };
+                return self.translated(reply, headers, &upstream, Tongue::Chat(shape, stamp), stream).await;
+            }
+            Manner::Responses { shape, stream, keeper, id } => {
+                let clock = || jiff::Timestamp::now().as_second();
+                let stamp = responses::Stamp { id, created: clock(), clock };
+                return self.translated(reply, headers, &upstream, Tongue::Responses(shape, stamp, keeper), stream).await;
+            }
+            Manner::Counted => return self.translated(reply, headers, &upstream, Tongue::Count, false).await,
         };
         if !reply.status.is_success() && form != Form::Opaque {
             return self.error(reply, headers, idle).await;

@@ -1,4 +1,4 @@
-//! Answers in Messages that reach the client in Chat.
+//! Answers in Messages that reach the client in one of OpenAI's dialects.
 
 use std::time::Duration;
 
@@ -7,14 +7,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use seaway_wire::chat::{self, Shape, Stamp};
 use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
 use seaway_wire::openai::{UpstreamFault, translate_error};
-use seaway_wire::stage::{End, Out, Stage};
-use seaway_wire::{Fault, FaultKind};
+use seaway_wire::stage::{End, Out, Relay};
+use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
 use super::relayed::{ERROR_LIMIT, WHOLE_LIMIT, assemble, kind_of};
-use super::{Exchange, draining};
+use super::{Exchange, Keeper, draining};
 use crate::egress::Egress;
 use crate::headers;
 use crate::pipe::{Patience, Pipe};
@@ -26,7 +25,7 @@ use crate::upstream::{ReadError, Reply, ReplyBody, Upstream, next_frame, read_wh
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 
 impl Exchange {
-    pub(super) async fn translated(mut self, reply: Reply, mut headers: HeaderMap, upstream: &Upstream, shape: Shape, stream: bool) -> Response {
+    pub(super) async fn translated(mut self, reply: Reply, mut headers: HeaderMap, upstream: &Upstream, tongue: Tongue, stream: bool) -> Response {
         let idle = upstream.idle_timeout();
         let encoded = headers.contains_key(CONTENT_ENCODING);
         // What the upstream says of its own body is not true of ours.
@@ -43,14 +42,13 @@ impl Exchange {
         if encoded {
             return self.fault(&Fault::new(FaultKind::BadReply, "the upstream's answer is encoded although nobody asked for that; it cannot be read"));
         }
-        let stamp = Stamp { id: self.entry.record.id.clone(), created: jiff::Timestamp::now().as_second() };
         let kind = kind_of(&reply.headers);
         let events = kind.contains("event-stream");
         // Streams that are labelled as something else are known; a page or JSON is none.
         if stream && !kind.contains("json") && !kind.starts_with("text/html") {
-            return self.translated_stream(reply, headers, idle, chat::Stream::new(shape, stamp)).await;
+            return self.translated_stream(reply, headers, idle, tongue).await;
         }
-        self.translated_whole(reply, headers, idle, Wanted { stream, events, shape: &shape, stamp: &stamp }).await
+        self.translated_whole(reply, headers, idle, Wanted { stream, events, tongue }).await
     }
 
     async fn translated_error(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, own_key: bool) -> Response {
@@ -69,7 +67,7 @@ impl Exchange {
         }
     }
 
-    /// Answers with an upstream's error in Chat's shape.
+    /// Answers with an upstream's error in OpenAI's shape.
     fn failed(mut self, fault: &UpstreamFault, headers: HeaderMap) -> Response {
         let status = StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let said = self.entry.record.summary.error.as_ref();
@@ -81,7 +79,8 @@ impl Exchange {
     }
 
     /// Waits for the first event, so that what fails before it is an ordinary error.
-    async fn translated_stream(mut self, mut reply: Reply, mut headers: HeaderMap, idle: Option<Duration>, mut stream: chat::Stream) -> Response {
+    async fn translated_stream(mut self, mut reply: Reply, mut headers: HeaderMap, idle: Option<Duration>, tongue: Tongue) -> Response {
+        let (mut stream, keeper) = tongue.stream();
         let ping = self.runtime.config.ping;
         let patience = if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) };
         let drain = self.house.drain.clone();
@@ -101,17 +100,17 @@ impl Exchange {
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
         self.entry.record.status = reply.status.as_u16();
         let patience = Patience { ping: Some(ping), idle };
-        let pipe = Pipe::new(reply.body, Egress::Chat(Box::new(stream)), self.entry, patience, drain, reply.pass);
-        assemble(reply.status, headers, Body::new(pipe.after(out)))
+        let pipe = Pipe::new(reply.body, stream, self.entry, patience, drain, reply.pass);
+        assemble(reply.status, headers, Body::new(pipe.after(out).kept_by(keeper)))
     }
 
     /// Reads until there is something to send, or nothing more to read.
-    async fn first_chunk(&mut self, body: &mut ReplyBody, stream: &mut chat::Stream, out: &mut Out, idle: Option<Duration>) -> Result<(), ReadError> {
+    async fn first_chunk(&mut self, body: &mut ReplyBody, stream: &mut Egress, out: &mut Out, idle: Option<Duration>) -> Result<(), ReadError> {
         while out.is_empty() {
             match next_frame(body, idle).await? {
                 Some(frame) => stream.push(frame, out),
                 None => {
-                    stream.finish(End::Complete, out);
+                    stream.finish(End::Complete, None, out);
                 }
             }
             self.entry.first_byte();
@@ -121,7 +120,7 @@ impl Exchange {
         Ok(())
     }
 
-    async fn translated_whole(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, wanted: Wanted<'_>) -> Response {
+    async fn translated_whole(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, wanted: Wanted) -> Response {
         let kind = kind_of(&reply.headers);
         let body = match if wanted.events { self.folded(reply, idle).await } else { self.whole(reply, idle).await } {
             Ok(body) => body,
@@ -132,11 +131,11 @@ impl Exchange {
             let message = format!("the upstream answered with `{kind}` where a stream of events was asked for; check its `base_url`");
             return self.fault(&Fault::new(FaultKind::BadReply, message));
         }
-        match chat::completion(&body, wanted.shape, wanted.stamp) {
-            Ok(completion) => {
+        match wanted.tongue.whole(&body) {
+            Ok(answer) => {
                 self.entry.record.status = StatusCode::OK.as_u16();
                 self.entry.close(Outcome::Completed);
-                assemble(StatusCode::OK, headers, Body::from(completion))
+                assemble(StatusCode::OK, headers, Body::from(answer))
             }
             Err(error) => self.fault(&Fault::new(FaultKind::BadReply, error.to_string())),
         }
@@ -174,13 +173,44 @@ impl Exchange {
 }
 
 /// What a whole answer is made of and for.
-struct Wanted<'w> {
+struct Wanted {
     /// The client asked for a stream.
     stream: bool,
     /// The upstream sends events.
     events: bool,
-    shape: &'w Shape,
-    stamp: &'w Stamp,
+    tongue: Tongue,
+}
+
+/// The client's dialect, and what its answer depends on.
+pub(super) enum Tongue {
+    Chat(chat::Shape, chat::Stamp),
+    Responses(Box<responses::Shape>, responses::Stamp, Option<Keeper>),
+    /// A count of tokens, which is never streamed.
+    Count,
+}
+
+impl Tongue {
+    fn stream(self) -> (Egress, Option<Keeper>) {
+        match self {
+            Self::Chat(shape, stamp) => (Egress::Chat(Box::new(chat::Stream::new(shape, stamp))), None),
+            Self::Responses(shape, stamp, keeper) => (Egress::Responses(Box::new(responses::Stream::new(*shape, stamp))), keeper),
+            Self::Count => (Egress::Relay(Relay::new(Meter::opaque(Dialect::Responses))), None),
+        }
+    }
+
+    fn whole(self, body: &[u8]) -> Result<String, chat::NoMessage> {
+        match self {
+            Self::Chat(shape, stamp) => chat::completion(body, &shape, &stamp),
+            Self::Responses(shape, stamp, keeper) => {
+                let (answer, kept) = responses::response(body, *shape, stamp)?;
+                if let (Some(keeper), Some(kept)) = (keeper, kept) {
+                    keeper.keep(kept);
+                }
+                Ok(answer)
+            }
+            Self::Count => responses::counted(body),
+        }
+    }
 }
 
 /// Why there is no whole message.

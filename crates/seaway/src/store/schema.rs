@@ -10,7 +10,7 @@ use super::StoreError;
 use crate::record::Record;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -66,6 +66,19 @@ const MIGRATIONS: [&str; 2] = [
         error TEXT                      -- JSON: {type, message}
     ) STRICT;
     CREATE INDEX task_owner ON task (owner, created);
+",
+    "
+    CREATE TABLE response (
+        id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        created INTEGER NOT NULL,       -- seconds since the epoch
+        object TEXT NOT NULL,           -- JSON, as the client got it
+        items TEXT NOT NULL,            -- JSON: the input of its request
+        system TEXT NOT NULL,           -- JSON: what a later request goes on from, as Messages had it
+        turns TEXT NOT NULL,
+        model TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX response_created ON response (created);
 ",
 ];
 

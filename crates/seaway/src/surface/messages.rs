@@ -15,6 +15,7 @@ use crate::runtime::Runtime;
 pub(super) async fn relay(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): (Extension<Arc<Runtime>>, Extension<Caller>), request: Request) -> Response {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-    let path = path.strip_prefix("/anthropic").unwrap_or(&path).to_owned();
+    // Whatever it is served below.
+    let path = path.find("/v1/").map_or(path.as_str(), |at| &path[at..]).to_owned();
     exchange::relay(house, runtime, caller, head.method, path, head.headers, body).await
 }

@@ -23,6 +23,7 @@ pub(super) struct Api {
     extra: HeaderMap,
     credential: Option<Credential>,
     passthrough: bool,
+    responses_bearer: bool,
     first_byte: Duration,
     pool: Arc<Pool>,
     tunnel: Option<Arc<Tunnel>>,
@@ -51,6 +52,7 @@ impl Api {
             extra: api.headers.iter().cloned().collect(),
             credential: api.credential.clone().map(Credential::new),
             passthrough: api.passthrough,
+            responses_bearer: api.responses_bearer,
             first_byte: limits.first_byte_timeout,
             pool: Pool::new(dial, tasks.clone()),
             tunnel,
@@ -135,6 +137,9 @@ impl Api {
         let own = self.passthrough && CARRIERS.iter().any(|name| head.headers.contains_key(name));
         if !own {
             self.authorize(sent).await?;
+            if self.responses_bearer && head.uri.path().ends_with("/v1/responses") {
+                bear(sent);
+            }
         }
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
@@ -213,5 +218,14 @@ impl Api {
             layer: None,
             source: Some(source),
         }
+    }
+}
+
+/// Says the key as a bearer token too.
+fn bear(sent: &mut HeaderMap) {
+    let token = sent.get("x-api-key").and_then(|key| HeaderValue::from_bytes(&[b"Bearer ", key.as_bytes()].concat()).ok());
+    if let Some(mut token) = token {
+        token.set_sensitive(true);
+        sent.insert(http::header::AUTHORIZATION, token);
     }
 }

@@ -10,6 +10,7 @@ mod fold;
 mod models;
 mod process;
 mod relay;
+mod responses;
 mod routes;
 mod sandbox;
 mod ssh;

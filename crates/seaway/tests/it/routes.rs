@@ -111,7 +111,9 @@ async fn nobodys_paths_and_wrong_methods_are_told_in_the_dialect_of_the_path() {
         assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &kind.into()), "{line}");
     }
     for (line, status, words) in [
-        ("POST /openai/v1/responses", 404, "is not served yet"),
+        ("POST /openai/v1/responses", 400, "input: field required"),
+        ("GET /v1/responses/resp_none", 404, "there is no response `resp_none`"),
+        ("PUT /v1/responses/resp_none", 405, "PUT cannot be used"),
         ("POST /v1/completions", 404, "Use `/v1/chat/completions`"),
         ("GET /v1/chat/completions", 405, "GET cannot be used"),
         ("POST /v1/nobody/chat/completions", 404, "unknown preset `nobody`"),

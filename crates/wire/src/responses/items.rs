@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::seal;
-use crate::Fault;
-use crate::json::{Node, RawObject, Text, quote};
+use crate::json::{Members, Node, RawObject, Text, quote};
 use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
 use crate::openai::draft::Draft;
+use crate::openai::pieces::one_line;
 use crate::openai::tools::arguments;
 use crate::openai::{Terms, is_another_model, media, names};
 use crate::read::{Path, member, object, string, text, unsupported, wrong};
+use crate::{Fault, Request};
 
 const INPUT: Path<'_> = Path::of("input");
 
@@ -99,7 +100,8 @@ impl<'a> Reader<'_, 'a, '_> {
         };
         match &*string(&kind, at("type"))? {
             "input_text" | "output_text" | "text" => said("text"),
-            "refusal" => said("refusal"),
+            // Some clients keep it where other texts are.
+            "refusal" => said(if member(part, "refusal").is_some() { "refusal" } else { "text" }),
             "input_image" if anything => self.image(part, path).map(Some),
             "input_file" if anything => self.file(part, path).map(Some),
             "input_audio" => Err(unsupported(at("type"), "Claude does not hear audio; send a transcript as text")),
@@ -212,4 +214,43 @@ pub(super) fn references(input: &Node<'_>) -> Vec<String> {
     let items = input.as_array().unwrap_or_default();
     let refers = items.iter().filter_map(Node::as_object).filter(|item| item.get("type").is_some_and(|kind| kind.raw() == "\"item_reference\""));
     refers.filter_map(|item| Some(item.get("id")?.as_str()?.into_owned())).collect()
+}
+
+/// The items of a request's input as they are listed afterwards, each with an id that begins with `id`.
+#[must_use]
+pub fn listed(request: &Request<'_>, id: &str) -> Vec<String> {
+    let Some(input) = member(&request.object, "input") else { return Vec::new() };
+    let part = |kind: &str, raw: &str| format!("[{{\"type\":\"{kind}\",\"text\":{raw}}}]");
+    if input.is_string() {
+        let content = part("input_text", input.raw());
+        return vec![format!("{{\"id\":\"msg_{id}_in_0\",\"type\":\"message\",\"status\":\"completed\",\"role\":\"user\",\"content\":{content}}}")];
+    }
+    let items = input.as_array().unwrap_or_default();
+    let named = items.iter().enumerate().filter_map(|(at, node)| {
+        let mut members: Members = serde_json::from_str(node.raw()).ok()?;
+        let kind = members.get("type").map_or_else(|| "message".to_owned(), |raw| raw.trim_matches('"').to_owned());
+        if kind == "item_reference" {
+            return Some(one_line(node.raw()));
+        }
+        if members.get("type").is_none() {
+            members.set("type", quote("message"));
+        }
+        let said = if members.get("role") == Some("\"assistant\"") { "output_text" } else { "input_text" };
+        if let Some(text) = members.get("content").filter(|raw| raw.starts_with('"')) {
+            let content = part(said, text);
+            members.set("content", content);
+        }
+        if members.get("id").is_none_or(|id| id == "null") {
+            let prefix = match kind.as_str() {
+                "message" => "msg",
+                "function_call" => "fc",
+                "function_call_output" => "fco",
+                "reasoning" => "rs",
+                _ => "item",
+            };
+            members.set("id", quote(&format!("{prefix}_{id}_in_{at}")));
+        }
+        Some(one_line(&members.write()))
+    });
+    named.collect()
 }

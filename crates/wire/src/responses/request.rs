@@ -75,6 +75,16 @@ pub fn references(request: &Request<'_>) -> Vec<String> {
     request.object.get("input").map(|input| items::references(&input)).unwrap_or_default()
 }
 
+/// The response that a request goes on from.
+///
+/// # Errors
+///
+/// If it names none that could be.
+pub fn previous(request: &Request<'_>) -> Result<Option<String>, Fault> {
+    let named = member(&request.object, "previous_response_id").map(|node| string(&node, "previous_response_id")).transpose()?;
+    Ok(named.map(Cow::into_owned))
+}
+
 /// Translates a request. The same request on the same terms, after the same, gives the same bytes every time.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::output::{Call, Output, Part, Reasoning, Status};
 use super::{Memory, Shape, Stamp};
 use crate::chat::NoMessage;
-use crate::json::{Members, Tag, Text, quote};
+use crate::json::{Members, Tag, Text};
 use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
@@ -453,8 +453,28 @@ fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
     raw.ok_or_else(|| foreign("a delta without its text"))
 }
 
-/// The answer to a request that only wants its tokens counted.
+/// Translates a count of tokens.
+///
+/// # Errors
+///
+/// [`NoMessage`] if it is none.
+pub fn counted(body: &[u8]) -> Result<String, NoMessage> {
+    #[derive(Deserialize)]
+    struct Count {
+        input_tokens: u64,
+    }
+    let count: Count = serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
+    Ok(format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{}}}", count.input_tokens))
+}
+
+/// A request without what a count of its tokens does not take.
 #[must_use]
-pub fn input_tokens(count: u64) -> String {
-    format!("{{\"object\":{},\"input_tokens\":{count}}}", quote("response.input_tokens"))
+pub fn countable(body: &str) -> String {
+    const TAKEN: [&str; 7] = ["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
+    let Ok(members) = serde_json::from_str::<Members>(body) else { return body.to_owned() };
+    let mut out = Members::default();
+    for (key, raw) in members.iter().filter(|(key, _)| TAKEN.contains(key)) {
+        out.set(key, raw);
+    }
+    out.write()
 }

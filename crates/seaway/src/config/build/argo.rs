@@ -57,7 +57,7 @@ impl Reader<'_> {
         let text = |text: &str| Value::Text(text.to_owned());
         let mut preset = vec![
             ("base_url", text(base_url)),
-            ("speaks", Value::List(vec![text("messages"), text("chat")])),
+            ("speaks", Value::List(vec![text("messages"), text("chat"), text("responses")])),
             ("stream", text("always")),
             ("strict_tools", text("drop")),
             ("translate", Value::List(vec![text("claude*")])),

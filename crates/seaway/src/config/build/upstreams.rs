@@ -108,6 +108,7 @@ impl Reader<'_> {
             base_url,
             socket: self.text_at(&at("socket")).map(|text| self.path(&text)),
             via,
+            responses_bearer: kind == "argo",
             credential: self.credential(name, kind),
             passthrough: self.get(&at("passthrough")).and_then(|value| value.flag()).unwrap_or_default(),
             headers: self.headers(&at("headers")),
@@ -218,12 +219,12 @@ impl Reader<'_> {
 
     fn speaks(&mut self, at: &[String]) -> Vec<Dialect> {
         let named = self.get(at).map(|value| value.texts()).unwrap_or_default();
-        let known = |name: &str| [Dialect::Messages, Dialect::Chat].into_iter().find(|dialect| dialect.name() == name);
+        let known = |name: &str| [Dialect::Messages, Dialect::Chat, Dialect::Responses].into_iter().find(|dialect| dialect.name() == name);
         if let Some(name) = named.iter().find(|name| known(name).is_none()) {
-            self.mistake_at(at, &format!("`{name}` is no dialect that an upstream can be asked in; expected `messages` or `chat`"));
+            self.mistake_at(at, &format!("`{name}` is no dialect that an upstream can be asked in; expected `messages`, `chat` or `responses`"));
         }
         if named.is_empty() {
-            self.mistake_at(at, "expected `messages`, `chat` or both");
+            self.mistake_at(at, "expected `messages`, `chat`, `responses` or several of them");
         }
         named.iter().filter_map(|name| known(name)).collect()
     }

@@ -1,0 +1,56 @@
+//! Responses that are kept: what a request goes on from, and what is left of its answer.
+
+use std::sync::Arc;
+
+use seaway_wire::responses::{self, Before, Kept};
+use seaway_wire::{Fault, FaultKind, Request};
+
+use super::Exchange;
+use crate::store::{Response, Store};
+
+/// Keeps one response, once it is whole.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Store,
+    owner: Arc<str>,
+    items: Vec<String>,
+}
+
+impl Keeper {
+    /// Queued before its client reads the end: whoever asks for it next will find it.
+    pub fn keep(self, kept: Kept) {
+        let created = jiff::Timestamp::now().as_second();
+        self.store.keep_response(Response { id: kept.id, owner: self.owner.to_string(), created, object: kept.object, items: self.items, memory: kept.memory });
+    }
+}
+
+impl Exchange {
+    /// What is kept of earlier responses, as far as a request speaks of it.
+    pub(super) async fn before(&self, request: &Request<'_>) -> Result<Before, Fault> {
+        let mut before = Before::default();
+        let (store, owner) = (self.house.ledger.store(), &self.ask.caller.0);
+        let retention = self.runtime.config.responses_retention;
+        if let Some(id) = responses::previous(request)? {
+            let kept = store.response(owner, &id, retention).await;
+            let unknown = || {
+                let message = format!("previous_response_id: there is no response `{id}`; it may have been made with `store: false`, by somebody else, deleted, or be too old");
+                Fault::new(FaultKind::NotFound, message).param("previous_response_id").code("previous_response_not_found")
+            };
+            before.memory = Some(kept.ok_or_else(unknown)?.memory);
+        }
+        for id in responses::references(request) {
+            if let Some(item) = store.response_item(owner, &id, retention).await {
+                before.items.insert(id, item);
+            }
+        }
+        Ok(before)
+    }
+
+    /// Who keeps the answer, if answers are kept at all.
+    pub(super) fn keeper(&self, request: &Request<'_>, id: &str) -> Option<Keeper> {
+        if self.runtime.config.responses_retention.is_zero() {
+            return None;
+        }
+        Some(Keeper { store: self.house.ledger.store().clone(), owner: self.ask.caller.0.clone(), items: responses::input_items(request, id) })
+    }
+}

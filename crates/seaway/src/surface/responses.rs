@@ -1,0 +1,149 @@
+//! OpenAI's Responses API beside the making of responses: those that are kept.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use seaway_wire::json::quote;
+use seaway_wire::{Dialect, Fault, FaultKind};
+use serde::Deserialize;
+
+use crate::auth::Caller;
+use crate::house::House;
+use crate::runtime::Runtime;
+use crate::{answer, exchange, front, route, store};
+
+type Shared = State<Arc<House>>;
+type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
+type Id = Result<Path<String>, PathRejection>;
+
+/// A response that is kept here, or else what the upstream says of one that it keeps itself.
+enum Found {
+    Kept(Box<store::Response>),
+    Elsewhere(Response),
+}
+
+async fn find(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known, id: &str, request: Request) -> Found {
+    if let Some(kept) = house.ledger.store().response(&caller.0, id, runtime.config.responses_retention).await {
+        return Found::Kept(Box::new(kept));
+    }
+    let first = route::route(&runtime.config, "", "").into_iter().next();
+    let speaks = first.and_then(|name| runtime.upstream(&name)).is_some_and(|upstream| upstream.setting.speaks.contains(&Dialect::Responses));
+    if !speaks {
+        let message = format!("there is no response `{id}`; it may have been made with `store: false`, by somebody else, deleted, or be too old");
+        return Found::Elsewhere(front::refuse(Fault::new(FaultKind::NotFound, message).param("response_id"), request).await);
+    }
+    let (head, body) = request.into_parts();
+    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let path = path.find("/v1/").map_or(path.as_str(), |at| &path[at..]).to_owned();
+    Found::Elsewhere(exchange::relay(house.clone(), runtime, caller, head.method, path, head.headers, body).await)
+}
+
+fn id_of(id: Id) -> String {
+    id.map(|Path(id)| id).unwrap_or_default()
+}
+
+fn told(body: String) -> Response {
+    let mut response = answer::json(StatusCode::OK, body);
+    answer::identify(response.headers_mut(), &answer::own_id());
+    response
+}
+
+pub(super) async fn get(State(house): Shared, known: Known, id: Id, request: Request) -> Response {
+    if request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "stream=true")) {
+        let fault = Fault::new(FaultKind::Unsupported, "stream: a kept response is whole already; ask for it without `stream`").param("stream");
+        return front::refuse(fault, request).await;
+    }
+    match find(&house, known, &id_of(id), request).await {
+        Found::Kept(kept) => told(kept.object),
+        Found::Elsewhere(response) => response,
+    }
+}
+
+pub(super) async fn delete(State(house): Shared, known: Known, id: Id, request: Request) -> Response {
+    let id = id_of(id);
+    let owner = known.1.0.0.clone();
+    match find(&house, known, &id, request).await {
+        Found::Kept(kept) => {
+            house.ledger.store().forget_response(&owner, &kept.id).await;
+            told(format!("{{\"id\":{},\"object\":\"response\",\"deleted\":true}}", quote(&kept.id)))
+        }
+        Found::Elsewhere(response) => response,
+    }
+}
+
+/// Nothing is made in the background here, so there is nothing to cancel.
+pub(super) async fn cancel(State(house): Shared, known: Known, id: Id, request: Request) -> Response {
+    match find(&house, known, &id_of(id), request).await {
+        Found::Kept(kept) => {
+            let fault = Fault::new(FaultKind::InvalidRequest, format!("the response `{}` was not made in the background, so it cannot be cancelled", kept.id));
+            let mut response = answer::fault(&fault, Dialect::Responses, &answer::own_id());
+            answer::identify(response.headers_mut(), &answer::own_id());
+            response
+        }
+        Found::Elsewhere(response) => response,
+    }
+}
+
+/// Which of the items are wanted.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Paging {
+    limit: Option<usize>,
+    order: Option<String>,
+    after: Option<String>,
+}
+
+pub(super) async fn items(State(house): Shared, known: Known, id: Id, paging: Result<Query<Paging>, QueryRejection>, request: Request) -> Response {
+    let paging = paging.map(|Query(paging)| paging).unwrap_or_default();
+    match find(&house, known, &id_of(id), request).await {
+        Found::Kept(kept) => told(page(kept.items, &paging)),
+        Found::Elsewhere(response) => response,
+    }
+}
+
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    id: String,
+}
+
+/// The newest first, unless the order is `asc`.
+fn page(mut items: Vec<String>, paging: &Paging) -> String {
+    if paging.order.as_deref() != Some("asc") {
+        items.reverse();
+    }
+    let id = |item: &String| serde_json::from_str::<Named>(item).map(|named| named.id).unwrap_or_default();
+    let start = paging.after.as_ref().and_then(|after| items.iter().position(|item| id(item) == *after)).map_or(0, |at| at + 1);
+    let rest = &items[start..];
+    let shown = &rest[..rest.len().min(paging.limit.unwrap_or(20).clamp(1, 100))];
+    let named = |item: Option<&String>| item.map_or_else(|| "null".to_owned(), |item| quote(&id(item)));
+    format!(
+        "{{\"object\":\"list\",\"data\":[{}],\"first_id\":{},\"last_id\":{},\"has_more\":{}}}",
+        shown.join(","),
+        named(shown.first()),
+        named(shown.last()),
+        shown.len() < rest.len()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_listed_page_by_page() {
+        let items = || (1..=3).map(|n| format!("{{\"id\":\"{n}\"}}")).collect::<Vec<_>>();
+        let ids = |paging: Paging| {
+            let page: serde_json::Value = serde_json::from_str(&page(items(), &paging)).unwrap();
+            let ids: String = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+            (ids, page["has_more"] == true)
+        };
+        let paging = |limit, order: Option<&str>, after: Option<&str>| Paging { limit, order: order.map(Into::into), after: after.map(Into::into) };
+        assert_eq!(ids(paging(None, None, None)), ("321".into(), false));
+        assert_eq!(ids(paging(Some(2), Some("asc"), None)), ("12".into(), true));
+        assert_eq!(ids(paging(Some(2), None, Some("2"))), ("1".into(), false));
+    }
+}

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use seaway_wire::FaultKind;
 use seaway_wire::json::{Members, quote};
 use seaway_wire::model::Capabilities;
 use serde::Deserialize;
 
 use crate::config::UpstreamName;
-use crate::tunnel::Login;
+use crate::tunnel::{Login, TunnelError};
 use crate::upstream::{Call, Reply, Upstream, read_whole};
 
 const GOOD_FOR: Duration = Duration::from_secs(300);
@@ -34,6 +35,8 @@ pub struct NoList {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub message: String,
+    /// There was no answer at all: why, as any other request would be told.
+    pub failure: Option<(FaultKind, Option<&'static str>, Option<Duration>)>,
 }
 
 type Listed = Result<Models, Arc<NoList>>;
@@ -67,7 +70,8 @@ impl Catalog {
         }
         // A login takes what it takes; the list is not late for that.
         if let Some(tunnel) = upstream.tunnel() {
-            tunnel.up(Login::Batch).await.map_err(|error| Arc::new(unreachable(error.message)))?;
+            let told = |error: TunnelError| NoList { failure: Some((error.kind, Some(error.layer.name()), error.retry_after)), ..unreachable(error.message) };
+            tunnel.up(Login::Batch).await.map_err(|error| Arc::new(told(error)))?;
         }
         let found = match tokio::time::timeout(patience, fetch(upstream, &own_headers())).await {
             Ok(found) => found.map_err(Arc::new),
@@ -138,20 +142,20 @@ fn own_headers() -> HeaderMap {
 }
 
 fn unreachable(message: String) -> NoList {
-    NoList { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), body: Bytes::new(), message }
+    NoList { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), body: Bytes::new(), message, failure: None }
 }
 
 async fn fetch(upstream: &Upstream, client: &HeaderMap) -> Result<Models, NoList> {
     let mut headers = client.clone();
     headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
     let call = Call::own(Method::GET, "/v1/models?limit=1000", headers, Bytes::new());
-    let reply = upstream.call(call).await.map_err(|error| unreachable(error.message))?;
+    let reply = upstream.call(call).await.map_err(|error| NoList { failure: Some((error.kind, error.layer, error.retry_after)), ..unreachable(error.message) })?;
     let (status, headers) = (reply.status, reply.headers.clone());
     let body = whole(reply).await.map_err(unreachable)?;
     let list = serde_json::from_slice::<List>(&body).ok().filter(|_| status.is_success());
     match list {
         Some(list) => Ok(Arc::new(list.data.into_iter().filter(|model| model.get("id").is_some()).collect())),
-        None => Err(NoList { status, headers, body, message: format!("upstream `{}` lists no models (status {})", upstream.name, status.as_u16()) }),
+        None => Err(NoList { failure: None, status, headers, body, message: format!("upstream `{}` lists no models (status {})", upstream.name, status.as_u16()) }),
     }
 }
 

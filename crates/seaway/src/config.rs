@@ -417,7 +417,8 @@ impl Tunnel {
     #[must_use]
     pub fn door(&self) -> &str {
         let first = self.jump.as_deref().and_then(|jump| jump.split(',').next()).map(str::trim).filter(|jump| !jump.is_empty());
-        first.unwrap_or(&self.host)
+        let door = first.unwrap_or(&self.host);
+        door.rsplit('@').next().unwrap_or(door)
     }
 }
 

@@ -18,10 +18,10 @@ use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
 pub use failure::Cause;
-pub use identity::Identity;
+pub use identity::{HostKey, Identity};
 pub use words::Forward;
 
-use crate::config;
+use crate::config::{self, Tunnel as Setting};
 use crate::dial::{Detour, Dial, DialError};
 use lockout::{Lockout, Record, Verdict};
 use master::{Life, Master, SshError};
@@ -118,6 +118,8 @@ pub struct Tunnel {
     master: Master,
     lockout: Lockout,
     forwards: Vec<Forward>,
+    /// What an earlier process left of the forwards is as good as made by us.
+    reuses: bool,
     /// What the forward leads to, once ssh holds it.
     detour: Detour,
     dial: Arc<Dial>,
@@ -128,6 +130,8 @@ pub struct Tunnel {
     taciturn: AtomicBool,
     /// Held by whoever works on it: all that wait share what comes of it.
     work: tokio::sync::Mutex<Option<Failed>>,
+    /// Why the port that should be open elsewhere was not.
+    direct_failure: Mutex<Option<String>>,
     seen: Mutex<Seen>,
     tasks: TaskTracker,
 }
@@ -155,13 +159,19 @@ impl Tunnel {
         let to = setting.open_at.map_or_else(|| dial.authority(), |port| format!("localhost:{port}"));
         let from = format!("./{}.sock", &blake3::hash(to.as_bytes()).to_hex()[..8]);
         let socket = setting.folder.join(&from[2..]);
-        Self::by(setting, vec![Forward::Local { from, to }], Detour::Socket(socket), dial, tasks)
+        Self::with(setting, vec![Forward::Local { from, to }], Detour::Socket(socket), dial, tasks, true)
     }
 
     /// A way by these forwards; `detour` is where the upstream is reached then.
     #[must_use]
     pub fn by(setting: Arc<config::Tunnel>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
+        Self::with(setting, forwards, detour, dial, tasks, false)
+    }
+
+    fn with(setting: Arc<config::Tunnel>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker, reuses: bool) -> Arc<Self> {
         Arc::new(Self {
+            reuses,
+            direct_failure: Mutex::default(),
             master: Master::new(setting.clone()),
             lockout: Lockout::new(&setting.lockout, setting.door()),
             forwards,
@@ -250,7 +260,10 @@ impl Tunnel {
                 Ok(changed)
             }
             Err(mut error) => {
-                self.lock().why = Some(error.message.clone());
+                // What was not allowed to try knows nothing new.
+                if error.tried || login != Login::Never {
+                    self.lock().why = Some(error.message.clone());
+                }
                 let pause = match (error.tried, error.layer, last.as_ref()) {
                     (false, _, _) => MOMENT,
                     // Only logins can be held against us.
@@ -347,7 +360,13 @@ impl Tunnel {
     async fn open_directly(&self) -> bool {
         let Some(port) = self.setting.open_at else { return false };
         self.dial.go_by(Detour::Tcp(self.setting.host.clone(), port));
-        let there = matches!(tokio::time::timeout(DIRECTLY, self.dial.connect()).await, Ok(Ok(_)));
+        let failure = match tokio::time::timeout(DIRECTLY, self.dial.connect()).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(crate::app::chain(&error)),
+            Err(_) => Some(format!("no answer within {} seconds", DIRECTLY.as_secs())),
+        };
+        let there = failure.is_none();
+        *self.direct_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         let mut seen = self.lock();
         seen.direct = there;
         if there {
@@ -359,7 +378,7 @@ impl Tunnel {
 
     /// True if the forwards were made before, by us or by one before us.
     fn is_forwarded(&self) -> bool {
-        self.mended() > 0 || self.socket().is_some_and(|socket| socket.exists())
+        self.mended() > 0 || (self.reuses && self.socket().is_some_and(|socket| socket.exists()))
     }
 
     async fn log_in(&self, login: Login) -> Result<(), TunnelError> {
@@ -370,15 +389,22 @@ impl Tunnel {
         if let Some(error) = self.refused(&record) {
             return Err(error);
         }
-        if login == Login::Batch && identity::find(&self.setting, |words| self.master.launch(words)).await.is_none() {
-            return Err(TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, identity::remedy(&self.setting)) });
+        if login == Login::Batch {
+            let missing = match identity::find(&self.setting, |words| self.master.launch(words)).await {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(identity::remedy(&self.setting)),
+                Err(why) => Some(why),
+            };
+            if let Some(why) = missing {
+                return Err(TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, why) });
+            }
         }
         tracing::info!(tunnel = self.setting.name, host = self.setting.host, "logging in");
         if let Err(error) = self.master.login(login == Login::Asking).await {
             let (lockout, cause, said) = (self.lockout.clone(), error.cause, error.said.clone());
             let noted = blocking(move || lockout.failed(cause, &said, jiff::Timestamp::now().as_second())).await;
             noted.map_err(|error| self.ssh(FaultKind::NotReady, format!("cannot keep count of failed logins, so none is tried: {error}")))?;
-            return Err(self.not_let_in(&error));
+            return Err(self.not_let_in(&error, login));
         }
         self.lock().master = self.master.pid().await;
         Ok(())
@@ -405,6 +431,11 @@ impl Tunnel {
     }
 
     async fn forward(&self) -> Result<(), SshError> {
+        // The same port by another address is not meant any more.
+        let ports: Vec<u16> = self.forwards.iter().filter_map(Forward::port).collect();
+        for old in self.master.forwards().iter().filter(|old| old.port().is_some_and(|port| ports.contains(&port)) && !self.forwards.contains(old)) {
+            self.master.cancel(old).await;
+        }
         for forward in &self.forwards {
             self.master.cancel(forward).await;
             self.master.forward(forward).await?;
@@ -432,10 +463,20 @@ impl Tunnel {
         TunnelError { layer: Layer::Ssh, kind, message: format!("tunnel `{}`: {message}", self.setting.name), retry_after: None, tried: true }
     }
 
-    fn not_let_in(&self, error: &SshError) -> TunnelError {
+    fn not_let_in(&self, error: &SshError, login: Login) -> TunnelError {
         let kind = if error.cause == Cause::Network { FaultKind::Unreachable } else { FaultKind::NotReady };
-        let remedy = error.cause.remedy(&words::by_hand(&self.setting));
-        self.ssh(kind, format!("ssh to {} failed ({}): {}; {remedy}", self.setting.host, error.cause, error.said))
+        let remedy = match (error.cause, login) {
+            (Cause::Authentication, Login::Asking) => "try again with the right answers".to_owned(),
+            (cause, _) => cause.remedy(&words::by_hand(&self.setting)),
+        };
+        self.ssh(kind, format!("ssh to {} failed ({}): {}; {remedy}{}", self.setting.host, error.cause, error.said, self.not_directly()))
+    }
+
+    /// What to say of a port that should be open elsewhere.
+    fn not_directly(&self) -> String {
+        let failure = self.direct_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let port = self.setting.open_at.unwrap_or_default();
+        failure.as_ref().map_or_else(String::new, |why| format!(". Before that port {port} of {} was tried: {why}", self.setting.host))
     }
 
     fn not_forwarded(&self, error: &SshError) -> TunnelError {
@@ -444,8 +485,20 @@ impl Tunnel {
     }
 
     fn nobody_there(&self, why: &DialError) -> TunnelError {
-        let message = format!("tunnel `{}`: logged in to {}, but beyond it {}", self.setting.name, self.setting.host, crate::app::chain(why));
-        TunnelError { layer: Layer::Upstream, kind: FaultKind::Unreachable, message, retry_after: None, tried: true }
+        let Setting { name, host, open_at, .. } = &*self.setting;
+        let beyond = crate::app::chain(why);
+        // A refusal by the machine that was logged in to; what comes later is the endpoint's own.
+        let refusal = self.master.refusal().filter(|_| !matches!(why, DialError::TimedOut { .. }));
+        let prohibited = refusal.as_ref().is_some_and(|refusal| refusal.contains("administratively prohibited"));
+        let (layer, message) = match (open_at, refusal) {
+            (_, Some(refusal)) if prohibited => {
+                (Layer::Tunnel, format!("logged in to {host}, but its ssh server forwards nothing: {refusal}. Ask whoever runs it (AllowTcpForwarding)"))
+            }
+            (Some(port), _) => (Layer::Tunnel, format!("logged in to {host}, but nothing usable listens on its port {port}: does `seaway tunnel` run there? ({beyond})")),
+            (None, Some(refusal)) => (Layer::Upstream, format!("logged in to {host}, but from there: {refusal} ({beyond})")),
+            (None, None) => (Layer::Upstream, format!("logged in to {host}, but beyond it {beyond}")),
+        };
+        TunnelError { layer, kind: FaultKind::Unreachable, message: format!("tunnel `{name}`: {message}"), retry_after: None, tried: true }
     }
 
     /// Looks at it now and then, for as long as somebody holds it. `eager`: logs in by itself too.
@@ -485,13 +538,17 @@ impl Tunnel {
     }
 
     /// Something to log in with.
-    pub async fn identity(&self) -> Option<Identity> {
-        self.master.prepare().ok()?;
+    ///
+    /// # Errors
+    ///
+    /// Why that cannot be told.
+    pub async fn identity(&self) -> Result<Option<Identity>, String> {
+        self.master.prepare().map_err(|error| format!("{} cannot be written: {error}", self.setting.folder.display()))?;
         identity::find(&self.setting, |words| self.master.launch(words)).await
     }
 
     /// The machines on the way, and whether ssh knows their keys.
-    pub async fn host_keys(&self) -> Vec<(String, bool)> {
+    pub async fn host_keys(&self) -> Vec<HostKey> {
         identity::host_keys(&self.setting, |words| self.master.launch(words)).await
     }
 
@@ -504,11 +561,12 @@ impl Tunnel {
     /// Whether it is up, and if not, why.
     #[must_use]
     pub fn told(&self) -> Told {
-        let record = self.lockout.read().unwrap_or_default();
-        let (lockout, locked_until) = match record.verdict(jiff::Timestamp::now().as_second()) {
-            Verdict::Free => (None, None),
-            Verdict::Rests(until) => (Some("rests"), Some(until)),
-            Verdict::Locked => (Some("locked"), None),
+        let verdict = self.lockout.read().map(|record| record.verdict(jiff::Timestamp::now().as_second()));
+        let (lockout, locked_until) = match verdict {
+            Ok(Verdict::Free) => (None, None),
+            Ok(Verdict::Rests(until)) => (Some("rests"), Some(until)),
+            Ok(Verdict::Locked) => (Some("locked"), None),
+            Err(_) => (Some("unreadable"), None),
         };
         let up = self.up.load(Ordering::Acquire);
         let seen = self.lock();
@@ -562,12 +620,21 @@ impl TunnelError {
     }
 }
 
-/// The masters that live on this machine, each with its folder. `ssh` is how to speak to them.
-pub async fn masters(run_folder: &Path, ssh: &config::Tunnel) -> Vec<(PathBuf, u32)> {
+/// A master that lives on this machine.
+#[derive(Debug, Clone)]
+pub struct Living {
+    pub folder: PathBuf,
+    pub pid: u32,
+    /// What others can reach by it.
+    pub forwards: Vec<Forward>,
+}
+
+/// The masters that live on this machine. `ssh` is how to speak to them.
+pub async fn masters(run_folder: &Path, ssh: &config::Tunnel) -> Vec<Living> {
     let mut found = Vec::new();
     for master in folders(run_folder, ssh) {
         if let Some(pid) = master.pid().await {
-            found.push((master.folder().clone(), pid));
+            found.push(Living { folder: master.folder().clone(), pid, forwards: master.forwards() });
         }
     }
     found

@@ -101,7 +101,6 @@ pub(super) struct ServeOptions {
 }
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct TunnelOptions {
     #[command(subcommand)]
     pub command: Option<TunnelCommand>,

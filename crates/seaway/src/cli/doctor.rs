@@ -158,15 +158,18 @@ async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Fi
 
 /// The way by ssh, from the key in the hand to the name at the other end. False if there is no going on.
 async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, findings: &mut Vec<Finding>) -> bool {
-    match tunnel.identity().await {
-        Some(identity) => findings.push(good(layer("identity"), identity.to_string())),
-        None => findings.push(bad(layer("identity"), tunnel.no_identity(), "then try again; `seaway tunnel --interactive` lets ssh ask for a password")),
-    }
-    for (host, known) in tunnel.host_keys().await {
-        findings.push(if known {
-            good(layer("host key"), format!("{host}: known"))
+    let before = tunnel.master().await;
+    let known = findings.len();
+    findings.push(match tunnel.identity().await {
+        Ok(Some(identity)) => good(layer("identity"), identity.to_string()),
+        Ok(None) => bad(layer("identity"), tunnel.no_identity(), "then try again; `seaway tunnel --interactive` lets ssh ask for a password"),
+        Err(why) => bad(layer("identity"), why, "correct that"),
+    });
+    for key in tunnel.host_keys().await {
+        findings.push(if key.known {
+            good(layer("host key"), format!("{}: known", key.host))
         } else {
-            bad(layer("host key"), format!("{host}: not known"), &format!("run `ssh {host}` once by hand, and compare the key with what is published"))
+            bad(layer("host key"), format!("{}: not known", key.host), &format!("run `{}` once by hand, and compare the key with what is published", key.by_hand))
         });
     }
     let told = tunnel.told();
@@ -174,8 +177,12 @@ async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, f
         None => good(layer("lock-out"), format!("none for {}", told.door)),
         Some(state) => bad(layer("lock-out"), format!("{} {state} after failed logins", told.door), "correct what ssh says, then run `seaway unlock`"),
     });
+    // A login that is sure to fail would be held against us.
+    if before.is_none() && findings[known..].iter().any(|finding| !finding.good) {
+        findings.push(bad(layer("login"), "not tried, since it would fail", "correct the above first"));
+        return false;
+    }
     let way = tunnel.setting.jump.as_deref().filter(|jump| !jump.is_empty()).map_or_else(String::new, |jump| format!(" by {jump}"));
-    let before = tunnel.master().await;
     match tunnel.up(Login::Batch).await {
         Ok(_) => {
             let told = tunnel.told();

@@ -9,8 +9,8 @@ use super::args::Cli;
 use super::client::Client;
 use crate::config::run_folder;
 use crate::instance::{self, Instance};
-use crate::tunnel;
 use crate::tunnel::lockout::{self, Verdict};
+use crate::tunnel::{self, Forward, Living};
 
 pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
@@ -23,23 +23,35 @@ pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
         instances.push(json!({"instance": found, "health": health.unwrap_or_else(|error| json!({"status": "silent", "why": error.to_string()}))}));
     }
     let masters = runtime.block_on(tunnel::masters(&run_folder, &config.ssh));
-    let locked = locked(&run_folder.join("ssh.json"))?;
+    let locked = locked(&run_folder.join("ssh.json")).unwrap_or_else(|error| vec![json!({"host": "ssh", "state": "is unreadable", "last": error.to_string()})]);
     if json {
-        let masters: Vec<Value> = masters.iter().map(|(folder, pid)| json!({"folder": folder, "pid": pid})).collect();
+        let masters: Vec<Value> = masters.iter().map(|one| json!({"folder": one.folder, "pid": one.pid, "forwards": forwards(one)})).collect();
         println!("{}", serde_json::to_string_pretty(&json!({"instances": instances, "masters": masters, "lockouts": locked}))?);
     } else {
         if instances.is_empty() {
             println!("no gateway runs here");
         }
         instances.iter().for_each(show);
-        for (folder, pid) in &masters {
-            println!("ssh       logged in, process {pid} ({})", folder.display());
+        for one in &masters {
+            println!("ssh       logged in, process {} ({})", one.pid, one.folder.display());
+            for forward in forwards(one) {
+                println!("  open    {forward}");
+            }
         }
         for place in &locked {
             println!("ssh       {}: {} after `{}`; `seaway unlock` clears it", text(&place["host"]), text(&place["state"]), text(&place["last"]));
         }
     }
     Ok(if instances.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What others can reach by a login.
+fn forwards(living: &Living) -> Vec<String> {
+    let told = |forward: &Forward| match forward {
+        Forward::Local { from, to } => format!("{from} leads to {to}"),
+        Forward::Remote { from, .. } => format!("{from} at the other end leads here"),
+    };
+    living.forwards.iter().map(told).collect()
 }
 
 /// The machines that ssh may not log in to for now.

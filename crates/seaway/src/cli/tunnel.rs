@@ -102,7 +102,11 @@ async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
     }
     warn_of_exposure(address.ip(), &format!("{address}"), meant);
     eprintln!("opening the tunnel by ssh to {}", meant.setting.host);
-    tunnel.up(if options.interactive { Login::Asking } else { Login::Batch }).await?;
+    // Who is told to leave must not leave a login behind that nobody counts.
+    tokio::select! {
+        up = tunnel.up(if options.interactive { Login::Asking } else { Login::Batch }) => up?,
+        _ = until_told() => anyhow::bail!("told to leave before the tunnel was up"),
+    };
     eprintln!("the tunnel is up on {address}; on a machine that can reach this one, also only by ssh:");
     println!("{}", meant.line(&here()));
     if options.detach {
@@ -187,36 +191,52 @@ pub(super) fn relay(cli: &Cli, options: &RelayOptions) -> anyhow::Result<ExitCod
         banner(&app);
         open_tunnels(&app);
         app.run().await;
-        for leg in &legs {
-            leg.leave().await;
-        }
+        // Gateways here still use the first one's.
+        legs.legs[0].leave().await;
         anyhow::Ok(())
     });
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
 }
 
+/// The ways of a relay: from the other machine to here, and from here on.
+struct Legs {
+    legs: [Arc<Tunnel>; 2],
+    /// No other relay does the same.
+    _held: std::fs::File,
+}
+
 /// Opens both legs: from here to the institution, and from the other machine to here. Each is looked at and mended.
-async fn hand_on(meant: &Meant, options: &RelayOptions) -> anyhow::Result<[Arc<Tunnel>; 2]> {
+async fn hand_on(meant: &Meant, options: &RelayOptions) -> anyhow::Result<Legs> {
     let tasks = TaskTracker::new();
     let port = meant.setting.tunnel_port;
     let first = Tunnel::new(meant.setting.clone(), meant.dial.clone(), tasks.clone());
     progress(&format!("opening the tunnel by ssh to {}", meant.setting.host));
     first.up(Login::Batch).await?;
     let there = Arc::new(meant.setting.beside(&options.to));
+    let lock = there.folder.join(format!("relay-{port}.lock"));
+    let held = lockout::hold(&lock, Duration::ZERO).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            anyhow::anyhow!("another `seaway relay` of yours holds port {port} of {} open already; end it first, or choose another `--tunnel-port`", options.to)
+        }
+        _ => error.into(),
+    })?;
     let socket = first.socket().ok_or_else(|| anyhow::anyhow!("the tunnel has no socket"))?;
     let forwards = vec![
         Forward::Remote { from: format!("{}:{port}", if options.bind == "0.0.0.0" { "*" } else { &options.bind }), to: beside(&socket) },
         // By the other machine and back: what is looked at is all that its clients will use.
-        Forward::Local { from: "./back.sock".into(), to: format!("localhost:{port}") },
+        Forward::Local { from: "./back.sock".into(), to: format!("{}:{port}", if options.bind.contains("::1") { "[::1]" } else { "localhost" }) },
     ];
     let dial = Arc::new(meant.dial.another());
     let second = Tunnel::by(there.clone(), forwards, Detour::Socket(there.folder.join("back.sock")), dial, tasks);
     progress(&format!("handing it on by ssh to {}", options.to));
-    second.up(Login::Batch).await?;
+    if let Err(error) = second.up(Login::Batch).await {
+        second.leave().await;
+        return Err(error.into());
+    }
     first.watch(true);
     second.watch(true);
-    Ok([second, first])
+    Ok(Legs { legs: [second, first], _held: held })
 }
 
 /// A socket in a neighbour's folder: its whole path may be too long for ssh.

@@ -166,6 +166,8 @@ impl Reader<'_> {
             && let Some(Listen::Tcp(address)) = addresses.first_mut()
         {
             address.set_port(super::ports::derived(&self.local_user()));
+            let derived = address.to_string();
+            self.layers.add(key("listen"), Value::List(vec![Value::Text(derived)]), Origin::Default);
         }
         if let Some(port) = self.count_at(&key("port")) {
             match (u16::try_from(port), addresses.iter_mut().find_map(tcp)) {

@@ -104,7 +104,10 @@ impl Layers {
     }
 
     pub fn mistake(&mut self, origin: Origin, message: impl Into<String>) {
-        self.mistakes.push(Mistake { origin, message: message.into() });
+        let mistake = Mistake { origin, message: message.into() };
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
     }
 
     pub(super) fn warn(&mut self, warning: String) {

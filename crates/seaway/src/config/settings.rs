@@ -48,7 +48,7 @@ const fn secret(path: &'static str, kind: Kind, about: &'static str) -> Setting 
 
 /// All settings, in the order in which people meet them.
 pub const SETTINGS: &[Setting] = &[
-    plain("listen", Kind::Texts, "127.0.0.1:7329", "addresses to listen on: `HOST:PORT` or `unix:/path`"),
+    plain("listen", Kind::Texts, "127.0.0.1:7329", "addresses to listen on: `HOST:PORT` or `unix:/path`; with `argo` the port is made of your user name"),
     plain("port", Kind::Count, "", "the port of the first TCP address, in place of the one in `listen`"),
     plain("auth", Kind::Choice(&["key", "none"]), "key", "`key`: clients must send a local key; `none`: anyone who reaches us, on loopback only"),
     secret("api_key", Kind::Text, "a fixed local key, in place of the one made at first start"),

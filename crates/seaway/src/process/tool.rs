@@ -133,14 +133,15 @@ pub fn end(pid: u32, mark: &str) {
     }
 }
 
-/// Opens a file that only its owner can read, empty.
+/// Opens a file that only its owner can read, empty, for several to append to.
 ///
 /// # Errors
 ///
 /// If it cannot be made.
 pub fn private_file(path: &Path) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options().create(true).write(true).truncate(true).mode(0o600).open(path)
+    File::options().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+    File::options().append(true).open(path)
 }
 
 #[cfg(test)]

@@ -140,6 +140,11 @@ fn fault(fault: &Fault) -> Response {
 /// The upstream's own error if it gave one that can be shown, else ours.
 fn unlisted(no_list: &NoList) -> Response {
     let readable = seaway_wire::messages::UpstreamError::parse(&no_list.body).is_some();
+    if let Some((kind, layer, wait)) = no_list.failure {
+        let mut told = Fault::new(kind, no_list.message.clone());
+        (told.layer, told.retry_after) = (layer, wait);
+        return fault(&told);
+    }
     if !readable || no_list.status.is_success() {
         return fault(&Fault::new(FaultKind::BadReply, no_list.message.clone()));
     }

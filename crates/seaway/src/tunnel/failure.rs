@@ -15,7 +15,9 @@ pub enum Cause {
 }
 
 /// The words of each cause, in lower case; the first match wins.
-const WORDS: [(Cause, &[&str]); 4] = [
+const WORDS: [(Cause, &[&str]); 5] = [
+    // ssh did not understand what it was told, by us or by its owner.
+    (Cause::Local, &["bad configuration option", "bad configuration options", "invalid environment variable expansion", "unsupported option"]),
     (Cause::HostKey, &["host key verification failed", "remote host identification has changed", "no matching host key", "host key is known for"]),
     (
         Cause::Authentication,
@@ -96,7 +98,7 @@ fn telling_lines(stderr: &str) -> impl Iterator<Item = &str> {
 #[must_use]
 pub fn telling(stderr: &str) -> String {
     let cause = Cause::of(stderr);
-    let telling = telling_lines(stderr).find(|line| cause != Cause::Unknown && Cause::of(line) == cause);
+    let telling = telling_lines(stderr).find(|line| (cause != Cause::Unknown && Cause::of(line) == cause) || line.contains("open failed"));
     telling.or_else(|| telling_lines(stderr).last()).unwrap_or("ssh said nothing").to_owned()
 }
 
@@ -121,6 +123,7 @@ mod tests {
             ("bind [127.0.0.1]:9: Address already in use\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 9", Cause::Port),
             ("Error: remote port forwarding failed for listen port 9", Cause::Port),
             ("something new", Cause::Unknown),
+            ("/home/a/.ssh/config: line 3: Bad configuration option: x\nterminating, 1 bad configuration options", Cause::Local),
             ("Connection closed by 1.2.3.4 port 22", Cause::Unknown),
             ("Your account has expired\nkex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", Cause::Unknown),
             ("kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", Cause::Unknown),
@@ -144,6 +147,8 @@ mod tests {
         assert_eq!(telling(said), "a@h: Permission denied (publickey).");
         assert_eq!(telling("one\ntwo\n"), "two");
         assert_eq!(telling("Account expired\nkex_exchange_identification: x\nConnection closed by UNKNOWN port 65535"), "Account expired");
+        let prohibited = "channel 0: open failed: administratively prohibited: open failed\nstdio forwarding failed\nkex_exchange_identification: x";
+        assert_eq!(telling(prohibited), "channel 0: open failed: administratively prohibited: open failed");
         assert_eq!(telling("debug1: x\n"), "ssh said nothing");
     }
 }

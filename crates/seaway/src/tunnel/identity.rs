@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::failure::telling;
 use super::words;
 use crate::config::Tunnel;
 use crate::process::{self, Launch};
@@ -33,14 +34,24 @@ impl std::fmt::Display for Identity {
 }
 
 /// Looks for an identity: the agent, what ssh's settings name, any private key in `~/.ssh`.
-pub async fn find(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Option<Identity> {
-    let settings = process::tool(&launch(words::settings(tunnel)), PATIENCE).await.map(|ended| ended.stdout).unwrap_or_default();
+///
+/// # Errors
+///
+/// What ssh says of its settings, if it cannot read them or cannot be run.
+pub async fn find(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Result<Option<Identity>, String> {
+    let settings = match process::tool(&launch(words::settings(tunnel)), PATIENCE).await {
+        Ok(ended) if ended.status.success() => ended.stdout,
+        Ok(ended) => return Err(format!("ssh cannot read its settings: {}", telling(&ended.stderr))),
+        Err(error @ process::ProcessError::Spawn(_)) => return Err(format!("ssh ({}) cannot be run: {}", tunnel.program.display(), crate::app::chain(&error))),
+        // Slow is not broken.
+        Err(_) => String::new(),
+    };
     if let Some(keys) = agent(tunnel, &launch, named_agent(&settings)).await {
-        return Some(Identity::Agent(keys));
+        return Ok(Some(Identity::Agent(keys)));
     }
     let named = identity_files(&settings, &tunnel.home).into_iter().find(|path| is_private_key(path));
     let any = || private_keys(&tunnel.home.join(".ssh")).into_iter().next();
-    named.or_else(any).map(Identity::File).or_else(|| other(&settings, tunnel))
+    Ok(named.or_else(any).map(Identity::File).or_else(|| other(&settings, tunnel)))
 }
 
 /// How many keys the agent has, if there is one with any.
@@ -78,6 +89,10 @@ fn other(settings: &str, tunnel: &Tunnel) -> Option<Identity> {
     if is_set("pkcs11provider") {
         return Some(Identity::Other("a PKCS#11 token"));
     }
+    let spoken = |name: &'static str| values(settings, name).any(|value| value.contains(['%', '$']));
+    if ["identityfile", "identityagent", "certificatefile"].into_iter().any(spoken) {
+        return Some(Identity::Other("what ssh's settings name"));
+    }
     if is_set("hostbasedauthentication") {
         return Some(Identity::Other("this machine's own key"));
     }
@@ -97,9 +112,19 @@ fn private_keys(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A machine on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKey {
+    pub host: String,
+    /// ssh knows its key.
+    pub known: bool,
+    /// What to type to get to know it.
+    pub by_hand: String,
+}
+
 /// The machines on the way, and whether ssh knows their keys. Those behind options that make keys of no
 /// account are left out.
-pub async fn host_keys(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Vec<(String, bool)> {
+pub async fn host_keys(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Vec<HostKey> {
     let mut found = Vec::new();
     let jumps = tunnel.jump.iter().flat_map(|jump| jump.split(',')).map(str::trim).filter(|jump| !jump.is_empty());
     let hops = jumps.map(words::settings_of).chain([words::settings(tunnel)]);
@@ -119,7 +144,8 @@ pub async fn host_keys(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) 
             look.program = beside(tunnel, "ssh-keygen");
             known |= process::tool(&look, PATIENCE).await.is_ok_and(|ended| ended.status.success());
         }
-        found.push((name, known));
+        let port = if first("port") == "22" { String::new() } else { format!("-p {} ", first("port")) };
+        found.push(HostKey { by_hand: format!("ssh {port}{}", first("hostname")), host: name, known });
     }
     found
 }

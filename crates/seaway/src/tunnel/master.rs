@@ -23,9 +23,12 @@ const WORD: Duration = Duration::from_secs(10);
 /// How long an answer may take from the other end.
 const KNOCK: Duration = Duration::from_secs(10);
 
-/// The file with what ssh said at its last login, and the one that tells the master's process.
-const SAID: &str = "said";
+/// How much of what ssh says is kept, in bytes.
+const MOST_SAID: u64 = 256 << 10;
+/// The file that tells the master's process.
 const PROCESS: &str = "process";
+/// The file with the forwards that others can reach.
+const FORWARDS: &str = "forwards";
 
 /// Why ssh did not do as told.
 #[derive(Debug, Clone)]
@@ -42,7 +45,7 @@ impl SshError {
 
     fn of_process(error: &ProcessError) -> Self {
         let cause = if matches!(error, ProcessError::TimedOut(_)) { Cause::Network } else { Cause::Local };
-        Self { cause, said: format!("ssh: {error}") }
+        Self { cause, said: format!("ssh: {}", crate::app::chain(error)) }
     }
 }
 
@@ -123,7 +126,7 @@ impl Master {
 
     /// Logs in. This is what may cost a second factor.
     pub(super) async fn login(&self, asks: bool) -> Result<(), SshError> {
-        let file = self.folder().join(SAID);
+        let file = self.folder().join(words::SAID);
         let says = process::private_file(&file)?;
         let launch = self.launch(words::login(&self.setting, asks));
         let status = if asks {
@@ -158,16 +161,52 @@ impl Master {
 
     pub(super) async fn forward(&self, forward: &Forward) -> Result<(), SshError> {
         let ended = self.word("forward", Some(forward)).await?;
-        if ended.status.success() { Ok(()) } else { Err(SshError::of_words(&ended.stderr)) }
+        if !ended.status.success() {
+            return Err(SshError::of_words(&ended.stderr));
+        }
+        if let Some(line) = forward.line() {
+            let mut lines = self.lines();
+            lines.push(line);
+            self.write_down(&lines);
+        }
+        Ok(())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder().join(FORWARDS)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn write_down(&self, lines: &[String]) {
+        if let Err(error) = replace(&self.folder().join(FORWARDS), lines.join("\n").as_bytes()) {
+            tracing::debug!(%error, "the forwards were not written down");
+        }
+    }
+
+    /// The forwards that others can reach.
+    pub(super) fn forwards(&self) -> Vec<Forward> {
+        self.lines().iter().filter_map(|line| Forward::parse(line)).collect()
+    }
+
+    /// Why the other end opened no way lately, as ssh noted.
+    pub(super) fn refusal(&self) -> Option<String> {
+        let path = self.folder().join(words::SAID);
+        let said = String::from_utf8_lossy(&std::fs::read(&path).ok()?).into_owned();
+        // ssh appends to it, so that it may be emptied at any time.
+        if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > MOST_SAID) {
+            let _emptied = std::fs::File::options().write(true).truncate(true).open(&path);
+        }
+        said.lines().rev().find(|line| line.contains("open failed")).map(|line| line.trim().to_owned())
     }
 
     /// Takes a forward away. That there was none is as good.
     pub(super) async fn cancel(&self, forward: &Forward) {
         let _there_or_not = self.word("cancel", Some(forward)).await;
-        if let Forward::Local { from, .. } = forward
-            && from.starts_with("./")
-        {
-            let _gone = std::fs::remove_file(self.folder().join(from));
+        match (forward, forward.line()) {
+            (_, Some(gone)) => self.write_down(&self.lines().into_iter().filter(|line| *line != gone).collect::<Vec<_>>()),
+            (Forward::Local { from, .. } | Forward::Remote { from, .. }, None) => {
+                let _gone = std::fs::remove_file(self.folder().join(from));
+            }
         }
     }
 
@@ -180,7 +219,7 @@ impl Master {
 
     /// Clears away a master that does not answer: over the socket it left the next one would not listen.
     pub(super) async fn bury(&self) {
-        if self.folder().join(words::CONTROL).exists() {
+        if [words::CONTROL, FORWARDS].iter().any(|name| self.folder().join(name).exists()) {
             self.exit().await;
         }
     }
@@ -202,7 +241,7 @@ impl Master {
         if let Some(pid) = pid {
             process::end(pid, &marked);
         }
-        for name in [words::CONTROL, PROCESS] {
+        for name in [words::CONTROL, PROCESS, FORWARDS] {
             let _gone = std::fs::remove_file(self.folder().join(name));
         }
     }

@@ -7,6 +7,8 @@ use crate::config::Tunnel;
 /// The control socket and our files, relative to the tunnel's folder: their whole paths may be too long for a
 /// socket, or hold what a shell would read as something else.
 pub(super) const CONTROL: &str = "./control";
+/// What ssh says at its login and later.
+pub(super) const SAID: &str = "./said";
 pub(super) const CONFIG: &str = "./ssh_config";
 pub(super) const CONFIG_ASKING: &str = "./ssh_config_asking";
 
@@ -20,6 +22,35 @@ pub enum Forward {
 }
 
 impl Forward {
+    /// As it is written down, where others can reach it.
+    #[must_use]
+    pub fn line(&self) -> Option<String> {
+        match self {
+            Self::Local { from, .. } if from.starts_with("./") => None,
+            Self::Local { from, to } => Some(format!("L {from} {to}")),
+            Self::Remote { from, to } => Some(format!("R {from} {to}")),
+        }
+    }
+
+    /// Reads what was written down.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let (kind, from, to) = (words.next()?, words.next()?.to_owned(), words.next()?.to_owned());
+        match kind {
+            "L" => Some(Self::Local { from, to }),
+            "R" => Some(Self::Remote { from, to }),
+            _ => None,
+        }
+    }
+
+    /// The port that it listens on.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        let (Self::Local { from, .. } | Self::Remote { from, .. }) = self;
+        from.rsplit(':').next()?.parse().ok()
+    }
+
     fn words(&self) -> [String; 2] {
         match self {
             Self::Local { from, to } => ["-L".into(), format!("{from}:{to}")],
@@ -32,6 +63,8 @@ impl Forward {
 /// options on the command line do not.
 pub(super) fn config_file(person: &Path, asks: bool) -> String {
     let batch = if asks { "no" } else { "yes" };
+    // The far leg waits while somebody types what the near one asks for.
+    let patience = if asks { 180 } else { 15 };
     // Both of those are read by ssh as patterns with spaces between them.
     let quoted = |path: &Path| format!("\"{}\"", path.display());
     format!(
@@ -39,7 +72,7 @@ pub(super) fn config_file(person: &Path, asks: bool) -> String {
          BatchMode {batch}\n\
          NumberOfPasswordPrompts 1\n\
          ConnectionAttempts 1\n\
-         ConnectTimeout 15\n\
+         ConnectTimeout {patience}\n\
          ServerAliveInterval 15\n\
          ServerAliveCountMax 4\n\
          ExitOnForwardFailure yes\n\
@@ -58,7 +91,8 @@ pub(super) fn config_file(person: &Path, asks: bool) -> String {
 /// The login: a master connection that goes to the background once it is let in.
 pub(super) fn login(tunnel: &Tunnel, asks: bool) -> Vec<String> {
     let config = if asks { CONFIG_ASKING } else { CONFIG };
-    let mut words = texts(&["-F", config, "-S", CONTROL, "-M", "-N", "-f"]);
+    // In the background it has no stderr any more, but it goes on writing into the file.
+    let mut words = texts(&["-F", config, "-E", SAID, "-S", CONTROL, "-M", "-N", "-f"]);
     let options = ["ControlPersist=no", "ClearAllForwardings=yes", "RemoteCommand=none", "StreamLocalBindUnlink=yes", "StreamLocalBindMask=0177"];
     words.extend(options.iter().flat_map(|option| texts(&["-o", option])));
     if tunnel.verbose > 0 {
@@ -174,7 +208,7 @@ mod tests {
     fn nothing_is_asked_unless_that_is_wanted() {
         let person = Path::new("/home/a b/.ssh/config");
         let (batch, asking) = (config_file(person, false), config_file(person, true));
-        assert!(batch.starts_with("# Written by seaway at each login.\nBatchMode yes\n") && asking.contains("\nBatchMode no\n"));
+        assert!(batch.starts_with("# Written by seaway at each login.\nBatchMode yes\n") && asking.contains("\nBatchMode no\n") && asking.contains("\nConnectTimeout 180\n"));
         assert!(batch.contains("Include \"/home/a b/.ssh/config\"\n"));
     }
 }

@@ -8,7 +8,7 @@ use seaway::config::run_folder;
 use seaway::tunnel;
 use serde_json::{Value, json};
 
-use crate::support::lab::{Lab, me, send};
+use crate::support::lab::{Lab, free_port, me, send};
 use crate::support::{ASK, Gateway, Institution};
 
 /// A gateway that reaches an institution by a jump host and a home behind it.
@@ -73,7 +73,7 @@ impl Open {
     async fn master(&self) -> i32 {
         let masters = tunnel::masters(&self.folder(), &ssh()).await;
         assert_eq!(masters.len(), 1, "{masters:?}");
-        masters[0].1.cast_signed()
+        masters[0].pid.cast_signed()
     }
 
     pub async fn close(self) {
@@ -146,7 +146,7 @@ async fn what_breaks_is_mended_once_for_all_that_wait() {
     all_served().await;
     assert_eq!((way.lab.logins("home"), way.lab.logins("jump")), (2, 2), "one login more");
     // The forward is taken away, while the master lives.
-    let (folder, _) = tunnel::masters(&gateway.folder(), &ssh()).await.remove(0);
+    let folder = tunnel::masters(&gateway.folder(), &ssh()).await.remove(0).folder;
     let socket = std::fs::read_dir(&folder).unwrap().flatten().find(|entry| entry.path().extension().is_some_and(|kind| kind == "sock")).unwrap().path();
     std::fs::remove_file(&socket).unwrap();
     way.institution.stop().await;
@@ -232,6 +232,8 @@ async fn without_a_key_the_network_is_not_touched() {
     let (status, body, layer) = gateway.ask(ASK).await;
     assert_eq!((status, layer.as_deref()), (503, Some("ssh")), "{body}");
     assert!(body["error"]["message"].as_str().unwrap().contains("ssh-keygen"), "{body}");
+    let listed = gateway.0.client().await.get("/v1/models").await;
+    assert_eq!((listed.status, listed.header("seaway-fault")), (503, Some("ssh")), "{}", listed.text());
     assert_eq!(way.lab.connections("jump"), 0);
     gateway.close().await;
 }
@@ -359,4 +361,34 @@ async fn a_long_way_to_the_state_folder_is_no_obstacle() {
     let (status, body, _) = gateway.ask(ASK).await;
     assert_eq!(status, 200, "{body}");
     tunnel::close_all(&run_folder(long.as_ref()), &ssh()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_way_is_named() {
+    let mut way = Way::new().await;
+    let closed = way.lab.start("closed", "127.0.0.1", &["AllowTcpForwarding=no"]).to_string();
+    let there = way.lab.start("uan", "127.0.0.2", &[]);
+    way.lab.say(&format!("Host 127.0.0.2\n    Port {there}"));
+    let jump = format!("127.0.0.1:{closed}");
+    let empty = free_port("127.0.0.2").to_string();
+    let table = [
+        (vec![("tunnel.cels.port", closed.as_str())], "tunnel", "its ssh server forwards nothing"),
+        (vec![("tunnel.cels.jump", jump.as_str())], "ssh", "administratively prohibited"),
+        (vec![("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", empty.as_str())], "tunnel", "does `seaway tunnel` run there?"),
+    ];
+    for (settings, layer, words) in table {
+        let gateway = way.gateway(&settings).await;
+        let (_, body, fault) = gateway.ask(ASK).await;
+        assert_eq!(fault.as_deref(), Some(layer), "{body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(words), "{body}");
+        gateway.close().await;
+    }
+    let knocks = way.lab.connections("jump");
+    way.lab.say("NoSuchOption yes");
+    let gateway = way.gateway(&[]).await;
+    let (status, body, _) = gateway.ask(ASK).await;
+    assert!(status == 503 && body["error"]["message"].as_str().unwrap().contains("ssh cannot read its settings"), "{body}");
+    assert_eq!(way.lab.connections("jump"), knocks, "nobody was asked");
+    assert!(!gateway.folder().join("ssh.json").exists(), "and nothing is held against anybody");
+    gateway.close().await;
 }

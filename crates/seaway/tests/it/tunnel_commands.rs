@@ -61,7 +61,7 @@ impl Home {
     /// The masters' processes and folders.
     async fn masters(&self) -> Vec<(PathBuf, i32)> {
         let found = seaway::tunnel::masters(&run_folder(self.folder.path()), &ssh()).await;
-        found.into_iter().map(|(folder, pid)| (folder, pid.cast_signed())).collect()
+        found.into_iter().map(|one| (one.folder, one.pid.cast_signed())).collect()
     }
 }
 
@@ -209,6 +209,17 @@ async fn a_relay_hands_the_tunnel_on_and_each_leg_is_rebuilt() {
         }
     }
     compute.close().await;
+    // One that was killed leaves its forward behind; the next one, on another port, is not fooled by it.
+    drop(relay);
+    let other = free_port("127.0.0.1").to_string();
+    let relay = home.start(&["relay", "127.0.0.2", "--port", &port.to_string(), "--tunnel-port", &other]);
+    relay.says("`cels` is up").await;
+    let compute = way.gateway(&[("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", &other)]).await;
+    let (status, body, _) = compute.ask(ASK).await;
+    assert_eq!(status, 200, "{body}");
+    let (_, status) = home.run(&["status"]);
+    assert!(status.contains(&format!("localhost:{other} at the other end leads here")) && status.contains(&format!("localhost:{handed} at the other end")), "{status}");
+    compute.close().await;
     relay.leave();
 }
 
@@ -235,4 +246,6 @@ async fn the_doctor_walks_the_chain() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     let bad: Vec<String> = layers(&said).into_iter().filter(|(_, good)| !good).map(|(name, _)| name).collect();
     assert_eq!(bad, ["argo host key", "argo host key", "argo login"], "{said}");
+    assert_eq!(way.lab.logins("home"), 1, "what is sure to fail is not tried");
+    assert_eq!(way.lab.connections("jump"), 1);
 }

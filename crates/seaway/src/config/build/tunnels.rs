@@ -1,6 +1,6 @@
 //! Tunnels: by which machines, as whom, and where their files are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -9,7 +9,7 @@ use super::{Reader, argo, below, key};
 use crate::config::{Place, Tunnel, Upstream, paths, ports};
 
 /// What ssh is given of our environment: what it needs to find keys, agents, tickets and tokens.
-const GIVEN: [&str; 16] = [
+const GIVEN: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -26,6 +26,10 @@ const GIVEN: [&str; 16] = [
     "SSH_SK_HELPER",
     "SSH_PKCS11_HELPER",
     "KRB5CCNAME",
+    "KRB5_CONFIG",
+    "DISPLAY",
+    "SSH_ASKPASS",
+    "SSH_ASKPASS_REQUIRE",
 ];
 
 impl Reader<'_> {
@@ -35,7 +39,7 @@ impl Reader<'_> {
             Place::Api(api) => api.via.as_deref().cloned(),
             Place::Program(_) | Place::Sandbox => None,
         });
-        let found = || Tunnel { program: self.absolute("ssh"), environment: self.ssh_environment(), ..Tunnel::to("ssh") };
+        let found = || Tunnel { program: self.absolute("ssh"), environment: self.ssh_environment(Path::new("")), ..Tunnel::to("ssh") };
         tunnels.into_iter().next().unwrap_or_else(found)
     }
 
@@ -70,6 +74,7 @@ impl Reader<'_> {
             Some(_) => (None, None, None),
             None => (self.text_at(&at("jump")), self.tunnel_user(name, argo), self.port_at(&at("port"))),
         };
+        let ssh_config = absolute(self.path(&self.text_at(&at("ssh_config")).unwrap_or_default()));
         let mut tunnel = Tunnel {
             jump,
             user,
@@ -77,10 +82,10 @@ impl Reader<'_> {
             open_at: open_at.is_some().then_some(tunnel_port),
             tunnel_port,
             program: self.program_at(&at("ssh")),
-            ssh_config: absolute(self.path(&self.text_at(&at("ssh_config")).unwrap_or_default())),
             home: paths::home(self.environment),
             verbose: self.count_at(&key("ssh_verbose")).map_or(0, |count| u8::try_from(count.min(3)).unwrap_or(3)),
-            environment: self.ssh_environment(),
+            environment: self.ssh_environment(&ssh_config),
+            ssh_config,
             probe: self.span_at(&at("probe")),
             name: name.to_owned(),
             ..Tunnel::to(&host)
@@ -122,8 +127,12 @@ impl Reader<'_> {
         found.map_or(given, absolute)
     }
 
-    fn ssh_environment(&self) -> Vec<(String, SecretString)> {
-        GIVEN.iter().filter_map(|name| Some(((*name).to_owned(), SecretString::from(self.environment.get(name)?.to_owned())))).collect()
+    /// What ssh needs, and what its owner's settings speak of.
+    fn ssh_environment(&self, ssh_config: &Path) -> Vec<(String, SecretString)> {
+        let settings = std::fs::read_to_string(ssh_config).unwrap_or_default();
+        let spoken = settings.split("${").skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name.to_owned()));
+        let names = GIVEN.iter().map(|name| (*name).to_owned()).chain(spoken);
+        names.filter_map(|name| Some((name.clone(), SecretString::from(self.environment.get(&name)?.to_owned())))).collect()
     }
 
     /// Where this machine's part of the state is.

@@ -4,11 +4,14 @@
 
 mod chat;
 mod claude_code;
+mod responses;
+mod taken;
 
 use bytes::Bytes;
 
 pub use chat::{chat_prefix, chat_request, chat_stream};
 pub use claude_code::{claude_ask, claude_turn};
+pub use responses::{responses_again, responses_request, responses_stream};
 
 use crate::json::{Patch, RawObject};
 use crate::messages::{Edits, Fold, Suffix};

@@ -14,6 +14,7 @@ mod request;
 mod seal;
 mod stream;
 mod summary;
+mod tools;
 
 pub use echo::Echo;
 pub use items::listed as input_items;
@@ -30,7 +31,7 @@ use crate::openai::Names;
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
     pub names: Names,
-    /// The tools whose calls have text in place of arguments, as the client calls them.
+    /// The tools whose calls have text in place of arguments, as the upstream calls them.
     pub custom: HashSet<String>,
     /// The client wants its model's thinking back in a form that it can return.
     pub encrypted: bool,

@@ -1,6 +1,6 @@
 //! Recorded streams and requests through every machine, one folder a case. A stream is `upstream.sse`, and
-//! becomes `message.json` and the `chat.sse` of its chunks; a Chat request is `request.json`, and becomes the
-//! `messages.json` that two models are asked.
+//! becomes `message.json`, the `chat.sse` of its chunks and the `responses.sse` of its events; a Chat request is
+//! `request.json`, one of Responses `responses_request.json`, and each becomes the `messages.json` that two models are asked.
 //!
 //! `UPDATE_CORPUS=1 cargo test -p seaway-wire --test corpus` writes the snapshots anew; read
 //! the difference before you keep it. The same properties are fuzzed (fuzz/), with these
@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use seaway_wire::chat::{self, Shape, Stamp};
-use seaway_wire::messages::Fold;
+use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::Traits;
 use seaway_wire::openai::Terms;
+use seaway_wire::responses::{self, Before};
 use seaway_wire::stage::{End, Out, Stage};
-use seaway_wire::{Request, properties};
+use seaway_wire::{Fault, Request, properties};
 
 /// The folders that hold a file of this name, with its text.
 fn cases(input: &str) -> Vec<(PathBuf, String)> {
@@ -68,20 +69,91 @@ fn every_message_becomes_its_completion() {
     }
 }
 
+fn events(source: &[u8], size: usize) -> String {
+    let mut stream = responses::Stream::new(responses::Shape { encrypted: true, ..Default::default() }, moment());
+    let mut out = Out::new();
+    source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+    stream.finish(End::Complete, &mut out);
+    String::from_utf8(out.iter().flat_map(|frame| frame.iter().copied()).collect()).unwrap()
+}
+
+fn moment() -> responses::Stamp {
+    responses::Stamp { id: "id".into(), created: 1, clock: || 2 }
+}
+
+#[test]
+fn every_recorded_stream_becomes_its_events() {
+    for (path, source) in streams() {
+        let whole = events(source.as_bytes(), source.len());
+        matches(&path.join("responses.sse"), &whole);
+        for size in [1, 2, 3, 5, 64, 1000] {
+            assert_eq!(events(source.as_bytes(), size), whole, "{} in pieces of {size} bytes", path.display());
+        }
+    }
+}
+
+/// At every cut: what is left out makes a stream that failed, or changes nothing.
+#[test]
+fn a_stream_of_events_that_is_cut_never_looks_whole() {
+    let short: Vec<_> = streams().into_iter().filter(|(_, source)| source.len() < 4_000).collect();
+    assert!(short.len() >= 6, "there are streams short enough to be cut everywhere");
+    for (path, source) in short {
+        let whole = events(source.as_bytes(), source.len());
+        for at in 0..source.len() {
+            let cut = events(&source.as_bytes()[..at], 997);
+            assert!(cut == whole || cut.contains("event: response.failed\n"), "{} cut at {at}", path.display());
+        }
+    }
+}
+
+/// The events and the whole response are two ways to say one message.
+#[test]
+fn every_message_becomes_the_response_that_its_events_end_with() {
+    for (path, message) in cases("message.json") {
+        let (object, kept) = responses::response(message.as_bytes(), responses::Shape { encrypted: true, ..Default::default() }, moment()).unwrap();
+        let source = std::fs::read_to_string(path.join("upstream.sse")).unwrap();
+        let events = events(source.as_bytes(), source.len());
+        let last = events.lines().rfind(|line| line.starts_with("data: ")).unwrap();
+        let last = &last[last.find("\"response\":").unwrap() + 11..];
+        // A whole message has of a call that was cut off only what was surely said.
+        let cut = last.contains("\"status\":\"failed\"") || last.contains("\"status\":\"incomplete\",\"call_id\"");
+        if !cut {
+            assert_eq!(format!("{object}}}"), last, "{}", path.display());
+            assert_eq!(kept.map(|kept| kept.object), Some(object));
+        }
+        properties::responses_again(br#"{"model":"m","input":"q"}"#, message.as_bytes());
+    }
+}
+
+/// What each of two models is asked, and what is noted; or why not.
+fn asked(source: &str, translate: impl Fn(&Request<'_>, &Terms<'_>) -> Result<(String, Vec<Change>), Fault>) -> String {
+    let mut came = String::new();
+    for model in ["claude-haiku-4-5", "claude-opus-5-5"] {
+        let request = Request::parse(source.as_bytes()).unwrap();
+        match translate(&request, &Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None }) {
+            Ok((body, changes)) => {
+                let notes: Vec<String> = changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
+                came.push_str(&format!("{body}\n{}\n", notes.join(", ")));
+            }
+            Err(fault) => came.push_str(&format!("{}\n", fault.message)),
+        }
+    }
+    came
+}
+
 #[test]
 fn every_chat_request_becomes_its_messages_request() {
     for (path, source) in cases("request.json") {
-        let mut came = String::new();
-        for model in ["claude-haiku-4-5", "claude-opus-5-5"] {
-            let request = Request::parse(source.as_bytes()).unwrap();
-            match chat::to_messages(&request, &Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None }) {
-                Ok(translated) => {
-                    let notes: Vec<String> = translated.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
-                    came.push_str(&format!("{}\n{}\n", translated.body, notes.join(", ")));
-                }
-                Err(fault) => came.push_str(&format!("{}\n", fault.message)),
-            }
-        }
+        let came = asked(&source, |request, terms| chat::to_messages(request, terms).map(|translated| (translated.body, translated.changes)));
+        matches(&path.join("messages.json"), &came);
+    }
+}
+
+#[test]
+fn every_responses_request_becomes_its_messages_request() {
+    for (path, source) in cases("responses_request.json") {
+        let before = Before::default();
+        let came = asked(&source, |request, terms| responses::to_messages(request, &before, terms).map(|translated| (translated.body, translated.changes)));
         matches(&path.join("messages.json"), &came);
     }
 }
@@ -122,10 +194,12 @@ fn what_is_fuzzed_holds_on_the_corpus_and_on_its_cuts() {
         properties::sse(source.as_bytes());
         properties::fold(source.as_bytes());
         properties::chat_stream(source.as_bytes());
+        properties::responses_stream(source.as_bytes());
         for at in (0..source.len()).step_by(211) {
             properties::sse(&source.as_bytes()[..at]);
             properties::fold(&source.as_bytes()[..at]);
             properties::chat_stream(&source.as_bytes()[..at]);
+            properties::responses_stream(&source.as_bytes()[..at]);
         }
         for data in source.lines().filter_map(|line| line.strip_prefix("data: ")) {
             properties::raw_object(data.as_bytes());
@@ -137,6 +211,12 @@ fn what_is_fuzzed_holds_on_the_corpus_and_on_its_cuts() {
         for at in (0..source.len()).step_by(53) {
             properties::chat_request(&source.as_bytes()[..at]);
         }
+    }
+    for (_, source) in cases("responses_request.json") {
+        for at in (0..=source.len()).step_by(31) {
+            properties::responses_request(&source.as_bytes()[..at]);
+        }
+        properties::responses_request(source.as_bytes());
     }
     for body in [
         r#"{"model":"m","system":"s","tools":[{"strict":true}],"messages":[{"role":"user","content":"x"}],"top_p":1,"temperature":0.5,"metadata":{},"stream":false}"#,

@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn rewritten_names_and_legacy_functions_come_back() {
         let mut names = Names::default();
-        names.add("fs_read_1", "fs.read");
+        names.add("fs_read_1", "fs.read", None);
         let members = r#""content":[{"type":"tool_use","id":"t","name":"fs_read_1","input":{}}],"stop_reason":"tool_use""#;
         let modern = message(members, &Shape { names: names.clone(), ..Shape::default() });
         assert_eq!(modern["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "fs.read");

@@ -597,7 +597,7 @@ mod tests {
     #[test]
     fn rewritten_names_and_legacy_functions_come_back() {
         let mut names = Names::default();
-        names.add("n", "fs.read");
+        names.add("n", "fs.read", None);
         let call = [start(0, r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#), delta(0, r#"{"type":"input_json_delta","partial_json":"{}"}"#)];
         let came = deltas(&call, "tool_use", &Shape { names, legacy: true, include_usage: false });
         assert_eq!(came[1..], [r#"{"function_call":{"name":"fs.read","arguments":""}}"#, r#"{"function_call":{"arguments":"{}"}}"#, r#"{} "function_call""#]);

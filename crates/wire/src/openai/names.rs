@@ -10,23 +10,46 @@ use sha2::{Digest, Sha256};
 /// The longest tool name.
 const LONGEST: usize = 64;
 
-/// The names of a request's tools that had to be rewritten: as the upstream knows them, and as the client does.
+/// The names of a request's tools that the client calls otherwise than the upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names(Vec<(String, String)>);
+pub struct Names(Vec<Name>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Name {
+    upstream: String,
+    client: String,
+    /// What holds it, in Responses.
+    space: Option<String>,
+}
 
 impl Names {
     /// Remembers how a tool is called upstream.
-    pub(crate) fn add(&mut self, upstream: &str, client: &str) {
-        if upstream != client {
-            self.0.push((upstream.to_owned(), client.to_owned()));
+    pub(crate) fn add(&mut self, upstream: &str, client: &str, space: Option<&str>) {
+        if upstream != client || space.is_some() {
+            self.0.push(Name { upstream: upstream.to_owned(), client: client.to_owned(), space: space.map(str::to_owned) });
         }
+    }
+
+    fn of(&self, upstream: &str) -> Option<&Name> {
+        self.0.iter().find(|name| name.upstream == upstream)
     }
 
     /// The client's name for a tool.
     #[must_use]
     pub fn client<'n>(&'n self, upstream: &'n str) -> &'n str {
-        self.0.iter().find(|(known, _)| known == upstream).map_or(upstream, |(_, client)| client)
+        self.of(upstream).map_or(upstream, |name| &name.client)
     }
+
+    /// The client's namespace for a tool.
+    #[must_use]
+    pub fn space(&self, upstream: &str) -> Option<&str> {
+        self.of(upstream)?.space.as_deref()
+    }
+}
+
+/// The name of a tool in a namespace, where there are none.
+pub fn within(space: &str, name: &str) -> String {
+    format!("{space}__{name}")
 }
 
 fn is_plain(text: &str) -> bool {
@@ -79,7 +102,7 @@ mod tests {
             assert!(is_plain(&upstream) && upstream.len() <= 64, "{name} → {upstream}");
             assert_eq!(upstream, tool(name.into()));
             let mut names = Names::default();
-            names.add(&upstream, name);
+            names.add(&upstream, name, None);
             assert_eq!(names.client(&upstream), name);
             assert_eq!(names.client("other"), "other");
         }

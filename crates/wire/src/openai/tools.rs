@@ -31,6 +31,8 @@ pub struct Tool<'a> {
 pub struct Toolbox<'a> {
     pub tools: Vec<Tool<'a>>,
     pub names: Names,
+    /// The namespace that tools are being added to.
+    pub space: Option<String>,
     /// How the client calls them.
     taken: HashSet<String>,
     strict: Allowance,
@@ -80,7 +82,7 @@ impl<'a> Toolbox<'a> {
         if name.is_empty() {
             return Err(wrong(at("name"), "a tool has to have a name"));
         }
-        let upstream = names::tool(name.clone());
+        let (upstream, whole) = self.upstream(name.clone());
         let mut out = format!("{{\"name\":{}", quote(&upstream));
         if let Some(node) = member(spec, "description") {
             out.push_str(",\"description\":");
@@ -107,8 +109,14 @@ impl<'a> Toolbox<'a> {
         let mark = extra("cache_control").map(|node| verbatim(&node, at("cache_control"))).transpose()?;
         unknown(spec, notes)?;
         unknown(around, notes)?;
-        self.names.add(&upstream, &name);
-        self.add(name.into_owned(), out, mark, path)
+        self.names.add(&upstream, &name, self.space.as_deref());
+        self.add(whole, out, mark, path)
+    }
+
+    /// How a tool is called upstream, and how it is told from others.
+    fn upstream(&self, name: Cow<'_, str>) -> (String, String) {
+        let whole = self.space.as_ref().map_or_else(|| name.clone().into_owned(), |space| names::within(space, &name));
+        (names::tool(Cow::Borrowed(&whole)).into_owned(), whole)
     }
 
     /// Adds a tool that is written as Messages has it: one of Anthropic's own, or a client's.
@@ -124,10 +132,12 @@ impl<'a> Toolbox<'a> {
         self.add(name.into_owned(), text, mark, path)
     }
 
-    /// Adds a tool that was written for the upstream under a name of its own.
-    pub fn renamed(&mut self, upstream: &str, client: &str, text: String, path: Path<'_>) -> Result<(), Fault> {
-        self.names.add(upstream, client);
-        self.add(client.to_owned(), text, None, path)
+    /// Adds a tool of which all but its name is written. Returns how it is called upstream.
+    pub fn written(&mut self, name: Cow<'_, str>, rest: &str, path: Path<'_>) -> Result<String, Fault> {
+        let (upstream, whole) = self.upstream(name.clone());
+        self.names.add(&upstream, &name, self.space.as_deref());
+        self.add(whole, format!("{{\"name\":{},{rest}", quote(&upstream)), None, path)?;
+        Ok(upstream)
     }
 
     /// Adds a server tool of ours.
@@ -286,7 +296,9 @@ fn named(holder: &RawObject<'_>) -> Result<String, Fault> {
     const PATH: &str = "tool_choice.function.name";
     let function = member(holder, "function").map(|node| object(&node, "tool_choice.function")).transpose()?;
     let name = member(function.as_ref().unwrap_or(holder), "name").ok_or_else(|| wrong(PATH, "field required"))?;
-    Ok(string(&name, PATH)?.into_owned())
+    let name = string(&name, PATH)?;
+    let space = member(holder, "namespace").map(|node| string(&node, "tool_choice.namespace")).transpose()?;
+    Ok(space.map_or_else(|| name.clone().into_owned(), |space| names::within(&space, &name)))
 }
 
 /// A call's arguments, which are JSON inside a string at OpenAI and an object in Messages.

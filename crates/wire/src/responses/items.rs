@@ -1,7 +1,7 @@
 //! The items of a request's input, one by one, as turns and blocks.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::seal;
 use crate::json::{Members, Node, RawObject, Text, quote};
@@ -15,8 +15,17 @@ use crate::{Fault, Request};
 
 const INPUT: Path<'_> = Path::of("input");
 
-/// Reads the input into the draft's conversation. `kept` are the items that it may refer to.
-pub(super) fn converse<'a>(draft: &mut Draft<'a>, input: &Node<'a>, kept: &'a HashMap<String, String>, terms: &Terms<'_>) -> Result<(), Fault> {
+/// What items may speak of.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'k, 'a> {
+    /// The items that were kept, by their ids.
+    pub items: &'a HashMap<String, String>,
+    /// The namespaces of the request's tools.
+    pub spaces: &'k HashSet<String>,
+}
+
+/// Reads the input into the draft's conversation.
+pub(super) fn converse<'a>(draft: &mut Draft<'a>, input: &Node<'a>, known: &Known<'_, 'a>, terms: &Terms<'_>) -> Result<(), Fault> {
     if input.is_string() {
         let said = text(input, INPUT)?;
         if said.is_blank() {
@@ -29,7 +38,7 @@ pub(super) fn converse<'a>(draft: &mut Draft<'a>, input: &Node<'a>, kept: &'a Ha
     if items.is_empty() {
         return Err(wrong(INPUT, "expected at least one item"));
     }
-    let mut reader = Reader { draft, terms, kept };
+    let mut reader = Reader { draft, terms, known: *known };
     for (at, node) in items.iter().enumerate() {
         let path = INPUT.at(at);
         reader.item(&object(node, path)?, path, at)?;
@@ -40,7 +49,7 @@ pub(super) fn converse<'a>(draft: &mut Draft<'a>, input: &Node<'a>, kept: &'a Ha
 struct Reader<'d, 'a, 't> {
     draft: &'d mut Draft<'a>,
     terms: &'d Terms<'t>,
-    kept: &'a HashMap<String, String>,
+    known: Known<'t, 'a>,
 }
 
 impl<'a> Reader<'_, 'a, '_> {
@@ -147,23 +156,29 @@ impl<'a> Reader<'_, 'a, '_> {
         Ok(names::call_id(string(&id, path.key("call_id"))?))
     }
 
-    fn name(item: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
-        if member(item, "namespace").is_some() {
-            return Err(unsupported(path.key("namespace"), "tools in namespaces are not supported; name them plainly"));
-        }
+    /// The name of a called tool, as the upstream knows it.
+    fn name(&self, item: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
         let name = member(item, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
         let name = string(&name, path.key("name"))?;
-        if name.is_empty() { Err(wrong(path.key("name"), "a tool has to have a name")) } else { Ok(names::tool(name)) }
+        if name.is_empty() {
+            return Err(wrong(path.key("name"), "a tool has to have a name"));
+        }
+        let Some(space) = member(item, "namespace") else { return Ok(names::tool(name)) };
+        let space = string(&space, path.key("namespace"))?;
+        if !self.known.spaces.contains(&*space) {
+            return Err(unsupported(path.key("namespace"), format!("`{space}` is no namespace of this request's tools; send its tools, or name the tool plainly")));
+        }
+        Ok(names::tool(names::within(&space, &name).into()))
     }
 
     fn call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
-        let (id, name, input) = (Self::call_id(item, path)?, Self::name(item, path)?, arguments(item, path.key("arguments"))?);
+        let (id, name, input) = (Self::call_id(item, path)?, self.name(item, path)?, arguments(item, path.key("arguments"))?);
         self.draft.conversation.push(Role::Assistant, Block::new(Kind::Call(Call { id, name, input, at })));
         Ok(())
     }
 
     fn custom_call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
-        let (id, name) = (Self::call_id(item, path)?, Self::name(item, path)?);
+        let (id, name) = (Self::call_id(item, path)?, self.name(item, path)?);
         let written = member(item, "input").map(|node| text(&node, path.key("input"))).transpose()?.unwrap_or_else(|| Text::quoted(""));
         let input = format!("{{\"input\":{}}}", written.raw()).into();
         self.draft.conversation.push(Role::Assistant, Block::new(Kind::Call(Call { id, name, input, at })));
@@ -203,7 +218,7 @@ impl<'a> Reader<'_, 'a, '_> {
             fault.kind = crate::FaultKind::NotFound;
             fault
         };
-        let kept = self.kept.get(&*id).ok_or_else(unknown)?;
+        let kept = self.known.items.get(&*id).ok_or_else(unknown)?;
         let kept = RawObject::parse(kept.as_bytes()).map_err(|_| unknown())?;
         self.item(&kept, path, at)
     }

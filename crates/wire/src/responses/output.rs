@@ -69,6 +69,7 @@ pub(super) struct Call {
     /// By which its result names it.
     asked: String,
     name: String,
+    space: Option<String>,
     /// Its argument is text.
     pub(super) custom: bool,
     /// JSON, without quotes: the arguments as they came.
@@ -235,8 +236,9 @@ impl Output {
     pub(super) fn open_call(&mut self, call_id: &str, upstream: &str) -> Call {
         self.make_room();
         let name = self.shape.names.client(upstream).to_owned();
-        let custom = self.shape.custom.contains(&name);
-        let call = Call { id: self.id(if custom { "ctc" } else { "fc" }), asked: call_id.to_owned(), name, custom, arguments: String::new() };
+        let space = self.shape.names.space(upstream).map(str::to_owned);
+        let custom = self.shape.custom.contains(upstream);
+        let call = Call { id: self.id(if custom { "ctc" } else { "fc" }), asked: call_id.to_owned(), name, space, custom, arguments: String::new() };
         let item = call.write("", "in_progress");
         self.item_event("response.output_item.added", &item);
         call
@@ -343,11 +345,10 @@ impl Part {
 
 impl Call {
     fn write(&self, said: &str, status: &str) -> String {
+        let (id, kind, member) = (&self.id, if self.custom { "custom_tool_call" } else { "function_call" }, if self.custom { "input" } else { "arguments" });
+        let space = self.space.as_ref().map_or_else(String::new, |space| format!(",\"namespace\":{}", quote(space)));
         let (call_id, name) = (quote(&self.asked), quote(&self.name));
-        if self.custom {
-            return format!("{{\"id\":\"{}\",\"type\":\"custom_tool_call\",\"status\":\"{status}\",\"call_id\":{call_id},\"name\":{name},\"input\":\"{said}\"}}", self.id);
-        }
-        format!("{{\"id\":\"{}\",\"type\":\"function_call\",\"status\":\"{status}\",\"call_id\":{call_id},\"name\":{name},\"arguments\":\"{said}\"}}", self.id)
+        format!("{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"name\":{name}{space},\"{member}\":\"{said}\"}}")
     }
 }
 

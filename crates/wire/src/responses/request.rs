@@ -1,21 +1,22 @@
 //! From a Responses request to a Messages request: everything but the input itself.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::items::{self, converse};
+use super::items::{self, Known, converse};
+use super::tools::{declared, searches, tools};
 use super::{Echo, Memory, Shape};
-use crate::json::{Node, RawObject, quote};
+use crate::json::RawObject;
 use crate::messages::Change;
 use crate::model::Thinking;
 use crate::notes::Notes;
+use crate::openai::Terms;
 use crate::openai::conversation::{Block, Kind};
 use crate::openai::draft::Draft;
 use crate::openai::format::{any_object, fitting};
 use crate::openai::thinking::{ADAPTIVE, Number, Wanted, Wishes, settings};
 use crate::openai::tools::choice;
-use crate::openai::{Terms, names};
-use crate::read::{Path, array, count, flag, member, number, object, string, text, unsupported, verbatim, wrong};
+use crate::read::{array, count, flag, member, number, object, string, text, unsupported, wrong};
 use crate::{Fault, Request};
 
 /// A request on its way to a Messages upstream.
@@ -108,7 +109,8 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
         memory.recall(&mut draft.conversation, terms.model)?;
     }
     let input = member(source, "input").ok_or_else(|| wrong("input", "field required"))?;
-    converse(&mut draft, &input, &before.items, terms)?;
+    let spaces = declared(source);
+    converse(&mut draft, &input, &Known { items: &before.items, spaces: &spaces }, terms)?;
     draft.conversation.settle(&terms.traits, terms.model, "input")?;
     // Before anything of our own joins it.
     let memory = Memory { system: draft.system_from(instructed), turns: draft.turns(), model: String::new() };
@@ -148,79 +150,6 @@ fn refuse(source: &RawObject<'_>) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-/// Collects the tools; returns the names of those whose calls have text in place of arguments.
-fn tools<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) -> Result<HashSet<String>, Fault> {
-    let mut custom = HashSet::new();
-    let Some(node) = member(source, "tools") else { return Ok(custom) };
-    let list = Path::of("tools");
-    for (index, node) in array(&node, list)?.iter().enumerate() {
-        let path = list.at(index);
-        let tool = object(node, path)?;
-        let kind = member(&tool, "type").map(|node| string(&node, path.key("type"))).transpose()?;
-        match kind.as_deref() {
-            None | Some("function") => draft.toolbox.function(&tool, &tool, path, terms, &mut draft.notes)?,
-            Some("custom") => {
-                let name = custom_tool(draft, &tool, path)?;
-                custom.insert(name);
-            }
-            Some("web_search" | "web_search_2025_08_26" | "web_search_preview" | "web_search_preview_2025_03_11") => web_search(draft, &tool, path, source, terms)?,
-            Some(other) => return Err(unsupported(path.key("type"), format!("tools of type `{other}` are not supported; describe it as a `function`"))),
-        }
-    }
-    Ok(custom)
-}
-
-/// A tool that takes text becomes one with a single text for its argument.
-fn custom_tool<'a>(draft: &mut Draft<'a>, tool: &RawObject<'a>, path: Path<'_>) -> Result<String, Fault> {
-    let name = member(tool, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
-    let name = string(&name, path.key("name"))?;
-    if name.is_empty() {
-        return Err(wrong(path.key("name"), "a tool has to have a name"));
-    }
-    let mut description = member(tool, "description").map(|node| string(&node, path.key("description"))).transpose()?.unwrap_or_default().into_owned();
-    if let Some(format) = member(tool, "format") {
-        let format = object(&format, path.key("format"))?;
-        if let Some(definition) = member(&format, "definition") {
-            // A grammar cannot be enforced, so it is told.
-            let syntax = member(&format, "syntax").and_then(|node| node.as_str()).unwrap_or_default();
-            description.push_str(&format!("\n\nThe input has to follow this grammar ({syntax}):\n{}", string(&definition, path.key("format"))?));
-            draft.notes.say("tools.format", "put into the description")?;
-        }
-    }
-    let upstream = names::tool(name.clone()).into_owned();
-    let schema = r#"{"type":"object","properties":{"input":{"type":"string","description":"The whole input of the tool, as plain text"}},"required":["input"]}"#;
-    let text = format!("{{\"name\":{},\"description\":{},\"input_schema\":{schema}}}", quote(&upstream), quote(&description));
-    draft.toolbox.renamed(&upstream, &name, text, path)?;
-    Ok(name.into_owned())
-}
-
-fn web_search<'a>(draft: &mut Draft<'a>, tool: &RawObject<'a>, path: Path<'_>, source: &RawObject<'a>, terms: &Terms<'_>) -> Result<(), Fault> {
-    let Some(kind) = terms.web_search else {
-        let why = "web searches are not configured here; whoever runs this gateway can set `web_search` for the upstream";
-        return Err(unsupported(path.key("type"), format!("tools of type `web_search` are not supported: {why}")));
-    };
-    let mut text = format!("{{\"type\":{},\"name\":\"web_search\"", quote(kind));
-    if let Some(most) = member(source, "max_tool_calls") {
-        text.push_str(&format!(",\"max_uses\":{}", count(&most, "max_tool_calls")?));
-    }
-    if let Some(location) = member(tool, "user_location") {
-        let location = object(&location, path.key("user_location"))?;
-        text.push_str(",\"user_location\":{\"type\":\"approximate\"");
-        for key in ["city", "region", "country", "timezone"] {
-            if let Some(node) = member(&location, key) {
-                text.push_str(&format!(",\"{key}\":{}", verbatim(&node, path.key("user_location"))?));
-            }
-        }
-        text.push('}');
-    }
-    if let Some(domains) = member(tool, "filters").and_then(|filters| member(&filters.as_object()?, "allowed_domains")) {
-        text.push_str(&format!(",\"allowed_domains\":{}", verbatim(&domains, path.key("filters"))?));
-    }
-    text.push('}');
-    draft.notes.unknown(tool, &["type", "user_location", "filters", "search_context_size", "external_web_access"], "tools")?;
-    draft.toolbox.server("web_search", text, path)
 }
 
 fn wishes<'a>(source: &RawObject<'a>, stream: bool, terms: &Terms<'_>, notes: &mut Notes) -> Result<Wishes<'a>, Fault> {
@@ -310,9 +239,4 @@ fn ignore(notes: &mut Notes, source: &RawObject<'_>) -> Result<(), Fault> {
         notes.unknown(&options, &silent.collect::<Vec<_>>(), "stream_options")?;
     }
     Ok(())
-}
-
-fn searches(source: &RawObject<'_>) -> bool {
-    let tools = member(source, "tools").and_then(|node| node.as_array()).unwrap_or_default();
-    tools.iter().filter_map(Node::as_object).any(|tool| tool.get("type").and_then(|kind| kind.as_str()).is_some_and(|kind| kind.starts_with("web_search")))
 }

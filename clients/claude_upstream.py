@@ -169,6 +169,27 @@ def _():
         equal("cached tokens", completion.usage.prompt_tokens_details.cached_tokens > 0, True)
 
 
+@check("a response goes on from the one before in the process that gave it, by its id and by its items")
+def _():
+    with House() as house:
+        tools = [{"type": "function", "name": "get_weather", "description": "Weather", "parameters": WEATHER["input_schema"]}]
+        settings = {"model": MODEL, "tools": tools, "instructions": "Be brief.", "max_output_tokens": 500}
+        ask = lambda input, **options: house.chat.responses.create(input=input, **settings, **options)
+        first = ask("SAY:answer 0")
+        equal("text", first.output_text, "answer 0")
+        second = ask("TOOL:get_weather{\"city\":\"Oslo\"}", previous_response_id=first.id)
+        call = next(item for item in second.output if item.type == "function_call")
+        equal("call", (call.name, json.loads(call.arguments)), ("get_weather", {"city": "Oslo"}))
+        result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+        with house.chat.responses.stream(input=[result], previous_response_id=second.id, **settings) as stream:
+            third = stream.get_final_response()
+        equal("status", third.status, "completed")
+        items = [user("SAY:answer 0"), *first.output, user("TOOL:get_weather{\"city\":\"Oslo\"}"), *second.output, result, *third.output, user("SAY:answer 3")]
+        equal("by items", ask([one if isinstance(one, dict) else one.to_dict(warnings=False) for one in items], store=False).output_text, "answer 3")
+        sessions = {dict(entry["headers"])["X-Claude-Code-Session-Id"] for entry in house.asked()}
+        equal("requests and sessions of the program", (len(house.asked()), len(sessions)), (4, 1))
+
+
 @check("a history that no process heard is told in order, with thinking, signatures, tools and pictures")
 def _():
     history = [

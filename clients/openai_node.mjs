@@ -1,4 +1,4 @@
-// End-to-end checks with the `openai` Node SDK and Vercel's AI SDK against Seaway's Chat surface. Started by openai_node.py, which says where everything is.
+// End-to-end checks with the `openai` Node SDK and Vercel's AI SDK against Seaway's Chat and Responses surfaces. Started by openai_node.py, which says where everything is.
 import { createRequire } from "node:module";
 import { randomUUID } from "node:crypto";
 import { check, equal, raises, run, true_ } from "./checks.mjs";
@@ -6,7 +6,7 @@ import { check, equal, raises, run, true_ } from "./checks.mjs";
 const { SDK, SANDBOX, SCRIPTED, UPSTREAM, LOCAL_KEY } = process.env;
 const load = createRequire(`${SDK}/package.json`);
 const OpenAI = load("openai").default;
-const { zodResponseFormat } = load("openai/helpers/zod");
+const { zodResponseFormat, zodTextFormat } = load("openai/helpers/zod");
 const { z } = load("zod");
 const MODEL = "claude-opus-5-5";
 const TOOLS = [["get_weather", "city"], ["get_time", "zone"]].map(([name, key]) => ({
@@ -101,10 +101,54 @@ check("the models are listed", async () => {
   equal("one", (await client().models.retrieve("sandbox-opus-1")).object, "model");
 });
 
+// ---------------------------------------------------------------- the openai SDK, Responses
+const WEATHER = { type: "function", name: "get_weather", description: "w", strict: false, parameters: TOOLS[0].function.parameters };
+const respond = (input, more = {}) => client().responses.create({ model: MODEL, input, ...more });
+
+check("a response comes back whole and is kept, and its stream is the same", async () => {
+  const whole = await respond("[[think hm]] [[say hello wörld 🐙]]", { reasoning: { effort: "low", summary: "auto" } });
+  equal("items", [whole.output.map((item) => item.type), whole.output_text, whole.status], [["reasoning", "message"], "hello wörld 🐙", "completed"]);
+  true_("usage", whole.usage.total_tokens > 1, whole.usage);
+  equal("kept", (await client().responses.retrieve(whole.id)).output, whole.output);
+  const kinds = [];
+  const stream = client().responses.stream({ model: MODEL, input: "[[think hm]] [[say hello wörld 🐙]]", reasoning: { effort: "low", summary: "auto" } });
+  stream.on("event", (event) => kinds.push(event.type));
+  const final = await stream.finalResponse();
+  equal("streamed", final.output_text, whole.output_text);
+  equal("first and last", [kinds[0], kinds.at(-1)], ["response.created", "response.completed"]);
+});
+check("a tool loop goes on by previous_response_id, and by items", async () => {
+  const words = '[[tool get_weather {"city":"Oslo"}]]';
+  const first = await respond(words, { tools: [WEATHER] });
+  const call = first.output.find((item) => item.type === "function_call");
+  equal("arguments", JSON.parse(call.arguments), { city: "Oslo" });
+  const result = { type: "function_call_output", call_id: call.call_id, output: "rain" };
+  const second = await respond([result], { tools: [WEATHER], previous_response_id: first.id });
+  equal("by id", second.output_text, "The tool answered: rain");
+  equal("by items", (await respond([{ role: "user", content: words }, ...first.output, result], { tools: [WEATHER], store: false })).output_text, "The tool answered: rain");
+  await client().responses.delete(second.id);
+  await raises(OpenAI.NotFoundError, respond("x", { previous_response_id: second.id }));
+});
+check("`.parse` of a response gives an instance of a Zod schema", async () => {
+  const schema = z.object({ name: z.string(), age: z.number().int() });
+  const { output_parsed } = await client().responses.parse({ model: MODEL, input: "who?", text: { format: zodTextFormat(schema, "person") } });
+  equal("types", [typeof output_parsed.name, typeof output_parsed.age], ["string", "number"]);
+});
+check("a response that fails says so, before it began and in its midst", async () => {
+  equal("before", (await raises(OpenAI.RateLimitError, respond("[[error 429 rate_limit_error slow down]]"))).error.message, "slow down");
+  equal("named", (await raises(OpenAI.BadRequestError, respond("x", { background: true }))).param, "background");
+  for (const script of ["[[say first words]] [[error-event overloaded_error Overloaded]]", "[[say one two three four]] [[cut 700]]", "[[say one two three four]] [[end 700]]"]) {
+    const kinds = [];
+    for await (const event of await respond(script, { stream: true })) kinds.push(event.type);
+    equal(script, kinds.at(-1), "response.failed");
+  }
+});
+
 // ---------------------------------------------------------------- Vercel's AI SDK
 globalThis.AI_SDK_LOG_WARNINGS = false;
 const { generateText, streamText, Output, tool, stepCountIs } = load("ai");
 const { createOpenAICompatible } = load("@ai-sdk/openai-compatible");
+const { createOpenAI } = load("@ai-sdk/openai");
 const provider = createOpenAICompatible({ name: "seaway", baseURL: `${SANDBOX}/v1`, apiKey: LOCAL_KEY, includeUsage: true, supportsStructuredOutputs: true });
 
 check("AI SDK: text, reasoning and usage", async () => {
@@ -125,6 +169,18 @@ check("AI SDK: a whole tool loop, streamed and not", async () => {
   const { text, steps } = await generateText({ model: provider(MODEL), tools, prompt, stopWhen: stepCountIs(3) });
   equal("answer", [text, steps.length], ["The tool answered: rain in Oslo", 2]);
   const streamed = streamText({ model: provider(MODEL), tools, prompt, stopWhen: stepCountIs(3) });
+  equal("streamed", await streamed.text, "The tool answered: rain in Oslo");
+});
+check("AI SDK: a whole tool loop with thinking on Responses, by items and by what is kept", async () => {
+  const model = createOpenAI({ baseURL: `${SANDBOX}/v1`, apiKey: LOCAL_KEY }).responses(MODEL);
+  const tools = { get_weather: tool({ description: "w", inputSchema: z.object({ city: z.string() }), execute: async ({ city }) => `rain in ${city}` }) };
+  const prompt = '[[think I look]] [[tool get_weather {"city":"Oslo"}]]';
+  for (const store of [true, false]) {
+    const providerOptions = { openai: { store, reasoningSummary: "auto", reasoningEffort: "low", forceReasoning: true } };
+    const { text, steps } = await generateText({ model, tools, prompt, providerOptions, stopWhen: stepCountIs(3) });
+    equal(`store ${store}`, [text, steps.length, steps[0].reasoningText], ["The tool answered: rain in Oslo", 2, "I look"]);
+  }
+  const streamed = streamText({ model, tools, prompt, stopWhen: stepCountIs(3) });
   equal("streamed", await streamed.text, "The tool answered: rain in Oslo");
 });
 check("AI SDK: an object by its schema", async () => {

@@ -139,8 +139,8 @@ async fn read_plain(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, beg
     Ok(())
 }
 
-/// What stands before the text of a delta, in Messages and in Chat.
-const DELTAS: [&[u8]; 3] = [b"\"text_delta\",\"text\":\"", b"\"delta\":{\"content\":\"", b"\"content\":\""];
+/// What stands before the text of a delta, in Messages, in Chat and in Responses.
+const DELTAS: [&[u8]; 4] = [b"\"text_delta\",\"text\":\"", b"\"delta\":{\"content\":\"", b"\"content\":\"", b"\"delta\":\""];
 
 /// Reads a stream to its end. False if the server closes the connection behind it, as some do.
 async fn read_stream(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, begun: Instant) -> Result<bool, String> {

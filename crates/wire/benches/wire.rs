@@ -12,7 +12,7 @@ use seaway_wire::messages::{Edits, Fold};
 use seaway_wire::model::Traits;
 use seaway_wire::openai::Terms;
 use seaway_wire::stage::{End, Out, Relay, Stage};
-use seaway_wire::{Dialect, Meter, Request};
+use seaway_wire::{Dialect, Meter, Request, responses};
 
 #[global_allocator]
 static ALLOC: AllocProfiler<std::alloc::System> = AllocProfiler::system();
@@ -124,6 +124,60 @@ fn translate_to_chunks(bencher: Bencher<'_, '_>, count: usize) {
         }
         stream.finish(End::Complete, &mut out)
     });
+}
+
+/// The same as events of Responses.
+#[divan::bench(args = [10, 100, 2000])]
+fn translate_to_events(bencher: Bencher<'_, '_>, count: usize) {
+    let frames = frames(count);
+    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
+        let mut stream = responses::Stream::new(responses::Shape::default(), responses::Stamp { id: "id".into(), created: 1, clock: || 1 });
+        let mut out = Out::new();
+        for frame in &frames {
+            stream.push(frame.clone(), &mut out);
+            black_box(out.pop_front());
+        }
+        stream.finish(End::Complete, &mut out)
+    });
+}
+
+/// The conversation of the Chat request, in items.
+#[divan::bench]
+fn translate_a_responses_request(bencher: Bencher<'_, '_>) {
+    let chat: serde_json::Value = serde_json::from_str(&chat_request()).unwrap_or_default();
+    let mut items = Vec::new();
+    for message in chat["messages"].as_array().into_iter().flatten() {
+        if message["role"] == "tool" {
+            items.push(serde_json::json!({"type": "function_call_output", "call_id": message["tool_call_id"], "output": message["content"]}));
+            continue;
+        }
+        items.push(message.clone());
+        for call in message["tool_calls"].as_array().into_iter().flatten() {
+            items.push(serde_json::json!({"type": "function_call", "call_id": call["id"], "name": call["function"]["name"], "arguments": call["function"]["arguments"]}));
+        }
+    }
+    for item in &mut items {
+        item.as_object_mut().map(|item| item.remove("tool_calls"));
+        for part in item["content"].as_array_mut().into_iter().flatten() {
+            part["type"] = "input_text".into();
+        }
+    }
+    let tools: Vec<serde_json::Value> = chat["tools"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|tool| {
+            let mut flat = tool["function"].clone();
+            flat["type"] = "function".into();
+            flat
+        })
+        .collect();
+    let body = serde_json::json!({"model": "m", "stream": true, "input": items, "tools": tools, "reasoning": {"effort": "high"}}).to_string();
+    let terms = Terms { model: "claude-opus-4-8", traits: Traits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
+    let before = responses::Before::default();
+    let translate = || Request::parse(black_box(body.as_bytes())).and_then(|request| responses::to_messages(&request, &before, &terms)).map(|translated| translated.body.len());
+    assert!(translate().is_ok(), "{:?}", Request::parse(body.as_bytes()).and_then(|request| responses::to_messages(&request, &before, &terms)).err());
+    bencher.counter(BytesCount::of_str(&body)).bench(translate);
 }
 
 #[divan::bench]

@@ -7,6 +7,7 @@
 //! <https://platform.openai.com/docs/api-reference/responses> is the source of every protocol fact here.
 
 mod echo;
+mod events;
 mod items;
 mod memory;
 mod output;

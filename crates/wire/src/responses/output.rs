@@ -3,8 +3,7 @@
 //! One item is open at a time: a message is closed before anything else is added. What is written as an event and
 //! what stands in the final object are made from the same pieces, so they cannot differ.
 
-use bytes::{BufMut, BytesMut};
-
+use super::events::Events;
 use super::{Shape, Stamp, seal};
 use crate::StopReason;
 use crate::Usage;
@@ -92,38 +91,31 @@ pub(super) struct Output {
     stamp: Stamp,
     pub(super) model: String,
     pub(super) tier: Option<String>,
-    sequence: u64,
     done: Vec<String>,
     message: Option<Message>,
     search: Option<Search>,
-    pub(super) out: BytesMut,
+    pub(super) events: Events,
 }
 
 impl Output {
     pub(super) fn new(shape: Shape, stamp: Stamp) -> Self {
-        Self { shape, stamp, model: String::new(), tier: None, sequence: 0, done: Vec::new(), message: None, search: None, out: BytesMut::new() }
-    }
-
-    /// Writes an event; `pieces` are its members behind the first two.
-    fn event(&mut self, kind: &str, pieces: &[&str]) {
-        let sequence = self.sequence.to_string();
-        self.sequence += 1;
-        for piece in ["event: ", kind, "\ndata: {\"type\":\"", kind, "\",\"sequence_number\":", &sequence].iter().chain(pieces) {
-            self.out.put_slice(piece.as_bytes());
-        }
-        self.out.put_slice(b"}\n\n");
+        Self { shape, stamp, model: String::new(), tier: None, done: Vec::new(), message: None, search: None, events: Events::default() }
     }
 
     fn item_event(&mut self, kind: &str, item: &str) {
-        let place = format!(",\"output_index\":{},\"item\":", self.done.len());
-        self.event(kind, &[&place, item]);
+        self.events.item(kind, self.done.len(), item);
     }
 
     /// An event about a part of the item that is open.
     fn part_event(&mut self, kind: &str, id: &str, pieces: &[&str]) {
-        let place = format!(",\"item_id\":\"{id}\",\"output_index\":{}", self.done.len());
-        let all: Vec<&str> = std::iter::once(place.as_str()).chain(pieces.iter().copied()).collect();
-        self.event(kind, &all);
+        self.events.part(kind, id, self.done.len(), None, pieces);
+    }
+
+    /// An event about the part of the message that is open.
+    fn text_event(&mut self, kind: &str, pieces: &[&str]) {
+        if let Some(message) = &self.message {
+            self.events.part(kind, &message.id, self.done.len(), Some(message.parts.len()), pieces);
+        }
     }
 
     fn id(&self, prefix: &str) -> String {
@@ -138,8 +130,8 @@ impl Output {
     /// The first two events.
     pub(super) fn begin(&mut self) {
         let object = self.object(Status::InProgress, None, None);
-        self.event("response.created", &[",\"response\":", &object]);
-        self.event("response.in_progress", &[",\"response\":", &object]);
+        self.events.whole("response.created", &object);
+        self.events.whole("response.in_progress", &object);
     }
 
     // ------------------------------------------------------------ text
@@ -152,22 +144,14 @@ impl Output {
             self.item_event("response.output_item.added", &format!("{{\"id\":\"{id}\",\"type\":\"message\",\"status\":\"in_progress\",\"role\":\"assistant\",\"content\":[]}}"));
             self.message = Some(Message { id, parts: Vec::new() });
         }
-        let (id, index) = self.part_place();
-        self.part_event("response.content_part.added", &id, &[&index, ",\"part\":{\"type\":\"output_text\",\"text\":\"\",\"annotations\":[],\"logprobs\":[]}"]);
+        self.text_event("response.content_part.added", &[",\"part\":{\"type\":\"output_text\",\"text\":\"\",\"annotations\":[],\"logprobs\":[]}"]);
         Part::default()
-    }
-
-    fn part_place(&self) -> (String, String) {
-        let message = self.message.as_ref();
-        let parts = message.map_or(0, |message| message.parts.len());
-        (message.map_or_else(String::new, |message| message.id.clone()), format!(",\"content_index\":{parts}"))
     }
 
     pub(super) fn text(&mut self, part: &mut Part, text: &Text<'_>) {
         part.text.push_str(text.inner());
         part.length += text.count();
-        let (id, index) = self.part_place();
-        self.part_event("response.output_text.delta", &id, &[&index, ",\"delta\":", text.raw(), ",\"logprobs\":[]"]);
+        self.text_event("response.output_text.delta", &[",\"delta\":", text.raw(), ",\"logprobs\":[]"]);
     }
 
     /// Closes a part. `citations` are places and titles, as JSON.
@@ -176,13 +160,12 @@ impl Output {
             format!("{{\"type\":\"url_citation\",\"start_index\":0,\"end_index\":{},\"url\":{},\"title\":{}}}", part.length, quote(url), quote(title))
         };
         let annotations: Vec<String> = citations.iter().map(annotation).collect();
-        let (id, index) = self.part_place();
         for (number, annotation) in annotations.iter().enumerate() {
-            self.part_event("response.output_text.annotation.added", &id, &[&index, &format!(",\"annotation_index\":{number},\"annotation\":"), annotation]);
+            self.text_event("response.output_text.annotation.added", &[&format!(",\"annotation_index\":{number},\"annotation\":"), annotation]);
         }
-        self.part_event("response.output_text.done", &id, &[&index, ",\"text\":\"", &part.text, "\",\"logprobs\":[]"]);
+        self.text_event("response.output_text.done", &[",\"text\":\"", &part.text, "\",\"logprobs\":[]"]);
         let written = format!("{{\"type\":\"output_text\",\"text\":\"{}\",\"annotations\":[{}],\"logprobs\":[]}}", part.text, annotations.join(","));
-        self.part_event("response.content_part.done", &id, &[&index, ",\"part\":", &written]);
+        self.text_event("response.content_part.done", &[",\"part\":", &written]);
         if let Some(message) = &mut self.message {
             message.parts.push(written);
         }
@@ -298,7 +281,7 @@ impl Output {
         self.end_message(if status == Status::Completed { "completed" } else { "incomplete" });
         let object = self.object(status, Some(usage), None);
         let kind = if status == Status::Completed { "response.completed" } else { "response.incomplete" };
-        self.event(kind, &[",\"response\":", &object]);
+        self.events.whole(kind, &object);
         object
     }
 
@@ -306,7 +289,7 @@ impl Output {
     pub(super) fn fail(&mut self, code: &str, message: &str, usage: &Usage) {
         let error = format!("{{\"code\":{},\"message\":{}}}", quote(code), quote(message));
         let object = self.object(Status::Failed, Some(usage), Some(&error));
-        self.event("response.failed", &[",\"response\":", &object]);
+        self.events.whole("response.failed", &object);
     }
 
     fn object(&self, status: Status, spent: Option<&Usage>, error: Option<&str>) -> String {

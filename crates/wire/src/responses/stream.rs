@@ -230,8 +230,8 @@ impl Stream {
     }
 
     fn flush(&mut self, out: &mut Out) {
-        if !self.output.out.is_empty() {
-            out.push_back(self.output.out.split().freeze());
+        if !self.output.events.out.is_empty() {
+            out.push_back(self.output.events.out.split().freeze());
         }
     }
 
@@ -440,7 +440,7 @@ pub fn response(body: &[u8], shape: Shape, stamp: Stamp) -> Result<(String, Opti
     stream.message_start(&head).map_err(|error| NoMessage::of(error.to_string()))?;
     stream.message_stop();
     // The events were for nobody.
-    stream.output.out = BytesMut::new();
+    stream.output.events.out = BytesMut::new();
     Ok((std::mem::take(&mut stream.object), stream.take_kept()))
 }
 

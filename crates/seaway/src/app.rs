@@ -183,6 +183,19 @@ impl App {
             }
         }
         tracing::info!(in_flight = self.house.ledger.running(), "draining; a second signal stops at once");
+        self.leave().await;
+    }
+
+    /// Serves for as long as something else goes on, then drains. A Ctrl-C is for what goes on.
+    pub async fn until<T>(mut self, other: impl Future<Output = T>) -> T {
+        let done = other.await;
+        // What the terminal sent meanwhile is no reason to hurry.
+        while futures_util::FutureExt::now_or_never(self.signals.interrupt.recv()).flatten().is_some() {}
+        self.leave().await;
+        done
+    }
+
+    async fn leave(&mut self) {
         tokio::select! {
             () = drain(&self.house, &self.connections, self.grace) => {}
             _ = self.signals.terminate.recv() => {}
@@ -221,9 +234,9 @@ async fn sweep(house: Arc<House>) {
     for turn in 0_u64.. {
         every.tick().await;
         let runtime = house.runtime.load_full();
-        // Once an hour; what is too old is not found before that either.
-        if turn % 120 == 0 {
-            house.ledger.store().sweep_responses(runtime.config.responses_retention);
+        // What is too old is not found before that either.
+        if turn % 10 == 0 {
+            house.ledger.store().sweep_responses(runtime.config.responses_retention, runtime.config.responses_limit);
         }
         for upstream in &runtime.upstreams {
             upstream.sweep();

@@ -3,10 +3,13 @@
 mod args;
 mod client;
 mod config;
+mod connect;
 mod demo;
 mod doctor;
+mod facts;
 mod keys;
 mod login;
+mod run;
 mod serve;
 mod shell;
 mod status;
@@ -43,6 +46,8 @@ pub fn main() -> ExitCode {
         Some(Command::Demo { once }) => demo::run(&cli, *once),
         Some(Command::Login) => login::run(&cli, "login"),
         Some(Command::Logout) => login::run(&cli, "logout"),
+        Some(Command::Connect(options)) => connect::run(&cli, options),
+        Some(Command::Run { command }) => run::run(&cli, command),
         Some(Command::Tunnel(options)) => tunnel::run(&cli, options),
         Some(Command::Relay(options)) => tunnel::relay(&cli, options),
         Some(Command::Unlock) => tunnel::unlock(&cli),

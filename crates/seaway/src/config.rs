@@ -151,6 +151,8 @@ pub struct Config {
     pub presets: Vec<Preset>,
     pub store: Store,
     /// How long responses are kept that clients may go on from.
+    /// In bytes.
+    pub responses_limit: u64,
     pub responses_retention: Duration,
     pub prices: Vec<(Glob, Price)>,
     /// What a client's `no_proxy` should say, where a proxy is set that it would come to us by.

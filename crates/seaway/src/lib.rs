@@ -15,6 +15,7 @@ pub mod auth;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod credential;
 pub mod dial;
 pub mod drain;

@@ -62,6 +62,15 @@ pub(super) enum Command {
     Login,
     /// Sign the Claude Code program out
     Logout,
+    /// Set a client up to use this gateway, or take that back; without a name, list the clients
+    Connect(ConnectOptions),
+    /// Start a client with the right environment; no file is touched
+    #[command(after_help = "A gateway that runs is used; else one serves for as long as the client runs.")]
+    Run {
+        /// The client and its arguments, such as `-- claude` or `-- python app.py`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
     /// Open the upstream's tunnel for other machines, and say what to run there
     Tunnel(TunnelOptions),
     /// Open the tunnel here, hand it on to another machine, and serve here too
@@ -98,6 +107,27 @@ pub(super) struct ServeOptions {
     /// Take the place of the gateway that serves on this address; its tunnel stays
     #[arg(long)]
     pub restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnectOptions {
+    /// Which one, such as `claude` or `codex`
+    pub client: Option<String>,
+    /// The model that it asks for unless told otherwise
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Put back what was there before
+    #[arg(long, conflicts_with_all = ["model", "print", "force"])]
+    pub undo: bool,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print what would be written into an empty file
+    #[arg(long, conflicts_with = "dry_run")]
+    pub print: bool,
+    /// Replace what somebody else has written there; the undo brings it back
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +250,15 @@ impl FromArgMatches for SettingFlags {
 }
 
 impl Cli {
+    /// The words that let another `seaway` find the same configuration.
+    pub(super) fn words(&self) -> Vec<String> {
+        let absolute = |path: &str| std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+        let config = self.config.iter().flat_map(|path| ["--config".to_owned(), absolute(&path.display().to_string())]);
+        let state = self.settings.0.iter().filter(|(key, _)| key == "state_dir").flat_map(|(_, path)| ["--state-dir".to_owned(), absolute(path)]);
+        let key = self.settings.0.iter().filter(|(key, _)| key == "auth").flat_map(|(_, auth)| ["--auth".to_owned(), auth.clone()]);
+        config.chain(state).chain(key).collect()
+    }
+
     /// Where the configuration is to be read from.
     pub(super) fn sources(&self) -> anyhow::Result<Sources> {
         let mut environment = Environment::capture();

@@ -46,6 +46,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         routes: reader.routes(&upstreams),
         presets: reader.presets(),
         store: reader.store(&state_dir),
+        responses_limit: reader.size("responses.limit"),
         responses_retention: reader.span("responses.retention"),
         prices: reader.prices(),
         no_proxy: proxies::needed(environment),

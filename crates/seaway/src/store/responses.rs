@@ -55,10 +55,16 @@ impl Store {
         deleted.await.is_some_and(|count| count > 0)
     }
 
-    /// Deletes what is older than `retention`.
-    pub fn sweep_responses(&self, retention: Duration) {
-        let oldest = expired(retention);
-        self.work(move |database| database.execute("DELETE FROM response WHERE created < ?1", [oldest]).map(drop));
+    /// Deletes what is older than `retention`, and of the rest the oldest beyond `limit` bytes.
+    pub fn sweep_responses(&self, retention: Duration, limit: u64) {
+        let (oldest, limit) = (expired(retention), i64::try_from(limit).unwrap_or(i64::MAX));
+        self.work(move |database| {
+            database.execute("DELETE FROM response WHERE created < ?1", [oldest])?;
+            // The sizes stand at the head of each row: no text is read for them.
+            let size = "octet_length(object) + octet_length(items) + octet_length(system) + octet_length(turns)";
+            let newer = format!("SELECT rowid AS number, sum({size}) OVER (ORDER BY created DESC, rowid DESC) AS total FROM response");
+            database.execute(&format!("DELETE FROM response WHERE rowid IN (SELECT number FROM ({newer}) WHERE total > ?1)"), [limit]).map(drop)
+        });
     }
 }
 
@@ -117,7 +123,13 @@ mod tests {
         assert_eq!(store.response_item("me", "msg_1_in_0", DAY).await.as_deref(), Some(r#"{"id":"msg_1_in_0"}"#));
         assert_eq!(store.response_item("me", "msg_9_0", DAY).await, None);
         assert!(store.forget_response("me", "resp_1").await && !store.forget_response("me", "resp_1").await);
-        store.sweep_responses(DAY);
+        store.sweep_responses(DAY, 1 << 20);
         assert!(!store.forget_response("me", "resp_2").await, "what is old was deleted");
+        for (id, age) in [("resp_3", 9), ("resp_4", 8), ("resp_5", 7)] {
+            store.keep_response(response(id, age));
+        }
+        store.sweep_responses(DAY, 150);
+        let left = async |id: &str| store.response("me", id, DAY).await.is_some();
+        assert_eq!((left("resp_3").await, left("resp_4").await, left("resp_5").await), (false, true, true), "the oldest made room");
     }
 }

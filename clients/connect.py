@@ -1,0 +1,238 @@
+"""End-to-end checks of `seaway connect` and `seaway run` with the real clients, each doing a task on the sandbox.
+
+Every client is set up in a home of its own that has settings already, works, and is taken back: then every file is what it was.
+"""
+import sys
+
+sys.dont_write_bytecode = True
+import contextlib, json, os, pathlib, platform, shutil, signal, socket, subprocess, tempfile, time, urllib.request
+import support
+from support import check, equal, true, within
+
+LINUX = (sys.platform, platform.machine()) == ("linux", "x86_64")
+CODEX = "@openai/codex@0.169.0-linux-x64"
+LIMIT = 120
+
+
+def free_port():
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Home:
+    """A home folder with a gateway on the sandbox; gone at the end of `with`."""
+
+    def __init__(self, config=""):
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="seaway-connect-"))
+        self.work = self.home / "work"
+        self.work.mkdir()
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.config = self.home / ".config/seaway/seaway.toml"
+        self.write(self.config, f'listen = "{self.url[7:]}"\ndefault_upstream = "sandbox"\nlog_level = "error"\n{config}')
+        self.environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8", "TMPDIR": str(self.home)}
+
+    def __enter__(self):
+        self.process = subprocess.Popen([support.binary(), "serve"], env=self.environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(500):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(self.url + "/health").close()
+                return self
+            time.sleep(0.02)
+        raise AssertionError("the gateway does not come up")
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def write(self, path, text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def run(self, *command, expect=0, says="", **environment):
+        done = subprocess.run([str(word) for word in command], cwd=self.work, env={**self.environment, **environment}, input=says, capture_output=True, text=True, timeout=LIMIT)
+        if expect is not None:
+            equal(f"status of {pathlib.Path(str(command[0])).name} {support.short(done.stdout, 900)} {support.short(done.stderr, 900)}", done.returncode, expect)
+        return done
+
+    def seaway(self, *words, **more):
+        return self.run(support.binary(), *words, **more)
+
+    def files(self):
+        """Every file that a person could have, with its bytes and mode."""
+        own = [self.home / ".local/state/seaway", self.config.parent]
+        found = {}
+        for path in sorted(self.home.rglob("*")):
+            if path.is_file() and not any(folder in path.parents for folder in own):
+                found[str(path.relative_to(self.home))] = (path.read_bytes(), path.stat().st_mode)
+        return found
+
+
+@contextlib.contextmanager
+def connected(client, settings, *words):
+    """A home where `client` has `settings` and is set up; afterwards these are what they were."""
+    with Home() as home:
+        for name, text in settings.items():
+            home.write(home.home / name, text)
+            os.chmod(home.home / name, 0o644)
+        before = home.files()
+        said = home.seaway("connect", client, "--dry-run", *words)
+        equal("files after a dry run", home.files(), before)
+        within("the difference", home.url, said.stdout)
+        true("no key is shown", home.seaway("key", "show").stdout.strip() not in said.stdout, said.stdout)
+        home.seaway("connect", client, *words)
+        touched = {name for name, what in home.files().items() if before.get(name) != what}
+        for name in touched:
+            equal(f"mode of {name}", oct((home.home / name).stat().st_mode & 0o777), "0o600")
+        yield home
+        home.seaway("connect", client, "--undo")
+        after = home.files()
+        equal("files that were there before", {name: after.get(name) for name in before if name in settings}, {name: before[name] for name in before if name in settings})
+        equal("files of ours that are left", [name for name in touched - set(before) if name in after], [])
+
+
+@check("Claude Code: set up, a turn, taken back")
+def _():
+    settings = '{\n  "model": "sonnet",\n  "env": { "FOO": "1", "HTTPS_PROXY": "http://127.0.0.1:9" }\n}\n'
+    with connected("claude", {".claude/settings.json": settings}) as home:
+        environment = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "CLAUDE_CONFIG_DIR": str(home.home / ".claude")}
+        done = home.run(support.claude_program(), "-p", "[[say all is well]]", "--output-format", "json", **environment)
+        equal("answer", json.loads(done.stdout)["result"], "all is well")
+        written = json.loads((home.home / ".claude/settings.json").read_text())
+        equal("its own", (written["model"], written["env"]["FOO"], written["env"]["NO_PROXY"]), ("sonnet", "1", "localhost,127.0.0.1"))
+
+
+@check("Claude Code: another key helper is not replaced, and what overrides ours is told")
+def _():
+    with Home() as home:
+        home.write(home.home / ".claude/settings.json", '{"apiKeyHelper": "theirs"}')
+        said = home.seaway("connect", "claude", expect=1)
+        within("why", "`apiKeyHelper` is set to something else there; `--force` replaces it", said.stderr)
+        equal("the file", (home.home / ".claude/settings.json").read_text(), '{"apiKeyHelper": "theirs"}')
+        home.write(home.work / ".claude/settings.local.json", '{"env": {"ANTHROPIC_BASE_URL": "http://elsewhere"}}')
+        said = home.seaway("connect", "claude", "--force", ANTHROPIC_AUTH_TOKEN="x")
+        within("the project's", "settings.local.json sets `env.ANTHROPIC_BASE_URL`", said.stderr)
+        within("the shell's", "this shell sets ANTHROPIC_AUTH_TOKEN", said.stderr)
+        home.seaway("connect", "claude", "--undo")
+        equal("back", (home.home / ".claude/settings.json").read_text(), '{"apiKeyHelper": "theirs"}')
+        home.write(home.home / ".claude/settings.json", '{"env": {}, "env": {}}')
+        within("ambiguous", "`env` is there twice", home.seaway("connect", "claude", expect=1).stderr)
+
+
+@check("Codex: set up, an edit of a file, a tool in a namespace, taken back")
+def _():
+    program = support.npm_packages(f"@openai/codex-linux-x64@npm:{CODEX}") / "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex"
+    settings = '# mine\nmodel = "gpt-5.5"   # here\napproval_policy = "never"\n\n[mcp_servers.none]\ncommand = "true"\nenabled = false\n'
+    with connected("codex", {".codex/config.toml": settings}, "--model", "claude-opus-4-8") as home:
+        (home.work / "a.txt").write_text("one\ntwo\n")
+        run = lambda *words: home.run(program, "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", *words)
+        done = run('[[tool exec_command {"cmd":"sed -i s/two/three/ a.txt && cat a.txt"}]]')
+        equal("the file", (home.work / "a.txt").read_text(), "one\nthree\n")
+        within("the answer", "The tool answered", done.stdout)
+        done = run("resume", "--last", "[[think hm]][[say well remembered]]")
+        within("the next turn", "well remembered", done.stdout)
+        done = run('[[tool multi_agent_v1__close_agent {"target":"nobody"}]]')
+        within("the tool of a namespace was called by its name", "The tool answered", done.stdout)
+        true("and is known", "unsupported call" not in done.stdout, done.stdout)
+        failed = home.run(program, "exec", "--skip-git-repo-check", "[[error 400 invalid_request_error word for word]]", expect=None)
+        within("an error", "word for word", failed.stdout + failed.stderr)
+
+
+@check("opencode: set up, an edit of a file, taken back")
+def _():
+    program = support.npm_packages("opencode-linux-x64@1.18.33") / "node_modules/opencode-linux-x64/bin/opencode"
+    settings = '{\n  "$schema": "https://opencode.ai/config.json",\n  // mine\n  "autoupdate": false,\n  "permission": { "edit": "allow" },\n}\n'
+    with connected("opencode", {".config/opencode/opencode.jsonc": settings}, "--model", "claude-sonnet-4-5") as home:
+        path = home.work / "made.txt"
+        says = f'[[tool write {json.dumps({"filePath": str(path), "content": "made by a tool"})}]]'
+        done = home.run(program, "run", says=says, OPENCODE_DISABLE_MODELS_FETCH="1", OPENCODE_DISABLE_AUTOUPDATE="1")
+        true("the file is there", path.exists(), done.stdout + done.stderr)
+        equal("the file", path.read_text(), "made by a tool")
+
+
+@check("pi: set up, an edit of a file, taken back")
+def _():
+    program = support.npm_packages("@earendil-works/pi-coding-agent@0.74.2") / "node_modules/.bin/pi"
+    with connected("pi", {".pi/agent/models.json": '{\n  "providers": {}\n}\n', ".pi/agent/settings.json": '{\n\t"theme": "dark"\n}\n'}, "--model", "claude-sonnet-4-5") as home:
+        done = home.run(program, "-p", '[[tool write {"path":"made.txt","content":"made by a tool"}]]', PI_OFFLINE="1")
+        true("the file is there", (home.work / "made.txt").exists(), done.stdout + done.stderr)
+        within("the answer", "The tool answered", done.stdout)
+
+
+@check("aider: set up, an edit of a file, taken back")
+def _():
+    aider = support.venv("aider-chat==0.86.2") / "aider"
+    settings = "# mine\nauto-commits: false\ncheck-update: false\nanalytics-disable: true\n"
+    with connected("aider", {".aider.conf.yml": settings}, "--model", "claude-sonnet-4-5") as home:
+        (home.work / "a.py").write_text("x = 1\n")
+        home.write(home.home / ".aider/caches/model_prices_and_context_window.json", "{}")
+        edit = "[[say a.py\n```python\n<<<<<<< SEARCH\nx = 1\n=======\nx = 2\n>>>>>>> REPLACE\n```\n]]"
+        done = home.run(aider, "--yes-always", "--no-git", "--no-show-model-warnings", "--edit-format", "diff", "--map-tokens", "0", "--message", edit, "a.py", LITELLM_LOCAL_MODEL_COST_MAP="True")
+        equal(f"the file {support.short(done.stdout)}", (home.work / "a.py").read_text(), "x = 2\n")
+
+
+@check("llm: set up, an answer, taken back")
+def _():
+    llm = support.venv("llm==0.36") / "llm"
+    with connected("llm", {".config/io.datasette.llm/extra-openai-models.yaml": "- model_id: theirs\n  model_name: t\n  api_base: http://127.0.0.1:9/v1\n", ".config/io.datasette.llm/keys.json": '{\n  "// Note": "mine",\n  "openai": "sk-theirs"\n}\n'}, "--model", "claude-sonnet-4-5") as home:
+        equal("answer", home.run(llm, "-m", "seaway/claude-sonnet-4-5", "hello there").stdout, "hello there\n")
+        within("theirs is there still", "theirs", home.run(llm, "models").stdout)
+
+
+@check("Continue: set up, an answer of its command line, taken back")
+def _():
+    program = support.npm_packages("@continuedev/cli@1.5.47") / "node_modules/.bin/cn"
+    settings = "name: Mine\nversion: 0.0.1\nschema: v1\nmodels:\n  # theirs\n  - name: theirs\n    provider: openai\n    model: t\n"
+    with connected("continue", {".continue/config.yaml": settings}, "--model", "claude-sonnet-4-5") as home:
+        done = home.run(program, "-p", "[[say all is well]]", "--config", home.home / ".continue/config.yaml", CONTINUE_TELEMETRY_ENABLED="0", CONTINUE_ALLOW_ANONYMOUS_TELEMETRY="0")
+        within("answer", "all is well", done.stdout)
+
+
+@check("what a client changed in its own settings meanwhile stays, and ours goes")
+def _():
+    with Home() as home:
+        path = home.home / ".codex/config.toml"
+        home.write(path, 'model = "gpt-5.5"\n')
+        home.seaway("connect", "codex")
+        path.write_text(path.read_text() + '\n[projects."/x"]\ntrust_level = "trusted"\n')
+        home.seaway("connect", "codex", "--model", "opus")
+        home.seaway("connect", "codex", "--undo")
+        equal("settings", path.read_text(), 'model = "gpt-5.5"\n\n[projects."/x"]\ntrust_level = "trusted"\n')
+        within("once more", "nothing to take back", home.seaway("connect", "codex", "--undo").stderr)
+
+
+@check("what to type into the others is printed")
+def _():
+    with Home() as home:
+        for name in ("cursor", "cline", "sillytavern", "openclaw", "litellm", "mem0", "open-webui"):
+            within(name, home.url, home.seaway("connect", name).stdout)
+        within("unknown", "there is no client `nobody` here; there are claude, codex", home.seaway("connect", "nobody", expect=2).stderr)
+        within("print only", '"apiKeyHelper"', home.seaway("connect", "claude", "--print").stdout)
+
+
+@check("`seaway run` starts a client with the right environment, with the gateway that runs or one of its own")
+def _():
+    script = "import json, os, urllib.request as u; r = u.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions', json.dumps({'model': 'm', 'messages': [{'role': 'user', 'content': '[[say hi]]'}]}).encode(), {'authorization': 'Bearer ' + os.environ['OPENAI_API_KEY'], 'content-type': 'application/json'}); print(json.load(u.urlopen(r))['choices'][0]['message']['content'], os.environ['OPENAI_BASE_URL'])"
+    with Home() as home:
+        done = home.seaway("run", "--", sys.executable, "-c", script)
+        equal("with the one that runs", done.stdout, f"hi {home.url}/v1\n")
+        home.process.send_signal(signal.SIGTERM)
+        home.process.wait(20)
+        done = home.seaway("run", "--", sys.executable, "-c", script, ANTHROPIC_AUTH_TOKEN="elsewhere")
+        equal("with one of its own", done.stdout, f"hi {home.url}/v1\n")
+        equal("the client's status", home.seaway("run", "--", "sh", "-c", "exit 7", expect=7).returncode, 7)
+        within("no such program", "there is no program `nowhere`", home.seaway("run", "--", "nowhere", expect=1).stderr)
+        equal("nothing is left", home.files(), {})
+        environment = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "CLAUDE_CONFIG_DIR": str(home.home / ".claude")}
+        shutil.copy(support.claude_program(), home.work / "claude")
+        done = home.seaway("run", "--", "./claude", "-p", "[[say through run]]", **environment)
+        equal("Claude Code", done.stdout.strip(), "through run")
+
+
+if __name__ == "__main__":
+    if not LINUX:
+        support.finish(0, 0)
+    passed, failed = support.count_checks(workers=2)
+    support.finish(passed, failed)

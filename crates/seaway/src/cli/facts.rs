@@ -1,0 +1,84 @@
+//! What clients have to know of the gateway here, whether it runs or not.
+
+use std::path::PathBuf;
+
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use super::args::Cli;
+use super::client::Client;
+use super::serve;
+use crate::auth::{Keyring, key_file};
+use crate::config::{Auth, Config, Environment, Listen};
+use crate::connect::Facts;
+use crate::instance::Instance;
+
+/// Families stand for the newest model of theirs.
+const FAMILIES: [&str; 3] = ["sonnet", "opus", "haiku"];
+/// So many models are told; a longer list helps nobody to choose.
+const MOST: usize = 40;
+
+/// What a client that is started from here has to know.
+pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result<Facts> {
+    let url = address(config).ok_or_else(|| anyhow::anyhow!("this gateway listens on a unix socket alone, which clients cannot be pointed to; set `listen` or `port`"))?;
+    let home = environment.get("HOME").map(PathBuf::from).ok_or_else(|| anyhow::anyhow!("HOME is not set, so nobody knows where clients keep their settings"))?;
+    let models = FAMILIES.map(str::to_owned).to_vec();
+    Ok(Facts {
+        url,
+        key: Keyring::load(config)?.first().map(|key| key.expose_secret().to_owned().into()),
+        key_command: Vec::new(),
+        key_file: std::path::absolute(key_file(&config.state_dir))?,
+        model: config.default_model.clone().unwrap_or_else(|| Facts::usual(&models)),
+        models,
+        searches: config.upstreams.iter().any(|upstream| upstream.web_search.is_some()),
+        no_proxy: config.no_proxy.clone(),
+        environment,
+        home,
+        folder: std::env::current_dir()?,
+    })
+}
+
+/// The same for clients that are started later, by whomever. `model` is what the person wants.
+pub(super) fn collect(cli: &Cli, config: &Config, environment: Environment, model: Option<&str>) -> anyhow::Result<Facts> {
+    if matches!(&config.auth, Auth::Keys(_)) && !config_holds(cli, &environment) {
+        anyhow::bail!("the key was given on this command line or in this shell alone, so clients could not get it later; put it into the configuration file");
+    }
+    let mut facts = reach(config, environment)?;
+    let program = std::env::current_exe()?.display().to_string();
+    facts.key_command = std::iter::once(program).chain(cli.words()).chain(["key".to_owned(), "show".to_owned()]).collect();
+    if let Some(listed) = serve::same(config).and_then(|running| models(&running).ok()).filter(|listed| !listed.is_empty()) {
+        facts.models = listed;
+    }
+    facts.model = model.map(str::to_owned).or_else(|| config.default_model.clone()).unwrap_or_else(|| Facts::usual(&facts.models));
+    if !facts.models.contains(&facts.model) {
+        facts.models.insert(0, facts.model.clone());
+    }
+    Ok(facts)
+}
+
+/// True if the configuration file says the keys.
+fn config_holds(cli: &Cli, environment: &Environment) -> bool {
+    let Ok(mut sources) = cli.sources() else { return false };
+    sources.flags.retain(|(key, _)| key != "api_key" && !key.starts_with("keys"));
+    let bare = environment.iter().filter(|(name, _)| !matches!(*name, "SEAWAY_API_KEY" | "PROXY_API_KEY") && !name.starts_with("SEAWAY_KEYS"));
+    sources.environment = Environment::of(bare.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    Config::load(&sources).is_ok_and(|loaded| matches!(loaded.config.auth, Auth::Keys(_)))
+}
+
+/// Where clients of this machine reach the gateway.
+pub(super) fn address(config: &Config) -> Option<String> {
+    config.listen.iter().find_map(|listen| match listen {
+        Listen::Tcp(address) if address.ip().is_unspecified() => Some(format!("http://127.0.0.1:{}", address.port())),
+        Listen::Tcp(_) => Some(listen.to_string()),
+        Listen::Unix(_) => None,
+    })
+}
+
+/// What a gateway that runs lists.
+fn models(running: &Instance) -> anyhow::Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(5), Client::unix(&running.socket).get("/v1/models", &[])).await })??;
+    let listed: Value = serde_json::from_slice(&answer.body)?;
+    let ids = listed["data"].as_array().into_iter().flatten().filter_map(|model| Some(model["id"].as_str()?.to_owned()));
+    Ok(ids.take(MOST).collect())
+}

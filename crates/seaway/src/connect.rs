@@ -1,0 +1,334 @@
+//! Sets other programs up to use this gateway, and takes it back.
+//!
+//! What is written is a list of [`Change`]s, each a pure function from a file's text to its new text: only our own
+//! keys or marks are touched, everything else stays byte for byte, and a file that could be read in two ways is
+//! refused. [`disk`] keeps what was there before.
+
+pub mod clients;
+pub mod disk;
+mod json;
+mod other;
+mod toml;
+mod yaml;
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::config::{Environment, merged_no_proxy};
+
+pub use other::{OTHERS, Other, other};
+pub use yaml::Place;
+
+/// What clients have to know of this gateway.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Without a path.
+    pub url: String,
+    /// Prints the local key.
+    pub key_command: Vec<String>,
+    /// Nothing if any key will do.
+    pub key: Option<SecretString>,
+    /// A file that holds the key and nothing else.
+    pub key_file: PathBuf,
+    /// What clients may ask for.
+    pub models: Vec<String>,
+    /// What they should ask for first.
+    pub model: String,
+    /// A client's web search is served.
+    pub searches: bool,
+    /// Names that a proxy must not be asked for, if this shell has one.
+    pub no_proxy: Option<String>,
+    pub environment: Environment,
+    pub home: PathBuf,
+    /// Where the person is.
+    pub folder: PathBuf,
+}
+
+impl Facts {
+    /// A model for small things: the first of the smallest family, else the one for everything.
+    pub(crate) fn small(&self) -> &str {
+        self.models.iter().find(|model| model.contains("haiku")).unwrap_or(&self.model)
+    }
+
+    /// The model that is asked where nobody says: the middle of the family.
+    #[must_use]
+    pub fn usual(models: &[String]) -> String {
+        let of = |family: &&str| models.iter().find(|model| model.contains(family));
+        ["sonnet", "opus"].iter().find_map(of).or_else(|| models.first()).cloned().unwrap_or_else(|| "sonnet".into())
+    }
+}
+
+/// How a client is set up.
+#[derive(Debug, Default)]
+pub struct Setup {
+    pub files: Vec<FileChange>,
+    /// How to start it now.
+    pub then: String,
+    /// What would be used in place of what is written.
+    pub warnings: Vec<String>,
+}
+
+/// What changes in one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    pub path: PathBuf,
+    pub change: Change,
+}
+
+/// What changes in a file's text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    Json(Vec<Edit>),
+    Toml(Vec<Edit>),
+    /// Lines between our marks.
+    Yaml(Place, String),
+}
+
+/// One member that is ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    pub path: Vec<String>,
+    pub value: Assigned,
+    /// Another value may be replaced without asking: it is a choice, which comes back with the undo.
+    pub freely: bool,
+}
+
+/// What a member is set to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Assigned {
+    To(Value),
+    /// Our names, added to the list that is there, or to this one.
+    NoProxy(String),
+}
+
+/// Why a file is left alone.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("it is not what it should be: {0}")]
+    Malformed(String),
+    #[error("{0}")]
+    Ambiguous(String),
+    #[error("`{0}` is set to something else there; `--force` replaces it, and `--undo` brings it back")]
+    Foreign(String),
+    #[error("`{0}` is set there by another hand; take that out first, or use `--print`")]
+    Taken(String),
+}
+
+impl Edit {
+    /// A choice between several, such as a default model.
+    pub(crate) fn choice(path: &[&str], value: impl Into<Value>) -> Self {
+        Self { freely: true, ..Self::own(path, value) }
+    }
+
+    /// Something that only we should have written.
+    pub(crate) fn own(path: &[&str], value: impl Into<Value>) -> Self {
+        Self { path: path.iter().map(|key| (*key).to_owned()).collect(), value: Assigned::To(value.into()), freely: false }
+    }
+
+    pub(crate) fn no_proxy(path: &[&str], seed: &str) -> Self {
+        Self { path: path.iter().map(|key| (*key).to_owned()).collect(), value: Assigned::NoProxy(seed.to_owned()), freely: true }
+    }
+
+    fn wanted(&self, there: Option<&Value>) -> Value {
+        match &self.value {
+            Assigned::To(value) => value.clone(),
+            Assigned::NoProxy(seed) => merged_no_proxy(there.and_then(Value::as_str).unwrap_or(seed)).into(),
+        }
+    }
+}
+
+/// A text with members that can be looked at and changed one by one.
+trait Members: Sized {
+    fn parse(text: &str) -> Result<Self, Refusal>;
+    /// All of it, to hold a change against.
+    fn all(&self) -> Value;
+    fn get(&self, path: &[String]) -> Result<Option<Value>, Refusal>;
+    fn set(&mut self, path: &[String], value: &Value) -> Result<(), Refusal>;
+    fn remove(&mut self, path: &[String]) -> Result<(), Refusal>;
+    fn write(&self) -> String;
+}
+
+impl Change {
+    /// Makes the change in a file's text.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the text is not what it should be, or says something else already.
+    pub fn apply(&self, text: &str, force: bool) -> Result<String, Refusal> {
+        match self {
+            Self::Json(edits) => set_all::<json::Document>(text, edits, force),
+            Self::Toml(edits) => set_all::<toml::Document>(text, edits, force),
+            Self::Yaml(place, block) => yaml::insert(text, place, block),
+        }
+    }
+
+    /// Takes the change out of a text that was changed otherwise too. `before` is what it was made in. What somebody
+    /// else has set since stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] if the text is not what it should be.
+    pub fn revert(&self, before: &str, now: &str) -> Result<String, Refusal> {
+        match self {
+            Self::Json(edits) => put_back::<json::Document>(before, now, edits),
+            Self::Toml(edits) => put_back::<toml::Document>(before, now, edits),
+            Self::Yaml(..) => yaml::remove(now),
+        }
+    }
+}
+
+fn set_all<D: Members>(text: &str, edits: &[Edit], force: bool) -> Result<String, Refusal> {
+    let mut document = D::parse(text)?;
+    let mut expected = document.all();
+    for edit in edits {
+        let there = document.get(&edit.path)?;
+        let wanted = edit.wanted(there.as_ref());
+        if there.as_ref() == Some(&wanted) {
+            continue;
+        }
+        if there.is_some() && !edit.freely && !force {
+            return Err(Refusal::Foreign(edit.path.join(".")));
+        }
+        document.set(&edit.path, &wanted)?;
+        assign(&mut expected, &edit.path, wanted);
+    }
+    let written = document.write();
+    // Read again: nothing else may have changed.
+    if D::parse(&written)?.all() == expected { Ok(written) } else { Err(Refusal::Ambiguous("it cannot be changed without changing more than ours".into())) }
+}
+
+fn assign(all: &mut Value, path: &[String], value: Value) {
+    let mut place = all;
+    for key in path {
+        if !place.is_object() {
+            *place = Value::Object(serde_json::Map::new());
+        }
+        place = &mut place[key.as_str()];
+    }
+    *place = value;
+}
+
+fn put_back<D: Members>(before: &str, now: &str, edits: &[Edit]) -> Result<String, Refusal> {
+    let (original, mut document) = (D::parse(before)?, D::parse(now)?);
+    for edit in edits.iter().rev() {
+        let was = original.get(&edit.path)?;
+        let there = document.get(&edit.path)?;
+        if there.as_ref() != Some(&edit.wanted(was.as_ref())) {
+            continue;
+        }
+        match was {
+            Some(value) => document.set(&edit.path, &value)?,
+            None => document.remove(&edit.path)?,
+        }
+        // What we made to hold it goes too, once it holds nothing.
+        for depth in (1..edit.path.len()).rev() {
+            let holder = &edit.path[..depth];
+            let empty = document.get(holder)?.is_some_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty));
+            if empty && original.get(holder)?.is_none() {
+                document.remove(holder)?;
+            }
+        }
+    }
+    Ok(document.write())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn claude() -> Vec<Edit> {
+        vec![Edit::own(&["env", "ANTHROPIC_BASE_URL"], "http://s"), Edit::own(&["apiKeyHelper"], "seaway key show"), Edit::no_proxy(&["env", "NO_PROXY"], "x")]
+    }
+
+    fn codex() -> Vec<Edit> {
+        vec![Edit::choice(&["model_provider"], "seaway"), Edit::own(&["model_providers", "seaway"], json!({"base_url": "http://s", "auth": {"command": "k", "args": ["show"]}}))]
+    }
+
+    /// Applies and takes back: what was there is there again, and in between only ours was added.
+    #[track_caller]
+    fn round(change: &Change, text: &str, expect: &str) {
+        let after = change.apply(text, false).unwrap();
+        assert_eq!(after, expect);
+        assert_eq!(change.apply(&after, false).unwrap(), after, "the same again changes nothing");
+        let again = change.revert(text, &after).unwrap();
+        assert_eq!(again.trim(), if text.is_empty() { "{}" } else { text.trim() }, "taken back");
+    }
+
+    #[test]
+    fn json_keeps_its_comments_and_its_form() {
+        round(
+            &Change::Json(claude()),
+            "",
+            "{\n  \"env\": {\n    \"ANTHROPIC_BASE_URL\": \"http://s\",\n    \"NO_PROXY\": \"x,localhost,127.0.0.1\"\n  },\n  \"apiKeyHelper\": \"seaway key show\"\n}\n",
+        );
+    }
+
+    #[test]
+    fn json_with_members_of_others() {
+        let text = "{\n    // mine\n    \"model\": \"opus\", /* here */\n    \"env\": {\"A\":\"1\",\"NO_PROXY\": \"a,b\"},\n\t\"list\": [ 1,2 ],\n}\n";
+        let after = Change::Json(claude()).apply(text, false).unwrap();
+        for kept in ["    // mine\n", "\"opus\", /* here */", "\"A\":\"1\"", "\t\"list\": [ 1,2 ]", "\"a,b,localhost,127.0.0.1\""] {
+            assert!(after.contains(kept), "{kept}: {after}");
+        }
+        let back = Change::Json(claude()).revert(text, &after.replace("\"opus\"", "\"haiku\"")).unwrap();
+        let (back, was) = (json::Document::parse(&back).unwrap().all(), json::Document::parse(&text.replace("\"opus\"", "\"haiku\"")).unwrap().all());
+        assert_eq!(back, was);
+    }
+
+    #[test]
+    fn toml_keeps_its_comments_and_its_form() {
+        let text = "# mine\nmodel = \"x\"   # here\n\n[mcp_servers.a]\ncommand = 'c'\n";
+        let after = Change::Toml(codex()).apply(text, false).unwrap();
+        assert_eq!(
+            after,
+            "# mine\nmodel = \"x\"   # here\nmodel_provider = \"seaway\"\n\n[mcp_servers.a]\ncommand = 'c'\n\n[model_providers.seaway]\nbase_url = \"http://s\"\n\n[model_providers.seaway.auth]\ncommand = \"k\"\nargs = [\"show\"]\n"
+        );
+        let changed = format!("{after}\n[projects.\"/w\"]\ntrust_level = \"trusted\"\n");
+        assert_eq!(Change::Toml(codex()).revert(text, &changed).unwrap(), format!("{text}\n[projects.\"/w\"]\ntrust_level = \"trusted\"\n"));
+    }
+
+    #[test]
+    fn what_is_of_another_hand_is_not_replaced_without_force() {
+        let json = Change::Json(claude());
+        let text = r#"{"apiKeyHelper": "theirs", "env": {"NO_PROXY": "a"}}"#;
+        assert_eq!(json.apply(text, false), Err(Refusal::Foreign("apiKeyHelper".into())));
+        let after = json.apply(text, true).unwrap();
+        let values = |text: &str| json::Document::parse(text).unwrap().all();
+        assert_eq!(values(&json.revert(text, &after).unwrap()), values(text));
+        let newer = json.revert(text, &after.replace("seaway key show", "newer")).unwrap();
+        assert_eq!(values(&newer), values(&text.replace("theirs", "newer")));
+        let toml = Change::Toml(codex());
+        assert_eq!(toml.apply("[model_providers.seaway]\nbase_url = \"http://other\"\n", false), Err(Refusal::Foreign("model_providers.seaway".into())));
+        assert!(toml.apply("model_provider = \"azure\"\n", false).is_ok(), "a choice is replaced");
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let json = Change::Json(claude());
+        for text in
+            ["{\"env\":{},\"env\":{}}", "{\"env\": 7}", "[]", "{", "{\"a\":1} x", "{a: 1}", "{'a': 1}", "{\"apiKeyHelper\":\"seaway key show\",\"apiKeyHelper\":\"theirs\"}"]
+        {
+            assert!(matches!(json.apply(text, true), Err(Refusal::Malformed(_) | Refusal::Ambiguous(_))), "{text}: {:?}", json.apply(text, true));
+        }
+        let toml = Change::Toml(codex());
+        for text in ["model_providers = 7\n", "a = \n", "a = 1\na = 2\n", "model_providers.seaway = 1\n[model_providers.seaway]\n"] {
+            assert!(matches!(toml.apply(text, true), Err(Refusal::Malformed(_) | Refusal::Ambiguous(_))), "{text}: {:?}", toml.apply(text, true));
+        }
+    }
+
+    #[test]
+    fn line_ends_and_a_byte_order_mark_stay() {
+        let text = "\u{feff}{\r\n  \"model\": \"opus\"\r\n}\r\n";
+        let after = Change::Json(claude()).apply(text, false).unwrap();
+        assert!(after.starts_with('\u{feff}') && !after.replace("\r\n", "").contains('\n'), "{after:?}");
+        assert_eq!(Change::Json(claude()).revert(text, &after).unwrap(), text);
+        let text = "model = \"x\"\r\n";
+        let after = Change::Toml(codex()).apply(text, false).unwrap();
+        assert!(!after.replace("\r\n", "").contains('\n'), "{after:?}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The clients that we can set up: what each has to be told, and where it reads it.
+
+mod agents;
+mod lists;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Change, Edit, Facts, FileChange, Setup};
+
+/// A client whose settings lie in files.
+#[derive(Debug)]
+pub struct Client {
+    pub name: &'static str,
+    pub about: &'static str,
+    setup: fn(&Facts) -> Setup,
+}
+
+pub const CLIENTS: &[Client] = &[
+    Client { name: "claude", about: "Claude Code", setup: claude },
+    Client { name: "codex", about: "OpenAI's Codex", setup: codex },
+    Client { name: "opencode", about: "opencode", setup: agents::opencode },
+    Client { name: "pi", about: "the pi coding agent", setup: agents::pi },
+    Client { name: "aider", about: "aider", setup: lists::aider },
+    Client { name: "continue", about: "Continue (VS Code, JetBrains, its command line)", setup: lists::continue_dev },
+    Client { name: "llm", about: "llm, the command line tool", setup: lists::llm },
+];
+
+impl Client {
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        CLIENTS.iter().find(|client| client.name == name)
+    }
+
+    /// What this client has to be told.
+    #[must_use]
+    pub fn setup(&self, facts: &Facts) -> Setup {
+        (self.setup)(facts)
+    }
+}
+
+/// A command as a shell takes it.
+#[must_use]
+pub fn line(command: &[String]) -> String {
+    let plain = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-=:+@,".contains(&byte));
+    let quoted = |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    command.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+impl Facts {
+    /// A folder that a variable names, or the usual one under the home folder.
+    fn folder_of(&self, variable: &str, usual: &str) -> PathBuf {
+        self.environment.get(variable).map_or_else(|| self.home.join(usual), PathBuf::from)
+    }
+
+    /// Prints the key; anything where none is needed.
+    fn key_words(&self) -> Vec<String> {
+        if self.key.is_some() { self.key_command.clone() } else { vec!["echo".into(), "any".into()] }
+    }
+
+    /// The folders from where the person is up to the root or the home folder, which is none of them.
+    fn projects(&self) -> impl Iterator<Item = &Path> {
+        self.folder.ancestors().take_while(|folder| *folder != self.home)
+    }
+
+    /// Variables of this shell that a client follows in place of its settings.
+    fn overriding(&self, names: &[&str]) -> Vec<String> {
+        let set = names.iter().filter(|name| self.environment.get(name).is_some_and(|value| value.trim_end_matches('/') != self.url));
+        set.map(|name| format!("this shell sets {name}, which the client follows in place of what is written; `unset {name}`")).collect()
+    }
+}
+
+/// The value of a member of a file that may not be there.
+fn member(path: &Path, keys: &[&str]) -> Option<Value> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let mut value: Value = jsonc_parser::parse_to_serde_value(&text, &jsonc_parser::ParseOptions::default()).ok()?;
+    for key in keys {
+        value = value.get(*key)?.clone();
+    }
+    Some(value)
+}
+
+/// Warnings of project files that say one of these members.
+fn project_files(facts: &Facts, files: &[&str], members: &[&[&str]]) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in facts.projects().flat_map(|folder| files.iter().map(|file| folder.join(file))) {
+        for keys in members.iter().filter(|keys| member(&path, keys).is_some()) {
+            found.push(format!("{} sets `{}`, which the client follows in this folder in place of what is written", path.display(), keys.join(".")));
+        }
+    }
+    found
+}
+
+/// <https://code.claude.com/docs/en/settings>
+fn claude(facts: &Facts) -> Setup {
+    let file = facts.folder_of("CLAUDE_CONFIG_DIR", ".claude").join("settings.json");
+    let mut edits = vec![Edit::own(&["env", "ANTHROPIC_BASE_URL"], facts.url.as_str()), Edit::own(&["apiKeyHelper"], line(&facts.key_words()))];
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    let by_proxy = proxies.iter().any(|name| member(&file, &["env", name]).is_some());
+    if by_proxy || facts.no_proxy.is_some() {
+        let seed = facts.no_proxy.clone().unwrap_or_default();
+        edits.extend(["no_proxy", "NO_PROXY"].map(|name| Edit::no_proxy(&["env", name], &seed)));
+    }
+    let mut warnings =
+        facts.overriding(&["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"]);
+    let overriding: [&[&str]; 4] = [&["env", "ANTHROPIC_BASE_URL"], &["env", "ANTHROPIC_AUTH_TOKEN"], &["env", "ANTHROPIC_API_KEY"], &["apiKeyHelper"]];
+    warnings.extend(project_files(facts, &[".claude/settings.local.json", ".claude/settings.json"], &overriding));
+    for key in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"] {
+        if member(&file, &["env", key]).is_some() {
+            warnings.push(format!("{} sets `env.{key}`, which Claude Code follows in place of the key helper; take it out", file.display()));
+        }
+    }
+    for managed in ["/etc/claude-code/managed-settings.json", "/Library/Application Support/ClaudeCode/managed-settings.json"] {
+        if member(Path::new(managed), &["env", "ANTHROPIC_BASE_URL"]).is_some() {
+            warnings.push(format!("{managed} sets `env.ANTHROPIC_BASE_URL` for everybody on this machine, and wins"));
+        }
+    }
+    Setup { files: vec![FileChange { path: file, change: Change::Json(edits) }], then: "claude".into(), warnings }
+}
+
+/// <https://developers.openai.com/codex/config-reference>
+fn codex(facts: &Facts) -> Setup {
+    let file = facts.folder_of("CODEX_HOME", ".codex").join("config.toml");
+    let mut edits = vec![
+        Edit::choice(&["model_provider"], "seaway"),
+        Edit::choice(&["model"], facts.model.as_str()),
+        // Codex knows no Claude model, and would take one for larger than it is.
+        Edit::choice(&["model_context_window"], 200_000),
+        Edit::own(&["model_providers", "seaway"], codex_provider(facts)),
+    ];
+    if !facts.searches {
+        // It would ask for a tool that nobody here serves.
+        edits.push(Edit::choice(&["web_search"], "disabled"));
+    }
+    Setup { files: vec![FileChange { path: file, change: Change::Toml(edits) }], then: "codex".into(), warnings: Vec::new() }
+}
+
+/// What Codex has to know of us.
+fn codex_provider(facts: &Facts) -> Value {
+    let words = facts.key_words();
+    let (command, arguments) = words.split_first().expect("a command has a first word");
+    json!({"name": "Seaway", "base_url": format!("{}/v1", facts.url), "wire_api": "responses", "auth": {"command": command, "args": arguments}})
+}
+
+/// The arguments that tell Codex of us without a file.
+#[must_use]
+pub fn codex_arguments(facts: &Facts) -> Vec<String> {
+    let provider = format!("model_providers.seaway={{name=\"Seaway\",base_url=\"{}/v1\",wire_api=\"responses\",env_key=\"SEAWAY_KEY\"}}", facts.url);
+    let mut values = vec!["model_provider=\"seaway\"".to_owned(), format!("model=\"{}\"", facts.model), "model_context_window=200000".to_owned(), provider];
+    if !facts.searches {
+        values.push("web_search=\"disabled\"".to_owned());
+    }
+    values.into_iter().flat_map(|value| ["-c".to_owned(), value]).collect()
+}

@@ -1,0 +1,81 @@
+//! Clients whose settings are YAML.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::ExposeSecret;
+
+use super::{Change, Edit, Facts, FileChange, Setup};
+use crate::connect::Place;
+
+/// A text as YAML takes it, whatever is in it: JSON strings are YAML.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The key itself, where a client can neither run a command nor read a file.
+fn written_key(facts: &Facts) -> String {
+    facts.key.as_ref().map_or_else(|| "any".to_owned(), |key| key.expose_secret().to_owned())
+}
+
+/// <https://aider.chat/docs/config/aider_conf.html>
+pub(super) fn aider(facts: &Facts) -> Setup {
+    let file = facts.home.join(".aider.conf.yml");
+    let block = format!(
+        "model: {}\nweak-model: {}\nanthropic-api-key: {}\nset-env:\n  - {}\n",
+        quoted(&format!("anthropic/{}", facts.model)),
+        quoted(&format!("anthropic/{}", facts.small())),
+        quoted(&written_key(facts)),
+        quoted(&format!("ANTHROPIC_API_BASE={}", facts.url))
+    );
+    let mut warnings = facts.overriding(&["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL", "AIDER_MODEL", "AIDER_ANTHROPIC_API_KEY"]);
+    for path in facts.projects().flat_map(|folder| [".aider.conf.yml", ".env"].map(|name| folder.join(name))) {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        if ["model:", "set-env:", "anthropic-api-key:", "ANTHROPIC_API_BASE=", "ANTHROPIC_API_KEY="].iter().any(|word| text.lines().any(|line| line.starts_with(word))) {
+            warnings.push(format!("{} sets a model, a key or an address, which aider follows in this folder in place of what is written", path.display()));
+        }
+    }
+    Setup { files: vec![FileChange { path: file, change: Change::Yaml(Place::End, block) }], then: "aider".into(), warnings }
+}
+
+/// <https://docs.continue.dev/reference>
+pub(super) fn continue_dev(facts: &Facts) -> Setup {
+    let file = facts.folder_of("CONTINUE_GLOBAL_DIR", ".continue").join("config.yaml");
+    let mut models: Vec<&String> = facts.models.iter().collect();
+    // The first one is the one that is chosen.
+    models.sort_by_key(|model| **model != facts.model);
+    let items: String = models
+        .iter()
+        .map(|model| {
+            let (name, key, base) = (quoted(&format!("{model} (Seaway)")), quoted(&written_key(facts)), quoted(&format!("{}/v1", facts.url)));
+            format!("- name: {name}\n  provider: anthropic\n  model: {}\n  apiBase: {base}\n  apiKey: {key}\n  roles: [chat, edit, apply]\n", quoted(model))
+        })
+        .collect();
+    let place = Place::Under { member: "models".into(), head: "name: Local Config\nversion: 1.0.0\nschema: v1\n".into() };
+    Setup { files: vec![FileChange { path: file, change: Change::Yaml(place, items) }], then: "reload Continue, or `cn`".into(), warnings: Vec::new() }
+}
+
+/// <https://llm.datasette.io/en/stable/other-models.html>
+pub(super) fn llm(facts: &Facts) -> Setup {
+    let folder = facts.environment.get("LLM_USER_PATH").map_or_else(|| usual(&facts.home), PathBuf::from);
+    let items: String = facts
+        .models
+        .iter()
+        .map(|model| {
+            let (id, base) = (quoted(&format!("seaway/{model}")), quoted(&format!("{}/v1", facts.url)));
+            format!(
+                "- model_id: {id}\n  model_name: {}\n  api_base: {base}\n  api_key_name: seaway\n  vision: true\n  supports_tools: true\n  supports_schema: true\n",
+                quoted(model)
+            )
+        })
+        .collect();
+    let files = vec![
+        FileChange { path: folder.join("extra-openai-models.yaml"), change: Change::Yaml(Place::End, items) },
+        FileChange { path: folder.join("keys.json"), change: Change::Json(vec![Edit::own(&["seaway"], written_key(facts))]) },
+    ];
+    Setup { files, then: format!("llm -m seaway/{} 'hello'", facts.model), warnings: Vec::new() }
+}
+
+/// Where its settings are when no variable says.
+fn usual(home: &Path) -> PathBuf {
+    if cfg!(target_os = "macos") { home.join("Library/Application Support/io.datasette.llm") } else { home.join(".config/io.datasette.llm") }
+}

@@ -1,0 +1,51 @@
+//! Clients that are set up by hand: what to type where.
+
+use super::Facts;
+
+/// A client whose settings are not in a file that we would touch.
+#[derive(Debug)]
+pub struct Other {
+    pub name: &'static str,
+    text: &'static str,
+}
+
+/// `<url>`, `<port>`, `<model>` and `<key>` stand for what they say.
+pub const OTHERS: &[Other] = &[
+    Other {
+        name: "cursor",
+        text: "Cursor: Settings → Models → API Keys\n  OpenAI API Key            <key>\n  Override OpenAI Base URL  <url>/v1\n  Add model                 <model>\nCursor's own servers call that address, so it has to be reachable from there: they cannot reach loopback.\n",
+    },
+    Other {
+        name: "cline",
+        text: "Cline (and Roo Code): Settings → API Provider → Anthropic\n  Anthropic API Key    <key>\n  Use custom base URL  <url>\n  Model                <model>\n",
+    },
+    Other {
+        name: "sillytavern",
+        text: "SillyTavern: API Connections → API: Chat Completion\n  Chat Completion Source  Custom (OpenAI-compatible)\n  Custom Endpoint         <url>/v1\n  Custom API Key          <key>\n  Enter a Model ID        <model>\nA preset of Seaway's own is reached with <url>/v1/NAME as the endpoint.\n",
+    },
+    Other {
+        name: "openclaw",
+        text: "OpenClaw: in ~/.openclaw/openclaw.json\n  { \"models\": { \"providers\": { \"seaway\": {\n      \"baseUrl\": \"<url>\",\n      \"apiKey\": \"<key>\",\n      \"api\": \"anthropic-messages\",\n      \"models\": [ { \"id\": \"<model>\", \"name\": \"<model>\" } ]\n  } } } }\nthen choose the model seaway/<model>.\n",
+    },
+    Other {
+        name: "litellm",
+        text: "LiteLLM: in the proxy's config.yaml\n  model_list:\n    - model_name: <model>\n      litellm_params:\n        model: anthropic/<model>\n        api_base: <url>\n        api_key: os.environ/SEAWAY_KEY\nand start it with SEAWAY_KEY set to <key>.\n",
+    },
+    Other {
+        name: "mem0",
+        text: "mem0: in Python\n  config = {\"llm\": {\"provider\": \"openai\", \"config\": {\n      \"model\": \"<model>\",\n      \"openai_base_url\": \"<url>/v1\",\n      \"api_key\": os.environ[\"SEAWAY_KEY\"],\n  }}}\n  memory = Memory.from_config(config)\nwith SEAWAY_KEY set to <key>. Embeddings are not Claude's: leave `embedder` with another provider.\n",
+    },
+    Other {
+        name: "open-webui",
+        text: "Open WebUI: Admin Panel → Settings → Connections → OpenAI API → +\n  URL  <url>/v1\n  Key  <key>\nIn a container loopback is the container's own: use http://host.docker.internal:<port> there, and let Seaway listen beyond loopback.\n",
+    },
+];
+
+/// What to type into a client.
+#[must_use]
+pub fn other(name: &str, facts: &Facts) -> Option<String> {
+    let other = OTHERS.iter().find(|other| other.name == name)?;
+    let key = if facts.key.is_some() { format!("what `{}` prints", super::clients::line(&facts.key_command)) } else { "anything".to_owned() };
+    let port = facts.url.rsplit(':').next().unwrap_or_default();
+    Some(other.text.replace("<url>", &facts.url).replace("<port>", port).replace("<model>", &facts.model).replace("<key>", &key))
+}

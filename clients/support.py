@@ -137,7 +137,8 @@ class Seaway:
     def __init__(self, *args, upstream=None, listen="127.0.0.1:0", home=None):
         self.home = home
         self.folder = tempfile.mkdtemp(prefix="seaway-clients-")
-        self.args = ["--config", "/dev/null", "--listen", listen.format(folder=self.folder), "--grace", "1s"]
+        self.args = [] if "--config" in args else ["--config", "/dev/null"]
+        self.args += ["--listen", listen.format(folder=self.folder), "--grace", "1s"]
         self.args += ["--state-dir", self.folder + "/state"] if "--state-dir" not in args else []
         self.args += ["--api-key", LOCAL_KEY] if "--auth" not in args else []
         self.args += list(args)

@@ -148,7 +148,7 @@ impl Job {
             stream: manner == Manner::Watched,
         };
         let mut entry = house.ledger.open(opening);
-        entry.record.upstream = Some(upstream.name.clone());
+        entry.goes_to(&upstream.name);
         Ok(Self { house: house.clone(), caller: caller.clone(), errand, listed, runs, ear, entry, began: Instant::now(), upstream })
     }
 
@@ -246,7 +246,8 @@ impl Work {
 
     fn done(&mut self, done: &Done) -> String {
         let model = self.running.model().map(str::to_owned);
-        let summary = Summary { model: model.clone(), usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
+        let summary =
+            Summary { model: model.clone(), so_far: 0, usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
         self.job.entry.record.summary = summary;
         let session = match &self.job.errand.session {
             Continued::No => None,

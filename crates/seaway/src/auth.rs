@@ -65,6 +65,23 @@ impl Keyring {
         self.keys.first().map(|(_, key)| key)
     }
 
+    /// The key of a caller.
+    #[must_use]
+    pub fn key_of(&self, caller: &str) -> Option<&SecretString> {
+        self.keys.iter().find(|(name, _)| &**name == caller).map(|(_, key)| key)
+    }
+
+    /// Every caller with its key.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &SecretString)> {
+        self.keys.iter().map(|(name, key)| (name, key))
+    }
+
+    /// Tells who has this key.
+    #[must_use]
+    pub fn whose(&self, key: &str) -> Option<Caller> {
+        self.find(&HeaderValue::from_str(key).ok()?).cloned().map(Caller)
+    }
+
     /// Tells who calls. Clients may send several credentials; one good one is enough.
     #[must_use]
     pub fn caller(&self, headers: &HeaderMap) -> Option<Caller> {

@@ -131,6 +131,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     pub auth: Auth,
     pub hosts: Vec<String>,
+    /// Who may sign in to the dashboard; nobody named: whoever has a key.
+    pub dashboard_callers: Vec<String>,
     pub cors_origins: Vec<HeaderValue>,
     /// In bytes.
     pub body_limit: usize,

@@ -86,7 +86,7 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
     let headers = headers::to_upstream(&exchange.ask.headers, &runtime.keyring, upstream.passes_credentials());
     let body = if body.is_end_stream() { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
     let call = Call { method, path, headers, body, owner: exchange.ask.caller.0.clone(), session: None };
-    exchange.entry.record.upstream = Some(upstream.name.clone());
+    exchange.entry.goes_to(&upstream.name);
     match exchange.call(upstream, call).await {
         Ok(reply) => exchange.respond(Answered { reply, upstream: upstream.clone(), manner: Manner::Relayed(Form::Opaque) }).await,
         Err(fault) => exchange.fault(&fault),
@@ -167,7 +167,7 @@ impl Exchange {
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
         while let Some((upstream, prepared)) = next {
             self.entry.record.changes = prepared.changes;
-            self.entry.record.upstream = Some(upstream.name.clone());
+            self.entry.goes_to(&upstream.name);
             let result = self.call(upstream, prepared.call).await;
             let passed_on = match &result {
                 Ok(reply) => passes_on(reply.status),

@@ -22,6 +22,7 @@ use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
 use crate::house::House;
 use crate::runtime::Runtime;
+use crate::surface::dashboard;
 use crate::{answer, exchange};
 
 /// How much of a refused body is read, so that the connection can be used again.
@@ -103,6 +104,9 @@ fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Res
     if is_open(request) {
         return Ok(Caller("anyone".into()));
     }
+    if let Some(caller) = dashboard::signed_in(runtime, request) {
+        return Ok(caller);
+    }
     let wrong = || Fault::new(FaultKind::Unauthenticated, "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`");
     runtime.keyring.caller(request.headers()).ok_or_else(wrong)
 }
@@ -112,7 +116,7 @@ fn is_open(request: &Request) -> bool {
     let path = request.uri().path();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let health = reads && (path == "/health" || path.starts_with("/health/") || path == "/api/hello");
-    health || (*request.method() == Method::HEAD && path == "/")
+    health || (*request.method() == Method::HEAD && path == "/") || dashboard::is_open(request)
 }
 
 /// A page that a browser was tricked into (DNS rebinding) names its own host, not ours.

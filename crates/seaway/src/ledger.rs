@@ -14,6 +14,7 @@ use seaway_wire::messages::Summary;
 
 use crate::auth::Caller;
 use crate::drain::Drain;
+use crate::live::{Live, Lives};
 use crate::record::{Entry, Outcome, Record};
 use crate::store::Store;
 
@@ -46,6 +47,7 @@ pub struct Ledger {
     seconds: Family<ByUpstream, Histogram, fn() -> Histogram>,
     first_byte: Family<ByUpstream, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
+    lives: Lives,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -84,7 +86,7 @@ impl Ledger {
         registry.register_with_unit("first_byte", "Time from a request to the first byte of its answer", Unit::Seconds, first_byte.clone());
         registry.register("in_flight", "Requests that are being answered", in_flight.clone());
         registry.register("records_dropped", "Records that the store was too slow for", store.dropped());
-        Arc::new(Self { store, drain, registry, exchanges, tokens, seconds, first_byte, in_flight })
+        Arc::new(Self { store, drain, registry, exchanges, tokens, seconds, first_byte, in_flight, lives: Lives::default() })
     }
 
     /// Opens the record of a new exchange.
@@ -112,15 +114,14 @@ impl Ledger {
             body_out: None,
             changes: Vec::new(),
         };
-        Entry::open(self.clone(), record)
-    }
-
-    pub(crate) fn began(&self) {
         self.in_flight.inc();
+        let live = self.lives.begin(&record);
+        Entry::open(self.clone(), record, live)
     }
 
-    pub(crate) fn ended(&self, record: Box<Record>) {
+    pub(crate) fn ended(&self, record: Box<Record>, live: &Live) {
         self.in_flight.dec();
+        self.lives.end(live, &record);
         self.measure(&record);
         self.store.record(record);
     }
@@ -146,6 +147,12 @@ impl Ledger {
     #[must_use]
     pub fn running(&self) -> u64 {
         u64::try_from(self.in_flight.get()).unwrap_or(0)
+    }
+
+    /// The exchanges that are under way, and those that ended last.
+    #[must_use]
+    pub fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     /// True once a drain waits no longer.

@@ -27,6 +27,7 @@ pub mod headers;
 pub mod house;
 pub mod instance;
 pub mod ledger;
+pub mod live;
 pub mod pipe;
 pub mod plan;
 pub mod price;

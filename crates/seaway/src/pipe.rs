@@ -104,6 +104,7 @@ impl Pipe {
         self.entry.first_byte();
         self.silence.heard();
         self.egress.push(frame, &mut self.out);
+        self.entry.said(self.egress.summary().so_far);
         self.keep();
         // An upstream's pings say nothing in another dialect, so it is what goes out that counts.
         if !self.out.is_empty() {

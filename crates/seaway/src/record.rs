@@ -9,6 +9,7 @@ use seaway_wire::messages::{Change, Summary};
 use crate::auth::Caller;
 use crate::config::UpstreamName;
 use crate::ledger::Ledger;
+use crate::live::Live;
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -105,19 +106,33 @@ impl Record {
 pub struct Entry {
     pub record: Box<Record>,
     ledger: Arc<Ledger>,
+    live: Arc<Live>,
     started: Instant,
     open: bool,
 }
 
 impl Entry {
-    pub(crate) fn open(ledger: Arc<Ledger>, record: Record) -> Self {
-        ledger.began();
-        Self { record: Box::new(record), ledger, started: Instant::now(), open: true }
+    pub(crate) fn open(ledger: Arc<Ledger>, record: Record, live: Arc<Live>) -> Self {
+        Self { record: Box::new(record), ledger, live, started: Instant::now(), open: true }
+    }
+
+    /// Notes which upstream is asked.
+    pub fn goes_to(&mut self, upstream: &UpstreamName) {
+        self.record.upstream = Some(upstream.clone());
+        self.live.concerns(&self.record.asked, Some(upstream.0.clone()));
+    }
+
+    /// Notes how much was said so far, in tokens; roughly.
+    pub fn said(&self, tokens: u64) {
+        self.live.tokens(tokens);
     }
 
     /// Notes that the first byte of the answer is here.
     pub fn first_byte(&mut self) {
-        self.record.first_byte.get_or_insert_with(|| self.started.elapsed());
+        if self.record.first_byte.is_none() {
+            self.record.first_byte = Some(self.started.elapsed());
+            self.live.first_byte();
+        }
     }
 
     /// Notes the ids under which the exchange is known.
@@ -132,7 +147,7 @@ impl Entry {
         }
         self.record.outcome = outcome;
         self.record.total = self.started.elapsed();
-        self.ledger.ended(self.record.clone());
+        self.ledger.ended(self.record.clone(), &self.live);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod ask;
 mod chat;
+pub mod dashboard;
 mod login;
 mod messages;
 mod models;
@@ -30,7 +31,8 @@ use crate::plan::Endpoint;
 /// Builds all routes. Layers run from the last to the first.
 pub fn router(house: &Arc<House>) -> Router {
     let router = Router::new()
-        .route("/", get(status::root))
+        .route("/", get(dashboard::root))
+        .merge(dashboard::routes())
         .route("/api/hello", get(status::hello))
         .route("/health", get(status::health))
         .route("/health/live", get(status::live))

@@ -32,6 +32,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     let config = Config {
         auth: reader.auth(&listen),
         hosts: reader.texts("hosts"),
+        dashboard_callers: reader.texts("dashboard.callers"),
         cors_origins: reader.origins(),
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
         grace: reader.span("grace"),

@@ -53,6 +53,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("auth", Kind::Choice(&["key", "none"]), "key", "`key`: clients must send a local key; `none`: anyone who reaches us, on loopback only"),
     secret("api_key", Kind::Text, "a fixed local key, in place of the one made at first start"),
     secret("keys", Kind::TextMap, "several local keys with names; the name is the caller in usage and logs"),
+    plain("dashboard.callers", Kind::Texts, "", "which callers may sign in to the dashboard, by the names of their keys; nobody named: whoever has a key"),
     plain("hosts", Kind::Texts, "", "further names that clients may reach us by (the `Host` header)"),
     plain("cors_origins", Kind::Texts, "", "web origins whose pages may call us"),
     plain("body_limit", Kind::Size, "32MiB", "the largest request body"),

@@ -6,7 +6,7 @@ use super::Facts;
 #[derive(Debug)]
 pub struct Other {
     pub name: &'static str,
-    text: &'static str,
+    pub text: &'static str,
 }
 
 /// `<url>`, `<port>`, `<model>` and `<key>` stand for what they say.

@@ -3,6 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::Serialize;
 
+use super::Store;
+
 /// Which records count.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -53,6 +55,13 @@ pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row
         })
     })?;
     rows.collect()
+}
+
+impl Store {
+    /// The same by the writer, for who must not wait on a disk.
+    pub async fn usage(&self, filter: Filter) -> Option<Vec<Row>> {
+        self.ask(move |database| usage(database, &filter)).await
+    }
 }
 
 /// What was done with one request.

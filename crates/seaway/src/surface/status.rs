@@ -106,7 +106,7 @@ pub(super) async fn hello() -> Response {
     answer::json(StatusCode::OK, "{}")
 }
 
-pub(super) async fn root() -> Response {
+pub(super) fn root() -> Response {
     answer::json(StatusCode::OK, format!("{{\"name\":\"seaway\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
 }
 

@@ -166,6 +166,12 @@ impl Program {
             .collect()
     }
 
+    /// Children that wait for nobody's next turn yet.
+    #[must_use]
+    pub fn spares(&self) -> usize {
+        self.shared.pool().spares()
+    }
+
     /// Ends what is warm of a session, by its name or ours; true if there was something.
     pub fn forget(&self, whose: &Whose, id: &str) -> bool {
         let mut gone = Vec::new();

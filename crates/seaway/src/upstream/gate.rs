@@ -15,6 +15,7 @@ use crate::config::{Limits, UpstreamName};
 #[derive(Debug)]
 pub struct Gate {
     slots: Option<Arc<Semaphore>>,
+    most: usize,
     waiting: AtomicUsize,
     queue: usize,
     timeout: Duration,
@@ -54,13 +55,26 @@ impl Pass {
 impl Gate {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        Self { slots: limits.concurrency.map(|most| Arc::new(Semaphore::new(most))), waiting: AtomicUsize::new(0), queue: limits.queue, timeout: limits.queue_timeout }
+        Self {
+            slots: limits.concurrency.map(|most| Arc::new(Semaphore::new(most))),
+            most: limits.concurrency.unwrap_or_default(),
+            waiting: AtomicUsize::new(0),
+            queue: limits.queue,
+            timeout: limits.queue_timeout,
+        }
     }
 
     /// How many requests wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many requests are inside, and how many may be; `None` where nobody counts.
+    #[must_use]
+    pub fn taken(&self) -> Option<(usize, usize)> {
+        let slots = self.slots.as_ref()?;
+        Some((self.most.saturating_sub(slots.available_permits()), self.most))
     }
 
     /// Waits for a place.

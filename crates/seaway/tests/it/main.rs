@@ -4,6 +4,7 @@
 mod access;
 mod chat;
 mod claude_code;
+mod dashboard;
 mod edits;
 mod failures;
 mod fold;

@@ -110,6 +110,8 @@ pub struct Summary {
     pub usage: Usage,
     pub stop_reason: Option<StopReason>,
     pub error: Option<UpstreamError>,
+    /// Roughly how many tokens were said until now: the count itself comes at the end.
+    pub so_far: u64,
     /// `message_stop` came, or the whole JSON message.
     pub ended: bool,
 }
@@ -140,6 +142,10 @@ struct Delta<'a> {
     usage: Option<Report>,
 }
 
+/// What stands around the text of a delta, in bytes.
+const WRAPPING: u64 = 80;
+const BYTES_A_TOKEN: u64 = 4;
+
 impl Summary {
     /// Takes what one event of a stream says.
     pub fn observe(&mut self, kind: Kind, data: &[u8]) {
@@ -158,7 +164,8 @@ impl Summary {
                 let unnamed = || UpstreamError { kind: "api_error".into(), message: String::new() };
                 self.error = Some(UpstreamError::parse(data).unwrap_or_else(unnamed));
             }
-            Kind::BlockStart | Kind::BlockDelta | Kind::BlockStop | Kind::Ping | Kind::Other => {}
+            Kind::BlockDelta => self.so_far += ((data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1),
+            Kind::BlockStart | Kind::BlockStop | Kind::Ping | Kind::Other => {}
         }
     }
 

@@ -225,7 +225,12 @@ impl<C> Pool<C> {
         gone.extend(go.into_iter().map(|(_, kept)| kept.into()));
     }
 
-    /// The conversations that are kept.
+    /// How many wait for whoever comes.
+    pub fn spares(&self) -> usize {
+        self.spares.len()
+    }
+
+    /// The children that wait for their conversations' next turns.
     pub fn kept(&self) -> impl Iterator<Item = &Kept<C>> {
         self.kept.iter()
     }

@@ -1,0 +1,150 @@
+//! The exchanges that are under way, and those that ended last: what a dashboard shows.
+//!
+//! Who answers a request takes no lock for it but at its beginning and its end; in between there are two numbers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::record::Record;
+
+/// So many that ended are remembered.
+const RECENT: usize = 30;
+
+/// One exchange that is under way.
+#[derive(Debug)]
+pub struct Live {
+    number: u64,
+    id: String,
+    caller: Arc<str>,
+    dialect: &'static str,
+    endpoint: &'static str,
+    started: Instant,
+    about: Mutex<About>,
+    /// Microseconds; 0 while there is none.
+    first_byte: AtomicU64,
+    /// Roughly: tokens of the answer.
+    tokens: AtomicU64,
+}
+
+/// What is known once the body was read.
+#[derive(Debug, Default, Clone)]
+struct About {
+    model: String,
+    upstream: Option<Arc<str>>,
+}
+
+/// One exchange as it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    pub id: String,
+    pub caller: String,
+    pub dialect: &'static str,
+    pub endpoint: &'static str,
+    pub model: String,
+    pub upstream: Option<String>,
+    /// In milliseconds, as the next one.
+    pub elapsed: u64,
+    pub first_byte: Option<u64>,
+    /// Of the answer; roughly, while it is under way.
+    pub tokens: u64,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+impl Live {
+    /// Notes what it is about.
+    pub fn concerns(&self, model: &str, upstream: Option<Arc<str>>) {
+        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = About { model: model.to_owned(), upstream };
+    }
+
+    pub fn first_byte(&self) {
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+        let _earlier = self.first_byte.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub fn tokens(&self, so_far: u64) {
+        self.tokens.store(so_far, Ordering::Relaxed);
+    }
+
+    fn shown(&self) -> Shown {
+        let About { model, upstream } = self.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first_byte = Some(self.first_byte.load(Ordering::Relaxed)).filter(|micros| *micros > 0);
+        Shown {
+            id: self.id.clone(),
+            caller: self.caller.to_string(),
+            dialect: self.dialect,
+            endpoint: self.endpoint,
+            model,
+            upstream: upstream.as_deref().map(str::to_owned),
+            elapsed: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            first_byte: first_byte.map(|micros| micros / 1000),
+            tokens: self.tokens.load(Ordering::Relaxed),
+            outcome: None,
+            status: None,
+        }
+    }
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Lives {
+    numbers: AtomicU64,
+    running: Mutex<BTreeMap<u64, Arc<Live>>>,
+    ended: Mutex<VecDeque<Shown>>,
+}
+
+impl Lives {
+    pub(crate) fn begin(&self, record: &Record) -> Arc<Live> {
+        let live = Arc::new(Live {
+            number: self.numbers.fetch_add(1, Ordering::Relaxed),
+            id: record.id.clone(),
+            caller: record.caller.0.clone(),
+            dialect: record.dialect.name(),
+            endpoint: record.endpoint,
+            started: Instant::now(),
+            about: Mutex::default(),
+            first_byte: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+        });
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(live.number, live.clone());
+        live
+    }
+
+    pub(crate) fn end(&self, live: &Live, record: &Record) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.number);
+        let shown = Shown {
+            id: record.request_id.clone(),
+            model: record.summary.model.clone().unwrap_or_else(|| record.asked.clone()),
+            upstream: record.upstream.as_ref().map(ToString::to_string),
+            elapsed: u64::try_from(record.total.as_millis()).unwrap_or(u64::MAX),
+            first_byte: record.first_byte.and_then(|time| u64::try_from(time.as_millis()).ok()),
+            tokens: record.summary.usage.output,
+            outcome: Some(record.outcome.name()),
+            status: Some(record.status),
+            ..live.shown()
+        };
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.truncate(RECENT - 1);
+        ended.push_front(shown);
+    }
+
+    /// Those under way, the oldest first.
+    #[must_use]
+    pub fn running(&self) -> Vec<Shown> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).values().map(|live| live.shown()).collect()
+    }
+
+    /// Those that ended last, the newest first.
+    #[must_use]
+    pub fn ended(&self) -> Vec<Shown> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! The dashboard: one page, and what it asks.
+//!
+//! It signs in with a local key once, and has a cookie from then on, which opens nothing but what the page uses.
+//! What changes something has to come from the page itself: a POST or DELETE with our own `Origin`.
+
+mod cookie;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use seaway_wire::{Dialect, Fault, FaultKind};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::status;
+use crate::answer;
+use crate::auth::Caller;
+use crate::connect::OTHERS;
+use crate::connect::clients::CLIENTS;
+use crate::house::House;
+use crate::price::cost;
+use crate::runtime::Runtime;
+use crate::store::Filter;
+use crate::upstream::claude_code::Whose;
+
+const PAGE: &str = include_str!("dashboard/page.html");
+const STYLE: &str = include_str!("dashboard/page.css");
+const SCRIPT: &str = include_str!("dashboard/page.js");
+const PLOT: &str = include_str!("dashboard/plot.js");
+const ICON: &str = include_str!("dashboard/icon.svg");
+
+/// Nothing from anywhere else, nothing in line, and no frame around it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// How long a wrong key takes.
+const WRONG_KEY: Duration = Duration::from_millis(500);
+
+pub(super) fn routes() -> Router<Arc<House>> {
+    Router::new()
+        .route("/dashboard/page.css", get(async || asset("text/css; charset=utf-8", STYLE)))
+        .route("/dashboard/page.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/dashboard/plot.js", get(async || asset("text/javascript; charset=utf-8", PLOT)))
+        .route("/dashboard/icon.svg", get(async || asset("image/svg+xml", ICON)))
+        .route("/dashboard/door", get(door))
+        .route("/dashboard/sign-in", post(sign_in))
+        .route("/dashboard/sign-out", post(sign_out))
+        .route("/dashboard/live", get(snapshot::stream))
+        .route("/dashboard/usage", get(usage))
+        .route("/dashboard/connect", get(connect))
+        .route("/dashboard/sessions/close", post(close))
+}
+
+/// What anyone may have: the page itself, which knows nothing, and its door.
+pub fn is_open<B>(request: &Request<B>) -> bool {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/") => wants_page(request.headers()),
+        (&Method::GET, "/dashboard/door" | "/dashboard/page.css" | "/dashboard/page.js" | "/dashboard/plot.js" | "/dashboard/icon.svg") => true,
+        (&Method::POST, "/dashboard/sign-in" | "/dashboard/sign-out") => is_own_page(request.headers()),
+        _ => false,
+    }
+}
+
+/// Who signed in, on what the page uses.
+pub fn signed_in<B>(runtime: &Runtime, request: &Request<B>) -> Option<Caller> {
+    let path = request.uri().path();
+    let used = path.starts_with("/dashboard/") || path.starts_with("/auth/");
+    if !used || !(matches!(*request.method(), Method::GET | Method::HEAD) || is_own_page(request.headers())) {
+        return None;
+    }
+    if runtime.keyring.is_open() {
+        return Some(Caller("open".into()));
+    }
+    let caller = cookie::caller(request.headers(), &runtime.keyring, jiff::Timestamp::now().as_second())?;
+    may_look(runtime, &caller).then_some(caller)
+}
+
+fn may_look(runtime: &Runtime, caller: &Caller) -> bool {
+    let named = &runtime.config.dashboard_callers;
+    named.is_empty() || named.iter().any(|name| **name == *caller.0)
+}
+
+/// A browser says so where a page makes a request; other programs have the key.
+fn is_own_page(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    !host.is_empty() && ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host))
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
+}
+
+pub(super) async fn root(headers: HeaderMap) -> Response {
+    if wants_page(&headers) { asset("text/html; charset=utf-8", PAGE) } else { status::root() }
+}
+
+fn asset(kind: &'static str, text: &'static str) -> Response {
+    let fixed = [
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        // Another version of ours may be next.
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (fixed, text).into_response()
+}
+
+fn json_response(value: &serde_json::Value) -> Response {
+    let mut response = answer::json(StatusCode::OK, value.to_string());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn fault(fault: &Fault) -> Response {
+    answer::fault(fault, Dialect::Messages, &answer::own_id())
+}
+
+/// Whether this browser is signed in; for a page that does not know yet.
+async fn door(Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap) -> Response {
+    let caller = cookie::caller(&headers, &runtime.keyring, jiff::Timestamp::now().as_second()).filter(|caller| may_look(&runtime, caller));
+    json_response(&json!({"open": runtime.keyring.is_open() || caller.is_some()}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Key {
+    key: String,
+}
+
+async fn sign_in(Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap, body: Bytes) -> Response {
+    let Ok(Key { key }) = serde_json::from_slice(&body) else {
+        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"key\": \"…\"} with the local key").param("key"));
+    };
+    let known = runtime.keyring.whose(key.trim());
+    let Some(caller) = known else {
+        // Guessing is slow.
+        tokio::time::sleep(WRONG_KEY).await;
+        return fault(&Fault::new(FaultKind::Unauthenticated, "this is not the local key; `seaway key show` prints it"));
+    };
+    if !may_look(&runtime, &caller) {
+        return fault(&Fault::new(FaultKind::Forbidden, format!("`{}` is not one of `dashboard.callers`", caller.0)));
+    }
+    let secure = headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
+    let mut response = json_response(&json!({"caller": &*caller.0}));
+    if let Some(value) = runtime.keyring.key_of(&caller.0).and_then(|key| cookie::made(&caller, key, jiff::Timestamp::now().as_second(), secure)) {
+        response.headers_mut().insert(SET_COOKIE, value);
+    }
+    response
+}
+
+async fn sign_out() -> Response {
+    let mut response = json_response(&json!({}));
+    response.headers_mut().insert(SET_COOKIE, HeaderValue::from_static(cookie::GONE));
+    response
+}
+
+#[derive(Deserialize)]
+struct Span {
+    #[serde(default = "month")]
+    days: i64,
+}
+
+fn month() -> i64 {
+    30
+}
+
+async fn usage(State(house): State<Arc<House>>, Extension(runtime): Extension<Arc<Runtime>>, span: Result<Query<Span>, axum::extract::rejection::QueryRejection>) -> Response {
+    let Ok(Query(Span { days })) = span else {
+        return fault(&Fault::new(FaultKind::InvalidRequest, "days: expected a whole number").param("days"));
+    };
+    let since = jiff::Timestamp::now().as_millisecond() - days.clamp(1, 3660) * 86_400_000;
+    let rows = house.ledger.store().usage(Filter { since }).await.unwrap_or_default();
+    let rows: Vec<_> = rows.iter().map(|row| json!({"row": row, "cost": cost(&runtime.config.prices, row)})).collect();
+    json_response(&json!({"days": days, "rows": rows}))
+}
+
+/// What to paste where. The page knows best by which address it was reached.
+async fn connect(Extension(runtime): Extension<Arc<Runtime>>, Extension(caller): Extension<Caller>) -> Response {
+    let key = runtime.keyring.key_of(&caller.0).map(|key| key.expose_secret().to_owned());
+    let clients: Vec<_> = CLIENTS.iter().map(|client| json!({"name": client.name, "text": format!("# {}\nseaway connect {}", client.about, client.name)})).collect();
+    let others: Vec<_> = OTHERS.iter().map(|other| json!({"name": other.name, "text": other.text})).collect();
+    json_response(&json!({"key": key, "model": runtime.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Closing {
+    owner: String,
+    id: String,
+}
+
+async fn close(State(house): State<Arc<House>>, Extension(runtime): Extension<Arc<Runtime>>, body: Bytes) -> Response {
+    let Ok(Closing { owner, id }) = serde_json::from_slice(&body) else {
+        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"owner\": \"…\", \"id\": \"…\"}"));
+    };
+    let whose = Whose { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
+    let warm = runtime.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
+    let kept = house.ledger.store().forget_session(&owner, &id).await;
+    if warm == 0 && !kept {
+        return fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`; it may have ended by itself")));
+    }
+    json_response(&json!({"closed": id}))
+}
+
+/// A stream of events to the page.
+fn events(stream: impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static) -> Response {
+    let fixed = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
+    (fixed, Body::from_stream(stream)).into_response()
+}

@@ -1,0 +1,69 @@
+//! The cookie of a dashboard that was signed in to: who, until when, and a proof that only who has the key can make.
+//!
+//! Nothing is remembered here, so a restart signs nobody out; a key that is rotated signs out whoever had it.
+
+use http::{HeaderMap, HeaderValue, header::COOKIE};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::auth::{Caller, Keyring};
+
+const NAME: &str = "seaway";
+/// In seconds.
+const AGE: i64 = 30 * 86_400;
+const USE: &str = "seaway dashboard cookie, version 1";
+
+pub(super) const GONE: &str = "seaway=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0";
+
+fn proof(caller: &str, until: i64, key: &SecretString) -> blake3::Hash {
+    let own = blake3::derive_key(USE, key.expose_secret().as_bytes());
+    blake3::keyed_hash(&own, format!("{until} {caller}").as_bytes())
+}
+
+/// The header that sets it. `now` is in seconds since 1970.
+pub(super) fn made(caller: &Caller, key: &SecretString, now: i64, secure: bool) -> Option<HeaderValue> {
+    let until = now + AGE;
+    let secure = if secure { "; Secure" } else { "" };
+    let value = format!("{NAME}={until}.{}; Path=/; HttpOnly; SameSite=Strict; Max-Age={AGE}{secure}", proof(&caller.0, until, key).to_hex());
+    let mut value = HeaderValue::from_str(&value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Whom a request's cookie proves to be there.
+pub(super) fn caller(headers: &HeaderMap, keyring: &Keyring, now: i64) -> Option<Caller> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
+    let values = cookies.filter_map(|cookie| cookie.trim().strip_prefix(NAME)?.strip_prefix('='));
+    values.filter_map(|value| value.split_once('.')).find_map(|(until, given)| {
+        let until: i64 = until.parse().ok().filter(|until| *until > now)?;
+        let given = blake3::Hash::from_hex(given).ok()?;
+        // Hashes are compared in constant time.
+        keyring.iter().find(|(name, key)| proof(name, until, key) == given).map(|(name, _)| Caller(name.clone()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_proves_its_caller_until_its_time_is_over_or_the_key_is_another() {
+        let keyring = Keyring::of([("laptop", "k1"), ("phone", "k2")]);
+        let made = made(&Caller("phone".into()), keyring.key_of("phone").unwrap(), 100, true).unwrap();
+        let made = made.to_str().unwrap();
+        assert!(made.contains("HttpOnly") && made.contains("SameSite=Strict") && made.contains("Secure"));
+        let value = made.split(';').next().unwrap();
+        let check = |value: &str, keyring: &Keyring, now: i64, expect: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
+            assert_eq!(caller(&headers, keyring, now).map(|caller| caller.0.to_string()).as_deref(), expect, "{value} at {now}");
+        };
+        check(value, &keyring, 101, Some("phone"));
+        check(&format!("theme=dark; {value}"), &keyring, 101, Some("phone"));
+        check(value, &keyring, 100 + AGE, None);
+        check(&value.replace("seaway=2", "seaway=3"), &keyring, 101, None);
+        check(&value[..value.len() - 1], &keyring, 101, None);
+        check(value, &Keyring::of([("laptop", "k1"), ("phone", "k3")]), 101, None);
+        check(value, &Keyring::of([("other", "k2")]), 101, None);
+        check("seaway=", &keyring, 101, None);
+    }
+}

@@ -1,0 +1,262 @@
+// What comes from the gateway becomes text in nodes, never markup.
+
+import { plot, short } from "/dashboard/plot.js";
+
+const $ = (id) => document.getElementById(id);
+const state = { key: null, model: "sonnet", texts: new Map(), source: null, usage: null, sign: null };
+
+function make(name, { text, className, ...more } = {}, ...children) {
+  const node = document.createElement(name);
+  if (text !== undefined) node.textContent = text;
+  if (className) node.className = className;
+  Object.assign(node, more);
+  node.append(...children);
+  return node;
+}
+
+async function ask(path, options = {}) {
+  const body = options.body === undefined ? {} : { method: "POST", body: JSON.stringify(options.body), headers: { "content-type": "application/json" } };
+  const response = await fetch(path, { cache: "no-store", ...body });
+  const answer = await response.json().catch(() => ({}));
+  if (response.status === 401 && !path.endsWith("sign-in")) locked();
+  if (!response.ok) throw new Error(answer.error?.message ?? `the gateway answers ${response.status}`);
+  return answer;
+}
+
+function say(text) {
+  $("trouble").hidden = !text;
+  $("trouble").textContent = text;
+}
+
+async function attempt(work) {
+  try {
+    say("");
+    return await work();
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+// ---------------------------------------------------------------- the door
+function locked() {
+  state.source?.close();
+  state.source = null;
+  $("house").hidden = true;
+  $("sign-out").hidden = true;
+  $("door").hidden = false;
+  $("state").textContent = "not signed in";
+  $("key").focus();
+}
+
+async function enter() {
+  const door = await ask("/dashboard/door").catch(() => null);
+  if (!door) return void setTimeout(enter, 3000);
+  if (!door.open) return locked();
+  const told = await ask("/dashboard/connect").catch(() => null);
+  if (!told) return locked();
+  $("door").hidden = true;
+  $("house").hidden = false;
+  $("sign-out").hidden = told.key === null;
+  connectLines(told);
+  watch();
+  await attempt(showUsage);
+}
+
+$("sign-in").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  $("refused").textContent = "";
+  try {
+    await ask("/dashboard/sign-in", { body: { key: $("key").value } });
+    $("key").value = "";
+    await enter();
+  } catch (error) {
+    $("refused").textContent = error.message;
+  }
+});
+
+$("sign-out").addEventListener("click", async () => {
+  await attempt(() => ask("/dashboard/sign-out", { body: {} }));
+  locked();
+});
+
+// ---------------------------------------------------------------- what to paste
+function connectLines(told) {
+  Object.assign(state, { key: told.key, model: told.model });
+  $("address").textContent = location.origin;
+  $("key-row").hidden = told.key === null;
+  const fill = (text, key) => text.replaceAll("<url>", location.origin).replaceAll("<port>", location.port || "443").replaceAll("<model>", told.model).replaceAll("<key>", key);
+  const secret = told.key ?? "any";
+  state.texts = new Map([
+    ["anthropic SDKs, Claude Code", `export ANTHROPIC_BASE_URL=<url> ANTHROPIC_API_KEY=<key>`],
+    ["openai SDKs", `export OPENAI_BASE_URL=<url>/v1 OPENAI_API_KEY=<key>`],
+    ...told.clients.map(({ name, text }) => [name, text]),
+    ...told.others.map(({ name, text }) => [name, text]),
+  ].map(([name, text]) => [name, { shown: fill(text, told.key === null ? "any" : "••••••••"), whole: fill(text, secret) }]));
+  $("client").replaceChildren(...[...state.texts.keys()].map((name) => make("option", { text: name, value: name })));
+  showLines();
+}
+
+function showLines() {
+  $("lines").textContent = state.texts.get($("client").value)?.shown ?? "";
+}
+$("client").addEventListener("change", showLines);
+
+$("show-key").addEventListener("click", () => {
+  const shown = $("show-key").textContent === "Hide";
+  $("shown-key").textContent = shown ? "••••••••" : state.key;
+  $("show-key").textContent = shown ? "Show" : "Hide";
+});
+
+for (const button of document.querySelectorAll(".copy")) {
+  button.addEventListener("click", async () => {
+    const text = { address: location.origin, key: state.key, lines: state.texts.get($("client").value)?.whole }[button.dataset.copy] ?? "";
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      // Without TLS a browser has no clipboard for other machines' pages.
+      button.textContent = "Not allowed here";
+    }
+    setTimeout(() => { button.textContent = before; }, 1500);
+  });
+}
+
+// ---------------------------------------------------------------- what goes on
+function watch() {
+  state.source?.close();
+  state.source = new EventSource("/dashboard/live");
+  state.source.addEventListener("live", (event) => showLive(JSON.parse(event.data)));
+  state.source.addEventListener("house", (event) => showHouse(JSON.parse(event.data)));
+  state.source.addEventListener("error", async () => {
+    $("state").textContent = "the gateway does not answer; trying again …";
+    // A browser gives up by itself where the answer is no stream.
+    if (state.source?.readyState === EventSource.CLOSED) setTimeout(enter, 3000);
+  });
+}
+
+const time = (milliseconds) => (milliseconds === null || milliseconds === undefined ? "–" : milliseconds < 10_000 ? (milliseconds / 1000).toFixed(2) + " s" : Math.round(milliseconds / 1000) + " s");
+
+function row(one) {
+  const running = one.outcome === undefined;
+  const bad = !running && one.outcome !== "completed";
+  const cells = [
+    ["", one.model || "…"], [running ? "" : bad ? "bad" : "good", running ? "under way" : bad ? `${one.outcome} ${one.status || ""}` : "completed"],
+    ["n", (running && one.tokens ? "≈ " : "") + short(one.tokens)], ["n", time(one.firstByte)], ["n", time(one.elapsed)], ["", one.caller], ["", one.upstream ?? "–"],
+  ];
+  return make("tr", { className: running ? "running" : "", title: `${one.dialect} ${one.endpoint}, ${one.id}` }, ...cells.map(([className, text]) => make("td", { className, text })));
+}
+
+function showLive({ running, ended }) {
+  $("live-count").textContent = running.length ? `${running.length} under way` : "";
+  $("live").tBodies[0].replaceChildren(...running.map(row), ...ended.map(row));
+  $("live").hidden = $("live-none").hidden = false;
+  $("live").hidden = running.length + ended.length === 0;
+  $("live-none").hidden = !$("live").hidden;
+}
+
+function item(title, badge, kind, ...lines) {
+  const head = make("div", { className: "split" }, make("strong", { text: title }), make("span", { className: `badge ${kind}`, text: badge }));
+  return make("li", {}, head, ...lines.filter(Boolean).map((line) => (typeof line === "string" ? make("p", { text: line }) : line)));
+}
+
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
+
+function tunnelLine(tunnel) {
+  if (!tunnel) return null;
+  const parts = [`tunnel ${tunnel.name}: ${tunnel.up ? "up" : "not up"}`];
+  if (tunnel.host) parts.push(`to ${tunnel.host}`);
+  if (tunnel.master) parts.push(`held by ssh ${tunnel.master}`);
+  if (tunnel.lockout) parts.push(tunnel.lockout === "locked" ? "ssh is locked out until `seaway unlock`" : `ssh rests until ${tunnel.lockedUntil ? clock(tunnel.lockedUntil) : "later"}`);
+  if (tunnel.why) parts.push(tunnel.why);
+  return parts.join(", ");
+}
+
+function showHouse({ health, sessions, workers, program }) {
+  const hours = Math.floor(health.uptime / 3600);
+  $("state").textContent = `${health.status}, version ${health.version}, up ${hours ? hours + " h " : ""}${Math.floor((health.uptime % 3600) / 60)} min`;
+  $("state").className = health.status === "ok" ? "good" : "bad";
+  $("upstreams").replaceChildren(...health.upstreams.map((one) => {
+    const kind = one.ready ? (one.trouble ? "warn" : "good") : "bad";
+    const trouble = one.trouble ? `last trouble: ${one.trouble.message ?? one.trouble.why ?? JSON.stringify(one.trouble)}` : null;
+    return item(one.name, one.ready ? (one.trouble ? "ready, with trouble" : "ready") : "not ready", kind, one.simulated ? "simulated: it answers by a script" : null, one.why, trouble, tunnelLine(one.tunnel));
+  }));
+  if (!health.upstreams.length) $("upstreams").replaceChildren(item("none", "not ready", "bad", "Set ANTHROPIC_API_KEY, install Claude Code, or configure an [upstream.NAME]; then start Seaway again."));
+  $("workers").replaceChildren(
+    item("All", `${health.inFlight} under way`, health.queue ? "warn" : "good", health.queue ? `${health.queue} wait for a place` : "nobody waits"),
+    ...workers.map((one) => item(one.upstream, `${one.inside} of ${one.most}`, one.waiting ? "warn" : "good", one.waiting ? `${one.waiting} wait` : null,
+      one.children ? `${one.children.kept} processes keep a conversation, ${one.children.spare} spare` : null)));
+  $("sessions-card").hidden = !program;
+  $("sessions").replaceChildren(...sessions.map((one) => {
+    const close = make("button", { type: "button", text: "Close" });
+    close.addEventListener("click", () => attempt(() => ask("/dashboard/sessions/close", { body: { owner: one.owner, id: one.id } })).then(() => close.closest("li")?.remove()));
+    const holds = one.holds ? `holds ${one.holds} tool calls open, ` : "";
+    return item(one.id, `${one.turns} turns`, "good", `${one.model}, ${one.owner}, ${holds}idle for ${one.idle} s`, close);
+  }));
+  if (!sessions.length) $("sessions").replaceChildren(make("li", { className: "quiet", text: "No conversation is kept warm." }));
+  $("login").hidden = !program;
+  if (program && state.sign === null) attempt(showLogin);
+}
+
+// ---------------------------------------------------------------- the plan's login
+async function showLogin() {
+  const told = await ask("/auth/status");
+  state.sign = told;
+  const who = [told.email, told.organization, told.subscription].filter(Boolean).join(", ");
+  $("login-state").textContent = told.loggedIn ? `Signed in${who ? ` as ${who}` : ""}, Claude Code ${told.version}.` : (told.why ?? "Not signed in.");
+  $("login-state").className = told.loggedIn ? "good" : "bad";
+  $("login-begin").hidden = told.loggedIn || !told.installed;
+  $("login-leave").hidden = !told.loggedIn;
+}
+
+$("login-begin").addEventListener("click", () => attempt(async () => {
+  $("login-said").textContent = "starting the program …";
+  const begun = await ask("/auth/login", { body: {} }).finally(() => { $("login-said").textContent = ""; });
+  // Only addresses: the program's words become a link.
+  if (!/^https?:/.test(begun.url)) throw new Error(`the program gave no address: ${begun.url}`);
+  $("login-url").href = begun.url;
+  $("login-code").dataset.id = begun.id;
+  $("login-code").hidden = false;
+  $("code").focus();
+}));
+
+$("login-code").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(async () => {
+    const done = ask(`/auth/login/${encodeURIComponent($("login-code").dataset.id)}`, { body: { code: $("code").value } });
+    $("login-code").hidden = true;
+    $("code").value = "";
+    await done;
+    $("login-said").textContent = "Signed in.";
+    await showLogin();
+  });
+});
+
+$("login-leave").addEventListener("click", () => attempt(async () => {
+  if (!confirm("Sign the Claude Code program out of its plan on this machine?")) return;
+  await ask("/auth/logout", { body: {} });
+  $("login-said").textContent = "Signed out.";
+  await showLogin();
+}));
+
+// ---------------------------------------------------------------- usage
+function draw() {
+  if (state.usage) plot($("plot"), $("legend"), state.usage.rows, state.usage.days, $("measure").value);
+}
+addEventListener("resize", draw);
+
+async function showUsage() {
+  const days = Number($("days").value);
+  const { rows } = await ask(`/dashboard/usage?days=${days}`);
+  state.usage = { rows, days };
+  draw();
+  const money = (cost) => (cost === null ? "–" : "$" + cost.toFixed(4));
+  $("figures").tBodies[0].replaceChildren(...rows.toReversed().map(({ row: one, cost }) => make("tr", {}, ...[
+    ["", one.day], ["", one.model], ["", one.caller], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", money(cost)],
+  ].map(([className, text]) => make("td", { className, text })))));
+}
+$("measure").addEventListener("change", draw);
+$("days").addEventListener("change", () => attempt(showUsage));
+setInterval(() => { if (state.source && !document.hidden) attempt(showUsage); }, 60_000);
+
+enter();

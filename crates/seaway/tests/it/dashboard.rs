@@ -1,0 +1,101 @@
+//! The dashboard's door, and what its page asks.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Client, Gateway};
+
+const ORIGIN: &str = "Origin: http://localhost";
+
+async fn gateway(settings: &[(&str, &str)]) -> Gateway {
+    let mut all = vec![("upstream.s.kind", "sandbox"), ("keys", r#"{"me":"k-me","guest":"k-guest"}"#)];
+    all.extend_from_slice(settings);
+    Gateway::start(&all).await
+}
+
+/// Asks without a key, as a browser does.
+async fn send(gateway: &Gateway, line: &str, headers: &[&str], body: &str) -> Answer {
+    let mut client = Client::connect(gateway.address, None).await;
+    client.ask(line, headers, body).await;
+    client.answer().await
+}
+
+async fn sign_in(gateway: &Gateway, key: &str) -> (u16, String) {
+    let answer = send(gateway, "POST /dashboard/sign-in", &[ORIGIN], &json!({"key": key}).to_string()).await;
+    let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).unwrap_or_default();
+    (answer.status, format!("Cookie: {cookie}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_the_page_and_its_cookie_opens_nothing_else() {
+    let gateway = gateway(&[("dashboard.callers", "[\"me\"]")]).await;
+    assert_eq!(sign_in(&gateway, "wrong").await.0, 401);
+    assert_eq!(sign_in(&gateway, "k-guest").await.0, 403, "only who is named");
+    let (status, cookie) = sign_in(&gateway, "k-me").await;
+    assert_eq!(status, 200);
+    let close = r#"{"owner":"me","id":"none"}"#;
+    for (line, body, expect) in [
+        ("GET /dashboard/usage", "", 200),
+        ("GET /dashboard/usage?days=x", "", 400),
+        ("GET /auth/status", "", 404),
+        ("POST /dashboard/sessions/close", close, 404),
+        ("POST /dashboard/sessions/close", "{}", 400),
+        ("GET /v1/models", "", 401),
+        ("POST /v1/messages", "{}", 401),
+        ("GET /metrics", "", 401),
+        ("GET /dashboard/nothing", "", 404),
+    ] {
+        assert_eq!(send(&gateway, line, &[ORIGIN, &cookie], body).await.status, expect, "{line}");
+    }
+    let connect = send(&gateway, "GET /dashboard/connect", &[&cookie], "").await.json();
+    assert_eq!(connect["key"], "k-me", "one's own key");
+    // Without an origin of ours nothing is changed, whatever the cookie.
+    assert_eq!(send(&gateway, "POST /dashboard/sessions/close", &[&cookie], close).await.status, 401);
+    assert_eq!(send(&gateway, "POST /dashboard/sign-in", &[], r#"{"key":"k-me"}"#).await.status, 401);
+    assert_eq!(send(&gateway, "POST /dashboard/sign-in", &["Origin: http://evil.example"], r#"{"key":"k-me"}"#).await.status, 403);
+    assert_eq!(send(&gateway, "GET /dashboard/usage", &["Cookie: seaway=9999999999.00"], "").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_sees_what_goes_on_and_does_not_hold_up_a_drain() {
+    let gateway = gateway(&[]).await;
+    let (_, cookie) = sign_in(&gateway, "k-me").await;
+    let asked = json!({"model": "claude-opus-4-8", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    assert_eq!(send(&gateway, "POST /v1/messages", &["X-Api-Key: k-me"], &asked).await.status, 200);
+    let drain = gateway.app.house.drain.clone();
+    let mut page = Client::connect(gateway.address, None).await;
+    page.ask("GET /dashboard/live", &[&cookie], "").await;
+    let later = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drain.begin();
+    });
+    let seen = page.answer().await;
+    later.await.unwrap();
+    assert!(seen.whole, "the stream ends by itself");
+    let data = |name: &str| -> Value {
+        let text = seen.text();
+        let event = text.split("\n\n").find_map(|event| event.strip_prefix(&format!("event: {name}\ndata: ")));
+        serde_json::from_str(event.unwrap_or_else(|| panic!("no {name}: {text}"))).unwrap()
+    };
+    assert_eq!(data("live")["ended"][0]["model"], "claude-opus-4-8");
+    assert_eq!(data("house")["health"]["upstreams"][0]["name"], "s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_itself_knows_nothing_and_trusts_nobody() {
+    let gateway = gateway(&[]).await;
+    let answer = send(&gateway, "GET /", &["Accept: text/html,*/*"], "").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().contains("<title>Seaway</title>"));
+    let policy = answer.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    for asset in ["page.css", "page.js", "plot.js", "icon.svg"] {
+        assert_eq!(send(&gateway, &format!("GET /dashboard/{asset}"), &[], "").await.status, 200, "{asset}");
+    }
+    assert_eq!(send(&gateway, "GET /dashboard/door", &[], "").await.json(), json!({"open": false}));
+    assert_eq!(send(&gateway, "GET /", &[], "").await.status, 401, "other programs use a key");
+    let mut rebound = Client::connect(gateway.address, None).await;
+    rebound.write("GET / HTTP/1.1\r\nHost: evil.example\r\nAccept: text/html\r\n\r\n").await;
+    assert_eq!(rebound.answer().await.status, 403);
+}

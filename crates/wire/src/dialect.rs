@@ -33,7 +33,7 @@ impl Dialect {
         let openai = segments.next_if_eq(&"openai").is_some();
         segments.next_if_eq(&"v1");
         match segments.next() {
-            Some("responses") => Self::Responses,
+            Some("responses" | "conversations") => Self::Responses,
             Some("chat" | "completions" | "embeddings" | "images" | "audio") => Self::Chat,
             // `/v1/PRESET/chat/completions`
             Some(_) if matches!(segments.peek(), Some(&"chat")) => Self::Chat,

@@ -81,7 +81,8 @@ pub fn string<'a>(node: &Node<'a>, path: impl fmt::Display) -> Result<Cow<'a, st
 }
 
 pub fn object<'a>(node: &Node<'a>, path: impl fmt::Display) -> Result<RawObject<'a>, Fault> {
-    node.as_object().ok_or_else(|| wrong(path, "expected an object that names no member twice"))
+    let why = if node.raw().starts_with('{') { "expected an object that names no member twice" } else { "expected an object" };
+    node.as_object().ok_or_else(|| wrong(path, why))
 }
 
 pub fn array<'a>(node: &Node<'a>, path: impl fmt::Display) -> Result<Vec<Node<'a>>, Fault> {

@@ -33,7 +33,9 @@ impl Exchange {
         if let Some(id) = responses::previous(request)? {
             let kept = store.response(owner, &id, retention).await;
             let unknown = || {
-                let message = format!("previous_response_id: there is no response `{id}`; it may have been made with `store: false`, by somebody else, deleted, or be too old");
+                let message = format!(
+                    "previous_response_id: there is no response `{id}`; it may have failed, have been made with `store: false` or by somebody else, be deleted, or be too old"
+                );
                 Fault::new(FaultKind::NotFound, message).param("previous_response_id").code("previous_response_not_found")
             };
             before.memory = Some(kept.ok_or_else(unknown)?.memory);
@@ -47,10 +49,10 @@ impl Exchange {
     }
 
     /// Who keeps the answer, if answers are kept at all.
-    pub(super) fn keeper(&self, request: &Request<'_>, id: &str) -> Option<Keeper> {
+    pub(super) fn keeper(&self, request: &Request<'_>, before: &Before, id: &str) -> Option<Keeper> {
         if self.runtime.config.responses_retention.is_zero() {
             return None;
         }
-        Some(Keeper { store: self.house.ledger.store().clone(), owner: self.ask.caller.0.clone(), items: responses::input_items(request, id) })
+        Some(Keeper { store: self.house.ledger.store().clone(), owner: self.ask.caller.0.clone(), items: responses::input_items(request, id, before) })
     }
 }

@@ -115,7 +115,7 @@ impl Exchange {
             return Ok(Spoken { body: responses::countable(&body), changes, betas: Vec::new(), manner: Manner::Counted });
         }
         let id = uuid::Uuid::now_v7().simple().to_string();
-        let keeper = shape.echo.is_kept().then(|| self.keeper(request, &id)).flatten();
+        let keeper = shape.echo.is_kept().then(|| self.keeper(request, &before, &id)).flatten();
         Ok(Spoken { body, changes, betas: Vec::new(), manner: Manner::Responses { shape: Box::new(shape), stream, keeper, id } })
     }
 

@@ -44,8 +44,9 @@ impl Store {
         let response = format!("resp_{}", id.split('_').nth(1)?);
         let found = self.response(owner, &response, retention).await?;
         let object: Output = serde_json::from_str(&found.object).ok()?;
-        let all = object.output.iter().map(|raw| raw.get()).chain(found.items.iter().map(String::as_str));
-        all.filter(|item| serde_json::from_str::<Named>(item).is_ok_and(|named| named.id == id)).map(str::to_owned).next()
+        let mut all = object.output.iter().map(|raw| raw.get()).chain(found.items.iter().map(String::as_str));
+        let item = all.find(|item| serde_json::from_str::<Named>(item).is_ok_and(|named| named.id == id))?;
+        Some(found.memory.with_thinking(&found.object, item))
     }
 
     /// Deletes a response; true if there was one.

@@ -18,7 +18,8 @@ use crate::{answer, exchange, front, route, store};
 
 type Shared = State<Arc<House>>;
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
-type Id = Result<Path<String>, PathRejection>;
+/// The response's id; what stands before it is a preset, which says nothing of what was kept.
+type Id = Result<Path<Vec<(String, String)>>, PathRejection>;
 
 /// A response that is kept here, or else what the upstream says of one that it keeps itself.
 enum Found {
@@ -33,7 +34,7 @@ async fn find(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known
     let first = route::route(&runtime.config, "", "").into_iter().next();
     let speaks = first.and_then(|name| runtime.upstream(&name)).is_some_and(|upstream| upstream.setting.speaks.contains(&Dialect::Responses));
     if !speaks {
-        let message = format!("there is no response `{id}`; it may have been made with `store: false`, by somebody else, deleted, or be too old");
+        let message = format!("there is no response `{id}`; it may have failed, have been made with `store: false` or by somebody else, be deleted, or be too old");
         return Found::Elsewhere(front::refuse(Fault::new(FaultKind::NotFound, message).param("response_id"), request).await);
     }
     let (head, body) = request.into_parts();
@@ -43,7 +44,8 @@ async fn find(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known
 }
 
 fn id_of(id: Id) -> String {
-    id.map(|Path(id)| id).unwrap_or_default()
+    let named = id.map(|Path(named)| named).unwrap_or_default();
+    named.into_iter().find(|(name, _)| name == "id").map(|(_, id)| id).unwrap_or_default()
 }
 
 fn told(body: String) -> Response {
@@ -97,9 +99,15 @@ pub(super) struct Paging {
 }
 
 pub(super) async fn items(State(house): Shared, known: Known, id: Id, paging: Result<Query<Paging>, QueryRejection>, request: Request) -> Response {
-    let paging = paging.map(|Query(paging)| paging).unwrap_or_default();
+    let Ok(Query(paging)) = paging else {
+        let fault = Fault::new(FaultKind::InvalidRequest, "limit: expected a whole number from 1 to 100").param("limit");
+        return front::refuse(fault, request).await;
+    };
     match find(&house, known, &id_of(id), request).await {
-        Found::Kept(kept) => told(page(kept.items, &paging)),
+        Found::Kept(kept) => match page(kept.items, &paging) {
+            Ok(page) => told(page),
+            Err(fault) => answer::fault(&fault, Dialect::Responses, &answer::own_id()),
+        },
         Found::Elsewhere(response) => response,
     }
 }
@@ -111,22 +119,32 @@ struct Named {
 }
 
 /// The newest first, unless the order is `asc`.
-fn page(mut items: Vec<String>, paging: &Paging) -> String {
-    if paging.order.as_deref() != Some("asc") {
-        items.reverse();
+fn page(mut items: Vec<String>, paging: &Paging) -> Result<String, Fault> {
+    let wrong = |param: &'static str, why: &str| Fault::new(FaultKind::InvalidRequest, format!("{param}: {why}")).param(param);
+    match paging.order.as_deref() {
+        None | Some("desc") => items.reverse(),
+        Some("asc") => {}
+        Some(other) => return Err(wrong("order", &format!("`{other}` is no order; expected `asc` or `desc`"))),
+    }
+    let limit = paging.limit.unwrap_or(20);
+    if !(1..=100).contains(&limit) {
+        return Err(wrong("limit", "expected a whole number from 1 to 100"));
     }
     let id = |item: &String| serde_json::from_str::<Named>(item).map(|named| named.id).unwrap_or_default();
-    let start = paging.after.as_ref().and_then(|after| items.iter().position(|item| id(item) == *after)).map_or(0, |at| at + 1);
+    let start = match &paging.after {
+        None => 0,
+        Some(after) => items.iter().position(|item| id(item) == *after).ok_or_else(|| wrong("after", &format!("there is no item `{after}`")))? + 1,
+    };
     let rest = &items[start..];
-    let shown = &rest[..rest.len().min(paging.limit.unwrap_or(20).clamp(1, 100))];
+    let shown = &rest[..rest.len().min(limit)];
     let named = |item: Option<&String>| item.map_or_else(|| "null".to_owned(), |item| quote(&id(item)));
-    format!(
+    Ok(format!(
         "{{\"object\":\"list\",\"data\":[{}],\"first_id\":{},\"last_id\":{},\"has_more\":{}}}",
         shown.join(","),
         named(shown.first()),
         named(shown.last()),
         shown.len() < rest.len()
-    )
+    ))
 }
 
 #[cfg(test)]
@@ -137,7 +155,7 @@ mod tests {
     fn items_are_listed_page_by_page() {
         let items = || (1..=3).map(|n| format!("{{\"id\":\"{n}\"}}")).collect::<Vec<_>>();
         let ids = |paging: Paging| {
-            let page: serde_json::Value = serde_json::from_str(&page(items(), &paging)).unwrap();
+            let page: serde_json::Value = serde_json::from_str(&page(items(), &paging).unwrap()).unwrap();
             let ids: String = page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
             (ids, page["has_more"] == true)
         };
@@ -145,5 +163,8 @@ mod tests {
         assert_eq!(ids(paging(None, None, None)), ("321".into(), false));
         assert_eq!(ids(paging(Some(2), Some("asc"), None)), ("12".into(), true));
         assert_eq!(ids(paging(Some(2), None, Some("2"))), ("1".into(), false));
+        for bad in [paging(Some(0), None, None), paging(Some(101), None, None), paging(None, Some("up"), None), paging(None, None, Some("9"))] {
+            assert!(page(items(), &bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -232,3 +232,70 @@ async fn what_cannot_be_done_is_refused_by_name() {
     let response = ask(&mut client, &json!({"model": MODEL, "input": "q"})).await;
     assert_eq!(client.get(&format!("/v1/responses/{}", response["id"].as_str().unwrap())).await.status, 404, "nothing is kept where that is configured");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reference_to_thinking_brings_the_thinking_itself() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    let answer = r#"{"type":"message","id":"m","role":"assistant","model":"claude-opus-4-8","content":[{"type":"thinking","thinking":"deep","signature":"sig"},{"type":"tool_use","id":"t1","name":"n","input":{}}],"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":1}}"#;
+    let tools = json!([{"type": "function", "name": "n"}]);
+    client.ask("POST /v1/responses", &[], &json!({"model": MODEL, "input": "q", "tools": tools}).to_string()).await;
+    upstream.next().await.answer("200 OK\r\ncontent-type: application/json", answer).await;
+    let first = client.answer().await.json();
+    let (thought, call) = (&first["output"][0], &first["output"][1]);
+    assert!(thought.get("encrypted_content").is_none(), "it was not asked for");
+    let reference = |item: &Value| json!({"type": "item_reference", "id": item["id"]});
+    let result = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "r"});
+    let input = json!([{"role": "user", "content": "q"}, reference(thought), {"id": call["id"]}, result]);
+    client.ask("POST /v1/responses", &[], &json!({"model": MODEL, "input": input, "tools": tools}).to_string()).await;
+    let received = upstream.next().await;
+    assert!(received.text().contains(r#"{"type":"thinking","thinking":"deep","signature":"sig"},{"type":"tool_use","id":"t1""#), "{}", received.text());
+    received.answer("200 OK\r\ncontent-type: application/json", answer).await;
+    let second = client.answer().await;
+    assert_eq!(second.header("seaway-note"), None);
+    let items = client.get(&format!("/v1/responses/{}/input_items?order=asc", second.json()["id"].as_str().unwrap())).await.json();
+    let kinds: Vec<&str> = items["data"].as_array().unwrap().iter().map(|item| item["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["message", "reasoning", "function_call", "function_call_output"], "references are listed as what they stand for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cut_off_is_not_gone_on_from() {
+    let gateway = sandbox(&[]).await;
+    let mut client = gateway.client().await;
+    let tools = json!([{"type": "function", "name": "n", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]);
+    let long = format!("[[say part]][[tool n {{\"city\":\"{}\"}}]]", "w ".repeat(200));
+    let cut = ask(&mut client, &json!({"model": MODEL, "input": long, "tools": tools, "max_output_tokens": 10})).await;
+    assert_eq!((&cut["status"], &cut["output"][1]["status"], &cut["completed_at"]), (&"incomplete".into(), &"incomplete".into(), &Value::Null), "{cut}");
+    let next = ask(&mut client, &json!({"model": MODEL, "input": "[[say on]]", "tools": tools, "previous_response_id": cut["id"]})).await;
+    assert_eq!(text(&next), "on");
+    // What another model thought is left out, and told.
+    let thought = ask(&mut client, &json!({"model": MODEL, "input": "[[think deep]][[say a]]", "reasoning": {"effort": "low"}})).await;
+    let answer = client.post("/v1/responses", &json!({"model": "claude-opus-4-6", "input": "x", "previous_response_id": thought["id"]}).to_string()).await;
+    assert_eq!((answer.status, answer.header("seaway-note")), (200, Some("previous_response_id.reasoning left out")));
+    // A call that waits is named by where it was made.
+    let call = ask(&mut client, &json!({"model": MODEL, "input": "[[tool n {\"city\":\"x\"}]]", "tools": tools})).await;
+    let answer = client.post("/v1/responses", &json!({"model": MODEL, "input": "go on", "tools": tools, "previous_response_id": call["id"]}).to_string()).await;
+    assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &"previous_response_id".into()), "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_preset_has_all_of_the_api_and_ids_stay_apart() {
+    let gateway = sandbox(&[]).await;
+    let mut client = gateway.client().await;
+    let same = json!({"role": "user", "content": "1", "id": "msg_dup"});
+    let body = json!({"model": MODEL, "input": [same, same, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q", "id": 5}]});
+    let made = client.post("/v1/terse/responses", &body.to_string()).await.json();
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(client.get(&format!("/v1/terse/responses/{id}")).await.json(), made);
+    let items = client.get(&format!("/v1/terse/responses/{id}/input_items?order=asc")).await.json();
+    let items = items["data"].as_array().unwrap();
+    let ids: std::collections::HashSet<&str> = items.iter().map(|item| item["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), &items[2]["status"], &items[2]["content"][0]["annotations"]), (4, &"completed".into(), &json!([])), "{items:?}");
+    assert_eq!(client.get(&format!("/v1/responses/{id}/input_items?after=nobody")).await.json()["error"]["param"], "after");
+    client.ask("POST /v1/terse/responses/input_tokens", &[], &json!({"model": MODEL, "input": "q"}).to_string()).await;
+    assert_eq!(client.answer().await.status, 200);
+    client.ask(&format!("DELETE /v1/terse/responses/{id}"), &[], "").await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_eq!(client.get("/v1/conversations/c").await.json()["error"]["code"], "unknown_url");
+}

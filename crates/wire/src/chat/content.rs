@@ -7,12 +7,10 @@ use crate::Fault;
 use crate::json::{Node, RawObject, Text};
 use crate::notes::Notes;
 use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
-use crate::openai::draft::Draft;
+use crate::openai::draft::{Draft, mark_of};
 use crate::openai::tools::arguments;
 use crate::openai::{Terms, is_another_model, media, names};
 use crate::read::{Path, array, member, object, string, text, unsupported, verbatim, wrong};
-
-const EPHEMERAL: &str = r#"{"type":"ephemeral"}"#;
 
 /// Which parts a message may hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -290,16 +288,6 @@ fn image(node: &Node<'_>, path: Path<'_>, notes: &mut Notes) -> Result<String, F
     notes.unknown(&holder, if said { &["url"] } else { &["url", "detail"] }, "messages.content.image_url")?;
     media::image(&string(&url, path)?, path)
 }
-
-/// The mark that a part has, in Messages' words or in OpenAI's.
-fn mark_of<'a>(part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Cow<'a, str>>, Fault> {
-    if let Some(node) = member(part, "cache_control") {
-        return verbatim(&node, path.key("cache_control")).map(Some);
-    }
-    let breakpoint = member(part, "prompt_cache_breakpoint").filter(|node| node.as_bool() != Some(false));
-    Ok(breakpoint.map(|_| Cow::Borrowed(EPHEMERAL)))
-}
-
 fn call_of<'a>(node: &Node<'a>, path: Path<'_>, at: usize, notes: &mut Notes) -> Result<Block<'a>, Fault> {
     let call = object(node, path)?;
     let kind = member(&call, "type").map(|node| string(&node, path.key("type"))).transpose()?;

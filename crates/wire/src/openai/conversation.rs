@@ -84,6 +84,9 @@ pub struct Turn<'a> {
     pub blocks: Vec<Block<'a>>,
 }
 
+/// The place of what was said before this request.
+pub const REMEMBERED: usize = usize::MAX;
+
 /// What was said, in order. A turn begins with its first block, so that there are no empty ones.
 #[derive(Debug, Default)]
 pub struct Conversation<'a> {
@@ -203,7 +206,7 @@ fn answered(blocks: &[Block<'_>], next: Option<&Turn<'_>>, messages: &str) -> Re
         _ => None,
     });
     let unpaired = |at: usize, why: String| {
-        let path = format!("{messages}[{at}]");
+        let path = if at == REMEMBERED { "previous_response_id".to_owned() } else { format!("{messages}[{at}]") };
         Fault::new(FaultKind::InvalidRequest, format!("{path}: {why}")).param(path)
     };
     let mut open = HashSet::new();

@@ -8,10 +8,19 @@ use super::tools::{Chosen, Toolbox};
 use crate::Fault;
 use crate::json::{RawObject, push_quoted, quote};
 use crate::notes::Notes;
-use crate::read::{member as given, string};
+use crate::read::{Path, member as given, string, verbatim};
 
 /// How many cache marks a request may have.
 const MARKS: usize = 4;
+
+/// The mark that a part has, in Messages' words or in OpenAI's.
+pub fn mark_of<'a>(part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Cow<'a, str>>, Fault> {
+    if let Some(node) = given(part, "cache_control") {
+        return verbatim(&node, path.key("cache_control")).map(Some);
+    }
+    let breakpoint = given(part, "prompt_cache_breakpoint").filter(|node| node.as_bool() != Some(false));
+    Ok(breakpoint.map(|_| Cow::Borrowed(r#"{"type":"ephemeral"}"#)))
+}
 
 /// A request in the making.
 #[derive(Debug)]

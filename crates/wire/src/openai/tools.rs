@@ -26,6 +26,13 @@ pub struct Tool<'a> {
     pub mark: Option<Cow<'a, str>>,
 }
 
+impl Tool<'_> {
+    /// True if that is the client's name for it.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name
+    }
+}
+
 /// The tools of a request.
 #[derive(Debug, Default)]
 pub struct Toolbox<'a> {
@@ -33,6 +40,8 @@ pub struct Toolbox<'a> {
     pub names: Names,
     /// The namespace that tools are being added to.
     pub space: Option<String>,
+    /// The client's search was left out; who chooses it chooses nothing.
+    pub without_search: bool,
     /// How the client calls them.
     taken: HashSet<String>,
     strict: Allowance,
@@ -133,10 +142,10 @@ impl<'a> Toolbox<'a> {
     }
 
     /// Adds a tool of which all but its name is written. Returns how it is called upstream.
-    pub fn written(&mut self, name: Cow<'_, str>, rest: &str, path: Path<'_>) -> Result<String, Fault> {
+    pub fn written(&mut self, name: Cow<'_, str>, rest: &str, mark: Option<Cow<'a, str>>, path: Path<'_>) -> Result<String, Fault> {
         let (upstream, whole) = self.upstream(name.clone());
         self.names.add(&upstream, &name, self.space.as_deref());
-        self.add(whole, format!("{{\"name\":{},{rest}", quote(&upstream)), None, path)?;
+        self.add(whole, format!("{{\"name\":{},{rest}", quote(&upstream)), mark, path)?;
         Ok(upstream)
     }
 
@@ -156,9 +165,11 @@ impl<'a> Toolbox<'a> {
     /// Carries a choice over. `parallel` is false where one call at a time was asked for.
     pub fn choose(&mut self, choice: Option<Choice>, parallel: bool, terms: &Terms<'_>, notes: &mut Notes) -> Result<Chosen<'a>, Fault> {
         const PATH: &str = "tool_choice";
+        let choice = self.without_left_out(choice, notes)?;
         if self.is_empty() {
             return match choice {
                 None | Some(Choice::Auto | Choice::None) => Ok(Chosen::default()),
+                Some(Choice::Required) if self.without_search => Ok(Chosen::default()),
                 Some(_) => Err(wrong(PATH, "there are no tools to choose from; send `tools` too")),
             };
         }
@@ -194,6 +205,24 @@ impl<'a> Toolbox<'a> {
         let single = if parallel { "" } else { ",\"disable_parallel_tool_use\":true" };
         chosen.written = Some(format!("{{\"type\":\"{kind}\"{name}{single}}}"));
         Ok(chosen)
+    }
+
+    /// A choice without the search that was left out.
+    fn without_left_out(&self, choice: Option<Choice>, notes: &mut Notes) -> Result<Option<Choice>, Fault> {
+        if !self.without_search || self.holds(SEARCH) {
+            return Ok(choice);
+        }
+        Ok(match choice {
+            Some(Choice::Named(name)) if name == SEARCH => {
+                notes.say("tool_choice", "softened to auto")?;
+                Some(Choice::Auto)
+            }
+            Some(Choice::Allowed { mut names, required }) => {
+                names.retain(|name| name != SEARCH);
+                if names.is_empty() { Some(Choice::None) } else { Some(Choice::Allowed { names, required }) }
+            }
+            other => other,
+        })
     }
 
     fn known(&self, names: &[String]) -> Result<(), Fault> {
@@ -250,7 +279,7 @@ fn parameters<'a>(spec: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, 
     Ok(Cow::Owned(format!("{{\"type\":\"object\"{comma}{rest}")))
 }
 
-/// Reads a `tool_choice` in either of OpenAI's dialects.
+/// Reads a `tool_choice` in either of OpenAI's dialects: Chat wraps what Responses has flat.
 pub fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
     const PATH: &str = "tool_choice";
     const FORMS: &str = "expected `auto`, `none`, `required`, a function, or allowed tools";
@@ -265,40 +294,62 @@ pub fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
     let chosen = node.as_object().ok_or_else(|| wrong(PATH, FORMS))?;
     let kind = member(&chosen, "type").map(|node| string(&node, "tool_choice.type")).transpose()?;
     match kind.as_deref() {
-        Some("function" | "tool") => Ok(Choice::Named(named(&chosen)?)),
+        Some("function" | "tool" | "custom") => Ok(Choice::Named(named(&chosen, Path::of(PATH))?)),
+        Some(kind) if is_search(kind) => Ok(Choice::Named(SEARCH.to_owned())),
         Some("auto") => Ok(Choice::Auto),
         Some("none") => Ok(Choice::None),
         Some("any" | "required") => Ok(Choice::Required),
-        Some("allowed_tools") => {
-            let holder = member(&chosen, "allowed_tools").map(|node| object(&node, "tool_choice.allowed_tools")).transpose()?;
-            allowed(holder.as_ref().unwrap_or(&chosen))
-        }
+        Some("allowed_tools") => match member(&chosen, "allowed_tools") {
+            Some(node) => allowed(&object(&node, "tool_choice.allowed_tools")?, Path::of(PATH).key("allowed_tools")),
+            None => allowed(&chosen, Path::of(PATH)),
+        },
         Some(other) => Err(unsupported("tool_choice.type", format!("`{other}` is not supported; {FORMS}"))),
         None => Err(wrong("tool_choice.type", format!("field required; {FORMS}"))),
     }
 }
 
-fn allowed(holder: &RawObject<'_>) -> Result<Choice, Fault> {
-    const TOOLS: &str = "tool_choice.allowed_tools.tools";
-    const MODE: &str = "tool_choice.allowed_tools.mode";
-    let tools = member(holder, "tools").ok_or_else(|| wrong(TOOLS, "field required"))?;
-    let names: Result<Vec<_>, _> = array(&tools, TOOLS)?.iter().map(|tool| named(&object(tool, TOOLS)?)).collect();
-    let mode = member(holder, "mode").map(|node| string(&node, MODE)).transpose()?;
-    match mode.as_deref() {
-        None | Some("auto") => Ok(Choice::Allowed { names: names?, required: false }),
-        Some("required") => Ok(Choice::Allowed { names: names?, required: true }),
-        Some(other) => Err(wrong(MODE, format!("`{other}` is no mode; expected `auto` or `required`"))),
+/// The server tool that searches the web.
+pub const SEARCH: &str = "web_search";
+
+/// True for the kinds by which OpenAI calls its web search.
+pub fn is_search(kind: &str) -> bool {
+    matches!(kind, "web_search" | "web_search_2025_08_26" | "web_search_preview" | "web_search_preview_2025_03_11")
+}
+
+fn allowed(holder: &RawObject<'_>, path: Path<'_>) -> Result<Choice, Fault> {
+    let list = path.key("tools");
+    let tools = member(holder, "tools").ok_or_else(|| wrong(list, "field required"))?;
+    let mut names = Vec::new();
+    for (index, tool) in array(&tools, list)?.iter().enumerate() {
+        let path = list.at(index);
+        let tool = object(tool, path)?;
+        let searches = member(&tool, "type").and_then(|kind| kind.as_str()).is_some_and(|kind| is_search(&kind));
+        names.push(if searches { SEARCH.to_owned() } else { named(&tool, path)? });
+    }
+    if names.is_empty() {
+        return Err(wrong(list, "expected at least one tool; `none` forbids them all"));
+    }
+    let mode = path.key("mode");
+    match member(holder, "mode").map(|node| string(&node, mode)).transpose()?.as_deref() {
+        None | Some("auto") => Ok(Choice::Allowed { names, required: false }),
+        Some("required") => Ok(Choice::Allowed { names, required: true }),
+        Some(other) => Err(wrong(mode, format!("`{other}` is no mode; expected `auto` or `required`"))),
     }
 }
 
-/// A function's name, in Chat's place for it or in Responses'.
-fn named(holder: &RawObject<'_>) -> Result<String, Fault> {
-    const PATH: &str = "tool_choice.function.name";
-    let function = member(holder, "function").map(|node| object(&node, "tool_choice.function")).transpose()?;
-    let name = member(function.as_ref().unwrap_or(holder), "name").ok_or_else(|| wrong(PATH, "field required"))?;
-    let name = string(&name, PATH)?;
-    let space = member(holder, "namespace").map(|node| string(&node, "tool_choice.namespace")).transpose()?;
-    Ok(space.map_or_else(|| name.clone().into_owned(), |space| names::within(&space, &name)))
+/// A tool's name, in Chat's place for it or in Responses'.
+fn named(holder: &RawObject<'_>, path: Path<'_>) -> Result<String, Fault> {
+    let wrapped = ["function", "custom"].into_iter().find_map(|key| Some((key, member(holder, key)?)));
+    let name = match wrapped {
+        Some((key, node)) => {
+            let path = path.key(key);
+            let function = object(&node, path)?;
+            string(&member(&function, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?, path.key("name"))?.into_owned()
+        }
+        None => string(&member(holder, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?, path.key("name"))?.into_owned(),
+    };
+    let space = member(holder, "namespace").map(|node| string(&node, path.key("namespace"))).transpose()?;
+    Ok(space.map_or_else(|| name.clone(), |space| names::within(&space, &name)))
 }
 
 /// A call's arguments, which are JSON inside a string at OpenAI and an object in Messages.

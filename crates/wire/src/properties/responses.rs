@@ -50,6 +50,10 @@ pub fn responses_again(question: &[u8], answer: &[u8]) {
     let Ok(first) = to_messages(&request, &Before::default(), &terms(MODEL, false)) else { return };
     let Ok((object, Some(kept))) = response(answer, Shape { encrypted: true, ..first.shape }, stamp()) else { return };
     let object: Value = serde_json::from_str(&object).expect("a response is JSON");
+    // What was cut off is shown, and not remembered.
+    if object["status"] != "completed" {
+        return;
+    }
     let asked: Value = serde_json::from_slice(question).expect("it was parsed a moment ago");
     let mut items = match &asked["input"] {
         Value::String(text) => vec![json!({"role": "user", "content": text})],
@@ -189,7 +193,7 @@ fn ends_as_told(told: &Told, item: &Value) {
             let text: String = summary.iter().filter_map(|part| part["text"].as_str()).collect();
             assert_eq!(text, told.summary, "{item}");
         }
-        Some("web_search_call") => assert_eq!(item["status"], "completed", "{item}"),
+        Some("web_search_call") => assert!(item["status"] == "completed" || item["status"] == "failed", "{item}"),
         _ => panic!("not an item of Responses: {item}"),
     }
 }

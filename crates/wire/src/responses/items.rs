@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use super::seal;
+use super::{Before, seal};
 use crate::json::{Members, Node, RawObject, Text, quote};
 use crate::openai::conversation::{Block, Call, Content, Kind, Role, ToolResult};
-use crate::openai::draft::Draft;
+use crate::openai::draft::{Draft, mark_of};
 use crate::openai::pieces::one_line;
 use crate::openai::tools::arguments;
 use crate::openai::{Terms, is_another_model, media, names};
@@ -56,6 +56,7 @@ impl<'a> Reader<'_, 'a, '_> {
     fn item(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
         let kind = member(item, "type").map(|node| string(&node, path.key("type"))).transpose()?;
         match kind.as_deref() {
+            None if is_reference(item) => self.reference(item, path, at),
             None | Some("message") => self.message(item, path),
             Some("function_call") => self.call(item, path, at),
             Some("custom_tool_call") => self.custom_call(item, path, at),
@@ -94,7 +95,9 @@ impl<'a> Reader<'_, 'a, '_> {
         let mut blocks = Vec::new();
         for (index, part) in node.as_array().ok_or_else(|| wrong(path, "expected a string or a list of parts"))?.iter().enumerate() {
             let path = path.at(index);
-            blocks.extend(self.part(&object(part, path)?, path, anything)?.map(Block::new));
+            let part = object(part, path)?;
+            let mark = mark_of(&part, path)?;
+            blocks.extend(self.part(&part, path, anything)?.map(|kind| Block { kind, mark }));
         }
         Ok(blocks)
     }
@@ -107,6 +110,9 @@ impl<'a> Reader<'_, 'a, '_> {
             let said = text(&required(key)?, at(key))?;
             Ok((!said.is_blank()).then_some(Kind::Text(said)))
         };
+        if member(part, "text").is_some() || member(part, "refusal").is_some() {
+            self.draft.notes.unknown(part, &["type", "text", "refusal", "annotations", "logprobs", "parsed", "cache_control", "prompt_cache_breakpoint"], "input.content")?;
+        }
         match &*string(&kind, at("type"))? {
             "input_text" | "output_text" | "text" => said("text"),
             // Some clients keep it where other texts are.
@@ -119,7 +125,7 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     fn image(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<Kind<'a>, Fault> {
-        self.draft.notes.unknown(part, &["type", "image_url", "detail", "file_id"], "input.content")?;
+        self.draft.notes.unknown(part, &["type", "image_url", "detail", "file_id", "cache_control", "prompt_cache_breakpoint"], "input.content")?;
         if member(part, "detail").is_some_and(|detail| detail.raw() != "\"auto\"") {
             self.draft.notes.ignored("input.content.detail")?;
         }
@@ -130,7 +136,7 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     fn file(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<Kind<'a>, Fault> {
-        self.draft.notes.unknown(part, &["type", "filename", "file_data", "file_url", "file_id", "detail"], "input.content")?;
+        self.draft.notes.unknown(part, &["type", "filename", "file_data", "file_url", "file_id", "detail", "cache_control", "prompt_cache_breakpoint"], "input.content")?;
         let name = member(part, "filename").map(|node| string(&node, path.key("filename"))).transpose()?;
         if let Some(data) = member(part, "file_data") {
             return media::file(&string(&data, path.key("file_data"))?, name.as_deref(), path.key("file_data")).map(Kind::Media);
@@ -165,6 +171,9 @@ impl<'a> Reader<'_, 'a, '_> {
         }
         let Some(space) = member(item, "namespace") else { return Ok(names::tool(name)) };
         let space = string(&space, path.key("namespace"))?;
+        if space.is_empty() {
+            return Ok(names::tool(name));
+        }
         if !self.known.spaces.contains(&*space) {
             return Err(unsupported(path.key("namespace"), format!("`{space}` is no namespace of this request's tools; send its tools, or name the tool plainly")));
         }
@@ -172,12 +181,14 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     fn call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "arguments", "parsed_arguments"], "input")?;
         let (id, name, input) = (Self::call_id(item, path)?, self.name(item, path)?, arguments(item, path.key("arguments"))?);
         self.draft.conversation.push(Role::Assistant, Block::new(Kind::Call(Call { id, name, input, at })));
         Ok(())
     }
 
     fn custom_call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "input"], "input")?;
         let (id, name) = (Self::call_id(item, path)?, self.name(item, path)?);
         let written = member(item, "input").map(|node| text(&node, path.key("input"))).transpose()?.unwrap_or_else(|| Text::quoted(""));
         let input = format!("{{\"input\":{}}}", written.raw()).into();
@@ -186,6 +197,7 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     fn result(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "output", "name"], "input")?;
         let id = Self::call_id(item, path)?;
         let content = match member(item, "output") {
             None => return Err(wrong(path.key("output"), "field required")),
@@ -224,48 +236,74 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 }
 
+/// True for an item that stands for one that was kept; its type may be left out.
+fn is_reference(item: &RawObject<'_>) -> bool {
+    match member(item, "type") {
+        Some(kind) => kind.as_str().is_some_and(|kind| kind == "item_reference"),
+        None => item.get("id").is_some() && item.members().all(|(key, node)| key == "id" || node.is_null()),
+    }
+}
+
 /// The ids that items of the input refer to.
 pub(super) fn references(input: &Node<'_>) -> Vec<String> {
     let items = input.as_array().unwrap_or_default();
-    let refers = items.iter().filter_map(Node::as_object).filter(|item| item.get("type").is_some_and(|kind| kind.raw() == "\"item_reference\""));
+    let refers = items.iter().filter_map(Node::as_object).filter(is_reference);
     refers.filter_map(|item| Some(item.get("id")?.as_str()?.into_owned())).collect()
 }
 
-/// The items of a request's input as they are listed afterwards, each with an id that begins with `id`.
+/// The items of a request's input as they are listed afterwards, each with an id of its own; those of ours begin with
+/// `id`.
 #[must_use]
-pub fn listed(request: &Request<'_>, id: &str) -> Vec<String> {
+pub fn listed(request: &Request<'_>, id: &str, before: &Before) -> Vec<String> {
     let Some(input) = member(&request.object, "input") else { return Vec::new() };
-    let part = |kind: &str, raw: &str| format!("[{{\"type\":\"{kind}\",\"text\":{raw}}}]");
     if input.is_string() {
-        let content = part("input_text", input.raw());
-        return vec![format!("{{\"id\":\"msg_{id}_in_0\",\"type\":\"message\",\"status\":\"completed\",\"role\":\"user\",\"content\":{content}}}")];
+        let content = format!("[{{\"type\":\"input_text\",\"text\":{}}}]", input.raw());
+        return vec![one_line(&format!("{{\"id\":\"msg_{id}_in_0\",\"type\":\"message\",\"status\":\"completed\",\"role\":\"user\",\"content\":{content}}}"))];
     }
+    let mut taken = HashSet::new();
     let items = input.as_array().unwrap_or_default();
     let named = items.iter().enumerate().filter_map(|(at, node)| {
-        let mut members: Members = serde_json::from_str(node.raw()).ok()?;
-        let kind = members.get("type").map_or_else(|| "message".to_owned(), |raw| raw.trim_matches('"').to_owned());
-        if kind == "item_reference" {
-            return Some(one_line(node.raw()));
-        }
-        if members.get("type").is_none() {
+        let item = node.as_object()?;
+        let referred = is_reference(&item).then(|| item.get("id")?.as_str().and_then(|id| before.items.get(&*id))).flatten();
+        let mut members: Members = serde_json::from_str(referred.map_or(node.raw(), String::as_str)).ok()?;
+        if members.get("type").is_none_or(|kind| kind == "null") {
             members.set("type", quote("message"));
         }
-        let said = if members.get("role") == Some("\"assistant\"") { "output_text" } else { "input_text" };
-        if let Some(text) = members.get("content").filter(|raw| raw.starts_with('"')) {
-            let content = part(said, text);
-            members.set("content", content);
-        }
-        if members.get("id").is_none_or(|id| id == "null") {
-            let prefix = match kind.as_str() {
-                "message" => "msg",
-                "function_call" => "fc",
-                "function_call_output" => "fco",
-                "reasoning" => "rs",
-                _ => "item",
-            };
-            members.set("id", quote(&format!("{prefix}_{id}_in_{at}")));
+        let kind = members.get("type").unwrap_or_default().trim_matches('"').to_owned();
+        complete(&mut members, &kind);
+        let given = members.get("id").and_then(|id| serde_json::from_str::<String>(id).ok()).filter(|id| !id.is_empty() && taken.insert(id.clone()));
+        if given.is_none() {
+            let own = format!("{}_{id}_in_{at}", prefix(&kind));
+            members.set("id", quote(&own));
+            taken.insert(own);
         }
         Some(one_line(&members.write()))
     });
     named.collect()
+}
+
+/// Adds what clients may leave out and readers want to see.
+fn complete(members: &mut Members, kind: &str) {
+    if matches!(kind, "message" | "function_call" | "function_call_output" | "custom_tool_call" | "custom_tool_call_output") && members.get("status").is_none() {
+        members.set("status", quote("completed"));
+    }
+    let answers = members.get("role") == Some("\"assistant\"");
+    let said = if answers { "output_text" } else { "input_text" };
+    let extras = if answers { ",\"annotations\":[]" } else { "" };
+    if let Some(text) = members.get("content").filter(|raw| raw.starts_with('"')) {
+        let content = format!("[{{\"type\":\"{said}\",\"text\":{text}{extras}}}]");
+        members.set("content", content);
+    }
+}
+
+fn prefix(kind: &str) -> &'static str {
+    match kind {
+        "message" => "msg",
+        "function_call" => "fc",
+        "function_call_output" => "fco",
+        "custom_tool_call" => "ctc",
+        "custom_tool_call_output" => "ctco",
+        "reasoning" => "rs",
+        _ => "item",
+    }
 }

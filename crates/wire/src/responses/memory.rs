@@ -1,8 +1,10 @@
 //! What a later request needs to go on from a response.
 
+use super::seal;
 use crate::Fault;
-use crate::json::{Node, RawObject, Text};
-use crate::openai::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult};
+use crate::json::{Members, Node, RawObject, Text, quote};
+use crate::openai::conversation::{Block, Call, Content, Kind, REMEMBERED, Role, ToolResult};
+use crate::openai::draft::Draft;
 use crate::openai::is_another_model;
 use crate::read::wrong;
 
@@ -30,12 +32,35 @@ impl Memory {
         self
     }
 
+    /// An item of the answer that was remembered last, with the thinking that it stands for. `object` is the response.
+    #[must_use]
+    pub fn with_thinking(&self, object: &str, item: &str) -> String {
+        self.sealed(object, item).unwrap_or_else(|| item.to_owned())
+    }
+
+    fn sealed(&self, object: &str, item: &str) -> Option<String> {
+        let mut members: Members = serde_json::from_str(item).ok()?;
+        if members.get("type") != Some("\"reasoning\"") || members.get("encrypted_content").is_some() {
+            return None;
+        }
+        let object = RawObject::parse(object.as_bytes()).ok()?;
+        let output = object.get("output")?.as_array()?;
+        let thoughts = output.iter().filter_map(Node::as_object).filter(|item| item.get("type").is_some_and(|kind| kind.raw() == "\"reasoning\""));
+        let place = thoughts.map(|item| item.get("id").map(|id| id.raw().to_owned())).position(|id| id.as_deref() == members.get("id"))?;
+        let turns = list(&self.turns)?;
+        let said = turns.last()?.as_object()?.get("content")?.as_array()?;
+        let blocks: Vec<&Node<'_>> = said.iter().filter(|node| node.as_object().and_then(|block| block.get("type")).is_some_and(|kind| kind.raw().contains("thinking"))).collect();
+        let sealed = seal::seal(&self.model, blocks.get(place)?.raw());
+        members.set("encrypted_content", quote(&sealed));
+        Some(members.write())
+    }
+
     /// Puts what is remembered at the beginning of a conversation with `model`.
-    pub(super) fn recall<'a>(&'a self, conversation: &mut Conversation<'a>, model: &str) -> Result<(), Fault> {
+    pub(super) fn recall<'a>(&'a self, draft: &mut Draft<'a>, model: &str) -> Result<(), Fault> {
         let damaged = || wrong("previous_response_id", "what was kept of it cannot be read");
         let foreign = is_another_model(&self.model, model);
         for node in list(&self.system).ok_or_else(damaged)? {
-            conversation.system.push(block(&node).ok_or_else(damaged)?);
+            draft.conversation.system.push(block(&node).ok_or_else(damaged)?);
         }
         for node in list(&self.turns).ok_or_else(damaged)? {
             let turn = node.as_object().ok_or_else(damaged)?;
@@ -46,8 +71,10 @@ impl Memory {
             };
             for node in turn.get("content").and_then(|content| content.as_array()).ok_or_else(damaged)? {
                 let block = block(&node).ok_or_else(damaged)?;
-                if !(foreign && matches!(block.kind, Kind::Thought(_))) {
-                    conversation.push(role, block);
+                if foreign && matches!(block.kind, Kind::Thought(_)) {
+                    draft.notes.left_out("previous_response_id.reasoning")?;
+                } else {
+                    draft.conversation.push(role, block);
                 }
             }
         }
@@ -71,8 +98,8 @@ fn block<'a>(node: &Node<'a>) -> Option<Block<'a>> {
     let kind = match &*kind {
         "text" if plain(2) => Kind::Text(Text::of(&object.get("text")?)?),
         "thinking" | "redacted_thinking" => Kind::Thought(node.raw().into()),
-        "tool_use" => Kind::Call(Call { id: object.get("id")?.as_str()?, name: object.get("name")?.as_str()?, input: object.get("input")?.raw().into(), at: 0 }),
-        "tool_result" => Kind::Result(ToolResult { id: object.get("tool_use_id")?.as_str()?, content: content(&object)?, at: 0 }),
+        "tool_use" => Kind::Call(Call { id: object.get("id")?.as_str()?, name: object.get("name")?.as_str()?, input: object.get("input")?.raw().into(), at: REMEMBERED }),
+        "tool_result" => Kind::Result(ToolResult { id: object.get("tool_use_id")?.as_str()?, content: content(&object)?, at: REMEMBERED }),
         // What has more to it than we look at stays as it is.
         _ => Kind::Media(node.raw().to_owned()),
     };
@@ -104,14 +131,12 @@ mod tests {
         let turns = r#"[{"role":"user","content":[{"type":"text","text":"q"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a","citations":[]},{"type":"tool_use","id":"c","name":"n","input":{"a":1.0}}]}]"#;
         let memory = Memory { system: r#"[{"type":"text","text":"s"}]"#.into(), turns: turns.into(), model: "claude-opus-4-8".into() };
         let said = |model: &str| {
-            let mut conversation = Conversation::default();
-            memory.recall(&mut conversation, model).unwrap();
-            let mut draft = crate::openai::draft::Draft::new(false);
-            draft.conversation = conversation;
+            let mut draft = Draft::new(false);
+            memory.recall(&mut draft, model).unwrap();
             draft.turns()
         };
         assert_eq!(said("claude-opus-4-8"), turns);
         assert!(!said("claude-haiku-4-5").contains("thinking"), "another model's thinking is left out");
-        assert!(Memory { turns: "[7]".into(), ..Memory::default() }.recall(&mut Conversation::default(), "m").is_err());
+        assert!(Memory { turns: "[7]".into(), ..Memory::default() }.recall(&mut Draft::new(false), "m").is_err());
     }
 }

@@ -138,7 +138,7 @@ impl Output {
 
     /// Opens a part, and a message around it where there is none.
     pub(super) fn open_part(&mut self) -> Part {
-        self.end_search();
+        self.end_search(false);
         if self.message.is_none() {
             let id = self.id("msg");
             self.item_event("response.output_item.added", &format!("{{\"id\":\"{id}\",\"type\":\"message\",\"status\":\"in_progress\",\"role\":\"assistant\",\"content\":[]}}"));
@@ -181,7 +181,7 @@ impl Output {
     /// Closes what has to be closed before another item.
     fn make_room(&mut self) {
         self.end_message("completed");
-        self.end_search();
+        self.end_search(false);
     }
 
     // ------------------------------------------------------------ thinking
@@ -201,8 +201,8 @@ impl Output {
         self.part_event("response.reasoning_summary_text.delta", &reasoning.id, &[",\"summary_index\":0,\"delta\":", text.raw()]);
     }
 
-    /// Closes a reasoning item; `block` is what was thought, as Messages has it.
-    pub(super) fn close_reasoning(&mut self, reasoning: &Reasoning, block: &str) {
+    /// Closes a reasoning item; `block` is what was thought, as Messages has it, if it can be sent back.
+    pub(super) fn close_reasoning(&mut self, reasoning: &Reasoning, block: Option<&str>) {
         let mut summary = String::new();
         if let Some(text) = &reasoning.summary {
             let part = format!("{{\"type\":\"summary_text\",\"text\":\"{text}\"}}");
@@ -210,7 +210,7 @@ impl Output {
             self.part_event("response.reasoning_summary_part.done", &reasoning.id, &[",\"summary_index\":0,\"part\":", &part]);
             summary = part;
         }
-        let sealed = if self.shape.encrypted { format!(",\"encrypted_content\":{}", quote(&seal::seal(&self.model, block))) } else { String::new() };
+        let sealed = block.filter(|_| self.shape.encrypted).map_or_else(String::new, |block| format!(",\"encrypted_content\":{}", quote(&seal::seal(&self.model, block))));
         self.add(format!("{{\"id\":\"{}\",\"type\":\"reasoning\",\"summary\":[{summary}]{sealed}}}", reasoning.id));
     }
 
@@ -235,10 +235,10 @@ impl Output {
         }
     }
 
-    /// Closes a call. True if its arguments are whole.
-    pub(super) fn close_call(&mut self, call: Call) -> bool {
+    /// Closes a call, which may be known to be cut off. True if its arguments are whole.
+    pub(super) fn close_call(&mut self, call: Call, cut: bool) -> bool {
         let written = Text::of_cow(format!("\"{}\"", call.arguments).into()).map(|text| text.decoded().into_owned()).unwrap_or_default();
-        let whole = serde_json::from_str::<serde::de::IgnoredAny>(&written).is_ok();
+        let whole = !cut && serde_json::from_str::<serde::de::IgnoredAny>(&written).is_ok();
         let status = if whole { "completed" } else { "incomplete" };
         let (kind, member) = if call.custom { ("response.custom_tool_call_input.done", "input") } else { ("response.function_call_arguments.done", "arguments") };
         let said = if call.custom { quote(&custom_input(&written)) } else { format!("\"{}\"", call.arguments) };
@@ -266,10 +266,13 @@ impl Output {
         self.search = Some(search);
     }
 
-    pub(super) fn end_search(&mut self) {
+    /// Closes the search that is open, if one is: with results or without.
+    pub(super) fn end_search(&mut self, found: bool) {
         if let Some(search) = self.search.take() {
-            self.part_event("response.web_search_call.completed", &search.id, &[]);
-            self.add(search.write("completed"));
+            if found {
+                self.part_event("response.web_search_call.completed", &search.id, &[]);
+            }
+            self.add(search.write(if found { "completed" } else { "failed" }));
         }
     }
 
@@ -277,7 +280,7 @@ impl Output {
 
     /// Writes the last event; returns the whole object.
     pub(super) fn end(&mut self, status: Status, usage: &Usage) -> String {
-        self.end_search();
+        self.end_search(false);
         self.end_message(if status == Status::Completed { "completed" } else { "incomplete" });
         let object = self.object(status, Some(usage), None);
         let kind = if status == Status::Completed { "response.completed" } else { "response.incomplete" };
@@ -294,7 +297,7 @@ impl Output {
 
     fn object(&self, status: Status, spent: Option<&Usage>, error: Option<&str>) -> String {
         let over = matches!(status, Status::Completed | Status::Incomplete(_));
-        let completed = if over { (self.stamp.clock)().to_string() } else { "null".into() };
+        let completed = if status == Status::Completed { (self.stamp.clock)().to_string() } else { "null".into() };
         let details = if let Status::Incomplete(reason) = status { format!("{{\"reason\":\"{reason}\"}}") } else { "null".into() };
         let mut counts = String::from("null");
         if let Some(spent) = spent.filter(|_| over) {
@@ -347,5 +350,9 @@ fn custom_input(arguments: &str) -> String {
     struct Input {
         input: String,
     }
-    serde_json::from_str::<Input>(arguments).map_or_else(|_| arguments.to_owned(), |given| given.input)
+    match serde_json::from_str::<Input>(arguments) {
+        Ok(given) => given.input,
+        Err(_) if arguments == "{}" => String::new(),
+        Err(_) => arguments.to_owned(),
+    }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::items::{self, Known, converse};
-use super::tools::{declared, searches, tools};
+use super::tools::{declared, tools};
 use super::{Echo, Memory, Shape};
 use crate::json::RawObject;
 use crate::messages::Change;
@@ -15,7 +15,7 @@ use crate::openai::conversation::{Block, Kind};
 use crate::openai::draft::Draft;
 use crate::openai::format::{any_object, fitting};
 use crate::openai::thinking::{ADAPTIVE, Number, Wanted, Wishes, settings};
-use crate::openai::tools::choice;
+use crate::openai::tools::{SEARCH, choice};
 use crate::read::{array, count, flag, member, number, object, string, text, unsupported, wrong};
 use crate::{Fault, Request};
 
@@ -67,6 +67,10 @@ const KNOWN: [&str; 26] = [
     "prompt_cache_key",
 ];
 
+/// How much may be noted of a response, and how long each note may be.
+const METADATA: usize = 16;
+const METADATA_LENGTH: usize = 512;
+
 /// Members that Messages has nothing for, with the value that says nothing.
 const DEFAULTS: [(&str, &str); 3] = [("top_logprobs", "0"), ("frequency_penalty", "0"), ("presence_penalty", "0")];
 
@@ -106,7 +110,7 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
     }
     let instructed = draft.conversation.system.len();
     if let Some(memory) = &before.memory {
-        memory.recall(&mut draft.conversation, terms.model)?;
+        memory.recall(&mut draft, terms.model)?;
     }
     let input = member(source, "input").ok_or_else(|| wrong("input", "field required"))?;
     let spaces = declared(source);
@@ -126,7 +130,8 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
     draft.settings = settings(wishes, draft.demands(), &terms.traits, &mut draft.notes)?;
     draft.user_and_tier(source)?;
     let encrypted = include(&mut draft.notes, source)?;
-    ignore(&mut draft.notes, source)?;
+    ignore(&mut draft, source)?;
+    checked(source)?;
     draft.limit_marks(terms.marked)?;
     let (body, toolbox, notes) = draft.write(terms.model, request.stream, source.source().len() + memory.turns.len() + 512);
     let shape = Shape { names: toolbox.names, custom, encrypted, echo: Echo::of(source), memory };
@@ -167,6 +172,9 @@ fn wishes<'a>(source: &RawObject<'a>, stream: bool, terms: &Terms<'_>, notes: &m
     if let Some(other) = summary.as_deref().filter(|summary| !matches!(*summary, "auto" | "concise" | "detailed" | "none")) {
         return Err(wrong("reasoning.summary", format!("`{other}` is no summary; expected `auto`, `concise` or `detailed`")));
     }
+    if summary.as_deref().is_some_and(|summary| summary != "none") && effort.is_none() && terms.traits.thinking != Thinking::Adaptive {
+        notes.ignored("reasoning.summary")?;
+    }
     // Who wants to see the thinking wants it thought; without an effort the model's own counts.
     let shown = effort.is_none() && summary.is_some_and(|summary| summary != "none") && terms.traits.thinking == Thinking::Adaptive;
     Ok(Wishes {
@@ -186,8 +194,12 @@ fn format<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) 
     let Some(node) = member(source, "text") else { return Ok(None) };
     let holder = object(&node, "text")?;
     draft.notes.unknown(&holder, &["format", "verbosity"], "text")?;
-    if member(&holder, "verbosity").is_some_and(|node| node.raw() != "\"medium\"") {
-        draft.notes.ignored("text.verbosity")?;
+    if let Some(node) = member(&holder, "verbosity") {
+        match &*string(&node, "text.verbosity")? {
+            "medium" => {}
+            "low" | "high" => draft.notes.ignored("text.verbosity")?,
+            other => return Err(wrong("text.verbosity", format!("`{other}` is no verbosity; expected `low`, `medium` or `high`"))),
+        }
     }
     let Some(node) = member(&holder, "format") else { return Ok(None) };
     let format = object(&node, "text.format")?;
@@ -220,7 +232,9 @@ fn include(notes: &mut Notes, source: &RawObject<'_>) -> Result<bool, Fault> {
 }
 
 /// Names what is not carried over.
-fn ignore(notes: &mut Notes, source: &RawObject<'_>) -> Result<(), Fault> {
+fn ignore(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<(), Fault> {
+    let searches = draft.toolbox.tools.iter().any(|tool| tool.is_called(SEARCH));
+    let notes = &mut draft.notes;
     for (key, node) in source.members() {
         if KNOWN.contains(&key) || node.is_null() {
             continue;
@@ -230,13 +244,40 @@ fn ignore(notes: &mut Notes, source: &RawObject<'_>) -> Result<(), Fault> {
             notes.ignored(Cow::Owned(key.to_owned()))?;
         }
     }
-    if member(source, "max_tool_calls").is_some() && !searches(source) {
-        notes.ignored("max_tool_calls")?;
+    if let Some(node) = member(source, "max_tool_calls") {
+        count(&node, "max_tool_calls")?;
+        if !searches {
+            notes.ignored("max_tool_calls")?;
+        }
     }
     if let Some(node) = member(source, "stream_options") {
         let options = object(&node, "stream_options")?;
         let silent = ["include_obfuscation"].into_iter().filter(|key| options.get(key).is_some_and(|node| node.as_bool() == Some(false)));
         notes.unknown(&options, &silent.collect::<Vec<_>>(), "stream_options")?;
+    }
+    Ok(())
+}
+
+/// What the response repeats has to be what clients can read.
+fn checked(source: &RawObject<'_>) -> Result<(), Fault> {
+    for key in ["store", "stream"] {
+        member(source, key).map(|node| flag(&node, key)).transpose()?;
+    }
+    for key in ["prompt_cache_key", "safety_identifier", "user"] {
+        member(source, key).map(|node| string(&node, key)).transpose()?;
+    }
+    if let Some(node) = member(source, "top_logprobs") {
+        number(&node, "top_logprobs", 20.0)?;
+    }
+    let Some(node) = member(source, "metadata") else { return Ok(()) };
+    let metadata = object(&node, "metadata")?;
+    if metadata.members().count() > METADATA {
+        return Err(wrong("metadata", format!("expected at most {METADATA} members")));
+    }
+    for (key, node) in metadata.members() {
+        if node.as_str().is_none_or(|text| text.chars().count() > METADATA_LENGTH) {
+            return Err(wrong(format!("metadata.{key}"), format!("expected a string of at most {METADATA_LENGTH} characters")));
+        }
     }
     Ok(())
 }

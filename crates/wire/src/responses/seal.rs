@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+use crate::json::Tag;
+
 /// How what we sealed begins.
 const MARK: &str = "seaway1.";
 /// How much of the hash is kept.
@@ -45,6 +47,10 @@ pub(super) fn open(sealed: &str) -> Option<Opened> {
     let text = BASE64.decode(text).ok()?;
     let same = BASE64.decode(hash).ok()? == Sha256::digest(&text)[..HASH];
     let opened: Sealed<'_> = serde_json::from_slice(&text).ok().filter(|_| same)?;
+    let tag: Tag<'_> = serde_json::from_str(opened.block.get()).ok()?;
+    if !matches!(&*tag.kind, "thinking" | "redacted_thinking") || opened.model.is_empty() {
+        return None;
+    }
     Some(Opened { model: opened.model.into_owned(), block: opened.block.get().to_owned() })
 }
 

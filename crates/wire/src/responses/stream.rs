@@ -4,6 +4,7 @@
 //! their text untouched. A stream that does not end as it should ends with `response.failed`.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -19,7 +20,7 @@ use crate::openai::errors::translate_event;
 use crate::openai::pieces::{Pieces, foreign, one_line};
 use crate::sse::{Decoder, Event};
 use crate::stage::{End, Out, Stage};
-use crate::{Fault, FaultKind};
+use crate::{Fault, FaultKind, StopReason};
 
 /// The largest event that is translated.
 const EVENT_LIMIT: usize = 64 << 20;
@@ -120,6 +121,8 @@ struct Started<'a> {
     name: Cow<'a, str>,
     #[serde(borrow)]
     input: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -247,7 +250,9 @@ impl Stream {
             }
             Kind::BlockStop => {
                 let stop: BlockStop = serde_json::from_slice(event.data).unwrap_or_default();
-                if self.open.as_ref().is_some_and(|open| open.index == stop.index) {
+                // Whether a call without arguments has none or was cut off, is told by what comes next.
+                let waits = |open: &Open| matches!(open.kind, OpenKind::Call(_, Some(_)));
+                if self.open.as_ref().is_some_and(|open| open.index == stop.index && !waits(open)) {
                     self.block_stop();
                 }
             }
@@ -277,7 +282,6 @@ impl Stream {
         self.begin();
         for (index, block) in (0..).zip(head.content.iter().flatten()) {
             self.block_start(index, block)?;
-            self.block_stop();
         }
         Ok(())
     }
@@ -298,7 +302,9 @@ impl Stream {
             }
             "server_tool_use" if started.name == "web_search" => (OpenKind::Search, None),
             "web_search_tool_result" => {
-                self.output.end_search();
+                // A list of results, or an object that says why there are none.
+                let found = started.content.is_some_and(|content| content.get().starts_with('['));
+                self.output.end_search(found);
                 (OpenKind::Other, None)
             }
             _ => (OpenKind::Other, None),
@@ -358,13 +364,18 @@ impl Stream {
                 self.output.close_part(&part, &cited);
                 whole = !part.is_blank();
             }
-            OpenKind::Reasoning(reasoning) => self.output.close_reasoning(&reasoning, &block),
+            OpenKind::Reasoning(reasoning) => {
+                // Without its signature no API takes it back.
+                whole = is_signed(&block);
+                self.output.close_reasoning(&reasoning, whole.then_some(block.as_str()));
+            }
             OpenKind::Call(mut call, input) => {
                 // A call whose arguments were not streamed has them in its start, or has none.
+                let cut = input.is_some() && self.is_cut();
                 if let Some(input) = input {
                     self.output.arguments(&mut call, &Text::quoted(&input));
                 }
-                whole = self.output.close_call(call);
+                whole = self.output.close_call(call, cut);
             }
             OpenKind::Search => {
                 let query: Query = serde_json::from_str(&block).unwrap_or_default();
@@ -378,6 +389,19 @@ impl Stream {
         }
     }
 
+    /// True once the answer is known to have ended at a limit: what is open then was not finished.
+    fn is_cut(&self) -> bool {
+        matches!(self.summary.stop_reason, Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded))
+    }
+
+    /// Leaves out what the upstream began to run itself and did not finish: it would not be taken back without its result.
+    fn forget_unfinished(&mut self) {
+        let about: Vec<About> = self.content.iter().map(|block| serde_json::from_str(block).unwrap_or_default()).collect();
+        let answered: HashSet<&str> = about.iter().map(|block| block.tool_use_id.as_str()).collect();
+        let mut kept = about.iter().map(|block| block.kind != "server_tool_use" || answered.contains(block.id.as_str()));
+        self.content.retain(|_| kept.next().unwrap_or(true));
+    }
+
     /// Going → Ended: the one place where a response ends well.
     fn message_stop(&mut self) {
         if !self.begun {
@@ -388,6 +412,7 @@ impl Stream {
         let status = Status::of(self.summary.stop_reason.as_ref());
         self.object = self.output.end(status, &self.summary.usage);
         if self.output.shape.echo.is_kept() {
+            self.forget_unfinished();
             let memory = std::mem::take(&mut self.output.shape.memory).answered(&self.content, &self.output.model);
             self.kept = Some(Kept { id: self.id.clone(), object: self.object.clone(), memory });
         }
@@ -442,6 +467,27 @@ pub fn response(body: &[u8], shape: Shape, stamp: Stamp) -> Result<(String, Opti
     // The events were for nobody.
     stream.output.events.out = BytesMut::new();
     Ok((std::mem::take(&mut stream.object), stream.take_kept()))
+}
+
+/// What tells a block from others.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct About {
+    #[serde(rename = "type")]
+    kind: String,
+    id: String,
+    tool_use_id: String,
+}
+
+fn is_signed(block: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Thinking {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        signature: String,
+    }
+    serde_json::from_str::<Thinking>(block).is_ok_and(|block| block.kind != "thinking" || !block.signature.is_empty())
 }
 
 /// A stream that is none of Messages.

@@ -8,6 +8,7 @@ use crate::openai::Terms;
 use crate::openai::conversation::{Block, Kind};
 use crate::openai::draft::Draft;
 use crate::openai::names;
+use crate::openai::tools::{SEARCH, is_search};
 use crate::read::{Path, array, count, flag, member, object, string, unsupported, verbatim, wrong};
 
 const LIST: Path<'_> = Path::of("tools");
@@ -35,7 +36,7 @@ impl<'a> Collector<'_, 'a, '_> {
         let kind = member(tool, "type").map(|node| string(&node, path.key("type"))).transpose()?;
         match kind.as_deref() {
             Some("namespace") => self.namespace(tool, path),
-            Some("web_search" | "web_search_2025_08_26" | "web_search_preview" | "web_search_preview_2025_03_11") => self.web_search(tool, path),
+            Some(kind) if is_search(kind) => self.web_search(tool, path),
             _ => self.own(kind.as_deref(), tool, path),
         }
     }
@@ -53,6 +54,9 @@ impl<'a> Collector<'_, 'a, '_> {
     fn namespace(&mut self, space: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
         let name = member(space, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
         let name = string(&name, path.key("name"))?.into_owned();
+        if name.is_empty() {
+            return Err(wrong(path.key("name"), "a namespace has to have a name"));
+        }
         let list = member(space, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
         self.draft.notes.unknown(space, &["type", "name", "description", "tools"], "tools")?;
         if let Some(node) = member(space, "description") {
@@ -81,26 +85,38 @@ impl<'a> Collector<'_, 'a, '_> {
         if name.is_empty() {
             return Err(wrong(path.key("name"), "a tool has to have a name"));
         }
+        self.draft.notes.unknown(tool, &["type", "name", "description", "format", "cache_control"], "tools")?;
         let mut description = member(tool, "description").map(|node| string(&node, path.key("description"))).transpose()?.unwrap_or_default().into_owned();
-        if let Some(format) = member(tool, "format") {
-            let format = object(&format, path.key("format"))?;
-            if let Some(definition) = member(&format, "definition") {
-                // A grammar cannot be enforced, so it is told.
-                let syntax = member(&format, "syntax").and_then(|node| node.as_str()).unwrap_or_default();
-                description.push_str(&format!("\n\nThe input has to follow this grammar ({syntax}):\n{}", string(&definition, path.key("format"))?));
-                self.draft.notes.say("tools.format", "put into the description")?;
-            }
+        if let Some(node) = member(tool, "format") {
+            self.told(&mut description, &object(&node, path.key("format"))?, path.key("format"))?;
         }
         let schema = r#"{"type":"object","properties":{"input":{"type":"string","description":"The whole input of the tool, as plain text"}},"required":["input"]}"#;
-        let rest = format!("\"description\":{},\"input_schema\":{schema}}}", quote(&description));
-        let upstream = self.draft.toolbox.written(name, &rest, path)?;
+        let about = if description.is_empty() { String::new() } else { format!("\"description\":{},", quote(&description)) };
+        let mark = member(tool, "cache_control").map(|node| verbatim(&node, path.key("cache_control"))).transpose()?;
+        let upstream = self.draft.toolbox.written(name, &format!("{about}\"input_schema\":{schema}}}"), mark, path)?;
         self.custom.insert(upstream);
         Ok(())
+    }
+
+    /// A grammar cannot be enforced, so it is told.
+    fn told(&mut self, description: &mut String, format: &RawObject<'_>, path: Path<'_>) -> Result<(), Fault> {
+        let kind = member(format, "type").ok_or_else(|| wrong(path.key("type"), "field required"))?;
+        match &*string(&kind, path.key("type"))? {
+            "text" => return Ok(()),
+            "grammar" => {}
+            other => return Err(wrong(path.key("type"), format!("`{other}` is no format; expected `text` or `grammar`"))),
+        }
+        let definition = member(format, "definition").ok_or_else(|| wrong(path.key("definition"), "field required"))?;
+        let syntax = member(format, "syntax").map(|node| string(&node, path.key("syntax"))).transpose()?.unwrap_or_default();
+        let gap = if description.is_empty() { "" } else { "\n\n" };
+        description.push_str(&format!("{gap}The input has to follow this grammar ({syntax}):\n{}", string(&definition, path.key("definition"))?));
+        self.draft.notes.say("tools.format", "put into the description")
     }
 
     fn web_search(&mut self, tool: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
         // Claude's searches go out; a client that wants none of that wants none of them.
         if member(tool, "external_web_access").map(|node| flag(&node, path.key("external_web_access"))).transpose()? == Some(false) {
+            self.draft.toolbox.without_search = true;
             return self.draft.notes.left_out("tools.web_search");
         }
         let Some(kind) = self.terms.web_search else {
@@ -113,6 +129,7 @@ impl<'a> Collector<'_, 'a, '_> {
         }
         if let Some(location) = member(tool, "user_location") {
             let location = object(&location, path.key("user_location"))?;
+            self.draft.notes.unknown(&location, &["type", "city", "region", "country", "timezone"], "tools.user_location")?;
             text.push_str(",\"user_location\":{\"type\":\"approximate\"");
             for key in ["city", "region", "country", "timezone"] {
                 if let Some(node) = member(&location, key) {
@@ -121,12 +138,21 @@ impl<'a> Collector<'_, 'a, '_> {
             }
             text.push('}');
         }
-        if let Some(domains) = member(tool, "filters").and_then(|filters| member(&filters.as_object()?, "allowed_domains")) {
-            text.push_str(&format!(",\"allowed_domains\":{}", verbatim(&domains, path.key("filters"))?));
+        if let Some(node) = member(tool, "filters") {
+            let filters = object(&node, path.key("filters"))?;
+            for key in ["allowed_domains", "blocked_domains"] {
+                if let Some(domains) = member(&filters, key) {
+                    text.push_str(&format!(",\"{key}\":{}", verbatim(&domains, path.key("filters"))?));
+                }
+            }
+            self.draft.notes.unknown(&filters, &["allowed_domains", "blocked_domains"], "tools.filters")?;
+        }
+        if member(tool, "search_context_size").is_some_and(|size| size.raw() != "\"medium\"") {
+            self.draft.notes.ignored("tools.search_context_size")?;
         }
         text.push('}');
         self.draft.notes.unknown(tool, &["type", "user_location", "filters", "search_context_size", "external_web_access"], "tools")?;
-        self.draft.toolbox.server("web_search", text, path)
+        self.draft.toolbox.server(SEARCH, text, path)
     }
 }
 
@@ -134,11 +160,6 @@ impl<'a> Collector<'_, 'a, '_> {
 pub(super) fn declared(source: &RawObject<'_>) -> HashSet<String> {
     let spaces = listed(source).into_iter().filter(|tool| kind(tool).as_deref() == Some("namespace"));
     spaces.filter_map(|space| Some(space.get("name")?.as_str()?.into_owned())).collect()
-}
-
-/// True if a request has a tool that searches the web.
-pub(super) fn searches(source: &RawObject<'_>) -> bool {
-    listed(source).iter().filter_map(kind).any(|kind| kind.starts_with("web_search"))
 }
 
 fn listed<'a>(source: &RawObject<'a>) -> Vec<RawObject<'a>> {

@@ -36,12 +36,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Some(Command::Completions { shell }) => Ok(shell::completions(*shell)),
-        Some(Command::Man) => shell::man(),
+        Some(Command::Man { pages }) => shell::man(pages.as_deref()),
         Some(Command::Config { command }) => config::run(&cli, command),
         Some(Command::Key { command }) => keys::run(&cli, command),
         Some(Command::Usage(options)) => usage::run(&cli, options),
         Some(Command::Explain { id, json }) => usage::explain(&cli, id, *json),
-        Some(Command::Status { json }) => status::run(&cli, *json),
+        Some(Command::Status { json, ready }) => status::run(&cli, *json, *ready),
         Some(Command::Doctor { live, json }) => doctor::run(&cli, *live, *json),
         Some(Command::Demo { once }) => demo::run(&cli, *once),
         Some(Command::Login) => login::run(&cli, "login"),

@@ -115,7 +115,7 @@ fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Res
 fn is_open(request: &Request) -> bool {
     let path = request.uri().path();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let health = reads && (path == "/health" || path.starts_with("/health/") || path == "/api/hello");
+    let health = reads && (matches!(path, "/health" | "/openapi.json") || path.starts_with("/health/") || path == "/api/hello");
     health || (*request.method() == Method::HEAD && path == "/") || dashboard::is_open(request)
 }
 

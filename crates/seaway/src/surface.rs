@@ -6,6 +6,7 @@ pub mod dashboard;
 mod login;
 mod messages;
 mod models;
+mod openapi;
 mod owner;
 mod responses;
 mod run;
@@ -38,6 +39,7 @@ pub fn router(house: &Arc<House>) -> Router {
         .route("/health/live", get(status::live))
         .route("/health/ready", get(status::ready))
         .route("/metrics", get(status::metrics))
+        .route("/openapi.json", get(openapi::get))
         .merge(api("/v1"))
         .merge(api("/anthropic/v1"))
         .merge(api("/openai/v1"))

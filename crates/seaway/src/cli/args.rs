@@ -53,10 +53,13 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Tell what runs here
+    /// Tell what runs here; exit 1 if nothing does
     Status {
         #[arg(long)]
         json: bool,
+        /// Exit 1 too unless a gateway here could serve a request now
+        #[arg(long)]
+        ready: bool,
     },
     /// Sign the Claude Code program in, through itself
     Login,
@@ -99,7 +102,11 @@ pub(super) enum Command {
     /// Print completions for a shell
     Completions { shell: Shell },
     /// Print the manual page
-    Man,
+    Man {
+        /// Write a page for each command into this folder in its place
+        #[arg(long, value_name = "FOLDER")]
+        pages: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]

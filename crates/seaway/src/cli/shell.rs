@@ -1,6 +1,7 @@
 //! For the shell and its user: completions and the manual page.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -13,7 +14,12 @@ pub(super) fn completions(shell: Shell) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-pub(super) fn man() -> anyhow::Result<ExitCode> {
+pub(super) fn man(pages: Option<&Path>) -> anyhow::Result<ExitCode> {
+    if let Some(folder) = pages {
+        std::fs::create_dir_all(folder)?;
+        clap_mangen::generate_to(Cli::command(), folder)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut page = Vec::new();
     let command = Cli::command();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;

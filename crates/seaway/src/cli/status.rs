@@ -12,7 +12,7 @@ use crate::instance::{self, Instance};
 use crate::tunnel::lockout::{self, Verdict};
 use crate::tunnel::{self, Forward, Living};
 
-pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
     let state_dir = config.state_dir;
     let run_folder = run_folder(&std::path::absolute(&state_dir)?);
@@ -42,7 +42,8 @@ pub(super) fn run(cli: &Cli, json: bool) -> anyhow::Result<ExitCode> {
             println!("ssh       {}: {} after `{}`; `seaway unlock` clears it", text(&place["host"]), text(&place["state"]), text(&place["last"]));
         }
     }
-    Ok(if instances.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let good = if ready { instances.iter().any(|one| one["health"]["status"] == "ok") } else { !instances.is_empty() };
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What others can reach by a login.

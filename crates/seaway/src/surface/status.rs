@@ -31,7 +31,21 @@ pub struct Health {
     /// Conversations that a process of the Claude Code program waits for.
     #[serde(rename = "activeSessions")]
     pub active_sessions: usize,
+    /// What these hold.
+    pub sessions: Sessions,
     pub upstreams: Vec<UpstreamHealth>,
+}
+
+/// The conversations that are kept warm.
+#[derive(Debug, Default, Serialize)]
+pub struct Sessions {
+    /// Under a name of their client's.
+    pub named: usize,
+    /// Known again by what was said.
+    pub unnamed: usize,
+    /// Tool calls that wait for their results.
+    #[serde(rename = "openCalls")]
+    pub open_calls: usize,
 }
 
 /// One upstream's part of it.
@@ -76,6 +90,12 @@ pub async fn look(house: &House, owner: bool) -> Health {
         (false, true) => "ok",
         (false, false) => "not ready",
     };
+    let mut sessions = Sessions::default();
+    for warm in runtime.upstreams.iter().filter_map(|upstream| upstream.program()).flat_map(crate::upstream::claude_code::Program::warm) {
+        let kind = if warm.whose.session.is_some() { &mut sessions.named } else { &mut sessions.unnamed };
+        *kind += 1;
+        sessions.open_calls += warm.holds;
+    }
     Health {
         status,
         version: env!("CARGO_PKG_VERSION"),
@@ -83,7 +103,8 @@ pub async fn look(house: &House, owner: bool) -> Health {
         authenticated,
         in_flight: house.ledger.running(),
         queue: upstreams.iter().map(|upstream| upstream.queue).sum(),
-        active_sessions: runtime.upstreams.iter().filter_map(|upstream| upstream.program()).map(|program| program.warm().len()).sum(),
+        active_sessions: sessions.named + sessions.unnamed,
+        sessions,
         upstreams,
     }
 }

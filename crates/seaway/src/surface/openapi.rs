@@ -1,0 +1,238 @@
+//! A description of our own endpoints, for people and for programs that make clients of it.
+//!
+//! What is Anthropic's or OpenAI's is named, and described by them.
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::answer;
+
+/// Who describes the APIs that are not ours.
+const MESSAGES: &str = "https://platform.claude.com/docs/en/api/messages";
+const OPENAI: &str = "https://platform.openai.com/docs/api-reference";
+
+/// One thing to ask.
+struct Endpoint {
+    method: &'static str,
+    path: &'static str,
+    about: &'static str,
+    group: &'static str,
+    /// It needs no key.
+    open: bool,
+    /// The schema of its body.
+    body: Option<&'static str>,
+    /// The schema of its answer.
+    answer: Option<&'static str>,
+    /// Who else describes it.
+    elsewhere: Option<&'static str>,
+}
+
+const fn own(method: &'static str, path: &'static str, group: &'static str, about: &'static str) -> Endpoint {
+    Endpoint { method, path, about, group, open: false, body: None, answer: None, elsewhere: None }
+}
+
+const fn theirs(method: &'static str, path: &'static str, elsewhere: &'static str, about: &'static str) -> Endpoint {
+    Endpoint { elsewhere: Some(elsewhere), ..own(method, path, "compatible", about) }
+}
+
+const fn open(method: &'static str, path: &'static str, about: &'static str, answer: Option<&'static str>) -> Endpoint {
+    Endpoint { open: true, answer, ..own(method, path, "health", about) }
+}
+
+const ENDPOINTS: &[Endpoint] = &[
+    theirs("post", "/v1/messages", MESSAGES, "Make a message"),
+    theirs("post", "/v1/messages/count_tokens", MESSAGES, "Count the tokens of a request"),
+    theirs("post", "/v1/chat/completions", OPENAI, "Make a completion, as OpenAI's Chat Completions"),
+    theirs("post", "/v1/responses", OPENAI, "Make a response, as OpenAI's Responses"),
+    theirs("post", "/v1/responses/input_tokens", OPENAI, "Count the tokens of a request"),
+    theirs("get", "/v1/responses/{id}", OPENAI, "Show a response that was kept"),
+    theirs("delete", "/v1/responses/{id}", OPENAI, "Delete a response"),
+    theirs("get", "/v1/responses/{id}/input_items", OPENAI, "List what a response was asked"),
+    theirs("get", "/v1/models", OPENAI, "List the models, in both vendors' shapes at once"),
+    theirs("get", "/v1/models/{id}", OPENAI, "Show a model"),
+    Endpoint { body: Some("Run"), answer: Some("RunResult"), ..own("post", "/v1/run", "program", "Have the Claude Code program work, and wait for what it comes to") },
+    Endpoint { body: Some("Verdict"), ..own("post", "/v1/run/{id}/permissions/{ask}", "program", "Answer what a run asks") },
+    Endpoint { body: Some("Run"), answer: Some("Task"), ..own("post", "/v1/tasks", "program", "Have it work in the background") },
+    own("get", "/v1/tasks", "program", "List the tasks"),
+    Endpoint { answer: Some("Task"), ..own("get", "/v1/tasks/{id}", "program", "Show a task") },
+    own("delete", "/v1/tasks/{id}", "program", "Cancel a task, or delete one that is over"),
+    own("get", "/v1/sessions", "program", "List the conversations that can be gone on with"),
+    own("delete", "/v1/sessions/{id}", "program", "Forget a conversation"),
+    Endpoint { answer: Some("Login"), ..own("get", "/auth/status", "login", "Tell whether the program is signed in") },
+    Endpoint { answer: Some("LoginBegun"), ..own("post", "/auth/login", "login", "Begin to sign the program in") },
+    Endpoint { body: Some("Code"), answer: Some("Login"), ..own("post", "/auth/login/{id}", "login", "Finish with the code that the page shows") },
+    own("post", "/auth/logout", "login", "Sign the program out"),
+    open("get", "/health", "Tell how the gateway and its upstreams are", Some("Health")),
+    open("get", "/health/live", "Tell that the process lives", None),
+    open("get", "/health/ready", "200 if a request could be served now, else 503", Some("Health")),
+    own("get", "/metrics", "health", "Figures for Prometheus"),
+    open("get", "/openapi.json", "This description", None),
+];
+
+pub(super) async fn get() -> Response {
+    answer::json(StatusCode::OK, description().to_string())
+}
+
+/// The whole description.
+#[must_use]
+pub fn description() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for endpoint in ENDPOINTS {
+        let place = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        place[endpoint.method] = operation(endpoint);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Seaway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "One local address for Claude. Every answer has a `request-id`; `seaway-note` lists what a translation could not carry over, `seaway-fault` is on errors in Seaway's own words.",
+            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:7329"}],
+        "security": [{"bearer": []}, {"key": []}],
+        "tags": [
+            {"name": "compatible", "description": "Anthropic's and OpenAI's APIs, in front of whatever upstream. Also below `/anthropic` and `/openai`, and with a preset as `/v1/PRESET/…`"},
+            {"name": "program", "description": "The Claude Code program with its own tools. Also below `/api`"},
+            {"name": "login", "description": "The program's own login"},
+            {"name": "health", "description": "For people, orchestrators and Prometheus"},
+        ],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "The local key: `seaway key show`"},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(endpoint: &Endpoint) -> Value {
+    let schema = |name: Option<&str>| name.map_or_else(|| json!({"type": "object"}), |name| json!({"$ref": format!("#/components/schemas/{name}")}));
+    let mut operation = json!({
+        "operationId": format!("{}{}", endpoint.method, endpoint.path.replace(['/', '{', '}', '.'], "_")),
+        "summary": endpoint.about,
+        "tags": [endpoint.group],
+        "responses": {
+            "200": {"description": "Done", "content": {"application/json": {"schema": schema(endpoint.answer)}}},
+            "default": {"description": "A failure, in the dialect of the path", "content": {"application/json": {"schema": schema(Some("Error"))}}},
+        },
+    });
+    let parameters: Vec<Value> = endpoint
+        .path
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if endpoint.method == "post" && (endpoint.body.is_some() || endpoint.elsewhere.is_some()) {
+        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema(endpoint.body)}}});
+    }
+    if let Some(url) = endpoint.elsewhere {
+        operation["externalDocs"] = json!({"url": url});
+    }
+    if endpoint.open {
+        operation["security"] = json!([]);
+    }
+    operation
+}
+
+fn schemas() -> Value {
+    let text = || json!({"type": "string"});
+    json!({
+        "Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {"type": text(), "message": text()}, "required": ["message"]}}, "required": ["error"]},
+        "Run": {
+            "type": "object",
+            "required": ["prompt"],
+            "properties": {
+                "prompt": text(),
+                "allowedTools": {"type": "array", "items": text(), "description": "Out of `claude_code.tools`"},
+                "workingDirectory": {"type": "string", "description": "Below `claude_code.workspace`"},
+                "sessionId": {"type": "string", "description": "A session to go on with"},
+                "keepSession": {"type": "boolean"},
+                "maxTurns": {"type": "integer", "minimum": 1},
+                "model": text(),
+                "stream": {"type": "boolean", "description": "Server-sent events as it happens"},
+            },
+        },
+        "RunResult": {
+            "type": "object",
+            "properties": {
+                "id": text(), "result": text(), "sessionId": {"type": ["string", "null"]}, "turns": {"type": "integer"}, "durationMs": {"type": "integer"},
+                "usage": {"type": "object"}, "cost": {"type": "number", "description": "US dollars"}, "permissionDenials": {"type": "array", "items": {"type": "object"}},
+            },
+        },
+        "Task": {"type": "object", "properties": {"id": text(), "status": text(), "result": {"type": "object"}, "error": {"type": "object"}}},
+        "Verdict": {"type": "object", "required": ["allow"], "properties": {"allow": {"type": "boolean"}}},
+        "Code": {"type": "object", "required": ["code"], "properties": {"code": text()}},
+        "Login": {"type": "object", "properties": {"loggedIn": {"type": "boolean"}, "authMethod": {"type": ["string", "null"]}, "email": {"type": ["string", "null"]}}},
+        "LoginBegun": {"type": "object", "properties": {"id": text(), "url": {"type": "string", "format": "uri"}, "next": text()}},
+        "Health": {
+            "type": "object",
+            "required": ["status", "version", "uptime", "authenticated", "queue", "upstreams"],
+            "properties": {
+                "status": {"enum": ["ok", "not ready", "draining"]},
+                "version": text(),
+                "uptime": {"type": "integer", "description": "In seconds"},
+                "authenticated": {"type": "boolean"},
+                "inFlight": {"type": "integer"},
+                "queue": {"type": "integer"},
+                "activeSessions": {"type": "integer"},
+                "sessions": {"type": "object"},
+                "upstreams": {"type": "array", "items": {"type": "object", "properties": {"name": text(), "ready": {"type": "boolean"}, "simulated": {"type": "boolean"}, "why": text(), "queue": {"type": "integer"}}}},
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The routes as the source says them, with the prefixes that are described.
+    fn routed() -> Vec<String> {
+        let sources = [include_str!("../surface.rs"), include_str!("run.rs"), include_str!("sessions.rs"), include_str!("login.rs")];
+        let words = sources
+            .iter()
+            .flat_map(|source| source.split('"'))
+            .filter(|word| word.starts_with('/') || word.starts_with("{prefix}/"))
+            .filter(|word| !word.contains(char::is_whitespace));
+        let plain = words.map(|word| word.trim_start_matches("{prefix}").replace("{{", "{").replace("}}", "}"));
+        plain.collect()
+    }
+
+    #[test]
+    fn every_endpoint_is_routed() {
+        let routed = routed();
+        for endpoint in ENDPOINTS {
+            let bare = endpoint.path.trim_start_matches("/v1");
+            let known = routed.iter().any(|path| [endpoint.path, bare].contains(&path.as_str()) || path.replace("{*id}", "{id}") == bare);
+            assert!(known, "{} is described and not there", endpoint.path);
+        }
+    }
+
+    #[test]
+    fn every_route_of_ours_is_described() {
+        let aside = ["/v1", "/api", "/anthropic/v1", "/openai/v1", "/argoapi/v1", "/", "/api/hello"];
+        // A preset's are described once; batches, files and completions are relayed or refused.
+        let theirs = ["/{preset}", "/completions", "/messages/batches", "/files", "/responses/{id}/cancel"];
+        for path in routed() {
+            let known = ENDPOINTS.iter().any(|endpoint| endpoint.path == path || endpoint.path.trim_start_matches("/v1") == path.replace("{*id}", "{id}"));
+            assert!(known || aside.contains(&path.as_str()) || theirs.iter().any(|prefix| path.starts_with(prefix)), "{path} is there and not described");
+        }
+    }
+
+    #[test]
+    fn the_file_is_what_the_gateway_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/openapi.json");
+        let text = serde_json::to_string_pretty(&description()).unwrap() + "\n";
+        if std::env::var_os("UPDATE_CORPUS").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), text, "UPDATE_CORPUS=1 writes it anew");
+    }
+}

@@ -5,7 +5,7 @@ Every client is set up in a home of its own that has settings already, works, an
 import sys
 
 sys.dont_write_bytecode = True
-import contextlib, json, os, pathlib, platform, shutil, signal, socket, subprocess, tempfile, time, urllib.request
+import contextlib, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, tempfile, time, urllib.request
 import support
 from support import check, equal, true, within
 
@@ -188,6 +188,44 @@ def _():
     with connected("continue", {".continue/config.yaml": settings}, "--model", "claude-sonnet-4-5") as home:
         done = home.run(program, "-p", "[[say all is well]]", "--config", home.home / ".continue/config.yaml", CONTINUE_TELEMETRY_ENABLED="0", CONTINUE_ALLOW_ANONYMOUS_TELEMETRY="0")
         within("answer", "all is well", done.stdout)
+
+
+@check("SillyTavern: what is printed, typed in, gives an answer, streamed and not, with its list of models")
+def _():
+    folder = support.npm_packages("sillytavern@1.19.0") / "node_modules/sillytavern"
+    with Home() as home:
+        said = home.seaway("connect", "sillytavern", "--model", "claude-sonnet-4-5").stdout
+        endpoint = re.search(r"Custom Endpoint\s+(\S+)", said)[1]
+        key = home.seaway("key", "show").stdout.strip()
+        place = home.home / "tavern"
+        place.mkdir()
+        port = free_port()
+        words = ["--port", port, "--listen", "false", "--disableCsrf", "true", "--browserLaunchEnabled", "false", "--dataRoot", place / "data", "--configPath", place / "config.yaml", "--whitelist", "false"]
+        with open(place / "log", "w") as log:
+            server = subprocess.Popen(["node", "server.js", *map(str, words)], cwd=folder, env=home.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            def ask(path, body):
+                request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"})
+                return urllib.request.urlopen(request, timeout=60).read().decode()
+
+            for _ in range(600):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
+                    break
+                true("the server goes on", server.poll() is None, (place / "log").read_text()[-600:])
+                time.sleep(0.1)
+            ask("/api/secrets/write", {"key": "api_key_custom", "value": key})
+            source = {"chat_completion_source": "custom", "custom_url": endpoint}
+            models = json.loads(ask("/api/backends/chat-completions/status", source))
+            true("models", any(model["id"].startswith("sandbox") for model in models["data"]), models)
+            chat = {**source, "model": "claude-sonnet-4-5", "max_tokens": 100, "temperature": 0.7, "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "[[say all is well]]"}]}
+            equal("answer", json.loads(ask("/api/backends/chat-completions/generate", {**chat, "stream": False}))["choices"][0]["message"]["content"], "all is well")
+            streamed = ask("/api/backends/chat-completions/generate", {**chat, "stream": True})
+            chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+            equal("streamed", "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]), "all is well")
+        finally:
+            server.terminate()
+            server.wait(20)
 
 
 @check("what a client changed in its own settings meanwhile stays, and ours goes")

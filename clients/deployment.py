@@ -240,6 +240,23 @@ def _():
             equal("claim", claims[0]["persistentVolumeClaim"]["claimName"], documents["PersistentVolumeClaim"]["metadata"]["name"])
 
 
+@check("the example of a secret is what the overlay mounts, and what the program reads")
+def _():
+    folder = DEPLOY / "kubernetes/overlays/api-key"
+    secret = yaml.safe_load((folder / "secret.example.yaml").read_text())
+    kubernetes_validate.validate(secret, "1.33", strict=True)
+    deployment = next(one for one in rendered(folder) if one["kind"] == "Deployment")
+    volume = next(volume for volume in deployment["spec"]["template"]["spec"]["volumes"] if "secret" in volume)
+    equal("its name", (secret["metadata"]["name"], secret["metadata"]["namespace"]), (volume["secret"]["secretName"], deployment["metadata"]["namespace"]))
+    words = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    with tempfile.TemporaryDirectory() as mounted:
+        for name, text in secret["stringData"].items():
+            (pathlib.Path(mounted) / name).write_text(text)
+        words = [word.replace("/etc/seaway", mounted) for word in words]
+        true("the files are those", all(pathlib.Path(word.split("=")[-1]).exists() for word in words if mounted in word), words)
+        program("config", "check", *words[1:], env={"PATH": os.environ["PATH"], "HOME": mounted, "SEAWAY_LISTEN": "0.0.0.0:7329"})
+
+
 # ---------------------------------------------------------------- services
 @check("the systemd units hold, and start the program as it can be started")
 def _():

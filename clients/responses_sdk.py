@@ -58,6 +58,52 @@ def _():
         equal("kept", client().responses.retrieve(whole.id).to_dict(warnings=False), whole.to_dict(warnings=False))
 
 
+# What Open Responses (openresponses.org) asks of every response: the members that have to be there, and of what type.
+RESOURCE = {
+    "id": str, "object": str, "created_at": int, "completed_at": (int, type(None)), "status": str, "incomplete_details": (dict, type(None)), "model": str,
+    "previous_response_id": (str, type(None)), "instructions": (str, type(None)), "output": list, "error": (dict, type(None)), "tools": list, "tool_choice": (str, dict), "truncation": str,
+    "parallel_tool_calls": bool, "text": dict, "top_p": (int, float), "presence_penalty": (int, float), "frequency_penalty": (int, float), "top_logprobs": int, "temperature": (int, float),
+    "reasoning": (dict, type(None)), "usage": (dict, type(None)), "max_output_tokens": (int, type(None)), "max_tool_calls": (int, type(None)), "store": bool, "background": bool,
+    "service_tier": str, "metadata": dict, "safety_identifier": (str, type(None)), "prompt_cache_key": (str, type(None)),
+}
+USAGE = {"input_tokens": int, "output_tokens": int, "total_tokens": int, "input_tokens_details": dict, "output_tokens_details": dict}
+ITEM = {"message": {"id": str, "status": str, "role": str, "content": list}, "function_call": {"id": str, "status": str, "call_id": str, "name": str, "arguments": str}}
+
+# Its public compliance cases, in our words: what is asked, streamed or not, and what the output has to hold.
+COMPLIANCE = [
+    ("a plain text answer", {"input": [{"type": "message", "role": "user", "content": "Say hello in three words."}]}, False, "message"),
+    ("a streamed answer", {"input": [{"type": "message", "role": "user", "content": "Count to five."}]}, True, "message"),
+    ("a system prompt", {"input": [{"type": "message", "role": "system", "content": "Speak as a pirate."}, {"type": "message", "role": "user", "content": "Say hello."}]}, False, "message"),
+    ("a tool call", {"input": [{"type": "message", "role": "user", "content": '[[tool get_weather {"city":"San Francisco"}]]'}], "tools": [WEATHER]}, False, "function_call"),
+    ("a picture in a data URL", {"input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "What is this?"}, {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"}]}]}, False, "message"),
+    ("several turns", {"input": [{"type": "message", "role": "user", "content": "I am Alice."}, {"type": "message", "role": "assistant", "content": "Hello Alice!"}, {"type": "message", "role": "user", "content": "Who am I?"}]}, False, "message"),
+]
+
+
+def has(what, value, members):
+    for name, kind in members.items():
+        assert name in value and isinstance(value[name], kind), f"{what}: `{name}` is {value.get(name, 'missing')!r}"
+
+
+@check("the public compliance cases of Open Responses hold")
+def _():
+    for name, request, streamed, kind in COMPLIANCE:
+        with client().responses.with_streaming_response.create(model=MODEL, stream=streamed, **request) as raw:
+            equal(f"{name}: kind of answer", raw.headers["content-type"].split(";")[0], "text/event-stream" if streamed else "application/json")
+            text = raw.read().decode()
+        if streamed:
+            events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+            equal(f"{name}: numbered", [event["sequence_number"] for event in events], list(range(len(events))))
+            equal(f"{name}: ends", events[-1]["type"], "response.completed")
+        response = events[-1]["response"] if streamed else json.loads(text)
+        has(name, response, RESOURCE)
+        has(name, response["usage"], USAGE)
+        equal(f"{name}: status", response["status"], "completed")
+        item = next((item for item in response["output"] if item["type"] == kind), None)
+        true(f"{name}: a {kind}", item, response["output"])
+        has(name, item, ITEM[kind])
+
+
 @check("what ends early says so")
 def _():
     cut = ask("[[repeat 400 word ]]", max_output_tokens=50)

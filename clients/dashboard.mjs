@@ -43,7 +43,7 @@ check("signing in: a wrong key is refused, the right one is remembered, and sign
   await page.click("#sign-in button");
   await page.waitForSelector("#house:not([hidden])");
   const [cookie] = await page.context().cookies();
-  equal("cookie", [cookie.name, cookie.httpOnly, cookie.sameSite], ["seaway", true, "Strict"]);
+  equal("cookie", [cookie.name, cookie.httpOnly, cookie.sameSite, cookie.path], [`seaway-${new URL(GATEWAY).port}`, true, "Strict", "/dashboard"]);
   await page.reload();
   await page.waitForSelector("#house:not([hidden])");
   await page.click("#sign-out");

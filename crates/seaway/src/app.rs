@@ -186,11 +186,18 @@ impl App {
         self.leave().await;
     }
 
-    /// Serves for as long as something else goes on, then drains. A Ctrl-C is for what goes on.
-    pub async fn until<T>(mut self, other: impl Future<Output = T>) -> T {
-        let done = other.await;
-        // What the terminal sent meanwhile is no reason to hurry.
-        while futures_util::FutureExt::now_or_never(self.signals.interrupt.recv()).flatten().is_some() {}
+    /// Serves for as long as something else goes on, then drains. A Ctrl-C has reached what goes on by itself;
+    /// other signals are passed on to it.
+    pub async fn until<T>(mut self, other: impl Future<Output = T>, pass_on: impl Fn(rustix::process::Signal)) -> T {
+        let mut other = std::pin::pin!(other);
+        let done = loop {
+            tokio::select! {
+                done = &mut other => break done,
+                _ = self.signals.interrupt.recv() => {}
+                _ = self.signals.terminate.recv() => pass_on(rustix::process::Signal::TERM),
+                _ = self.signals.hangup.recv() => pass_on(rustix::process::Signal::HUP),
+            }
+        };
         self.leave().await;
         done
     }

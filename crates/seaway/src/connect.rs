@@ -140,6 +140,18 @@ impl Edit {
     }
 }
 
+/// True if lines end as on Windows; all of them have to.
+fn line_ends(text: &str) -> Result<bool, Refusal> {
+    let returns = text.matches("\r\n").count();
+    if returns > 0 && returns < text.matches('\n').count() { Err(Refusal::Ambiguous("its lines end now with and now without a carriage return".into())) } else { Ok(returns > 0) }
+}
+
+/// The value of a member of a TOML text.
+fn toml_member(text: &str, keys: &[&str]) -> Option<Value> {
+    let path: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+    toml::Document::parse(text).ok()?.get(&path).ok()?
+}
+
 /// A text with members that can be looked at and changed one by one.
 trait Members: Sized {
     fn parse(text: &str) -> Result<Self, Refusal>;

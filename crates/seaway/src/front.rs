@@ -108,7 +108,9 @@ fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Res
         return Ok(caller);
     }
     let wrong = || Fault::new(FaultKind::Unauthenticated, "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`");
-    runtime.keyring.caller(request.headers()).ok_or_else(wrong)
+    let caller = runtime.keyring.caller(request.headers()).ok_or_else(wrong)?;
+    dashboard::admit(runtime, request, &caller)?;
+    Ok(caller)
 }
 
 /// What anyone may ask: whether we are there, and whether we are well.

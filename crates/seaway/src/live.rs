@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use crate::record::Record;
 
+/// So much of a model's name is shown, in characters.
+const LONGEST: usize = 120;
 /// So many that ended are remembered.
 const RECENT: usize = 30;
 
@@ -62,7 +64,7 @@ pub struct Shown {
 impl Live {
     /// Notes what it is about.
     pub fn concerns(&self, model: &str, upstream: Option<Arc<str>>) {
-        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = About { model: model.to_owned(), upstream };
+        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = About { model: short(model), upstream };
     }
 
     pub fn first_byte(&self) {
@@ -91,6 +93,11 @@ impl Live {
             status: None,
         }
     }
+}
+
+/// A name that a client made up may be of any length.
+fn short(name: &str) -> String {
+    name.chars().take(LONGEST).collect()
 }
 
 /// All of them.
@@ -122,7 +129,7 @@ impl Lives {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.number);
         let shown = Shown {
             id: record.request_id.clone(),
-            model: record.summary.model.clone().unwrap_or_else(|| record.asked.clone()),
+            model: short(record.summary.model.as_deref().unwrap_or(&record.asked)),
             upstream: record.upstream.as_ref().map(ToString::to_string),
             elapsed: u64::try_from(record.total.as_millis()).unwrap_or(u64::MAX),
             first_byte: record.first_byte.and_then(|time| u64::try_from(time.as_millis()).ok()),

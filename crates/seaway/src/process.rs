@@ -83,10 +83,32 @@ pub async fn run(launch: Launch, limit: Duration) -> Result<(ExitStatus, String)
 ///
 /// If it cannot be started.
 pub fn in_terminal(launch: &Launch) -> std::io::Result<ExitStatus> {
+    typed(launch).status()
+}
+
+/// The same; `started` is told its process id.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub fn in_terminal_as(launch: &Launch, started: impl FnOnce(u32)) -> std::io::Result<ExitStatus> {
+    let mut child = typed(launch).spawn()?;
+    started(child.id());
+    child.wait()
+}
+
+/// Becomes a program; returns only if that is not possible.
+#[must_use]
+pub fn become_program(launch: &Launch) -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    typed(launch).exec()
+}
+
+fn typed(launch: &Launch) -> std::process::Command {
     let mut command = std::process::Command::new(&launch.program);
     command.args(&launch.arguments).env_clear();
     command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
-    command.status()
+    command
 }
 
 /// A child's process group; what is left of it when this is dropped is killed.

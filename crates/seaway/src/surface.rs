@@ -48,7 +48,7 @@ pub fn router(house: &Arc<House>) -> Router {
         .merge(run::routes("/api"))
         .merge(sessions::routes("/v1"))
         .merge(sessions::routes("/api"))
-        .merge(login::routes())
+        .merge(login::routes("/auth"))
         .merge(owner::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

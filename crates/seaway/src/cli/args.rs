@@ -257,15 +257,6 @@ impl FromArgMatches for SettingFlags {
 }
 
 impl Cli {
-    /// The words that let another `seaway` find the same configuration.
-    pub(super) fn words(&self) -> Vec<String> {
-        let absolute = |path: &str| std::path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
-        let config = self.config.iter().flat_map(|path| ["--config".to_owned(), absolute(&path.display().to_string())]);
-        let state = self.settings.0.iter().filter(|(key, _)| key == "state_dir").flat_map(|(_, path)| ["--state-dir".to_owned(), absolute(path)]);
-        let key = self.settings.0.iter().filter(|(key, _)| key == "auth").flat_map(|(_, auth)| ["--auth".to_owned(), auth.clone()]);
-        config.chain(state).chain(key).collect()
-    }
-
     /// Where the configuration is to be read from.
     pub(super) fn sources(&self) -> anyhow::Result<Sources> {
         let mut environment = Environment::capture();

@@ -18,7 +18,7 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
     let config = crate::config::Config::load(&sources)?.config;
     let shelf = Shelf::open(&std::path::absolute(&config.state_dir)?)?;
     let Some(name) = &options.client else {
-        list(&shelf);
+        list(&shelf)?;
         return Ok(ExitCode::SUCCESS);
     };
     let client = Client::named(name);
@@ -39,13 +39,14 @@ fn unknown(name: &str) -> anyhow::Error {
     Asked(format!("there is no client `{name}` here; there are {}", names.join(", "))).into()
 }
 
-fn list(shelf: &Shelf) {
+fn list(shelf: &Shelf) -> anyhow::Result<()> {
     println!("set up by `seaway connect NAME`:");
     for client in CLIENTS {
-        println!("  {:<12}{}{}", client.name, client.about, if shelf.is_connected(client.name) { " (is set up; `--undo` takes it back)" } else { "" });
+        println!("  {:<12}{}{}", client.name, client.about, if shelf.is_connected(client.name)? { " (is set up; `--undo` takes it back)" } else { "" });
     }
     println!("set up by hand, `seaway connect NAME` says how:");
     println!("  {}", OTHERS.iter().map(|other| other.name).collect::<Vec<_>>().join(", "));
+    Ok(())
 }
 
 fn connect(shelf: &Shelf, client: &Client, facts: &Facts, options: &ConnectOptions) -> anyhow::Result<ExitCode> {
@@ -75,7 +76,7 @@ fn connect(shelf: &Shelf, client: &Client, facts: &Facts, options: &ConnectOptio
 }
 
 fn undo(shelf: &Shelf, name: &str, only_say: bool, key: Option<&SecretString>) -> anyhow::Result<ExitCode> {
-    if !shelf.is_connected(name) {
+    if !shelf.is_connected(name)? {
         eprintln!("{name} was not set up by `seaway connect`, so there is nothing to take back");
         return Ok(ExitCode::SUCCESS);
     }
@@ -90,9 +91,8 @@ fn undo(shelf: &Shelf, name: &str, only_say: bool, key: Option<&SecretString>) -
     Ok(ExitCode::SUCCESS)
 }
 
-/// What would change, as `diff -u` says it. The key itself is not shown.
+/// What would change, as `diff -u` says it. Secrets are not shown, neither ours nor those beside ours.
 fn show(changed: &[Changed], key: Option<&SecretString>) {
-    let hidden = |text: &str| key.map_or_else(|| text.to_owned(), |key| text.replace(key.expose_secret(), "(the local key)"));
     let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     for file in changed {
         let after = file.after.as_deref().unwrap_or_default();
@@ -103,14 +103,52 @@ fn show(changed: &[Changed], key: Option<&SecretString>) {
         let name = file.path.display().to_string();
         let to = if file.after.is_some() { &name } else { "/dev/null" };
         let from = if file.before.is_empty() { "/dev/null" } else { &name };
-        let (before, after) = (hidden(&file.before), hidden(after));
-        let diff = TextDiff::from_lines(before.as_str(), after.as_str()).unified_diff().context_radius(3).header(from, to).to_string();
-        for text in diff.lines() {
+        let keys_alone = file.path.file_name().is_some_and(|name| name == "keys.json");
+        let diff = TextDiff::from_lines(file.before.as_str(), after).unified_diff().context_radius(3).header(from, to).to_string();
+        for line in diff.lines() {
+            let hidden = key.map_or_else(|| line.to_owned(), |key| line.replace(key.expose_secret(), "(the local key)"));
+            let text = if hidden == line { masked(line, keys_alone) } else { hidden };
             match (color, text.as_bytes().first()) {
                 (true, Some(b'+')) => println!("\u{1b}[32m{text}\u{1b}[0m"),
                 (true, Some(b'-')) => println!("\u{1b}[31m{text}\u{1b}[0m"),
                 _ => println!("{text}"),
             }
         }
+    }
+}
+
+/// A line without the secret that it may hold, by the name that it has.
+fn masked(line: &str, always: bool) -> String {
+    const SECRET: [&str; 5] = ["key", "token", "secret", "password", "authorization"];
+    const PLAIN: [&str; 4] = ["keyhelper", "key_name", "env_key", "keybind"];
+    let Some(at) = line.find([':', '=']).filter(|_| !line.starts_with("---") && !line.starts_with("+++") && !line.starts_with("@@")) else { return line.to_owned() };
+    let (name, value) = line.split_at(at + 1);
+    let lower = name.to_lowercase();
+    let secret = always || (SECRET.iter().any(|word| lower.contains(word)) && !PLAIN.iter().any(|word| lower.contains(word)));
+    // References are no secrets: a variable, a file, a command.
+    let refers = ["{env:", "{file:", "${", "\"!", "os.environ"].iter().any(|mark| value.contains(mark));
+    if secret && !refers && value.trim().len() > 2 && !value.contains('{') { format!("{name} (not shown)") } else { line.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_others_are_not_shown() {
+        for (line, expect) in [
+            (" \"openai\": \"sk-x\",", " \"openai\": \"sk-x\","),
+            ("-anthropic-api-key: sk-x", "-anthropic-api-key: (not shown)"),
+            (" \"apiKey\": \"sk-x\"", " \"apiKey\": (not shown)"),
+            ("+  \"apiKey\": \"{file:/k}\"", "+  \"apiKey\": \"{file:/k}\""),
+            ("+  \"apiKey\": \"!seaway key show\"", "+  \"apiKey\": \"!seaway key show\""),
+            ("+  \"apiKeyHelper\": \"seaway key show\"", "+  \"apiKeyHelper\": \"seaway key show\""),
+            (" token = \"t\"", " token = (not shown)"),
+            ("--- /home/key: x", "--- /home/key: x"),
+            (" \"keys\": {", " \"keys\": {"),
+        ] {
+            assert_eq!(masked(line, false), expect);
+        }
+        assert_eq!(masked(" \"openai\": \"sk-x\",", true), " \"openai\": (not shown)");
     }
 }

@@ -9,7 +9,7 @@ use super::args::Cli;
 use super::client::Client;
 use super::serve;
 use crate::auth::{Keyring, key_file};
-use crate::config::{Auth, Config, Environment, Listen};
+use crate::config::{Auth, Config, Environment, Listen, Sources};
 use crate::connect::Facts;
 use crate::instance::Instance;
 
@@ -33,7 +33,8 @@ pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result
         searches: config.upstreams.iter().any(|upstream| upstream.web_search.is_some()),
         no_proxy: config.no_proxy.clone(),
         environment,
-        home,
+        // As the shell's folder is: without links on the way.
+        home: home.canonicalize().unwrap_or(home),
         folder: std::env::current_dir()?,
     })
 }
@@ -45,7 +46,7 @@ pub(super) fn collect(cli: &Cli, config: &Config, environment: Environment, mode
     }
     let mut facts = reach(config, environment)?;
     let program = std::env::current_exe()?.display().to_string();
-    facts.key_command = std::iter::once(program).chain(cli.words()).chain(["key".to_owned(), "show".to_owned()]).collect();
+    facts.key_command = std::iter::once(program).chain(words(cli, config, &facts)?).chain(["key".to_owned(), "show".to_owned()]).collect();
     if let Some(listed) = serve::same(config).and_then(|running| models(&running).ok()).filter(|listed| !listed.is_empty()) {
         facts.models = listed;
     }
@@ -54,6 +55,25 @@ pub(super) fn collect(cli: &Cli, config: &Config, environment: Environment, mode
         facts.models.insert(0, facts.model.clone());
     }
     Ok(facts)
+}
+
+/// The words by which a `seaway` that is started from anywhere finds the same key.
+fn words(cli: &Cli, config: &Config, facts: &Facts) -> anyhow::Result<Vec<String>> {
+    let bare = ["HOME"].iter().filter_map(|name| Some(((*name).to_owned(), facts.environment.get(name)?.to_owned())));
+    let usual = Sources { environment: Environment::of(bare), ..Sources::default() };
+    let usual = Config::load(&usual).ok();
+    let mut words = Vec::new();
+    let file = Config::load(&cli.sources()?)?.path;
+    if file.exists() && usual.as_ref().is_none_or(|usual| usual.path != file) {
+        words.extend(["--config".to_owned(), std::path::absolute(&file)?.display().to_string()]);
+    }
+    if usual.as_ref().is_none_or(|usual| usual.config.state_dir != config.state_dir) {
+        words.extend(["--state-dir".to_owned(), std::path::absolute(&config.state_dir)?.display().to_string()]);
+    }
+    if matches!(config.auth, Auth::Open) {
+        words.extend(["--auth".to_owned(), "none".to_owned()]);
+    }
+    Ok(words)
 }
 
 /// True if the configuration file says the keys.

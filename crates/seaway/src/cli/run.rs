@@ -3,6 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -46,10 +48,21 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
     }
     let (program, arguments) = command.split_first().expect("clap wants a command");
     let launch = launch(program, arguments, &facts)?;
-    let status = match app {
-        None => process::in_terminal(&launch)?,
-        Some(app) => runtime.block_on(async { app.until(tokio::task::spawn_blocking(move || process::in_terminal(&launch))).await })??,
+    let Some(app) = app else {
+        // Nothing of us is needed any more: its signals and its status are its own.
+        return Err(anyhow::Error::new(process::become_program(&launch)).context(format!("cannot start {}", launch.program.display())));
     };
+    let client = Arc::new(AtomicU32::new(0));
+    let started = client.clone();
+    let pass_on = move |signal| {
+        let client = i32::try_from(client.load(Ordering::Relaxed)).ok().and_then(rustix::process::Pid::from_raw);
+        // Who is gone already needs no signal.
+        let _told = client.map(|client| rustix::process::kill_process(client, signal));
+    };
+    let status = runtime.block_on(async {
+        let running = tokio::task::spawn_blocking(move || process::in_terminal_as(&launch, |id| started.store(id, Ordering::Relaxed)));
+        app.until(running, pass_on).await
+    })??;
     runtime.shutdown_background();
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
@@ -60,8 +73,15 @@ fn launch(program: &str, arguments: &[String], facts: &Facts) -> anyhow::Result<
     let named = PathBuf::from(program);
     let found = if named.components().count() > 1 { Some(named) } else { in_path(program, facts.environment.get("PATH").unwrap_or_default()) };
     let found = found.ok_or_else(|| anyhow::anyhow!("there is no program `{program}`; is it installed, and on the PATH?"))?;
-    // Codex reads no address from its environment, only from its settings.
-    let told = if name == "codex" { codex_arguments(facts) } else { Vec::new() };
+    let told = match name.as_str() {
+        // Codex reads no address from its environment, only from its settings.
+        "codex" => codex_arguments(facts),
+        // Claude Code puts the `env` of settings files over its environment; only these stand above a project's. No key goes here.
+        "claude" if !arguments.iter().any(|argument| argument.starts_with("--settings")) => {
+            vec!["--settings".to_owned(), serde_json::json!({"env": {"ANTHROPIC_BASE_URL": facts.url}}).to_string()]
+        }
+        _ => Vec::new(),
+    };
     let arguments = told.iter().chain(arguments).map(Into::into).collect();
     Ok(Launch { program: found, arguments, environment: environment(&name, facts), folder: facts.folder.clone() })
 }

@@ -51,7 +51,7 @@ pub fn line(command: &[String]) -> String {
 impl Facts {
     /// A folder that a variable names, or the usual one under the home folder.
     fn folder_of(&self, variable: &str, usual: &str) -> PathBuf {
-        self.environment.get(variable).map_or_else(|| self.home.join(usual), PathBuf::from)
+        self.environment.get(variable).map_or_else(|| self.home.join(usual), |folder| self.folder.join(folder))
     }
 
     /// Prints the key; anything where none is needed.
@@ -74,6 +74,9 @@ impl Facts {
 /// The value of a member of a file that may not be there.
 fn member(path: &Path, keys: &[&str]) -> Option<Value> {
     let text = std::fs::read_to_string(path).ok()?;
+    if path.extension().is_some_and(|kind| kind == "toml") {
+        return super::toml_member(&text, keys);
+    }
     let mut value: Value = jsonc_parser::parse_to_serde_value(&text, &jsonc_parser::ParseOptions::default()).ok()?;
     for key in keys {
         value = value.get(*key)?.clone();
@@ -104,11 +107,12 @@ fn claude(facts: &Facts) -> Setup {
     }
     let mut warnings =
         facts.overriding(&["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"]);
-    let overriding: [&[&str]; 4] = [&["env", "ANTHROPIC_BASE_URL"], &["env", "ANTHROPIC_AUTH_TOKEN"], &["env", "ANTHROPIC_API_KEY"], &["apiKeyHelper"]];
+    let overriding: [&[&str]; 5] =
+        [&["env", "ANTHROPIC_BASE_URL"], &["env", "ANTHROPIC_AUTH_TOKEN"], &["env", "ANTHROPIC_API_KEY"], &["env", "CLAUDE_CODE_USE_BEDROCK"], &["apiKeyHelper"]];
     warnings.extend(project_files(facts, &[".claude/settings.local.json", ".claude/settings.json"], &overriding));
-    for key in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"] {
+    for key in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"] {
         if member(&file, &["env", key]).is_some() {
-            warnings.push(format!("{} sets `env.{key}`, which Claude Code follows in place of the key helper; take it out", file.display()));
+            warnings.push(format!("{} sets `env.{key}`, which Claude Code follows in place of what is written; take it out", file.display()));
         }
     }
     for managed in ["/etc/claude-code/managed-settings.json", "/Library/Application Support/ClaudeCode/managed-settings.json"] {
@@ -133,7 +137,11 @@ fn codex(facts: &Facts) -> Setup {
         // It would ask for a tool that nobody here serves.
         edits.push(Edit::choice(&["web_search"], "disabled"));
     }
-    Setup { files: vec![FileChange { path: file, change: Change::Toml(edits) }], then: "codex".into(), warnings: Vec::new() }
+    let mut warnings = project_files(facts, &[".codex/config.toml"], &[&["model"], &["web_search"]]);
+    if member(&file, &["profile"]).is_some() {
+        warnings.push(format!("{} chooses a `profile`, which may choose another provider", file.display()));
+    }
+    Setup { files: vec![FileChange { path: file, change: Change::Toml(edits) }], then: "codex".into(), warnings }
 }
 
 /// What Codex has to know of us.

@@ -1,19 +1,21 @@
 //! Files that are changed, what they were before, and how they become that again.
 
-use std::fs::{File, Permissions};
+mod file;
+
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileChange, Refusal};
+use super::{Change, FileChange, Refusal};
 use crate::auth::{own_dir, replace};
+use file::{Was, at, look, missing, put, read, real, restore};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    #[error("cannot use {path}")]
+    #[error("cannot use {}", .path.display())]
     Io {
         path: PathBuf,
         #[source]
@@ -23,6 +25,12 @@ pub enum DiskError {
     Refused { path: PathBuf, refusal: Refusal },
     #[error("{} was changed by another program this very moment; try again", .0.display())]
     Raced(PathBuf),
+    #[error("{} cannot be read, so nobody knows what was there before; move it away if you want to set up anew", .path.display())]
+    Record {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
 }
 
 /// What was made of one file.
@@ -35,20 +43,27 @@ pub struct Changed {
 }
 
 /// What is remembered of a client that was set up.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Record {
     files: Vec<Kept>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Kept {
-    change: FileChange,
-    /// What the file was; nothing if there was none.
+    path: PathBuf,
+    /// What was done to it. There are two while one takes the place of the other, the newer first.
+    layers: Vec<Layer>,
+    /// Folders that were made for it, the outermost first.
+    folders: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Layer {
+    change: Change,
+    /// What the file was without us; nothing if there was none.
     before: Option<Before>,
     /// A hash of what we wrote.
     after: String,
-    /// Folders that were made for it, the outermost first.
-    folders: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,6 +77,17 @@ struct Before {
 pub struct Shelf {
     folder: PathBuf,
     _lock: File,
+}
+
+/// What is about to be done to one file.
+struct Planned {
+    path: PathBuf,
+    change: Change,
+    /// What it is without us, if it is anything.
+    base: Option<Was>,
+    now: Option<Was>,
+    after: String,
+    known: Option<Kept>,
 }
 
 impl Shelf {
@@ -86,15 +112,38 @@ impl Shelf {
         self.folder.join(format!("{client}.json"))
     }
 
-    fn record(&self, client: &str) -> Record {
-        let text = std::fs::read_to_string(self.record_path(client)).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+    fn record(&self, client: &str) -> Result<Record, DiskError> {
+        let path = self.record_path(client);
+        let Some(text) = read(&path)? else { return Ok(Record::default()) };
+        serde_json::from_str(&text).map_err(|source| DiskError::Record { path, source })
+    }
+
+    /// Writes a record, or makes an empty one go; then the backups go that nobody speaks of.
+    fn remember(&self, client: &str, record: &Record) -> Result<(), DiskError> {
+        let path = self.record_path(client);
+        if record.files.is_empty() {
+            let _gone = std::fs::remove_file(&path);
+        } else {
+            let text = serde_json::to_vec_pretty(record).map_err(|error| at(&path)(error.into()))?;
+            replace(&path, &text).map_err(at(&path))?;
+        }
+        let used: Vec<&Path> = record.files.iter().flat_map(|kept| &kept.layers).filter_map(|layer| Some(layer.before.as_ref()?.backup.as_path())).collect();
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let ours = entry.file_name().to_string_lossy().starts_with(&format!("{client}-"));
+            if ours && !used.contains(&entry.path().as_path()) {
+                let _gone = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     /// True if the client was set up and that was not taken back.
-    #[must_use]
-    pub fn is_connected(&self, client: &str) -> bool {
-        !self.record(client).files.is_empty()
+    ///
+    /// # Errors
+    ///
+    /// If what is remembered cannot be read.
+    pub fn is_connected(&self, client: &str) -> Result<bool, DiskError> {
+        Ok(!self.record(client)?.files.is_empty())
     }
 
     /// Says what would be made of the files, and makes it unless `only_say`.
@@ -103,174 +152,124 @@ impl Shelf {
     ///
     /// [`DiskError`]; then no file was changed, or those that were are put back.
     pub fn connect(&self, client: &str, changes: &[FileChange], force: bool, only_say: bool) -> Result<Vec<Changed>, DiskError> {
-        let record = self.record(client);
+        let record = self.record(client)?;
         let mut planned = Vec::new();
-        for change in changes {
-            let path = real(&change.path);
-            let refused = |refusal| DiskError::Refused { path: path.clone(), refusal };
-            let now = read(&path)?;
-            let known = record.files.iter().find(|kept| kept.change.path == path && now.is_some());
-            // What we did before is undone first, so that the backup stays what it was before us.
-            let base = known.map_or_else(|| Ok(now.clone()), |kept| undone(kept, now.as_deref()))?;
-            let after = change.change.apply(base.as_deref().unwrap_or_default(), force).map_err(refused)?;
-            let there_before = known.map_or(now.is_some(), |kept| kept.before.is_some());
-            planned.push(Planned {
-                change: FileChange { path, change: change.change.clone() },
-                base: base.filter(|_| there_before),
-                now,
-                after,
-                mode: known.and_then(|kept| kept.before.as_ref()).map(|before| before.mode),
-                folders: known.map(|kept| kept.folders.clone()),
-            });
+        for FileChange { path, change } in changes {
+            let path = real(path)?;
+            let now = look(&path)?;
+            let known = record.files.iter().find(|kept| kept.path == path).filter(|_| now.is_some()).cloned();
+            // What we did before is undone first, so that what is kept is what was there without us.
+            let base = match &known {
+                Some(kept) => kept.undone(now.as_ref())?,
+                None => now.clone(),
+            };
+            let after = change.apply(base.as_ref().map_or("", |base| &base.text), force).map_err(|refusal| DiskError::Refused { path: path.clone(), refusal })?;
+            planned.push(Planned { path, change: change.clone(), base, now, after, known });
         }
-        let told = planned.iter().map(|plan| Changed { path: plan.change.path.clone(), before: plan.now.clone().unwrap_or_default(), after: Some(plan.after.clone()) }).collect();
+        let text = |was: &Option<Was>| was.as_ref().map_or_else(String::new, |was| was.text.clone());
+        let told = planned.iter().map(|plan| Changed { path: plan.path.clone(), before: text(&plan.now), after: Some(plan.after.clone()) }).collect();
         if !only_say {
-            self.write(client, planned)?;
+            self.write(client, &record, &planned)?;
         }
         Ok(told)
     }
 
-    fn write(&self, client: &str, planned: Vec<Planned>) -> Result<(), DiskError> {
-        let mut record = Record::default();
-        for (number, plan) in planned.iter().enumerate() {
-            let path = &plan.change.path;
-            let before = match &plan.base {
-                None => None,
-                Some(base) => {
-                    let mode = plan.mode.or_else(|| std::fs::metadata(path).ok().map(|meta| meta.permissions().mode() & 0o7777)).unwrap_or(0o600);
-                    let backup = self.folder.join(format!("{client}.{number}.before"));
-                    replace(&backup, base.as_bytes()).map_err(at(&backup))?;
-                    Some(Before { mode, backup })
-                }
-            };
-            let folders = plan.folders.clone().unwrap_or_else(|| missing(path));
-            record.files.push(Kept { change: plan.change.clone(), before, after: hash(&plan.after), folders });
+    fn write(&self, client: &str, before: &Record, planned: &[Planned]) -> Result<(), DiskError> {
+        // First the record: whatever happens then can be undone, whether a file is still the old one or already ours.
+        let mut record = before.clone();
+        for plan in planned {
+            let mut kept = plan.known.clone().unwrap_or_else(|| Kept { path: plan.path.clone(), layers: Vec::new(), folders: missing(&plan.path) });
+            kept.layers.insert(0, self.layer(client, plan)?);
+            record.files.retain(|other| other.path != plan.path);
+            record.files.push(kept);
         }
-        // First the record: whatever happens then can be undone.
-        let path = self.record_path(client);
-        let text = serde_json::to_vec_pretty(&record).map_err(|error| at(&path)(error.into()))?;
-        replace(&path, &text).map_err(at(&path))?;
-        for (done, plan) in planned.iter().enumerate() {
-            if let Err(error) = put(&plan.change.path, plan.now.as_deref(), &plan.after) {
-                for earlier in &planned[..done] {
-                    let _back = earlier.now.as_ref().map(|now| replace(&earlier.change.path, now.as_bytes()));
+        self.remember(client, &record)?;
+        for (number, plan) in planned.iter().enumerate() {
+            if let Err(error) = put(&plan.path, plan.now.as_ref().map(|now| now.text.as_str()), &plan.after) {
+                for done in &planned[..number] {
+                    let folders = record.files.iter().find(|kept| kept.path == done.path).map_or(&[][..], |kept| &kept.folders);
+                    restore(&done.path, Some(&done.after), done.now.as_ref(), folders)?;
                 }
+                self.remember(client, before)?;
                 return Err(error);
             }
         }
-        Ok(())
+        for kept in &mut record.files {
+            kept.layers.truncate(1);
+        }
+        self.remember(client, &record)
+    }
+
+    fn layer(&self, client: &str, plan: &Planned) -> Result<Layer, DiskError> {
+        let mut before = None;
+        if let Some(Was { text, mode }) = &plan.base {
+            let backup = self.folder.join(format!("{client}-{}.before", &hash(text)[..16]));
+            replace(&backup, text.as_bytes()).map_err(at(&backup))?;
+            before = Some(Before { mode: *mode, backup });
+        }
+        Ok(Layer { change: plan.change.clone(), before, after: hash(&plan.after) })
     }
 
     /// Puts back what was there. Files that were changed since lose only what is ours.
     ///
     /// # Errors
     ///
-    /// [`DiskError`]; then the record stays.
+    /// [`DiskError`]; then what is not put back yet stays remembered.
     pub fn undo(&self, client: &str, only_say: bool) -> Result<Vec<Changed>, DiskError> {
-        let record = self.record(client);
+        let mut record = self.record(client)?;
         let mut told = Vec::new();
-        for kept in &record.files {
-            let path = &kept.change.path;
-            let Some(now) = read(path)? else { continue };
-            let after = undone(kept, Some(&now))?;
+        for kept in record.files.clone() {
+            let now = look(&kept.path)?;
+            let was = kept.undone(now.as_ref())?;
+            let text = now.as_ref().map(|now| now.text.as_str());
             if !only_say {
-                match (&after, &kept.before) {
-                    (None, _) => remove(path, &kept.folders)?,
-                    (Some(text), before) => {
-                        put(path, Some(&now), text)?;
-                        let mode = before.as_ref().map_or(0o600, |before| before.mode);
-                        std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at(path))?;
-                    }
-                }
+                restore(&kept.path, text, was.as_ref(), &kept.folders)?;
+                record.files.retain(|other| other.path != kept.path);
+                self.remember(client, &record)?;
             }
-            told.push(Changed { path: path.clone(), before: now, after });
-        }
-        if !only_say {
-            for path in record.files.iter().filter_map(|kept| kept.before.as_ref()).map(|before| &before.backup).chain([&self.record_path(client)]) {
-                let _gone = std::fs::remove_file(path);
-            }
+            told.push(Changed { path: kept.path, before: text.unwrap_or_default().to_owned(), after: was.map(|was| was.text) });
         }
         Ok(told)
     }
 }
 
-struct Planned {
-    change: FileChange,
-    /// What the file was before us, if there was one.
-    base: Option<String>,
-    now: Option<String>,
-    after: String,
-    mode: Option<u32>,
-    folders: Option<Vec<PathBuf>>,
-}
-
-/// A file's text without what we did; nothing if there was no file, and there is nothing of anybody's in it now.
-fn undone(kept: &Kept, now: Option<&str>) -> Result<Option<String>, DiskError> {
-    let path = &kept.change.path;
-    let before = kept.before.as_ref().map(|before| read(&before.backup)?.ok_or_else(|| at(&before.backup)(io::ErrorKind::NotFound.into()))).transpose()?;
-    match now {
-        None => Ok(None),
-        Some(now) if hash(now) == kept.after => Ok(before),
-        Some(now) => {
-            let text = kept.change.change.revert(before.as_deref().unwrap_or_default(), now);
-            text.map(Some).map_err(|refusal| DiskError::Refused { path: path.clone(), refusal })
+impl Kept {
+    /// The file without what we did; nothing if there is nothing of anybody's in it.
+    fn undone(&self, now: Option<&Was>) -> Result<Option<Was>, DiskError> {
+        let Some(now) = now else { return self.layers.last().map_or(Ok(None), Layer::before) };
+        if let Some(layer) = self.layers.iter().find(|layer| layer.after == hash(&now.text)) {
+            return layer.before();
         }
+        let mut text = now.text.clone();
+        for layer in &self.layers {
+            let before = layer.before()?;
+            let original = before.as_ref().map_or("", |was| &was.text);
+            text = layer.change.revert(original, &text).map_err(|refusal| DiskError::Refused { path: self.path.clone(), refusal })?;
+        }
+        let oldest = self.layers.last().map_or(Ok(None), Layer::before)?;
+        let empty = oldest.is_none() && matches!(text.trim(), "" | "{}");
+        Ok((!empty).then(|| Was { text, mode: oldest.map_or(now.mode, |was| was.mode) }))
     }
 }
 
-/// Replaces a file, if it is still what it was when we read it.
-fn put(path: &Path, now: Option<&str>, after: &str) -> Result<(), DiskError> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(at(folder))?;
+impl Layer {
+    fn before(&self) -> Result<Option<Was>, DiskError> {
+        let Some(Before { mode, backup }) = &self.before else { return Ok(None) };
+        let text = read(backup)?.ok_or_else(|| at(backup)(io::ErrorKind::NotFound.into()))?;
+        Ok(Some(Was { text, mode: *mode }))
     }
-    if read(path)?.as_deref() != now {
-        return Err(DiskError::Raced(path.to_owned()));
-    }
-    replace(path, after.as_bytes()).map_err(at(path))
-}
-
-fn remove(path: &Path, folders: &[PathBuf]) -> Result<(), DiskError> {
-    std::fs::remove_file(path).map_err(at(path))?;
-    for folder in folders.iter().rev() {
-        // Somebody else's files keep a folder.
-        let _gone = std::fs::remove_dir(folder);
-    }
-    Ok(())
-}
-
-fn read(path: &Path) -> Result<Option<String>, DiskError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(at(path)(source)),
-    }
-}
-
-/// Where a file really lies: a link is followed, not replaced.
-fn real(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The folders that have to be made for a file, the outermost first.
-fn missing(path: &Path) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
-    folders.reverse();
-    folders
 }
 
 fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> DiskError {
-    let path = path.to_owned();
-    move |source| DiskError::Io { path: path.clone(), source }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Change, Edit};
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     struct Home(tempfile::TempDir);
 
@@ -314,12 +313,12 @@ mod tests {
         shelf.connect("c", &home.changes("1"), false, true).unwrap();
         assert_eq!(home.text(), "{ // mine\n}", "only said");
         shelf.connect("c", &home.changes("1"), false, false).unwrap();
-        assert!(home.text().contains("\"b\": \"1\"") && home.mode() == 0o600 && shelf.is_connected("c"));
+        assert!(home.text().contains("\"b\": \"1\"") && home.mode() == 0o600 && shelf.is_connected("c").unwrap());
         // Twice, and with another value, it is still undone to what was there before us.
         shelf.connect("c", &home.changes("2"), false, false).unwrap();
         assert!(home.text().contains("\"b\": \"2\""));
         shelf.undo("c", false).unwrap();
-        assert_eq!((home.text().as_str(), home.mode(), shelf.is_connected("c")), ("{ // mine\n}", 0o644, false));
+        assert_eq!((home.text().as_str(), home.mode(), shelf.is_connected("c").unwrap()), ("{ // mine\n}", 0o644, false));
         assert!(shelf.undo("c", false).unwrap().is_empty());
     }
 
@@ -344,7 +343,7 @@ mod tests {
         home.put("{\"a\": {\"b\": \"0\"}}");
         let shelf = home.shelf();
         assert!(matches!(shelf.connect("c", &home.changes("1"), false, false), Err(DiskError::Refused { refusal: Refusal::Foreign(_), .. })));
-        assert!(!shelf.is_connected("c"));
+        assert!(!shelf.is_connected("c").unwrap());
         shelf.connect("c", &home.changes("1"), true, false).unwrap();
         std::fs::write(home.file(), "{\"a\": {\"b\": \"1\"}, \"new\": true}").unwrap();
         shelf.connect("c", &home.changes("2"), true, false).unwrap();
@@ -365,5 +364,110 @@ mod tests {
         assert!(link.is_symlink() && home.text().contains("\"a\""));
         shelf.undo("c", false).unwrap();
         assert_eq!(home.text(), "{}");
+    }
+
+    #[test]
+    fn what_was_added_to_a_file_of_ours_is_kept() {
+        let home = Home::new();
+        let shelf = home.shelf();
+        shelf.connect("c", &home.changes("1"), false, false).unwrap();
+        std::fs::write(home.file(), home.text().replace("{\n  \"a\"", "{\n  \"theirs\": true,\n  \"a\"")).unwrap();
+        shelf.connect("c", &home.changes("2"), false, false).unwrap();
+        assert!(home.text().contains("theirs") && home.text().contains("\"2\""), "{}", home.text());
+        shelf.undo("c", false).unwrap();
+        assert!(home.text().contains("theirs") && !home.text().contains("\"a\""), "{}", home.text());
+    }
+
+    #[test]
+    fn a_folder_that_is_a_link_does_not_make_two_files_of_one() {
+        let home = Home::new();
+        std::fs::create_dir(home.0.path().join("far")).unwrap();
+        std::os::unix::fs::symlink(home.0.path().join("far"), home.0.path().join("near")).unwrap();
+        let change = |value: &str| vec![FileChange { path: home.0.path().join("near/c/x.json"), change: Change::Json(vec![Edit::own(&["a"], value)]) }];
+        let shelf = home.shelf();
+        shelf.connect("c", &change("1"), false, false).unwrap();
+        shelf.connect("c", &change("2"), false, false).unwrap();
+        shelf.undo("c", false).unwrap();
+        assert!(!home.0.path().join("far/c").exists() && home.0.path().join("near").is_symlink());
+        std::os::unix::fs::symlink("nowhere", home.0.path().join("lost.json")).unwrap();
+        let lost = vec![FileChange { path: home.0.path().join("lost.json"), change: Change::Json(vec![Edit::own(&["a"], "1")]) }];
+        assert!(shelf.connect("c", &lost, false, false).is_err(), "a link that leads nowhere");
+    }
+
+    #[test]
+    fn two_places_of_one_client_are_both_undone() {
+        let home = Home::new();
+        let place = |name: &str| home.0.path().join(name).join("x.json");
+        let change = |name: &str| vec![FileChange { path: place(name), change: Change::Json(vec![Edit::own(&["a"], "1")]) }];
+        for name in ["one", "two"] {
+            std::fs::create_dir(home.0.path().join(name)).unwrap();
+            std::fs::write(place(name), format!("{{\"{name}\": 1}}")).unwrap();
+        }
+        let shelf = home.shelf();
+        for name in ["one", "two"] {
+            shelf.connect("c", &change(name), false, false).unwrap();
+        }
+        assert_eq!(shelf.undo("c", false).unwrap().len(), 2);
+        for name in ["one", "two"] {
+            assert_eq!(std::fs::read_to_string(place(name)).unwrap(), format!("{{\"{name}\": 1}}"));
+        }
+        assert!(std::fs::read_dir(home.0.path().join("state/connect")).unwrap().flatten().all(|entry| entry.file_name() == "lock"), "nothing is left");
+    }
+
+    #[test]
+    fn a_change_that_fails_in_the_middle_leaves_everything_as_it_was() {
+        let home = Home::new();
+        let shelf = home.shelf();
+        home.put("{\"mine\": 1}");
+        shelf.connect("c", &home.changes("1"), false, false).unwrap();
+        let before = home.text();
+        let folder = home.0.path().join("file");
+        std::fs::write(&folder, "").unwrap();
+        // The second file cannot be made: its folder is a file.
+        let mut both = home.changes("2");
+        both.insert(0, FileChange { path: home.0.path().join("new/x.json"), change: Change::Json(vec![Edit::own(&["a"], "1")]) });
+        both.push(FileChange { path: folder.join("x.json"), change: Change::Json(vec![Edit::own(&["a"], "1")]) });
+        assert!(shelf.connect("c", &both, false, false).is_err());
+        assert_eq!((home.text(), home.0.path().join("new").exists()), (before, false));
+        shelf.undo("c", false).unwrap();
+        assert_eq!(home.text(), "{\"mine\": 1}");
+    }
+
+    #[test]
+    fn what_broke_off_halfway_can_be_undone() {
+        let home = Home::new();
+        home.put("{\"mine\": 1}");
+        let shelf = home.shelf();
+        shelf.connect("c", &home.changes("1"), false, false).unwrap();
+        let first = home.text();
+        let record = std::fs::read_to_string(home.0.path().join("state/connect/c.json")).unwrap();
+        shelf.connect("c", &home.changes("2"), false, false).unwrap();
+        // As after a crash: the record knows both, the file is still the first.
+        let (old, mut new): (Record, Record) = (serde_json::from_str(&record).unwrap(), shelf.record("c").unwrap());
+        new.files[0].layers.extend(old.files[0].layers.clone());
+        shelf.remember("c", &new).unwrap();
+        std::fs::write(home.file(), &first).unwrap();
+        shelf.undo("c", false).unwrap();
+        assert_eq!(home.text(), "{\"mine\": 1}");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_taken_for_none() {
+        let home = Home::new();
+        let shelf = home.shelf();
+        std::fs::write(home.0.path().join("state/connect/c.json"), "{").unwrap();
+        assert!(matches!(shelf.connect("c", &home.changes("1"), false, false), Err(DiskError::Record { .. })));
+        assert!(shelf.undo("c", false).is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_deleted_since_comes_back_as_it_was() {
+        let home = Home::new();
+        home.put("{\"mine\": 1}");
+        let shelf = home.shelf();
+        shelf.connect("c", &home.changes("1"), false, false).unwrap();
+        std::fs::remove_file(home.file()).unwrap();
+        shelf.undo("c", false).unwrap();
+        assert_eq!((home.text().as_str(), home.mode()), ("{\"mine\": 1}", 0o644));
     }
 }

@@ -13,7 +13,7 @@ pub(super) struct Document {
 
 impl Members for Document {
     fn parse(text: &str) -> Result<Self, Refusal> {
-        let carriage_returns = text.contains("\r\n");
+        let carriage_returns = super::line_ends(text)?;
         let toml = text.replace("\r\n", "\n").parse().map_err(|error: toml_edit::TomlError| Refusal::Malformed(error.to_string()))?;
         Ok(Self { toml, carriage_returns })
     }

@@ -7,6 +7,8 @@ use super::Refusal;
 
 const BEGIN: &str = "# >>> seaway connect: these lines are its own, `--undo` takes them out";
 const END: &str = "# <<< seaway connect";
+/// Before a line that stood where ours stand.
+const WAS: &str = "# was: ";
 
 /// Where our lines go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,7 @@ pub enum Place {
 
 /// Adds our lines, in place of what stood between the marks.
 pub(super) fn insert(text: &str, place: &Place, block: &str) -> Result<String, Refusal> {
+    let carriage_returns = super::line_ends(text)?;
     let bare = remove(text)?;
     let before = parse(&bare)?;
     let own = parse(block)?;
@@ -31,6 +34,11 @@ pub(super) fn insert(text: &str, place: &Place, block: &str) -> Result<String, R
         Place::Under { member, head } if blank(&bare) => (at_the_end(head, &format!("{member}:\n{}", indented(block, "  "))), joined(parse(head)?, object(member, own))?),
         Place::Under { member, .. } => match before.get(member) {
             None => (at_the_end(&bare, &format!("{member}:\n{}", indented(block, "  "))), joined(before, object(member, own))?),
+            Some(list) if list.as_array().is_some_and(Vec::is_empty) => {
+                let mut expected = before.clone();
+                expected[member] = own;
+                (in_place_of(&bare, member, block)?, expected)
+            }
             Some(list) => {
                 let items: Vec<Value> = own.as_array().into_iter().chain(list.as_array()).flatten().cloned().collect();
                 let mut expected = before.clone();
@@ -39,7 +47,7 @@ pub(super) fn insert(text: &str, place: &Place, block: &str) -> Result<String, R
             }
         },
     };
-    let written = if text.contains("\r\n") { written.replace("\r\n", "\n").replace('\n', "\r\n") } else { written };
+    let written = if carriage_returns { written.replace("\r\n", "\n").replace('\n', "\r\n") } else { written };
     if parse(&written)? == expected { Ok(written) } else { Err(Refusal::Ambiguous("it is not written in a way that lines can be added to".into())) }
 }
 
@@ -48,7 +56,10 @@ pub(super) fn remove(text: &str) -> Result<String, Refusal> {
     let at = |mark: &str| text.lines().position(|line| line.trim() == mark);
     match (at(BEGIN), at(END)) {
         (None, None) => Ok(text.to_owned()),
-        (Some(begin), Some(end)) if begin < end => Ok(text.split_inclusive('\n').enumerate().filter(|(line, _)| !(begin..=end).contains(line)).map(|(_, line)| line).collect()),
+        (Some(begin), Some(end)) if begin < end => {
+            let kept = |(number, line): (usize, &'_ str)| if (begin..=end).contains(&number) { line.strip_prefix(WAS).map(str::to_owned) } else { Some(line.to_owned()) };
+            Ok(text.split_inclusive('\n').enumerate().filter_map(kept).collect())
+        }
         _ => Err(Refusal::Ambiguous("one of our two marks is missing".into())),
     }
 }
@@ -64,6 +75,14 @@ fn indented(block: &str, indent: &str) -> String {
 fn at_the_end(text: &str, block: &str) -> String {
     let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     format!("{text}{gap}{}", marked(block, ""))
+}
+
+/// In place of a member's line, which is kept between the marks and comes back with them gone.
+fn in_place_of(text: &str, member: &str, block: &str) -> Result<String, Refusal> {
+    let heads = |line: &&str| line.strip_prefix(member).is_some_and(|rest| rest.starts_with(':'));
+    let line = text.lines().find(heads).filter(|line| line.contains("[]")).ok_or_else(|| Refusal::Ambiguous(format!("`{member}` is not a list on a line of its own")))?;
+    let own = marked(&format!("{WAS}{line}\n{member}:\n{}", indented(block, "  ")), "");
+    Ok(text.split_inclusive('\n').map(|one| if one.trim_end() == line.trim_end() { own.clone() } else { one.to_owned() }).collect())
 }
 
 /// Right behind the line of the member whose list it is.
@@ -150,6 +169,7 @@ mod tests {
         );
         check(&models(), "models:\n- name: x\n", "- name: s", "models:\n(- name: s\n)- name: x\n");
         check(&models(), "a: 1\n", "- name: s", "a: 1\n(models:\n  - name: s\n)");
+        check(&models(), "a: 1\nmodels: []\nc: 3\n", "- name: s", "a: 1\n(# was: models: []\nmodels:\n  - name: s\n)c: 3\n");
         assert_eq!(insert("", &models(), "- name: s").unwrap(), format!("name: Local\n{BEGIN}\nmodels:\n  - name: s\n{END}\n"));
     }
 

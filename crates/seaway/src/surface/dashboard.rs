@@ -18,11 +18,10 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use seaway_wire::{Dialect, Fault, FaultKind};
-use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::status;
+use super::{login, status};
 use crate::answer;
 use crate::auth::Caller;
 use crate::connect::OTHERS;
@@ -45,8 +44,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// How long a wrong key takes.
 const WRONG_KEY: Duration = Duration::from_millis(500);
 
+/// In milliseconds.
+const DAY: i64 = 86_400_000;
+
+type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
+
 pub(super) fn routes() -> Router<Arc<House>> {
     Router::new()
+        // Here too, since that is where the cookie goes.
+        .merge(login::routes("/dashboard/auth"))
         .route("/dashboard/page.css", get(async || asset("text/css; charset=utf-8", STYLE)))
         .route("/dashboard/page.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
         .route("/dashboard/plot.js", get(async || asset("text/javascript; charset=utf-8", PLOT)))
@@ -72,21 +78,66 @@ pub fn is_open<B>(request: &Request<B>) -> bool {
 
 /// Who signed in, on what the page uses.
 pub fn signed_in<B>(runtime: &Runtime, request: &Request<B>) -> Option<Caller> {
-    let path = request.uri().path();
-    let used = path.starts_with("/dashboard/") || path.starts_with("/auth/");
-    if !used || !(matches!(*request.method(), Method::GET | Method::HEAD) || is_own_page(request.headers())) {
+    if !is_ours(request.uri().path()) || !(matches!(*request.method(), Method::GET | Method::HEAD) || is_own_page(request.headers())) {
         return None;
     }
+    looks(runtime, request.headers())
+}
+
+/// Whether somebody who has a key may see what a dashboard shows.
+///
+/// # Errors
+///
+/// If `dashboard.callers` names others.
+pub fn admit<B>(runtime: &Runtime, request: &Request<B>, caller: &Caller) -> Result<(), Fault> {
+    if is_ours(request.uri().path()) && !may_look(runtime, caller) {
+        return Err(not_named(caller));
+    }
+    Ok(())
+}
+
+fn is_ours(path: &str) -> bool {
+    path.starts_with("/dashboard/")
+}
+
+/// Who looks, by a cookie that holds now.
+fn looks(runtime: &Runtime, headers: &HeaderMap) -> Option<Caller> {
     if runtime.keyring.is_open() {
         return Some(Caller("open".into()));
     }
-    let caller = cookie::caller(request.headers(), &runtime.keyring, jiff::Timestamp::now().as_second())?;
+    let caller = cookie::caller(headers, &runtime.keyring, jiff::Timestamp::now().as_second())?;
     may_look(runtime, &caller).then_some(caller)
 }
 
 fn may_look(runtime: &Runtime, caller: &Caller) -> bool {
     let named = &runtime.config.dashboard_callers;
     named.is_empty() || named.iter().any(|name| **name == *caller.0)
+}
+
+fn not_named(caller: &Caller) -> Fault {
+    Fault::new(FaultKind::Forbidden, format!("`{}` is not one of `dashboard.callers`", caller.0))
+}
+
+/// Whose doings somebody sees: everybody's who is named for it, or has the only key; else one's own.
+#[derive(Debug, Clone)]
+enum Sight {
+    All,
+    Own(Arc<str>),
+}
+
+impl Sight {
+    fn of(runtime: &Runtime, caller: &Caller) -> Self {
+        let named = runtime.config.dashboard_callers.iter().any(|name| **name == *caller.0);
+        let alone = runtime.keyring.is_open() || runtime.keyring.iter().count() < 2;
+        if named || alone { Self::All } else { Self::Own(caller.0.clone()) }
+    }
+
+    fn sees(&self, caller: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Own(own) => **own == *caller,
+        }
+    }
 }
 
 /// A browser says so where a page makes a request; other programs have the key.
@@ -128,8 +179,7 @@ fn fault(fault: &Fault) -> Response {
 
 /// Whether this browser is signed in; for a page that does not know yet.
 async fn door(Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap) -> Response {
-    let caller = cookie::caller(&headers, &runtime.keyring, jiff::Timestamp::now().as_second()).filter(|caller| may_look(&runtime, caller));
-    json_response(&json!({"open": runtime.keyring.is_open() || caller.is_some()}))
+    json_response(&json!({"open": looks(&runtime, &headers).is_some()}))
 }
 
 #[derive(Deserialize)]
@@ -149,19 +199,19 @@ async fn sign_in(Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap
         return fault(&Fault::new(FaultKind::Unauthenticated, "this is not the local key; `seaway key show` prints it"));
     };
     if !may_look(&runtime, &caller) {
-        return fault(&Fault::new(FaultKind::Forbidden, format!("`{}` is not one of `dashboard.callers`", caller.0)));
+        return fault(&not_named(&caller));
     }
     let secure = headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
     let mut response = json_response(&json!({"caller": &*caller.0}));
-    if let Some(value) = runtime.keyring.key_of(&caller.0).and_then(|key| cookie::made(&caller, key, jiff::Timestamp::now().as_second(), secure)) {
+    if let Some(value) = runtime.keyring.key_of(&caller.0).and_then(|key| cookie::made(&headers, &caller, key, jiff::Timestamp::now().as_second(), secure)) {
         response.headers_mut().insert(SET_COOKIE, value);
     }
     response
 }
 
-async fn sign_out() -> Response {
+async fn sign_out(headers: HeaderMap) -> Response {
     let mut response = json_response(&json!({}));
-    response.headers_mut().insert(SET_COOKIE, HeaderValue::from_static(cookie::GONE));
+    response.headers_mut().extend(cookie::gone(&headers).map(|value| (SET_COOKIE, value)));
     response
 }
 
@@ -175,22 +225,27 @@ fn month() -> i64 {
     30
 }
 
-async fn usage(State(house): State<Arc<House>>, Extension(runtime): Extension<Arc<Runtime>>, span: Result<Query<Span>, axum::extract::rejection::QueryRejection>) -> Response {
+async fn usage(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, span: Result<Query<Span>, axum::extract::rejection::QueryRejection>) -> Response {
     let Ok(Query(Span { days })) = span else {
         return fault(&Fault::new(FaultKind::InvalidRequest, "days: expected a whole number").param("days"));
     };
-    let since = jiff::Timestamp::now().as_millisecond() - days.clamp(1, 3660) * 86_400_000;
-    let rows = house.ledger.store().usage(Filter { since }).await.unwrap_or_default();
-    let rows: Vec<_> = rows.iter().map(|row| json!({"row": row, "cost": cost(&runtime.config.prices, row)})).collect();
+    // Whole days, in UTC: the first one too.
+    let today = jiff::Timestamp::now().as_millisecond() / DAY;
+    let since = (today + 1 - days.clamp(1, 3660)) * DAY;
+    let Some(rows) = house.ledger.store().usage(Filter { since }).await else {
+        return fault(&Fault::new(FaultKind::Internal, "the store gave no answer; the gateway's log says more"));
+    };
+    let sight = Sight::of(&runtime, &caller);
+    let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": cost(&runtime.config.prices, row)})).collect();
     json_response(&json!({"days": days, "rows": rows}))
 }
 
-/// What to paste where. The page knows best by which address it was reached.
-async fn connect(Extension(runtime): Extension<Arc<Runtime>>, Extension(caller): Extension<Caller>) -> Response {
-    let key = runtime.keyring.key_of(&caller.0).map(|key| key.expose_secret().to_owned());
+/// What to paste where. The page knows best by which address it was reached, and the key is not for a cookie to buy:
+/// browsers send it to whoever listens on another port of this machine.
+async fn connect(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     let clients: Vec<_> = CLIENTS.iter().map(|client| json!({"name": client.name, "text": format!("# {}\nseaway connect {}", client.about, client.name)})).collect();
     let others: Vec<_> = OTHERS.iter().map(|other| json!({"name": other.name, "text": other.text})).collect();
-    json_response(&json!({"key": key, "model": runtime.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}))
+    json_response(&json!({"keyless": runtime.keyring.is_open(), "model": runtime.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}))
 }
 
 #[derive(Deserialize)]
@@ -200,10 +255,13 @@ struct Closing {
     id: String,
 }
 
-async fn close(State(house): State<Arc<House>>, Extension(runtime): Extension<Arc<Runtime>>, body: Bytes) -> Response {
+async fn close(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, body: Bytes) -> Response {
     let Ok(Closing { owner, id }) = serde_json::from_slice(&body) else {
         return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"owner\": \"…\", \"id\": \"…\"}"));
     };
+    if !Sight::of(&runtime, &caller).sees(&owner) {
+        return fault(&Fault::new(FaultKind::Forbidden, format!("the sessions of `{owner}` are not yours; `dashboard.callers` names who may close them")));
+    }
     let whose = Whose { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
     let warm = runtime.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
     let kept = house.ledger.store().forget_session(&owner, &id).await;

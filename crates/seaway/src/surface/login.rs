@@ -20,8 +20,9 @@ use crate::house::House;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::{LoginError, Program, Unusable};
 
-pub(super) fn routes() -> Router<Arc<House>> {
-    Router::new().route("/auth/status", get(status)).route("/auth/login", post(begin)).route("/auth/login/{id}", post(finish)).route("/auth/logout", post(leave))
+pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
+    let at = |path: &str| format!("{prefix}{path}");
+    Router::new().route(&at("/status"), get(status)).route(&at("/login"), post(begin)).route(&at("/login/{id}"), post(finish)).route(&at("/logout"), post(leave))
 }
 
 fn fault(fault: &Fault) -> Response {

@@ -38,7 +38,8 @@ async fn a_key_opens_the_page_and_its_cookie_opens_nothing_else() {
     for (line, body, expect) in [
         ("GET /dashboard/usage", "", 200),
         ("GET /dashboard/usage?days=x", "", 400),
-        ("GET /auth/status", "", 404),
+        ("GET /dashboard/auth/status", "", 404),
+        ("GET /auth/status", "", 401),
         ("POST /dashboard/sessions/close", close, 404),
         ("POST /dashboard/sessions/close", "{}", 400),
         ("GET /v1/models", "", 401),
@@ -48,13 +49,15 @@ async fn a_key_opens_the_page_and_its_cookie_opens_nothing_else() {
     ] {
         assert_eq!(send(&gateway, line, &[ORIGIN, &cookie], body).await.status, expect, "{line}");
     }
-    let connect = send(&gateway, "GET /dashboard/connect", &[&cookie], "").await.json();
-    assert_eq!(connect["key"], "k-me", "one's own key");
+    assert!(!send(&gateway, "GET /dashboard/connect", &[&cookie], "").await.text().contains("k-me"), "a cookie does not buy the key");
+    for (line, body) in [("GET /dashboard/usage", ""), ("GET /dashboard/live", ""), ("POST /dashboard/sessions/close", close)] {
+        assert_eq!(send(&gateway, line, &["X-Api-Key: k-guest"], body).await.status, 403, "{line}: a key is not enough for who is not named");
+    }
     // Without an origin of ours nothing is changed, whatever the cookie.
     assert_eq!(send(&gateway, "POST /dashboard/sessions/close", &[&cookie], close).await.status, 401);
     assert_eq!(send(&gateway, "POST /dashboard/sign-in", &[], r#"{"key":"k-me"}"#).await.status, 401);
     assert_eq!(send(&gateway, "POST /dashboard/sign-in", &["Origin: http://evil.example"], r#"{"key":"k-me"}"#).await.status, 403);
-    assert_eq!(send(&gateway, "GET /dashboard/usage", &["Cookie: seaway=9999999999.00"], "").await.status, 401);
+    assert_eq!(send(&gateway, "GET /dashboard/usage", &["Cookie: seaway-=9999999999.00"], "").await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,6 +83,27 @@ async fn the_page_sees_what_goes_on_and_does_not_hold_up_a_drain() {
     };
     assert_eq!(data("live")["ended"][0]["model"], "claude-opus-4-8");
     assert_eq!(data("house")["health"]["upstreams"][0]["name"], "s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_is_named_each_sees_their_own() {
+    let gateway = gateway(&[]).await;
+    for key in ["k-me", "k-guest"] {
+        let asked = json!({"model": format!("model-of-{key}"), "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).to_string();
+        assert_eq!(send(&gateway, "POST /v1/messages", &[&format!("X-Api-Key: {key}")], &asked).await.status, 200);
+    }
+    gateway.app.house.ledger.store().flush().await;
+    let (_, cookie) = sign_in(&gateway, "k-me").await;
+    let usage = send(&gateway, "GET /dashboard/usage", &[&cookie], "").await.json();
+    let rows = usage["rows"].as_array().unwrap();
+    assert!(rows.len() == 1 && rows[0]["row"]["caller"] == "me", "{usage}");
+    let foreign = send(&gateway, "POST /dashboard/sessions/close", &[ORIGIN, &cookie], r#"{"owner":"guest","id":"x"}"#).await;
+    assert_eq!(foreign.status, 403);
+    let mut page = Client::connect(gateway.address, None).await;
+    page.ask("GET /dashboard/live", &[&cookie], "").await;
+    gateway.app.house.drain.begin();
+    let seen = page.answer().await;
+    assert!(!seen.text().contains("model-of-k-guest"), "{}", seen.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

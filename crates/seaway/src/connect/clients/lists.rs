@@ -1,6 +1,6 @@
 //! Clients whose settings are YAML.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use secrecy::ExposeSecret;
 
@@ -56,7 +56,7 @@ pub(super) fn continue_dev(facts: &Facts) -> Setup {
 
 /// <https://llm.datasette.io/en/stable/other-models.html>
 pub(super) fn llm(facts: &Facts) -> Setup {
-    let folder = facts.environment.get("LLM_USER_PATH").map_or_else(|| usual(&facts.home), PathBuf::from);
+    let folder = facts.environment.get("LLM_USER_PATH").map_or_else(|| usual(facts), |folder| facts.folder.join(folder));
     let items: String = facts
         .models
         .iter()
@@ -75,7 +75,8 @@ pub(super) fn llm(facts: &Facts) -> Setup {
     Setup { files, then: format!("llm -m seaway/{} 'hello'", facts.model), warnings: Vec::new() }
 }
 
-/// Where its settings are when no variable says.
-fn usual(home: &Path) -> PathBuf {
-    if cfg!(target_os = "macos") { home.join("Library/Application Support/io.datasette.llm") } else { home.join(".config/io.datasette.llm") }
+/// Where its settings are when no variable of its own says.
+fn usual(facts: &Facts) -> PathBuf {
+    let folder = if cfg!(target_os = "macos") { facts.home.join("Library/Application Support") } else { facts.folder_of("XDG_CONFIG_HOME", ".config") };
+    folder.join("io.datasette.llm")
 }

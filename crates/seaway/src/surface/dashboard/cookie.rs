@@ -2,17 +2,28 @@
 //!
 //! Nothing is remembered here, so a restart signs nobody out; a key that is rotated signs out whoever had it.
 
-use http::{HeaderMap, HeaderValue, header::COOKIE};
+use http::header::{COOKIE, HOST};
+use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::{Caller, Keyring};
 
-const NAME: &str = "seaway";
 /// In seconds.
 const AGE: i64 = 30 * 86_400;
+const PLACE: &str = "Path=/dashboard; HttpOnly; SameSite=Strict";
 const USE: &str = "seaway dashboard cookie, version 1";
 
-pub(super) const GONE: &str = "seaway=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0";
+/// Cookies know no port, and a machine may have several gateways: the name tells them apart.
+fn name(headers: &HeaderMap) -> String {
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let port = host.rsplit_once(':').map_or("", |(_, port)| port).chars().filter(char::is_ascii_digit);
+    format!("seaway-{}", port.collect::<String>())
+}
+
+/// The header that makes it go.
+pub(super) fn gone(headers: &HeaderMap) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{}=; {PLACE}; Max-Age=0", name(headers))).ok()
+}
 
 fn proof(caller: &str, until: i64, key: &SecretString) -> blake3::Hash {
     let own = blake3::derive_key(USE, key.expose_secret().as_bytes());
@@ -20,10 +31,10 @@ fn proof(caller: &str, until: i64, key: &SecretString) -> blake3::Hash {
 }
 
 /// The header that sets it. `now` is in seconds since 1970.
-pub(super) fn made(caller: &Caller, key: &SecretString, now: i64, secure: bool) -> Option<HeaderValue> {
+pub(super) fn made(headers: &HeaderMap, caller: &Caller, key: &SecretString, now: i64, secure: bool) -> Option<HeaderValue> {
     let until = now + AGE;
     let secure = if secure { "; Secure" } else { "" };
-    let value = format!("{NAME}={until}.{}; Path=/; HttpOnly; SameSite=Strict; Max-Age={AGE}{secure}", proof(&caller.0, until, key).to_hex());
+    let value = format!("{}={until}.{}; {PLACE}; Max-Age={AGE}{secure}", name(headers), proof(&caller.0, until, key).to_hex());
     let mut value = HeaderValue::from_str(&value).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -31,8 +42,9 @@ pub(super) fn made(caller: &Caller, key: &SecretString, now: i64, secure: bool) 
 
 /// Whom a request's cookie proves to be there.
 pub(super) fn caller(headers: &HeaderMap, keyring: &Keyring, now: i64) -> Option<Caller> {
+    let name = name(headers);
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    let values = cookies.filter_map(|cookie| cookie.trim().strip_prefix(NAME)?.strip_prefix('='));
+    let values = cookies.filter_map(|cookie| cookie.trim().strip_prefix(name.as_str())?.strip_prefix('='));
     values.filter_map(|value| value.split_once('.')).find_map(|(until, given)| {
         let until: i64 = until.parse().ok().filter(|until| *until > now)?;
         let given = blake3::Hash::from_hex(given).ok()?;
@@ -48,22 +60,25 @@ mod tests {
     #[test]
     fn it_proves_its_caller_until_its_time_is_over_or_the_key_is_another() {
         let keyring = Keyring::of([("laptop", "k1"), ("phone", "k2")]);
-        let made = made(&Caller("phone".into()), keyring.key_of("phone").unwrap(), 100, true).unwrap();
+        let mut host = HeaderMap::new();
+        host.insert(HOST, HeaderValue::from_static("127.0.0.1:7329"));
+        let made = made(&host, &Caller("phone".into()), keyring.key_of("phone").unwrap(), 100, true).unwrap();
         let made = made.to_str().unwrap();
         assert!(made.contains("HttpOnly") && made.contains("SameSite=Strict") && made.contains("Secure"));
         let value = made.split(';').next().unwrap();
         let check = |value: &str, keyring: &Keyring, now: i64, expect: Option<&str>| {
-            let mut headers = HeaderMap::new();
+            let mut headers = host.clone();
             headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
             assert_eq!(caller(&headers, keyring, now).map(|caller| caller.0.to_string()).as_deref(), expect, "{value} at {now}");
         };
         check(value, &keyring, 101, Some("phone"));
         check(&format!("theme=dark; {value}"), &keyring, 101, Some("phone"));
         check(value, &keyring, 100 + AGE, None);
-        check(&value.replace("seaway=2", "seaway=3"), &keyring, 101, None);
+        check(&value.replace("seaway-7329=2", "seaway-7329=3"), &keyring, 101, None);
         check(&value[..value.len() - 1], &keyring, 101, None);
         check(value, &Keyring::of([("laptop", "k1"), ("phone", "k3")]), 101, None);
         check(value, &Keyring::of([("other", "k2")]), 101, None);
-        check("seaway=", &keyring, 101, None);
+        check(&value.replace("7329", "7330"), &keyring, 101, None);
+        check("seaway-7329=", &keyring, 101, None);
     }
 }

@@ -56,7 +56,7 @@ async function enter() {
   if (!told) return locked();
   $("door").hidden = true;
   $("house").hidden = false;
-  $("sign-out").hidden = told.key === null;
+  $("sign-out").hidden = told.keyless;
   connectLines(told);
   watch();
   await attempt(showUsage);
@@ -67,6 +67,8 @@ $("sign-in").addEventListener("submit", async (event) => {
   $("refused").textContent = "";
   try {
     await ask("/dashboard/sign-in", { body: { key: $("key").value } });
+    // For this tab alone: the cookie does not know it.
+    sessionStorage.setItem("key", $("key").value.trim());
     $("key").value = "";
     await enter();
   } catch (error) {
@@ -76,22 +78,25 @@ $("sign-in").addEventListener("submit", async (event) => {
 
 $("sign-out").addEventListener("click", async () => {
   await attempt(() => ask("/dashboard/sign-out", { body: {} }));
+  sessionStorage.removeItem("key");
   locked();
 });
 
 // ---------------------------------------------------------------- what to paste
 function connectLines(told) {
-  Object.assign(state, { key: told.key, model: told.model });
+  Object.assign(state, { key: told.keyless ? "any" : sessionStorage.getItem("key"), model: told.model });
   $("address").textContent = location.origin;
-  $("key-row").hidden = told.key === null;
-  const fill = (text, key) => text.replaceAll("<url>", location.origin).replaceAll("<port>", location.port || "443").replaceAll("<model>", told.model).replaceAll("<key>", key);
-  const secret = told.key ?? "any";
+  $("key-row").hidden = told.keyless;
+  $("show-key").hidden = document.querySelector('[data-copy="key"]').hidden = state.key === null;
+  $("shown-key").textContent = state.key === null ? "`seaway key show` prints it" : "••••••••";
+  const fill = (text, key) => text.replaceAll("<url>", location.origin).replaceAll("<port>", location.port || (location.protocol === "https:" ? "443" : "80")).replaceAll("<model>", told.model).replaceAll("<key>", key);
+  const secret = state.key ?? "$(seaway key show)";
   state.texts = new Map([
     ["anthropic SDKs, Claude Code", `export ANTHROPIC_BASE_URL=<url> ANTHROPIC_API_KEY=<key>`],
     ["openai SDKs", `export OPENAI_BASE_URL=<url>/v1 OPENAI_API_KEY=<key>`],
     ...told.clients.map(({ name, text }) => [name, text]),
     ...told.others.map(({ name, text }) => [name, text]),
-  ].map(([name, text]) => [name, { shown: fill(text, told.key === null ? "any" : "••••••••"), whole: fill(text, secret) }]));
+  ].map(([name, text]) => [name, { shown: fill(text, told.keyless ? "any" : state.key === null ? secret : "••••••••"), whole: fill(text, secret) }]));
   $("client").replaceChildren(...[...state.texts.keys()].map((name) => make("option", { text: name, value: name })));
   showLines();
 }
@@ -195,12 +200,15 @@ function showHouse({ health, sessions, workers, program }) {
   }));
   if (!sessions.length) $("sessions").replaceChildren(make("li", { className: "quiet", text: "No conversation is kept warm." }));
   $("login").hidden = !program;
-  if (program && state.sign === null) attempt(showLogin);
+  if (program && state.sign === null) {
+    state.sign = {};
+    attempt(showLogin);
+  }
 }
 
 // ---------------------------------------------------------------- the plan's login
 async function showLogin() {
-  const told = await ask("/auth/status");
+  const told = await ask("/dashboard/auth/status");
   state.sign = told;
   const who = [told.email, told.organization, told.subscription].filter(Boolean).join(", ");
   $("login-state").textContent = told.loggedIn ? `Signed in${who ? ` as ${who}` : ""}, Claude Code ${told.version}.` : (told.why ?? "Not signed in.");
@@ -211,7 +219,7 @@ async function showLogin() {
 
 $("login-begin").addEventListener("click", () => attempt(async () => {
   $("login-said").textContent = "starting the program …";
-  const begun = await ask("/auth/login", { body: {} }).finally(() => { $("login-said").textContent = ""; });
+  const begun = await ask("/dashboard/auth/login", { body: {} }).finally(() => { $("login-said").textContent = ""; });
   // Only addresses: the program's words become a link.
   if (!/^https?:/.test(begun.url)) throw new Error(`the program gave no address: ${begun.url}`);
   $("login-url").href = begun.url;
@@ -223,7 +231,7 @@ $("login-begin").addEventListener("click", () => attempt(async () => {
 $("login-code").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt(async () => {
-    const done = ask(`/auth/login/${encodeURIComponent($("login-code").dataset.id)}`, { body: { code: $("code").value } });
+    const done = ask(`/dashboard/auth/login/${encodeURIComponent($("login-code").dataset.id)}`, { body: { code: $("code").value } });
     $("login-code").hidden = true;
     $("code").value = "";
     await done;
@@ -234,7 +242,7 @@ $("login-code").addEventListener("submit", (event) => {
 
 $("login-leave").addEventListener("click", () => attempt(async () => {
   if (!confirm("Sign the Claude Code program out of its plan on this machine?")) return;
-  await ask("/auth/logout", { body: {} });
+  await ask("/dashboard/auth/logout", { body: {} });
   $("login-said").textContent = "Signed out.";
   await showLogin();
 }));
@@ -257,6 +265,15 @@ async function showUsage() {
 }
 $("measure").addEventListener("change", draw);
 $("days").addEventListener("change", () => attempt(showUsage));
-setInterval(() => { if (state.source && !document.hidden) attempt(showUsage); }, 60_000);
+// Quietly: what a person was told before stays to be read.
+setInterval(() => { if (state.source && !document.hidden) showUsage().catch(() => {}); }, 60_000);
+// A tab that nobody looks at asks nothing.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    state.source?.close();
+  } else if (state.source) {
+    watch();
+  }
+});
 
 enter();

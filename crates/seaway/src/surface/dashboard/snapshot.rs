@@ -8,45 +8,87 @@ use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::unfold;
+use http::HeaderMap;
 use serde_json::{Value, json};
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::super::status;
-use super::events;
+use super::{Sight, events, looks, may_look};
 use crate::agent::program_of;
 use crate::config::Listen;
 use crate::house::House;
+use crate::live::Shown;
 
 const TICK: Duration = Duration::from_millis(500);
+/// So many requests are shown.
+const MOST: usize = 200;
 /// Ticks between two looks at the house.
 const HOUSE: u64 = 8;
 
-pub(super) async fn stream(State(house): State<Arc<House>>) -> Response {
-    let ticks = tokio::time::interval(TICK);
-    let stream = unfold((house, ticks, 0_u64), async |(house, mut ticks, turn)| {
-        ticks.tick().await;
-        // Who only looks on must not hold up a drain.
-        if house.drain.has_begun() {
-            return None;
+/// One page that looks on.
+struct Onlooker {
+    house: Arc<House>,
+    headers: HeaderMap,
+    ticks: Interval,
+    turn: u64,
+    /// What the page was told last.
+    told: String,
+}
+
+pub(super) async fn stream(State(house): State<Arc<House>>, headers: HeaderMap) -> Response {
+    let mut ticks = tokio::time::interval(TICK);
+    // A page that was slow wants to know how it is now, not how it was.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let onlooker = Onlooker { house, headers, ticks, turn: 0, told: String::new() };
+    events(unfold(onlooker, async |mut onlooker| {
+        let text = onlooker.next().await?;
+        Some((Ok(Bytes::from(text)), onlooker))
+    }))
+}
+
+impl Onlooker {
+    /// What is new; nothing once it may look no longer.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            self.ticks.tick().await;
+            let runtime = self.house.runtime.load_full();
+            // Who only looks on must not hold up a drain, nor stay when the key is another.
+            let by_key = || runtime.keyring.caller(&self.headers).filter(|caller| may_look(&runtime, caller));
+            let caller = looks(&runtime, &self.headers).or_else(by_key).filter(|_| !self.house.drain.has_begun())?;
+            let sight = Sight::of(&runtime, &caller);
+            let seen = |mut all: Vec<Shown>| {
+                all.retain(|one| sight.sees(&one.caller));
+                all.truncate(MOST);
+                all
+            };
+            let lives = self.house.ledger.lives();
+            let mut text = event("live", &json!({"running": seen(lives.running()), "ended": seen(lives.ended())}));
+            if text == self.told {
+                text.clear();
+            } else {
+                self.told.clone_from(&text);
+            }
+            if self.turn.is_multiple_of(HOUSE) {
+                text.push_str(&event("house", &look(&self.house, &sight).await));
+            }
+            self.turn += 1;
+            if !text.is_empty() {
+                return Some(text);
+            }
         }
-        let mut text = event("live", &json!({"running": house.ledger.lives().running(), "ended": house.ledger.lives().ended()}));
-        if turn % HOUSE == 0 {
-            text.push_str(&event("house", &look(&house).await));
-        }
-        Some((Ok(Bytes::from(text)), (house, ticks, turn + 1)))
-    });
-    events(stream)
+    }
 }
 
 fn event(name: &str, data: &Value) -> String {
     format!("event: {name}\ndata: {data}\n\n")
 }
 
-async fn look(house: &House) -> Value {
+async fn look(house: &House, sight: &Sight) -> Value {
     let runtime = house.runtime.load_full();
     let local = runtime.config.listen.iter().all(Listen::is_local);
     let health = status::look(house, local).await;
     let programs = || runtime.upstreams.iter().filter_map(|upstream| upstream.program());
-    let warm = programs().flat_map(crate::upstream::claude_code::Program::warm);
+    let warm = programs().flat_map(crate::upstream::claude_code::Program::warm).filter(|warm| sight.sees(&warm.whose.owner));
     let sessions: Vec<Value> = warm
         .map(|warm| {
             let name = warm.whose.session.is_some();

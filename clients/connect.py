@@ -81,7 +81,8 @@ def connected(client, settings, *words):
         said = home.seaway("connect", client, "--dry-run", *words)
         equal("files after a dry run", home.files(), before)
         within("the difference", home.url, said.stdout)
-        true("no key is shown", home.seaway("key", "show").stdout.strip() not in said.stdout, said.stdout)
+        for secret in (home.seaway("key", "show").stdout.strip(), "sk-theirs"):
+            true("no key is shown", secret not in said.stdout, said.stdout)
         home.seaway("connect", client, *words)
         touched = {name for name, what in home.files().items() if before.get(name) != what}
         for name in touched:
@@ -184,6 +185,13 @@ def _():
 @check("Continue: set up, an answer of its command line, taken back")
 def _():
     program = support.npm_packages("@continuedev/cli@1.5.47") / "node_modules/.bin/cn"
+    with Home() as home:
+        path = home.home / ".continue/config.yaml"
+        home.write(path, "name: Local Config\nversion: 1.0.0\nschema: v1\nmodels: []\n")
+        home.seaway("connect", "continue")
+        within("in place of the empty list", "(Seaway)", path.read_text())
+        home.seaway("connect", "continue", "--undo")
+        equal("its own file", path.read_text(), "name: Local Config\nversion: 1.0.0\nschema: v1\nmodels: []\n")
     settings = "name: Mine\nversion: 0.0.1\nschema: v1\nmodels:\n  # theirs\n  - name: theirs\n    provider: openai\n    model: t\n"
     with connected("continue", {".continue/config.yaml": settings}, "--model", "claude-sonnet-4-5") as home:
         done = home.run(program, "-p", "[[say all is well]]", "--config", home.home / ".continue/config.yaml", CONTINUE_TELEMETRY_ENABLED="0", CONTINUE_ALLOW_ANONYMOUS_TELEMETRY="0")
@@ -265,8 +273,9 @@ def _():
         equal("nothing is left", home.files(), {})
         environment = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "CLAUDE_CONFIG_DIR": str(home.home / ".claude")}
         shutil.copy(support.claude_program(), home.work / "claude")
+        home.write(home.work / ".claude/settings.json", '{"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}}')
         done = home.seaway("run", "--", "./claude", "-p", "[[say through run]]", **environment)
-        equal("Claude Code", done.stdout.strip(), "through run")
+        equal("Claude Code, in a project that leads elsewhere", done.stdout.strip(), "through run")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,8 @@ def _():
     service = compose["services"]["seaway"]
     follows(service["command"])
     for variable in service["environment"]:
-        is_setting(variable)
+        if variable != "ANTHROPIC_API_KEY":
+            is_setting(variable)
     equal("ports", service["ports"], [f"127.0.0.1:{PORT}:{PORT}"])
     equal("volumes", service["volumes"], [f"state:{STATE}"])
     stages = re.findall(r" AS (\S+)", (DEPLOY / "Containerfile").read_text())
@@ -129,9 +130,10 @@ def _():
     true("docker-compose is there (`apt-get install docker-compose`)", tool)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(DEPLOY / "compose.yaml", folder)
-        (pathlib.Path(folder) / "anthropic.key").write_text("k")
         words = [tool] if tool.endswith("compose") else [tool, "compose"]
-        run(*words, "-f", f"{folder}/compose.yaml", "config", "--quiet", env={"PATH": os.environ["PATH"], "HOME": folder})
+        run(*words, "-f", f"{folder}/compose.yaml", "config", "--quiet", env={"PATH": os.environ["PATH"], "HOME": folder, "ANTHROPIC_API_KEY": "k"})
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "ANTHROPIC_API_KEY": "k", "SEAWAY_LISTEN": "0.0.0.0:7329"}
+    within("the key alone makes an upstream", "upstream.anthropic.kind", program("config", "show", env=environment))
 
 
 # ---------------------------------------------------------------- Kubernetes
@@ -184,14 +186,15 @@ def rendered(folder):
                 spec["template"].setdefault("metadata", {}).setdefault("labels", {}).update(labels["pairs"])
             elif one["kind"] == "Service":
                 spec.setdefault("selector", {}).update(labels["pairs"])
-            elif one["kind"] == "PodDisruptionBudget":
-                spec.setdefault("selector", {}).setdefault("matchLabels", {}).update(labels["pairs"])
-            elif one["kind"] == "NetworkPolicy":
-                spec.setdefault("podSelector", {}).setdefault("matchLabels", {}).update(labels["pairs"])
+            # Of these kustomize fills only selectors that have labels already.
+            elif one["kind"] == "PodDisruptionBudget" and "matchLabels" in spec["selector"]:
+                spec["selector"]["matchLabels"].update(labels["pairs"])
+            elif one["kind"] == "NetworkPolicy" and "matchLabels" in spec["podSelector"]:
+                spec["podSelector"]["matchLabels"].update(labels["pairs"])
         for image in plan.get("images", []):
             for container in one.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
                 if container["image"] == image["name"]:
-                    container["image"] = image.get("newName", container["image"])
+                    container["image"] = image.get("newName", container["image"]) + (f":{image['newTag']}" if "newTag" in image else "")
     return documents
 
 
@@ -224,7 +227,8 @@ def _():
         volumes = {volume["name"] for volume in pod["volumes"]}
         equal("volumes", volumes, {mount["name"] for mount in container["volumeMounts"]})
         true("its folder is one", STATE in {mount["mountPath"] for mount in container["volumeMounts"]})
-        true("it waits for longer than a drain", pod["terminationGracePeriodSeconds"] > 30)
+        pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        true("it waits for longer than a drain", pod["terminationGracePeriodSeconds"] > 30 + pause)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             asked = container[probe]
             if "exec" in asked:
@@ -233,6 +237,10 @@ def _():
             else:
                 with Seaway() as gateway:
                     equal(f"{probe} asks", urllib.request.urlopen(gateway.url + asked["httpGet"]["path"]).status, 200)
+        labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
+        for chosen in (documents["Service"]["spec"]["selector"], documents["PodDisruptionBudget"]["spec"]["selector"].get("matchLabels"), documents["NetworkPolicy"]["spec"]["podSelector"].get("matchLabels")):
+            true("it chooses these pods and no others", chosen and chosen.items() <= labels.items(), chosen)
+        true("an image with a tag", name == "base" or re.search(r"/.+:.+", container["image"]), container["image"])
         claims = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
         strategy = documents["Deployment"]["spec"].get("strategy", {}).get("type")
         true("one writer to a volume", not claims or (strategy == "Recreate" and documents["Deployment"]["spec"]["replicas"] == 1), strategy)
@@ -265,15 +273,15 @@ def _():
         for name, mode in (("seaway.service", "--user"), ("seaway-system.service", "--system")):
             text = (DEPLOY / "systemd" / name).read_text()
             command = re.search(r"^ExecStart=(.*)$", text, re.M)[1].split()
-            true(f"{name} starts the program", command[0].endswith("/seaway"))
-            follows(command[1:])
+            at = next(index for index, word in enumerate(command) if word == "seaway" or word.endswith("/seaway"))
+            follows(command[at + 1:])
             for variable in re.findall(r"\b(SEAWAY_\w+)=", text):
                 is_setting(variable)
             stop = int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.M)[1])
             true("it waits for longer than a drain", stop > 30, stop)
             # The program stands where the unit says only on the machine that it is for.
             unit = pathlib.Path(folder) / name
-            unit.write_text(text.replace(command[0], str(support.binary())))
+            unit.write_text(text.replace("/usr/local/bin/seaway", str(support.binary())))
             environment = {"PATH": os.environ["PATH"], "HOME": folder, "XDG_RUNTIME_DIR": folder, "SYSTEMD_LOG_LEVEL": "warning"}
             done = subprocess.run(["systemd-analyze", mode, "--man=no", "verify", str(unit)], env=environment, capture_output=True, text=True)
             said = [line for line in done.stderr.splitlines() if name in line]
@@ -283,7 +291,8 @@ def _():
 @check("the launchd list is one, and starts the program as it can be started")
 def _():
     plist = plistlib.loads((DEPLOY / "launchd/seaway.gateway.plist").read_bytes())
-    follows(plist["ProgramArguments"][1:])
+    equal("program", plist["ProgramArguments"][:2], ["/usr/bin/env", "seaway"])
+    follows(plist["ProgramArguments"][2:])
     true("it waits for longer than a drain", plist["ExitTimeOut"] > 30)
     equal("files are private", plist["Umask"], 0o077)
     equal("label", plist["Label"], "seaway.gateway")

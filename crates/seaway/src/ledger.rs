@@ -119,7 +119,7 @@ impl Ledger {
         Entry::open(self.clone(), record, live)
     }
 
-    pub(crate) fn ended(&self, record: Box<Record>, live: &Live) {
+    pub(crate) fn ended(&self, record: Box<Record>, live: &Arc<Live>) {
         self.in_flight.dec();
         self.lives.end(live, &record);
         self.measure(&record);

@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::record::Record;
+use crate::record::{Outcome, Record};
 
 /// So much of a model's name is shown, in characters.
 const LONGEST: usize = 120;
@@ -100,12 +100,41 @@ fn short(name: &str) -> String {
     name.chars().take(LONGEST).collect()
 }
 
+/// One that ended: what it was, and what became of it. Written for every request, so it holds as little as it can.
+#[derive(Debug)]
+struct Ended {
+    live: Arc<Live>,
+    /// The id that the client saw, if it is another.
+    request_id: Option<String>,
+    /// Who answered, if it is not who was asked.
+    model: Option<String>,
+    total: Duration,
+    tokens: u64,
+    outcome: Outcome,
+    status: u16,
+}
+
+impl Ended {
+    fn shown(&self) -> Shown {
+        let shown = self.live.shown();
+        Shown {
+            id: self.request_id.clone().unwrap_or(shown.id),
+            model: self.model.clone().unwrap_or(shown.model),
+            elapsed: u64::try_from(self.total.as_millis()).unwrap_or(u64::MAX),
+            tokens: self.tokens,
+            outcome: Some(self.outcome.name()),
+            status: Some(self.status),
+            ..shown
+        }
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Lives {
     numbers: AtomicU64,
     running: Mutex<BTreeMap<u64, Arc<Live>>>,
-    ended: Mutex<VecDeque<Shown>>,
+    ended: Mutex<VecDeque<Ended>>,
 }
 
 impl Lives {
@@ -125,22 +154,21 @@ impl Lives {
         live
     }
 
-    pub(crate) fn end(&self, live: &Live, record: &Record) {
+    pub(crate) fn end(&self, live: &Arc<Live>, record: &Record) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.number);
-        let shown = Shown {
-            id: record.request_id.clone(),
-            model: short(record.summary.model.as_deref().unwrap_or(&record.asked)),
-            upstream: record.upstream.as_ref().map(ToString::to_string),
-            elapsed: u64::try_from(record.total.as_millis()).unwrap_or(u64::MAX),
-            first_byte: record.first_byte.and_then(|time| u64::try_from(time.as_millis()).ok()),
+        let answered = record.summary.model.as_deref().filter(|model| *model != record.asked);
+        let ended = Ended {
+            live: live.clone(),
+            request_id: (record.request_id != live.id).then(|| record.request_id.clone()),
+            model: answered.map(short),
+            total: record.total,
             tokens: record.summary.usage.output,
-            outcome: Some(record.outcome.name()),
-            status: Some(record.status),
-            ..live.shown()
+            outcome: record.outcome,
+            status: record.status,
         };
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.truncate(RECENT - 1);
-        ended.push_front(shown);
+        let mut all = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        all.truncate(RECENT - 1);
+        all.push_front(ended);
     }
 
     /// Those under way, the oldest first.
@@ -152,6 +180,6 @@ impl Lives {
     /// Those that ended last, the newest first.
     #[must_use]
     pub fn ended(&self) -> Vec<Shown> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Ended::shown).collect()
     }
 }

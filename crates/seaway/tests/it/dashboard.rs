@@ -1,7 +1,5 @@
 //! The dashboard's door, and what its page asks.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Client, Gateway};
@@ -25,6 +23,19 @@ async fn sign_in(gateway: &Gateway, key: &str) -> (u16, String) {
     let answer = send(gateway, "POST /dashboard/sign-in", &[ORIGIN], &json!({"key": key}).to_string()).await;
     let cookie = answer.header("set-cookie").and_then(|cookie| cookie.split(';').next()).unwrap_or_default();
     (answer.status, format!("Cookie: {cookie}"))
+}
+
+/// What the page is told until the gateway drains, which ends its stream.
+async fn look(gateway: &Gateway, cookie: &str) -> String {
+    let mut page = Client::connect(gateway.address, None).await;
+    page.ask("GET /dashboard/live", &[cookie], "").await;
+    assert_eq!(page.head().await.status, 200);
+    let mut text = page.chunk().await.expect("it tells something at once");
+    gateway.app.house.drain.begin();
+    while let Some(chunk) = page.chunk().await.filter(|chunk| !chunk.is_empty()) {
+        text.extend(chunk);
+    }
+    String::from_utf8(text).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,18 +77,8 @@ async fn the_page_sees_what_goes_on_and_does_not_hold_up_a_drain() {
     let (_, cookie) = sign_in(&gateway, "k-me").await;
     let asked = json!({"model": "claude-opus-4-8", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).to_string();
     assert_eq!(send(&gateway, "POST /v1/messages", &["X-Api-Key: k-me"], &asked).await.status, 200);
-    let drain = gateway.app.house.drain.clone();
-    let mut page = Client::connect(gateway.address, None).await;
-    page.ask("GET /dashboard/live", &[&cookie], "").await;
-    let later = tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        drain.begin();
-    });
-    let seen = page.answer().await;
-    later.await.unwrap();
-    assert!(seen.whole, "the stream ends by itself");
+    let text = look(&gateway, &cookie).await;
     let data = |name: &str| -> Value {
-        let text = seen.text();
         let event = text.split("\n\n").find_map(|event| event.strip_prefix(&format!("event: {name}\ndata: ")));
         serde_json::from_str(event.unwrap_or_else(|| panic!("no {name}: {text}"))).unwrap()
     };
@@ -99,11 +100,8 @@ async fn where_nobody_is_named_each_sees_their_own() {
     assert!(rows.len() == 1 && rows[0]["row"]["caller"] == "me", "{usage}");
     let foreign = send(&gateway, "POST /dashboard/sessions/close", &[ORIGIN, &cookie], r#"{"owner":"guest","id":"x"}"#).await;
     assert_eq!(foreign.status, 403);
-    let mut page = Client::connect(gateway.address, None).await;
-    page.ask("GET /dashboard/live", &[&cookie], "").await;
-    gateway.app.house.drain.begin();
-    let seen = page.answer().await;
-    assert!(!seen.text().contains("model-of-k-guest"), "{}", seen.text());
+    let text = look(&gateway, &cookie).await;
+    assert!(text.contains("model-of-k-me") && !text.contains("model-of-k-guest"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -258,6 +258,16 @@ def _():
         within("print only", '"apiKeyHelper"', home.seaway("connect", "claude", "--print").stdout)
 
 
+@check("a gateway that was started with flags is found by who asks without them")
+def _():
+    with Home() as home:
+        home.config.unlink()
+        home.seaway("connect", "claude")
+        within("its address", home.url, (home.home / ".claude/settings.json").read_text())
+        done = home.seaway("run", "--", "sh", "-c", "echo $ANTHROPIC_BASE_URL")
+        equal("and for a client that is started", done.stdout.strip(), home.url)
+
+
 @check("`seaway run` starts a client with the right environment, with the gateway that runs or one of its own")
 def _():
     script = "import json, os, urllib.request as u; r = u.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions', json.dumps({'model': 'm', 'messages': [{'role': 'user', 'content': '[[say hi]]'}]}).encode(), {'authorization': 'Bearer ' + os.environ['OPENAI_API_KEY'], 'content-type': 'application/json'}); print(json.load(u.urlopen(r))['choices'][0]['message']['content'], os.environ['OPENAI_BASE_URL'])"

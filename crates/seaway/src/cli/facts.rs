@@ -20,7 +20,11 @@ const MOST: usize = 40;
 
 /// What a client that is started from here has to know.
 pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result<Facts> {
-    let url = address(config).ok_or_else(|| anyhow::anyhow!("this gateway listens on a unix socket alone, which clients cannot be pointed to; set `listen` or `port`"))?;
+    let running = serve::running(config).and_then(|running| running.addresses.into_iter().find(|address| address.starts_with("http://")));
+    let url = running
+        .map(reachable)
+        .or_else(|| address(config))
+        .ok_or_else(|| anyhow::anyhow!("this gateway listens on a unix socket alone, which clients cannot be pointed to; set `listen` or `port`"))?;
     let home = environment.get("HOME").map(PathBuf::from).ok_or_else(|| anyhow::anyhow!("HOME is not set, so nobody knows where clients keep their settings"))?;
     let models = FAMILIES.map(str::to_owned).to_vec();
     Ok(Facts {
@@ -47,7 +51,7 @@ pub(super) fn collect(cli: &Cli, config: &Config, environment: Environment, mode
     let mut facts = reach(config, environment)?;
     let program = std::env::current_exe()?.display().to_string();
     facts.key_command = std::iter::once(program).chain(words(cli, config, &facts)?).chain(["key".to_owned(), "show".to_owned()]).collect();
-    if let Some(listed) = serve::same(config).and_then(|running| models(&running).ok()).filter(|listed| !listed.is_empty()) {
+    if let Some(listed) = serve::running(config).and_then(|running| models(&running).ok()).filter(|listed| !listed.is_empty()) {
         facts.models = listed;
     }
     facts.model = model.map(str::to_owned).or_else(|| config.default_model.clone()).unwrap_or_else(|| Facts::usual(&facts.models));
@@ -86,12 +90,13 @@ fn config_holds(cli: &Cli, environment: &Environment) -> bool {
 }
 
 /// Where clients of this machine reach the gateway.
-pub(super) fn address(config: &Config) -> Option<String> {
-    config.listen.iter().find_map(|listen| match listen {
-        Listen::Tcp(address) if address.ip().is_unspecified() => Some(format!("http://127.0.0.1:{}", address.port())),
-        Listen::Tcp(_) => Some(listen.to_string()),
-        Listen::Unix(_) => None,
-    })
+fn address(config: &Config) -> Option<String> {
+    config.listen.iter().find(|listen| matches!(listen, Listen::Tcp(_))).map(|listen| reachable(listen.to_string()))
+}
+
+/// An address that one can go to: who listens everywhere is at loopback too.
+fn reachable(address: String) -> String {
+    address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 }
 
 /// What a gateway that runs lists.

@@ -37,7 +37,7 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(&sources)?;
     let environment = sources.environment.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let app = if serve::same(&loaded.config).is_none() { Some(runtime.block_on(App::start(loaded, sources.clone()))?) } else { None };
+    let app = if serve::running(&loaded.config).is_none() { Some(runtime.block_on(App::start(loaded, sources.clone()))?) } else { None };
     let config = Config::load(&sources)?.config;
     let mut facts = facts::reach(&config, environment)?;
     if let Some(app) = &app {

@@ -48,6 +48,19 @@ pub(super) fn same(config: &Config) -> Option<Instance> {
     instance::find(&config.state_dir).into_iter().find(|instance| instance.addresses.iter().any(|address| wanted.contains(address)))
 }
 
+/// The gateway that a client should use: ours on these addresses; where none were chosen, the only one that runs.
+pub(super) fn running(config: &Config) -> Option<Instance> {
+    let chosen = config.listen.iter().map(ToString::to_string).collect::<Vec<_>>() != [USUAL];
+    same(config).or_else(|| {
+        let mut all = instance::find(&config.state_dir);
+        let only = all.pop().filter(|_| all.is_empty() && !chosen)?;
+        only.addresses.iter().any(|address| address.starts_with("http://")).then_some(only)
+    })
+}
+
+/// Where we listen when nobody says.
+const USUAL: &str = "http://127.0.0.1:7329";
+
 /// One is enough: says how the one that runs is, and leaves it alone.
 async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
     let address = running.addresses.first().map_or("", String::as_str);

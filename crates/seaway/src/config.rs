@@ -26,7 +26,7 @@ pub use build::find_program;
 pub use layers::{Layers, Mistake, Origin};
 pub use paths::run_folder;
 pub use ports::derived as derived_port;
-pub use proxies::merged as merged_no_proxy;
+pub use proxies::{PROXIES, merged as merged_no_proxy};
 pub use settings::{Kind, SETTINGS, Setting};
 pub use show::{markdown_table, schema, shown};
 

@@ -147,12 +147,16 @@ fn name_of(host: &str) -> &str {
     }
 }
 
+/// True for the origin of a page that this host served, with TLS in front or without.
+pub(crate) fn is_origin_of(host: &str, origin: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host))
+}
+
 fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for origin in headers.get_all(ORIGIN) {
         let text = String::from_utf8_lossy(origin.as_bytes());
-        let same = ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme) == Some(host));
-        if !same && !config.cors_origins.contains(origin) {
+        if !is_origin_of(host, &text) && !config.cors_origins.contains(origin) {
             let message = format!("pages of `{text}` may not call this gateway; add it to `cors_origins` if they should");
             return Err(Fault::new(FaultKind::Forbidden, message));
         }

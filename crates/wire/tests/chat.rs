@@ -2,10 +2,9 @@
 
 mod made_up;
 
-use made_up::{stream, text};
+use made_up::{stream, text, translated};
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::strategy::ValueTree;
 use seaway_wire::properties;
 use serde_json::{Value, json};
 
@@ -113,20 +112,6 @@ proptest! {
 
 #[test]
 fn most_made_up_requests_are_translated() {
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut taken = 0;
-    for _ in 0..400 {
-        let request = request().new_tree(&mut runner).unwrap().current();
-        let request = seaway_wire::Request::parse(request.as_bytes()).unwrap();
-        let terms = seaway_wire::openai::Terms {
-            model: "claude-haiku-4-5",
-            traits: seaway_wire::model::Traits::of("claude-haiku-4-5"),
-            strict: false,
-            max_tokens: None,
-            marked: false,
-            web_search: None,
-        };
-        taken += usize::from(seaway_wire::chat::to_messages(&request, &terms).is_ok());
-    }
+    let taken = translated(request(), |request, terms| seaway_wire::chat::to_messages(request, terms).is_ok());
     assert!((80..360).contains(&taken), "the properties look at both: {taken} of 400 were translated");
 }

@@ -2,11 +2,10 @@
 
 mod made_up;
 
-use made_up::{stream, text};
+use made_up::{stream, text, translated};
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::strategy::ValueTree;
-use seaway_wire::{Request, properties};
+use seaway_wire::properties;
 use serde_json::{Value, json};
 
 fn part() -> impl Strategy<Value = Value> {
@@ -146,14 +145,6 @@ proptest! {
 
 #[test]
 fn most_made_up_requests_are_translated() {
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let mut taken = 0;
-    for _ in 0..400 {
-        let request = request().new_tree(&mut runner).unwrap().current();
-        let request = Request::parse(request.as_bytes()).unwrap();
-        let model = "claude-haiku-4-5";
-        let terms = seaway_wire::openai::Terms { model, traits: seaway_wire::model::Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None };
-        taken += usize::from(seaway_wire::responses::to_messages(&request, &seaway_wire::responses::Before::default(), &terms).is_ok());
-    }
+    let taken = translated(request(), |request, terms| seaway_wire::responses::to_messages(request, &seaway_wire::responses::Before::default(), terms).is_ok());
     assert!((80..360).contains(&taken), "the properties look at both: {taken} of 400 were translated");
 }

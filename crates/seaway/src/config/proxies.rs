@@ -4,7 +4,8 @@ use super::Environment;
 
 /// The names under which we are reached.
 const OURS: [&str; 2] = ["localhost", "127.0.0.1"];
-const PROXIES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+/// Variables by which a program is told of a proxy.
+pub const PROXIES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 /// Adds our names to a `no_proxy` list that lacks them. What is there stays, in its order.
 #[must_use]

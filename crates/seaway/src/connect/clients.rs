@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{Change, Edit, Facts, FileChange, Setup};
+use crate::config::PROXIES;
 
 /// A client whose settings lie in files.
 #[derive(Debug)]
@@ -99,8 +100,7 @@ fn project_files(facts: &Facts, files: &[&str], members: &[&[&str]]) -> Vec<Stri
 fn claude(facts: &Facts) -> Setup {
     let file = facts.folder_of("CLAUDE_CONFIG_DIR", ".claude").join("settings.json");
     let mut edits = vec![Edit::own(&["env", "ANTHROPIC_BASE_URL"], facts.url.as_str()), Edit::own(&["apiKeyHelper"], line(&facts.key_words()))];
-    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
-    let by_proxy = proxies.iter().any(|name| member(&file, &["env", name]).is_some());
+    let by_proxy = PROXIES.iter().any(|name| member(&file, &["env", name]).is_some());
     if by_proxy || facts.no_proxy.is_some() {
         let seed = facts.no_proxy.clone().unwrap_or_default();
         edits.extend(["no_proxy", "NO_PROXY"].map(|name| Edit::no_proxy(&["env", name], &seed)));
@@ -126,22 +126,28 @@ fn claude(facts: &Facts) -> Setup {
 /// <https://developers.openai.com/codex/config-reference>
 fn codex(facts: &Facts) -> Setup {
     let file = facts.folder_of("CODEX_HOME", ".codex").join("config.toml");
-    let mut edits = vec![
-        Edit::choice(&["model_provider"], "seaway"),
-        Edit::choice(&["model"], facts.model.as_str()),
-        // Codex knows no Claude model, and would take one for larger than it is.
-        Edit::choice(&["model_context_window"], 200_000),
-        Edit::own(&["model_providers", "seaway"], codex_provider(facts)),
-    ];
-    if !facts.searches {
-        // It would ask for a tool that nobody here serves.
-        edits.push(Edit::choice(&["web_search"], "disabled"));
-    }
+    let mut edits: Vec<Edit> = codex_choices(facts).into_iter().map(|(key, value)| Edit::choice(&[key], value)).collect();
+    edits.push(Edit::own(&["model_providers", "seaway"], codex_provider(facts)));
     let mut warnings = project_files(facts, &[".codex/config.toml"], &[&["model"], &["web_search"]]);
     if member(&file, &["profile"]).is_some() {
         warnings.push(format!("{} chooses a `profile`, which may choose another provider", file.display()));
     }
     Setup { files: vec![FileChange { path: file, change: Change::Toml(edits) }], then: "codex".into(), warnings }
+}
+
+/// What Codex is to choose, in its file or on its command line.
+fn codex_choices(facts: &Facts) -> Vec<(&'static str, Value)> {
+    let mut choices = vec![
+        ("model_provider", "seaway".into()),
+        ("model", facts.model.as_str().into()),
+        // Codex knows no Claude model, and would take one for larger than it is.
+        ("model_context_window", 200_000.into()),
+    ];
+    if !facts.searches {
+        // It would ask for a tool that nobody here serves.
+        choices.push(("web_search", "disabled".into()));
+    }
+    choices
 }
 
 /// What Codex has to know of us.
@@ -155,9 +161,7 @@ fn codex_provider(facts: &Facts) -> Value {
 #[must_use]
 pub fn codex_arguments(facts: &Facts) -> Vec<String> {
     let provider = format!("model_providers.seaway={{name=\"Seaway\",base_url=\"{}/v1\",wire_api=\"responses\",env_key=\"SEAWAY_KEY\"}}", facts.url);
-    let mut values = vec!["model_provider=\"seaway\"".to_owned(), format!("model=\"{}\"", facts.model), "model_context_window=200000".to_owned(), provider];
-    if !facts.searches {
-        values.push("web_search=\"disabled\"".to_owned());
-    }
-    values.into_iter().flat_map(|value| ["-c".to_owned(), value]).collect()
+    // What is JSON here is TOML too.
+    let choices = codex_choices(facts).into_iter().map(|(key, value)| format!("{key}={value}"));
+    choices.chain([provider]).flat_map(|value| ["-c".to_owned(), value]).collect()
 }

@@ -26,6 +26,7 @@ use crate::answer;
 use crate::auth::Caller;
 use crate::connect::OTHERS;
 use crate::connect::clients::CLIENTS;
+use crate::front::is_origin_of;
 use crate::house::House;
 use crate::price::cost;
 use crate::runtime::Runtime;
@@ -110,8 +111,11 @@ fn looks(runtime: &Runtime, headers: &HeaderMap) -> Option<Caller> {
 }
 
 fn may_look(runtime: &Runtime, caller: &Caller) -> bool {
-    let named = &runtime.config.dashboard_callers;
-    named.is_empty() || named.iter().any(|name| **name == *caller.0)
+    runtime.config.dashboard_callers.is_empty() || is_named(runtime, caller)
+}
+
+fn is_named(runtime: &Runtime, caller: &Caller) -> bool {
+    runtime.config.dashboard_callers.iter().any(|name| **name == *caller.0)
 }
 
 fn not_named(caller: &Caller) -> Fault {
@@ -127,9 +131,8 @@ enum Sight {
 
 impl Sight {
     fn of(runtime: &Runtime, caller: &Caller) -> Self {
-        let named = runtime.config.dashboard_callers.iter().any(|name| **name == *caller.0);
         let alone = runtime.keyring.is_open() || runtime.keyring.iter().count() < 2;
-        if named || alone { Self::All } else { Self::Own(caller.0.clone()) }
+        if alone || is_named(runtime, caller) { Self::All } else { Self::Own(caller.0.clone()) }
     }
 
     fn sees(&self, caller: &str) -> bool {
@@ -144,7 +147,7 @@ impl Sight {
 fn is_own_page(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    !host.is_empty() && ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host))
+    !host.is_empty() && is_origin_of(host, origin)
 }
 
 fn wants_page(headers: &HeaderMap) -> bool {

@@ -1,7 +1,11 @@
-//! Streams of the Messages API, of every shape.
+//! What is made up for more than one dialect: streams of the Messages API, of every shape, and who is asked.
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use seaway_wire::Request;
+use seaway_wire::model::Traits;
+use seaway_wire::openai::Terms;
 use serde_json::{Value, json};
 
 pub fn text() -> impl Strategy<Value = String> {
@@ -50,4 +54,13 @@ pub fn stream() -> impl Strategy<Value = String> {
         let events: Vec<Value> = if whole { std::iter::once(start).chain(events).collect() } else { events };
         events.iter().map(|event| format!("data: {event}\n\n")).collect()
     })
+}
+
+/// How many of 400 requests are translated.
+pub fn translated(requests: impl Strategy<Value = String>, translates: impl Fn(&Request<'_>, &Terms<'_>) -> bool) -> usize {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let model = "claude-haiku-4-5";
+    let terms = Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None };
+    let mut next = || requests.new_tree(&mut runner).expect("a request can be made up").current();
+    (0..400).filter(|_| translates(&Request::parse(next().as_bytes()).expect("what is made up is JSON"), &terms)).count()
 }

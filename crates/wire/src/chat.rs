@@ -6,7 +6,6 @@
 //! <https://platform.openai.com/docs/api-reference/chat> is the source of every protocol fact here.
 
 mod chunk;
-mod content;
 mod open;
 mod request;
 mod response;
@@ -18,6 +17,8 @@ pub use response::{NoMessage, completion};
 pub use stream::Stream;
 pub use summary::{observe, summary_of_json};
 
+use std::collections::HashSet;
+
 use crate::StopReason;
 use crate::openai::Names;
 
@@ -25,6 +26,8 @@ use crate::openai::Names;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shape {
     pub names: Names,
+    /// The tools whose calls have text in place of arguments, as the upstream calls them.
+    pub custom: HashSet<String>,
     /// The client knows `function_call` only.
     pub legacy: bool,
     /// A stream is to end with its usage.
@@ -53,9 +56,10 @@ fn finish_reason(reason: Option<&StopReason>, legacy: bool) -> &'static str {
     match reason {
         Some(StopReason::ToolUse) if legacy => "function_call",
         Some(StopReason::ToolUse) => "tool_calls",
-        Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded) => "length",
+        // A turn that pauses is not over: its answer must not look whole.
+        Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::PauseTurn) => "length",
         Some(StopReason::Refusal) => "content_filter",
         // What is newer than this gateway is an end like any other.
-        Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::PauseTurn | StopReason::Other(_)) | None => "stop",
+        Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::Other(_)) | None => "stop",
     }
 }

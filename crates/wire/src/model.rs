@@ -134,6 +134,12 @@ pub struct Traits {
     pub structured: Option<bool>,
     /// The most tokens that an answer may have.
     pub max_output: u64,
+    /// That is the model's own limit, and no guess.
+    pub limit_is_known: bool,
+    /// It takes thinking with a budget.
+    pub manual: bool,
+    /// How it thinks is known, and no guess.
+    pub known: bool,
 }
 
 const FEW: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High];
@@ -153,6 +159,9 @@ const UNKNOWN: Traits = Traits {
     system_turns: false,
     structured: None,
     max_output: 8_000,
+    limit_is_known: false,
+    manual: false,
+    known: false,
 };
 
 /// The newest models; each row below says what it has of its own.
@@ -167,6 +176,9 @@ const NEWEST: Traits = Traits {
     system_turns: true,
     structured: Some(true),
     max_output: 128_000,
+    limit_is_known: true,
+    manual: false,
+    known: true,
 };
 
 /// Models that think with a budget, before 4.6.
@@ -181,6 +193,9 @@ const MANUAL: Traits = Traits {
     system_turns: false,
     structured: Some(true),
     max_output: 64_000,
+    limit_is_known: true,
+    manual: true,
+    known: true,
 };
 
 impl Traits {
@@ -201,15 +216,15 @@ impl Traits {
             Family::Opus if from(4, 8) => NEWEST,
             Family::Opus if from(4, 7) => Self { system_turns: false, ..NEWEST },
             _ if from(5, 0) => Self { system_turns: false, ..NEWEST },
-            _ if from(4, 6) => Self { sampling: Sampling::One, efforts: TO_MAX, system_turns: false, ..NEWEST },
+            _ if from(4, 6) => Self { sampling: Sampling::One, efforts: TO_MAX, system_turns: false, manual: true, ..NEWEST },
             // It has efforts, but does not think adaptively.
             Family::Opus if from(4, 5) => Self { thinking: Thinking::No, efforts: FEW, ..MANUAL },
             Family::Opus if from(4, 1) => Self { max_output: 32_000, ..MANUAL },
             _ if from(4, 5) => MANUAL,
             Family::Opus if from(3, 7) => Self { structured: Some(false), max_output: 32_000, ..MANUAL },
             _ if from(3, 7) => Self { structured: Some(false), ..MANUAL },
-            _ if from(3, 5) => Self { thinking: Thinking::No, structured: Some(false), max_output: 8_192, ..MANUAL },
-            _ => Self { thinking: Thinking::No, structured: Some(false), max_output: 4_096, ..MANUAL },
+            _ if from(3, 5) => Self { thinking: Thinking::No, manual: false, structured: Some(false), max_output: 8_192, ..MANUAL },
+            _ => Self { thinking: Thinking::No, manual: false, structured: Some(false), max_output: 4_096, ..MANUAL },
         }
     }
 
@@ -235,6 +250,9 @@ impl Traits {
             efforts: told.capabilities.effort.as_ref().map_or(self.efforts, ToldEffort::levels),
             structured: told.capabilities.structured_outputs.as_ref().map(|flag| flag.supported).or(self.structured),
             max_output: told.max_tokens.filter(|tokens| *tokens > 0).unwrap_or(self.max_output),
+            limit_is_known: self.limit_is_known || told.max_tokens.is_some_and(|tokens| tokens > 0),
+            manual: self.manual || manual,
+            known: self.known || types.is_some(),
             ..self
         }
     }

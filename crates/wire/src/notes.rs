@@ -50,12 +50,21 @@ impl Notes {
             };
             return Err(unsupported(name.into_owned(), format!("would be {what}: {why}. Take it out of the request, or set `strict = false`")));
         }
+        self.keep(name, what);
+        Ok(())
+    }
+
+    /// Notes what became of a member that changes nothing of what is meant, and so is never refused.
+    pub fn mention(&mut self, member: impl Into<Cow<'static, str>>, what: &'static str) {
+        self.keep(member.into(), what);
+    }
+
+    fn keep(&mut self, name: Cow<'static, str>, what: &'static str) {
         if self.changes.len() < MOST && self.said.insert((name.clone().into_owned(), what)) {
             self.changes.push(Change { name, path: what.to_owned() });
         } else if self.changes.len() == MOST {
             self.changes.push(Change { name: "more".into(), path: "left out or ignored".into() });
         }
-        Ok(())
     }
 
     /// Notes what an object has beside the members that are looked at.

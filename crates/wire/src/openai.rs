@@ -7,23 +7,35 @@
 //! conversation that grows keeps its prefix: the prompt cache and returned thinking live
 //! by that.
 
+pub(crate) mod choice;
 pub(crate) mod conversation;
+pub(crate) mod declared;
 pub(crate) mod draft;
+pub(crate) mod entries;
 pub(crate) mod errors;
 pub(crate) mod format;
 pub(crate) mod media;
+pub(crate) mod members;
 pub(crate) mod names;
+mod parts;
 pub(crate) mod pieces;
 pub(crate) mod schema;
+pub(crate) mod seal;
 pub(crate) mod thinking;
 pub(crate) mod tools;
 pub(crate) mod usage;
 
 pub use errors::{UpstreamFault, translate_error};
 pub use names::Names;
-pub use tools::order;
+pub use tools::{Calls, order};
 
 use crate::model::{Model, Traits};
+
+/// What requests have to announce that let Claude compact a conversation, or that hold what it made of one.
+/// <https://platform.claude.com/docs/en/build-with-claude/compaction>
+pub(crate) const COMPACTION_BETA: &str = "compact-2026-01-12";
+/// The fewest tokens at which a conversation may be compacted.
+pub(crate) const LEAST_COMPACTION: u64 = 50_000;
 
 /// True if two ids surely name two models. Of names that are not known as Claude's nobody knows.
 pub(crate) fn is_another_model(a: &str, b: &str) -> bool {

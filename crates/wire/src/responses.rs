@@ -12,10 +12,8 @@ mod items;
 mod memory;
 mod output;
 mod request;
-mod seal;
 mod stream;
 mod summary;
-mod tools;
 
 pub use echo::Echo;
 pub use items::listed as input_items;
@@ -24,16 +22,14 @@ pub use request::{Before, Translated, previous, references, to_messages};
 pub use stream::{Kept, Stream, countable, counted, response};
 pub use summary::{observe, summary_of_json};
 
-use std::collections::HashSet;
-
-use crate::openai::Names;
+use crate::openai::{Calls, Names};
 
 /// What of a request its answer depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Shape {
     pub names: Names,
-    /// The tools whose calls have text in place of arguments, as the upstream calls them.
-    pub custom: HashSet<String>,
+    /// What the calls of some tools become.
+    pub calls: Calls,
     /// The client wants its model's thinking back in a form that it can return.
     pub encrypted: bool,
     pub echo: Echo,

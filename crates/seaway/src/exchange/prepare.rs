@@ -110,13 +110,13 @@ impl Exchange {
             return Ok(Spoken { body, changes, betas, manner: Manner::Chat { shape, stream } });
         }
         let before = self.before(request).await?;
-        let responses::Translated { body, shape, changes } = responses::to_messages(request, &before, terms)?;
+        let responses::Translated { body, shape, changes, betas } = responses::to_messages(request, &before, terms)?;
         if self.ask.endpoint == Endpoint::InputTokens {
-            return Ok(Spoken { body: responses::countable(&body), changes, betas: Vec::new(), manner: Manner::Counted });
+            return Ok(Spoken { body: responses::countable(&body), changes, betas, manner: Manner::Counted });
         }
         let id = uuid::Uuid::now_v7().simple().to_string();
         let keeper = shape.echo.is_kept().then(|| self.keeper(request, &before, &id)).flatten();
-        Ok(Spoken { body, changes, betas: Vec::new(), manner: Manner::Responses { shape: Box::new(shape), stream, keeper, id } })
+        Ok(Spoken { body, changes, betas, manner: Manner::Responses { shape: Box::new(shape), stream, keeper, id } })
     }
 
     fn post(&self, path: String, headers: HeaderMap, body: Bytes) -> Call {

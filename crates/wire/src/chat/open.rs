@@ -21,6 +21,8 @@ pub(super) enum OpenKind {
         index: usize,
         /// What its arguments are if none are streamed.
         input: Option<String>,
+        /// What was streamed of them, as JSON without quotes, where they are to become text.
+        custom: Option<String>,
     },
     Thought(Block),
     /// What the upstream runs itself, and what is newer than this gateway.

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Shape, Stamp, finish_reason, service_tier};
 use crate::json::{Tag, Text, push_quoted, quote, whole};
+use crate::openai::pieces::custom_input;
 use crate::openai::usage;
 use crate::usage::Report;
 use crate::{StopReason, Usage};
@@ -148,6 +149,10 @@ impl<'a> Said<'a> {
 
 fn call(block: &ToolUse<'_>, shape: &Shape) -> String {
     let name = quote(shape.names.client(&block.name));
+    if !shape.legacy && shape.custom.contains(&*block.name) {
+        let input = quote(&custom_input(block.input()));
+        return format!("{{\"id\":{},\"type\":\"custom\",\"custom\":{{\"name\":{name},\"input\":{input}}}}}", quote(&block.id));
+    }
     let arguments = quote(block.input());
     let function = format!("{{\"name\":{name},\"arguments\":{arguments}}}");
     if shape.legacy { function } else { format!("{{\"id\":{},\"type\":\"function\",\"function\":{function}}}", quote(&block.id)) }
@@ -284,9 +289,16 @@ mod tests {
         let members = r#""content":[{"type":"tool_use","id":"t","name":"fs_read_1","input":{}}],"stop_reason":"tool_use""#;
         let modern = message(members, &Shape { names: names.clone(), ..Shape::default() });
         assert_eq!(modern["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "fs.read");
-        let legacy = message(members, &Shape { names, legacy: true, include_usage: false });
+        let legacy = message(members, &Shape { names, legacy: true, ..Shape::default() });
         assert_eq!(legacy["choices"][0]["message"]["function_call"], serde_json::json!({"name": "fs.read", "arguments": "{}"}));
         assert_eq!(legacy["choices"][0]["finish_reason"], "function_call");
+    }
+
+    #[test]
+    fn a_custom_call_is_text() {
+        let shape = Shape { custom: ["patch".to_owned()].into(), ..Shape::default() };
+        let completion = message(r#""content":[{"type":"tool_use","id":"t","name":"patch","input":{"input":"a\nb"}}],"stop_reason":"tool_use""#, &shape);
+        assert_eq!(completion["choices"][0]["message"]["tool_calls"][0], serde_json::json!({"id": "t", "type": "custom", "custom": {"name": "patch", "input": "a\nb"}}));
     }
 
     #[test]
@@ -298,7 +310,7 @@ mod tests {
             ("max_tokens", "length"),
             ("model_context_window_exceeded", "length"),
             ("refusal", "content_filter"),
-            ("pause_turn", "stop"),
+            ("pause_turn", "length"),
             ("compaction", "stop"),
             ("newer", "stop"),
         ] {

@@ -14,11 +14,11 @@ use super::chunk::{self, Chunks};
 use super::open::{Open, OpenKind};
 use super::response::{Citation, Served, StopDetails, Thought, ToolUse};
 use super::{Shape, Stamp, finish_reason};
-use crate::json::{Members, Tag, quote};
+use crate::json::{Members, Tag, Text, quote};
 use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
-use crate::openai::pieces::{foreign, one_line};
+use crate::openai::pieces::{custom_input, foreign, one_line};
 use crate::sse::{Decoder, Event};
 use crate::stage::{End, Out, Stage};
 use crate::{Fault, FaultKind, StopReason};
@@ -267,13 +267,17 @@ impl Stream {
         let index = self.calls;
         self.calls += 1;
         let name = quote(self.shape.names.client(&started.name));
-        if self.shape.legacy {
+        let custom = !self.shape.legacy && self.shape.custom.contains(&*started.name);
+        if custom {
+            let (place, id) = (index.to_string(), quote(&started.id));
+            self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"id\":", &id, ",\"type\":\"custom\",\"custom\":{\"name\":", &name, ",\"input\":\"\"}}]}"]);
+        } else if self.shape.legacy {
             self.delta(&["{\"function_call\":{\"name\":", &name, ",\"arguments\":\"\"}}"]);
         } else {
             let (place, id) = (index.to_string(), quote(&started.id));
             self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"id\":", &id, ",\"type\":\"function\",\"function\":{\"name\":", &name, ",\"arguments\":\"\"}}]}"]);
         }
-        OpenKind::Call { index, input: Some(started.input().to_owned()) }
+        OpenKind::Call { index, input: Some(started.input().to_owned()), custom: custom.then(String::new) }
     }
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
@@ -319,12 +323,16 @@ impl Stream {
     fn arguments(&mut self, index: u64, raw: &RawValue) -> serde_json::Result<()> {
         let Some(open) = self.opened(index) else { return Ok(()) };
         let text = open.pieces.next(raw)?;
-        if let OpenKind::Call { index, input } = &mut open.kind
+        if let OpenKind::Call { index, input, custom } = &mut open.kind
             && !text.inner().is_empty()
         {
             *input = None;
             let index = *index;
-            self.call_text(index, text.raw());
+            match custom {
+                // Text that stands in the place of arguments cannot be told before it is whole.
+                Some(custom) => custom.push_str(text.inner()),
+                None => self.call_text(index, text.raw()),
+            }
         }
         Ok(())
     }
@@ -341,15 +349,21 @@ impl Stream {
         let Some(at) = self.open.iter().rposition(|open| open.index == index) else { return };
         let open = self.open.remove(at);
         match open.kind {
+            OpenKind::Call { index, input, custom: Some(custom) } => {
+                let streamed = || Text::of_cow(format!("\"{custom}\"").into()).map(|text| text.decoded().into_owned()).unwrap_or_default();
+                let written = input.unwrap_or_else(streamed);
+                let (place, said) = (index.to_string(), quote(&custom_input(&written)));
+                self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"custom\":{\"input\":", &said, "}}]}"]);
+            }
             // A call whose arguments were not streamed has them in its start, or has none.
-            OpenKind::Call { index, input: Some(input) } => self.call_text(index, &quote(&input)),
+            OpenKind::Call { index, input: Some(input), custom: None } => self.call_text(index, &quote(&input)),
             OpenKind::Text { start, citations } => {
                 let end = self.length;
                 let cited = citations.iter().filter_map(|raw| serde_json::from_str::<Citation<'_>>(raw).ok()?.annotation(start, end));
                 self.annotations.extend(cited);
             }
             OpenKind::Thought(block) => self.thoughts.push(one_line(&block.write())),
-            OpenKind::Call { input: None, .. } | OpenKind::Other => {}
+            OpenKind::Call { input: None, custom: None, .. } | OpenKind::Other => {}
         }
     }
 
@@ -599,8 +613,30 @@ mod tests {
         let mut names = Names::default();
         names.add("n", "fs.read", None);
         let call = [start(0, r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#), delta(0, r#"{"type":"input_json_delta","partial_json":"{}"}"#)];
-        let came = deltas(&call, "tool_use", &Shape { names, legacy: true, include_usage: false });
+        let came = deltas(&call, "tool_use", &Shape { names, legacy: true, ..Shape::default() });
         assert_eq!(came[1..], [r#"{"function_call":{"name":"fs.read","arguments":""}}"#, r#"{"function_call":{"arguments":"{}"}}"#, r#"{} "function_call""#]);
+    }
+
+    #[test]
+    fn a_custom_call_is_told_as_text_once_it_is_whole() {
+        let shape = Shape { custom: ["patch".to_owned()].into(), ..Shape::default() };
+        let call = [
+            start(0, r#"{"type":"tool_use","id":"t","name":"patch","input":{}}"#),
+            delta(0, r#"{"type":"input_json_delta","partial_json":"{\"input\": \"a\\"}"#),
+            delta(0, r#"{"type":"input_json_delta","partial_json":"nb\"}"}"#),
+            stop(0),
+            start(1, r#"{"type":"tool_use","id":"u","name":"patch","input":{"input":"c"}}"#),
+        ];
+        assert_eq!(
+            deltas(&call, "tool_use", &shape)[1..],
+            [
+                r#"{"tool_calls":[{"index":0,"id":"t","type":"custom","custom":{"name":"patch","input":""}}]}"#,
+                r#"{"tool_calls":[{"index":0,"custom":{"input":"a\nb"}}]}"#,
+                r#"{"tool_calls":[{"index":1,"id":"u","type":"custom","custom":{"name":"patch","input":""}}]}"#,
+                r#"{"tool_calls":[{"index":1,"custom":{"input":"c"}}]}"#,
+                r#"{} "tool_calls""#,
+            ]
+        );
     }
 
     #[test]

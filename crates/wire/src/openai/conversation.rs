@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use crate::json::Text;
 use crate::model::Traits;
+use crate::notes::Notes;
 use crate::read::wrong;
 use crate::{Fault, FaultKind};
 
@@ -59,6 +60,8 @@ pub struct Call<'a> {
 pub struct ToolResult<'a> {
     pub id: Cow<'a, str>,
     pub content: Content<'a>,
+    /// The tool failed, as Messages' clients may say.
+    pub failed: bool,
     pub at: usize,
 }
 
@@ -66,6 +69,24 @@ pub struct ToolResult<'a> {
 pub enum Content<'a> {
     Text(Text<'a>),
     Blocks(Vec<Block<'a>>),
+}
+
+impl<'a> Content<'a> {
+    /// As blocks; what says nothing is none.
+    pub fn into_blocks(self) -> Vec<Block<'a>> {
+        match self {
+            Self::Text(text) if text.is_blank() => Vec::new(),
+            Self::Text(text) => vec![Block::new(Kind::Text(text))],
+            Self::Blocks(blocks) => blocks,
+        }
+    }
+
+    /// Adds more of the same result.
+    pub fn append(&mut self, more: Self) {
+        let mut blocks = std::mem::replace(self, Self::Blocks(Vec::new())).into_blocks();
+        blocks.extend(more.into_blocks());
+        *self = if blocks.is_empty() { Self::Text(Text::quoted("")) } else { Self::Blocks(blocks) };
+    }
 }
 
 impl<'a> Block<'a> {
@@ -107,12 +128,58 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// Adds a call. Where only results came since the last assistant turn, and not all of them, the call is still
+    /// part of that turn: some clients tell of a call's end before they tell of the next call.
+    pub fn push_call(&mut self, call: Call<'a>) {
+        let results = self.turns.last().is_some_and(|turn| turn.role == Role::User && turn.blocks.iter().all(Block::is_result));
+        let before = self.turns.len().checked_sub(2).filter(|_| results && self.open_calls().next().is_some());
+        match before {
+            Some(at) if self.turns[at].role == Role::Assistant => self.turns[at].blocks.push(Block::new(Kind::Call(call))),
+            _ => self.push(Role::Assistant, Block::new(Kind::Call(call))),
+        }
+    }
+
+    /// The calls of the last assistant turn that wait for their results.
+    fn open_calls(&self) -> impl Iterator<Item = &Call<'a>> {
+        let at = self.turns.iter().rposition(|turn| turn.role == Role::Assistant);
+        let behind = at.map_or(&[][..], |at| &self.turns[at + 1..]);
+        let answered = move |id: &str| behind.iter().flat_map(|turn| &turn.blocks).any(|block| matches!(&block.kind, Kind::Result(result) if result.id == id));
+        let blocks = at.map(|at| self.turns[at].blocks.iter()).into_iter().flatten();
+        let calls = blocks.filter_map(|block| match &block.kind {
+            Kind::Call(call) => Some(call),
+            _ => None,
+        });
+        calls.filter(move |call| !answered(&call.id))
+    }
+
+    /// The one call of the last assistant turn that waits for its result, if it is one.
+    pub fn sole_open_call(&self) -> Option<&Call<'a>> {
+        let mut open = self.open_calls();
+        open.next().filter(|_| open.next().is_none())
+    }
+
+    /// The result of a call that has one already, in the turn that is open.
+    pub fn result_mut(&mut self, id: &str) -> Option<&mut ToolResult<'a>> {
+        let turn = self.turns.last_mut().filter(|turn| turn.role == Role::User)?;
+        turn.blocks.iter_mut().find_map(|block| match &mut block.kind {
+            Kind::Result(result) if result.id == id => Some(result),
+            _ => None,
+        })
+    }
+
     /// Makes of it what Messages takes. `messages` is what the client calls the list.
     ///
     /// # Errors
     ///
     /// Where that would take inventing or losing something: calls without results and the like.
-    pub fn settle(&mut self, traits: &Traits, model: &str, messages: &str) -> Result<(), Fault> {
+    pub fn settle(&mut self, traits: &Traits, model: &str, messages: &'static str, notes: &mut Notes) -> Result<(), Fault> {
+        if self.turns.is_empty()
+            && let Some(last) = self.system.pop()
+        {
+            // Claude answers users: who has only system text has put the question there.
+            self.turns.push(Turn { role: Role::User, blocks: vec![last] });
+            notes.say(messages, "last system text made the user turn")?;
+        }
         self.place_system_turns(traits.system_turns);
         for turn in self.turns.iter_mut().filter(|turn| turn.role == Role::User) {
             results_first(turn);
@@ -244,7 +311,7 @@ mod tests {
     }
 
     fn result(id: &'static str) -> Block<'static> {
-        Block::new(Kind::Result(ToolResult { id: id.into(), content: Content::Text(Text::quoted("r")), at: 2 }))
+        Block::new(Kind::Result(ToolResult { id: id.into(), content: Content::Text(Text::quoted("r")), failed: false, at: 2 }))
     }
 
     /// Says `said` (`u`, `a`, `s` with a text or a block) and shows the turns.
@@ -253,7 +320,7 @@ mod tests {
         for (role, block) in said {
             conversation.push(role, block);
         }
-        conversation.settle(&Traits::of(model), model, "messages").map_err(|fault| fault.message.into_owned())?;
+        conversation.settle(&Traits::of(model), model, "messages", &mut Notes::new(false)).map_err(|fault| fault.message.into_owned())?;
         let block = |block: &Block<'_>| match &block.kind {
             Kind::Text(text) => text.decoded().into_owned(),
             Kind::Thought(raw) => raw.clone().into_owned(),
@@ -332,5 +399,10 @@ mod tests {
         check(vec![(U, text("1")), (A, text("2"))], NEW, Err("`claude-opus-5-5` does not continue"));
         check(vec![(A, text("2"))], OLD, Err("no user message"));
         check(vec![], OLD, Err("no user message"));
+    }
+
+    #[test]
+    fn who_has_only_system_text_asks_in_it() {
+        check(vec![(S, text("be brief")), (S, text("2 + 2?"))], NEW, Ok("u: 2 + 2?"));
     }
 }

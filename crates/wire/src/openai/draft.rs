@@ -3,23 +3,37 @@
 use std::borrow::Cow;
 
 use super::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult, Turn};
-use super::thinking::{Demands, Settings};
-use super::tools::{Chosen, Toolbox};
+use super::names::Names;
+use super::thinking::{Demands, Settings, Wanted};
+use super::tools::{Calls, Chosen, Tool, Toolbox};
 use crate::Fault;
-use crate::json::{RawObject, push_quoted, quote};
+use crate::json::{Node, RawObject, push_quoted, quote};
 use crate::notes::Notes;
-use crate::read::{Path, member as given, string, verbatim};
+use crate::read::{Path, member as given, object, string, verbatim, wrong};
 
 /// How many cache marks a request may have.
 const MARKS: usize = 4;
 
-/// The mark that a part has, in Messages' words or in OpenAI's.
-pub fn mark_of<'a>(part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Cow<'a, str>>, Fault> {
-    if let Some(node) = given(part, "cache_control") {
-        return verbatim(&node, path.key("cache_control")).map(Some);
+const FIVE_MINUTES: &str = r#"{"type":"ephemeral"}"#;
+const AN_HOUR: &str = r#"{"type":"ephemeral","ttl":"1h"}"#;
+
+/// The mark for a lifetime in OpenAI's words: what is longer than five minutes is an hour.
+fn mark_for(ttl: &Node<'_>, path: Path<'_>) -> Result<&'static str, Fault> {
+    match &*string(ttl, path)? {
+        "5m" => Ok(FIVE_MINUTES),
+        "30m" | "1h" | "12h" | "24h" => Ok(AN_HOUR),
+        other => Err(wrong(path, format!("`{other}` is no lifetime of a cache; expected `30m` or `12h`"))),
     }
-    let breakpoint = given(part, "prompt_cache_breakpoint").filter(|node| node.as_bool() != Some(false));
-    Ok(breakpoint.map(|_| Cow::Borrowed(r#"{"type":"ephemeral"}"#)))
+}
+
+/// A request as it was written, and what its answer has to be read by.
+#[derive(Debug)]
+pub struct Written {
+    pub body: String,
+    pub names: Names,
+    pub calls: Calls,
+    pub betas: Vec<String>,
+    pub notes: Notes,
 }
 
 /// A request in the making.
@@ -31,12 +45,64 @@ pub struct Draft<'a> {
     pub settings: Settings<'a>,
     /// Members that travel on as they are.
     pub members: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// What `anthropic-beta` has to announce.
+    pub betas: Vec<String>,
     pub notes: Notes,
+    /// The effort that the conversation itself asks for, in place of the request's.
+    pub effort: Option<Wanted>,
+    /// The mark of a breakpoint that names no lifetime.
+    breakpoint: &'static str,
 }
 
 impl<'a> Draft<'a> {
-    pub fn new(strict: bool) -> Self {
-        Self { conversation: Conversation::default(), toolbox: Toolbox::default(), chosen: Chosen::default(), settings: Vec::new(), members: Vec::new(), notes: Notes::new(strict) }
+    /// An empty one. `knows_spaces`: the client knows namespaces.
+    pub fn new(strict: bool, knows_spaces: bool) -> Self {
+        Self {
+            conversation: Conversation::default(),
+            toolbox: Toolbox::new(knows_spaces),
+            chosen: Chosen::default(),
+            settings: Vec::new(),
+            members: Vec::new(),
+            betas: Vec::new(),
+            notes: Notes::new(strict),
+            effort: None,
+            breakpoint: FIVE_MINUTES,
+        }
+    }
+
+    /// Announces a beta.
+    pub fn announce(&mut self, beta: &str) {
+        if !self.betas.iter().any(|known| known == beta) {
+            self.betas.push(beta.to_owned());
+        }
+    }
+
+    /// Reads how long breakpoints live that do not say it themselves.
+    pub fn breakpoints(&mut self, source: &RawObject<'_>) -> Result<(), Fault> {
+        const OPTIONS: Path<'_> = Path::of("prompt_cache_options");
+        let Some(node) = given(source, "prompt_cache_options") else { return Ok(()) };
+        if let Some(ttl) = given(&object(&node, OPTIONS)?, "ttl") {
+            self.breakpoint = mark_for(&ttl, OPTIONS.key("ttl"))?;
+        }
+        Ok(())
+    }
+
+    /// The mark that a part has, in Messages' words or in OpenAI's.
+    pub fn mark_of(&self, part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Cow<'a, str>>, Fault> {
+        if let Some(node) = given(part, "cache_control") {
+            return verbatim(&node, path.key("cache_control")).map(Some);
+        }
+        let Some(node) = given(part, "prompt_cache_breakpoint").filter(|node| node.as_bool() != Some(false)) else { return Ok(None) };
+        let path = path.key("prompt_cache_breakpoint");
+        if node.as_bool() == Some(true) {
+            return Ok(Some(Cow::Borrowed(self.breakpoint)));
+        }
+        let breakpoint = object(&node, path)?;
+        if let Some(mode) = given(&breakpoint, "mode").map(|node| string(&node, path.key("mode"))).transpose()?.filter(|mode| mode != "explicit") {
+            return Err(wrong(path.key("mode"), format!("`{mode}` is no mode of a breakpoint; expected `explicit`")));
+        }
+        let mark = given(&breakpoint, "ttl").map_or(Ok(self.breakpoint), |ttl| mark_for(&ttl, path.key("ttl")))?;
+        Ok(Some(Cow::Borrowed(mark)))
     }
 
     /// What the conversation and the tools demand of the rest.
@@ -65,7 +131,7 @@ impl<'a> Draft<'a> {
         if let Some(node) = given(source, "service_tier") {
             match &*string(&node, "service_tier")? {
                 "auto" => {}
-                "default" => self.members.push(("service_tier".into(), "\"standard_only\"".into())),
+                "default" | "standard_only" => self.members.push(("service_tier".into(), "\"standard_only\"".into())),
                 "priority" | "fast" => self.members.push(("service_tier".into(), "\"auto\"".into())),
                 _ => self.notes.left_out("service_tier")?,
             }
@@ -73,12 +139,35 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Takes off all cache marks but the last ones. `marked`: the whole request will get one.
+    /// Takes off all cache marks but the last ones, and puts them in the order in which the API takes them: none
+    /// lives longer than one before it. `marked`: the whole request will get one.
     pub fn limit_marks(&mut self, marked: bool) -> Result<(), Fault> {
-        let most = MARKS - usize::from(marked || self.members.iter().any(|(key, _)| key == "cache_control"));
+        self.take_off_surplus_marks(marked)?;
+        let mut short = false;
+        let mut shortened = false;
+        for mark in self.marks() {
+            match mark {
+                Some(written) if lives_an_hour(written) && short => {
+                    *written = Cow::Borrowed(FIVE_MINUTES);
+                    shortened = true;
+                }
+                Some(written) => short |= !lives_an_hour(written),
+                None => {}
+            }
+        }
+        if shortened { self.notes.say("cache_control.ttl", "lowered to 5m behind a mark of 5m") } else { Ok(()) }
+    }
+
+    /// Every place for a mark, in the order in which the API reads them.
+    fn marks(&mut self) -> impl Iterator<Item = &mut Option<Cow<'a, str>>> {
         let tools = self.toolbox.tools.iter_mut().map(|tool| &mut tool.mark);
         let blocks = self.conversation.system.iter_mut().chain(self.conversation.turns.iter_mut().flat_map(|turn| turn.blocks.iter_mut()));
-        let marks: Vec<&mut Option<Cow<'a, str>>> = tools.chain(blocks.map(|block| &mut block.mark)).filter(|mark| mark.is_some()).collect();
+        tools.chain(blocks.map(|block| &mut block.mark))
+    }
+
+    fn take_off_surplus_marks(&mut self, marked: bool) -> Result<(), Fault> {
+        let most = MARKS - usize::from(marked || self.members.iter().any(|(key, _)| key == "cache_control"));
+        let marks: Vec<&mut Option<Cow<'a, str>>> = self.marks().filter(|mark| mark.is_some()).collect();
         let surplus = marks.len().saturating_sub(most);
         marks.into_iter().take(surplus).for_each(|mark| *mark = None);
         if surplus > 0 { self.notes.say("cache_control", "left out but for the last ones") } else { Ok(()) }
@@ -99,7 +188,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Writes the request.
-    pub fn write(self, model: &str, stream: bool, room: usize) -> (String, Toolbox<'a>, Notes) {
+    pub fn write(self, model: &str, stream: bool, room: usize) -> Written {
         let mut out = String::with_capacity(room);
         out.push_str("{\"model\":");
         push_quoted(&mut out, model);
@@ -117,7 +206,7 @@ impl<'a> Draft<'a> {
         list(&mut out, &self.conversation.turns, turn);
         if !self.toolbox.is_empty() {
             out.push_str(",\"tools\":");
-            list(&mut out, &self.toolbox.tools, |out, tool| marked(out, &tool.text, tool.mark.as_deref()));
+            list(&mut out, &self.toolbox.tools, tool);
         }
         if let Some(choice) = &self.chosen.written {
             member(&mut out, "tool_choice", choice);
@@ -126,8 +215,24 @@ impl<'a> Draft<'a> {
             member(&mut out, key, raw);
         }
         out.push('}');
-        (out, self.toolbox, self.notes)
+        Written { body: out, names: self.toolbox.names, calls: self.toolbox.calls, betas: self.betas, notes: self.notes }
     }
+}
+
+fn tool(out: &mut String, tool: &Tool<'_>) {
+    match tool.text.trim_end().strip_suffix('}').filter(|_| tool.deferred) {
+        Some(open) => {
+            out.push_str(open);
+            out.push_str(",\"defer_loading\":true}");
+        }
+        None => marked(out, &tool.text, tool.mark.as_deref()),
+    }
+}
+
+/// True for a mark of an hour.
+fn lives_an_hour(mark: &str) -> bool {
+    let ttl = RawObject::parse(mark.as_bytes()).ok().and_then(|mark| mark.get("ttl"));
+    ttl.is_some_and(|ttl| ttl.raw() == "\"1h\"")
 }
 
 fn turn(out: &mut String, turn: &Turn<'_>) {
@@ -193,13 +298,16 @@ fn block(out: &mut String, block: &Block<'_>) {
             out.push_str(input);
             close(out, mark);
         }
-        Kind::Result(ToolResult { id, content, .. }) => {
+        Kind::Result(ToolResult { id, content, failed, .. }) => {
             out.push_str("{\"type\":\"tool_result\",\"tool_use_id\":");
             push_quoted(out, id);
             out.push_str(",\"content\":");
             match content {
                 Content::Text(text) => out.push_str(text.raw()),
                 Content::Blocks(blocks) => list(out, blocks, self::block),
+            }
+            if *failed {
+                out.push_str(",\"is_error\":true");
             }
             close(out, mark);
         }

@@ -1,40 +1,52 @@
 //! The format that an answer is to have.
 
-use std::fmt::Display;
-
 use super::Terms;
-use super::conversation::{Block, Kind};
 use super::draft::Draft;
-use super::schema;
+use super::schema::{Lowering, lower};
 use crate::Fault;
-use crate::json::{RawObject, Text};
-use crate::read::{member, object, verbatim, wrong};
+use crate::json::{Node, RawObject};
+use crate::read::{Path, member, object, unsupported, verbatim, wrong};
 
-/// One JSON object, whatever it holds: Messages has no member for that, so it is asked for.
-pub fn any_object(draft: &mut Draft<'_>) {
-    ask(draft, "Answer with a single JSON object and nothing else: no text around it, no code fence.");
+/// How an answer's format is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Format {
+    Free,
+    /// The value of `output_config.format`.
+    Enforced(String),
+    /// A sentence for the system prompt, where Messages has no member for it.
+    Asked(String),
 }
 
-/// What fits a schema, as a member of `output_config` or as a sentence in the system prompt. `holder` has
-/// the schema, at `path`; `whole` is what clients call the format.
-pub fn fitting(draft: &mut Draft<'_>, holder: &RawObject<'_>, path: impl Display, whole: &'static str, terms: &Terms<'_>) -> Result<Option<String>, Fault> {
-    let path = path.to_string();
-    let schema = member(holder, "schema").ok_or_else(|| wrong(&path, "field required"))?;
-    object(&schema, &path)?;
-    if terms.traits.structured == Some(false) {
-        let text = format!("Answer with a single JSON value and nothing else: no text around it, no code fence. It has to fit this JSON Schema: {}", verbatim(&schema, &path)?);
-        ask(draft, &text);
-        draft.notes.say(whole, "put into the system prompt")?;
-        return Ok(None);
-    }
-    let adapted = schema::adapted(&schema, &path)?;
-    if adapted.closed {
-        draft.notes.say(path, "closed to additional properties")?;
-    }
-    Ok(Some(format!("{{\"type\":\"json_schema\",\"schema\":{}}}", adapted.text)))
+/// One JSON object, whatever it holds.
+pub fn any_object() -> Format {
+    Format::Asked("Answer with a single JSON object and nothing else: no text around it, no code fence.".to_owned())
 }
 
-/// Says in the system prompt what Messages has no member for.
-fn ask(draft: &mut Draft<'_>, text: &str) {
-    draft.conversation.system.push(Block::new(Kind::Text(Text::quoted(text))));
+/// What fits a schema. `holder` has it, at `path`; `whole` is what clients call the format.
+pub fn fitting(draft: &mut Draft<'_>, holder: &RawObject<'_>, path: Path<'_>, whole: &'static str, terms: &Terms<'_>) -> Result<Format, Fault> {
+    for key in ["name", "description"] {
+        if member(holder, key).is_some_and(|node| !matches!(node.raw(), "\"\"")) {
+            draft.notes.mention(path.key(key).to_string(), "ignored");
+        }
+    }
+    let path = path.key("schema");
+    let schema = member(holder, "schema").ok_or_else(|| wrong(path, "field required"))?;
+    object(&schema, path)?;
+    let lowered = if terms.traits.structured == Some(false) { Lowering::Unsaid("the model has no structured outputs") } else { lower(&schema, path)? };
+    let why = match lowered {
+        Lowering::Said { text, told, .. } if Node::whole(&text).is_some_and(|node| draft.toolbox.strict.admits_format(&node)) => {
+            for keyword in told {
+                draft.notes.say(format!("{path}.{keyword}"), "told, not enforced")?;
+            }
+            return Ok(Format::Enforced(format!("{{\"type\":\"json_schema\",\"schema\":{text}}}")));
+        }
+        Lowering::Said { .. } => "it has too many optional members or unions",
+        Lowering::Unsaid(why) => why,
+    };
+    if terms.strict {
+        return Err(unsupported(path, format!("Claude cannot be held to this schema: {why}. Change it, or set `strict = false` to have it told in the system prompt")));
+    }
+    draft.notes.say(whole, "put into the system prompt")?;
+    let schema = verbatim(&schema, path)?;
+    Ok(Format::Asked(format!("Answer with a single JSON value and nothing else: no text around it, no code fence. It has to fit this JSON Schema: {schema}")))
 }

@@ -1,4 +1,7 @@
 //! Images and files: from URLs and data URLs to blocks with a source.
+//!
+//! What data is, its first bytes tell; a label is believed where they say nothing. The API refuses
+//! a picture whose label is not true.
 
 use std::fmt::Display;
 
@@ -6,15 +9,13 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use crate::json::quote;
-use crate::read::{unsupported, wrong};
+use crate::json::{Node, Patch, quote};
+use crate::read::{member, unsupported, wrong};
 use crate::{Fault, FaultKind};
 
 /// Image types that Claude sees.
 const IMAGES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 const PDF: &str = "application/pdf";
-/// How the base64 of every PDF begins.
-const PDF_MAGIC: &str = "JVBERi";
 /// How ids of Anthropic's Files API begin; OpenAI's begin with `file-`.
 const FILE_ID: &str = "file_";
 /// What requests with such ids have to announce.
@@ -41,14 +42,31 @@ impl<'u> DataUrl<'u> {
         Some(Self { media_type, base64, data: data.trim() })
     }
 
-    fn is_base64(&self) -> bool {
-        self.base64 && decoded(self.data).is_some()
+    fn bytes(&self) -> Option<Vec<u8>> {
+        decoded(self.data).filter(|_| self.base64)
     }
 }
 
 /// Decodes what is base64 and holds something.
 fn decoded(data: &str) -> Option<Vec<u8>> {
     BASE64.decode(data).ok().filter(|bytes| !bytes.is_empty())
+}
+
+/// What data is, if its first bytes tell.
+fn told(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        [b'%', b'P', b'D', b'F', b'-', ..] => Some(PDF),
+        _ => None,
+    }
+}
+
+/// The same of base64, of which the beginning is enough.
+fn told_by_base64(data: &str) -> Option<&'static str> {
+    told(&decoded(data.get(..16)?)?)
 }
 
 /// Writes the block for an image.
@@ -61,17 +79,38 @@ pub fn image(url: &str, path: impl Display) -> Result<String, Fault> {
     let Some(data) = DataUrl::parse(url) else {
         return Err(wrong(path, "expected an `https:`, `http:` or `data:` URL").code("invalid_image_url"));
     };
-    if !IMAGES.contains(&data.media_type.as_str()) {
-        let why = format!("images of type `{}` are not supported; Claude takes {}", data.media_type, IMAGES.join(", "));
+    let bytes = data.bytes();
+    let kind = bytes.as_deref().and_then(told).unwrap_or(&data.media_type);
+    if kind != PDF && !IMAGES.contains(&kind) {
+        let why = format!("images of type `{kind}` are not supported; Claude takes {}", IMAGES.join(", "));
         return Err(wrong(path, why).code("unsupported_image_media_type"));
     }
-    if !data.is_base64() {
+    if bytes.is_none() {
         return Err(wrong(path, "the data is not valid base64").code("invalid_base64_image"));
     }
-    Ok(base64_block("image", &data.media_type, data.data, None))
+    Ok(base64_block(if kind == PDF { "document" } else { "image" }, kind, data.data, None))
 }
 
-fn is_web(url: &str) -> bool {
+/// An image or a document as Messages has it, with a label that is true.
+pub fn native(node: &Node<'_>) -> String {
+    relabelled(node.raw()).unwrap_or_else(|| node.raw().to_owned())
+}
+
+fn relabelled(raw: &str) -> Option<String> {
+    let root = Node::whole(raw)?;
+    let block = root.as_object()?;
+    let source = member(&block, "source")?.as_object()?;
+    let (data, label, kind) = (member(&source, "data")?, member(&source, "media_type")?, member(&block, "type")?);
+    let told = told_by_base64(&data.as_str()?)
+        .filter(|told| member(&source, "type").is_some_and(|kind| kind.raw() == "\"base64\"") && label.as_str().is_none_or(|label| label != *told))?;
+    let mut patch = Patch::new(raw);
+    patch.replace(label.range(), quote(told));
+    patch.replace(kind.range(), quote(if told == PDF { "document" } else { "image" }));
+    Some(patch.apply())
+}
+
+/// True for an address on the web.
+pub fn is_web(url: &str) -> bool {
     ["http://", "https://"].iter().any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
 }
 
@@ -83,17 +122,24 @@ fn base64_block(kind: &str, media_type: &str, data: &str, title: Option<&str>) -
 /// Writes the block for a file that came with the request: a data URL, or base64 whose type its name tells.
 pub fn file(data: &str, name: Option<&str>, path: impl Display) -> Result<String, Fault> {
     let name = name.filter(|name| !name.trim().is_empty());
-    let url = DataUrl::parse(data).unwrap_or_else(|| DataUrl { media_type: guessed(data, name).to_owned(), base64: true, data });
-    let kind = url.media_type.as_str();
+    if is_web(data) {
+        return Ok(document_at(data, name));
+    }
+    let url = DataUrl::parse(data).unwrap_or_else(|| DataUrl { media_type: guessed(name).to_owned(), base64: true, data });
+    let bytes = url.bytes();
+    let kind = bytes.as_deref().and_then(told).unwrap_or(&url.media_type);
     if IMAGES.contains(&kind) {
-        return image(data, path);
+        if bytes.is_none() {
+            return Err(wrong(path, "the data is not valid base64").code("invalid_base64_image"));
+        }
+        return Ok(base64_block("image", kind, url.data, None));
     }
     if kind != PDF && !is_text(kind) {
         let named = if kind.is_empty() { "a type that neither it nor its name tells".to_owned() } else { format!("type `{kind}`") };
         return Err(unsupported(path, format!("files of {named} are not supported; Claude takes PDF, text, JSON and images")).code("unsupported_file"));
     }
     let broken = || Fault::new(FaultKind::InvalidRequest, format!("{path}: the data is not valid base64")).param(path.to_string()).code("invalid_base64_file");
-    let bytes = decoded(url.data).filter(|_| url.base64).ok_or_else(broken)?;
+    let bytes = bytes.ok_or_else(broken)?;
     if kind == PDF {
         return Ok(base64_block("document", PDF, url.data, name));
     }
@@ -102,24 +148,43 @@ pub fn file(data: &str, name: Option<&str>, path: impl Display) -> Result<String
     Ok(format!("{{\"type\":\"document\",\"source\":{{\"type\":\"text\",\"media_type\":\"text/plain\",\"data\":{}}}{title}}}", quote(&text)))
 }
 
+/// Writes the block for a document on the web.
+pub fn document_at(url: &str, name: Option<&str>) -> String {
+    let title = name.filter(|name| !name.trim().is_empty()).map_or_else(String::new, |name| format!(",\"title\":{}", quote(name)));
+    format!("{{\"type\":\"document\",\"source\":{{\"type\":\"url\",\"url\":{}}}{title}}}", quote(url))
+}
+
 fn is_text(media_type: &str) -> bool {
     media_type.starts_with("text/") || matches!(media_type, "application/json" | "application/xml" | "application/yaml")
 }
 
-/// The type of data that does not say it.
-fn guessed(data: &str, name: Option<&str>) -> &'static str {
+/// The type of data that does not say it, by its name.
+fn guessed(name: Option<&str>) -> &'static str {
     let ending = name.and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
     match ending.as_deref() {
-        _ if data.starts_with(PDF_MAGIC) => PDF,
         Some("pdf") => PDF,
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("png") => "image/png",
+        Some("gif") => "image/gif",
+        Some("webp") => "image/webp",
         Some("txt" | "md" | "csv" | "tsv" | "log" | "html" | "xml" | "yaml" | "yml" | "json") => "text/plain",
         _ => "",
     }
 }
 
+/// True for the id of a file that the upstream keeps.
+pub fn is_kept(id: &str) -> bool {
+    id.starts_with(FILE_ID)
+}
+
+/// Writes the block for an image that the upstream keeps.
+pub fn kept_image(id: &str) -> String {
+    format!("{{\"type\":\"image\",\"source\":{{\"type\":\"file\",\"file_id\":{}}}}}", quote(id))
+}
+
 /// Writes the block for a file that the upstream keeps, if the id is one of its own.
 pub fn kept_file(id: &str, path: impl Display) -> Result<String, Fault> {
-    if !id.starts_with(FILE_ID) {
+    if !is_kept(id) {
         return Err(unsupported(path, format!("`{id}` is no file of Anthropic's Files API; send the file itself as `file_data`")));
     }
     Ok(format!("{{\"type\":\"document\",\"source\":{{\"type\":\"file\",\"file_id\":{}}}}}", quote(id)))
@@ -150,6 +215,28 @@ mod tests {
     }
 
     #[test]
+    fn bytes_tell_what_a_label_hides() {
+        const PNG: &str = "iVBORw0KGgoAAAANSUhEUg==";
+        check(image(&format!("data:image/jpeg;base64,{PNG}"), "p"), r#"{"type":"image","source":{"type":"base64","media_type":"image/png""#);
+        check(image(&format!("data:application/octet-stream;base64,{PNG}"), "p"), r#""media_type":"image/png""#);
+        check(image("data:image/png;base64,/9j/4AAQSkZJRg==", "p"), r#""media_type":"image/jpeg""#);
+        check(image("data:image/png;base64,R0lGODlhAQABAA==", "p"), r#""media_type":"image/gif""#);
+        check(image("data:image/png;base64,UklGRiQAAABXRUJQVlA4", "p"), r#""media_type":"image/webp""#);
+        check(image("data:image/png;base64,JVBERi0xLjcK", "p"), r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf""#);
+        check(
+            file("data:application/octet-stream;base64,JVBERi0xLjcK", Some("a.bin"), "p"),
+            r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"JVBERi0xLjcK"},"title":"a.bin"}"#,
+        );
+        check(file(PNG, None, "p"), r#"{"type":"image","source":{"type":"base64","media_type":"image/png""#);
+        check(file("https://x/a.pdf", Some("a.pdf"), "p"), r#"{"type":"document","source":{"type":"url","url":"https://x/a.pdf"},"title":"a.pdf"}"#);
+        let same = |block: &str| native(&Node::whole(block).unwrap());
+        let block = |label: &str| format!(r#"{{"type": "image","source":{{"type":"base64","media_type":"{label}","data":"{PNG}"}}}}"#);
+        assert_eq!(same(&block("image/png")), block("image/png"));
+        assert_eq!(same(&block("image/jpeg")), block("image/png"));
+        assert_eq!(same(r#"{"type":"image","source":{"type":"url","url":"x"}}"#), r#"{"type":"image","source":{"type":"url","url":"x"}}"#);
+    }
+
+    #[test]
     fn files() {
         check(file("data:application/pdf;base64,JVBERi0=", Some("a.pdf"), "p"), r#""media_type":"application/pdf","data":"JVBERi0="},"title":"a.pdf"}"#);
         check(file("JVBERi0=", None, "p"), r#"{"type":"document","source":{"type":"base64","media_type":"application/pdf""#);
@@ -158,6 +245,7 @@ mod tests {
         check(file("data:image/png;base64,aGk=", None, "p"), r#"{"type":"image""#);
         check(file("data:application/zip;base64,aGk=", None, "p"), "unsupported_file p: files of type `application/zip`");
         check(file("aGk=", Some("x.zip"), "p"), "unsupported_file");
+        check(file("aGk=", Some("x.PNG"), "p"), r#"{"type":"image""#);
         check(file("data:text/plain;base64,/w==", None, "p"), "has to be UTF-8");
         check(file("data:text/plain;base64,**", None, "p"), "invalid_base64_file");
         check(kept_file("file-abc", "p"), "is no file of Anthropic's");

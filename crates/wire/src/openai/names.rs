@@ -74,9 +74,16 @@ fn rewritten(name: &str, longest: usize) -> String {
     format!("{kept}_{hash}")
 }
 
-/// A user's id as Messages takes it: at most 256 characters, else its hash.
+/// A user's id as Messages takes it: opaque, and at most 256 characters; else its hash. The API refuses what looks like
+/// an e-mail address or a phone number.
 pub fn user_id(id: &str) -> Cow<'_, str> {
-    if id.chars().count() <= 256 { Cow::Borrowed(id) } else { Cow::Owned(hex(&Sha256::digest(id.as_bytes()))) }
+    if id.chars().count() <= 256 && is_opaque(id) { Cow::Borrowed(id) } else { Cow::Owned(hex(&Sha256::digest(id.as_bytes()))) }
+}
+
+fn is_opaque(id: &str) -> bool {
+    let digits = id.chars().filter(char::is_ascii_digit).count();
+    let dialled = (7..=15).contains(&digits) && id.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | '(' | ')' | '/'));
+    !dialled && !id.chars().any(|c| c == '@' || c.is_whitespace())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -108,6 +115,16 @@ mod tests {
         }
         assert_ne!(tool("fs.read".into()), tool("fs:read".into()));
         assert_eq!(call_id("call|1".into()), "call_1_c26e9779d7");
+    }
+
+    #[test]
+    fn a_user_id_that_tells_who_it_is_is_hashed() {
+        for plain in ["user-17", "550e8400-e29b-41d4-a716-446655440000", "u_123456", "42", "a.b:c|d"] {
+            assert_eq!(user_id(plain), plain);
+        }
+        for known in ["ada@example.org", "+1 (555) 123-4567", "+15551234567", "555-123-4567", "5551234567", "Ada Lovelace"] {
+            assert_eq!(user_id(known).len(), 64, "{known}");
+        }
     }
 
     #[test]

@@ -50,3 +50,16 @@ fn half_at(raw: &str) -> Option<usize> {
     let backslashes = raw.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
     (high && backslashes % 2 == 0).then_some(at)
 }
+
+/// The text that a custom tool is called with. A model that writes something else is taken at its word.
+pub fn custom_input(arguments: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Input {
+        input: String,
+    }
+    match serde_json::from_str::<Input>(arguments) {
+        Ok(given) => given.input,
+        Err(_) if arguments == "{}" => String::new(),
+        Err(_) => arguments.to_owned(),
+    }
+}

@@ -14,7 +14,9 @@ use crate::read::wrong;
 /// The most tokens of an answer that is not streamed, unless the client says more.
 const UNSTREAMED: u64 = 32_000;
 /// The smallest budget that Messages takes.
-const LEAST_BUDGET: u64 = 1024;
+pub const LEAST_BUDGET: u64 = 1024;
+/// The budget of who asks for thinking and says nothing of how much.
+const USUAL_BUDGET: u64 = 8192;
 /// What clients call an effort.
 const EFFORT: &str = "reasoning_effort";
 
@@ -54,14 +56,16 @@ pub struct Number<'a> {
 pub struct Wishes<'a> {
     pub stream: bool,
     pub max_tokens: Option<u64>,
+    /// What the client calls that.
+    pub limit_called: Option<&'static str>,
     pub temperature: Option<Number<'a>>,
     pub top_p: Option<Number<'a>>,
     pub top_k: Option<Cow<'a, str>>,
     pub effort: Option<Wanted>,
     /// What the client calls it; `reasoning_effort` otherwise.
     pub called: Option<&'static str>,
-    /// Messages' own `thinking`, which wins over what would be made of the effort.
-    pub thinking: Option<Cow<'a, str>>,
+    /// Messages' own `thinking`, which wins over what would be made of the effort; and what the client calls it.
+    pub thinking: Option<(&'static str, Cow<'a, str>)>,
     /// Betas are announced, with which a budget may be larger than the limit.
     pub has_betas: bool,
     /// Messages' own `output_config`, whose members win.
@@ -93,7 +97,11 @@ pub type Settings<'a> = Vec<(&'static str, Cow<'a, str>)>;
 pub fn settings<'a>(wishes: Wishes<'a>, demands: Demands, traits: &Traits, notes: &mut Notes) -> Result<Settings<'a>, Fault> {
     let most = if wishes.stream { traits.max_output } else { traits.max_output.min(UNSTREAMED) };
     let mut max_tokens = wishes.max_tokens.or(wishes.default_limit).unwrap_or(most);
-    let own_budget = wishes.thinking.as_deref().and_then(budget);
+    if traits.limit_is_known && !wishes.has_betas && wishes.max_tokens.is_some_and(|asked| asked > traits.max_output) {
+        notes.say(wishes.limit_called.unwrap_or("max_tokens"), "lowered to the model's limit")?;
+        max_tokens = traits.max_output;
+    }
+    let own_budget = wishes.thinking.as_ref().and_then(|(_, thinking)| budget(thinking)).filter(|_| traits.manual || !traits.known);
     if let (None, Some(budget)) = (wishes.max_tokens, own_budget) {
         max_tokens = max_tokens.max(budget.saturating_add(LEAST_BUDGET));
     }
@@ -125,8 +133,12 @@ impl<'a> Plan<'a> {
 
 fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
     let forbidden = demands.forced_tool || demands.thoughtless_loop;
-    if let Some(own) = &wishes.thinking {
-        return own_plan(wishes, own, forbidden, max_tokens, traits, notes);
+    if let Some((called, own)) = &wishes.thinking {
+        let fitted = fitted(wishes, called, own, traits, notes)?;
+        return match fitted {
+            Fitted::As(own) => own_plan(wishes, called, &own, forbidden, max_tokens, traits, notes),
+            Fitted::Planned(plan) => Ok(plan),
+        };
     }
     match wishes.effort {
         None => Ok(Plan::default()),
@@ -147,8 +159,70 @@ fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &Tra
     }
 }
 
+/// Thinking in the words of the model's own generation.
+enum Fitted<'a> {
+    As(Cow<'a, str>),
+    /// That is all there is to say.
+    Planned(Plan<'a>),
+}
+
+/// Says thinking that is meant for another generation of models in the words of this one.
+fn fitted<'a>(wishes: &Wishes<'a>, called: &'static str, own: &Cow<'a, str>, traits: &Traits, notes: &mut Notes) -> Result<Fitted<'a>, Fault> {
+    let stands = || Ok(Fitted::As(own.clone()));
+    // What nobody knows may take anything.
+    if !traits.known {
+        return stands();
+    }
+    let adaptive = traits.thinking == Thinking::Adaptive;
+    match kind_of(own).as_deref() {
+        Some("enabled") if !traits.manual && adaptive => {
+            notes.say(called, "as adaptive thinking with effort")?;
+            let asked = level(wishes, traits).is_some() || own_effort(wishes).is_some();
+            let by_budget = budget(own).map(effort_of).and_then(|effort| traits.effort(effort)).filter(|_| !asked);
+            let display = display(own).unwrap_or_else(|| "\"summarized\"".to_owned());
+            let thinking = format!("{{\"type\":\"adaptive\",\"display\":{display}}}");
+            Ok(Fitted::Planned(Plan { thinking: Some(thinking.into()), effort: level(wishes, traits).or(by_budget) }))
+        }
+        Some("adaptive") if !adaptive && traits.manual => {
+            notes.say(called, "as thinking with a budget")?;
+            let budget = match wishes.effort {
+                Some(Wanted::Level(_, budget)) => budget,
+                Some(Wanted::None) | None => USUAL_BUDGET,
+            };
+            Ok(Fitted::As(format!("{{\"type\":\"enabled\",\"budget_tokens\":{budget}}}").into()))
+        }
+        Some("enabled" | "adaptive") if !adaptive && !traits.manual => {
+            notes.left_out(called)?;
+            Ok(Fitted::Planned(Plan { thinking: None, effort: level(wishes, traits) }))
+        }
+        Some("disabled") if !matches!(traits.off, Off::Disabled | Off::Silence) => without(called, traits, notes),
+        Some("between_tools") if traits.off != Off::BetweenTools => without(called, traits, notes),
+        _ => stands(),
+    }
+}
+
+/// As little thinking as a model can do.
+fn without<'a>(called: &'static str, traits: &Traits, notes: &mut Notes) -> Result<Fitted<'a>, Fault> {
+    notes.say(called, "as little as the model can")?;
+    Ok(Fitted::Planned(without_thinking(traits)))
+}
+
+/// The effort that stands for a budget, where there are none.
+fn effort_of(budget: u64) -> Effort {
+    match budget {
+        ..=4096 => Effort::Low,
+        ..=12_288 => Effort::Medium,
+        ..=20_480 => Effort::High,
+        _ => Effort::Xhigh,
+    }
+}
+
+fn display(thinking: &str) -> Option<String> {
+    Some(RawObject::parse(thinking.as_bytes()).ok()?.get("display")?.raw().to_owned())
+}
+
 /// The client says itself how to think: that stands, unless it is sure to be refused.
-fn own_plan<'a>(wishes: &Wishes<'a>, own: &Cow<'a, str>, forbidden: bool, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+fn own_plan<'a>(wishes: &Wishes<'a>, called: &'static str, own: &Cow<'a, str>, forbidden: bool, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
     let kind = kind_of(own);
     let mut effort = level(wishes, traits);
     if kind.as_deref() == Some("disabled") && traits.off_has_low_efforts && effort.is_some_and(|effort| effort > Effort::High) {
@@ -161,7 +235,7 @@ fn own_plan<'a>(wishes: &Wishes<'a>, own: &Cow<'a, str>, forbidden: bool, max_to
     let lowered = max_tokens.saturating_sub(LEAST_BUDGET);
     let too_much = !wishes.has_betas && budget(own).is_some_and(|budget| budget >= max_tokens);
     if forbidden || (too_much && lowered < LEAST_BUDGET) {
-        notes.left_out("thinking")?;
+        notes.left_out(called)?;
         return Ok(Plan { thinking: None, effort });
     }
     if too_much {
@@ -334,14 +408,14 @@ mod tests {
         check(effort("high"), forced, "claude-sonnet-4-5", "(reasoning_effort left out)");
         check(effort("high"), loop_, "claude-sonnet-4-5", "(reasoning_effort left out)");
         check(effort("high"), forced, "claude-opus-4-8", r#"thinking={"type":"adaptive","display":"summarized"} output_config={"effort":"high"}"#);
-        let own = || Wishes { thinking: Some(r#"{"type":"enabled","budget_tokens":2000}"#.into()), ..Wishes::default() };
+        let own = || Wishes { thinking: Some(("thinking", r#"{"type":"enabled","budget_tokens":2000}"#.into())), ..Wishes::default() };
         check(own(), loop_, "claude-sonnet-4-5", "(thinking left out)");
         check(own(), FREE, "claude-sonnet-4-5", r#"thinking={"type":"enabled","budget_tokens":2000}"#);
     }
 
     #[test]
     fn the_clients_own_thinking_is_made_to_fit() {
-        let own = |thinking: &'static str, max_tokens| Wishes { thinking: Some(thinking.into()), max_tokens: Some(max_tokens), ..Wishes::default() };
+        let own = |thinking: &'static str, max_tokens| Wishes { thinking: Some(("thinking", thinking.into())), max_tokens: Some(max_tokens), ..Wishes::default() };
         let enabled = r#"{ "type":"enabled", "budget_tokens": 5000 }"#;
         check(own(enabled, 3000), FREE, "claude-sonnet-4-5", r#"thinking={ "type":"enabled", "budget_tokens": 1976 } (thinking.budget_tokens lowered to fit max_tokens)"#);
         check(own(enabled, 1500), FREE, "claude-sonnet-4-5", "(thinking left out)");
@@ -351,6 +425,46 @@ mod tests {
         let source = br#"{"effort":"max"}"#;
         let none = Wishes { output_config: Some(RawObject::parse(source).unwrap()), ..effort("none") };
         check(none, FREE, "claude-opus-5", r#"output_config={"effort":"max"} (reasoning_effort left out)"#);
+    }
+
+    #[test]
+    fn thinking_of_another_generation_is_fitted() {
+        let own = |thinking: &'static str| Wishes { thinking: Some(("thinking", thinking.into())), max_tokens: Some(30_000), ..Wishes::default() };
+        let (enabled, adaptive) = (r#"{"type":"enabled","budget_tokens":16000}"#, r#"{"type":"adaptive"}"#);
+        check(
+            own(enabled),
+            FREE,
+            "claude-opus-5-5",
+            r#"thinking={"type":"adaptive","display":"summarized"} output_config={"effort":"high"} (thinking as adaptive thinking with effort)"#,
+        );
+        check(
+            own(r#"{"type":"enabled","budget_tokens":2000,"display":"omitted"}"#),
+            FREE,
+            "claude-opus-4-8",
+            r#"thinking={"type":"adaptive","display":"omitted"} output_config={"effort":"low"} (thinking as adaptive thinking with effort)"#,
+        );
+        check(own(enabled), FREE, "claude-opus-4-6", &format!("thinking={enabled}"));
+        check(own(enabled), FREE, "claude-opus-4-5", &format!("thinking={enabled}"));
+        check(own(adaptive), FREE, "claude-haiku-4-5", r#"thinking={"type":"enabled","budget_tokens":8192} (thinking as thinking with a budget)"#);
+        check(Wishes { max_tokens: None, ..own(adaptive) }, FREE, "claude-3-5-haiku-20241022", "(thinking left out)");
+        check(own(r#"{"type":"disabled"}"#), FREE, "claude-opus-5-5", r#"output_config={"effort":"low"} (thinking as little as the model can)"#);
+        check(own(r#"{"type":"disabled"}"#), FREE, "claude-sonnet-5-5", r#"thinking={"type":"between_tools"} (thinking as little as the model can)"#);
+        check(own(r#"{"type":"between_tools"}"#), FREE, "claude-haiku-4-5", "(thinking as little as the model can)");
+        check(own(enabled), FREE, "mystery", &format!("thinking={enabled}"));
+    }
+
+    #[test]
+    fn a_limit_above_the_models_is_lowered() {
+        let asked = |betas| Wishes { max_tokens: Some(65_536), limit_called: Some("max_completion_tokens"), has_betas: betas, ..Wishes::default() };
+        let limit = |wishes: Wishes<'_>, model: &str| {
+            let mut notes = Notes::new(false);
+            let limit = settings(wishes, FREE, &Traits::of(model), &mut notes).unwrap()[0].1.clone().into_owned();
+            (limit, notes.into_changes().first().map(|change| format!("{} {}", change.name, change.path)).unwrap_or_default())
+        };
+        assert_eq!(limit(asked(false), "claude-haiku-4-5"), ("64000".to_owned(), "max_completion_tokens lowered to the model's limit".to_owned()));
+        assert_eq!(limit(asked(false), "claude-opus-5-5"), ("65536".to_owned(), String::new()));
+        assert_eq!(limit(asked(true), "claude-haiku-4-5"), ("65536".to_owned(), String::new()));
+        assert_eq!(limit(asked(false), "mystery"), ("65536".to_owned(), String::new()));
     }
 
     #[test]
@@ -371,7 +485,7 @@ mod tests {
         assert_eq!(limit(Wishes { stream: true, ..Wishes::default() }, "claude-opus-5-5"), "128000");
         assert_eq!(limit(Wishes { stream: true, ..Wishes::default() }, "mystery"), "8000");
         assert_eq!(limit(Wishes { max_tokens: Some(7), ..Wishes::default() }, "claude-opus-5-5"), "7");
-        assert_eq!(limit(Wishes { thinking: Some(r#"{"type":"enabled","budget_tokens":40000}"#.into()), ..Wishes::default() }, "claude-sonnet-4-5"), "41024");
+        assert_eq!(limit(Wishes { thinking: Some(("thinking", r#"{"type":"enabled","budget_tokens":40000}"#.into())), ..Wishes::default() }, "claude-sonnet-4-5"), "41024");
     }
 
     #[test]

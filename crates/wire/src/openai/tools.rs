@@ -1,36 +1,40 @@
-//! Functions become tools; who may call which.
+//! The tools of a request as Messages takes them, and who may be called.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::Terms;
+use super::choice::{Choice, SEARCH};
 use super::conversation::{Block, Kind};
 use super::names::{self, Names};
 use super::schema::Allowance;
 use crate::Fault;
-use crate::json::{Node, Patch, RawObject, Text, check, quote, without_lone_surrogates};
+use crate::json::{RawObject, Text, check, quote, without_lone_surrogates};
 use crate::notes::Notes;
-use crate::read::{Path, array, flag, listed, member, object, string, text, unsupported, verbatim, wrong};
+use crate::read::{Path, listed, member, object, text, verbatim, wrong};
 
-/// Members of Messages' tools that clients may add to theirs.
-const EXTRAS: [&str; 5] = ["defer_loading", "eager_input_streaming", "input_examples", "allowed_callers", "cache_control"];
-const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
+/// How the types of Anthropic's own search among tools begin.
+const TOOL_SEARCH: &str = "tool_search_tool_";
 
-/// A tool, with its cache mark kept apart.
+/// A tool, with what may have to be taken off it kept apart.
 #[derive(Debug)]
 pub struct Tool<'a> {
     /// As the client calls it.
-    name: String,
-    /// The whole object but for its mark.
+    pub name: String,
+    /// The whole object but for the rest.
     pub text: String,
     pub mark: Option<Cow<'a, str>>,
+    /// The model is to find it before it knows it.
+    pub deferred: bool,
 }
 
-impl Tool<'_> {
-    /// True if that is the client's name for it.
-    pub fn is_called(&self, name: &str) -> bool {
-        self.name == name
-    }
+/// What the calls of a tool become.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Calls {
+    /// The tools whose calls have text in place of arguments, as the upstream calls them.
+    pub custom: HashSet<String>,
+    /// The tool by which the client lets its tools be searched, as the upstream calls it.
+    pub finder: Option<String>,
 }
 
 /// The tools of a request.
@@ -38,27 +42,19 @@ impl Tool<'_> {
 pub struct Toolbox<'a> {
     pub tools: Vec<Tool<'a>>,
     pub names: Names,
+    pub calls: Calls,
+    /// What formats and strict tools have left of what a request may have of them.
+    pub strict: Allowance,
+    /// The client knows namespaces.
+    pub(super) knows_spaces: bool,
     /// The namespace that tools are being added to.
-    pub space: Option<String>,
-    /// The client's search was left out; who chooses it chooses nothing.
-    pub without_search: bool,
+    pub(super) space: Option<String>,
+    /// The names of tools that were left out; who chooses one of them chooses nothing.
+    pub(super) gone: HashSet<String>,
+    /// Why the first of them cannot be had.
+    pub(super) refused: Option<Fault>,
     /// How the client calls them.
     taken: HashSet<String>,
-    strict: Allowance,
-}
-
-/// Who may be called, as OpenAI says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    Auto,
-    None,
-    Required,
-    Named(String),
-    /// Of these only; one of them must be if `required`.
-    Allowed {
-        names: Vec<String>,
-        required: bool,
-    },
 }
 
 /// How a choice is carried over.
@@ -73,92 +69,67 @@ pub struct Chosen<'a> {
 }
 
 impl<'a> Toolbox<'a> {
+    /// An empty one. `knows_spaces`: the client knows namespaces.
+    pub fn new(knows_spaces: bool) -> Self {
+        Self { knows_spaces, ..Self::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.tools.is_empty()
     }
 
-    fn holds(&self, name: &str) -> bool {
+    /// True if the client calls a tool so.
+    pub fn holds(&self, name: &str) -> bool {
         self.taken.contains(name)
     }
 
-    /// Adds a function. `spec` has its name and parameters, `around` is the tool that holds it.
-    pub fn function(&mut self, spec: &RawObject<'a>, around: &RawObject<'a>, path: Path<'_>, terms: &Terms<'_>, notes: &mut Notes) -> Result<(), Fault> {
-        let at = |key: &'static str| path.key(key);
-        let name = match member(spec, "name") {
-            Some(node) => string(&node, at("name"))?,
-            None => return Err(wrong(at("name"), "field required")),
-        };
-        if name.is_empty() {
-            return Err(wrong(at("name"), "a tool has to have a name"));
+    /// Names a tool. Returns how it is called upstream, and how it is told from others.
+    pub(super) fn name(&mut self, name: &str) -> (String, String) {
+        let whole = self.space.as_ref().map_or_else(|| name.to_owned(), |space| names::within(space, name));
+        let upstream = names::tool(Cow::Borrowed(&whole)).into_owned();
+        match &self.space {
+            Some(space) if self.knows_spaces => self.names.add(&upstream, name, Some(space)),
+            _ => self.names.add(&upstream, &whole, None),
         }
-        let (upstream, whole) = self.upstream(name.clone());
-        let mut out = format!("{{\"name\":{}", quote(&upstream));
-        if let Some(node) = member(spec, "description") {
-            out.push_str(",\"description\":");
-            out.push_str(text(&node, at("description"))?.raw());
-        }
-        out.push_str(",\"input_schema\":");
-        out.push_str(&parameters(spec, at("parameters"))?);
-        let strict = member(spec, "strict").or_else(|| member(around, "strict"));
-        if strict.map(|node| flag(&node, at("strict"))).transpose()? == Some(true) {
-            let schema = member(spec, "parameters");
-            if terms.traits.structured == Some(true) && schema.is_some_and(|schema| self.strict.admits(&schema)) {
-                out.push_str(",\"strict\":true");
-            } else {
-                notes.left_out(at("strict").to_string())?;
-            }
-        }
-        let extra = |key: &str| member(around, key).or_else(|| member(spec, key));
-        for key in EXTRAS.into_iter().filter(|key| *key != "cache_control") {
-            if let Some(node) = extra(key) {
-                out.push_str(&format!(",\"{key}\":{}", verbatim(&node, at(key))?));
-            }
-        }
-        out.push('}');
-        let mark = extra("cache_control").map(|node| verbatim(&node, at("cache_control"))).transpose()?;
-        unknown(spec, notes)?;
-        unknown(around, notes)?;
-        self.names.add(&upstream, &name, self.space.as_deref());
-        self.add(whole, out, mark, path)
+        (upstream, whole)
     }
 
-    /// How a tool is called upstream, and how it is told from others.
-    fn upstream(&self, name: Cow<'_, str>) -> (String, String) {
-        let whole = self.space.as_ref().map_or_else(|| name.clone().into_owned(), |space| names::within(space, &name));
-        (names::tool(Cow::Borrowed(&whole)).into_owned(), whole)
-    }
-
-    /// Adds a tool that is written as Messages has it: one of Anthropic's own, or a client's.
-    pub fn native(&mut self, node: &Node<'a>, tool: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
-        let at = |key: &'static str| path.key(key);
-        let name = member(tool, "name").map(|node| string(&node, at("name"))).transpose()?.unwrap_or_default();
-        if member(tool, "input_schema").is_some() && names::tool(name.clone()) != name {
-            return Err(wrong(at("name"), "expected 1 to 64 of the characters `a-z A-Z 0-9 _ -`"));
+    /// Adds a tool whose object is written.
+    pub(super) fn add(&mut self, tool: Tool<'a>, path: Path<'_>) -> Result<(), Fault> {
+        if !tool.name.is_empty() && !self.taken.insert(tool.name.clone()) {
+            return Err(wrong(path, format!("two tools are called `{}`; names have to differ", tool.name)));
         }
-        let mark = member(tool, "cache_control").map(|node| verbatim(&node, at("cache_control"))).transpose()?;
-        let raw = verbatim(node, path)?;
-        let text = if mark.is_some() { without(&raw, "cache_control") } else { raw.into_owned() };
-        self.add(name.into_owned(), text, mark, path)
+        self.tools.push(tool);
+        Ok(())
     }
 
-    /// Adds a tool of which all but its name is written. Returns how it is called upstream.
-    pub fn written(&mut self, name: Cow<'_, str>, rest: &str, mark: Option<Cow<'a, str>>, path: Path<'_>) -> Result<String, Fault> {
-        let (upstream, whole) = self.upstream(name.clone());
-        self.names.add(&upstream, &name, self.space.as_deref());
-        self.add(whole, format!("{{\"name\":{},{rest}", quote(&upstream)), mark, path)?;
-        Ok(upstream)
-    }
-
-    /// Adds a server tool of ours.
-    pub fn server(&mut self, name: &str, text: String, path: Path<'_>) -> Result<(), Fault> {
-        self.add(name.to_owned(), text, None, path)
-    }
-
-    fn add(&mut self, name: String, text: String, mark: Option<Cow<'a, str>>, path: Path<'_>) -> Result<(), Fault> {
-        if !name.is_empty() && !self.taken.insert(name.clone()) {
-            return Err(wrong(path, format!("two tools are called `{name}`; names have to differ")));
+    /// Takes a tool out again, if there is one that the client calls so.
+    pub(super) fn forget(&mut self, name: &str) {
+        if self.taken.remove(name) {
+            self.tools.retain(|tool| tool.name != name);
+            self.calls.custom.remove(&*names::tool(Cow::Borrowed(name)));
         }
-        self.tools.push(Tool { name, text, mark });
+    }
+
+    /// Ends the collecting: takes off what hangs on tools that are not there.
+    ///
+    /// # Errors
+    ///
+    /// If none is left of those that there were.
+    pub fn settle(&mut self, notes: &mut Notes) -> Result<(), Fault> {
+        if let Some(refused) = self.refused.take().filter(|_| self.is_empty()) {
+            return Err(refused);
+        }
+        let searched = self.tools.iter().any(|tool| is_tool_search(&tool.text));
+        if !searched && self.tools.iter().any(|tool| tool.deferred) {
+            // The API wants somebody to find them. All known at once is more than was asked for, not less.
+            notes.left_out("tools.defer_loading")?;
+            self.tools.iter_mut().for_each(|tool| tool.deferred = false);
+        }
+        if self.tools.iter().any(|tool| tool.deferred && tool.mark.is_some()) {
+            notes.left_out("tools.cache_control")?;
+            self.tools.iter_mut().filter(|tool| tool.deferred).for_each(|tool| tool.mark = None);
+        }
         Ok(())
     }
 
@@ -169,7 +140,7 @@ impl<'a> Toolbox<'a> {
         if self.is_empty() {
             return match choice {
                 None | Some(Choice::Auto | Choice::None) => Ok(Chosen::default()),
-                Some(Choice::Required) if self.without_search => Ok(Chosen::default()),
+                Some(Choice::Required) if !self.gone.is_empty() => Ok(Chosen::default()),
                 Some(_) => Err(wrong(PATH, "there are no tools to choose from; send `tools` too")),
             };
         }
@@ -207,18 +178,16 @@ impl<'a> Toolbox<'a> {
         Ok(chosen)
     }
 
-    /// A choice without the search that was left out.
+    /// A choice without the tools that were left out.
     fn without_left_out(&self, choice: Option<Choice>, notes: &mut Notes) -> Result<Option<Choice>, Fault> {
-        if !self.without_search || self.holds(SEARCH) {
-            return Ok(choice);
-        }
+        let is_gone = |name: &String| self.gone.contains(name) && !self.holds(name);
         Ok(match choice {
-            Some(Choice::Named(name)) if name == SEARCH => {
+            Some(Choice::Named(name)) if is_gone(&name) => {
                 notes.say("tool_choice", "softened to auto")?;
                 Some(Choice::Auto)
             }
-            Some(Choice::Allowed { mut names, required }) => {
-                names.retain(|name| name != SEARCH);
+            Some(Choice::Allowed { mut names, required }) if names.iter().any(is_gone) => {
+                names.retain(|name| !is_gone(name));
                 if names.is_empty() { Some(Choice::None) } else { Some(Choice::Allowed { names, required }) }
             }
             other => other,
@@ -234,6 +203,16 @@ impl<'a> Toolbox<'a> {
             None => Ok(()),
         }
     }
+
+    /// True if the web can be searched.
+    pub fn searches(&self) -> bool {
+        self.holds(SEARCH)
+    }
+}
+
+fn is_tool_search(text: &str) -> bool {
+    let object = RawObject::parse(text.as_bytes()).ok();
+    object.and_then(|tool| tool.get("type")?.as_str()).is_some_and(|kind| kind.starts_with(TOOL_SEARCH))
 }
 
 /// What asks for a tool in words, where a model cannot be forced: this one, or any.
@@ -243,130 +222,34 @@ pub fn order(tool: Option<&str>) -> String {
     format!("Your next step has to be a call of {which}; do not answer in text instead.")
 }
 
-/// Notes members that Messages has nothing for.
-fn unknown(spec: &RawObject<'_>, notes: &mut Notes) -> Result<(), Fault> {
-    const KNOWN: [&str; 6] = ["type", "function", "name", "description", "parameters", "strict"];
-    for (key, node) in spec.members() {
-        if !KNOWN.contains(&key) && !EXTRAS.contains(&key) && !node.is_null() {
-            notes.ignored(format!("tools.{key}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// An object's text without one of its members.
-fn without(raw: &str, key: &str) -> String {
-    let Ok(object) = RawObject::parse(raw.as_bytes()) else { return raw.to_owned() };
-    let mut patch = Patch::new(raw);
-    patch.members(&object, &[key], &[]);
-    patch.apply()
-}
-
-/// A function's parameters as a schema that Messages takes: of an object, and there.
-fn parameters<'a>(spec: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
-    let Some(node) = member(spec, "parameters") else { return Ok(Cow::Borrowed(NO_PARAMETERS)) };
-    let schema = object(&node, path)?;
-    if schema.keys().next().is_none() {
-        return Ok(Cow::Borrowed(NO_PARAMETERS));
-    }
-    let raw = verbatim(&node, path)?;
-    if member(&schema, "type").is_some() {
-        return Ok(raw);
-    }
-    let rest = if schema.get("type").is_some() { without(&raw, "type") } else { raw.into_owned() };
-    let rest = rest.trim_start().trim_start_matches('{').trim_start();
-    let comma = if rest.starts_with('}') { "" } else { "," };
-    Ok(Cow::Owned(format!("{{\"type\":\"object\"{comma}{rest}")))
-}
-
-/// Reads a `tool_choice` in either of OpenAI's dialects: Chat wraps what Responses has flat.
-pub fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
-    const PATH: &str = "tool_choice";
-    const FORMS: &str = "expected `auto`, `none`, `required`, a function, or allowed tools";
-    if node.is_string() {
-        return match &*string(node, PATH)? {
-            "auto" => Ok(Choice::Auto),
-            "none" => Ok(Choice::None),
-            "required" | "any" => Ok(Choice::Required),
-            other => Err(wrong(PATH, format!("`{other}` is no choice; {FORMS}"))),
-        };
-    }
-    let chosen = node.as_object().ok_or_else(|| wrong(PATH, FORMS))?;
-    let kind = member(&chosen, "type").map(|node| string(&node, "tool_choice.type")).transpose()?;
-    match kind.as_deref() {
-        Some("function" | "tool" | "custom") => Ok(Choice::Named(named(&chosen, Path::of(PATH))?)),
-        Some(kind) if is_search(kind) => Ok(Choice::Named(SEARCH.to_owned())),
-        Some("auto") => Ok(Choice::Auto),
-        Some("none") => Ok(Choice::None),
-        Some("any" | "required") => Ok(Choice::Required),
-        Some("allowed_tools") => match member(&chosen, "allowed_tools") {
-            Some(node) => allowed(&object(&node, "tool_choice.allowed_tools")?, Path::of(PATH).key("allowed_tools")),
-            None => allowed(&chosen, Path::of(PATH)),
-        },
-        Some(other) => Err(unsupported("tool_choice.type", format!("`{other}` is not supported; {FORMS}"))),
-        None => Err(wrong("tool_choice.type", format!("field required; {FORMS}"))),
-    }
-}
-
-/// The server tool that searches the web.
-pub const SEARCH: &str = "web_search";
-
-/// True for the kinds by which OpenAI calls its web search.
-pub fn is_search(kind: &str) -> bool {
-    matches!(kind, "web_search" | "web_search_2025_08_26" | "web_search_preview" | "web_search_preview_2025_03_11")
-}
-
-fn allowed(holder: &RawObject<'_>, path: Path<'_>) -> Result<Choice, Fault> {
-    let list = path.key("tools");
-    let tools = member(holder, "tools").ok_or_else(|| wrong(list, "field required"))?;
-    let mut names = Vec::new();
-    for (index, tool) in array(&tools, list)?.iter().enumerate() {
-        let path = list.at(index);
-        let tool = object(tool, path)?;
-        let searches = member(&tool, "type").and_then(|kind| kind.as_str()).is_some_and(|kind| is_search(&kind));
-        names.push(if searches { SEARCH.to_owned() } else { named(&tool, path)? });
-    }
-    if names.is_empty() {
-        return Err(wrong(list, "expected at least one tool; `none` forbids them all"));
-    }
-    let mode = path.key("mode");
-    match member(holder, "mode").map(|node| string(&node, mode)).transpose()?.as_deref() {
-        None | Some("auto") => Ok(Choice::Allowed { names, required: false }),
-        Some("required") => Ok(Choice::Allowed { names, required: true }),
-        Some(other) => Err(wrong(mode, format!("`{other}` is no mode; expected `auto` or `required`"))),
-    }
-}
-
-/// A tool's name, in Chat's place for it or in Responses'.
-fn named(holder: &RawObject<'_>, path: Path<'_>) -> Result<String, Fault> {
-    let wrapped = ["function", "custom"].into_iter().find_map(|key| Some((key, member(holder, key)?)));
-    let name = match wrapped {
-        Some((key, node)) => {
-            let path = path.key(key);
-            let function = object(&node, path)?;
-            string(&member(&function, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?, path.key("name"))?.into_owned()
-        }
-        None => string(&member(holder, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?, path.key("name"))?.into_owned(),
-    };
-    let space = member(holder, "namespace").map(|node| string(&node, path.key("namespace"))).transpose()?;
-    Ok(space.map_or_else(|| name.clone(), |space| names::within(&space, &name)))
-}
-
 /// A call's arguments, which are JSON inside a string at OpenAI and an object in Messages.
-pub fn arguments<'a>(function: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
-    let Some(node) = member(function, "arguments") else { return Ok(Cow::Borrowed("{}")) };
+#[derive(Debug, PartialEq, Eq)]
+pub struct Arguments<'a> {
+    /// An object's JSON text.
+    pub input: Cow<'a, str>,
+    /// They were no JSON: a call that was cut off, two that were glued together.
+    pub broken: bool,
+}
+
+/// Reads a call's arguments.
+pub fn arguments<'a>(function: &RawObject<'a>, path: Path<'_>) -> Result<Arguments<'a>, Fault> {
+    let whole = |input: Cow<'a, str>| Ok(Arguments { input, broken: false });
+    let Some(node) = member(function, "arguments") else { return whole(Cow::Borrowed("{}")) };
     if !node.is_string() {
         // Not what OpenAI has, but what some clients send.
         object(&node, path)?;
-        return verbatim(&node, path);
+        return whole(verbatim(&node, path)?);
     }
     let written = text(&node, path)?;
     let written = written.decoded();
     let written = written.trim();
     if written.is_empty() {
-        return Ok(Cow::Borrowed("{}"));
+        return whole(Cow::Borrowed("{}"));
     }
-    check(written).map_err(|malformed| wrong(path, format!("not valid JSON: {malformed}")))?;
-    let whole = without_lone_surrogates(written);
-    Ok(Cow::Owned(if whole.starts_with('{') { whole } else { format!("{{{}:{whole}}}", quote("value")) }))
+    let value = |raw: &str| Cow::Owned(format!("{{{}:{raw}}}", quote("value")));
+    if check(written).is_err() {
+        return Ok(Arguments { input: value(&quote(written)), broken: true });
+    }
+    let json = without_lone_surrogates(written);
+    whole(if json.starts_with('{') { Cow::Owned(json) } else { value(&json) })
 }

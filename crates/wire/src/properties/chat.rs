@@ -34,9 +34,12 @@ pub fn chat_prefix(input: &[u8]) {
             Some(request["messages"].as_array()?.clone())
         };
         let Some(all) = turns(messages.len()) else { continue };
-        // An answer follows a user's message, so a request ends with one, and the next goes on behind its answer.
+        // An answer follows a user's message, so a request ends with one, and the next goes on behind its answer. Where
+        // there was only system text, that stood in for it.
+        let asks = |message: &Value| !matches!(message["role"].as_str(), Some("system" | "developer")) && (message["content"][0]["type"] == "image_url" || says_something(message));
         for upto in 1..messages.len() {
             let answered = messages[upto]["role"] == "assistant" && messages[upto - 1]["role"] != "assistant" && says_something(&messages[upto]);
+            let answered = answered && messages[..upto].iter().any(asks);
             if let Some(part) = turns(upto).filter(|part| answered && part.last().is_some_and(|turn| turn["role"] != "assistant")) {
                 assert!(all.starts_with(&part), "{model}, {upto} messages: {part:?} / {all:?}");
             }

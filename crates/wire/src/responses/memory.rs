@@ -1,11 +1,10 @@
 //! What a later request needs to go on from a response.
 
-use super::seal;
 use crate::Fault;
 use crate::json::{Members, Node, RawObject, Text, quote};
 use crate::openai::conversation::{Block, Call, Content, Kind, REMEMBERED, Role, ToolResult};
 use crate::openai::draft::Draft;
-use crate::openai::is_another_model;
+use crate::openai::{COMPACTION_BETA, is_another_model, seal};
 use crate::read::wrong;
 
 /// What was said, as Messages had it: turns with their thinking and its signatures. Lists, as JSON.
@@ -71,6 +70,9 @@ impl Memory {
             };
             for node in turn.get("content").and_then(|content| content.as_array()).ok_or_else(damaged)? {
                 let block = block(&node).ok_or_else(damaged)?;
+                if matches!(&block.kind, Kind::Media(raw) if raw.starts_with("{\"type\":\"compaction\"")) {
+                    draft.announce(COMPACTION_BETA);
+                }
                 if foreign && matches!(block.kind, Kind::Thought(_)) {
                     draft.notes.left_out("previous_response_id.reasoning")?;
                 } else {
@@ -99,7 +101,12 @@ fn block<'a>(node: &Node<'a>) -> Option<Block<'a>> {
         "text" if plain(2) => Kind::Text(Text::of(&object.get("text")?)?),
         "thinking" | "redacted_thinking" => Kind::Thought(node.raw().into()),
         "tool_use" => Kind::Call(Call { id: object.get("id")?.as_str()?, name: object.get("name")?.as_str()?, input: object.get("input")?.raw().into(), at: REMEMBERED }),
-        "tool_result" => Kind::Result(ToolResult { id: object.get("tool_use_id")?.as_str()?, content: content(&object)?, at: REMEMBERED }),
+        "tool_result" => Kind::Result(ToolResult {
+            id: object.get("tool_use_id")?.as_str()?,
+            content: content(&object)?,
+            failed: object.get("is_error").is_some_and(|node| node.as_bool() == Some(true)),
+            at: REMEMBERED,
+        }),
         // What has more to it than we look at stays as it is.
         _ => Kind::Media(node.raw().to_owned()),
     };
@@ -131,12 +138,12 @@ mod tests {
         let turns = r#"[{"role":"user","content":[{"type":"text","text":"q"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a","citations":[]},{"type":"tool_use","id":"c","name":"n","input":{"a":1.0}}]}]"#;
         let memory = Memory { system: r#"[{"type":"text","text":"s"}]"#.into(), turns: turns.into(), model: "claude-opus-4-8".into() };
         let said = |model: &str| {
-            let mut draft = Draft::new(false);
+            let mut draft = Draft::new(false, true);
             memory.recall(&mut draft, model).unwrap();
             draft.turns()
         };
         assert_eq!(said("claude-opus-4-8"), turns);
         assert!(!said("claude-haiku-4-5").contains("thinking"), "another model's thinking is left out");
-        assert!(Memory { turns: "[7]".into(), ..Memory::default() }.recall(&mut Draft::new(false), "m").is_err());
+        assert!(Memory { turns: "[7]".into(), ..Memory::default() }.recall(&mut Draft::new(false, true), "m").is_err());
     }
 }

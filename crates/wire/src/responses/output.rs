@@ -4,11 +4,12 @@
 //! what stands in the final object are made from the same pieces, so they cannot differ.
 
 use super::events::Events;
-use super::{Shape, Stamp, seal};
+use super::{Shape, Stamp};
 use crate::StopReason;
 use crate::Usage;
 use crate::json::{Text, quote};
-use crate::openai::usage;
+use crate::openai::pieces::{custom_input, one_line};
+use crate::openai::{seal, usage};
 
 /// The message that is open.
 #[derive(Debug)]
@@ -36,10 +37,11 @@ pub(super) enum Status {
 impl Status {
     pub(super) fn of(reason: Option<&StopReason>) -> Self {
         match reason {
-            Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded) => Self::Incomplete("max_output_tokens"),
+            // A turn that pauses is not over: its answer must not look whole.
+            Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::PauseTurn) => Self::Incomplete("max_output_tokens"),
             Some(StopReason::Refusal) => Self::Incomplete("content_filter"),
             // What is newer than this gateway is an end like any other.
-            Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::ToolUse | StopReason::PauseTurn | StopReason::Other(_)) | None => Self::Completed,
+            Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::ToolUse | StopReason::Other(_)) | None => Self::Completed,
         }
     }
 
@@ -61,6 +63,27 @@ pub(super) struct Reasoning {
     summary: Option<String>,
 }
 
+/// What a call is to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    Function,
+    /// Its argument is text.
+    Custom,
+    /// It searches the client's own tools.
+    Search,
+}
+
+impl Manner {
+    /// How ids of its items begin, its kind, and the member that has what it is called with.
+    const fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Function => ("fc", "function_call", "arguments"),
+            Self::Custom => ("ctc", "custom_tool_call", "input"),
+            Self::Search => ("tsc", "tool_search_call", "arguments"),
+        }
+    }
+}
+
 /// A call that is open.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -69,8 +92,7 @@ pub(super) struct Call {
     asked: String,
     name: String,
     space: Option<String>,
-    /// Its argument is text.
-    pub(super) custom: bool,
+    pub(super) manner: Manner,
     /// JSON, without quotes: the arguments as they came.
     arguments: String,
 }
@@ -214,23 +236,37 @@ impl Output {
         self.add(format!("{{\"id\":\"{}\",\"type\":\"reasoning\",\"summary\":[{summary}]{sealed}}}", reasoning.id));
     }
 
+    /// What Claude made of a long conversation, in a form that can be returned. `block` is that, as Messages has it.
+    pub(super) fn compaction(&mut self, block: &str) {
+        self.make_room();
+        let id = self.id("cmp");
+        let item = |sealed: &str| format!("{{\"id\":\"{id}\",\"type\":\"compaction\",\"encrypted_content\":{}}}", quote(sealed));
+        let whole = item(&seal::seal(&self.model, block));
+        self.item_event("response.output_item.added", &item(""));
+        self.add(whole);
+    }
+
     // ------------------------------------------------------------ calls
 
     pub(super) fn open_call(&mut self, call_id: &str, upstream: &str) -> Call {
         self.make_room();
         let name = self.shape.names.client(upstream).to_owned();
         let space = self.shape.names.space(upstream).map(str::to_owned);
-        let custom = self.shape.custom.contains(upstream);
-        let call = Call { id: self.id(if custom { "ctc" } else { "fc" }), asked: call_id.to_owned(), name, space, custom, arguments: String::new() };
-        let item = call.write("", "in_progress");
+        let manner = match &self.shape.calls {
+            calls if calls.finder.as_deref() == Some(upstream) => Manner::Search,
+            calls if calls.custom.contains(upstream) => Manner::Custom,
+            _ => Manner::Function,
+        };
+        let call = Call { id: self.id(manner.words().0), asked: call_id.to_owned(), name, space, manner, arguments: String::new() };
+        let item = call.write(if manner == Manner::Search { "{}" } else { "\"\"" }, "in_progress");
         self.item_event("response.output_item.added", &item);
         call
     }
 
     pub(super) fn arguments(&mut self, call: &mut Call, text: &Text<'_>) {
         call.arguments.push_str(text.inner());
-        // Text that stands in the place of arguments cannot be told before it is whole.
-        if !call.custom {
+        // Text that stands in the place of arguments, and an object of them, cannot be told before they are whole.
+        if call.manner == Manner::Function {
             self.part_event("response.function_call_arguments.delta", &call.id, &[",\"delta\":", text.raw()]);
         }
     }
@@ -240,14 +276,21 @@ impl Output {
         let written = Text::of_cow(format!("\"{}\"", call.arguments).into()).map(|text| text.decoded().into_owned()).unwrap_or_default();
         let whole = !cut && serde_json::from_str::<serde::de::IgnoredAny>(&written).is_ok();
         let status = if whole { "completed" } else { "incomplete" };
-        let (kind, member) = if call.custom { ("response.custom_tool_call_input.done", "input") } else { ("response.function_call_arguments.done", "arguments") };
-        let said = if call.custom { quote(&custom_input(&written)) } else { format!("\"{}\"", call.arguments) };
-        if call.custom {
-            self.part_event("response.custom_tool_call_input.delta", &call.id, &[",\"delta\":", &said]);
+        let said = match call.manner {
+            Manner::Function => format!("\"{}\"", call.arguments),
+            Manner::Custom => quote(&custom_input(&written)),
+            Manner::Search if whole && written.starts_with('{') => one_line(&written),
+            Manner::Search => "{}".to_owned(),
+        };
+        match call.manner {
+            Manner::Function => self.part_event("response.function_call_arguments.done", &call.id, &[",\"name\":", &quote(&call.name), ",\"arguments\":", &said]),
+            Manner::Custom => {
+                self.part_event("response.custom_tool_call_input.delta", &call.id, &[",\"delta\":", &said]);
+                self.part_event("response.custom_tool_call_input.done", &call.id, &[",\"input\":", &said]);
+            }
+            Manner::Search => {}
         }
-        let name = if call.custom { String::new() } else { format!(",\"name\":{}", quote(&call.name)) };
-        self.part_event(kind, &call.id, &[&name, ",\"", member, "\":", &said]);
-        let item = call.write(&said[1..said.len() - 1], status);
+        let item = call.write(&said, status);
         self.add(item);
         whole
     }
@@ -330,29 +373,19 @@ impl Part {
 }
 
 impl Call {
+    /// The item; `said` is what it is called with, as JSON.
     fn write(&self, said: &str, status: &str) -> String {
-        let (id, kind, member) = (&self.id, if self.custom { "custom_tool_call" } else { "function_call" }, if self.custom { "input" } else { "arguments" });
+        let (id, call_id, (_, kind, member)) = (&self.id, quote(&self.asked), self.manner.words());
+        if self.manner == Manner::Search {
+            return format!("{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"execution\":\"client\",\"{member}\":{said}}}");
+        }
         let space = self.space.as_ref().map_or_else(String::new, |space| format!(",\"namespace\":{}", quote(space)));
-        let (call_id, name) = (quote(&self.asked), quote(&self.name));
-        format!("{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"name\":{name}{space},\"{member}\":\"{said}\"}}")
+        format!("{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"name\":{}{space},\"{member}\":{said}}}", quote(&self.name))
     }
 }
 
 impl Search {
     fn write(&self, status: &str) -> String {
         format!("{{\"id\":\"{}\",\"type\":\"web_search_call\",\"status\":\"{status}\",\"action\":{{\"type\":\"search\",\"query\":{}}}}}", self.id, quote(&self.query))
-    }
-}
-
-/// The text that a custom tool is called with. A model that writes something else is taken at its word.
-fn custom_input(arguments: &str) -> String {
-    #[derive(serde::Deserialize)]
-    struct Input {
-        input: String,
-    }
-    match serde_json::from_str::<Input>(arguments) {
-        Ok(given) => given.input,
-        Err(_) if arguments == "{}" => String::new(),
-        Err(_) => arguments.to_owned(),
     }
 }

@@ -77,6 +77,8 @@ enum OpenKind {
     Call(Call, Option<String>),
     /// A search whose query is not known yet.
     Search,
+    /// What Claude made of a long conversation.
+    Compaction,
     /// What the upstream runs itself, and what is newer than this gateway.
     Other,
 }
@@ -301,6 +303,7 @@ impl Stream {
                 (OpenKind::Call(self.output.open_call(&started.id, &started.name), Some(input)), None)
             }
             "server_tool_use" if started.name == "web_search" => (OpenKind::Search, None),
+            "compaction" => (OpenKind::Compaction, None),
             "web_search_tool_result" => {
                 // A list of results, or an object that says why there are none.
                 let found = started.content.is_some_and(|content| content.get().starts_with('['));
@@ -347,7 +350,7 @@ impl Stream {
                 *input = None;
                 self.output.arguments(call, &text);
             }
-            OpenKind::Search | OpenKind::Other => {}
+            OpenKind::Search | OpenKind::Compaction | OpenKind::Other => {}
         }
         Ok(())
     }
@@ -381,6 +384,7 @@ impl Stream {
                 let query: Query = serde_json::from_str(&block).unwrap_or_default();
                 self.output.open_search(&query.input.query);
             }
+            OpenKind::Compaction => self.output.compaction(&block),
             OpenKind::Other => {}
         }
         // A call that was cut off cannot be gone on from, nor can a text without a word.

@@ -1,4 +1,4 @@
-//! Thinking on its way to a client and back, word for word.
+//! Thinking, and what Claude made of a long conversation, on its way to a client and back, word for word.
 //!
 //! What the client gets is not secret, only sealed: it can be told whether it came back as it was. The thinking has a
 //! signature of its own, which the API checks.
@@ -26,15 +26,23 @@ struct Sealed<'a> {
 
 /// What was sealed.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Opened {
-    /// Who thought it.
+pub struct Opened {
+    /// Who thought it; empty where the upstream did not say.
     pub model: String,
     /// A block of Messages, as it was.
     pub block: String,
+    compaction: bool,
+}
+
+impl Opened {
+    /// True for thinking; the rest is what Claude made of a long conversation.
+    pub fn is_thought(&self) -> bool {
+        !self.compaction
+    }
 }
 
 /// Seals a block that `model` thought. The block has to be JSON.
-pub(super) fn seal(model: &str, block: &str) -> String {
+pub fn seal(model: &str, block: &str) -> String {
     let Ok(block) = serde_json::from_str::<&RawValue>(block) else { return String::new() };
     let text = serde_json::to_string(&Sealed { model: model.into(), block }).unwrap_or_default();
     let hash = Sha256::digest(text.as_bytes());
@@ -42,16 +50,17 @@ pub(super) fn seal(model: &str, block: &str) -> String {
 }
 
 /// Opens what we sealed; `None` for anything else, and for what was changed.
-pub(super) fn open(sealed: &str) -> Option<Opened> {
+pub fn open(sealed: &str) -> Option<Opened> {
     let (hash, text) = sealed.strip_prefix(MARK)?.split_once('.')?;
     let text = BASE64.decode(text).ok()?;
     let same = BASE64.decode(hash).ok()? == Sha256::digest(&text)[..HASH];
     let opened: Sealed<'_> = serde_json::from_slice(&text).ok().filter(|_| same)?;
     let tag: Tag<'_> = serde_json::from_str(opened.block.get()).ok()?;
-    if !matches!(&*tag.kind, "thinking" | "redacted_thinking") || opened.model.is_empty() {
+    let compaction = tag.kind == "compaction";
+    if !compaction && !matches!(&*tag.kind, "thinking" | "redacted_thinking") {
         return None;
     }
-    Some(Opened { model: opened.model.into_owned(), block: opened.block.get().to_owned() })
+    Some(Opened { model: opened.model.into_owned(), block: opened.block.get().to_owned(), compaction })
 }
 
 #[cfg(test)]
@@ -62,7 +71,7 @@ mod tests {
     fn what_was_sealed_comes_back_as_it_was_or_not_at_all() {
         let block = r#"{"type":"thinking", "thinking":"gr\u00fc\u00df","signature":"s==","n":1.0}"#;
         let sealed = seal("m", block);
-        assert_eq!(open(&sealed), Some(Opened { model: "m".into(), block: block.into() }));
+        assert_eq!(open(&sealed), Some(Opened { model: "m".into(), block: block.into(), compaction: false }));
         for at in [MARK.len() + 1, sealed.len() / 2, sealed.len() - 1] {
             let mut other = sealed.clone().into_bytes();
             other[at] = if other[at] == b'A' { b'B' } else { b'A' };

@@ -446,6 +446,11 @@ impl<'a> Reader<'_, 'a, '_> {
         }
         let place = format!("{}.{}", self.list.name, label(kind));
         let answers = ["_output", "_response", "_message"].iter().any(|ending| kind.ends_with(ending));
+        if let Some(url) = member(item, "output").and_then(|output| member(&output.as_object()?, "image_url")?.as_str()) {
+            let seen = super::media::image(&url, path.key("output").key("image_url"))?;
+            self.draft.conversation.push(Role::User, Block::new(Kind::Media(seen)));
+            return self.draft.notes.say(place, "carried as an image");
+        }
         match plain_text(item, kind) {
             Some(said) => {
                 let role = if answers { Role::User } else { Role::Assistant };

@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::{Auth, Config};
 use crate::headers::CARRIERS;
+use crate::trusted;
 
 /// Who a client proved to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -132,7 +133,8 @@ pub fn key_file(state_dir: &Path) -> PathBuf {
 
 fn made_key(state_dir: &Path) -> Result<SecretString, KeyError> {
     let path = key_file(state_dir);
-    match std::fs::read_to_string(&path) {
+    trusted::folder(state_dir).map_err(|source| KeyError { path: path.clone(), source })?;
+    match trusted::read(&path) {
         Ok(text) if !text.trim().is_empty() => {
             tighten(&path);
             Ok(text.split_whitespace().next().unwrap_or_default().to_owned().into())

@@ -137,6 +137,8 @@ pub struct Config {
     /// In bytes.
     pub body_limit: usize,
     pub grace: Duration,
+    /// How long an upstream that cannot be reached still counts as ready.
+    pub ready_grace: Duration,
     pub ping: Duration,
     /// Refuse what a translation cannot carry over.
     pub strict: bool,
@@ -539,10 +541,10 @@ pub struct Price {
 }
 
 impl Config {
-    /// Where the file is, or would be.
+    /// Where the file is, or would be; nowhere for who has no home and names none.
     #[must_use]
-    pub fn path(sources: &Sources) -> PathBuf {
-        sources.file.clone().unwrap_or_else(|| paths::config_file(&sources.environment))
+    pub fn path(sources: &Sources) -> Option<PathBuf> {
+        sources.file.clone().or_else(|| paths::config_file(&sources.environment))
     }
 
     /// Reads all layers.
@@ -551,8 +553,11 @@ impl Config {
     ///
     /// Every mistake in any of them, at once.
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-        let path = Self::path(sources);
         let mut layers = Layers::default();
+        let path = Self::path(sources).unwrap_or_else(|| {
+            layers.mistake(Origin::Default, format!("{NO_HOME}, or name the file: --config FILE"));
+            PathBuf::new()
+        });
         // The last one said is the one that was meant.
         for (key, text) in sources.flags.iter().rev() {
             let path = key_path(key);
@@ -562,9 +567,13 @@ impl Config {
         layers.add_variables(sources.environment.iter());
         // Before it is read: what is saved meanwhile is newer than what we have.
         let saved_at = saved_at(&path);
-        match std::fs::read_to_string(&path) {
+        match crate::trusted::read(&path) {
             Ok(text) => layers.add_file(&path, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && sources.file.is_none() => {}
+            // The words name the file or folder that is not trusted.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && error.get_ref().is_some() => {
+                layers.mistake(Origin::File { path: path.clone(), line: 1, column: 1 }, format!("not read: {error}"));
+            }
             Err(error) => {
                 let origin = Origin::Flag("config".into());
                 layers.mistake(origin, format!("cannot read {}: {error}", path.display()));
@@ -575,6 +584,9 @@ impl Config {
         if mistakes.is_empty() { Ok(Loaded { config, layers, path, saved_at }) } else { Err(ConfigError(mistakes)) }
     }
 }
+
+/// What is said where there is no home folder.
+const NO_HOME: &str = "there is no home folder: HOME is not set, and the password database names none; set HOME";
 
 /// A dotted key, as TOML has it: names may be quoted.
 fn key_path(key: &str) -> Vec<String> {

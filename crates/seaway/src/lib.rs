@@ -38,6 +38,7 @@ pub mod runtime;
 pub mod server;
 pub mod store;
 pub mod surface;
+pub mod trusted;
 pub mod tunnel;
 pub mod upstream;
 pub mod workers;

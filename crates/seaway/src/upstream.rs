@@ -9,6 +9,7 @@ pub mod claude_code;
 pub mod gate;
 mod health;
 mod pool;
+mod reach;
 mod retry;
 mod sandbox;
 
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 pub use body::{ReadError, next_frame, read_whole};
 pub use health::{Health, Trouble};
+use reach::Reach;
 use retry::{Next, Retry, retry_after};
 
 use crate::config::{self, UpstreamName};
@@ -119,6 +121,7 @@ pub struct Upstream {
     pub setting: Arc<config::Upstream>,
     pub health: Health,
     pub gate: Arc<Gate>,
+    reach: Reach,
     place: Place,
 }
 
@@ -148,7 +151,7 @@ impl Upstream {
             config::Place::Program(program) => Place::Program(Box::new(claude_code::Program::new(&setting.name, program, &setting.limits, gate.clone(), kit.store.clone()))),
             config::Place::Sandbox => Place::Sandbox(sandbox::Sandbox::default()),
         };
-        Self { name: setting.name.clone(), gate, health: Health::default(), place, setting }
+        Self { name: setting.name.clone(), gate, health: Health::default(), reach: Reach::default(), place, setting }
     }
 
     /// True if answers are simulated.
@@ -207,12 +210,30 @@ impl Upstream {
         }
     }
 
-    /// Tells whether requests could be served now, without sending one.
+    /// Tells whether requests could be served now, without sending one. `grace`: how long one that cannot be reached
+    /// still counts.
     ///
     /// # Errors
     ///
     /// What is missing, and what to do.
-    pub async fn ready(&self) -> Result<(), String> {
+    pub async fn ready(&self, grace: Duration) -> Result<(), String> {
+        self.usable().await?;
+        match &self.place {
+            // A tunnel says itself whether it is up; none is opened to find out.
+            Place::Api(api) if api.tunnel().is_none() => {
+                let found = self.reach.look(grace, api.probe()).await;
+                found.map_err(|why| format!("upstream `{}` cannot be reached: {why}", self.name))
+            }
+            Place::Api(_) | Place::Program(_) | Place::Sandbox(_) => Ok(()),
+        }
+    }
+
+    /// Tells whether there is all that is needed to ask: a credential, a login, a tunnel.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, and what to do.
+    pub async fn usable(&self) -> Result<(), String> {
         // The program is asked itself; only what it cannot know is remembered: that its login was refused.
         let refused_lately = |trouble: &Trouble| trouble.kind == FaultKind::Unauthenticated.name() && jiff::Timestamp::now().as_second() - trouble.since < REFUSED_FOR;
         let counts = |trouble: &Trouble| trouble.needs_care && (self.program().is_none() || refused_lately(trouble));
@@ -254,6 +275,13 @@ impl Upstream {
             Place::Program(program) => program.call(call).await,
             Place::Sandbox(sandbox) => Ok(sandbox.answer(call, self.pass().await?).await),
         };
+        match &result {
+            Ok(_) => self.reach.told(Ok(())),
+            Err(error) if error.kind == FaultKind::Unreachable && error.layer.is_none() => {
+                self.reach.told(Err(error.source.as_deref().map_or_else(|| error.message.clone(), |source| crate::app::chain(source))));
+            }
+            Err(_) => {}
+        }
         if asks {
             self.note(&result);
         }

@@ -13,7 +13,10 @@ pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode
             let state = if loaded.path.exists() { "" } else { " (there is none; defaults apply)" };
             println!("{}{state}: good", loaded.path.display());
         }
-        ConfigCommand::Path => println!("{}", Config::path(&cli.sources()?).display()),
+        ConfigCommand::Path => match Config::path(&cli.sources()?) {
+            Some(path) => println!("{}", path.display()),
+            None => anyhow::bail!("there is no home folder, so there is no usual place; name the file: --config FILE"),
+        },
         ConfigCommand::Schema { table: true } => print!("{}", markdown_table()),
         ConfigCommand::Schema { table: false } => println!("{}", serde_json::to_string_pretty(&schema())?),
     }

@@ -149,7 +149,7 @@ async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Fi
         Ok(()) => findings.push(good(layer("connection"), "reachable, and it is who it should be")),
         Err(error) => return findings.push(bad(layer("connection"), chain(&*error), "check `base_url`, `ca_file` and the network")),
     }
-    if let Err(why) = upstream.ready().await {
+    if let Err(why) = upstream.usable().await {
         return findings.push(bad(layer("credential"), why, "set `api_key` or `bearer` of this upstream"));
     }
     findings.push(good(layer("credential"), "there is one, or none is needed"));

@@ -73,6 +73,17 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
+/// Whether an upstream could serve, and what it said last if that was no answer.
+fn state(upstream: &Value) -> String {
+    let (why, trouble) = (upstream["why"].as_str(), upstream["trouble"]["message"].as_str());
+    match (upstream["ready"] == true, why.or(trouble)) {
+        (true, None) => "ready".to_owned(),
+        (true, Some(trouble)) => format!("ready; its last request failed: {trouble}"),
+        (false, None) => "not ready".to_owned(),
+        (false, Some(why)) => format!("not ready: {why}"),
+    }
+}
+
 pub(super) async fn ask(found: &Instance) -> anyhow::Result<Value> {
     let answer = Client::unix(&found.socket).get("/owner/status", &[]).await?;
     Ok(serde_json::from_slice(&answer.body)?)
@@ -88,9 +99,7 @@ fn show(one: &Value) {
     }
     println!("  requests  {} under way, {} waiting", health["inFlight"], health["queue"]);
     for upstream in health["upstreams"].as_array().into_iter().flatten() {
-        let state = if upstream["ready"] == true { "ready" } else { "not ready" };
-        let why = upstream["why"].as_str().or_else(|| upstream["trouble"]["message"].as_str());
-        println!("  upstream  {}: {state}{}", text(&upstream["name"]), why.map(|why| format!(" ({why})")).unwrap_or_default());
+        println!("  upstream  {}: {}", text(&upstream["name"]), state(upstream));
         let tunnel = &upstream["tunnel"];
         if tunnel.is_object() {
             let master = tunnel["master"].as_u64().map_or_else(String::new, |pid| format!(", ssh process {pid}"));

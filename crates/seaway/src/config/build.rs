@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 use super::layers::{BUILT_IN, Layers, Origin, dotted};
 use super::value::Value;
-use super::{Auth, Config, Environment, Glob, Listen, Log, Preset, Price, Route, Store, Upstream, UpstreamName, paths, proxies, settings};
+use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, Price, Route, Store, Upstream, UpstreamName, paths, proxies, settings};
 
 pub use program::find as find_program;
 
@@ -28,7 +28,10 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     let listen = reader.listen();
     let upstreams = reader.upstreams(&listen);
     let ssh = reader.ssh(&upstreams);
-    let state_dir = reader.text("state_dir").map_or_else(|| paths::state_dir(environment), |text| reader.path(&text));
+    let state_dir = reader.state_dir().unwrap_or_else(|| {
+        reader.layers.mistake(Origin::Default, format!("{NO_HOME}, or name the folder: --state-dir FOLDER"));
+        PathBuf::new()
+    });
     let config = Config {
         auth: reader.auth(&listen),
         hosts: reader.texts("hosts"),
@@ -36,6 +39,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         cors_origins: reader.origins(),
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
         grace: reader.span("grace"),
+        ready_grace: reader.span("ready_grace"),
         ping: reader.span("ping"),
         strict: reader.flag("strict"),
         watch: reader.flag("watch"),
@@ -142,10 +146,15 @@ impl Reader<'_> {
         self.layers.mistake(origin, format!("{}: {why}", dotted(key)));
     }
 
+    /// Where the state is kept; nowhere for who has no home and names no folder.
+    fn state_dir(&self) -> Option<PathBuf> {
+        self.text("state_dir").map_or_else(|| paths::state_dir(self.environment), |text| Some(self.path(&text)))
+    }
+
     /// `~/` is the home folder; relative paths stay relative to the working folder.
     fn path(&self, text: &str) -> PathBuf {
         match text.strip_prefix("~/") {
-            Some(rest) => paths::home(self.environment).join(rest),
+            Some(rest) => paths::home(self.environment).unwrap_or_default().join(rest),
             None => PathBuf::from(text),
         }
     }

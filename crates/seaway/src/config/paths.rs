@@ -4,24 +4,29 @@ use std::path::{Path, PathBuf};
 
 use super::Environment;
 
-fn folder(environment: &Environment, variable: &str, under_home: &str) -> PathBuf {
+fn folder(environment: &Environment, variable: &str, under_home: &str) -> Option<PathBuf> {
     let set = environment.get(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = set.unwrap_or_else(|| home(environment).join(under_home));
-    base.join("seaway")
+    let base = set.or_else(|| Some(home(environment)?.join(under_home)))?;
+    Some(base.join("seaway"))
 }
 
-pub(super) fn home(environment: &Environment) -> PathBuf {
-    environment.get("HOME").map_or_else(std::env::temp_dir, PathBuf::from)
+/// The home folder: by its variable, else by the password database. Nowhere else: what stands in a folder that everybody
+/// can write to is not the user's.
+pub(super) fn home(environment: &Environment) -> Option<PathBuf> {
+    let told = environment.get("HOME").map(PathBuf::from);
+    let known = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
+    told.or_else(known).filter(|home| home.is_absolute())
 }
 
-pub(super) fn config_file(environment: &Environment) -> PathBuf {
+/// Where the file is, or would be; nowhere without a home.
+pub(super) fn config_file(environment: &Environment) -> Option<PathBuf> {
     match environment.get("SEAWAY_CONFIG") {
-        Some(path) => PathBuf::from(path),
-        None => folder(environment, "XDG_CONFIG_HOME", ".config").join("seaway.toml"),
+        Some(path) => Some(PathBuf::from(path)),
+        None => Some(folder(environment, "XDG_CONFIG_HOME", ".config")?.join("seaway.toml")),
     }
 }
 
-pub(super) fn state_dir(environment: &Environment) -> PathBuf {
+pub(super) fn state_dir(environment: &Environment) -> Option<PathBuf> {
     folder(environment, "XDG_STATE_HOME", ".local/state")
 }
 

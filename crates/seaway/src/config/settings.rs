@@ -58,6 +58,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("cors_origins", Kind::Texts, "", "web origins whose pages may call us"),
     plain("body_limit", Kind::Size, "32MiB", "the largest request body"),
     plain("grace", Kind::Span, "30s", "how long a drain waits for answers in flight"),
+    plain("ready_grace", Kind::Span, "0s", "how long an upstream that cannot be reached still counts as ready, so that not every instance leaves a balancer at once"),
     plain("ping", Kind::Span, "15s", "upstream silence after which a stream gets a ping of ours; 0 for never"),
     plain("strict", Kind::Flag, "false", "refuse what a translation cannot carry over, by name, where `seaway-note` would tell it otherwise"),
     plain("watch", Kind::Flag, "false", "reload when the file is saved"),

@@ -70,8 +70,14 @@ pub struct UpstreamHealth {
 pub async fn look(house: &House, owner: bool) -> Health {
     let runtime = house.runtime.load_full();
     let mut upstreams = Vec::new();
+    let mut authenticated = false;
     for upstream in &runtime.upstreams {
-        let ready = upstream.ready().await;
+        let usable = upstream.usable().await;
+        authenticated |= usable.is_ok();
+        let ready = match usable {
+            Ok(()) => upstream.ready(runtime.config.ready_grace).await,
+            Err(why) => Err(why),
+        };
         let hidden = upstream.tunnel().is_some() && !owner;
         let told = |why: String| if hidden { "its tunnel is not up; `seaway status` tells why".to_owned() } else { why };
         upstreams.push(UpstreamHealth {
@@ -84,8 +90,8 @@ pub async fn look(house: &House, owner: bool) -> Health {
             tunnel: upstream.tunnel().map(|tunnel| if owner { tunnel.told() } else { tunnel.told().discreet() }),
         });
     }
-    let authenticated = upstreams.iter().any(|upstream| upstream.ready);
-    let status = match (house.drain.has_begun(), authenticated) {
+    let ready = upstreams.iter().any(|upstream| upstream.ready);
+    let status = match (house.drain.has_begun(), ready) {
         (true, _) => "draining",
         (false, true) => "ok",
         (false, false) => "not ready",

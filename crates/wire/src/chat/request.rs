@@ -106,7 +106,7 @@ fn tools<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) -
     let functions = member(source, "functions").map(|node| Ok((array(&node, "functions")?.len(), node))).transpose()?.filter(|(length, _)| *length > 0);
     let legacy = !given && functions.is_some();
     match functions {
-        Some((_, node)) if legacy => Collector::new(draft, terms, Again::Refused).list(&node, Path::of("functions"))?,
+        Some((_, node)) if legacy => Collector::new(draft, terms, Again::Refused, "functions").list(&node, Path::of("functions"))?,
         Some(_) => draft.notes.ignored("functions")?,
         None => {}
     }

@@ -174,11 +174,12 @@ impl<'a> Conversation<'a> {
     /// Where that would take inventing or losing something: calls without results and the like.
     pub fn settle(&mut self, traits: &Traits, model: &str, messages: &'static str, notes: &mut Notes) -> Result<(), Fault> {
         if self.turns.is_empty()
-            && let Some(last) = self.system.pop()
+            && let Some(Block { kind: Kind::Text(last), .. }) = self.system.last()
         {
-            // Claude answers users: who has only system text has put the question there.
-            self.turns.push(Turn { role: Role::User, blocks: vec![last] });
-            notes.say(messages, "last system text made the user turn")?;
+            // Claude answers users: who has only system text has put the question there. It keeps its weight as well.
+            let blocks = vec![Block::new(Kind::Text(last.clone()))];
+            self.turns.push(Turn { role: Role::User, blocks });
+            notes.say(messages, "last system text made the user turn too")?;
         }
         self.place_system_turns(traits.system_turns);
         for turn in self.turns.iter_mut().filter(|turn| turn.role == Role::User) {

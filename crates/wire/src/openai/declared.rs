@@ -37,13 +37,20 @@ pub struct Collector<'d, 'a, 't> {
     /// How many searches an answer may have.
     searches: Option<u64>,
     again: Again,
+    /// What the client calls the list, for notes.
+    place: &'static str,
     /// What is said of namespaces, which Messages has no place for.
     pub about: Vec<String>,
 }
 
 impl<'d, 'a, 't> Collector<'d, 'a, 't> {
-    pub fn new(draft: &'d mut Draft<'a>, terms: &'d Terms<'t>, again: Again) -> Self {
-        Self { draft, terms, searches: None, again, about: Vec::new() }
+    pub fn new(draft: &'d mut Draft<'a>, terms: &'d Terms<'t>, again: Again, place: &'static str) -> Self {
+        Self { draft, terms, searches: None, again, place, about: Vec::new() }
+    }
+
+    /// A member of a tool, for a note.
+    fn noted(&self, key: &str) -> String {
+        format!("{}.{key}", self.place)
     }
 
     /// Lets an answer have only so many searches.
@@ -92,7 +99,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         toolbox.refused.get_or_insert(fault);
         toolbox.gone.insert(called(kind).to_owned());
         toolbox.gone.extend(member(tool, "name").and_then(|node| node.as_str()).map(Cow::into_owned));
-        self.draft.notes.left_out(format!("tools.{}", called(kind)))
+        self.draft.notes.left_out(format!("{}.{}", self.place, called(kind)))
     }
 
     /// Adds a tool, or puts it in the place of an earlier one where it may be declared again.
@@ -119,7 +126,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         let given = member(spec, key);
         let parameters = schema::parameters(given.as_ref(), at(key))?;
         if parameters.merged {
-            self.draft.notes.say(format!("tools.{key}"), "merged into one object")?;
+            self.draft.notes.say(self.noted(key), "merged into one object")?;
         }
         let (upstream, whole) = self.draft.toolbox.name(&name);
         let mut out = format!("{{\"name\":{}", quote(&upstream));
@@ -135,7 +142,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
             if admitted {
                 out.push_str(",\"strict\":true");
             } else {
-                self.draft.notes.left_out(at("strict").to_string())?;
+                self.draft.notes.left_out(if self.place == "tools" || self.place == "functions" { at("strict").to_string() } else { self.noted("strict") })?;
             }
         }
         let extra = |key: &str| member(around, key).or_else(|| member(spec, key));
@@ -163,7 +170,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
             if native {
                 out.push_str(&format!(",{}:{}", quote(key), verbatim(&node, path)?));
             } else {
-                self.draft.notes.ignored(format!("tools.{key}"))?;
+                self.draft.notes.ignored(self.noted(key))?;
             }
         }
         Ok(())
@@ -190,7 +197,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
             return Err(wrong(path, "a namespace cannot hold another"));
         }
         let list = member(space, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
-        self.draft.notes.unknown(space, &["type", "name", "description", "tools"], "tools")?;
+        self.draft.notes.unknown(space, &["type", "name", "description", "tools"], self.place)?;
         if let Some(node) = member(space, "description") {
             let said = string(&node, path.key("description"))?;
             if !said.trim().is_empty() {
@@ -211,7 +218,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
             None => (tool, path),
         };
         let name = Self::name(spec, path)?;
-        self.draft.notes.unknown(spec, &["type", "name", "description", "format", "cache_control", "defer_loading"], "tools")?;
+        self.draft.notes.unknown(spec, &["type", "name", "description", "format", "cache_control", "defer_loading"], self.place)?;
         let mut description = member(spec, "description").map(|node| string(&node, path.key("description"))).transpose()?.unwrap_or_default().into_owned();
         if let Some(node) = member(spec, "format") {
             self.told(&mut description, &object(&node, path.key("format"))?, path.key("format"))?;
@@ -247,7 +254,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         let syntax = member(grammar, "syntax").map(|node| string(&node, path.key("syntax"))).transpose()?.unwrap_or_default();
         let gap = if description.is_empty() { "" } else { "\n\n" };
         description.push_str(&format!("{gap}The input has to follow this grammar ({syntax}):\n{}", string(&definition, path.key("definition"))?));
-        self.draft.notes.say("tools.format", "put into the description")
+        self.draft.notes.say(self.noted("format"), "put into the description")
     }
 
     /// The client's own search among its tools.
@@ -255,7 +262,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         if self.draft.toolbox.calls.finder.is_some() && self.again == Again::Refused {
             return Err(wrong(path, "there is another `tool_search` already"));
         }
-        self.draft.notes.unknown(tool, &["type", "execution", "description", "parameters", "cache_control"], "tools")?;
+        self.draft.notes.unknown(tool, &["type", "execution", "description", "parameters", "cache_control"], self.place)?;
         let description = member(tool, "description").map(|node| string(&node, path.key("description"))).transpose()?.unwrap_or_default();
         let parameters = schema::parameters(member(tool, "parameters").as_ref(), path.key("parameters"))?;
         let upstream = self.written(FINDER, &description, &parameters.text, tool, path)?;
@@ -267,7 +274,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         // Claude's searches go out; a client that wants none of that wants none of them.
         if member(tool, "external_web_access").map(|node| flag(&node, path.key("external_web_access"))).transpose()? == Some(false) {
             self.draft.toolbox.gone.insert(SEARCH.to_owned());
-            return self.draft.notes.left_out("tools.web_search");
+            return self.draft.notes.left_out(self.noted("web_search"));
         }
         let Some(server) = self.terms.web_search else {
             let why = "web searches are not configured here; whoever runs this gateway can set `web_search` for the upstream";
@@ -282,7 +289,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
             let holder = object(&location, path)?;
             let inner = member(&holder, "approximate").map(|node| object(&node, path)).transpose()?;
             let location = inner.as_ref().unwrap_or(&holder);
-            self.draft.notes.unknown(location, &["type", "city", "region", "country", "timezone"], "tools.user_location")?;
+            self.draft.notes.unknown(location, &["type", "city", "region", "country", "timezone"], &self.noted("user_location"))?;
             text.push_str(",\"user_location\":");
             text.push_str(&place(location, path)?);
         }
@@ -293,13 +300,13 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
                     text.push_str(&format!(",\"{key}\":{}", verbatim(&domains, path.key("filters"))?));
                 }
             }
-            self.draft.notes.unknown(&filters, &["allowed_domains", "blocked_domains"], "tools.filters")?;
+            self.draft.notes.unknown(&filters, &["allowed_domains", "blocked_domains"], &self.noted("filters"))?;
         }
         if member(tool, "search_context_size").is_some_and(|size| size.raw() != "\"medium\"") {
-            self.draft.notes.ignored("tools.search_context_size")?;
+            self.draft.notes.ignored(self.noted("search_context_size"))?;
         }
         text.push('}');
-        self.draft.notes.unknown(tool, &["type", "user_location", "filters", "search_context_size", "external_web_access"], "tools")?;
+        self.draft.notes.unknown(tool, &["type", "user_location", "filters", "search_context_size", "external_web_access"], self.place)?;
         self.add(Tool { name: SEARCH.to_owned(), text, mark: None, deferred: false }, path)
     }
 }

@@ -284,6 +284,7 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     fn call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        self.caller(item)?;
         self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "arguments", "parsed_arguments", "caller"], self.list.name)?;
         let (id, name) = (call_id(item, path)?, full_name(item, path)?);
         let input = self.arguments(item, path, self.list.name)?;
@@ -291,7 +292,14 @@ impl<'a> Reader<'_, 'a, '_> {
         Ok(())
     }
 
+    /// Who called: the model, unless a program of its own did, which Claude has none of.
+    fn caller(&mut self, item: &RawObject<'a>) -> Result<(), Fault> {
+        let direct = member(item, "caller").is_none_or(|node| node.as_object().and_then(|caller| caller.get("type")).is_some_and(|kind| kind.raw() == "\"direct\""));
+        if direct { Ok(()) } else { self.note_ignored("caller") }
+    }
+
     fn custom_call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        self.caller(item)?;
         self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "input", "caller"], self.list.name)?;
         let call = Call { id: call_id(item, path)?, name: full_name(item, path)?, input: text_input(item, path)?, at };
         self.draft.conversation.push_call(call);
@@ -341,6 +349,11 @@ impl<'a> Reader<'_, 'a, '_> {
 
     fn output(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
         self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "tool_call_id", "output", "name", "namespace", "cache_control", "caller"], self.list.name)?;
+        self.caller(item)?;
+        // Its call says them.
+        for key in ["name", "namespace"].into_iter().filter(|key| member(item, key).is_some()) {
+            self.draft.notes.mention(format!("{}.{key}", self.list.name), "ignored");
+        }
         if member(item, "output").is_none() {
             return Err(wrong(path.key("output"), "field required"));
         }
@@ -365,9 +378,13 @@ impl<'a> Reader<'_, 'a, '_> {
 
     /// What a search among the client's tools found: from now on they are tools.
     fn found(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "tools", "execution"], "input.tool_search_output")?;
+        if member(item, "execution").is_some_and(|node| node.raw() == "\"server\"") {
+            self.draft.notes.mention("input.tool_search_output.execution", "ignored");
+        }
         let list = member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
         let before = self.draft.toolbox.tools.len();
-        let mut collector = Collector::new(self.draft, self.terms, Again::Replaces);
+        let mut collector = Collector::new(self.draft, self.terms, Again::Replaces, "input.tool_search_output.tools");
         collector.list(&list, path.key("tools"))?;
         let about = std::mem::take(&mut collector.about);
         if member(item, "call_id").is_none() {
@@ -385,8 +402,9 @@ impl<'a> Reader<'_, 'a, '_> {
 
     /// Tools that come with the input. What is said of their namespaces stays in its place.
     fn more_tools(&mut self, item: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
+        self.draft.notes.unknown(item, &["type", "id", "role", "tools"], "input.additional_tools")?;
         let list = member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
-        let mut collector = Collector::new(self.draft, self.terms, Again::Replaces);
+        let mut collector = Collector::new(self.draft, self.terms, Again::Replaces, "input.additional_tools.tools");
         collector.list(&list, path.key("tools"))?;
         for about in std::mem::take(&mut collector.about) {
             self.draft.conversation.push(Role::System, Block::new(Kind::Text(Text::quoted(&about))));
@@ -449,6 +467,7 @@ impl<'a> Reader<'_, 'a, '_> {
         if let Some(url) = member(item, "output").and_then(|output| member(&output.as_object()?, "image_url")?.as_str()) {
             let seen = super::media::image(&url, path.key("output").key("image_url"))?;
             self.draft.conversation.push(Role::User, Block::new(Kind::Media(seen)));
+            self.draft.notes.unknown(item, &["type", "id", "status", "output"], &place)?;
             return self.draft.notes.say(place, "carried as an image");
         }
         match plain_text(item, kind) {
@@ -462,43 +481,26 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 }
 
-/// What an item of an unknown kind says.
+/// What an item of an unknown kind says: all it has but what only its sender needs.
 fn plain_text(item: &RawObject<'_>, kind: &str) -> Option<String> {
     // Pictures, lists of what could be called, and what was encrypted say nothing in words.
     const SILENT: [&str; 4] = ["image_generation_call", "mcp_list_tools", "compaction_trigger", "context_compaction"];
-    const SAYS: [&str; 19] = [
-        "name",
-        "server_label",
-        "action",
-        "actions",
-        "operation",
-        "commands",
-        "code",
-        "input",
-        "arguments",
-        "queries",
-        "query",
-        "approve",
-        "reason",
-        "text",
-        "content",
-        "output",
-        "outputs",
-        "results",
-        "error",
-    ];
     if SILENT.contains(&kind) {
         return None;
     }
-    let words = ["content", "output", "text"].iter().find_map(|key| words_of(&member(item, key)?));
-    let others: Vec<(&str, Node<'_>)> = item.members().filter(|(key, node)| SAYS.contains(key) && !node.is_null()).collect();
-    let only_words = others.iter().all(|(key, _)| matches!(*key, "content" | "output" | "text"));
+    let own = |key: &str| matches!(key, "type" | "id" | "status" | "created_by" | "internal_chat_message_metadata_passthrough");
+    let said: Vec<(&str, Node<'_>)> = item.members().filter(|(key, node)| !own(key) && !node.is_null()).collect();
+    let words = ["content", "output", "text"].iter().find_map(|key| Some((*key, words_of(&member(item, key)?)?)));
     match words {
-        Some(words) if only_words => return Some(words),
-        _ if others.is_empty() => return None,
+        Some((key, words)) if said.iter().all(|(known, _)| *known == key) => return Some(words),
+        Some((_, words)) if kind == "agent_message" => {
+            let name = |key: &str| member(item, key).and_then(|node| node.as_str()).unwrap_or_default().into_owned();
+            return Some(format!("Message from {} to {}:\n{words}", name("author"), name("recipient")));
+        }
+        _ if said.is_empty() => return None,
         _ => {}
     }
-    let members: Vec<String> = others.iter().map(|(key, node)| format!("{}:{}", quote(key), node.raw())).collect();
+    let members: Vec<String> = said.iter().map(|(key, node)| format!("{}:{}", quote(key), node.raw())).collect();
     Some(format!("<{0}>{{{1}}}</{0}>", label(kind), members.join(",")))
 }
 
@@ -781,7 +783,7 @@ mod tests {
         assert!(translated(lone, false).unwrap_err().contains("parts of type `video_url` are not supported"));
         becomes_noting(
             r#"[{"role":"user","content":"u"},{"type":"shell_call","id":"x","call_id":"c","status":"completed","action":{"commands":["ls"]}},{"type":"shell_call_output","call_id":"c","output":[{"stdout":"a.txt"}]},{"type":"image_generation_call","id":"i","result":"aGk="},{"role":"user","content":"v"}]"#,
-            r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"text","text":"<shell_call>{\"action\":{\"commands\":[\"ls\"]}}</shell_call>"}]},{"role":"user","content":[{"type":"text","text":"<shell_call_output>{\"output\":[{\"stdout\":\"a.txt\"}]}</shell_call_output>"},{"type":"text","text":"v"}]}]"#,
+            r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"text","text":"<shell_call>{\"call_id\":\"c\",\"action\":{\"commands\":[\"ls\"]}}</shell_call>"}]},{"role":"user","content":[{"type":"text","text":"<shell_call_output>{\"call_id\":\"c\",\"output\":[{\"stdout\":\"a.txt\"}]}</shell_call_output>"},{"type":"text","text":"v"}]}]"#,
             "messages.shell_call carried as text, messages.shell_call_output carried as text, messages.image_generation_call left out",
         );
         refused(r#"[{"role":"user","content":"u"},{"type":"shell_call","action":{}}]"#, "items of type `shell_call` are not supported");

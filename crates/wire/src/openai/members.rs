@@ -109,7 +109,7 @@ pub fn conversation<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, lists: [L
 /// Reads the tools; returns what is said of their namespaces.
 pub fn tools<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) -> Result<Vec<String>, Fault> {
     let Some(node) = member(source, "tools") else { return Ok(Vec::new()) };
-    let mut collector = Collector::new(draft, terms, Again::Refused).with_searches(searches(source)?);
+    let mut collector = Collector::new(draft, terms, Again::Refused, "tools").with_searches(searches(source)?);
     collector.list(&node, Path::of("tools"))?;
     Ok(collector.about)
 }

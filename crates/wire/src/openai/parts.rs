@@ -164,6 +164,11 @@ impl<'a> Parts<'_, 'a> {
     /// Notes members that Messages has nothing for. Clients spread our own message over a part of theirs.
     fn unknown(&mut self, part: &RawObject<'a>) -> Result<(), Fault> {
         let place = format!("{}.content", self.list);
+        for key in ["annotations", "logprobs"] {
+            if member(part, key).is_some_and(|node| !matches!(node.raw(), "[]" | "{}")) {
+                self.draft.notes.mention(format!("{place}.{key}"), "ignored");
+            }
+        }
         for (key, node) in part.members() {
             let spread = self.speaker == Speaker::Assistant && matches!(key, "tool_calls" | "function_call");
             let empty = node.is_null() || matches!(node.raw(), "[]" | "{}" | "\"\"");

@@ -78,14 +78,12 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
     let about = members::tools(&mut draft, source, terms)?;
     members::web_search_options(&mut draft, source, terms)?;
     members::instructions(&mut draft, source, terms)?;
-    let mut instructed = draft.conversation.system.len();
+    let instructed = draft.conversation.system.len();
     if let Some(memory) = &before.memory {
         memory.recall(&mut draft, terms.model)?;
     }
     let lists = ["input", "messages"].map(|name| List { name, kept: Some(&before.items) });
     members::conversation(&mut draft, source, lists, terms)?;
-    // Where there was nothing else, they were made the question.
-    instructed = instructed.min(draft.conversation.system.len());
     // Before anything of our own joins it.
     let memory = Memory { system: draft.system_from(instructed), turns: draft.turns(), model: String::new() };
     members::tell(&mut draft, about);

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use super::{Reader, below, key};
 use crate::config::value::Value;
-use crate::config::{Agent, Listen, Permission, Program, paths};
+use crate::config::{Agent, Listen, Permission, Program};
 
 /// What the program's processes are given of our environment: what a program needs to run, to
 /// find its own login and to reach the network. No key of ours and nobody else's secret.
@@ -54,8 +54,7 @@ impl Reader<'_> {
                 "a plan's login serves its owner alone: listen on loopback, give this upstream an `api_key`, or, if nobody but you can reach it, set `claude_code.remote = true`";
             self.mistake_at(&at("kind"), why);
         }
-        let state_dir = self.text("state_dir").map_or_else(|| paths::state_dir(self.environment), |text| self.path(&text));
-        let folder = state_dir.join("claude-code");
+        let folder = self.state_dir().unwrap_or_default().join("claude-code");
         let count = |reader: &Self, name: &str| reader.count_at(&key(name)).and_then(|count| usize::try_from(count).ok()).unwrap_or_default();
         Some(Program {
             path: self.given_path(),

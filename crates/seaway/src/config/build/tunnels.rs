@@ -82,7 +82,7 @@ impl Reader<'_> {
             open_at: open_at.is_some().then_some(tunnel_port),
             tunnel_port,
             program: self.program_at(&at("ssh")),
-            home: paths::home(self.environment),
+            home: paths::home(self.environment).unwrap_or_default(),
             verbose: self.count_at(&key("ssh_verbose")).map_or(0, |count| u8::try_from(count.min(3)).unwrap_or(3)),
             environment: self.ssh_environment(&ssh_config),
             ssh_config,
@@ -137,8 +137,7 @@ impl Reader<'_> {
 
     /// Where this machine's part of the state is.
     fn run_folder(&self) -> PathBuf {
-        let state = self.text("state_dir").map_or_else(|| paths::state_dir(self.environment), |text| self.path(&text));
-        paths::run_folder(&absolute(state))
+        paths::run_folder(&absolute(self.state_dir().unwrap_or_default()))
     }
 
     /// What stands where a name should must not be read as an option.

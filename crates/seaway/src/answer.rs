@@ -26,6 +26,14 @@ pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response
 }
 
+/// Says that we are there, and no more.
+#[must_use]
+pub fn empty() -> Response {
+    let mut response = Response::new(Body::empty());
+    identify(response.headers_mut(), &own_id());
+    response
+}
+
 /// Shows a fault in the client's dialect.
 #[must_use]
 pub fn fault(fault: &Fault, dialect: Dialect, request_id: &str) -> Response {

@@ -128,12 +128,79 @@ pub fn asked_as(model: &Members) -> Option<String> {
     text(model, "internal_id").filter(|id| !id.is_empty()).or_else(|| text(model, "id"))
 }
 
+/// Finds a model by the name that some platform has for it: exactly, else but for case and punctuation, else but for
+/// what platforms put around a name, the order of its words, and its date.
 fn find(models: &[Members], name: &str) -> Option<String> {
-    let bare = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect::<String>();
-    let wanted = bare(name);
+    let names = |model: &Members| ["id", "internal_id"].into_iter().filter_map(|key| text(model, key)).collect::<Vec<_>>();
     let exact = models.iter().find(|model| text(model, "internal_id").as_deref() == Some(name));
-    let same = |model: &&Members| ["id", "internal_id"].iter().any(|key| text(model, key).is_some_and(|id| bare(&id) == wanted));
-    exact.or_else(|| models.iter().find(same)).and_then(asked_as)
+    let like = |same: &dyn Fn(&str) -> bool| models.iter().find(|model| names(model).iter().any(|known| same(known)));
+    let wanted = Known::of(name);
+    let found = exact.or_else(|| like(&|known| known == name)).or_else(|| like(&|known| bare(known) == bare(name))).or_else(|| like(&|known| Known::of(known) == wanted));
+    if let Some(found) = found {
+        return asked_as(found);
+    }
+    // An undated name stands for the newest of its dates, and a dated one for a name without.
+    let words =
+        |known: &str| Some(Known::of(known)).filter(|known| known.words == wanted.words && known.numbers == wanted.numbers && (wanted.date.is_none() || known.date.is_none()));
+    let dated = models.iter().filter_map(|model| Some((names(model).iter().filter_map(|known| words(known)).max_by(|a, b| a.date.cmp(&b.date))?.date, model)));
+    dated.max_by(|(a, _), (b, _)| a.cmp(b)).and_then(|(_, model)| asked_as(model))
+}
+
+fn bare(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// A model's name without what platforms put around it.
+#[derive(Debug, PartialEq, Eq)]
+struct Known {
+    /// Sorted: platforms differ in where they put the number.
+    words: Vec<String>,
+    /// In their order.
+    numbers: Vec<String>,
+    /// `20251001`.
+    date: Option<String>,
+}
+
+impl Known {
+    /// Reads `anthropic/claude-opus-4.7`, `us.anthropic.claude-opus-4-7-20260101-v1:0`, `claude-opus-4-7@20260101`, …
+    fn of(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        // Where a provider stands before it, the name begins with the family of families.
+        let name = name.rfind("claude").map_or(name.rsplit('/').next().unwrap_or(&name), |at| &name[at..]);
+        let mut words = Vec::new();
+        let mut date = None;
+        let mut pieces = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|piece| !piece.is_empty()).peekable();
+        while let Some(piece) = pieces.next() {
+            let digits = piece.bytes().all(|byte| byte.is_ascii_digit());
+            match piece {
+                _ if digits && piece.len() == 8 => date = Some(piece.to_owned()),
+                "latest" | "default" => {}
+                // Bedrock's own version of a model: `v1:0`.
+                _ if piece.len() <= 3 && piece.strip_prefix('v').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit())) => {
+                    pieces.next_if(|next| next.bytes().all(|byte| byte.is_ascii_digit()));
+                }
+                _ => words.extend(parted(piece)),
+            }
+        }
+        let (numbers, mut words): (Vec<_>, Vec<_>) = words.into_iter().partition(|word: &String| word.bytes().all(|byte| byte.is_ascii_digit()));
+        words.sort_unstable();
+        Self { words, numbers, date }
+    }
+}
+
+/// Words and numbers that stand together, one by one: `opus48` is `opus`, `4`, `8`.
+fn parted(piece: &str) -> Vec<String> {
+    let Some(at) = piece.find(|c: char| c.is_ascii_digit()).filter(|at| *at > 0 && piece[*at..].bytes().all(|byte| byte.is_ascii_digit())) else {
+        return vec![piece.to_owned()];
+    };
+    let families = ["opus", "sonnet", "haiku", "fable", "mythos"];
+    let (word, number) = piece.split_at(at);
+    let known = word.strip_prefix("claude").unwrap_or(word);
+    if !families.contains(&known) {
+        return vec![piece.to_owned()];
+    }
+    let prefix = word.starts_with("claude").then(|| "claude".to_owned());
+    prefix.into_iter().chain([known.to_owned()]).chain(number.chars().map(String::from)).collect()
 }
 
 /// What is kept for all must not depend on who asked first.
@@ -210,6 +277,35 @@ mod tests {
             assert_eq!(find(&models, asked).as_deref(), Some(expect), "{asked}");
         }
         assert_eq!(find(&models, "gpt-5"), None);
+    }
+
+    #[test]
+    fn a_name_of_another_platform_is_found() {
+        let listed = |ids: &[&str]| ids.iter().map(|id| serde_json::from_str(&format!("{{\"id\":\"{id}\"}}")).unwrap()).collect::<Vec<Members>>();
+        let anthropic = listed(&["claude-opus-4-7", "claude-haiku-4-5-20251001", "claude-3-7-sonnet-20250219", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20260101"]);
+        let table = [
+            ("claude-opus-4.7", Some("claude-opus-4-7")),
+            ("anthropic/claude-opus-4.7", Some("claude-opus-4-7")),
+            ("us.anthropic.claude-opus-4-7-v1:0", Some("claude-opus-4-7")),
+            ("global.anthropic.claude-haiku-4-5-20251001-v1:0", Some("claude-haiku-4-5-20251001")),
+            ("claude-haiku-4-5@20251001", Some("claude-haiku-4-5-20251001")),
+            ("claude-haiku-4.5", Some("claude-haiku-4-5-20251001")),
+            ("claude-4-5-haiku", Some("claude-haiku-4-5-20251001")),
+            ("claude-4.7-opus", Some("claude-opus-4-7")),
+            ("claude-opus-4-7-20260301", Some("claude-opus-4-7")),
+            ("claude-sonnet-4-5", Some("claude-sonnet-4-5-20260101")),
+            ("vertex_ai/claude-sonnet-4-5@20250929", Some("claude-sonnet-4-5-20250929")),
+            ("claude-sonnet-4-5-20240101", None),
+            ("claude-3-7-sonnet-latest", Some("claude-3-7-sonnet-20250219")),
+            ("claude-opus-4-8", None),
+            ("claude-opus-7-4", None),
+        ];
+        for (asked, expect) in table {
+            assert_eq!(find(&anthropic, asked).as_deref(), expect, "{asked}");
+        }
+        let bedrock = listed(&["us.anthropic.claude-opus-4-7-v1:0", "claudeopus48"]);
+        assert_eq!(find(&bedrock, "claude-opus-4-7").as_deref(), Some("us.anthropic.claude-opus-4-7-v1:0"));
+        assert_eq!(find(&bedrock, "anthropic/claude-4.8-opus").as_deref(), Some("claudeopus48"));
     }
 
     #[track_caller]

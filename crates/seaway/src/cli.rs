@@ -40,6 +40,7 @@ pub fn main() -> ExitCode {
         Some(Command::Config { command }) => config::run(&cli, command),
         Some(Command::Key { command }) => keys::run(&cli, command),
         Some(Command::Usage(options)) => usage::run(&cli, options),
+        Some(Command::Requests(options)) => usage::requests(&cli, options),
         Some(Command::Explain { id, json }) => usage::explain(&cli, id, *json),
         Some(Command::Status { json, ready }) => status::run(&cli, *json, *ready),
         Some(Command::Doctor { live, json }) => doctor::run(&cli, *live, *json),

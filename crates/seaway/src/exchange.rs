@@ -64,13 +64,15 @@ pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response
     }
 }
 
-/// Sends a request on that is not looked into: batches, files, and responses that the upstream keeps.
+/// Sends a request on that is not looked into: batches, files, what else the API has, and responses that the upstream keeps.
 pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, method: Method, path: String, client: HeaderMap, body: Body) -> Response {
-    let dialect = Dialect::of_path(&path);
-    let endpoint = match dialect {
-        Dialect::Responses => "responses",
-        _ if path.contains("/files") => "files",
-        _ => "batches",
+    let dialect = Dialect::of_path(&path).unwrap_or(Dialect::Messages);
+    let endpoint = match path.split(['/', '?']).nth(2) {
+        Some("responses") => "responses",
+        Some("files") => "files",
+        Some("messages") => "batches",
+        Some("skills") => "skills",
+        _ => "other",
     };
     let entry = house.ledger.open(Opening { caller, dialect, endpoint, asked: String::new(), stream: false });
     let climbs = path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..");
@@ -167,6 +169,7 @@ impl Exchange {
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
         while let Some((upstream, prepared)) = next {
             self.entry.record.changes = prepared.changes;
+            self.entry.record.wanted = prepared.wanted;
             self.entry.goes_to(&upstream.name);
             let result = self.call(upstream, prepared.call).await;
             let passed_on = match &result {
@@ -269,10 +272,12 @@ impl Exchange {
         match result {
             Some(Ok(reply)) => {
                 self.entry.record.attempts += reply.attempts;
+                self.entry.record.sent = true;
                 Ok(reply)
             }
             Some(Err(error)) => {
                 self.entry.record.attempts += error.attempts;
+                self.entry.record.sent |= matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply);
                 Err(fault_of(error))
             }
             None => Err(draining()),

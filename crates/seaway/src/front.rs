@@ -12,8 +12,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use seaway_wire::{Dialect, Fault, FaultKind};
@@ -23,7 +23,7 @@ use crate::config::{Config, Listen};
 use crate::house::House;
 use crate::runtime::Runtime;
 use crate::surface::dashboard;
-use crate::{answer, exchange};
+use crate::{answer, decode, exchange};
 
 /// How much of a refused body is read, so that the connection can be used again.
 const DRAIN_LIMIT: usize = 4 << 20;
@@ -44,18 +44,52 @@ pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: 
     let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Public);
     let runtime = house.runtime.load_full();
     match admit(&house, &runtime, &request, door) {
+        // Whether anybody is there is all that is asked; readiness has a path of its own.
+        Ok(_) if request.method() == Method::HEAD && !request.uri().path().starts_with("/health") => answer::empty(),
+        Ok(_) if wants_a_socket(request.headers()) => no_socket(request).await,
         Ok(caller) => {
             // One request sees one configuration, even if another comes while its body does.
             request.extensions_mut().insert(runtime);
             request.extensions_mut().insert(caller);
-            let dialect = Dialect::of_path(request.uri().path());
+            let dialect = dialect_of(&request);
             let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let mut answered = answered.unwrap_or_else(|panic| panicked(&*panic, dialect));
             answer::identify_if_nameless(answered.headers_mut());
             answered
         }
-        Err(fault) => refuse(fault, request).await,
+        Err(fault) => {
+            let dialect = dialect_of(&request);
+            let refused = matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden);
+            let told = refused.then(|| Fault::new(fault.kind, fault.message.clone()));
+            let response = refuse(fault, request).await;
+            if let Some(fault) = told {
+                let id = response.headers().get("request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+                house.ledger.refused(&fault, dialect, response.status().as_u16(), id);
+            }
+            response
+        }
     }
+}
+
+/// The language in which a client is told what goes wrong: that of the path, else the client's own.
+fn dialect_of(request: &Request) -> Dialect {
+    let headers = request.headers();
+    let speaks_messages = headers.keys().any(|name| name.as_str().starts_with("anthropic-")) || headers.contains_key("x-api-key");
+    let own = || if !speaks_messages && headers.contains_key(AUTHORIZATION) { Dialect::Chat } else { Dialect::Messages };
+    Dialect::of_path(request.uri().path()).unwrap_or_else(own)
+}
+
+/// True for a client that wants to leave HTTP.
+fn wants_a_socket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Clients that can do without go on over HTTP at once after this status; after others they try again.
+async fn no_socket(request: Request) -> Response {
+    let message = "there are no WebSockets here; send the request over HTTP, with `stream: true`";
+    let mut response = refuse(Fault::new(FaultKind::InvalidRequest, message), request).await;
+    *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    response
 }
 
 fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
@@ -67,7 +101,7 @@ fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
 
 /// Answers a request that is refused. Its body is read within limits; else the connection closes.
 pub async fn refuse(fault: Fault, request: Request) -> Response {
-    let dialect = Dialect::of_path(request.uri().path());
+    let dialect = dialect_of(&request);
     let mut response = answer::fault(&fault, dialect, &answer::own_id());
     // Who waits for a go-ahead has sent no body, and should not be told to.
     let waits = request.headers().contains_key(EXPECT);
@@ -117,8 +151,11 @@ fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Res
 fn is_open(request: &Request) -> bool {
     let path = request.uri().path();
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if *request.method() == Method::HEAD {
+        return true;
+    }
     let health = reads && (matches!(path, "/health" | "/openapi.json") || path.starts_with("/health/") || path == "/api/hello");
-    health || (*request.method() == Method::HEAD && path == "/") || dashboard::is_open(request)
+    health || dashboard::is_open(request)
 }
 
 /// A page that a browser was tricked into (DNS rebinding) names its own host, not ours.
@@ -164,16 +201,17 @@ fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Reads a request's body into one piece, without a copy where it came in one.
+/// Reads a request's body into one piece, without a copy where it came in one, and as it was before it was compressed.
 ///
 /// # Errors
 ///
-/// [`FaultKind::TooLarge`] past `limit`, [`FaultKind::InvalidRequest`] if it breaks off or is encoded.
-pub async fn whole_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Fault> {
-    let encoding = headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("identity");
-    if !encoding.eq_ignore_ascii_case("identity") {
-        return Err(Fault::new(FaultKind::InvalidRequest, format!("the body is encoded as `{encoding}`; send it plain")));
-    }
+/// [`FaultKind::TooLarge`] past `limit`, [`FaultKind::InvalidRequest`] if it breaks off or cannot be decoded.
+pub async fn whole_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Fault> {
+    let whole = as_sent(headers, body, limit).await?;
+    if headers.contains_key(CONTENT_ENCODING) { decode::plain(headers, whole, limit).await } else { Ok(whole) }
+}
+
+async fn as_sent(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Fault> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0_usize);
     if declared > limit {
         let _rest = drained(body).await;

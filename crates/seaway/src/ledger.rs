@@ -1,7 +1,7 @@
 //! Where records go: the metrics at once, the log and the store by the store's writer.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use seaway_wire::messages::Summary;
+use seaway_wire::{Dialect, Fault};
 
 use crate::auth::Caller;
 use crate::drain::Drain;
@@ -47,7 +48,18 @@ pub struct Ledger {
     seconds: Family<ByUpstream, Histogram, fn() -> Histogram>,
     first_byte: Family<ByUpstream, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
+    refused: Family<ByReason, Counter>,
+    /// How many refusals may still be recorded in this second.
+    patience: Mutex<(Instant, u32)>,
     lives: Lives,
+}
+
+/// Refusals that are recorded within a second: who knocks a thousand times must not fill the store.
+const REFUSALS: u32 = 10;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -61,11 +73,14 @@ fn histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.5, 16))
 }
 
+/// In the place of a caller: nobody who showed a good key.
+pub const REFUSED: &str = "(refused)";
+
 /// What is known of an exchange when it begins.
 #[derive(Debug)]
 pub struct Opening {
     pub caller: Caller,
-    pub dialect: seaway_wire::Dialect,
+    pub dialect: Dialect,
     pub endpoint: &'static str,
     pub asked: String,
     pub stream: bool,
@@ -85,8 +100,22 @@ impl Ledger {
         registry.register_with_unit("exchange", "Time from a request to the end of its answer", Unit::Seconds, seconds.clone());
         registry.register_with_unit("first_byte", "Time from a request to the first byte of its answer", Unit::Seconds, first_byte.clone());
         registry.register("in_flight", "Requests that are being answered", in_flight.clone());
+        let refused = Family::default();
+        registry.register("refused", "Requests that were not let in, by why", refused.clone());
         registry.register("records_dropped", "Records that the store was too slow for", store.dropped());
-        Arc::new(Self { store, drain, registry, exchanges, tokens, seconds, first_byte, in_flight, lives: Lives::default() })
+        Arc::new(Self {
+            store,
+            drain,
+            registry,
+            exchanges,
+            tokens,
+            seconds,
+            first_byte,
+            in_flight,
+            refused,
+            patience: Mutex::new((Instant::now(), REFUSALS)),
+            lives: Lives::default(),
+        })
     }
 
     /// Opens the record of a new exchange.
@@ -102,6 +131,8 @@ impl Ledger {
             endpoint: opening.endpoint,
             upstream: None,
             asked: opening.asked,
+            wanted: None,
+            sent: false,
             stream: opening.stream,
             status: 0,
             outcome: Outcome::ClientGone,
@@ -117,6 +148,30 @@ impl Ledger {
         self.in_flight.inc();
         let live = self.lives.begin(&record);
         Entry::open(self.clone(), record, live)
+    }
+
+    /// Records a request that was not let in.
+    pub fn refused(self: &Arc<Self>, fault: &Fault, dialect: Dialect, status: u16, request_id: &str) {
+        self.refused.get_or_create(&ByReason { reason: fault.kind.name() }).inc();
+        if !self.may_record_refusal() {
+            return;
+        }
+        let opening = Opening { caller: Caller(REFUSED.into()), dialect, endpoint: "refused", asked: String::new(), stream: false };
+        let mut entry = self.open(opening);
+        entry.request_id(request_id);
+        entry.record.status = status;
+        entry.record.fault = Some(fault.kind.name().to_owned());
+        entry.close(Outcome::Faulted);
+    }
+
+    fn may_record_refusal(&self) -> bool {
+        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+        if patience.0.elapsed() >= Duration::from_secs(1) {
+            *patience = (Instant::now(), REFUSALS);
+        }
+        let left = patience.1 > 0;
+        patience.1 = patience.1.saturating_sub(1);
+        left
     }
 
     pub(crate) fn ended(&self, record: Box<Record>, live: &Arc<Live>) {

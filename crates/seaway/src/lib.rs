@@ -8,6 +8,7 @@
 //!
 //! [`app`] puts it all together from a [`config`]; [`cli`] is the only module that prints.
 
+pub mod address;
 pub mod agent;
 pub mod answer;
 pub mod app;
@@ -17,6 +18,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod credential;
+pub mod decode;
 pub mod dial;
 pub mod drain;
 pub mod egress;

@@ -54,6 +54,10 @@ pub struct Record {
     pub upstream: Option<UpstreamName>,
     /// The model by the client's name for it.
     pub asked: String,
+    /// The model that its upstream was asked for: what the client's name stands for.
+    pub wanted: Option<String>,
+    /// An upstream got the request, or may have.
+    pub sent: bool,
     pub stream: bool,
     /// The HTTP status that the client saw; 0 if it left before there was one.
     pub status: u16,
@@ -83,7 +87,7 @@ impl Record {
             dialect = self.dialect.name(),
             endpoint = self.endpoint,
             upstream = self.upstream.as_ref().map(|name| &*name.0),
-            model = self.summary.model.as_deref().unwrap_or(&self.asked),
+            model = self.summary.model.as_deref().or(self.wanted.as_deref()).unwrap_or(&self.asked),
             status = self.status,
             outcome = self.outcome.name(),
             fault = self.fault,

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use crate::address;
 use crate::config::Listen;
 use crate::drain::Drain;
 use crate::front::Door;
@@ -183,10 +184,22 @@ async fn after_cut(drain: &Drain) {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
+/// Puts the path that is meant in the place of the one that was sent.
+fn settle<B>(request: &mut hyper::Request<B>) {
+    let Some(path) = address::settled(request.uri().path()) else { return };
+    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = format!("{path}{query}").parse().ok();
+    if let Ok(uri) = http::Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
 async fn connection(accepted: Accepted, router: Router, door: Door, drain: Drain) {
     let Ok(stream) = accepted.adopt() else { return };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(door);
+        settle(&mut request);
         router.clone().call(request.map(Body::new))
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

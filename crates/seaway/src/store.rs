@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use crate::config;
 use crate::record::Record;
 
-pub use query::{Filter, Receipt, Row, explain, usage};
+pub use query::{Filter, Receipt, Row, Wanted, explain, requests, usage};
 pub use responses::Response;
 pub use sessions::Session;
 pub use tasks::{RESTARTED, Task, TaskStatus};

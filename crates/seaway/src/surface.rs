@@ -1,7 +1,6 @@
 //! The routes that clients know, and their thin handlers.
 
 mod ask;
-mod chat;
 pub mod dashboard;
 mod login;
 mod messages;
@@ -16,18 +15,23 @@ pub mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use seaway_wire::{Fault, FaultKind};
 use tower_http::cors::CorsLayer;
 
-use crate::front;
+use crate::auth::Caller;
 use crate::house::House;
 use crate::plan::Endpoint;
+use crate::runtime::Runtime;
+use crate::{address, front};
+
+/// The configuration that a request sees, and who sent it.
+type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
 
 /// Builds all routes. Layers run from the last to the first.
 pub fn router(house: &Arc<House>) -> Router {
@@ -67,6 +71,7 @@ fn api(prefix: &str) -> Router<Arc<House>> {
         .route(&at("/chat/completions"), ask::at(Endpoint::Chat))
         .route(&at("/responses"), ask::at(Endpoint::Responses))
         .route(&at("/responses/input_tokens"), ask::at(Endpoint::InputTokens))
+        .route(&at("/responses/compact"), any(unknown))
         .route(&at("/responses/{id}"), get(responses::get).delete(responses::delete))
         .route(&at("/responses/{id}/input_items"), get(responses::items))
         .route(&at("/responses/{id}/cancel"), post(responses::cancel))
@@ -78,7 +83,6 @@ fn api(prefix: &str) -> Router<Arc<House>> {
         .route(&at("/{preset}/messages"), ask::at_preset(Endpoint::Create))
         .route(&at("/{preset}/messages/count_tokens"), ask::at_preset(Endpoint::CountTokens))
         .route(&at("/{preset}/chat/completions"), ask::at_preset(Endpoint::Chat))
-        .route(&at("/completions"), any(chat::completions))
         .route(&at("/messages/batches"), any(messages::relay))
         .route(&at("/messages/batches/{*rest}"), any(messages::relay))
         .route(&at("/files"), any(messages::relay))
@@ -99,15 +103,33 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
         .max_age(Duration::from_secs(600))
 }
 
-async fn unknown(request: Request) -> Response {
+/// What has no address of its own here: the rest of the Messages API is its upstream's to answer.
+async fn unknown(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
     let path = request.uri().path();
+    if let Some(why) = address::without_counterpart(path) {
+        return front::refuse(Fault::new(FaultKind::NotFound, format!("{path}: {why}")).code("unknown_url"), request).await;
+    }
+    if messages::is_relayed(&known.0, path) {
+        return messages::relay(State(house), known, request).await;
+    }
     let message = format!("there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/responses`, `/v1/models` or `/health`");
     front::refuse(Fault::new(FaultKind::NotFound, message).code("unknown_url"), request).await
 }
 
-async fn wrong_method(request: Request) -> Response {
-    let message = format!("{} cannot be used on {}", request.method(), request.uri().path());
+async fn wrong_method(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
+    if sessions::are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
+        return messages::relay(State(house), known, request).await;
+    }
+    let (method, path) = (request.method(), request.uri().path());
+    let meant = if path.starts_with("/auth/log") { "POST" } else { method_of(path) };
+    let message = format!("{method} cannot be used on {path}{}", if meant.is_empty() { String::new() } else { format!("; use {meant}") });
     front::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
+}
+
+/// The method that a path wants, where it wants one.
+fn method_of(path: &str) -> &'static str {
+    let asks = ["/messages", "/count_tokens", "/chat/completions", "/responses", "/input_tokens", "/run"];
+    if asks.iter().any(|end| path.ends_with(end)) { "POST" } else { "" }
 }
 
 /// The preset that a header names.

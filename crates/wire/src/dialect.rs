@@ -24,22 +24,22 @@ impl Dialect {
         }
     }
 
-    /// Tells the dialect of a path, so that even a 404 is said in the client's language.
-    ///
-    /// Paths that belong to nobody are answered in Messages.
+    /// Tells the dialect of a path, so that even a 404 is said in the client's language; `None` for a path that says
+    /// nothing of it.
     #[must_use]
-    pub fn of_path(path: &str) -> Self {
+    pub fn of_path(path: &str) -> Option<Self> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
-        let openai = segments.next_if_eq(&"openai").is_some();
-        segments.next_if_eq(&"v1");
+        let vendor = segments.next_if(|segment| matches!(*segment, "openai" | "anthropic"));
+        while segments.next_if_eq(&"v1").is_some() {}
         match segments.next() {
-            Some("responses" | "conversations") => Self::Responses,
-            Some("chat" | "completions" | "embeddings" | "images" | "audio") => Self::Chat,
+            Some("responses" | "conversations") => Some(Self::Responses),
+            Some("chat" | "completions" | "embeddings" | "images" | "audio" | "moderations") => Some(Self::Chat),
+            Some("messages" | "files" | "skills") => Some(Self::Messages),
             // `/v1/PRESET/chat/completions`
-            Some(_) if matches!(segments.peek(), Some(&"chat")) => Self::Chat,
-            Some(_) if matches!(segments.peek(), Some(&"responses")) => Self::Responses,
-            _ if openai => Self::Chat,
-            _ => Self::Messages,
+            Some(_) if matches!(segments.peek(), Some(&"chat")) => Some(Self::Chat),
+            Some(_) if matches!(segments.peek(), Some(&"responses")) => Some(Self::Responses),
+            Some(_) if matches!(segments.peek(), Some(&"messages")) => Some(Self::Messages),
+            _ => vendor.map(|vendor| if vendor == "openai" { Self::Chat } else { Self::Messages }),
         }
     }
 }
@@ -55,8 +55,8 @@ mod tests {
     use super::Dialect;
 
     #[track_caller]
-    fn check(path: &str, expect: Dialect) {
-        assert_eq!(Dialect::of_path(path), expect, "{path}");
+    fn check(path: &str, expect: impl Into<Option<Dialect>>) {
+        assert_eq!(Dialect::of_path(path), expect.into(), "{path}");
     }
 
     #[test]
@@ -64,8 +64,12 @@ mod tests {
         check("/v1/messages", Dialect::Messages);
         check("/anthropic/v1/messages", Dialect::Messages);
         check("/v1/messages/batches/x", Dialect::Messages);
-        check("/nowhere", Dialect::Messages);
-        check("/", Dialect::Messages);
+        check("/nowhere", None);
+        check("/", None);
+        check("/v1/models", None);
+        check("/v1/terse/messages", Dialect::Messages);
+        check("/anthropic/v1/models", Dialect::Messages);
+        check("/v1/v1/chat/completions", Dialect::Chat);
         check("/v1/chat/completions", Dialect::Chat);
         check("/openai/v1/models", Dialect::Chat);
         check("/v1/terse/chat/completions", Dialect::Chat);

@@ -50,11 +50,13 @@ pub(super) enum Command {
         /// Send one small real request to each upstream too
         #[arg(long)]
         live: bool,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Tell what runs here; exit 1 if nothing does
     Status {
+        /// Print JSON
         #[arg(long)]
         json: bool,
         /// Exit 1 too unless a gateway here could serve a request now
@@ -87,10 +89,13 @@ pub(super) enum Command {
     },
     /// Show tokens, cost and requests by day, model and caller
     Usage(UsageOptions),
+    /// List requests, the newest first; `explain` tells more of one
+    Requests(RequestsOptions),
     /// Show what was done with one request
     Explain {
         /// The request's id, as its `request-id` header says
         id: String,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -100,7 +105,10 @@ pub(super) enum Command {
         command: ConfigCommand,
     },
     /// Print completions for a shell
-    Completions { shell: Shell },
+    Completions {
+        /// Which one
+        shell: Shell,
+    },
     /// Print the manual page
     Man {
         /// Write a page for each command into this folder in its place
@@ -180,8 +188,12 @@ pub(super) enum KeyCommand {
 pub(super) enum ConfigCommand {
     /// Print every effective setting with where it came from
     Show {
+        /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Only what is not as it ships
+        #[arg(long)]
+        changed: bool,
     },
     /// Check the configuration and tell every mistake
     Check,
@@ -200,10 +212,40 @@ pub(super) struct UsageOptions {
     /// How far back, such as `7d` or `12h`
     #[arg(long, default_value = "30d", value_name = "TIME")]
     pub since: String,
+    /// Print JSON
     #[arg(long, conflicts_with = "csv")]
     pub json: bool,
+    /// Print comma-separated values
     #[arg(long)]
     pub csv: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RequestsOptions {
+    /// How far back, such as `1h` or `7d`
+    #[arg(long, default_value = "1d", value_name = "TIME")]
+    pub since: String,
+    /// Only models whose name holds this
+    #[arg(long, value_name = "TEXT")]
+    pub model: Option<String>,
+    /// Only this caller's; `(refused)` for those who were not let in
+    #[arg(long, value_name = "NAME")]
+    pub caller: Option<String>,
+    /// Only those that went to this upstream
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Only answers with this status, or with its first digit: `429`, `5`
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<u16>,
+    /// Only those that did not end with a whole answer
+    #[arg(long)]
+    pub failed: bool,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// A flag for each setting that has one, made from the table of settings.

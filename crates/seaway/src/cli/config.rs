@@ -7,7 +7,7 @@ use crate::config::{Config, markdown_table, schema, shown};
 
 pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ConfigCommand::Show { json } => show(cli, *json)?,
+        ConfigCommand::Show { json, changed } => show(cli, *json, *changed)?,
         ConfigCommand::Check => {
             let loaded = cli.load()?;
             let state = if loaded.path.exists() { "" } else { " (there is none; defaults apply)" };
@@ -23,8 +23,9 @@ pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(cli: &Cli, json: bool) -> anyhow::Result<()> {
-    let settings = shown(&cli.load()?.layers);
+fn show(cli: &Cli, json: bool, changed: bool) -> anyhow::Result<()> {
+    let mut settings = shown(&cli.load()?.layers);
+    settings.retain(|setting| !changed || setting.origin != "default");
     if json {
         println!("{}", serde_json::to_string_pretty(&settings)?);
         return Ok(());

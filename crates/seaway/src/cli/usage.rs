@@ -4,15 +4,14 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::args::{Cli, UsageOptions};
+use super::args::{Cli, RequestsOptions, UsageOptions};
 use crate::config::{Config, parse_span};
 use crate::price::cost;
-use crate::store::{self, Filter, Receipt, Row};
+use crate::store::{self, Filter, Receipt, Row, Wanted};
 
 pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
-    let span = parse_span(&options.since).ok_or_else(|| super::Asked(format!("--since {}: expected a time such as `7d`", options.since)))?;
-    let since = jiff::Timestamp::now().as_millisecond() - i64::try_from(span.as_millis())?;
+    let since = since(&options.since)?;
     let rows = match database(&config)? {
         Some(database) => store::usage(&database, &Filter { since })?,
         None => Vec::new(),
@@ -24,6 +23,46 @@ pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode>
         csv(&config, &rows);
     } else {
         table(&config, &rows, &options.since);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A time ago, in milliseconds since the epoch.
+fn since(text: &str) -> anyhow::Result<i64> {
+    let span = parse_span(text).ok_or_else(|| super::Asked(format!("--since {text}: expected a time such as `7d`")))?;
+    Ok(jiff::Timestamp::now().as_millisecond().saturating_sub(i64::try_from(span.as_millis())?))
+}
+
+pub(super) fn requests(cli: &Cli, options: &RequestsOptions) -> anyhow::Result<ExitCode> {
+    let config = cli.load()?.config;
+    let wanted = Wanted {
+        since: since(&options.since)?,
+        model: options.model.clone(),
+        caller: options.caller.clone(),
+        upstream: options.by.clone(),
+        status: options.status,
+        failed: options.failed,
+        limit: options.limit,
+    };
+    let found = match database(&config)? {
+        Some(database) => store::requests(&database, &wanted)?,
+        None => Vec::new(),
+    };
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found.is_empty() {
+        println!("no such requests in the last {}", options.since);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{:<20}  {:<12}  {:<12}  {:<12}  {:<28}  {:>6}  {:<11}  {:>8}  request", "at", "caller", "endpoint", "upstream", "model", "status", "ended", "ms");
+    for receipt in &found {
+        let at = jiff::Timestamp::from_millisecond(receipt.at)?.strftime("%Y-%m-%dT%H:%M:%SZ");
+        let model = receipt.model.as_ref().or(receipt.wanted.as_ref()).map_or(receipt.asked.as_str(), String::as_str);
+        let upstream = receipt.upstream.as_deref().unwrap_or("-");
+        let Receipt { caller, endpoint, status, outcome, total_us, request_id, .. } = receipt;
+        println!("{at:<20}  {caller:<12}  {endpoint:<12}  {upstream:<12}  {model:<28}  {status:>6}  {outcome:<11}  {:>8}  {request_id}", total_us / 1000);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -120,11 +159,20 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     println!("at        {}", jiff::Timestamp::from_millisecond(receipt.at)?);
     println!("caller    {}", receipt.caller);
     println!("asked     {} {}, model {}", receipt.dialect, receipt.endpoint, receipt.asked);
-    println!("upstream  {}, model {}, {} attempt(s)", or(&receipt.upstream), or(&receipt.model), receipt.attempts);
+    let model = receipt.model.clone().or_else(|| receipt.wanted.clone());
+    println!("upstream  {}, model {}, {} attempt(s)", or(&receipt.upstream), or(&model), receipt.attempts);
     println!("ended     {} with status {}, stop reason {}, fault {}", receipt.outcome, receipt.status, or(&receipt.stop_reason), or(&receipt.fault));
     println!("took      {}, first byte after {}", millis(receipt.total_us), receipt.first_byte_us.map_or_else(|| "-".to_owned(), millis));
-    println!("tokens    {} in, {} out", receipt.input, receipt.output);
+    if matches!(receipt.endpoint.as_str(), "count_tokens" | "input_tokens") {
+        println!("tokens    counted, none used");
+    } else {
+        println!("tokens    {} in, {} out", receipt.input, receipt.output);
+    }
     println!("body in   blake3 {}", or(&receipt.body_in));
+    if !receipt.reached() {
+        println!("body out  none: no upstream got this request");
+        return Ok(());
+    }
     println!("body out  blake3 {}", or(&receipt.body_out));
     let translated = receipt.dialect != "messages" && receipt.body_out != receipt.body_in;
     match (receipt.changes.is_empty(), translated) {

@@ -22,6 +22,8 @@ pub(super) struct Prepared {
     pub(super) call: Call,
     pub(super) changes: Vec<Change>,
     pub(super) manner: Manner,
+    /// The model that is asked for, where that is not the client's name for it.
+    pub(super) wanted: Option<String>,
 }
 
 /// A request in Messages, whatever it was before.
@@ -39,12 +41,14 @@ impl Exchange {
     /// Prepares a call from the client's original bytes, so that the next upstream starts from them again.
     pub(super) async fn prepare(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
         let endpoint = self.ask.endpoint;
-        let wanted = model.as_ref().map_or(request.model.as_deref().unwrap_or_default(), |(_, model)| model.as_str());
-        match plan::way(&upstream.setting, endpoint.dialect(), preset, wanted)? {
-            Way::Relay if endpoint.dialect() != Dialect::Messages => Ok(self.relayed(upstream, request, &plan::openai_edits(&upstream.setting, model, endpoint.dialect()))),
-            Way::Relay => Ok(self.relayed(upstream, request, &plan::edits(&upstream.setting, preset, model, endpoint))),
-            Way::Translate => self.to_messages(upstream, request, preset, model).await,
-        }
+        let instead = model.as_ref().map(|(_, model)| model.clone());
+        let wanted = instead.as_deref().or(request.model.as_deref()).unwrap_or_default();
+        let prepared = match plan::way(&upstream.setting, endpoint.dialect(), preset, wanted)? {
+            Way::Relay if endpoint.dialect() != Dialect::Messages => self.relayed(upstream, request, &plan::openai_edits(&upstream.setting, model, endpoint.dialect())),
+            Way::Relay => self.relayed(upstream, request, &plan::edits(&upstream.setting, preset, model, endpoint)),
+            Way::Translate => self.to_messages(upstream, request, preset, model).await?,
+        };
+        Ok(Prepared { wanted: instead, ..prepared })
     }
 
     fn relayed(&self, upstream: &Upstream, request: &Request<'_>, edits: &Edits) -> Prepared {
@@ -65,7 +69,7 @@ impl Exchange {
             path.push('?');
             path.push_str(query);
         }
-        Prepared { call: self.post(path, headers, body), changes: edited.changes, manner: Manner::Relayed(form) }
+        Prepared { call: self.post(path, headers, body), changes: edited.changes, manner: Manner::Relayed(form), wanted: None }
     }
 
     async fn to_messages(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
@@ -99,7 +103,7 @@ impl Exchange {
         let headers = headers::translated_to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials(), &spoken.betas);
         let path = if self.ask.endpoint == Endpoint::InputTokens { Endpoint::CountTokens } else { Endpoint::Create }.path();
         let call = self.post(path.to_owned(), headers, Bytes::from(body));
-        Ok(Prepared { call, changes, manner: spoken.manner })
+        Ok(Prepared { call, changes, manner: spoken.manner, wanted: None })
     }
 
     /// Translates what the client asks, from whichever dialect.

@@ -9,7 +9,8 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body as _;
 use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
-use seaway_wire::stage::Relay;
+use seaway_wire::sse::Decoder;
+use seaway_wire::stage::{Out, Relay};
 use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
 use super::translated::Tongue;
@@ -24,6 +25,8 @@ use crate::{answer, headers};
 pub(super) const ERROR_LIMIT: usize = 16 << 20;
 /// How long a whole message's connection may take to end it.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// How much of a stream is looked at for its first event.
+const BEGINNING_LIMIT: usize = 1 << 20;
 /// The largest answer that is held as a whole.
 pub(super) const WHOLE_LIMIT: usize = 256 << 20;
 
@@ -72,12 +75,48 @@ impl Exchange {
             return self.fold(reply, headers, idle).await;
         }
         let encoded = headers.contains_key(CONTENT_ENCODING);
-        let egress = Egress::Relay(Relay::new(meter(form, self.ask.endpoint.dialect(), &kind, encoded)));
+        let mut egress = Egress::Relay(Relay::new(meter(form, self.ask.endpoint.dialect(), &kind, encoded)));
+        let mut reply = reply;
+        let mut out = Out::new();
+        if form != Form::Opaque {
+            let drain = self.house.drain.clone();
+            let events = !encoded && (kind.contains("event-stream") || (form == Form::Events && !kind.contains("json")));
+            let patience = self.head_patience();
+            // After that long the head leaves all the same, and the rest is the pipe's to say.
+            let begun = tokio::select! {
+                begun = tokio::time::timeout(patience, self.beginning(&mut reply.body, &mut egress, &mut out, events, idle)) => begun.unwrap_or(Ok(())),
+                () = drain.wait_cut() => return self.fault(&draining()),
+            };
+            if let Err(error) = begun {
+                self.entry.record.status = 0;
+                let fault =
+                    Fault::new(if matches!(error, ReadError::Idle(_)) { FaultKind::TimedOut } else { FaultKind::BadReply }, "the upstream's answer broke off before it began");
+                return self.fault(&fault.because(error));
+            }
+        }
         let ping = (form == Form::Events && !encoded).then_some(self.runtime.config.ping);
         let patience = Patience { ping, idle };
         let status = reply.status;
         let pipe = Pipe::new(reply.body, egress, self.entry, patience, self.house.drain.clone(), reply.pass);
-        assemble(status, headers, Body::new(pipe))
+        assemble(status, headers, Body::new(pipe.after(out)))
+    }
+
+    /// Reads until an answer has surely begun: a whole event of a stream, or the first bytes of anything else.
+    async fn beginning(&mut self, body: &mut ReplyBody, egress: &mut Egress, out: &mut Out, events: bool, idle: Option<Duration>) -> Result<(), ReadError> {
+        let mut decoder = Decoder::with_limit(BEGINNING_LIMIT);
+        loop {
+            let Some(frame) = next_frame(body, idle).await? else { return Err(ReadError::Nothing) };
+            self.entry.first_byte();
+            // What is too long to be looked at has begun as well.
+            let begun = !events || decoder.read(&frame).next().map_or(true, |event| event.is_some());
+            let empty = frame.is_empty();
+            egress.push(frame, out);
+            // Kept at every step: a client that leaves has been billed for what came.
+            self.entry.record.summary = egress.summary().clone();
+            if begun && !empty {
+                return Ok(());
+            }
+        }
     }
 
     /// An error that the upstream answered goes on as it came; what is not JSON becomes so.

@@ -51,6 +51,12 @@ impl Exchange {
         self.translated_whole(reply, headers, idle, Wanted { stream, events, tongue }).await
     }
 
+    /// How long the head of an answer waits for its beginning.
+    pub(super) fn head_patience(&self) -> Duration {
+        let ping = self.runtime.config.ping;
+        if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) }
+    }
+
     async fn translated_error(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, own_key: bool) -> Response {
         let status = reply.status.as_u16();
         let waits = headers.contains_key(http::header::RETRY_AFTER);
@@ -82,7 +88,7 @@ impl Exchange {
     async fn translated_stream(mut self, mut reply: Reply, mut headers: HeaderMap, idle: Option<Duration>, tongue: Tongue) -> Response {
         let (mut stream, keeper) = tongue.stream();
         let ping = self.runtime.config.ping;
-        let patience = if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) };
+        let patience = self.head_patience();
         let drain = self.house.drain.clone();
         let mut out = Out::new();
         // After that long the head leaves all the same, and the rest is the pipe's to say.

@@ -36,9 +36,9 @@ pub struct Row {
 /// If the store cannot be read.
 pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
     let mut select = database.prepare(
-        "SELECT strftime('%Y-%m-%d', at / 1000, 'unixepoch') AS day, coalesce(model, asked) AS m, caller,
+        "SELECT strftime('%Y-%m-%d', at / 1000, 'unixepoch') AS day, coalesce(model, wanted, asked) AS m, caller,
                 count(*), sum(outcome <> 'completed'), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(cache_write_1h)
-         FROM exchange WHERE at >= ?1 AND endpoint <> 'count_tokens' GROUP BY day, m, caller ORDER BY day, m, caller",
+         FROM exchange WHERE at >= ?1 AND endpoint NOT IN ('count_tokens', 'input_tokens') GROUP BY day, m, caller ORDER BY day, m, caller",
     )?;
     let rows = select.query_map([filter.since], |row| {
         Ok(Row {
@@ -77,8 +77,12 @@ pub struct Receipt {
     pub upstream: Option<String>,
     /// The model by the client's name for it.
     pub asked: String,
+    /// The model that its upstream was asked for.
+    pub wanted: Option<String>,
     /// The model that answered.
     pub model: Option<String>,
+    /// An upstream got it, or may have; `None` where that was not noted.
+    pub sent: Option<bool>,
     pub status: u16,
     pub outcome: String,
     pub stop_reason: Option<String>,
@@ -96,19 +100,59 @@ pub struct Receipt {
     pub changes: Vec<(String, String)>,
 }
 
+impl Receipt {
+    /// True if an upstream got it, or may have. Older records do not say; one without an upstream or a body went nowhere.
+    #[must_use]
+    pub fn reached(&self) -> bool {
+        self.sent.unwrap_or(self.upstream.is_some() && self.body_out.is_some())
+    }
+}
+
 /// Finds an exchange by the id that the client saw, or by ours.
 ///
 /// # Errors
 ///
 /// If the store cannot be read.
 pub fn explain(database: &Connection, id: &str) -> rusqlite::Result<Option<Receipt>> {
-    let mut select = database.prepare(
-        "SELECT id, request_id, at, caller, dialect, endpoint, upstream, asked, model, status, outcome, stop_reason, fault,
-                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes
-         FROM exchange WHERE id = ?1 OR request_id = ?1 ORDER BY at DESC LIMIT 1",
-    )?;
+    let mut select = database.prepare(&format!("SELECT {COLUMNS} FROM exchange WHERE id = ?1 OR request_id = ?1 ORDER BY at DESC LIMIT 1"))?;
     select.query_row(params![id], receipt).optional()
 }
+
+/// Which requests are listed.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Milliseconds since the epoch.
+    pub since: i64,
+    /// A part of the model's name, by whichever name it is known.
+    pub model: Option<String>,
+    pub caller: Option<String>,
+    pub upstream: Option<String>,
+    /// One status, or the first digit of several.
+    pub status: Option<u16>,
+    /// Only those that did not end with a whole answer.
+    pub failed: bool,
+    pub limit: u32,
+}
+
+/// Lists requests, the newest first.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub fn requests(database: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<Receipt>> {
+    let mut select = database.prepare(&format!(
+        "SELECT {COLUMNS} FROM exchange
+         WHERE at >= ?1 AND (?2 IS NULL OR instr(coalesce(model, '') || ' ' || coalesce(wanted, '') || ' ' || asked, ?2)) AND (?3 IS NULL OR caller = ?3)
+           AND (?4 IS NULL OR upstream = ?4) AND (?5 IS NULL OR status = ?5 OR status / 100 = ?5) AND (NOT ?6 OR outcome <> 'completed')
+         ORDER BY at DESC LIMIT ?7"
+    ))?;
+    let rows = select.query_map(params![wanted.since, wanted.model, wanted.caller, wanted.upstream, wanted.status, wanted.failed, wanted.limit], receipt)?;
+    rows.collect()
+}
+
+/// What a [`Receipt`] is read from.
+const COLUMNS: &str = "id, request_id, at, caller, dialect, endpoint, upstream, asked, model, status, outcome, stop_reason, fault,
+                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes, wanted, sent";
 
 fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
     let changes: String = row.get(20)?;
@@ -122,6 +166,8 @@ fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
         upstream: row.get(6)?,
         asked: row.get(7)?,
         model: row.get(8)?,
+        wanted: row.get(21)?,
+        sent: row.get(22)?,
         status: row.get(9)?,
         outcome: row.get(10)?,
         stop_reason: row.get(11)?,

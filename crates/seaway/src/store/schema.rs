@@ -10,7 +10,7 @@ use super::StoreError;
 use crate::record::Record;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -80,6 +80,10 @@ const MIGRATIONS: [&str; 3] = [
     ) STRICT;
     CREATE INDEX response_created ON response (created);
 ",
+    "
+    ALTER TABLE exchange ADD COLUMN wanted TEXT;    -- the model that its upstream was asked for
+    ALTER TABLE exchange ADD COLUMN sent INTEGER;   -- an upstream got it, or may have; none where that was not noted
+",
 ];
 
 fn version(database: &Connection) -> rusqlite::Result<i64> {
@@ -126,7 +130,7 @@ pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result
     let usage = record.summary.usage;
     let changes: Vec<(&str, &str)> = record.changes.iter().map(|change| (&*change.name, change.path.as_str())).collect();
     let mut insert = database.prepare_cached(
-        "INSERT OR REPLACE INTO exchange VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
+        "INSERT OR REPLACE INTO exchange VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
     )?;
     insert.execute(params![
         record.id,
@@ -154,6 +158,8 @@ pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result
         record.body_in.as_ref().map(blake3::Hash::as_bytes),
         record.body_out.as_ref().filter(|_| record.body_out != record.body_in).map(blake3::Hash::as_bytes),
         serde_json::to_string(&changes).unwrap_or_default(),
+        record.wanted,
+        record.sent,
     ])?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, post};
+use http::header::CONTENT_ENCODING;
 
 use super::preset_header;
 use crate::answer;
@@ -35,12 +36,14 @@ pub(super) fn at_preset(endpoint: Endpoint) -> MethodRouter<Arc<House>> {
 }
 
 async fn serve(house: Arc<House>, (Extension(runtime), Extension(caller)): Known, endpoint: Endpoint, preset: Option<String>, request: Request) -> Response {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let limit = runtime.config.body_limit;
     let body = match whole_body(&head.headers, body, limit).await {
         Ok(body) => body,
         Err(fault) => return answer::fault(&fault, endpoint.dialect(), &answer::own_id()),
     };
+    // It was read: what goes on from here is plain.
+    head.headers.remove(CONTENT_ENCODING);
     let ask = Ask { caller, endpoint, preset: preset.or_else(|| preset_header(&head.headers)), query: head.uri.query().map(str::to_owned), headers: head.headers, body };
     exchange::run(house, runtime, ask).await
 }

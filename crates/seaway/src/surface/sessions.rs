@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{delete, get};
 use axum::{Extension, Router};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Serialize;
 use serde_json::json;
 
+use super::messages;
 use crate::answer;
 use crate::auth::Caller;
 use crate::house::House;
@@ -46,7 +47,16 @@ fn programs(runtime: &Runtime) -> impl Iterator<Item = &Program> {
     runtime.upstreams.iter().filter_map(|upstream| upstream.program())
 }
 
-async fn list(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known) -> Response {
+/// True for a client that means the sessions of Anthropic's managed agents, which have the same address.
+pub(super) fn are_managed(headers: &HeaderMap) -> bool {
+    headers.get_all("anthropic-beta").iter().any(|value| value.to_str().is_ok_and(|betas| betas.contains("managed-agents")))
+}
+
+async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
+    if are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
+        return messages::relay(State(house), known, request).await;
+    }
+    let (Extension(runtime), Extension(caller)) = known;
     let mut warm: Vec<Warm> = programs(&runtime).flat_map(Program::warm).filter(|warm| warm.whose.owner == caller.0).collect();
     let Some(retention) = programs(&runtime).map(|program| program.setting().retention).max() else {
         return answer::json(StatusCode::OK, "{\"sessions\":[]}");
@@ -82,7 +92,11 @@ async fn list(State(house): State<Arc<House>>, (Extension(runtime), Extension(ca
     answer::json(StatusCode::OK, json!({"sessions": shown}).to_string())
 }
 
-async fn remove(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
+async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+    if are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
+        return messages::relay(State(house), known, request).await;
+    }
+    let (Extension(runtime), Extension(caller)) = known;
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;

@@ -14,6 +14,8 @@ pub enum ReadError {
     Idle(Duration),
     #[error("the upstream's answer broke off")]
     Broken(#[source] BoxError),
+    #[error("the upstream's answer ended without a word")]
+    Nothing,
     #[error("the upstream's answer is larger than {0} bytes")]
     TooLong(usize),
 }

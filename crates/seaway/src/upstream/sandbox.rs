@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::gate::Pass;
 use super::{BoxError, Call, Payload, Reply, ReplyBody};
+use check::Refusal;
 use compose::Answer;
 use script::Script;
 
@@ -54,7 +55,7 @@ impl Sandbox {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let path = call.path.split('?').next().unwrap_or_default();
         let mut reply = match (call.method.as_str(), path) {
-            ("POST", "/v1/messages") => self.message(body_of(&call.body), number).await,
+            ("POST", "/v1/messages") => self.message(body_of(&call.body), &betas(&call.headers), number).await,
             ("POST", "/v1/messages/count_tokens") => count(body_of(&call.body)),
             ("GET", "/v1/models") => json_reply(&models()),
             ("GET", _) if path.starts_with("/v1/models/") => model(&path["/v1/models/".len()..]),
@@ -67,10 +68,10 @@ impl Sandbox {
         Reply { pass, ..reply }
     }
 
-    async fn message(&self, body: Result<Value, String>, number: u64) -> Reply {
-        let request = match body.and_then(|request| check::message(&request).map(|()| request)) {
+    async fn message(&self, body: Result<Value, Refusal>, betas: &str, number: u64) -> Reply {
+        let request = match body.and_then(|request| check::message(&request, betas).map(|()| request)) {
             Ok(request) => request,
-            Err(message) => return Reply::error(400, "invalid_request_error", &message),
+            Err(refusal) => return refused(&refusal),
         };
         let text = script::last_user_text(&request);
         let mut script = Script::parse(&text);
@@ -171,9 +172,19 @@ fn json_reply(json: &Value) -> Reply {
     Reply::json(200, json.to_string())
 }
 
-fn body_of(payload: &Payload) -> Result<Value, String> {
+/// What the client announced.
+fn betas(headers: &HeaderMap) -> String {
+    let values = headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",")
+}
+
+fn refused(refusal: &Refusal) -> Reply {
+    Reply::error(refusal.status, refusal.kind, &refusal.message)
+}
+
+fn body_of(payload: &Payload) -> Result<Value, Refusal> {
     match payload {
-        Payload::Whole(bytes) => serde_json::from_slice(bytes).map_err(|error| format!("The request body is not valid JSON: {error}")),
+        Payload::Whole(bytes) => serde_json::from_slice(bytes).map_err(|error| format!("The request body is not valid JSON: {error}").into()),
         Payload::Streamed(_) => Err("The request body must be JSON".into()),
     }
 }
@@ -183,10 +194,10 @@ pub(super) fn estimate(request: &Value) -> u64 {
     tokens::of_request(request)
 }
 
-fn count(body: Result<Value, String>) -> Reply {
+fn count(body: Result<Value, Refusal>) -> Reply {
     match body.and_then(|request| check::conversation(&request).map(|()| request)) {
         Ok(request) => json_reply(&json!({"input_tokens": tokens::of_request(&request)})),
-        Err(message) => Reply::error(400, "invalid_request_error", &message),
+        Err(refusal) => refused(&refusal),
     }
 }
 

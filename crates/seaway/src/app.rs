@@ -128,7 +128,7 @@ impl App {
     /// [`StartError`] if an address or the local key cannot be had.
     pub async fn start(loaded: Loaded, sources: Sources) -> Result<Self, StartError> {
         let Loaded { config, path, saved_at, .. } = loaded;
-        crate::trusted::folder(&config.state_dir).map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
+        crate::trusted::folder(&config.state_dir, config.modes).map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
         let signals = Signals::listen().map_err(StartError::Signals)?;
         let mut listeners = Vec::new();
         for listen in &config.listen {

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use crate::config::{Auth, Config};
 use crate::headers::CARRIERS;
-use crate::trusted;
+use crate::trusted::{self, Modes};
 
 /// Who a client proved to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,7 +45,7 @@ impl Keyring {
         Ok(match &config.auth {
             Auth::Open => Self { keys: Vec::new(), open: true },
             Auth::Keys(keys) => Self { keys: keys.iter().map(|(name, key)| (name.as_str().into(), key.expose_secret().trim().to_owned().into())).collect(), open: false },
-            Auth::MadeKey => Self { keys: vec![("default".into(), made_key(&config.state_dir)?)], open: false },
+            Auth::MadeKey => Self { keys: vec![("default".into(), made_key(&config.state_dir, config.modes)?)], open: false },
         })
     }
 
@@ -131,10 +131,10 @@ pub fn key_file(state_dir: &Path) -> PathBuf {
     state_dir.join("key")
 }
 
-fn made_key(state_dir: &Path) -> Result<SecretString, KeyError> {
+fn made_key(state_dir: &Path, modes: Modes) -> Result<SecretString, KeyError> {
     let path = key_file(state_dir);
-    trusted::folder(state_dir).map_err(|source| KeyError { path: path.clone(), source })?;
-    match trusted::read(&path) {
+    trusted::folder(state_dir, modes).map_err(|source| KeyError { path: path.clone(), source })?;
+    match trusted::read(&path, modes) {
         Ok(text) if !text.trim().is_empty() => {
             tighten(&path);
             Ok(text.split_whitespace().next().unwrap_or_default().to_owned().into())
@@ -289,7 +289,7 @@ mod tests {
             .map(|_| {
                 std::thread::spawn({
                     let state = folder.path().join("s");
-                    move || made_key(&state).unwrap().expose_secret().to_owned()
+                    move || made_key(&state, Modes::Strict).unwrap().expose_secret().to_owned()
                 })
             })
             .collect();
@@ -301,8 +301,8 @@ mod tests {
     fn the_made_key_is_private_and_stays() {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("a/b");
-        let first = made_key(&state).unwrap();
-        assert_eq!(made_key(&state).unwrap().expose_secret(), first.expose_secret());
+        let first = made_key(&state, Modes::Strict).unwrap();
+        assert_eq!(made_key(&state, Modes::Strict).unwrap().expose_secret(), first.expose_secret());
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&key_file(&state)), mode(&state)), (0o600, 0o700));
         assert_ne!(new_key(&state).unwrap().expose_secret(), first.expose_secret());

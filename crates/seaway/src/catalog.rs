@@ -60,10 +60,23 @@ impl Catalog {
         self.within(PATIENCE, upstream, client).await
     }
 
+    /// Lists those of an upstream's models that a client's own query asks for, such as `lifecycle[]=deprecated`. It is
+    /// the upstream's to read, and what it answers is nobody else's list.
+    ///
+    /// # Errors
+    ///
+    /// [`NoList`] with the upstream's own answer.
+    pub async fn narrowed(&self, upstream: &Upstream, client: &HeaderMap, query: &str) -> Result<Models, Arc<NoList>> {
+        let own = own_headers();
+        let headers = if upstream.passes_credentials() { client } else { &own };
+        let found = tokio::time::timeout(PATIENCE, fetch(upstream, headers, query)).await;
+        found.unwrap_or_else(|_| Err(late(upstream, PATIENCE))).map_err(Arc::new)
+    }
+
     async fn within(&self, patience: Duration, upstream: &Upstream, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
         // A passed credential may see other models than the next one.
         if upstream.passes_credentials() {
-            return fetch(upstream, client).await.map_err(Arc::new);
+            return fetch(upstream, client, "").await.map_err(Arc::new);
         }
         if let Some(known) = self.known(&upstream.name) {
             return known;
@@ -73,9 +86,9 @@ impl Catalog {
             let told = |error: TunnelError| NoList { failure: Some((error.kind, Some(error.layer.name()), error.retry_after)), ..unreachable(error.message) };
             tunnel.up(Login::Batch).await.map_err(|error| Arc::new(told(error)))?;
         }
-        let found = match tokio::time::timeout(patience, fetch(upstream, &own_headers())).await {
+        let found = match tokio::time::timeout(patience, fetch(upstream, &own_headers(), "")).await {
             Ok(found) => found.map_err(Arc::new),
-            Err(_) => Err(Arc::new(unreachable(format!("upstream `{}` listed no models within {} seconds", upstream.name, patience.as_secs())))),
+            Err(_) => Err(Arc::new(late(upstream, patience))),
         };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if found.is_err()
@@ -212,10 +225,15 @@ fn unreachable(message: String) -> NoList {
     NoList { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), body: Bytes::new(), message, failure: None }
 }
 
-async fn fetch(upstream: &Upstream, client: &HeaderMap) -> Result<Models, NoList> {
+fn late(upstream: &Upstream, patience: Duration) -> NoList {
+    unreachable(format!("upstream `{}` listed no models within {} seconds", upstream.name, patience.as_secs()))
+}
+
+/// `query` is what a client adds, as it wrote it.
+async fn fetch(upstream: &Upstream, client: &HeaderMap, query: &str) -> Result<Models, NoList> {
     let mut headers = client.clone();
     headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
-    let call = Call::own(Method::GET, "/v1/models?limit=1000", headers, Bytes::new());
+    let call = Call::own(Method::GET, format!("/v1/models?limit=1000{}{query}", if query.is_empty() { "" } else { "&" }), headers, Bytes::new());
     let reply = upstream.call(call).await.map_err(|error| NoList { failure: Some((error.kind, error.layer, error.retry_after)), ..unreachable(error.message) })?;
     let (status, headers) = (reply.status, reply.headers.clone());
     let body = whole(reply).await.map_err(unreachable)?;

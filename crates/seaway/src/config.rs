@@ -22,6 +22,8 @@ use http::{HeaderName, HeaderValue, Uri};
 use seaway_wire::Dialect;
 use secrecy::SecretString;
 
+use crate::trusted::{self, Modes};
+
 pub use build::find_program;
 pub use layers::{Layers, Mistake, Origin};
 pub use paths::run_folder;
@@ -73,9 +75,10 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read.
+    /// If the file cannot be read, or another user may write it: it is a settings file like the other.
     pub fn add_file(&mut self, path: &Path) -> std::io::Result<()> {
-        for line in std::fs::read_to_string(path)?.lines() {
+        let modes = if self.get("SEAWAY_STRICT_MODES") == Some("false") { Modes::Any } else { Modes::Strict };
+        for line in trusted::read(path, modes)?.lines() {
             let line = line.trim().trim_start_matches("export ");
             if let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
                 let value = value.trim();
@@ -146,9 +149,15 @@ pub struct Config {
     /// Threads that serve.
     pub threads: usize,
     pub state_dir: PathBuf,
+    /// Whose files are trusted.
+    pub modes: Modes,
     pub log: Log,
     pub default_model: Option<String>,
     pub default_upstream: Option<UpstreamName>,
+    /// Ids to list beside the upstreams'.
+    pub models: Vec<String>,
+    /// List those alone.
+    pub models_only: bool,
     pub aliases: Vec<(Glob, String)>,
     pub routes: Vec<Route>,
     pub upstreams: Vec<Arc<Upstream>>,
@@ -567,7 +576,7 @@ impl Config {
         layers.add_variables(sources.environment.iter());
         // Before it is read: what is saved meanwhile is newer than what we have.
         let saved_at = saved_at(&path);
-        match crate::trusted::read(&path) {
+        match trusted::read(&path, modes(&layers)) {
             Ok(text) => layers.add_file(&path, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && sources.file.is_none() => {}
             // The words name the file or folder that is not trusted.
@@ -584,6 +593,14 @@ impl Config {
         if mistakes.is_empty() { Ok(Loaded { config, layers, path, saved_at }) } else { Err(ConfigError(mistakes)) }
     }
 }
+
+/// Whose files are trusted, as far as flags and variables say: a file cannot vouch for itself.
+fn modes(layers: &Layers) -> Modes {
+    let said = layers.get(&[STRICT_MODES.to_owned()]).and_then(|(value, _)| value.flag());
+    if said == Some(false) { Modes::Any } else { Modes::Strict }
+}
+
+const STRICT_MODES: &str = "strict_modes";
 
 /// What is said where there is no home folder.
 const NO_HOME: &str = "there is no home folder: HOME is not set, and the password database names none; set HOME";

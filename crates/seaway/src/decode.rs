@@ -18,6 +18,17 @@ enum Encoding {
     Zstd,
 }
 
+impl Encoding {
+    /// The name that the registry of content codings has for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// The encodings of a body, the last applied first.
 fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, Fault> {
     let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
@@ -66,7 +77,9 @@ fn decoded(encodings: &[Encoding], body: Bytes, limit: usize) -> Result<Bytes, F
                 Err(Fault::new(FaultKind::TooLarge, format!("the body is larger than {limit} bytes once it is decoded; raise `body_limit` if that is meant")))
             }
             Ok(_) => Ok(Bytes::from(out)),
-            Err(error) => Err(Fault::new(FaultKind::InvalidRequest, "the body cannot be decoded as its `content-encoding` says").because(error)),
+            Err(error) => {
+                Err(Fault::new(FaultKind::InvalidRequest, format!("the body cannot be decoded as `{}`, which its `content-encoding` names", encoding.name())).because(error))
+            }
         }
     })
 }

@@ -81,6 +81,7 @@ impl Pipe {
     #[must_use]
     pub fn after(mut self, out: Out) -> Self {
         self.out = out;
+        self.end_if_told();
         self
     }
 
@@ -110,7 +111,11 @@ impl Pipe {
         if !self.out.is_empty() {
             self.silence.spoke();
         }
-        // A body of known length is dropped as soon as its last byte is written.
+        self.end_if_told();
+    }
+
+    /// A body of known length is dropped as soon as its last byte is written, and asked no more.
+    fn end_if_told(&mut self) {
         if self.egress.has_told() || self.upstream.as_ref().is_some_and(Body::is_end_stream) {
             self.end(End::Complete, None);
         }
@@ -219,9 +224,19 @@ impl Body for Pipe {
         match &self.upstream {
             // Pings of ours may join and chunks be longer than events, so a stream has no known length.
             Some(_) if self.silence.patience.ping.is_some() || self.egress.changes_length() => SizeHint::default(),
-            Some(upstream) => upstream.size_hint(),
-            None => SizeHint::with_exact(self.out.iter().map(|frame| frame.len() as u64).sum()),
+            Some(upstream) => match upstream.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(rest + self.held()),
+                None => SizeHint::default(),
+            },
+            None => SizeHint::with_exact(self.held()),
         }
+    }
+}
+
+impl Pipe {
+    /// How many bytes wait to be written.
+    fn held(&self) -> u64 {
+        self.out.iter().map(|frame| frame.len() as u64).sum()
     }
 }
 

@@ -9,6 +9,15 @@ use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+/// Whether it matters who else may write what is read here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modes {
+    /// The rule above.
+    Strict,
+    /// The owner vouches that nobody else is there, as in a container of one user.
+    Any,
+}
+
 /// Others may write.
 const OTHERS_WRITE: u32 = 0o022;
 /// In a folder: only who owns a file may move it.
@@ -19,11 +28,11 @@ const STICKY: u32 = 0o1000;
 /// # Errors
 ///
 /// [`ErrorKind::PermissionDenied`] with words for what another user owns or may write, and what reading fails by.
-pub fn read(path: &Path) -> Result<String> {
+pub fn read(path: &Path, modes: Modes) -> Result<String> {
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
     // `/dev/null` stands for no settings at all.
-    if !is_read_only(&file) && !meta.file_type().is_char_device() {
+    if modes == Modes::Strict && !is_read_only(&file) && !meta.file_type().is_char_device() {
         check(path, &meta)?;
         let absolute = std::path::absolute(path)?;
         absolute.ancestors().skip(1).try_for_each(passes)?;
@@ -38,13 +47,15 @@ pub fn read(path: &Path) -> Result<String> {
 /// # Errors
 ///
 /// As [`read`].
-pub fn folder(path: &Path) -> Result<()> {
+pub fn folder(path: &Path, modes: Modes) -> Result<()> {
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_dir() => Err(Error::new(ErrorKind::NotADirectory, format!("{} is no folder", path.display()))),
+        Ok(_) if modes == Modes::Any => Ok(()),
         Ok(meta) => {
             check(path, &meta)?;
             std::path::absolute(path)?.ancestors().skip(1).try_for_each(passes)
         }
+        Err(error) if error.kind() == ErrorKind::NotFound && modes == Modes::Any => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => match std::path::absolute(path)?.ancestors().skip(1).find(|parent| parent.exists()) {
             Some(parent) => parent.ancestors().try_for_each(passes),
             None => Ok(()),
@@ -114,18 +125,21 @@ mod tests {
         chmod(&dir, 0o755);
         std::fs::write(&file, "x").unwrap();
         chmod(&file, 0o644);
-        assert_eq!(read(&file).unwrap(), "x");
-        folder(&dir).unwrap();
+        assert_eq!(read(&file, Modes::Strict).unwrap(), "x");
+        folder(&dir, Modes::Strict).unwrap();
         for mode in [0o664, 0o646] {
             chmod(&file, mode);
-            refuses(read(&file), &format!("others may write {} (mode 0{mode:o})", file.display()));
+            refuses(read(&file, Modes::Strict), &format!("others may write {} (mode 0{mode:o})", file.display()));
         }
         chmod(&file, 0o600);
         for mode in [0o775, 0o777] {
             chmod(&dir, mode);
-            refuses(read(&file), &format!("others may write {}", dir.display()));
-            refuses(folder(&dir), "chmod go-w");
-            refuses(folder(&dir.join("not/there/yet")), "chmod go-w");
+            refuses(read(&file, Modes::Strict), &format!("others may write {}", dir.display()));
+            refuses(folder(&dir, Modes::Strict), "chmod go-w");
+            refuses(folder(&dir.join("not/there/yet"), Modes::Strict), "chmod go-w");
+            folder(&dir, Modes::Any).unwrap();
+            folder(&dir.join("not/there/yet"), Modes::Any).unwrap();
+            assert_eq!(read(&file, Modes::Any).unwrap(), "x");
         }
     }
 
@@ -140,22 +154,22 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         let give = |path: &Path| std::os::unix::fs::chown(path, Some(12_345), None).unwrap();
         give(&file);
-        refuses(read(&file), "belongs to another user (uid 12345)");
+        refuses(read(&file, Modes::Strict), "belongs to another user (uid 12345)");
         std::os::unix::fs::chown(&file, Some(0), None).unwrap();
         give(&dir);
-        refuses(read(&file), "belongs to another user");
-        refuses(folder(&dir), "belongs to another user");
+        refuses(read(&file, Modes::Strict), "belongs to another user");
+        refuses(folder(&dir, Modes::Strict), "belongs to another user");
         // A link of ours to what is not: what is read counts.
         std::os::unix::fs::symlink(&file, base.path().join("link")).unwrap();
         give(&file);
-        refuses(read(&base.path().join("link")), "belongs to another user");
+        refuses(read(&base.path().join("link"), Modes::Strict), "belongs to another user");
     }
 
     #[test]
     fn what_is_not_there_is_not_found() {
         let base = tempfile::tempdir().unwrap();
-        assert_eq!(read(&base.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
-        folder(&base.path().join("none")).unwrap();
-        assert_eq!(read(Path::new("/dev/null")).unwrap(), "");
+        assert_eq!(read(&base.path().join("none"), Modes::Strict).unwrap_err().kind(), ErrorKind::NotFound);
+        folder(&base.path().join("none"), Modes::Strict).unwrap();
+        assert_eq!(read(Path::new("/dev/null"), Modes::Strict).unwrap(), "");
     }
 }

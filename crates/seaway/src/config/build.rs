@@ -15,7 +15,8 @@ use secrecy::SecretString;
 
 use super::layers::{BUILT_IN, Layers, Origin, dotted};
 use super::value::Value;
-use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, Price, Route, Store, Upstream, UpstreamName, paths, proxies, settings};
+use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, Price, Route, STRICT_MODES, Store, Upstream, UpstreamName, paths, proxies, settings};
+use crate::trusted::Modes;
 
 pub use program::find as find_program;
 
@@ -47,9 +48,12 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         log: reader.log(),
         default_model: reader.text("model.default"),
         default_upstream: reader.default_upstream(&upstreams),
+        models: reader.models(),
+        models_only: reader.flag("models_only"),
         aliases: reader.aliases(),
         routes: reader.routes(&upstreams),
         presets: reader.presets(),
+        modes: reader.modes(),
         store: reader.store(&state_dir),
         responses_limit: reader.size("responses.limit"),
         responses_retention: reader.span("responses.retention"),
@@ -159,6 +163,13 @@ impl Reader<'_> {
         }
     }
 
+    fn modes(&mut self) -> Modes {
+        if let Origin::File { .. } = self.origin(&key(STRICT_MODES)) {
+            self.mistake(STRICT_MODES, "only `--strict-modes` or $SEAWAY_STRICT_MODES can say that; a file cannot vouch for itself");
+        }
+        super::modes(self.layers)
+    }
+
     fn listen(&mut self) -> Vec<Listen> {
         let mut addresses = Vec::new();
         for text in self.texts("listen") {
@@ -235,6 +246,17 @@ impl Reader<'_> {
                 _ => self.environment.get("NO_COLOR").map(|_| false),
             },
         }
+    }
+
+    fn models(&mut self) -> Vec<String> {
+        let models = self.texts("models");
+        if models.iter().any(|id| id.trim().is_empty()) {
+            self.mistake("models", "a model's id is empty");
+        }
+        if models.is_empty() && self.flag("models_only") {
+            self.mistake("models_only", "there is nothing in `models` to list");
+        }
+        models
     }
 
     fn aliases(&self) -> Vec<(Glob, String)> {
@@ -334,7 +356,7 @@ impl Reader<'_> {
 }
 
 /// Names that a preset's path would collide with.
-const RESERVED: [&str; 9] = ["messages", "models", "files", "chat", "completions", "responses", "run", "tasks", "sessions"];
+const RESERVED: [&str; 10] = ["v1", "messages", "models", "files", "chat", "completions", "responses", "run", "tasks", "sessions"];
 
 fn tcp(listen: &mut Listen) -> Option<&mut SocketAddr> {
     match listen {
@@ -374,6 +396,10 @@ mod tests {
         refused("[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'", &[], "no upstream is called `b`; there are `a`");
         refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
+        refused("[preset.v1]\nsystem = 'x'", &[], "is a path of the API");
+        refused("strict_modes = false", &[], "a file cannot vouch for itself");
+        refused("models_only = true", &[], "there is nothing in `models`");
+        refused("models = ['a', '']", &[], "a model's id is empty");
         refused("listen = '0.0.0.0:1'\n[upstream.a]\nkind = 'claude-code'", &[], "a plan's login serves its owner alone");
         refused("claude_code.workers = 0\n[upstream.a]\nkind = 'claude-code'", &[], "from 1 to 1000");
         refused("auth = 'none'\nlisten = ['127.0.0.1:1']\n[claude_code]\npermision = 'allow'\n[upstream.a]\nkind = 'claude-code'", &[], "did you mean `permission`?");

@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use seaway_wire::json::{Members, quote};
 use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
@@ -19,6 +19,8 @@ use crate::{answer, headers, route};
 
 /// How many models a page has when the client does not say.
 const PAGE: usize = 1000;
+/// What a query may hold that is not the upstream's to read.
+const OURS: [&str; 5] = ["limit", "after_id", "before_id", "client_version", "beta"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -32,14 +34,16 @@ pub(super) async fn list(
     State(house): State<Arc<House>>,
     Extension(_): Extension<Caller>,
     client: HeaderMap,
+    uri: Uri,
     paging: Result<Query<Paging>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     let runtime = house.runtime.load_full();
     let Ok(Query(paging)) = paging else {
         return fault(&Fault::new(FaultKind::InvalidRequest, "limit: input should be a whole number").param("limit"));
     };
-    match gather(&runtime, &client).await {
-        Ok(models) => match page(&models, &paging) {
+    let query = uri.query().unwrap_or_default();
+    match gather(&runtime, &client, &narrowing(query)).await {
+        Ok(models) => match page(&models, &paging, asks_as_codex(query)) {
             Ok(page) => answered(page),
             Err(wrong) => fault(&wrong),
         },
@@ -53,7 +57,7 @@ pub(super) async fn one(State(house): State<Arc<House>>, id: Result<Path<String>
     let target = route::alias(&runtime.config.aliases, &id).unwrap_or(&id).to_owned();
     let newest = newest(&runtime, &client, &target).await;
     let target = newest.as_deref().unwrap_or(&target);
-    match gather(&runtime, &client).await {
+    match gather(&runtime, &client, "").await {
         Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| known == target)) {
             Some((_, model)) => answered(model.clone()),
             None => fault(&Fault::new(FaultKind::NotFound, format!("model: {id}")).code("model_not_found")),
@@ -76,23 +80,47 @@ async fn newest(runtime: &Runtime, client: &HeaderMap, family: &str) -> Option<S
     None
 }
 
-/// Collects the models of every upstream, and the aliases that name one thing. If no
+/// What a query asks beyond the page: for the upstreams to read, as the client wrote it.
+fn narrowing(query: &str) -> String {
+    let ours = |pair: &&str| !pair.is_empty() && !OURS.contains(&pair.split('=').next().unwrap_or_default());
+    query.split('&').filter(ours).collect::<Vec<_>>().join("&")
+}
+
+/// Codex says its version, and looks for a list of its own kind beside the others: what it finds there takes the place
+/// of what it knows of its models, so it is given none, and goes on with what it knows.
+fn asks_as_codex(query: &str) -> bool {
+    query.split('&').any(|pair| pair.starts_with("client_version="))
+}
+
+/// Collects the models of every upstream, those that the owner lists, and the aliases that name one thing. If no
 /// upstream lists any, the first one's own answer says why.
-async fn gather(runtime: &Runtime, client: &HeaderMap) -> Result<Vec<(String, String)>, Box<Response>> {
+async fn gather(runtime: &Runtime, client: &HeaderMap, narrowing: &str) -> Result<Vec<(String, String)>, Box<Response>> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut failure = None;
     for upstream in &runtime.upstreams {
         let headers = headers::to_upstream(client, &runtime.keyring, upstream.passes_credentials());
-        match runtime.catalog.models(upstream, &headers).await {
+        let listed = if narrowing.is_empty() { runtime.catalog.models(upstream, &headers).await } else { runtime.catalog.narrowed(upstream, &headers, narrowing).await };
+        match listed {
             Ok(models) => models.iter().for_each(|model| add(&mut found, model)),
             Err(no_list) => failure = failure.or(Some(no_list)),
         }
+    }
+    let config = &runtime.config;
+    if config.models_only {
+        found.retain(|(id, _)| config.models.contains(id));
+    }
+    for id in &config.models {
+        let mut model = Members::default();
+        model.set("id", quote(id));
+        model.set("display_name", quote(id));
+        add(&mut found, &model);
     }
     match failure {
         Some(no_list) if found.is_empty() => return Err(Box::new(unlisted(&no_list))),
         _ => {}
     }
-    for (glob, target) in runtime.config.aliases.iter().filter(|(glob, _)| !glob.0.contains('*')) {
+    let aliases = config.aliases.iter().filter(|(glob, _)| !glob.0.contains('*') && !config.models_only);
+    for (glob, target) in aliases {
         let mut model = Members::default();
         model.set("id", quote(&glob.0));
         model.set("display_name", quote(&format!("{} ({target})", glob.0)));
@@ -108,7 +136,7 @@ fn add(found: &mut Vec<(String, String)>, model: &Members) {
     }
 }
 
-fn page(models: &[(String, String)], paging: &Paging) -> Result<String, Fault> {
+fn page(models: &[(String, String)], paging: &Paging, codex: bool) -> Result<String, Fault> {
     let at = |name: &'static str, id: &Option<String>| {
         let Some(id) = id else { return Ok(None) };
         let found = models.iter().position(|(known, _)| known == id);
@@ -124,7 +152,8 @@ fn page(models: &[(String, String)], paging: &Paging) -> Result<String, Fault> {
     let more = if paging.before_id.is_some() { start > 0 } else { end < models.len() };
     let id = |model: Option<&(String, String)>| model.map_or_else(|| "null".to_owned(), |(id, _)| quote(id));
     let data: Vec<&str> = shown.iter().map(|(_, model)| model.as_str()).collect();
-    Ok(format!("{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}}}", data.join(","), id(shown.first()), id(shown.last())))
+    let own = if codex { ",\"models\":[]" } else { "" };
+    Ok(format!("{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}{own}}}", data.join(","), id(shown.first()), id(shown.last())))
 }
 
 fn answered(body: String) -> Response {
@@ -161,7 +190,7 @@ mod tests {
     #[track_caller]
     fn check(paging: Paging, ids: &[&str], more: bool) {
         let models: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| ((*id).to_owned(), format!("{{\"id\":\"{id}\"}}"))).collect();
-        let page: serde_json::Value = serde_json::from_str(&page(&models, &paging).unwrap()).unwrap();
+        let page: serde_json::Value = serde_json::from_str(&page(&models, &paging, false).unwrap()).unwrap();
         let found: Vec<_> = page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
         assert_eq!((found.as_slice(), &page["has_more"]), (ids, &more.into()), "{paging:?}");
     }
@@ -174,6 +203,6 @@ mod tests {
         check(paging(Some(2), Some("b"), None), &["c", "d"], false);
         check(paging(Some(2), None, Some("d")), &["b", "c"], true);
         check(paging(Some(9), Some("d"), None), &[], false);
-        assert_eq!(page(&[], &paging(None, Some("z"), None)).unwrap_err().message, "after_id: there is no model `z`");
+        assert_eq!(page(&[], &paging(None, Some("z"), None), false).unwrap_err().message, "after_id: there is no model `z`");
     }
 }

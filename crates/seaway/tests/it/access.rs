@@ -108,8 +108,9 @@ async fn pages_of_other_sites_are_refused() {
 
 #[tokio::test]
 async fn what_anyone_may_ask_needs_no_key_and_tells_no_secret() {
-    let gateway = Gateway::start(&[("upstream.up.kind", "anthropic"), ("upstream.up.api_key", "hush")]).await;
-    for line in ["HEAD /", "HEAD /api/hello", "GET /api/hello", "GET /health/live"] {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("upstream.up.api_key", "hush")]).await;
+    for line in ["HEAD /", "HEAD /api/hello", "HEAD /argoapi", "HEAD /v1/models", "HEAD /nowhere", "GET /api/hello", "GET /health/live"] {
         let mut client = Client::connect(gateway.address, None).await;
         client.ask(line, &[], "").await;
         assert_eq!(client.head().await.status, 200, "{line}");

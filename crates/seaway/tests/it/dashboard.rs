@@ -89,8 +89,8 @@ async fn the_page_sees_what_goes_on_and_does_not_hold_up_a_drain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_is_named_each_sees_their_own() {
     let gateway = gateway(&[]).await;
-    for key in ["k-me", "k-guest"] {
-        let asked = json!({"model": format!("model-of-{key}"), "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    for (key, model) in [("k-me", "claude-opus-4-8"), ("k-guest", "claude-haiku-4-5")] {
+        let asked = json!({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).to_string();
         assert_eq!(send(&gateway, "POST /v1/messages", &[&format!("X-Api-Key: {key}")], &asked).await.status, 200);
     }
     gateway.app.house.ledger.store().flush().await;
@@ -101,7 +101,7 @@ async fn where_nobody_is_named_each_sees_their_own() {
     let foreign = send(&gateway, "POST /dashboard/sessions/close", &[ORIGIN, &cookie], r#"{"owner":"guest","id":"x"}"#).await;
     assert_eq!(foreign.status, 403);
     let text = look(&gateway, &cookie).await;
-    assert!(text.contains("model-of-k-me") && !text.contains("model-of-k-guest"), "{text}");
+    assert!(text.contains("claude-opus-4-8") && !text.contains("claude-haiku-4-5"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

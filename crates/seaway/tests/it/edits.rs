@@ -43,7 +43,7 @@ async fn a_preset_is_named_by_path_or_header() {
     let url = upstream.url();
     let gateway = Gateway::with_file(file, &[("upstream.up.kind", "messages"), ("upstream.up.base_url", &url)]).await;
     let mut client = gateway.client().await;
-    let edited = r#"{"model":"claude-x","max_tokens":9,"messages":[{"role":"user","content":"hi\n\nThanks."}],"top_k":5,"system":[{"type":"text","text":"Be brief."}]}"#;
+    let edited = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi\n\nThanks."}],"top_k":5,"system":[{"type":"text","text":"Be brief."}]}"#;
     for (path, headers) in [("/v1/my%20one/messages?x=1", &[][..]), ("/v1/messages?x=1", &["seaway-preset: my one"][..])] {
         client.ask(&format!("POST {path}"), headers, ASK).await;
         let received = upstream.next().await;
@@ -89,7 +89,7 @@ async fn a_reload_changes_what_comes_next_and_a_bad_one_nothing() {
     let mut client = Client::connect(gateway.address, Some(KEY)).await;
     client.ask("POST /v1/messages", &[], ASK).await;
     let in_flight = upstream.next().await;
-    std::fs::write(&path, "[alias]\nclaude-x = 'claude-z'\n").unwrap();
+    std::fs::write(&path, "[alias]\nclaude-sonnet-4-5 = 'claude-z'\n").unwrap();
     assert_eq!(reload().await, 200);
     answer_json(in_flight).await;
     assert_eq!(client.answer().await.header("seaway-note"), None, "what began before the reload ends as it began");

@@ -37,7 +37,7 @@ async fn a_family_name_is_its_newest_model() {
     let mut upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = gateway.client().await;
-    client.ask("POST /v1/messages", &[], &ASK.replace("claude-x", "opus")).await;
+    client.ask("POST /v1/messages", &[], &ASK.replace("claude-sonnet-4-5", "opus")).await;
     upstream.next().await.answer("200 OK\r\ncontent-type: application/json", LIST).await;
     let received = upstream.next().await;
     assert!(received.text().contains(r#""model":"claude-opus-5-5""#), "{}", received.text());
@@ -55,4 +55,53 @@ async fn an_upstream_without_a_list_says_so_itself() {
     upstream.next().await.answer("403 X\r\ncontent-type: application/json", error).await;
     let answer = client.answer().await;
     assert_eq!((answer.status, answer.text()), (403, error));
+}
+
+#[tokio::test]
+async fn what_only_the_upstream_can_tell_is_asked_of_it_each_time() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    for query in ["lifecycle[]=deprecated&lifecycle[]=active", "lifecycle%5B%5D=deprecated&workspace_id=wrkspc_1"] {
+        client.ask(&format!("GET /v1/models?{query}&limit=1"), &[], "").await;
+        let received = upstream.next().await;
+        assert_eq!(received.line, format!("GET /v1/models?limit=1000&{query} HTTP/1.1"));
+        received.answer("200 OK\r\ncontent-type: application/json", LIST).await;
+        let page = client.answer().await.json();
+        assert_eq!((page["data"].as_array().unwrap().len(), &page["has_more"]), (1, &true.into()), "{page}");
+    }
+    client.ask("GET /v1/models", &[], "").await;
+    let received = upstream.next().await;
+    assert_eq!(received.line, "GET /v1/models?limit=1000 HTTP/1.1", "no narrowed list is kept for others");
+    received.answer("200 OK\r\ncontent-type: application/json", LIST).await;
+    assert!(client.answer().await.json().get("models").is_none());
+    let codex = client.get("/v1/models?client_version=0.171.0").await.json();
+    assert_eq!((&codex["models"], codex["data"].as_array().unwrap().len()), (&serde_json::json!([]), 3));
+    assert!(upstream.came().is_none());
+}
+
+#[tokio::test]
+async fn the_owner_lists_models_beside_the_upstreams_or_alone() {
+    let mut upstream = Upstream::start().await;
+    let table: [(&[(&str, &str)], &[&str]); 3] = [
+        (&[("models", "hidden-1,org/odd")], &["claude-opus-4-8", "claude-opus-5-5", "org/odd", "hidden-1"]),
+        (&[("models", "hidden-1,org/odd"), ("models_only", "true"), ("alias", r#"{"gpt-4o":"claude-opus-5-5"}"#)], &["org/odd", "hidden-1"]),
+        (&[("models", r#"["a"]"#), ("models_only", "true")], &["a"]),
+    ];
+    for (settings, ids) in table {
+        let gateway = Gateway::before(&upstream, settings).await;
+        let mut client = gateway.client().await;
+        client.ask("GET /v1/models", &[], "").await;
+        upstream.next().await.answer("200 OK\r\ncontent-type: application/json", LIST).await;
+        let page = client.answer().await.json();
+        let found: Vec<_> = page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+        assert_eq!(found, ids, "{settings:?}");
+        assert_eq!(client.get(&format!("/v1/models/{}", ids[0])).await.json()["id"], ids[0]);
+    }
+    // What the owner lists needs no list of the upstream's.
+    let gateway = Gateway::before(&upstream, &[("models", "a")]).await;
+    let mut client = gateway.client().await;
+    client.ask("GET /v1/models", &[], "").await;
+    upstream.next().await.answer("404 X\r\ncontent-type: application/json", "{}").await;
+    assert_eq!(client.answer().await.json()["data"][0]["id"], "a");
 }

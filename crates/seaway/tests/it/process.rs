@@ -134,7 +134,7 @@ async fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
     let path = file.path().to_string_lossy().into_owned();
     let program = Program::before(&upstream, &["--config", &path]);
     let mut client = program.client().await;
-    std::fs::write(file.path(), "[alias]\nclaude-x = 'claude-z'\n").unwrap();
+    std::fs::write(file.path(), "[alias]\nclaude-sonnet-4-5 = 'claude-z'\n").unwrap();
     program.signal(rustix::process::Signal::HUP);
     program.says("reloaded");
     for bad in [false, true] {
@@ -170,7 +170,7 @@ async fn the_owner_finds_and_uses_what_runs() {
     let key = text(&run(state, &["key", "show"]).stdout).trim().to_owned();
     assert!(key.starts_with("sk-seaway-"), "{key}");
     let mut client = Client::connect(program.address, Some(&key)).await;
-    let answer = client.post("/v1/messages", ASK).await;
+    let answer = client.post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "sandbox-opus-1")).await;
     assert_eq!(answer.status, 200);
     let line = program.says("\"exchange\"");
     let logged: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -58,7 +58,7 @@ async fn a_count_is_never_streamed_and_its_body_is_not_touched() {
     let mut upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[("upstream.up.stream", "always"), ("upstream.up.set", r#"{"max_tokens":1}"#)]).await;
     let mut client = gateway.client().await;
-    let body = r#"{"model":"claude-x","messages":[]}"#;
+    let body = r#"{"model":"claude-sonnet-4-5","messages":[]}"#;
     client.ask("POST /v1/messages/count_tokens?beta=true", &[], body).await;
     let received = upstream.next().await;
     assert_eq!((received.line.as_str(), received.text().as_str()), ("POST /v1/messages/count_tokens?beta=true HTTP/1.1", body));

@@ -219,7 +219,7 @@ async fn what_cannot_be_done_is_refused_by_name() {
         (json!({"tools": [{"type": "computer_use_preview"}]}), "tools[0].type"),
         (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
         (json!({"input": []}), "input"),
-        (json!({"input": [{"type": "mcp_call"}]}), "input[0].type"),
+        (json!({"input": [{"type": "mcp_list_tools"}]}), "input"),
         (json!({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}), "input[0].content[0].file_id"),
         (json!({"previous_response_id": "resp_x"}), "previous_response_id"),
     ];

@@ -1,6 +1,6 @@
 //! Routes, fallback, the queue, and paths that are nobody's.
 
-use crate::support::{ASK, Gateway, Upstream, answer_json};
+use crate::support::{ASK, Client, Gateway, Upstream, answer_json};
 
 async fn pair(extra: &str) -> (Upstream, Upstream, Gateway) {
     let (one, two) = (Upstream::start().await, Upstream::start().await);
@@ -17,7 +17,7 @@ async fn pair(extra: &str) -> (Upstream, Upstream, Gateway) {
 async fn a_route_picks_by_model() {
     let (_one, mut two, gateway) = pair("").await;
     let mut client = gateway.client().await;
-    client.ask("POST /v1/messages", &[], &ASK.replace("claude-x", "only-two")).await;
+    client.ask("POST /v1/messages", &[], &ASK.replace("claude-sonnet-4-5", "only-two")).await;
     answer_json(two.next().await).await;
     assert_eq!(client.answer().await.status, 200);
 }
@@ -114,7 +114,7 @@ async fn nobodys_paths_and_wrong_methods_are_told_in_the_dialect_of_the_path() {
         ("POST /openai/v1/responses", 400, "input: field required"),
         ("GET /v1/responses/resp_none", 404, "there is no response `resp_none`"),
         ("PUT /v1/responses/resp_none", 405, "PUT cannot be used"),
-        ("POST /v1/completions", 404, "Use `/v1/chat/completions`"),
+        ("POST /v1/completions", 404, "use `/v1/chat/completions`"),
         ("GET /v1/chat/completions", 405, "GET cannot be used"),
         ("POST /v1/nobody/chat/completions", 404, "unknown preset `nobody`"),
         ("POST /v1/chat/completions", 400, "messages: field required"),
@@ -124,4 +124,117 @@ async fn nobodys_paths_and_wrong_methods_are_told_in_the_dialect_of_the_path() {
         assert_eq!((answer.status, answer.json().get("type"), &answer.json()["error"]["type"]), (status, None, &"invalid_request_error".into()), "{line}");
         assert!(answer.text().contains(words), "{line}: {}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn addresses_with_v1_twice_or_not_at_all_are_served() {
+    let gateway = Gateway::start(&[("upstream.up.kind", "sandbox")]).await;
+    let mut client = gateway.client().await;
+    let chat = r#"{"model":"sandbox-opus-1","messages":[{"role":"user","content":"hi"}]}"#;
+    let responses = r#"{"model":"sandbox-opus-1","input":"hi"}"#;
+    let table = [
+        ("POST /v1/v1/messages", ASK, "type"),
+        ("POST /v1/v1/messages?beta=true", ASK, "type"),
+        ("POST /v1/v1/messages/count_tokens", ASK, "input_tokens"),
+        ("POST /messages", ASK, "type"),
+        ("POST /anthropic/messages", ASK, "type"),
+        ("POST //v1//messages", ASK, "type"),
+        ("POST /v1/messages/", ASK, "type"),
+        ("POST /chat/completions", chat, "choices"),
+        ("POST /v1/v1/chat/completions", chat, "choices"),
+        ("POST /openai/chat/completions", chat, "choices"),
+        ("POST /responses", responses, "output"),
+        ("POST /v1/v1/responses", responses, "output"),
+        ("GET /models", "", "data"),
+        ("GET /v1/v1/models", "", "data"),
+        ("GET /v1/v1/models/sandbox-opus-1", "", "id"),
+    ];
+    for (line, body, member) in table {
+        client.ask(line, &[], body).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 200, "{line}: {}", answer.text());
+        assert!(answer.json().get(member).is_some(), "{line}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn what_claude_has_not_is_told_in_the_clients_dialect() {
+    let gateway = Gateway::start(&[("upstream.up.kind", "sandbox")]).await;
+    let table = [
+        ("POST /v1/embeddings", 404, "makes no embeddings"),
+        ("POST /embeddings", 404, "makes no embeddings"),
+        ("POST /v1/images/generations", 404, "makes no images"),
+        ("POST /openai/v1/audio/transcriptions", 404, "neither hears nor speaks"),
+        ("POST /v1/moderations", 404, "no endpoint for moderation"),
+        ("POST /v1/responses/compact", 404, "context_management"),
+        ("GET /v1/assistants", 404, "kept by OpenAI"),
+    ];
+    for (line, status, words) in table {
+        let mut client = gateway.client().await;
+        client.ask(line, &[], if line.starts_with("POST") { "{}" } else { "" }).await;
+        let answer = client.answer().await;
+        // OpenAI's shape: nothing but `error` at the top.
+        assert_eq!((answer.status, answer.json().as_object().unwrap().len()), (status, 1), "{line}: {}", answer.text());
+        assert!(answer.text().contains(words), "{line}: {}", answer.text());
+    }
+    for (path, status) in [("/v1/responses", 426), ("/v1/realtime", 426)] {
+        let mut client = gateway.client().await;
+        client.ask(&format!("GET {path}"), &["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="], "").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+        assert!(answer.text().contains("WebSocket"), "{path}: {}", answer.text());
+    }
+    // Where the path is nobody's, what the client says of itself counts.
+    for (header, anthropic) in
+        [("anthropic-version: 2023-06-01", true), ("user-agent: OpenAI/Python 3.57.0", false), ("x-stainless-lang: python\r\nuser-agent: Anthropic/Python 2.14.0", true)]
+    {
+        let mut client = gateway.client().await;
+        client.ask("GET /nowhere", &[header], "").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.json().get("type").is_some()), (404, anthropic), "{header}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn anyone_may_ask_whether_an_address_is_there() {
+    let gateway = Gateway::start(&[("upstream.up.kind", "sandbox")]).await;
+    for path in ["/", "/argoapi", "/v1", "/v1/messages", "/v1/models", "/api/hello", "/nowhere"] {
+        let mut client = Client::connect(gateway.address, None).await;
+        client.write(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        let head = client.head().await;
+        assert_eq!(head.status, 200, "{path}");
+        // No body, whatever the head says: the next answer follows at once.
+        assert_eq!(client.get("/health/live").await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_rest_of_the_messages_api_is_its_upstreams() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    let table: [(&str, &[&str]); 5] = [
+        ("GET /v1/skills?limit=2", &[]),
+        ("POST /v1/skills", &["anthropic-beta: skills-2025-10-02"]),
+        ("DELETE /v1/user_profiles/up_1", &[]),
+        ("GET /v1/sessions", &["anthropic-beta: managed-agents-2026-04-01"]),
+        ("POST /v1/sessions/sesn_1/events", &["anthropic-beta: managed-agents-2026-04-01"]),
+    ];
+    for (line, headers) in table {
+        client.ask(line, headers, if line.starts_with("POST") { "{\"odd\": 1.0}" } else { "" }).await;
+        let received = upstream.next().await;
+        assert_eq!((received.line.trim_end_matches(" HTTP/1.1"), received.header("x-api-key")), (line, Some("upstream-key")));
+        assert_eq!(received.text(), if line.starts_with("POST") { "{\"odd\": 1.0}" } else { "" });
+        received.answer("200 OK\r\ncontent-type: application/json", "{\"theirs\":1.0}").await;
+        assert_eq!(client.answer().await.text(), "{\"theirs\":1.0}", "{line}");
+    }
+    let own = client.get("/v1/sessions").await;
+    assert!(upstream.came().is_none(), "without the beta they are ours: {}", own.text());
+    gateway.quiet().await;
+    assert_eq!(gateway.outcomes().await.len(), table.len());
+    let mut stranger = Client::connect(gateway.address, None).await;
+    assert_eq!(stranger.get("/v1/skills").await.status, 401);
+    let sandbox = Gateway::start(&[("upstream.up.kind", "sandbox")]).await;
+    let answer = sandbox.client().await.get("/v1/skills").await;
+    assert_eq!(answer.status, 404, "{}", answer.text());
 }

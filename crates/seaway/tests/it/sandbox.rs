@@ -45,10 +45,13 @@ async fn the_same_script_streamed_or_not() {
 #[tokio::test]
 async fn cuts_and_error_events_are_real() {
     let gateway = gateway().await;
-    for script in ["[[cut 200]] hello", "[[end 200]] hello"] {
+    for how in ["cut", "end"] {
         let mut client = gateway.client().await;
-        let answer = answer(&mut client, script, true).await;
-        assert_eq!((answer.whole, answer.body.len()), (false, 200), "{script}");
+        let answer = answer(&mut client, &format!("[[{how} 500]] hello"), true).await;
+        assert_eq!((answer.whole, answer.body.len()), (false, 500), "{how}");
+        // Nothing has begun before the first event is whole: that can still be told as an error.
+        let nothing = self::answer(&mut gateway.client().await, &format!("[[{how} 200]] hello"), true).await;
+        assert_eq!((nothing.status, nothing.whole, nothing.header("seaway-fault")), (502, true, Some("upstream")), "{how}: {}", nothing.text());
     }
     let mut client = gateway.client().await;
     let streamed = answer(&mut client, "[[error-event overloaded_error Busy]] hello", true).await;
@@ -74,8 +77,7 @@ async fn a_failure_can_pass() {
 async fn a_marked_prompt_is_cached_and_counted() {
     let gateway = gateway().await;
     let mut client = gateway.client().await;
-    let body =
-        r#"{"model":"m","max_tokens":9,"system":[{"type":"text","text":"a long system prompt","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"hi"}]}"#;
+    let body = r#"{"model":"sandbox-opus-1","max_tokens":9,"system":[{"type":"text","text":"a long system prompt","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"hi"}]}"#;
     let first = client.post("/v1/messages", body).await.json();
     let second = client.post("/v1/messages", body).await.json();
     assert_eq!((&first["usage"]["cache_creation_input_tokens"], &first["usage"]["cache_read_input_tokens"]), (&5.into(), &0.into()));

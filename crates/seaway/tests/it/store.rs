@@ -34,7 +34,7 @@ async fn usage_adds_up_by_day_model_and_caller() {
         upstream.next().await.answer("200 OK\r\ncontent-type: application/json", answer).await;
         client.answer().await;
     }
-    client.ask("POST /v1/messages", &[], ASK).await;
+    client.ask("POST /v1/messages", &[], &ASK.replace("claude-sonnet-4-5", "claude-x")).await;
     upstream.next().await.answer("529 X\r\ncontent-type: application/json", "{}").await;
     client.answer().await;
     gateway.quiet().await;

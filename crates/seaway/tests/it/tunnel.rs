@@ -245,7 +245,7 @@ async fn the_institutions_rules_are_kept() {
     let mut client = gateway.0.client().await;
     // A whole message, folded, with thinking and a tool call.
     let tool = json!({"name": "look", "strict": true, "input_schema": {"type": "object"}});
-    let mut ask = json!({"model": "claude-opus-4.8", "max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 2000}, "tools": [tool], "messages": [{"role": "user", "content": "[[think hm]][[tool look {\"a\":1}]]"}]});
+    let mut ask = json!({"model": "claude-opus-4.8", "max_tokens": 4000, "thinking": {"type": "adaptive"}, "tools": [tool], "messages": [{"role": "user", "content": "[[think hm]][[tool look {\"a\":1}]]"}]});
     let answer = client.post("/v1/messages?beta=true&u=http://a//b", &ask.to_string()).await;
     let body = answer.json();
     assert_eq!((answer.status, body["stop_reason"].as_str()), (200, Some("tool_use")), "{body}");

@@ -179,8 +179,7 @@ impl Received {
 
 /// Answers with a plain message.
 pub async fn answer_json(received: Received) {
-    let body =
-        r#"{"id":"msg_1","type":"message","model":"claude-x","content":[{"type":"text","text":"ok"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}"#;
+    let body = r#"{"id":"msg_1","type":"message","model":"claude-sonnet-4-5","content":[{"type":"text","text":"ok"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}"#;
     received.answer("200 OK\r\ncontent-type: application/json\r\nrequest-id: req_up", body).await;
 }
 

@@ -20,6 +20,7 @@ use crate::runtime::Runtime;
 use crate::server::{self, BindError, Listener, Serving};
 use crate::store::{Store, StoreError};
 use crate::surface;
+use crate::ticket::Tickets;
 use crate::upstream::Kit;
 use crate::workers::Workers;
 
@@ -151,6 +152,7 @@ impl App {
             started: Instant::now(),
             reloader: Reloader { sources: Arc::new(sources), path },
             agents: Agents::default(),
+            tickets: Tickets::default(),
         });
         house.ledger.store().settle_tasks(true, crate::process::is_alive);
         let router = surface::router(&house);

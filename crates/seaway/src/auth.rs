@@ -125,6 +125,17 @@ fn token(value: &[u8]) -> &[u8] {
     }
 }
 
+/// Why nothing can be written to the state folder, in words that every command has for it; nothing if it can.
+#[must_use]
+pub fn unwritable(state_dir: &Path) -> Option<String> {
+    let absolute = std::path::absolute(state_dir).ok()?;
+    // One that is not there yet is made in the first folder that is.
+    let there = absolute.ancestors().find(|folder| folder.exists())?;
+    let refused = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).err()?;
+    let why = std::io::Error::from(refused);
+    Some(format!("the state folder {} cannot be written to ({why}): nothing is recorded, no key can be made, and `seaway status` finds no gateway of it", state_dir.display()))
+}
+
 /// Where the made key is kept.
 #[must_use]
 pub fn key_file(state_dir: &Path) -> PathBuf {

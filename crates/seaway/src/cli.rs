@@ -13,6 +13,7 @@ mod run;
 mod serve;
 mod shell;
 mod status;
+mod trial;
 mod tunnel;
 mod usage;
 

@@ -29,7 +29,7 @@ pub use layers::{Layers, Mistake, Origin};
 pub use paths::run_folder;
 pub use ports::derived as derived_port;
 pub use proxies::{PROXIES, merged as merged_no_proxy};
-pub use settings::{Kind, SETTINGS, Setting};
+pub use settings::{Kind, SETTINGS, Setting, near};
 pub use show::{markdown_table, schema, shown};
 
 /// The process environment, captured once.
@@ -133,6 +133,8 @@ impl fmt::Display for ConfigError {
 pub struct Config {
     pub listen: Vec<Listen>,
     pub auth: Auth,
+    /// Where the keys come from that are set, for people: a variable, a flag, a place in a file.
+    pub key_from: Option<String>,
     pub hosts: Vec<String>,
     /// Who may sign in to the dashboard; nobody named: whoever has a key.
     pub dashboard_callers: Vec<String>,
@@ -282,8 +284,26 @@ pub struct Upstream {
     pub set_chat: Vec<(String, String)>,
     /// Model names are matched against the upstream's list, ignoring case and punctuation.
     pub match_models: bool,
+    /// Where its credential comes from.
+    pub told: Told,
     /// Changes whenever anything in this upstream's configuration does.
     pub fingerprint: u64,
+}
+
+/// Where a credential comes from, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Told {
+    /// What is used.
+    pub used: Option<String>,
+    /// What is there too, and is not.
+    pub lost: Vec<String>,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.used.as_deref().unwrap_or("no credential"))?;
+        if self.lost.is_empty() { Ok(()) } else { write!(f, " (not used: {})", self.lost.join(", ")) }
+    }
 }
 
 impl Upstream {

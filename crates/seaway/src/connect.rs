@@ -4,6 +4,7 @@
 //! keys or marks are touched, everything else stays byte for byte, and a file that could be read in two ways is
 //! refused. [`disk`] keeps what was there before.
 
+mod asks;
 pub mod clients;
 pub mod disk;
 mod json;
@@ -19,7 +20,8 @@ use serde_json::Value;
 
 use crate::config::{Environment, merged_no_proxy};
 
-pub use other::{OTHERS, Other, other};
+pub use asks::{Asks, Holder};
+pub use other::{OTHERS, Other, any, other};
 pub use yaml::Place;
 
 /// What clients have to know of this gateway.
@@ -65,7 +67,7 @@ impl Facts {
 #[derive(Debug, Default)]
 pub struct Setup {
     pub files: Vec<FileChange>,
-    /// How to start it now.
+    /// What to do now.
     pub then: String,
     /// What would be used in place of what is written.
     pub warnings: Vec<String>,
@@ -82,6 +84,8 @@ pub struct FileChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     Json(Vec<Edit>),
+    /// The same for a client that reads JSON alone, and would pass over a file with a comment in it.
+    StrictJson(Vec<Edit>),
     Toml(Vec<Edit>),
     /// Lines between our marks.
     Yaml(Place, String),
@@ -172,6 +176,10 @@ impl Change {
     pub fn apply(&self, text: &str, force: bool) -> Result<String, Refusal> {
         match self {
             Self::Json(edits) => set_all::<json::Document>(text, edits, force),
+            Self::StrictJson(edits) => {
+                json::strictly(text)?;
+                set_all::<json::Document>(text, edits, force)
+            }
             Self::Toml(edits) => set_all::<toml::Document>(text, edits, force),
             Self::Yaml(place, block) => yaml::insert(text, place, block),
         }
@@ -185,7 +193,7 @@ impl Change {
     /// [`Refusal`] if the text is not what it should be.
     pub fn revert(&self, before: &str, now: &str) -> Result<String, Refusal> {
         match self {
-            Self::Json(edits) => put_back::<json::Document>(before, now, edits),
+            Self::Json(edits) | Self::StrictJson(edits) => put_back::<json::Document>(before, now, edits),
             Self::Toml(edits) => put_back::<toml::Document>(before, now, edits),
             Self::Yaml(..) => yaml::remove(now),
         }

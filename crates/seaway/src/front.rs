@@ -75,7 +75,8 @@ pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: 
 fn dialect_of(request: &Request) -> Dialect {
     let headers = request.headers();
     let speaks_messages = headers.keys().any(|name| name.as_str().starts_with("anthropic-")) || headers.contains_key("x-api-key");
-    let own = || if !speaks_messages && headers.contains_key(AUTHORIZATION) { Dialect::Chat } else { Dialect::Messages };
+    let openai = || crate::address::without_counterpart(request.uri().path()).is_some();
+    let own = || if openai() || !speaks_messages && headers.contains_key(AUTHORIZATION) { Dialect::Chat } else { Dialect::Messages };
     Dialect::of_path(request.uri().path()).unwrap_or_else(own)
 }
 

@@ -11,6 +11,7 @@ use crate::app::Reloader;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
+use crate::ticket::Tickets;
 use crate::upstream::Kit;
 
 /// The running gateway, as its handlers see it.
@@ -22,6 +23,7 @@ pub struct House {
     pub started: Instant,
     pub reloader: Reloader,
     pub agents: Agents,
+    pub tickets: Tickets,
 }
 
 impl House {

@@ -40,6 +40,7 @@ pub mod runtime;
 pub mod server;
 pub mod store;
 pub mod surface;
+pub mod ticket;
 pub mod trusted;
 pub mod tunnel;
 pub mod upstream;

@@ -86,7 +86,10 @@ fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Vec<String>, Fault
             let known: Vec<String> = agent.tools.iter().map(|tool| format!("`{tool}`")).collect();
             let message = match grant.rule {
                 Some(_) if is_file_tool(grant.tool) => format!("allowedTools: `{text}`: file tools take no rule here, they stay within the workspace; use `{}`", grant.tool),
-                _ => format!("allowedTools: `{text}` is not granted here; `claude_code.tools` has {}", known.join(", ")),
+                _ => format!(
+                    "allowedTools: `{text}` is not granted here: add it to `claude_code.tools`, which has {}, or let a person decide with `claude_code.permission = \"ask\"`",
+                    known.join(", ")
+                ),
             };
             return Err(Fault::new(FaultKind::Forbidden, message).param("allowedTools"));
         }
@@ -103,7 +106,8 @@ fn folder(wanted: Option<&str>, agent: &Agent, own: &Path) -> Result<PathBuf, Fa
     let Some(wanted) = wanted else { return Ok(first.clone()) };
     let outside = || {
         let shown: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
-        Fault::new(FaultKind::Forbidden, format!("workingDirectory: {wanted} is not a folder in the workspace ({})", shown.join(", "))).param("workingDirectory")
+        Fault::new(FaultKind::Forbidden, format!("workingDirectory: {wanted} is not a folder in the workspace: add it to `claude_code.workspace`, which has {}", shown.join(", ")))
+            .param("workingDirectory")
     };
     let real = first.join(wanted).canonicalize().map_err(|_| outside())?;
     let inside = real.is_dir() && roots.iter().any(|root| real.starts_with(root));

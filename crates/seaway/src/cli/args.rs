@@ -9,7 +9,12 @@ use crate::config::{Config, Environment, Kind, Loaded, SETTINGS, Setting, Source
 
 /// One local address for Claude
 #[derive(Debug, Parser)]
-#[command(name = "seaway", version, max_term_width = 100, after_help = "Without a command Seaway serves. `seaway demo` shows it all without a key.")]
+#[command(
+    name = "seaway",
+    version,
+    max_term_width = 100,
+    after_help = "Without a command Seaway serves. `seaway demo` shows it all without a key; `--help` tells of every setting."
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -17,7 +22,7 @@ pub(super) struct Cli {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     config: Option<PathBuf>,
     /// Read variables from this file too
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
+    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "Configuration")]
     env_file: Option<PathBuf>,
     /// Set any setting by its key, such as `upstream.api.base_url=…`
     #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Configuration")]
@@ -29,7 +34,7 @@ pub(super) struct Cli {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Go straight to the machine that ssh logs in to, by no other
-    #[arg(long, global = true, conflicts_with = "argo.jump", help_heading = "Settings")]
+    #[arg(long, global = true, conflicts_with = "argo.jump", hide_short_help = true, help_heading = ARGO)]
     no_jump: bool,
     #[command(flatten)]
     settings: SettingFlags,
@@ -140,6 +145,9 @@ pub(super) struct ConnectOptions {
     /// Print what would be written into an empty file
     #[arg(long, conflicts_with = "dry_run")]
     pub print: bool,
+    /// Do not ask a small thing through the new settings, to see whether it comes
+    #[arg(long)]
+    pub no_ask: bool,
     /// Replace what somebody else has written there; the undo brings it back
     #[arg(long)]
     pub force: bool,
@@ -248,6 +256,11 @@ pub(super) struct RequestsOptions {
     pub json: bool,
 }
 
+/// What `-h` shows of the settings: what most people set.
+const COMMON: [&str; 4] = ["listen", "port", "default_upstream", "model.default"];
+/// The flags of an upstream behind ssh.
+const ARGO: &str = "With `--upstream argo`, or another upstream behind ssh";
+
 /// A flag for each setting that has one, made from the table of settings.
 #[derive(Debug, Default)]
 struct SettingFlags(Vec<(String, String)>);
@@ -255,7 +268,9 @@ struct SettingFlags(Vec<(String, String)>);
 impl Args for SettingFlags {
     fn augment_args(command: Builder) -> Builder {
         SETTINGS.iter().filter_map(|setting| Some((setting, setting.flag()?))).fold(command, |command, (setting, flag)| {
-            let mut arg = Arg::new(setting.path).long(flag).global(true).help(setting.about).help_heading("Settings").value_name(placeholder(setting));
+            let heading = if setting.path.starts_with("argo.") { ARGO } else { "Settings" };
+            let mut arg = Arg::new(setting.path).long(flag).global(true).help(setting.about).help_heading(heading).value_name(placeholder(setting));
+            arg = arg.hide_short_help(!COMMON.contains(&setting.path));
             arg = match setting.kind {
                 // `--direct` alone says yes.
                 Kind::Flag => arg.num_args(0..=1).default_missing_value("true"),

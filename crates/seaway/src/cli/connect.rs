@@ -7,11 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 use similar::TextDiff;
 
 use super::args::{Cli, ConnectOptions};
-use super::{Asked, facts};
-use crate::auth::Keyring;
+use super::{Asked, facts, keys, trial};
+use crate::config::near;
 use crate::connect::clients::{CLIENTS, Client};
 use crate::connect::disk::{Changed, Shelf};
-use crate::connect::{Facts, OTHERS, other};
+use crate::connect::{Facts, OTHERS, Setup, any, other};
 
 pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
@@ -24,19 +24,24 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
     let client = Client::named(name);
     if options.undo {
         let client = client.ok_or_else(|| unknown(name))?;
-        return undo(&shelf, client.name, options.dry_run, Keyring::load(&config)?.first());
+        return undo(&shelf, client.name, options.dry_run, keys::wanted(&config)?.as_ref());
     }
     let facts = facts::collect(cli, &config, sources.environment, options.model.as_deref())?;
     if let Some(client) = client {
         return connect(&shelf, client, &facts, options);
     }
-    print!("{}", other(name, &facts).ok_or_else(|| unknown(name))?);
+    let Some(told) = other(name, &facts) else {
+        print!("{}", any(&facts));
+        return Err(unknown(name));
+    };
+    print!("{told}");
     Ok(ExitCode::SUCCESS)
 }
 
 fn unknown(name: &str) -> anyhow::Error {
     let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).chain(OTHERS.iter().map(|other| other.name)).collect();
-    Asked(format!("there is no client `{name}` here; there are {}", names.join(", "))).into()
+    let near = near(name, names.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    Asked(format!("`seaway connect` knows no client `{name}`{near} It knows {}", names.join(", "))).into()
 }
 
 fn list(shelf: &Shelf) -> anyhow::Result<()> {
@@ -70,9 +75,30 @@ fn connect(shelf: &Shelf, client: &Client, facts: &Facts, options: &ConnectOptio
         let same = file.after.as_ref() == Some(&file.before);
         eprintln!("{} {}", if same { "unchanged" } else { "written  " }, file.path.display());
     }
-    eprintln!("{} uses {} from now on; start it with `{}`", client.about, facts.url, setup.then);
+    eprintln!("{} uses {} from now on; {}", client.about, facts.url, setup.then);
     eprintln!("hint: `seaway connect {} --undo` puts back what was there", client.name);
+    if !options.no_ask {
+        try_out(client, &setup, facts)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks one small thing as the client will, and says whether it came.
+fn try_out(client: &Client, setup: &Setup, facts: &Facts) -> anyhow::Result<()> {
+    let Some(asks) = client.asks(setup, facts) else {
+        eprintln!("warning: what was written cannot be read as {} reads it; nothing was asked", client.about);
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if std::io::stderr().is_terminal() {
+        eprintln!("… asking `{}` one small thing through these settings", asks.model);
+    }
+    match runtime.block_on(trial::ask(&asks, &facts.environment)) {
+        Ok(said) => eprintln!("asked `{}` through these settings: it answers, {said}", asks.model),
+        Err(trial::Failure::Nobody) => eprintln!("nobody serves at {} yet: start `seaway serve`, then the client", facts.url),
+        Err(trial::Failure::Wrong(why)) => eprintln!("warning: asked `{}` through these settings, and no answer came: {why}", asks.model),
+    }
+    Ok(())
 }
 
 fn undo(shelf: &Shelf, name: &str, only_say: bool, key: Option<&SecretString>) -> anyhow::Result<ExitCode> {

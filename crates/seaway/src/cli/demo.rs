@@ -1,15 +1,18 @@
 //! `seaway demo`: the whole gateway on the simulated upstream, shown and left to play with.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::client::{Answer, Client};
+use super::facts::reachable;
 use super::serve::start_log;
 use crate::app::App;
 use crate::config::{Config, Environment, Listen, Loaded, Sources};
 use crate::server::BindError;
+use crate::surface::dashboard::fragment;
 
 const KEY: &str = "demo";
 
@@ -24,7 +27,7 @@ fn scenes() -> Vec<(&'static str, &'static str, Value)> {
     };
     let tool = json!({"tools": [{"name": "get_weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}]});
     let function = json!({"name": "get_weather", "parameters": tool["tools"][0]["input_schema"]});
-    let chat = json!({"stream": true, "tools": [{"type": "function", "function": function}]});
+    let chat = json!({"stream": true, "stream_options": {"include_usage": true}, "tools": [{"type": "function", "function": function}]});
     vec![
         ("a plain question", "/v1/messages", ask("Good morning, harbour!", json!({}))),
         ("the same, streamed, with thinking", "/v1/messages", ask("Good morning! [[think A greeting.]]", json!({"stream": true}))),
@@ -47,14 +50,16 @@ pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
         let Some(Listen::Tcp(address)) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))).cloned() else {
             anyhow::bail!("the demo needs a TCP address");
         };
-        println!("seaway demo: a gateway on http://{address}, in front of a simulated Claude. No key, no network.");
+        println!("seaway demo: a gateway on {}, in front of a simulated Claude. No key, no network.", reachable(Listen::Tcp(address).to_string()));
         let client = Client::tcp(address);
         for (title, path, body) in scenes() {
             scene(&client, title, path, &body).await?;
         }
         list_models(&client).await?;
         if !once {
-            invite(&Listen::Tcp(address));
+            let address = reachable(Listen::Tcp(address).to_string());
+            let fragment = if std::io::stdout().is_terminal() { fragment(&app.house) } else { String::new() };
+            invite(&address, &fragment);
             app.run().await;
         }
         Ok(ExitCode::SUCCESS)
@@ -91,7 +96,10 @@ async fn start(loaded: Loaded, sources: Sources) -> anyhow::Result<App> {
 
 async fn scene(client: &Client, title: &str, path: &str, body: &Value) -> anyhow::Result<()> {
     println!("\n── {title}");
-    println!("→ POST {path}  {body}");
+    let asked = body["messages"][0]["content"].as_str().unwrap_or_default();
+    let streamed = if body["stream"] == true { ", streamed" } else { "" };
+    let tools = body["tools"].as_array().map_or_else(String::new, |_| ", with a tool".to_owned());
+    println!("→ POST {path}{streamed}{tools}: \u{201c}{asked}\u{201d}");
     let headers = [("x-api-key", KEY), ("content-type", "application/json"), ("anthropic-version", "2023-06-01")];
     let answer = client.post(path, body.to_string().into_bytes(), &headers).await?;
     show(&answer);
@@ -100,16 +108,62 @@ async fn scene(client: &Client, title: &str, path: &str, body: &Value) -> anyhow
 
 fn show(answer: &Answer) {
     let id = answer.headers.get("request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&answer.body);
     let streamed = answer.headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-    println!("← {} {id}{}", answer.status, if streamed { format!("  ({} frames)", answer.frames) } else { String::new() });
-    if !streamed {
-        println!("  {text}");
-        return;
+    let body = if streamed { folded(&answer.body) } else { serde_json::from_slice(&answer.body).unwrap_or_default() };
+    // The words that the API has for it: 529 is in no registry.
+    let failure = body["error"]["message"].as_str();
+    let frames = if streamed { format!("  in {} frames", answer.frames) } else { String::new() };
+    println!("← {} {}{frames}  {id}", answer.status.as_u16(), failure.or(answer.status.canonical_reason()).unwrap_or_default());
+    for line in prose(&body) {
+        println!("  {line}");
     }
-    for data in text.lines().filter_map(|line| line.strip_prefix("data: ")) {
-        println!("  {data}");
+}
+
+/// What an answer says, a line for each thing: Messages, Chat Completions or a count.
+fn prose(body: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let call = |name: &Value, arguments: &str| format!("calls {} with {arguments}", name.as_str().unwrap_or_default());
+    for block in body["content"].as_array().into_iter().flatten() {
+        lines.extend(match block["type"].as_str() {
+            Some("text") => block["text"].as_str().map(|text| format!("says: {text}")),
+            Some("thinking") => block["thinking"].as_str().map(|text| format!("thinks: {text}")),
+            Some("tool_use") => Some(call(&block["name"], &block["input"].to_string())),
+            _ => None,
+        });
     }
+    let message = &body["choices"][0]["message"];
+    lines.extend(message["content"].as_str().filter(|text| !text.is_empty()).map(|text| format!("says: {text}")));
+    for tool in message["tool_calls"].as_array().into_iter().flatten() {
+        lines.push(call(&tool["function"]["name"], tool["function"]["arguments"].as_str().unwrap_or_default()));
+    }
+    let usage = &body["usage"];
+    let count = |names: [&str; 2]| names.iter().find_map(|name| usage[*name].as_u64());
+    if let (Some(input), Some(output)) = (count(["input_tokens", "prompt_tokens"]), count(["output_tokens", "completion_tokens"])) {
+        let why = body["stop_reason"].as_str().or(body["choices"][0]["finish_reason"].as_str()).unwrap_or("unknown");
+        lines.push(format!("and stops ({why}): {input} tokens in, {output} out"));
+    }
+    lines.extend(body["input_tokens"].as_u64().map(|count| format!("{count} tokens")));
+    lines
+}
+
+/// A stream's events as the one answer that they amount to.
+fn folded(body: &[u8]) -> Value {
+    let mut fold = seaway_wire::messages::Fold::default();
+    fold.push(body);
+    if let Ok(whole) = fold.finish() {
+        return serde_json::from_str(&whole.body).unwrap_or_default();
+    }
+    let text = String::from_utf8_lossy(body);
+    let chunks: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect();
+    let deltas = || chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]);
+    let said: String = deltas().filter_map(|delta| delta["content"].as_str()).collect();
+    let parts = || deltas().filter_map(|delta| delta["tool_calls"].as_array()).flatten().map(|tool| &tool["function"]);
+    let name = parts().find_map(|part| part["name"].as_str());
+    let arguments: String = parts().filter_map(|part| part["arguments"].as_str()).collect();
+    let calls: Vec<Value> = name.map(|name| json!({"function": {"name": name, "arguments": arguments}})).into_iter().collect();
+    let last = |pointer: &str| chunks.iter().rev().find_map(|chunk| chunk.pointer(pointer).filter(|value| !value.is_null())).cloned();
+    let choice = json!({"message": {"content": said, "tool_calls": calls}, "finish_reason": last("/choices/0/finish_reason")});
+    json!({"choices": [choice], "usage": last("/usage")})
 }
 
 async fn list_models(client: &Client) -> anyhow::Result<()> {
@@ -121,8 +175,8 @@ async fn list_models(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn invite(address: &Listen) {
-    println!("\nIt stays up until Ctrl-C. To play with it, in another terminal:");
+fn invite(address: &str, fragment: &str) {
+    println!("\nIt stays up until Ctrl-C. Open {address}/{fragment} in a browser to look at it, and to play with it, in another terminal:");
     println!("  export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY={KEY}");
     println!("  claude -p 'hello'        # or any program that speaks the Messages API");
     println!("  export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY={KEY}        # for those that speak Chat Completions");

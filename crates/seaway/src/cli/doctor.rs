@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::args::Cli;
 use crate::app::chain;
-use crate::auth::Keyring;
+use crate::auth::{Keyring, unwritable};
 use crate::config::{Config, ConfigError, Listen};
 use crate::store::Store;
 use crate::tunnel::{Layer, Login, Tunnel};
@@ -66,8 +66,10 @@ fn show(finding: &Finding) {
 }
 
 async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
-    findings.push(local_key(config));
-    findings.push(store(config));
+    match unwritable(&config.state_dir) {
+        Some(why) => findings.push(bad("state folder", why, "make it writable, or set `state_dir`")),
+        None => findings.extend([good("state folder", config.state_dir.display().to_string()), local_key(config), store(config)]),
+    }
     addresses(config, findings).await;
     if config.upstreams.is_empty() {
         findings.push(bad("upstream", "none is configured", "set ANTHROPIC_API_KEY, install Claude Code for a plan, or configure an [upstream.NAME]"));
@@ -76,6 +78,9 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     for setting in &config.upstreams {
         let upstream = Upstream::new(Arc::clone(setting), &kit);
         progress(&format!("asking upstream {}", upstream.name));
+        if !upstream.is_simulated() {
+            findings.push(good(format!("{} uses", upstream.name), setting.told.to_string()));
+        }
         examine_upstream(&upstream, live, findings).await;
         upstream.close().await;
     }

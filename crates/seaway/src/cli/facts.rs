@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use secrecy::ExposeSecret;
 use serde_json::Value;
 
 use super::args::Cli;
 use super::client::Client;
-use super::serve;
-use crate::auth::{Keyring, key_file};
+use super::{keys, serve};
+use crate::auth::key_file;
 use crate::config::{Auth, Config, Environment, Listen, Sources};
 use crate::connect::Facts;
 use crate::instance::Instance;
@@ -29,7 +28,7 @@ pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result
     let models = FAMILIES.map(str::to_owned).to_vec();
     Ok(Facts {
         url,
-        key: Keyring::load(config)?.first().map(|key| key.expose_secret().to_owned().into()),
+        key: keys::wanted(config)?,
         key_command: Vec::new(),
         key_file: std::path::absolute(key_file(&config.state_dir))?,
         model: config.default_model.clone().unwrap_or_else(|| Facts::usual(&models)),
@@ -45,7 +44,8 @@ pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result
 
 /// The same for clients that are started later, by whomever. `model` is what the person wants.
 pub(super) fn collect(cli: &Cli, config: &Config, environment: Environment, model: Option<&str>) -> anyhow::Result<Facts> {
-    if matches!(&config.auth, Auth::Keys(_)) && !config_holds(cli, &environment) {
+    let only_here = matches!(&config.auth, Auth::Keys(_)) && !config_holds(cli, &environment);
+    if only_here && serve::running(config).is_none() {
         anyhow::bail!("the key was given on this command line or in this shell alone, so clients could not get it later; put it into the configuration file");
     }
     let mut facts = reach(config, environment)?;
@@ -95,7 +95,7 @@ fn address(config: &Config) -> Option<String> {
 }
 
 /// An address that one can go to: who listens everywhere is at loopback too.
-fn reachable(address: String) -> String {
+pub(super) fn reachable(address: String) -> String {
     address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 }
 

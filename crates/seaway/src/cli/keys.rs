@@ -2,30 +2,66 @@
 
 use std::process::ExitCode;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 
 use super::args::{Cli, KeyCommand};
 use super::client::Client;
+use super::serve;
 use crate::auth::{Keyring, new_key};
-use crate::config::Auth;
-use crate::instance;
+use crate::config::{Auth, Config};
+use crate::instance::{self, Instance};
 
 pub(super) fn run(cli: &Cli, command: &KeyCommand) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
     match command {
-        KeyCommand::Show => match Keyring::load(&config)?.first() {
+        KeyCommand::Show => match wanted(&config)? {
             Some(key) => println!("{}", key.expose_secret()),
             None => eprintln!("no key is needed: `auth` is `none`"),
         },
         KeyCommand::Rotate => {
             if !matches!(config.auth, Auth::MadeKey) {
-                anyhow::bail!("the key is set in the configuration; change it there (`api_key` or `[keys]`)");
+                anyhow::bail!("the key is set by {}; change it there", config.key_from.as_deref().unwrap_or("the configuration"));
+            }
+            if let Some((running, from)) = serving(&config).and_then(|running| Some((running.addresses.join(", "), ask(&running)?.from?))) {
+                anyhow::bail!("the gateway on {running} has its key from {from}; change it there");
             }
             println!("{}", new_key(&config.state_dir)?.expose_secret());
             tell_instances(&config.state_dir)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a gateway that runs wants of its clients.
+#[derive(Deserialize)]
+struct Wanted {
+    /// Nothing if any key will do.
+    key: Option<String>,
+    /// Where it comes from, unless it is the made one.
+    from: Option<String>,
+}
+
+/// Asks a gateway for its key; nothing from one that is older than the question, or that is gone.
+fn ask(running: &Instance) -> Option<Wanted> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let limit = std::time::Duration::from_secs(5);
+    let answer = runtime.block_on(async { tokio::time::timeout(limit, Client::unix(&running.socket).get("/owner/key", &[])).await }).ok()?.ok()?;
+    answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok())?
+}
+
+/// The gateway that clients are sent to, if it runs.
+fn serving(config: &Config) -> Option<Instance> {
+    serve::running(config).or_else(|| serve::same(config))
+}
+
+/// The key that clients need: that of the gateway that runs, which may have been started with another configuration
+/// than this shell knows. Where none runs, the configured one, or the made one, which is made now if there is none.
+pub(super) fn wanted(config: &Config) -> anyhow::Result<Option<SecretString>> {
+    match serving(config).as_ref().and_then(ask) {
+        Some(wanted) => Ok(wanted.key.map(SecretString::from)),
+        None => Ok(Keyring::load(config)?.first().map(|key| key.expose_secret().to_owned().into())),
+    }
 }
 
 /// Gateways that run have the old key until they reload.

@@ -9,11 +9,14 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use super::args::Cli;
+use super::facts::reachable;
 use super::status;
 use crate::app::App;
-use crate::config::{Config, Listen, Log};
+use crate::auth::{key_file, unwritable};
+use crate::config::{Auth, Config, Listen, Log, Place};
 use crate::instance::{self, Instance};
 use crate::route;
+use crate::surface::dashboard::fragment;
 use crate::tunnel::Login;
 
 pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
@@ -22,6 +25,13 @@ pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
     start_log(&loaded.config.log);
     for warning in loaded.layers.warnings() {
         tracing::warn!("{warning}");
+    }
+    if let Some(why) = unwritable(&loaded.config.state_dir) {
+        // Without a key nobody could come in.
+        if matches!(loaded.config.auth, Auth::MadeKey) && !key_file(&loaded.config.state_dir).exists() {
+            anyhow::bail!("{why}; make it writable, or set `state_dir`");
+        }
+        tracing::warn!("{why}; make it writable, or set `state_dir`");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -63,7 +73,8 @@ const USUAL: &str = "http://127.0.0.1:7329";
 
 /// One is enough: says how the one that runs is, and leaves it alone.
 async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
-    let address = running.addresses.first().map_or("", String::as_str);
+    let address = running.addresses.iter().find(|address| address.starts_with("http://")).or(running.addresses.first());
+    let address = &reachable(address.cloned().unwrap_or_default());
     eprintln!("seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place", running.pid);
     let health = status::ask(running).await.map_err(|error| anyhow::anyhow!("it does not answer, though: {error:#}"))?;
     if health["status"] != "ok" {
@@ -75,6 +86,8 @@ async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
         }
     }
     paste(address);
+    let fragment = if std::io::stderr().is_terminal() { status::fragment(running).await } else { None };
+    invite(address, &fragment.unwrap_or_default());
     hint_proxy(config);
     Ok(())
 }
@@ -100,8 +113,11 @@ pub(super) fn open_tunnels(app: &App) {
     let wanted: Vec<_> = routed.chain(route::route(&runtime.config, "", "")).collect();
     for upstream in runtime.upstreams.iter().filter(|upstream| wanted.contains(&upstream.name)) {
         let Some(tunnel) = upstream.tunnel().cloned() else { continue };
-        eprintln!("  tunnel    `{}`: opening, by ssh to {}", tunnel.setting.name, tunnel.setting.host);
         let work = async move {
+            // Where the port is open there, somebody has logged in, or nobody may, nothing is opened.
+            if tunnel.setting.open_at.is_none() && tunnel.told().lockout.is_none() && tunnel.master().await.is_none() {
+                eprintln!("  tunnel    `{}`: opening, by ssh to {}", tunnel.setting.name, tunnel.setting.host);
+            }
             match tunnel.up(Login::Batch).await {
                 Ok(_) => eprintln!("  tunnel    `{}` is up{}", tunnel.setting.name, if tunnel.told().direct { ", without ssh" } else { "" }),
                 Err(error) => eprintln!("  tunnel    not up; requests fail until it is. {error}"),
@@ -129,21 +145,35 @@ pub(super) fn banner(app: &App) {
             "hint: set ANTHROPIC_API_KEY, install Claude Code for a plan (`npm install -g @anthropic-ai/claude-code`), or configure an [upstream.NAME]; `seaway demo` works without\n"
         );
     }
-    let addresses: Vec<String> = app.addresses.iter().map(ToString::to_string).collect();
+    let everywhere = |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.ip().is_unspecified());
+    let told = |listen: &Listen| reachable(listen.to_string()) + if everywhere(listen) { " and on all other addresses of this machine" } else { "" };
+    let addresses: Vec<String> = app.addresses.iter().map(told).collect();
     let upstreams: Vec<String> = runtime.upstreams.iter().map(|upstream| upstream.name.to_string() + if upstream.is_simulated() { " (simulated)" } else { "" }).collect();
     eprintln!("seaway {} serves on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
     eprintln!("  upstream  {}", if upstreams.is_empty() { "none".to_owned() } else { upstreams.join(", ") });
+    for upstream in runtime.config.upstreams.iter().filter(|upstream| !matches!(upstream.place, Place::Sandbox)) {
+        let name = if runtime.upstreams.len() > 1 { format!("{}: ", upstream.name) } else { String::new() };
+        eprintln!("  by        {name}{}", upstream.told);
+    }
     let key = match runtime.keyring.first() {
         None => "any (auth = \"none\")".to_owned(),
         // Into a file or a journal it does not go.
         Some(key) if std::io::stderr().is_terminal() => key.expose_secret().to_owned(),
         Some(_) => "`seaway key show` prints it".to_owned(),
     };
-    eprintln!("  key       {key}");
+    eprintln!("  key       {key}{}", runtime.config.key_from.as_ref().map_or_else(String::new, |from| format!(" (from {from})")));
     if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
-        paste(&address.to_string());
+        let address = reachable(address.to_string());
+        paste(&address);
+        invite(&address, &if std::io::stderr().is_terminal() { fragment(&app.house) } else { String::new() });
     }
     hint_proxy(&runtime.config);
+}
+
+/// Where a person looks; `fragment` signs a browser in.
+fn invite(address: &str, fragment: &str) {
+    let once = if fragment.is_empty() { "" } else { "; the link signs in once, within ten minutes" };
+    eprintln!("  open      {address}/{fragment} in a browser{once}");
 }
 
 fn paste(address: &str) {

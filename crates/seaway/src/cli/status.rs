@@ -1,5 +1,6 @@
 //! `seaway status`: what runs here.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::client::Client;
+use super::facts::reachable;
 use crate::config::run_folder;
 use crate::instance::{self, Instance};
 use crate::tunnel::lockout::{self, Verdict};
@@ -18,8 +20,9 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
     let run_folder = run_folder(&std::path::absolute(&state_dir)?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut instances = Vec::new();
-    for found in instance::find(&state_dir) {
-        let health = runtime.block_on(ask(&found));
+    let all = instance::find(&state_dir);
+    for found in &all {
+        let health = runtime.block_on(ask(found));
         instances.push(json!({"instance": found, "health": health.unwrap_or_else(|error| json!({"status": "silent", "why": error.to_string()}))}));
     }
     let masters = runtime.block_on(tunnel::masters(&run_folder, &config.ssh));
@@ -31,7 +34,10 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
         if instances.is_empty() {
             println!("no gateway runs here");
         }
-        instances.iter().for_each(show);
+        for (one, found) in instances.iter().zip(&all) {
+            show(one);
+            open(&runtime, found);
+        }
         for one in &masters {
             println!("ssh       logged in, process {} ({})", one.pid, one.folder.display());
             for forward in forwards(one) {
@@ -44,6 +50,14 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
     }
     let good = if ready { instances.iter().any(|one| one["health"]["status"] == "ok") } else { !instances.is_empty() };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Where a person looks. Only to a terminal goes what signs a browser in.
+fn open(runtime: &tokio::runtime::Runtime, found: &Instance) {
+    if let Some(address) = found.addresses.iter().find(|address| address.starts_with("http://")) {
+        let fragment = if std::io::stdout().is_terminal() { runtime.block_on(fragment(found)) } else { None };
+        println!("  open      {}/{} in a browser", reachable(address.clone()), fragment.unwrap_or_default());
+    }
 }
 
 /// What others can reach by a login.
@@ -87,6 +101,13 @@ fn state(upstream: &Value) -> String {
 pub(super) async fn ask(found: &Instance) -> anyhow::Result<Value> {
     let answer = Client::unix(&found.socket).get("/owner/status", &[]).await?;
     Ok(serde_json::from_slice(&answer.body)?)
+}
+
+/// What signs a browser in, once, behind the gateway's address.
+pub(super) async fn fragment(found: &Instance) -> Option<String> {
+    let answer = Client::unix(&found.socket).post("/owner/link", Vec::new(), &[]).await.ok()?;
+    let told: Value = serde_json::from_slice(&answer.body).ok()?;
+    told["fragment"].as_str().map(str::to_owned)
 }
 
 fn show(one: &Value) {

@@ -20,7 +20,7 @@ use crate::instance;
 use crate::server::{self, BindError};
 use crate::tunnel::{Forward, Login, Tunnel, close_all, lockout};
 
-/// The upstream whose tunnel is meant: the one that requests go to by default, or Argonne's.
+/// The upstream whose tunnel is meant: the one that requests go to by default, or the first that has one.
 struct Meant {
     name: String,
     setting: Arc<config::Tunnel>,
@@ -49,15 +49,15 @@ impl Meant {
     }
 }
 
-/// Reads the configuration; Argonne's gateway is meant where no other upstream has a tunnel.
+/// Reads the configuration, and finds the tunnel in it: nobody is logged in anywhere for want of a word.
 fn load(cli: &Cli) -> anyhow::Result<(Loaded, Sources, Meant)> {
-    let mut sources = cli.sources()?;
-    let mut loaded = Config::load(&sources)?;
-    if Meant::find(&loaded.config).is_none() && loaded.config.default_upstream.is_none() {
-        sources.flags.push(("default_upstream".into(), "argo".into()));
-        loaded = Config::load(&sources)?;
-    }
-    let mut meant = Meant::find(&loaded.config).ok_or_else(|| Asked("this upstream has no tunnel: give it one with `via`, or use `--upstream argo` without `--direct`".into()))?;
+    let sources = cli.sources()?;
+    let loaded = Config::load(&sources)?;
+    let none = || match &loaded.config.default_upstream {
+        Some(name) => format!("upstream `{name}` has no tunnel: give it one with `via`; `--upstream argo` has one unless `--direct` is said"),
+        None => "no upstream here is reached by a tunnel: say `--upstream argo` for Argonne's gateway, or give an upstream one with `via`".into(),
+    };
+    let mut meant = Meant::find(&loaded.config).ok_or_else(|| Asked(none()))?;
     if meant.setting.open_at.is_some() {
         return Err(Asked("`--tunnel-host` is for the machine that uses the tunnel: there it is `seaway serve`".into()).into());
     }

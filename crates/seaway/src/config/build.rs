@@ -1,7 +1,9 @@
 //! From layers to [`Config`]: what each setting means, and what goes together.
 
 mod argo;
+mod foreign;
 mod program;
+mod told;
 mod tunnels;
 mod upstreams;
 
@@ -25,16 +27,21 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 /// Builds the configuration; what cannot be right is left in the layers as mistakes.
 pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     layers.add_file(Path::new(BUILT_IN), DEFAULTS);
+    layers.join_names("upstream", &upstreams::BUILT_IN);
+    ["tunnel", "preset", "price"].iter().for_each(|group| layers.join_names(group, &[argo::TUNNEL]));
+    foreign::warn(layers, environment);
     let mut reader = Reader { layers, environment };
     let listen = reader.listen();
     let upstreams = reader.upstreams(&listen);
     let ssh = reader.ssh(&upstreams);
+    reader.flags_of_tunnels(&upstreams);
     let state_dir = reader.state_dir().unwrap_or_else(|| {
         reader.layers.mistake(Origin::Default, format!("{NO_HOME}, or name the folder: --state-dir FOLDER"));
         PathBuf::new()
     });
     let config = Config {
         auth: reader.auth(&listen),
+        key_from: reader.key_from(),
         hosts: reader.texts("hosts"),
         dashboard_callers: reader.texts("dashboard.callers"),
         cors_origins: reader.origins(),
@@ -69,6 +76,9 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     }
     config
 }
+
+/// The local key, as one of the tools has it that Seaway replaces.
+const FOREIGN_KEY: &str = "PROXY_API_KEY";
 
 struct Reader<'a> {
     layers: &'a mut Layers,
@@ -214,7 +224,7 @@ impl Reader<'_> {
             return Auth::Open;
         }
         let mut keys: Vec<(String, SecretString)> = Vec::new();
-        let fixed = self.text("api_key").or_else(|| self.environment.get("PROXY_API_KEY").map(str::to_owned));
+        let fixed = self.text("api_key").or_else(|| self.environment.get(FOREIGN_KEY).map(str::to_owned));
         keys.extend(fixed.map(|value| ("default".to_owned(), value.into())));
         let named = self.get(&key("keys"));
         let named = named.as_ref().map(Value::entries).unwrap_or_default();
@@ -275,10 +285,14 @@ impl Reader<'_> {
 
     fn known(&mut self, key: &[String], name: &str, upstreams: &[Arc<Upstream>]) -> Option<UpstreamName> {
         let found = upstreams.iter().find(|upstream| &*upstream.name.0 == name);
-        if found.is_none() {
-            let names: Vec<String> = upstreams.iter().map(|upstream| format!("`{}`", upstream.name)).collect();
+        let configured = self.layers.names("upstream");
+        // One that is there and wrong has been told already.
+        if found.is_none() && !configured.iter().any(|known| known == name) {
+            let known = || configured.iter().map(String::as_str).chain(upstreams::BUILT_IN);
+            let near = settings::near(name, known()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let names: Vec<String> = configured.iter().map(|name| format!("`{name}`")).collect();
             let names = if names.is_empty() { "none is configured".to_owned() } else { format!("there are {}", names.join(", ")) };
-            self.mistake_at(key, &format!("no upstream is called `{name}`; {names}"));
+            self.mistake_at(key, &format!("no upstream is called `{name}`; {names}{near}"));
         }
         found.map(|upstream| upstream.name.clone())
     }
@@ -395,6 +409,14 @@ mod tests {
         refused("[upstream.a]\nkind = 'anthropic'\napi_key.file = '~/.claude/.credentials.json'", &[], "official program only");
         refused("[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'", &[], "no upstream is called `b`; there are `a`");
         refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
+        refused("[upstream.open-router]\nkind = 'sandbox'\n[[route]]\nupstream = 'openrouter'", &[], "there are `open-router`; did you mean `open-router`?");
+        refused("default_upstream = 'sandbx'", &[], "none is configured; did you mean `sandbox`?");
+        let broken = load("default_upstream = 'b'\n[upstream.b]\nkind = 'messages'\n", &[], &[]).unwrap_err();
+        assert_eq!(broken.0.len(), 1, "what is there and wrong is not told to be missing: {broken}");
+        for flags in [[("argo.env", "test")], [("argo.direct", "true")], [("argo.host", "h")], [("argo.jump", "")], [("argo.tunnel_port", "7")]] {
+            let error = load("[upstream.a]\nkind = 'sandbox'", &[], &flags).unwrap_err().to_string();
+            assert!(error.contains("add `--upstream argo`"), "{error}");
+        }
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
         refused("[preset.v1]\nsystem = 'x'", &[], "is a path of the API");
         refused("strict_modes = false", &[], "a file cannot vouch for itself");
@@ -431,6 +453,51 @@ mod tests {
             Place::Api(api) => assert_eq!((api.base_url.to_string().as_str(), api.credential.is_none()), ("http://h/p", true)),
             Place::Program(_) | Place::Sandbox => panic!("no API"),
         }
+    }
+
+    #[test]
+    fn where_a_credential_comes_from_is_told_and_what_lost() {
+        let told = |file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]| load(file, vars, flags).unwrap().config.upstreams[0].told.to_string();
+        let both = [("ANTHROPIC_API_KEY", "hush"), ("ANTHROPIC_AUTH_TOKEN", "hush")];
+        assert_eq!(told("", &both, &[]), "$ANTHROPIC_API_KEY (not used: $ANTHROPIC_AUTH_TOKEN)");
+        assert_eq!(told("", &both[1..], &[]), "$ANTHROPIC_AUTH_TOKEN");
+        assert_eq!(told("", &both, &[("default_upstream", "claude-code")]), "the program's own login (not used: $ANTHROPIC_API_KEY, $ANTHROPIC_AUTH_TOKEN)");
+        assert_eq!(told("", &both[..1], &[("upstream.anthropic.bearer", "hush")]), "`upstream.anthropic.bearer` of --set upstream.anthropic.bearer (not used: $ANTHROPIC_API_KEY)");
+        assert_eq!(told("[upstream.a]\nkind = 'anthropic'\napi_key.env = 'ANTHROPIC_API_KEY'", &both[..1], &[]), "$ANTHROPIC_API_KEY");
+        assert_eq!(told("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'", &both, &[]), "no credential");
+        let key = |file: &str, vars: &[(&str, &str)]| load(file, vars, &[]).unwrap().config.key_from;
+        assert_eq!(key("", &[("PROXY_API_KEY", "hush")]).as_deref(), Some("$PROXY_API_KEY"));
+        assert_eq!(key("", &[("PROXY_API_KEY", "hush"), ("SEAWAY_API_KEY", "hush")]).as_deref(), Some("$SEAWAY_API_KEY"));
+        assert!(key("api_key = 'hush'", &[]).unwrap().ends_with(":1:1"));
+        assert_eq!(key("", &[]), None);
+    }
+
+    #[test]
+    fn variables_reach_names_with_a_hyphen() {
+        let file = "[upstream.open-router]\nkind = 'messages'\nbase_url = 'http://h'\nqueue = 1\n[upstream.plain]\nkind = 'sandbox'\n";
+        let loaded =
+            load(file, &[("SEAWAY_UPSTREAM__OPEN_ROUTER__QUEUE", "7"), ("SEAWAY_UPSTREAM__OPEN_ROUTER__API_KEY", "k"), ("SEAWAY_UPSTREAM__PLAIN__QUEUE", "9")], &[]).unwrap();
+        let queues: Vec<_> = loaded.config.upstreams.iter().map(|upstream| (upstream.name.to_string(), upstream.limits.queue)).collect();
+        assert_eq!(queues, [("open-router".into(), 7), ("plain".into(), 9)]);
+        let flag = load(file, &[("SEAWAY_UPSTREAM__OPEN_ROUTER__QUEUE", "7")], &[("upstream.open-router.queue", "8")]).unwrap();
+        assert_eq!(flag.config.upstreams[0].limits.queue, 8, "a flag is stronger");
+        let program = load("", &[("SEAWAY_UPSTREAM__CLAUDE_CODE__QUEUE", "7"), ("HOME", "/h")], &[]).unwrap();
+        assert_eq!((program.config.upstreams[0].name.to_string().as_str(), program.config.upstreams[0].limits.queue), ("claude-code", 7));
+        let argo = load("", &[("LOGNAME", "a"), ("HOME", "/h")], &[("default_upstream", "argo"), ("upstream.argo.ca_file", "/c.pem")]).unwrap();
+        match &argo.config.upstreams[0].place {
+            Place::Api(api) => assert_eq!((api.ca_file.as_deref(), api.via.is_some()), (Some(std::path::Path::new("/c.pem")), true)),
+            Place::Program(_) | Place::Sandbox => panic!("no API"),
+        }
+    }
+
+    #[test]
+    fn variables_of_other_tools_are_told() {
+        let warnings = |vars: &[(&str, &str)]| load("", vars, &[]).unwrap().layers.warnings().join("\n");
+        for name in ["HTTP_PORT", "REQUEST_TIMEOUT_MS", "WORKER_CONCURRENCY", "MAX_QUEUE_SIZE", "MAX_SESSIONS", "SESSION_TIMEOUT_MS", "AUTH_TOKEN"] {
+            let said = warnings(&[(name, "7"), ("HOME", "/h")]);
+            assert!(said.starts_with(&format!("${name} is another tool's")) && said.contains("here it is `"), "{said}");
+        }
+        assert_eq!(warnings(&[("HTTP_PORT", "7"), ("SEAWAY_PORT", "8"), ("PORT", "9"), ("MAX_SESSIONS", "")]), "");
     }
 
     /// What a configuration makes of Argonne's gateway and its tunnel.

@@ -157,7 +157,7 @@ impl Layers {
         };
         match Value::parse(text, setting.kind) {
             Ok(value) => self.add(key, value, origin),
-            Err(why) => self.mistake(origin, format!("{}: {why}", dotted(&key))),
+            Err(why) => self.mistake(origin, wrong(&key, setting, &why, text)),
         }
     }
 
@@ -175,6 +175,28 @@ impl Layers {
             } else {
                 // Somebody else's, perhaps; it may still be a mistake.
                 self.warnings.push(format!("${name} is not a setting of Seaway's and was left alone"));
+            }
+        }
+    }
+
+    /// Gives what variables say of `some_name` to the `some-name` that a file, a flag or a kind has: a shell allows no
+    /// hyphen or dot in a variable's name. Call when all layers are there.
+    pub(super) fn join_names(&mut self, group: &str, kinds: &[&str]) {
+        let of = |layers: &Self, variables: bool| -> Vec<String> {
+            let named = layers.values.iter().filter(|(key, (_, origin))| key.len() > 2 && key[0] == group && matches!(origin, Origin::Variable(_)) == variables);
+            named.map(|(key, _)| key[1].clone()).collect()
+        };
+        let known: Vec<String> = of(self, false).into_iter().chain(kinds.iter().map(|kind| (*kind).to_owned())).collect();
+        for said in of(self, true).into_iter().filter(|said| !known.contains(said)) {
+            let Some(meant) = known.iter().find(|name| as_variable(name) == as_variable(&said)) else { continue };
+            let moved: Vec<Key> = self.values.keys().filter(|key| key.len() > 2 && key[0] == group && key[1] == said).cloned().collect();
+            for mut key in moved {
+                let Some((value, origin)) = self.values.remove(&key) else { continue };
+                key[1].clone_from(meant);
+                let stronger = self.values.get(&key).is_some_and(|(_, given)| given.rank() <= origin.rank());
+                if !stronger {
+                    self.values.insert(key, (value, origin));
+                }
             }
         }
     }
@@ -200,6 +222,11 @@ fn entry_of_table(key: &[String]) -> Option<(Key, String)> {
     Some((key[..length].to_vec(), key[length..].join(".")))
 }
 
+/// A name as a variable can have it.
+fn as_variable(name: &str) -> String {
+    name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}
+
 /// Finds the setting for a key. A credential's own name is short for its `value`.
 fn resolve(key: Key) -> Result<(Key, &'static Setting), String> {
     if let Some(setting) = settings::find(&key) {
@@ -212,6 +239,26 @@ fn resolve(key: Key) -> Result<(Key, &'static Setting), String> {
     }
     let hint = settings::nearest(&key).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
     Err(format!("unknown setting `{}`{hint}", dotted(&key)))
+}
+
+/// Says what is wrong with a value, and shows it, unless nobody may see it.
+fn wrong(key: &[String], setting: &Setting, why: &str, value: &str) -> String {
+    let shown: String = value.chars().take(SHOWN).collect();
+    let hidden = setting.secret || shown.is_empty() || matches!(setting.kind, Kind::TextMap | Kind::AnyMap);
+    let near = match setting.kind {
+        Kind::Choice(choices) => settings::near(value, choices.iter().copied()).map(|choice| format!("; did you mean `{choice}`?")),
+        _ => None,
+    };
+    let not = if hidden { String::new() } else { format!(", not `{shown}`") };
+    format!("{}: {why}{not}{}", dotted(key), near.unwrap_or_default())
+}
+
+/// The longest value that a message shows, in characters.
+const SHOWN: usize = 60;
+
+/// A value as its file has it, a text without its quotes.
+fn written(value: &toml_edit::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string().trim().to_owned(), str::to_owned)
 }
 
 /// Writes a key as it stands in a file.
@@ -287,7 +334,7 @@ impl File<'_> {
         let checked = value_of(item).and_then(|value| value.check(setting.kind).map(|()| value));
         match checked {
             Ok(value) => self.layers.add(key, value, origin),
-            Err(why) => self.layers.mistake(origin, format!("{}: {why}", dotted(&key))),
+            Err(why) => self.layers.mistake(origin, wrong(&key, setting, &why, &item.as_value().map(written).unwrap_or_default())),
         }
     }
 }
@@ -301,6 +348,11 @@ fn value_of(item: &Item) -> Result<Value, String> {
         Some(value) => toml_value(value),
         None => Err("expected a value, not a list of tables".into()),
     }
+}
+
+/// Reads a list as a file would have it.
+pub(super) fn parse_list(text: &str) -> Option<Value> {
+    toml_value(&text.trim().parse().ok()?).ok().filter(|value| matches!(value, Value::List(_)))
 }
 
 fn toml_value(value: &toml_edit::Value) -> Result<Value, String> {
@@ -341,10 +393,18 @@ mod tests {
             "lisen = 1\nport = \"x\"\n[upstream.a]\nkind = \"antropic\"\nbase_ulr = \"y\"\n[alias]\nx = 1\n",
             &[
                 "s.toml:1:1: unknown setting `lisen`; did you mean `listen`?",
-                "s.toml:2:1: port: expected a whole number",
-                "s.toml:4:1: upstream.a.kind: expected one of `anthropic`, `messages`, `claude-code`, `argo`, `sandbox`",
+                "s.toml:2:1: port: expected a whole number, not `x`",
+                "s.toml:4:1: upstream.a.kind: expected one of `anthropic`, `messages`, `claude-code`, `argo`, `sandbox`, not `antropic`; did you mean `anthropic`?",
                 "s.toml:5:1: unknown setting `upstream.a.base_ulr`; did you mean `base_url`?",
                 "s.toml:6:2: alias: expected a table of texts",
+            ],
+        );
+        mistakes(
+            "api_key = 7\nport = true\n[upstream.a]\nretry_on = [\"x\"]\n",
+            &[
+                "s.toml:1:1: api_key: expected a text",
+                "s.toml:2:1: port: expected a whole number, not `true`",
+                "s.toml:4:1: upstream.a.retry_on: expected a list of whole numbers, not `[\"x\"]`",
             ],
         );
         mistakes("listen = ", &["s.toml:1:10: not TOML: string values must be quoted, expected literal string"]);

@@ -222,7 +222,12 @@ pub fn nearest(path: &[String]) -> Option<&'static str> {
         let below = parent.iter().all(|segment| own.next().is_some_and(|name| name == "*" || name == segment));
         own.next().filter(|name| below && *name != "*")
     });
-    let scored = siblings.map(|name| (strsim::normalized_damerau_levenshtein(last, name), name));
+    near(last, siblings)
+}
+
+/// The one of these names that was probably meant.
+pub fn near<'a>(said: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.map(|name| (strsim::normalized_damerau_levenshtein(said, name), name));
     scored.filter(|(score, _)| *score > 0.5).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 

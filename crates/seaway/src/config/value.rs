@@ -35,7 +35,10 @@ impl Value {
             }),
             Kind::Count => Self::Count(text.parse().map_err(|_| "expected a whole number")?),
             Kind::Amount => Self::Amount(text.parse().map_err(|_| "expected a number")?),
-            Kind::Texts if text.starts_with('[') => Self::parse_any(text).ok_or("expected a JSON list, or texts separated by commas")?,
+            // As a file has it, where it is one of TOML's; a JSON list is one of them.
+            Kind::Texts | Kind::Counts if text.trim_start().starts_with('[') => {
+                super::layers::parse_list(text).or_else(|| Self::parse_any(text)).ok_or_else(|| format!("expected {}", expected(kind)))?
+            }
             Kind::Texts => Self::List(list().map(|item| Self::Text(item.to_owned())).collect()),
             Kind::Counts => {
                 let counts: Result<_, _> = list().map(|item| item.parse().map(Self::Count)).collect();
@@ -243,6 +246,13 @@ mod tests {
         assert!(Value::parse(r#"{"a":"b"}"#, Kind::TextMap).is_ok());
         assert!(Value::parse(r#"{"a":1}"#, Kind::TextMap).is_err());
         let both = |text: &str| Value::parse(text, Kind::Texts).unwrap().texts();
-        assert_eq!((both(r#"["a", "b"]"#), both("a, b")), (vec!["a".to_owned(), "b".into()], vec!["a".to_owned(), "b".into()]));
+        for text in [r#"["a", "b"]"#, "a, b", "a,b", "['a', 'b']", " [\"a\",\"b\",]"] {
+            assert_eq!(both(text), ["a", "b"], "{text}");
+        }
+        for text in ["[429, 529]", "429,529", "429, 529", "[429,529]"] {
+            assert_eq!(Value::parse(text, Kind::Counts), Ok(Value::List(vec![Value::Count(429), Value::Count(529)])), "{text}");
+        }
+        assert_eq!(Value::parse("['a']", Kind::Counts), Err("expected a list of whole numbers".into()));
+        assert_eq!(Value::parse("[a", Kind::Texts), Err("expected a list of texts".into()));
     }
 }

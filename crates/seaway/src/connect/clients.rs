@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Change, Edit, Facts, FileChange, Setup};
+use super::{Asks, Change, Edit, Facts, FileChange, Setup, asks};
 use crate::config::PROXIES;
 
 /// A client whose settings lie in files.
@@ -16,16 +16,17 @@ pub struct Client {
     pub name: &'static str,
     pub about: &'static str,
     setup: fn(&Facts) -> Setup,
+    asks: asks::Reader,
 }
 
 pub const CLIENTS: &[Client] = &[
-    Client { name: "claude", about: "Claude Code", setup: claude },
-    Client { name: "codex", about: "OpenAI's Codex", setup: codex },
-    Client { name: "opencode", about: "opencode", setup: agents::opencode },
-    Client { name: "pi", about: "the pi coding agent", setup: agents::pi },
-    Client { name: "aider", about: "aider", setup: lists::aider },
-    Client { name: "continue", about: "Continue (VS Code, JetBrains, its command line)", setup: lists::continue_dev },
-    Client { name: "llm", about: "llm, the command line tool", setup: lists::llm },
+    Client { name: "claude", about: "Claude Code", setup: claude, asks: asks::claude },
+    Client { name: "codex", about: "OpenAI's Codex", setup: codex, asks: asks::codex },
+    Client { name: "opencode", about: "opencode", setup: agents::opencode, asks: asks::opencode },
+    Client { name: "pi", about: "the pi coding agent", setup: agents::pi, asks: asks::pi },
+    Client { name: "aider", about: "aider", setup: lists::aider, asks: asks::aider },
+    Client { name: "continue", about: "Continue (VS Code, JetBrains, its command line)", setup: lists::continue_dev, asks: asks::continue_dev },
+    Client { name: "llm", about: "llm, the command line tool", setup: lists::llm, asks: asks::llm },
 ];
 
 impl Client {
@@ -39,6 +40,17 @@ impl Client {
     pub fn setup(&self, facts: &Facts) -> Setup {
         (self.setup)(facts)
     }
+
+    /// How it will ask, as its files say now; nothing if it could not read them.
+    #[must_use]
+    pub fn asks(&self, setup: &Setup, facts: &Facts) -> Option<Asks> {
+        asks::read(setup, self.asks, facts)
+    }
+}
+
+/// How a program is started.
+fn start(command: &str) -> String {
+    format!("start it with `{command}`")
 }
 
 /// A command as a shell takes it.
@@ -120,7 +132,7 @@ fn claude(facts: &Facts) -> Setup {
             warnings.push(format!("{managed} sets `env.ANTHROPIC_BASE_URL` for everybody on this machine, and wins"));
         }
     }
-    Setup { files: vec![FileChange { path: file, change: Change::Json(edits) }], then: "claude".into(), warnings }
+    Setup { files: vec![FileChange { path: file, change: Change::StrictJson(edits) }], then: start("claude"), warnings }
 }
 
 /// <https://developers.openai.com/codex/config-reference>
@@ -132,7 +144,7 @@ fn codex(facts: &Facts) -> Setup {
     if member(&file, &["profile"]).is_some() {
         warnings.push(format!("{} chooses a `profile`, which may choose another provider", file.display()));
     }
-    Setup { files: vec![FileChange { path: file, change: Change::Toml(edits) }], then: "codex".into(), warnings }
+    Setup { files: vec![FileChange { path: file, change: Change::Toml(edits) }], then: start("codex"), warnings }
 }
 
 /// What Codex is to choose, in its file or on its command line.

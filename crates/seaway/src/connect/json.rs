@@ -30,6 +30,16 @@ fn options() -> ParseOptions {
     }
 }
 
+/// Refuses what is no JSON by its letter.
+pub(super) fn strictly(text: &str) -> Result<(), Refusal> {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let read = serde_json::from_str::<serde::de::IgnoredAny>(text);
+    read.map(|_| ()).map_err(|error| Refusal::Malformed(format!("this client reads strict JSON, and passes over a file with a comment or a comma too many: {error}")))
+}
+
 impl Members for Document {
     fn parse(text: &str) -> Result<Self, Refusal> {
         let marked = text.starts_with(MARK);

@@ -21,7 +21,7 @@ pub const OTHERS: &[Other] = &[
     },
     Other {
         name: "sillytavern",
-        text: "SillyTavern: API Connections → API: Chat Completion\n  Chat Completion Source  Custom (OpenAI-compatible)\n  Custom Endpoint         <url>/v1\n  Custom API Key          <key>\n  Enter a Model ID        <model>\nA preset of Seaway's own is reached with <url>/v1/NAME as the endpoint.\n",
+        text: "SillyTavern: API Connections → API: Chat Completion\n  Chat Completion Source  Custom (OpenAI-compatible)\n  Custom Endpoint         <url>/v1\n  Custom API Key          <key>\n  Enter a Model ID        <model>\nor, with all that Claude has (thinking, caching, prefilled answers):\n  Chat Completion Source  Claude\n  Reverse Proxy           Proxy Server URL <url>/v1, Proxy Password <key>\n  Claude Model            any; an [alias] makes an old name a new model\nA preset of Seaway's own is reached with <url>/v1/NAME in place of <url>/v1.\n",
     },
     Other {
         name: "openclaw",
@@ -37,15 +37,28 @@ pub const OTHERS: &[Other] = &[
     },
     Other {
         name: "open-webui",
-        text: "Open WebUI: Admin Panel → Settings → Connections → OpenAI API → +\n  URL  <url>/v1\n  Key  <key>\nIn a container loopback is the container's own: use http://host.docker.internal:<port> there, and let Seaway listen beyond loopback.\n",
+        text: "Open WebUI: Admin Panel → Settings → Connections → OpenAI API → +\n  URL  <url>/v1\n  Key  <key>\nIn a container loopback is the container's own: use http://host.docker.internal:<port>/v1 there, and let Seaway listen beyond loopback.\n",
     },
 ];
+
+/// For a client that nobody here knows.
+const ANY: &str = "any client that speaks to OpenAI\n  base URL  <url>/v1\n  API key   <key>\n  model     <model>\n  in a shell: export OPENAI_BASE_URL=<url>/v1 OPENAI_API_KEY=…\nany client that speaks to Anthropic\n  base URL  <url>\n  API key   <key>\n  model     <model>\n  in a shell: export ANTHROPIC_BASE_URL=<url> ANTHROPIC_API_KEY=…\n";
+
+/// What to type into a client of any other name.
+#[must_use]
+pub fn any(facts: &Facts) -> String {
+    filled(ANY, facts)
+}
 
 /// What to type into a client.
 #[must_use]
 pub fn other(name: &str, facts: &Facts) -> Option<String> {
     let other = OTHERS.iter().find(|other| other.name == name)?;
+    Some(filled(other.text, facts))
+}
+
+fn filled(text: &str, facts: &Facts) -> String {
     let key = if facts.key.is_some() { format!("what `{}` prints", super::clients::line(&facts.key_command)) } else { "anything".to_owned() };
     let port = facts.url.rsplit(':').next().unwrap_or_default();
-    Some(other.text.replace("<url>", &facts.url).replace("<port>", port).replace("<model>", &facts.model).replace("<key>", &key))
+    text.replace("<url>", &facts.url).replace("<port>", port).replace("<model>", &facts.model).replace("<key>", &key)
 }

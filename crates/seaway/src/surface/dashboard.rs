@@ -7,7 +7,7 @@ mod cookie;
 mod snapshot;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -70,7 +70,8 @@ pub(super) fn routes() -> Router<Arc<House>> {
 /// What anyone may have: the page itself, which knows nothing, and its door.
 pub fn is_open<B>(request: &Request<B>) -> bool {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => wants_page(request.headers()),
+        // The latter leads to the former.
+        (&Method::GET, "/" | "/auth/login") => wants_page(request.headers()),
         (&Method::GET, "/dashboard/door" | "/dashboard/page.css" | "/dashboard/page.js" | "/dashboard/plot.js" | "/dashboard/icon.svg") => true,
         (&Method::POST, "/dashboard/sign-in" | "/dashboard/sign-out") => is_own_page(request.headers()),
         _ => false,
@@ -185,21 +186,38 @@ async fn door(Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap) -
     json_response(&json!({"open": looks(&runtime, &headers).is_some()}))
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Key {
-    key: String,
+/// A link's fragment that signs a browser in once, made for the owner: `#in=…`. Empty where no key is needed, or where
+/// nobody may look.
+pub fn fragment(house: &House) -> String {
+    let runtime = house.runtime.load();
+    let caller = runtime.keyring.iter().map(|(name, _)| Caller(name.clone())).find(|caller| may_look(&runtime, caller));
+    let ticket = caller.and_then(|caller| house.tickets.make(caller, Instant::now()));
+    ticket.map_or_else(String::new, |ticket| format!("#in={ticket}"))
 }
 
-async fn sign_in(Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap, body: Bytes) -> Response {
-    let Ok(Key { key }) = serde_json::from_slice(&body) else {
-        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"key\": \"…\"} with the local key").param("key"));
+/// What a browser signs in with.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Proof {
+    Key(String),
+    Ticket(String),
+}
+
+async fn sign_in(State(house): State<Arc<House>>, Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap, body: Bytes) -> Response {
+    let Ok(proof) = serde_json::from_slice(&body) else {
+        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"key\": \"…\"} with the local key, or {\"ticket\": \"…\"} of a link").param("key"));
     };
-    let known = runtime.keyring.whose(key.trim());
+    let (known, wrong) = match proof {
+        Proof::Key(key) => (runtime.keyring.whose(key.trim()), "this is not the local key; `seaway key show` prints it"),
+        Proof::Ticket(ticket) => {
+            let caller = house.tickets.redeem(&ticket, Instant::now()).filter(|caller| runtime.keyring.key_of(&caller.0).is_some());
+            (caller, "this link was used, or is too old; `seaway status` prints a new one, and `seaway key show` the local key")
+        }
+    };
     let Some(caller) = known else {
         // Guessing is slow.
         tokio::time::sleep(WRONG_KEY).await;
-        return fault(&Fault::new(FaultKind::Unauthenticated, "this is not the local key; `seaway key show` prints it"));
+        return fault(&Fault::new(FaultKind::Unauthenticated, wrong));
     };
     if !may_look(&runtime, &caller) {
         return fault(&not_named(&caller));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::response::Response;
+use axum::extract::{Path, Request};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::ACCEPT;
 use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
@@ -16,13 +17,14 @@ use serde_json::json;
 use crate::agent::{no_program, program_of};
 use crate::answer;
 use crate::config::Listen;
+use crate::front;
 use crate::house::House;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::{LoginError, Program, Unusable};
 
 pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
     let at = |path: &str| format!("{prefix}{path}");
-    Router::new().route(&at("/status"), get(status)).route(&at("/login"), post(begin)).route(&at("/login/{id}"), post(finish)).route(&at("/logout"), post(leave))
+    Router::new().route(&at("/status"), get(status)).route(&at("/login"), post(begin).get(show)).route(&at("/login/{id}"), post(finish)).route(&at("/logout"), post(leave))
 }
 
 fn fault(fault: &Fault) -> Response {
@@ -72,12 +74,18 @@ async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
         _ => None,
     };
     let login = login.ok();
+    let expires = login.as_ref().and_then(|login| jiff::Timestamp::from_millisecond(login.login_expires_at?).ok());
+    // Not the same as signed in: a login may be over, or a configured credential in its place.
+    let ready = program.ready().await;
     answer::json(
         StatusCode::OK,
         json!({
             "installed": installed.is_ok(),
             "version": installed.ok().map(|(_, version)| version.to_string()),
             "loggedIn": login.as_ref().is_some_and(|login| login.logged_in),
+            "authenticated": ready.is_ok(),
+            "expired": expires.map(|at| at <= jiff::Timestamp::now()),
+            "expiresAt": expires.map(|at| at.to_string()),
             "authMethod": login.as_ref().map(|login| login.auth_method.clone()),
             "email": login.as_ref().and_then(|login| login.email.clone()),
             "organization": login.as_ref().and_then(|login| login.org_name.clone()),
@@ -87,6 +95,16 @@ async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
         })
         .to_string(),
     )
+}
+
+/// A person who opens the address of the tool that was here before is led to where signing in is a button.
+async fn show(request: Request) -> Response {
+    let person = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    if person {
+        return Redirect::to("/").into_response();
+    }
+    let message = format!("GET cannot be used on {}; use POST, which begins to sign in, or open the dashboard at `/` in a browser", request.uri().path());
+    front::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
 }
 
 async fn begin(Extension(runtime): Extension<Arc<Runtime>>) -> Response {

@@ -178,7 +178,7 @@ fn schemas() -> Value {
         "Task": {"type": "object", "properties": {"id": text(), "status": text(), "result": {"type": "object"}, "error": {"type": "object"}}},
         "Verdict": {"type": "object", "required": ["allow"], "properties": {"allow": {"type": "boolean"}}},
         "Code": {"type": "object", "required": ["code"], "properties": {"code": text()}},
-        "Login": {"type": "object", "properties": {"loggedIn": {"type": "boolean"}, "authMethod": {"type": ["string", "null"]}, "email": {"type": ["string", "null"]}}},
+        "Login": {"type": "object", "properties": {"loggedIn": {"type": "boolean"}, "authenticated": {"type": "boolean", "description": "A request could be served with it"}, "expired": {"type": ["boolean", "null"]}, "expiresAt": {"type": ["string", "null"], "format": "date-time"}, "authMethod": {"type": ["string", "null"]}, "email": {"type": ["string", "null"]}}},
         "LoginBegun": {"type": "object", "properties": {"id": text(), "url": {"type": "string", "format": "uri"}, "next": text()}},
         "Health": {
             "type": "object",

@@ -8,14 +8,15 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
 use seaway_wire::{Fault, FaultKind};
+use serde_json::json;
 
-use super::status;
+use super::{dashboard, status};
 use crate::answer;
 use crate::front::{Door, refuse};
 use crate::house::House;
 
 pub(super) fn routes() -> Router<Arc<House>> {
-    Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload))
+    Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload)).route("/owner/key", get(key)).route("/owner/link", post(link))
 }
 
 async fn look(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {
@@ -23,6 +24,24 @@ async fn look(State(house): State<Arc<House>>, Extension(door): Extension<Door>,
         return elsewhere(request).await;
     }
     answer::json(StatusCode::OK, serde_json::to_string(&status::look(&house, true).await).unwrap_or_default())
+}
+
+/// The key that clients need, and where it comes from: whoever asks elsewhere may know another configuration.
+async fn key(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {
+    if door != Door::Own {
+        return elsewhere(request).await;
+    }
+    let runtime = house.runtime.load();
+    let key = runtime.keyring.first().map(secrecy::ExposeSecret::expose_secret);
+    answer::json(StatusCode::OK, json!({"key": key, "from": runtime.config.key_from}).to_string())
+}
+
+/// What to put behind an address so that a browser is signed in, once.
+async fn link(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {
+    if door != Door::Own {
+        return elsewhere(request).await;
+    }
+    answer::json(StatusCode::OK, json!({"fragment": dashboard::fragment(&house)}).to_string())
 }
 
 async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {

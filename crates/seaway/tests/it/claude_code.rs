@@ -371,10 +371,12 @@ async fn a_program_that_cannot_be_used_says_what_to_do() {
 async fn the_program_is_signed_in_and_out_over_http() {
     let house = House::new(&[ASKED], &[]).await;
     let mut client = house.gateway.client().await;
-    assert_eq!(client.get("/auth/status").await.json()["loggedIn"], true);
+    let status = client.get("/auth/status").await.json();
+    assert_eq!((&status["loggedIn"], &status["authenticated"]), (&true.into(), &true.into()), "{status}");
+    assert!(status.get("expired").is_some() && status.get("expiresAt").is_some(), "{status}");
     assert_eq!(client.post("/auth/logout", "").await.status, 200);
     let status = client.get("/auth/status").await.json();
-    assert_eq!((&status["loggedIn"], &status["version"]), (&false.into(), &"2.1.329".into()));
+    assert_eq!((&status["loggedIn"], &status["authenticated"], &status["version"]), (&false.into(), &false.into(), &"2.1.329".into()));
     assert!(status["why"].as_str().unwrap().contains("seaway login"));
     assert_eq!(client.get("/health/ready").await.status, 503);
     let begun = client.post("/auth/login", "").await.json();

@@ -121,3 +121,41 @@ async fn the_page_itself_knows_nothing_and_trusts_nobody() {
     rebound.write("GET / HTTP/1.1\r\nHost: evil.example\r\nAccept: text/html\r\n\r\n").await;
     assert_eq!(rebound.answer().await.status, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_of_the_owners_signs_a_browser_in_once() {
+    let gateway = gateway(&[("dashboard.callers", "[\"guest\"]")]).await;
+    let redeem = async |ticket: &str| send(&gateway, "POST /dashboard/sign-in", &[ORIGIN], &json!({"ticket": ticket}).to_string()).await;
+    let fragment = seaway::surface::dashboard::fragment(&gateway.app.house);
+    let ticket = fragment.strip_prefix("#in=").unwrap();
+    let from_elsewhere = send(&gateway, "POST /dashboard/sign-in", &["Origin: http://evil.example"], &json!({"ticket": ticket}).to_string()).await;
+    assert_eq!(from_elsewhere.status, 403);
+    let signed = redeem(ticket).await;
+    assert_eq!((signed.status, &signed.json()["caller"]), (200, &"guest".into()), "the first who may look");
+    let cookie = format!("Cookie: {}", signed.header("set-cookie").unwrap().split(';').next().unwrap());
+    assert_eq!(send(&gateway, "GET /dashboard/usage", &[&cookie], "").await.status, 200);
+    for wrong in [ticket, "", "nothing"] {
+        let again = redeem(wrong).await;
+        assert_eq!(again.status, 401, "{wrong}");
+        assert!(again.text().contains("`seaway status` prints a new one"), "{}", again.text());
+    }
+    for odd in ["{}", r#"{"ticket":"a","key":"k-me"}"#, "[]", ""] {
+        assert_eq!(send(&gateway, "POST /dashboard/sign-in", &[ORIGIN], odd).await.status, 400, "{odd}");
+    }
+    let outside = Client::connect(gateway.address, Some("k-me")).await.post("/owner/link", "").await;
+    assert_eq!(outside.status, 404, "the owner's own socket alone makes one: {}", outside.text());
+    assert_eq!(Client::connect(gateway.address, Some("k-me")).await.get("/owner/key").await.status, 404);
+    let nobody = self::gateway(&[("dashboard.callers", "[\"somebody\"]")]).await;
+    assert_eq!(seaway::surface::dashboard::fragment(&nobody.app.house), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_of_another_tools_sign_in_leads_here() {
+    let gateway = gateway(&[]).await;
+    let browser = send(&gateway, "GET /auth/login", &["Accept: text/html,*/*"], "").await;
+    assert_eq!((browser.status, browser.header("location")), (303, Some("/")));
+    assert_eq!(send(&gateway, "GET /auth/login", &["Accept: */*"], "").await.status, 401);
+    let program = send(&gateway, "GET /auth/login", &["Accept: */*", "X-Api-Key: k-me"], "").await;
+    assert_eq!(program.status, 405);
+    assert!(program.text().contains("use POST"), "{}", program.text());
+}

@@ -262,9 +262,21 @@ fn the_demo_shows_everything_and_touches_nothing() {
     let output = child.stdin(Stdio::null()).output().unwrap();
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    for what in ["a plain question", "\"stop_reason\":\"tool_use\"", "← 529", "message_stop", "\"input_tokens\"", "sandbox-opus-1"] {
+    for what in [
+        "a plain question",
+        "says: ",
+        "thinks: A greeting.",
+        "calls get_weather with {\"city\":\"Kiel\"}",
+        "and stops (tool_use): ",
+        "and stops (tool_calls): ",
+        "← 529 Overloaded",
+        " frames",
+        " tokens\n",
+        "sandbox-opus-1",
+    ] {
         assert!(said.contains(what), "{what}: {said}");
     }
+    assert!(!said.contains("\"type\"") && !said.contains("data:"), "prose: {said}");
     assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0, "nothing in the home folder");
 }
 
@@ -288,4 +300,141 @@ fn a_unix_socket_serves_too() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(answer.starts_with("HTTP/1.1 403"), "a name that is not ours is refused here too: {answer}");
+}
+
+#[test]
+fn what_others_may_write_is_not_believed() {
+    use std::os::unix::fs::PermissionsExt;
+    let chmod = |path: &std::path::Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let (config, marker) = (home.path().join(".config/seaway"), home.path().join("ran"));
+    std::fs::create_dir_all(&config).unwrap();
+    let file = config.join("seaway.toml");
+    std::fs::write(&file, format!("[upstream.a]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:1'\napi_key.command = 'touch {}'\n", marker.display())).unwrap();
+    let seaway = |words: &[&str], vars: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seaway"));
+        command.env_clear().env("HOME", home.path()).envs(vars.iter().copied()).args(words).stdin(Stdio::null()).output().unwrap()
+    };
+    chmod(&file, 0o646);
+    for words in [&["doctor"][..], &["config", "check"], &["key", "show"], &["serve", "--port", "0"]] {
+        let output = seaway(words, &[]);
+        assert!(!output.status.success(), "{words:?}");
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert!(said.contains("others may write") && said.contains("chmod go-w"), "{words:?}: {said}");
+    }
+    assert!(!marker.exists(), "nothing of it was done");
+    let vouched = seaway(&["config", "check"], &[("SEAWAY_STRICT_MODES", "false")]);
+    assert!(vouched.status.success(), "{}", text(&vouched.stderr));
+    // A variables file is a settings file too.
+    chmod(&file, 0o600);
+    let variables = home.path().join("vars");
+    std::fs::write(&variables, "SEAWAY_PORT=1\n").unwrap();
+    chmod(&variables, 0o666);
+    let output = seaway(&["--env-file", &variables.to_string_lossy(), "config", "check"], &[]);
+    assert!(!output.status.success() && text(&output.stderr).contains("others may write"), "{}", text(&output.stderr));
+    // A state folder, and the key in it.
+    let state = home.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("key"), "planted-key\n").unwrap();
+    for (folder, key) in [(0o777, 0o600), (0o755, 0o666)] {
+        chmod(&state, folder);
+        chmod(&state.join("key"), key);
+        let output = seaway(&["--state-dir", &state.to_string_lossy(), "key", "show"], &[]);
+        let said = text(&output.stderr) + &text(&output.stdout);
+        assert!(!output.status.success() && said.contains("others may write") && !said.contains("planted-key"), "{said}");
+    }
+}
+
+#[test]
+fn without_a_home_nothing_is_looked_for_in_a_folder_of_everybodys() {
+    let shared = tempfile::tempdir().unwrap();
+    let planted = shared.path().join("seaway.toml");
+    std::fs::create_dir_all(shared.path().join("seaway")).unwrap();
+    for path in [planted, shared.path().join("seaway/seaway.toml")] {
+        std::fs::write(path, "port = 1\n").unwrap();
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_seaway"));
+    let output = command.env_clear().env("TMPDIR", shared.path()).args(["config", "path"]).output().unwrap();
+    let said = text(&output.stdout);
+    // The password database knows whoever runs this.
+    assert!(output.status.success() && !said.contains(&*shared.path().to_string_lossy()) && !said.starts_with("/tmp"), "{said}");
+}
+
+#[test]
+fn the_key_is_that_of_the_gateway_that_runs() {
+    let program = Program::start(&["--upstream", "sandbox", "--api-key", "of-this-shell-alone"]);
+    let shown = run(&program.state, &["key", "show"]);
+    assert_eq!(text(&shown.stdout).trim(), "of-this-shell-alone", "{}", text(&shown.stderr));
+    assert!(!program.state.path().join("key").exists(), "no other key is made beside it");
+    let rotated = run(&program.state, &["key", "rotate"]);
+    assert!(!rotated.status.success() && text(&rotated.stderr).contains("has its key from --api-key"), "{}", text(&rotated.stderr));
+    let connected = run(&program.state, &["connect", "codex"]);
+    let said = text(&connected.stderr);
+    assert!(connected.status.success() && said.contains("it answers, \u{201c}Say `ok`, and nothing else.\u{201d} (simulated)"), "{said}");
+    let cursor = run(&program.state, &["connect", "cursor"]);
+    assert!(cursor.status.success() && !program.state.path().join("key").exists(), "{}", text(&cursor.stderr));
+}
+
+#[test]
+fn the_banner_says_what_is_used_and_where_to_look() {
+    let state = tempfile::tempdir().unwrap();
+    let vars = [("ANTHROPIC_API_KEY", "hush-1"), ("ANTHROPIC_AUTH_TOKEN", "hush-2"), ("PROXY_API_KEY", "hush-3"), ("HTTP_PORT", "3456")];
+    let mut child = command(&state).envs(vars).args(["serve", "--listen", "0.0.0.0:0"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !said.contains("  open  ") {
+        said.push_str(&(lines.next().unwrap().unwrap() + "\n"));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for words in
+        ["$ANTHROPIC_API_KEY (not used: $ANTHROPIC_AUTH_TOKEN)", "(from $PROXY_API_KEY)", "$HTTP_PORT is another tool's", "ANTHROPIC_BASE_URL=http://127.0.0.1:", "/ in a browser"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    for never in ["hush", "0.0.0.0", "#in="] {
+        assert!(!said.contains(never), "{never}: {said}");
+    }
+}
+
+#[test]
+fn a_client_that_nobody_knows_is_told_of_all_the_same() {
+    let state = tempfile::tempdir().unwrap();
+    let output = run(&state, &["connect", "cluade"]);
+    let (told, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("did you mean `claude`?"), "{said}");
+    assert!(told.contains("http://127.0.0.1:7329/v1") && told.contains("export ANTHROPIC_BASE_URL=http://127.0.0.1:7329 "), "{told}");
+}
+
+#[test]
+fn a_comment_that_its_client_cannot_read_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join(".claude/settings.json");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    for text_of in ["{\n  // mine\n  \"model\": \"opus\"\n}\n", "{\"model\": \"opus\",}\n"] {
+        std::fs::write(&file, text_of).unwrap();
+        let output = run(&home, &["connect", "claude"]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("strict JSON") && said.contains("line "), "{said}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text_of, "it is left alone");
+    }
+    std::fs::write(&file, "{\"model\": \"opus\"}\n").unwrap();
+    let output = run(&home, &["connect", "claude"]);
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("start it with `claude`") && said.contains("nobody serves at"), "{said}");
+}
+
+#[test]
+fn help_is_short_or_whole() {
+    let state = tempfile::tempdir().unwrap();
+    let (short, whole) = (text(&run(&state, &["serve", "-h"]).stdout), text(&run(&state, &["serve", "--help"]).stdout));
+    assert!(short.lines().count() < 30 && !short.contains("--jump") && !short.contains("--env "), "{short}");
+    for flag in ["--jump", "--env", "--direct", "--store-retention", "--models-only"] {
+        assert!(whole.contains(flag), "{flag}");
+    }
+    let tunnel = run(&state, &["tunnel"]);
+    assert!(tunnel.status.code() == Some(2) && text(&tunnel.stderr).contains("`--upstream argo`"), "{}", text(&tunnel.stderr));
+    let env = run(&state, &["serve", "--upstream", "sandbox", "--env", "test"]);
+    assert!(!env.status.success() && text(&env.stderr).contains("add `--upstream argo`"), "{}", text(&env.stderr));
 }

@@ -185,10 +185,8 @@ async fn what_claude_has_not_is_told_in_the_clients_dialect() {
         assert!(answer.text().contains("WebSocket"), "{path}: {}", answer.text());
     }
     // Where the path is nobody's, what the client says of itself counts.
-    for (header, anthropic) in
-        [("anthropic-version: 2023-06-01", true), ("user-agent: OpenAI/Python 3.57.0", false), ("x-stainless-lang: python\r\nuser-agent: Anthropic/Python 2.14.0", true)]
-    {
-        let mut client = gateway.client().await;
+    for (header, anthropic) in [("anthropic-version: 2023-06-01", true), ("Authorization: Bearer local-key", false), ("x-api-key: local-key", true)] {
+        let mut client = Client::connect(gateway.address, if header.contains("key") { None } else { Some(crate::support::KEY) }).await;
         client.ask("GET /nowhere", &[header], "").await;
         let answer = client.answer().await;
         assert_eq!((answer.status, answer.json().get("type").is_some()), (404, anthropic), "{header}: {}", answer.text());

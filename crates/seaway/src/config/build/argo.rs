@@ -1,9 +1,11 @@
 //! Argonne's gateway: what `kind = "argo"` expands to, and who its two users are.
 
+use std::sync::Arc;
+
 use super::{Reader, below, key};
 use crate::config::layers::Origin;
 use crate::config::value::Value;
-use crate::config::{Carrier, Credential, Source};
+use crate::config::{Carrier, Credential, Place, Source, Upstream};
 
 /// The tunnel that the preset brings along.
 pub(super) const TUNNEL: &str = "cels";
@@ -71,6 +73,20 @@ impl Reader<'_> {
         }
         for (setting, value) in preset {
             self.layers.add(below("upstream", name, setting), value, Origin::Default);
+        }
+    }
+
+    /// `--env` and its like are said of one upstream: where there is none of the kind, nobody would hear them.
+    pub(super) fn flags_of_tunnels(&mut self, upstreams: &[Arc<Upstream>]) {
+        let argo = self.layers.names("upstream").iter().any(|name| self.text_at(&below("upstream", name, "kind")).as_deref() == Some("argo"));
+        let tunnel = upstreams.iter().any(|upstream| matches!(&upstream.place, Place::Api(api) if api.via.is_some()));
+        let settings = [("env", false), ("direct", false), ("host", true), ("jump", true), ("tunnel_host", true), ("tunnel_port", true)];
+        for (setting, any) in settings.into_iter().filter(|_| !argo) {
+            let at = key(&format!("argo.{setting}"));
+            if matches!(self.origin(&at), Origin::Flag(_)) && !(any && tunnel) {
+                let of = if any { "a tunnel, and no upstream here is reached by one" } else { "Argonne's gateway, and no upstream here is of that kind" };
+                self.mistake_at(&at, &format!("this is for {of}; add `--upstream argo` if that is meant"));
+            }
         }
     }
 

@@ -12,25 +12,39 @@ use crate::config::show::without_userinfo;
 use crate::config::value::Value;
 use crate::config::{Api, Carrier, Credential, Edits, Glob, Limits, Listen, Place, Proxy, Source, Upstream, UpstreamName};
 
+/// Upstreams that need no more than their name: each is of the kind that it is called.
+pub(super) const BUILT_IN: [&str; 4] = ["anthropic", "claude-code", "argo", "sandbox"];
+
 const ANTHROPIC: &str = "https://api.anthropic.com";
 
 /// Variables that people have set for Anthropic's own tools, strongest first.
-const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
+pub(super) const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
 
 impl Reader<'_> {
     pub(super) fn upstreams(&mut self, listen: &[Listen]) -> Vec<Arc<Upstream>> {
         let mut names = self.layers.names("upstream");
+        self.lay_over(&names);
         if let Some(implied) = self.implied(&names, listen) {
             names.push(implied);
         }
         names.iter().filter_map(|name| self.upstream(name, listen)).map(Arc::new).collect()
     }
 
+    /// What is said of a built-in upstream by its name alone is laid over what it is.
+    fn lay_over(&mut self, names: &[String]) {
+        for name in names.iter().filter(|name| BUILT_IN.contains(&name.as_str())) {
+            let kind = below("upstream", name, "kind");
+            if self.layers.get(&kind).is_none() {
+                let origin = self.group_origin(&kind[..2]);
+                self.layers.add(kind, Value::Text(name.clone()), origin);
+            }
+        }
+    }
+
     /// An upstream that is asked for by its kind (`--upstream sandbox`), or, when none is
     /// configured, what the environment offers. Never the simulated one by itself.
     fn implied(&mut self, names: &[String], listen: &[Listen]) -> Option<String> {
-        let known = ["anthropic", "claude-code", "argo", "sandbox"];
-        let asked = self.text("default_upstream").filter(|name| known.contains(&name.as_str()) && !names.contains(name));
+        let asked = self.text("default_upstream").filter(|name| BUILT_IN.contains(&name.as_str()) && !names.contains(name));
         if asked.is_none() && !names.is_empty() {
             return None;
         }
@@ -82,6 +96,7 @@ impl Reader<'_> {
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
             translate: self.get(&at("translate")).map(|value| value.texts().into_iter().map(Glob).collect()),
             set_chat: self.json_members(&at("set_chat")),
+            told: self.told(name, &kind),
             match_models: self.get(&at("match_models")).and_then(|value| value.flag()).unwrap_or_default(),
             fingerprint: hasher.finish(),
         };

@@ -4,7 +4,7 @@ use seaway_wire::model::{Thinking, Traits};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
-use super::{Change, Edit, Facts, FileChange, Setup, line, project_files};
+use super::{Change, Edit, Facts, FileChange, Setup, line, project_files, start};
 
 /// <https://opencode.ai/docs/config>
 pub(super) fn opencode(facts: &Facts) -> Setup {
@@ -22,7 +22,7 @@ pub(super) fn opencode(facts: &Facts) -> Setup {
     let edits = vec![Edit::own(&["provider", "seaway"], provider), Edit::choice(&["model"], format!("seaway/{}", facts.model))];
     let mut warnings = facts.overriding(&["OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT"]);
     warnings.extend(project_files(facts, &["opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc"], &[&["model"], &["provider", "seaway"]]));
-    Setup { files: vec![FileChange { path: file, change: Change::Json(edits) }], then: "opencode".into(), warnings }
+    Setup { files: vec![FileChange { path: file, change: Change::Json(edits) }], then: start("opencode"), warnings }
 }
 
 /// The documentation that comes with it: `docs/models.md`.
@@ -37,9 +37,9 @@ pub(super) fn pi(facts: &Facts) -> Setup {
         FileChange { path: folder.join("models.json"), change: Change::Json(vec![Edit::own(&["providers", "seaway"], provider)]) },
         FileChange {
             path: folder.join("settings.json"),
-            change: Change::Json(vec![Edit::choice(&["defaultProvider"], "seaway"), Edit::choice(&["defaultModel"], facts.model.as_str())]),
+            change: Change::StrictJson(vec![Edit::choice(&["defaultProvider"], "seaway"), Edit::choice(&["defaultModel"], facts.model.as_str())]),
         },
     ];
     let warnings = project_files(facts, &[".pi/settings.json"], &[&["defaultProvider"], &["defaultModel"]]);
-    Setup { files, then: "pi".into(), warnings }
+    Setup { files, then: start("pi"), warnings }
 }

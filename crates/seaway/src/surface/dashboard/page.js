@@ -62,6 +62,17 @@ async function enter() {
   await attempt(showUsage);
 }
 
+/** A link that signs in once has its ticket behind the `#`; it stays out of the address and of the history. */
+async function arrive() {
+  const ticket = new URLSearchParams(location.hash.slice(1)).get("in");
+  if (ticket) {
+    history.replaceState(null, "", location.pathname + location.search);
+    const door = await ask("/dashboard/door").catch(() => null);
+    if (door && !door.open) await ask("/dashboard/sign-in", { body: { ticket } }).catch((error) => ($("refused").textContent = error.message));
+  }
+  await enter();
+}
+
 $("sign-in").addEventListener("submit", async (event) => {
   event.preventDefault();
   $("refused").textContent = "";
@@ -276,4 +287,4 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 
-enter();
+arrive();

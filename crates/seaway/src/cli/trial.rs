@@ -1,0 +1,102 @@
+//! One small request, as a client's settings would send it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use seaway_wire::Dialect;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::client::{Answer, Client};
+use crate::config::Environment;
+use crate::connect::{Asks, Holder};
+
+/// How long an answer may take: a program may have to start first.
+const PATIENCE: Duration = Duration::from_secs(90);
+const KEY_PATIENCE: Duration = Duration::from_secs(10);
+/// What a command that prints the key is given.
+const GIVEN: [&str; 6] = ["PATH", "HOME", "USER", "LOGNAME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"];
+/// How much of an answer is shown, in characters.
+const SHOWN: usize = 80;
+
+/// Why no answer came.
+pub(super) enum Failure {
+    /// Nobody listens there.
+    Nobody,
+    Wrong(String),
+}
+
+impl<E: std::fmt::Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Wrong(format!("{error:#}"))
+    }
+}
+
+/// Asks, and says what came in a few words.
+pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String, Failure> {
+    let uri: http::Uri = asks.url.parse()?;
+    let authority = uri.authority().ok_or("the address has no host")?.as_str().to_owned();
+    let address = tokio::net::lookup_host(&authority).await?.next().ok_or("the address is unknown")?;
+    if tokio::net::TcpStream::connect(address).await.is_err() {
+        return Err(Failure::Nobody);
+    }
+    let key = tokio::time::timeout(KEY_PATIENCE, key_of(&asks.key, environment)).await.map_err(|_| "the key took longer than 10 seconds")??;
+    let bearer = format!("Bearer {}", key.expose_secret());
+    let carrier = match asks.dialect {
+        Dialect::Messages => ("x-api-key", key.expose_secret()),
+        _ => ("authorization", bearer.as_str()),
+    };
+    let headers = [carrier, ("content-type", "application/json"), ("anthropic-version", "2023-06-01"), ("user-agent", crate::headers::USER_AGENT)];
+    let client = Client::tcp(address);
+    let asked = client.post(uri.path(), asks.body().to_string().into_bytes(), &headers);
+    let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| format!("not within {} seconds", PATIENCE.as_secs()))??;
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    if !answer.status.is_success() {
+        let message = body["error"]["message"].as_str().unwrap_or("it has no words for it");
+        return Err(Failure::Wrong(format!("{}: {message}", answer.status)));
+    }
+    said(&body, &answer)
+}
+
+/// The answer's text in short.
+fn said(body: &Value, answer: &Answer) -> Result<String, Failure> {
+    let places = ["/content", "/choices/0/message/content", "/output"];
+    let found = places.iter().find_map(|place| body.pointer(place)).ok_or("what came is no answer")?;
+    let text: String = texts(found).chars().take(SHOWN).collect();
+    let simulated = if answer.headers.contains_key("seaway-simulated") { " (simulated)" } else { "" };
+    Ok(if text.trim().is_empty() { format!("without a text{simulated}") } else { format!("\u{201c}{}\u{201d}{simulated}", text.trim().replace('\n', " ")) })
+}
+
+fn texts(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().map_or_else(|| texts(&part["content"]), str::to_owned)).collect(),
+        _ => String::new(),
+    }
+}
+
+/// Gets the key as the client does.
+async fn key_of(holder: &Holder, environment: &Environment) -> Result<SecretString, Failure> {
+    let mut command = match holder {
+        Holder::Text(key) => return Ok(key.clone()),
+        Holder::File(path) => return Ok(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?.trim().to_owned().into()),
+        Holder::Shell(line) => {
+            let mut shell = tokio::process::Command::new("/bin/sh");
+            shell.args(["-c", line]);
+            shell
+        }
+        Holder::Command(words) => {
+            let (program, arguments) = words.split_first().ok_or("no command prints the key")?;
+            let mut command = tokio::process::Command::new(program);
+            command.args(arguments);
+            command
+        }
+    };
+    command.env_clear().envs(GIVEN.iter().filter_map(|name| Some((*name, environment.get(name)?))));
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::Wrong(format!("the command that prints the key fails: {}", said.trim())));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned().into())
+}

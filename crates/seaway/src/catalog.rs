@@ -69,8 +69,10 @@ impl Catalog {
     pub async fn narrowed(&self, upstream: &Upstream, client: &HeaderMap, query: &str) -> Result<Models, Arc<NoList>> {
         let own = own_headers();
         let headers = if upstream.passes_credentials() { client } else { &own };
-        let found = tokio::time::timeout(PATIENCE, fetch(upstream, headers, query)).await;
-        found.unwrap_or_else(|_| Err(late(upstream, PATIENCE))).map_err(Arc::new)
+        match tokio::time::timeout(PATIENCE, fetch(upstream, headers, query)).await {
+            Ok(found) => found.map_err(Arc::new),
+            Err(_) => Err(Arc::new(late(upstream, PATIENCE))),
+        }
     }
 
     async fn within(&self, patience: Duration, upstream: &Upstream, client: &HeaderMap) -> Result<Models, Arc<NoList>> {

@@ -44,7 +44,7 @@ pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String
     let bearer = format!("Bearer {}", key.expose_secret());
     let carrier = match asks.dialect {
         Dialect::Messages => ("x-api-key", key.expose_secret()),
-        _ => ("authorization", bearer.as_str()),
+        Dialect::Chat | Dialect::Responses => ("authorization", bearer.as_str()),
     };
     let headers = [carrier, ("content-type", "application/json"), ("anthropic-version", "2023-06-01"), ("user-agent", crate::headers::USER_AGENT)];
     let client = Client::tcp(address);

@@ -28,7 +28,9 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     layers.add_file(Path::new(BUILT_IN), DEFAULTS);
     layers.join_names("upstream", &upstreams::BUILT_IN);
-    ["tunnel", "preset", "price"].iter().for_each(|group| layers.join_names(group, &[argo::TUNNEL]));
+    for group in ["tunnel", "preset", "price"] {
+        layers.join_names(group, &[argo::TUNNEL]);
+    }
     foreign::warn(layers, environment);
     let mut reader = Reader { layers, environment };
     let listen = reader.listen();

@@ -36,8 +36,7 @@ impl Asks {
         let (model, text) = (self.model.as_str(), "Say `ok`, and nothing else.");
         match self.dialect {
             Dialect::Responses => json!({"model": model, "input": text, "max_output_tokens": 16, "store": false}),
-            Dialect::Chat => json!({"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": text}]}),
-            _ => json!({"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": text}]}),
+            Dialect::Chat | Dialect::Messages => json!({"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": text}]}),
         }
     }
 }
@@ -143,7 +142,7 @@ mod tests {
             let path = match asks.dialect {
                 Dialect::Chat => "/v1/chat/completions",
                 Dialect::Responses => "/v1/responses",
-                _ => "/v1/messages",
+                Dialect::Messages => "/v1/messages",
             };
             assert_eq!((asks.url, asks.model.as_str()), (format!("{}{path}", facts.url), "sonnet"), "{}", client.name);
             match asks.key {

@@ -74,9 +74,13 @@ impl Exchange {
         if form == Form::Folded && !kind.contains("json") {
             return self.fold(reply, headers, idle).await;
         }
+        self.relay(reply, headers, form, &kind, idle).await
+    }
+
+    /// Hands an answer on as it comes, once it has begun.
+    async fn relay(mut self, mut reply: Reply, headers: HeaderMap, form: Form, kind: &str, idle: Option<Duration>) -> Response {
         let encoded = headers.contains_key(CONTENT_ENCODING);
-        let mut egress = Egress::Relay(Relay::new(meter(form, self.ask.endpoint.dialect(), &kind, encoded)));
-        let mut reply = reply;
+        let mut egress = Egress::Relay(Relay::new(meter(form, self.ask.endpoint.dialect(), kind, encoded)));
         let mut out = Out::new();
         if form != Form::Opaque {
             let drain = self.house.drain.clone();

@@ -80,10 +80,12 @@ async fn what_only_the_upstream_can_tell_is_asked_of_it_each_time() {
     assert!(upstream.came().is_none());
 }
 
+type Settings = &'static [(&'static str, &'static str)];
+
 #[tokio::test]
 async fn the_owner_lists_models_beside_the_upstreams_or_alone() {
     let mut upstream = Upstream::start().await;
-    let table: [(&[(&str, &str)], &[&str]); 3] = [
+    let table: [(Settings, &[&str]); 3] = [
         (&[("models", "hidden-1,org/odd")], &["claude-opus-4-8", "claude-opus-5-5", "org/odd", "hidden-1"]),
         (&[("models", "hidden-1,org/odd"), ("models_only", "true"), ("alias", r#"{"gpt-4o":"claude-opus-5-5"}"#)], &["org/odd", "hidden-1"]),
         (&[("models", r#"["a"]"#), ("models_only", "true")], &["a"]),

@@ -183,9 +183,10 @@ fn reasoning<'a>(source: &RawObject<'a>, terms: &Terms<'_>, notes: &mut Notes) -
         let budget = count(&node, "reasoning.max_tokens")?.max(super::thinking::LEAST_BUDGET);
         said.thinking = Some(("reasoning.max_tokens", format!("{{\"type\":\"enabled\",\"budget_tokens\":{budget}}}").into()));
     } else if let Some(node) = part("enabled") {
-        match flag(&node, "reasoning.enabled")? {
-            true => said.thinking = Some(("reasoning.enabled", ADAPTIVE.into())),
-            false => (said.effort, said.called) = (Some(Wanted::None), Some("reasoning.enabled")),
+        if flag(&node, "reasoning.enabled")? {
+            said.thinking = Some(("reasoning.enabled", ADAPTIVE.into()));
+        } else {
+            (said.effort, said.called) = (Some(Wanted::None), Some("reasoning.enabled"));
         }
     }
     let Some(holder) = &holder else { return Ok(said) };

@@ -101,8 +101,9 @@ impl<'a> Parts<'_, 'a> {
             let part = object(node, path)?;
             match self.part(node, &part, path) {
                 Ok(block) => said.blocks.extend(block),
-                Err(Stop::Wrong(fault)) => return Err(fault),
-                Err(Stop::Lost(kind, fault)) => {
+                Err(Stop::Wrong(fault)) => return Err(*fault),
+                Err(Stop::Lost(lost)) => {
+                    let (kind, fault) = *lost;
                     if self.strict {
                         return Err(fault);
                     }
@@ -143,7 +144,7 @@ impl<'a> Parts<'_, 'a> {
             // What Claude's own tools did, and what it made of a long conversation.
             kind if speaks && is_claudes(kind) => Some(Kind::Media(native(&verbatim(node, path)?))),
             "input_audio" | "audio" => return Err(unsupported(at("type"), "Claude does not hear audio; send a transcript as text").into()),
-            other => return Err(Stop::Lost(label(other), self.foreign(other, at("type")))),
+            other => return Err(Stop::Lost(Box::new((label(other), self.foreign(other, at("type")))))),
         };
         if !matches!(&*kind, "tool_use" | "tool_result") && !matches!(block, Some(Kind::Thought(_))) && !is_native(&kind) {
             self.unknown(part)?;
@@ -288,14 +289,14 @@ impl<'a> Parts<'_, 'a> {
 
 /// Why a part did not become a block.
 enum Stop {
-    Wrong(Fault),
+    Wrong(Box<Fault>),
     /// It has no counterpart, and what it is called.
-    Lost(String, Fault),
+    Lost(Box<(String, Fault)>),
 }
 
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
-        Self::Wrong(fault)
+        Self::Wrong(Box::new(fault))
     }
 }
 

@@ -211,8 +211,8 @@ fn without<'a>(called: &'static str, traits: &Traits, notes: &mut Notes) -> Resu
 fn effort_of(budget: u64) -> Effort {
     match budget {
         ..=4096 => Effort::Low,
-        ..=12_288 => Effort::Medium,
-        ..=20_480 => Effort::High,
+        4097..=12_288 => Effort::Medium,
+        12_289..=20_480 => Effort::High,
         _ => Effort::Xhigh,
     }
 }

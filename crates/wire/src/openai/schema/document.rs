@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn pointers_are_followed() {
-        let source = r##"{"$defs":{"a/b~c d":{"type":"string"},"l":[1,{"x":2}]}}"##;
+        let source = r#"{"$defs":{"a/b~c d":{"type":"string"},"l":[1,{"x":2}]}}"#;
         let document = Document::new(&Node::whole(source).expect("JSON"));
         let at = |reference: &str| document.resolve(reference).map(|node| node.raw());
         assert_eq!(at("#"), Some(source));

@@ -159,7 +159,7 @@ impl Writer<'_, '_> {
             let apart = apart && own.iter().all(|(key, node)| member(&branch, key).is_none_or(|other| is_annotation(key) || other.raw() == node.raw()));
             if apart && (!is_object(&branch) || own.iter().all(|(key, _)| is_annotation(key) || matches!(*key, "$defs" | "definitions" | "type"))) {
                 let more = said(&branch).filter(|(key, _)| own.iter().all(|(known, _)| known != key));
-                let members: Vec<String> = own.iter().cloned().chain(more.map(|(key, node)| (key, node))).map(|(key, node)| format!("{}:{}", quote(key), node.raw())).collect();
+                let members: Vec<String> = own.iter().cloned().chain(more).map(|(key, node)| format!("{}:{}", quote(key), node.raw())).collect();
                 return Ok(format!("{{{}}}", members.join(",")));
             }
         }
@@ -222,7 +222,9 @@ impl Writer<'_, '_> {
         }
         let mut spoken = required(source);
         for key in SPEAKS_OF_MEMBERS {
-            member(source, key).iter().for_each(|node| names_in(key, node, 0, &mut spoken));
+            if let Some(node) = member(source, key) {
+                names_in(key, &node, 0, &mut spoken);
+            }
         }
         if spoken.iter().any(|name| !declared.contains(name)) {
             return Err(Stop::Unsaid("properties that are not declared where they are spoken of"));
@@ -391,7 +393,9 @@ fn names_in(key: &str, value: &Node<'_>, depth: usize, names: &mut Vec<String>) 
             names.push("$ref".to_owned());
         }
         for key in SPEAKS_OF_MEMBERS.into_iter().filter(|key| *key != "$ref") {
-            member(&schema, key).iter().for_each(|node| names_in(key, node, depth + 1, names));
+            if let Some(node) = member(&schema, key) {
+                names_in(key, &node, depth + 1, names);
+            }
         }
     }
 }
@@ -489,7 +493,7 @@ mod tests {
         );
         check(
             r##"{"$defs":{"B":{"type":"object","properties":{"b":{"type":"string"}},"required":["b"]}},"allOf":[{"$ref":"#/$defs/B"},{"type":"object","properties":{"a":{"type":"string"}}}]}"##,
-            r##"{"type":"object","$defs":{"B":{"type":"object","properties":{"b":{"type":"string"}},"required":["b"],"additionalProperties":false}},"properties":{"b":{"type":"string"},"a":{"type":"string"}},"required":["b"],"additionalProperties":false}"##,
+            r#"{"type":"object","$defs":{"B":{"type":"object","properties":{"b":{"type":"string"}},"required":["b"],"additionalProperties":false}},"properties":{"b":{"type":"string"},"a":{"type":"string"}},"required":["b"],"additionalProperties":false}"#,
         );
         check(r#"{"allOf":[{"type":"string"}],"minLength":3}"#, r#"{"type":"string","description":"{minLength: 3}"} (minLength)"#);
     }

@@ -128,7 +128,7 @@ impl Merged {
     pub(super) fn write(&self, schema: &RawObject<'_>) -> String {
         const WRITTEN: [&str; 3] = ["type", "properties", "required"];
         let mut members = vec!["\"type\":\"object\"".to_owned()];
-        let own = said(schema).filter(|(key, _)| !COMBINERS.contains(key) && !WRITTEN.contains(key) && !(self.closed && *key == "additionalProperties"));
+        let own = said(schema).filter(|(key, _)| !(COMBINERS.contains(key) || WRITTEN.contains(key) || (self.closed && *key == "additionalProperties")));
         members.extend(own.map(|(key, value)| format!("{}:{}", quote(key), value.raw())));
         let properties: Vec<String> = self.properties.iter().map(|(name, schema)| format!("{}:{schema}", quote(name))).collect();
         members.push(format!("\"properties\":{{{}}}", properties.join(",")));
@@ -174,7 +174,7 @@ mod tests {
         );
         check(
             r##"{"$ref":"#/$defs/B","$defs":{"B":{"properties":{"b":{}},"additionalProperties":false}}}"##,
-            r##"{"type":"object","$defs":{"B":{"properties":{"b":{}},"additionalProperties":false}},"properties":{"b":{}},"additionalProperties":false}"##,
+            r#"{"type":"object","$defs":{"B":{"properties":{"b":{}},"additionalProperties":false}},"properties":{"b":{}},"additionalProperties":false}"#,
             &[],
         );
         check(

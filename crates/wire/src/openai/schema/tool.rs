@@ -145,20 +145,18 @@ fn below<'a>(key: &str, value: &Node<'a>, depth: usize) -> (Cow<'a, str>, bool) 
             }
             joined('{', tidied.iter().map(|(name, text)| format!("{}:{text}", quote(name))).collect(), '}')
         }
-        Holds::Schemas => match value.as_array() {
-            Some(list) => {
-                let tidied: Vec<Cow<'a, str>> = list.iter().map(|schema| tidy(schema, depth + 1)).collect();
-                if tidied.iter().all(|text| matches!(text, Cow::Borrowed(_))) {
-                    return raw();
-                }
-                joined('[', tidied.into_iter().map(Cow::into_owned).collect(), ']')
-            }
-            None => {
+        Holds::Schemas => {
+            let Some(list) = value.as_array() else {
                 let text = tidy(value, depth + 1);
                 let rewritten = matches!(text, Cow::Owned(_));
-                (text, rewritten)
+                return (text, rewritten);
+            };
+            let tidied: Vec<Cow<'a, str>> = list.iter().map(|schema| tidy(schema, depth + 1)).collect();
+            if tidied.iter().all(|text| matches!(text, Cow::Borrowed(_))) {
+                return raw();
             }
-        },
+            joined('[', tidied.into_iter().map(Cow::into_owned).collect(), ']')
+        }
     }
 }
 

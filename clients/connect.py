@@ -270,7 +270,7 @@ def _():
 
 @check("`seaway run` starts a client with the right environment, with the gateway that runs or one of its own")
 def _():
-    script = "import json, os, urllib.request as u; r = u.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions', json.dumps({'model': 'm', 'messages': [{'role': 'user', 'content': '[[say hi]]'}]}).encode(), {'authorization': 'Bearer ' + os.environ['OPENAI_API_KEY'], 'content-type': 'application/json'}); print(json.load(u.urlopen(r))['choices'][0]['message']['content'], os.environ['OPENAI_BASE_URL'])"
+    script = "import json, os, urllib.request as u; r = u.Request(os.environ['OPENAI_BASE_URL'] + '/chat/completions', json.dumps({'model': 'sonnet', 'messages': [{'role': 'user', 'content': '[[say hi]]'}]}).encode(), {'authorization': 'Bearer ' + os.environ['OPENAI_API_KEY'], 'content-type': 'application/json'}); print(json.load(u.urlopen(r))['choices'][0]['message']['content'], os.environ['OPENAI_BASE_URL'])"
     with Home() as home:
         done = home.seaway("run", "--", sys.executable, "-c", script)
         equal("with the one that runs", done.stdout, f"hi {home.url}/v1\n")

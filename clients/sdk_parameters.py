@@ -29,10 +29,14 @@ NOTHING = {"chat": {
     "function_call": ["auto"], "logprobs": [False], "messages.content.image_url.detail": ["auto"], "modalities": ["text"], "parallel_tool_calls": [True],
     "response_format.json_schema.strict": [True, False], "response_format.type": ["text"], "service_tier": ["auto"], "store": [False], "stream": [False],
     "stream_options.include_obfuscation": [False], "stream_options.include_usage": [False], "tools.function.strict": [False], "verbosity": ["medium"],
-    "web_search_options.search_context_size": ["medium"]}, "responses": {
-    "background": [False], "input.content.detail": ["auto"], "input.output.detail": ["auto"], "input.type": ["message", "item_reference"], "parallel_tool_calls": [True],
+    "tools.custom.format.type": ["text"], "web_search_options.search_context_size": ["medium"]}, "responses": {
+    "background": [False], "input.content.detail": ["auto"], "input.output.detail": ["auto"], "input.type": ["message", "item_reference", "configuration_update"],
+    "input.caller.type": ["direct"], "input.execution": ["client"], "input.tools.defer_loading": [True, False], "input.tools.tools.defer_loading": [True, False],
+    "input.tools.external_web_access": [True], "input.tools.search_context_size": ["medium"], "input.tools.user_location.type": ["approximate"],
+    "input.tools.format.type": ["text"], "input.tools.tools.format.type": ["text"], "input.tools.tools.strict": [False], "parallel_tool_calls": [True],
     "service_tier": ["auto"], "stream": [False], "stream_options.include_obfuscation": [False], "text.format.strict": [True, False], "text.format.type": ["text"],
     "text.verbosity": ["medium"], "tools.external_web_access": [True], "tools.format.type": ["text"], "tools.search_context_size": ["medium"],
+    "reasoning.context": ["auto"], "reasoning.mode": ["standard"], "tools.defer_loading": [False], "tools.tools.defer_loading": [False],
     "tools.tools.format.type": ["text"], "tools.tools.strict": [False], "tools.user_location.type": ["approximate"], "truncation": ["disabled"]}}
 # What only the API that made an item has a use for, whatever it says: its own id (not a call's), and how far the item got.
 HISTORY = {"chat": set(), "responses": {"input.id", "input.status"}}
@@ -74,7 +78,7 @@ FILE, IMAGE = {"filename": "some.pdf", "file_data": "data:application/pdf;base64
 NEEDS = {
     "ChatCompletionAssistantMessageParam": {"content": "some answer"}, "JSONSchema": {"schema": {"type": "object", "properties": {}, "additionalProperties": False}},
     "FileFile": FILE, "ResponseInputFileParam": FILE, "ResponseInputFileContentParam": FILE, "ResponseInputImageParam": IMAGE, "ResponseInputImageContentParam": IMAGE,
-    "FunctionCallOutput": {"call_id": "some_call_id"}}
+    "FunctionCallOutput": {"call_id": "some_call_id"}, "ContextManagement": {"type": "compaction"}}
 SOURCES = {"image_url", "file_id", "file_url", "file_data"}  # of a file; two of them would contradict each other
 
 
@@ -310,7 +314,7 @@ def is_noted(case, note):
     for name, what in re.findall(r"(?:^|, )(\S+) ([^,]+)", note):
         words, way = re.sub(r"\[\d+\]", "", name).split("."), iter(case.place.words)
         around = what.startswith(("ignored", "left out")) and all(word in way for word in words)
-        if words[0] == keys[0] and (words[-1] == keys[-1] or around or name == ".".join([*keys, str(case.value)])):
+        if words[0] == keys[0] and (words[-1] == keys[-1] or around or name in (".".join([*keys, str(case.value)]), ".".join([*keys[:-1], re.sub(r"\W", "", str(case.value))]))):
             return True
     return False
 

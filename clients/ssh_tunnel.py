@@ -111,7 +111,7 @@ def pass_on(stream, context, end):
 def _():
     with House() as house, house.gateway() as gateway:
         client = anthropic.Anthropic(base_url=gateway.url, api_key=LOCAL_KEY, max_retries=0)
-        message = client.messages.create(model="Claude-Opus-4.8", max_tokens=50, messages=[{"role": "user", "content": "hello there"}])
+        message = client.messages.create(model="Sandbox-Opus.1", max_tokens=50, messages=[{"role": "user", "content": "hello there"}])
         within("folded", "hello there", message.content[0].text)
         with client.messages.stream(model=MODEL, max_tokens=50, messages=[{"role": "user", "content": "hello again"}]) as stream:
             within("streamed", "hello again", stream.get_final_text())

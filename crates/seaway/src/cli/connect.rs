@@ -41,7 +41,7 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
 fn unknown(name: &str) -> anyhow::Error {
     let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).chain(OTHERS.iter().map(|other| other.name)).collect();
     let near = near(name, names.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    Asked(format!("`seaway connect` knows no client `{name}`{near} It knows {}", names.join(", "))).into()
+    Asked(format!("there is no client `{name}` here{near}; there are {}", names.join(", "))).into()
 }
 
 fn list(shelf: &Shelf) -> anyhow::Result<()> {

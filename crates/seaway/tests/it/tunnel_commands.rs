@@ -234,8 +234,19 @@ async fn the_doctor_walks_the_chain() {
     let output = home.command(&["doctor", "--live", "--json"]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
-    let expect =
-        ["argo identity", "argo host key", "argo host key", "argo lock-out", "argo login", "argo forward", "argo connection", "argo credential", "argo models", "argo round trip"];
+    let expect = [
+        "argo uses",
+        "argo identity",
+        "argo host key",
+        "argo host key",
+        "argo lock-out",
+        "argo login",
+        "argo forward",
+        "argo connection",
+        "argo credential",
+        "argo models",
+        "argo round trip",
+    ];
     let found = layers(&said);
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).filter(|name| name.starts_with("argo")).collect();
     assert_eq!(names, expect, "{said}");

@@ -106,7 +106,9 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     fn add(&mut self, mut tool: Tool<'a>, path: Path<'_>) -> Result<(), Fault> {
         if self.again == Again::Replaces {
             // It has been found, or never had to be.
-            tool.deferred = false;
+            if std::mem::take(&mut tool.deferred) && self.place == "input.additional_tools.tools" {
+                self.draft.notes.mention("input.additional_tools.tools.defer_loading", "ignored");
+            }
             self.draft.toolbox.forget(&tool.name);
         }
         self.draft.toolbox.add(tool, path)

@@ -383,18 +383,20 @@ impl<'a> Reader<'_, 'a, '_> {
             self.draft.notes.mention("input.tool_search_output.execution", "ignored");
         }
         let list = member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
-        let before = self.draft.toolbox.tools.len();
         let mut collector = Collector::new(self.draft, self.terms, Again::Replaces, "input.tool_search_output.tools");
         collector.list(&list, path.key("tools"))?;
         let about = std::mem::take(&mut collector.about);
         if member(item, "call_id").is_none() {
+            self.say_of_spaces(about);
             return Ok(());
         }
         let id = self.answered(item, path, &["call_id"])?;
         let names = named(&list);
         let mut told = if names.is_empty() { "No tool was found.".to_owned() } else { format!("These tools can be called now: {}.", names.join(", ")) };
-        let new = self.draft.toolbox.tools.len() > before;
-        about.iter().filter(|_| new).for_each(|about| told.push_str(&format!("\n\n{about}")));
+        for about in about {
+            told.push_str("\n\n");
+            told.push_str(&about);
+        }
         let content = super::conversation::Content::Text(Text::quoted(&told));
         self.draft.conversation.push(Role::User, Block::new(Kind::Result(ToolResult { id, content, failed: false, at })));
         Ok(())
@@ -406,10 +408,15 @@ impl<'a> Reader<'_, 'a, '_> {
         let list = member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
         let mut collector = Collector::new(self.draft, self.terms, Again::Replaces, "input.additional_tools.tools");
         collector.list(&list, path.key("tools"))?;
-        for about in std::mem::take(&mut collector.about) {
+        let about = std::mem::take(&mut collector.about);
+        self.say_of_spaces(about);
+        Ok(())
+    }
+
+    fn say_of_spaces(&mut self, about: Vec<String>) {
+        for about in about {
             self.draft.conversation.push(Role::System, Block::new(Kind::Text(Text::quoted(&about))));
         }
-        Ok(())
     }
 
     // ------------------------------------------------------------ the rest
@@ -500,8 +507,23 @@ fn plain_text(item: &RawObject<'_>, kind: &str) -> Option<String> {
         _ if said.is_empty() => return None,
         _ => {}
     }
-    let members: Vec<String> = said.iter().map(|(key, node)| format!("{}:{}", quote(key), node.raw())).collect();
+    let members: Vec<String> = said.iter().map(|(key, node)| format!("{}:{}", quote(key), without_nulls(node, 0))).collect();
     Some(format!("<{0}>{{{1}}}</{0}>", label(kind), members.join(",")))
+}
+
+/// A value as it was written, but for members that are null: those are absent.
+fn without_nulls(node: &Node<'_>, depth: usize) -> String {
+    const DEPTH: usize = 32;
+    if depth < DEPTH && node.raw().contains("null") {
+        if let Some(object) = node.as_object() {
+            let kept = object.members().filter(|(_, node)| !node.is_null());
+            return format!("{{{}}}", kept.map(|(key, node)| format!("{}:{}", quote(key), without_nulls(&node, depth + 1))).collect::<Vec<_>>().join(","));
+        }
+        if let Some(list) = node.as_array() {
+            return format!("[{}]", list.iter().map(|node| without_nulls(node, depth + 1)).collect::<Vec<_>>().join(","));
+        }
+    }
+    node.raw().to_owned()
 }
 
 /// The texts of a string, or of a list of parts.
@@ -782,7 +804,7 @@ mod tests {
         let lone = r#"[{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://x"}}]}]"#;
         assert!(translated(lone, false).unwrap_err().contains("parts of type `video_url` are not supported"));
         becomes_noting(
-            r#"[{"role":"user","content":"u"},{"type":"shell_call","id":"x","call_id":"c","status":"completed","action":{"commands":["ls"]}},{"type":"shell_call_output","call_id":"c","output":[{"stdout":"a.txt"}]},{"type":"image_generation_call","id":"i","result":"aGk="},{"role":"user","content":"v"}]"#,
+            r#"[{"role":"user","content":"u"},{"type":"shell_call","id":"x","call_id":"c","status":"completed","action":{"commands":["ls"],"timeout_ms":null},"x":null},{"type":"shell_call_output","call_id":"c","output":[{"stdout":"a.txt"}]},{"type":"image_generation_call","id":"i","result":"aGk="},{"role":"user","content":"v"}]"#,
             r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"text","text":"<shell_call>{\"call_id\":\"c\",\"action\":{\"commands\":[\"ls\"]}}</shell_call>"}]},{"role":"user","content":[{"type":"text","text":"<shell_call_output>{\"call_id\":\"c\",\"output\":[{\"stdout\":\"a.txt\"}]}</shell_call_output>"},{"type":"text","text":"v"}]}]"#,
             "messages.shell_call carried as text, messages.shell_call_output carried as text, messages.image_generation_call left out",
         );

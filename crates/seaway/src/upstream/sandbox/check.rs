@@ -27,8 +27,8 @@ impl<T: Into<String>> From<T> for Refusal {
 
 type Checked = Result<(), Refusal>;
 
-/// The members of a request.
-const MEMBERS: [&str; 26] = [
+/// The members of a request: those that the newest SDK has types for (anthropic 2.14.0, `beta.messages.create`).
+const MEMBERS: [&str; 31] = [
     "model",
     "messages",
     "max_tokens",
@@ -55,6 +55,11 @@ const MEMBERS: [&str; 26] = [
     "diagnostics",
     "fallbacks",
     "user_profile_id",
+    "billing_policy",
+    "compaction",
+    "fallback_credit_token",
+    "thread",
+    "workspace_id",
 ];
 
 /// Checks a request to create a message. `betas`: what the client announced, which may allow more.

@@ -10,7 +10,7 @@ import support
 from support import check, equal, true, within
 
 LINUX = (sys.platform, platform.machine()) == ("linux", "x86_64")
-CODEX = "@openai/codex@0.169.0-linux-x64"
+CODEX = "@openai/codex@0.171.0-linux-x64"
 LIMIT = 120
 
 
@@ -139,6 +139,22 @@ def _():
         true("and is known", "unsupported call" not in done.stdout, done.stdout)
         failed = home.run(program, "exec", "--skip-git-repo-check", "[[error 400 invalid_request_error word for word]]", expect=None)
         within("an error", "word for word", failed.stdout + failed.stderr)
+
+
+@check("Codex under a `gpt-…` name that it knows: its tools that come with the input, its code mode, a next turn")
+def _():
+    program = support.npm_packages(f"@openai/codex-linux-x64@npm:{CODEX}") / "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex"
+    with Home('[alias]\n"gpt-*" = "sonnet"\n') as home:
+        run = lambda *words: home.run(program, "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", *words)
+        for model, call in (("gpt-5.5", '[[tool exec_command {"cmd":"echo done > gpt-5.5"}]]'),
+                            ("gpt-6.2-sol", '[[tool exec {"input":"await tools.exec_command({cmd: \\"echo done > gpt-6.2-sol\\"})"}]]')):
+            home.seaway("connect", "codex", "--model", model)
+            done = run("[[say all is well]]")
+            within(f"{model}: an answer", "all is well", done.stdout)
+            true(f"{model}: no error", "ERROR" not in done.stderr and "issue with the selected model" not in done.stderr, done.stderr)
+            run(call)
+            equal(f"{model}: its tool has run", (home.work / model).read_text() if (home.work / model).exists() else "no file", "done\n")
+            within(f"{model}: the next turn", "well remembered", run("resume", "--last", "[[say well remembered]]").stdout)
 
 
 @check("opencode: set up, an edit of a file, taken back")

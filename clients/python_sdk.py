@@ -390,7 +390,7 @@ def _():
         for pace in ("", "[[pace 2ms]]"):
             error = raises_any(Exception, streamed, f"{whole} [[cut {place}]] {pace}")
             # Before the first event is whole nothing has begun: that is told with a status.
-            told = getattr(error, "status_code", None) == 502 if place <= 200 else "APIConnectionError" in type(error).__name__ or "ProtocolError" in type(error).__name__
+            told = getattr(error, "status_code", None) == 502 if place <= 400 else "APIConnectionError" in type(error).__name__ or "ProtocolError" in type(error).__name__
             true(f"cut at {place} {pace}: a 502, or a broken connection once it has begun", told, repr(error))
 
 

@@ -69,6 +69,9 @@ impl Sandbox {
     }
 
     async fn message(&self, body: Result<Value, Refusal>, betas: &str, number: u64) -> Reply {
+        if body.as_ref().is_ok_and(|request| request["thread"]["type"] == "continue") {
+            return no_thread();
+        }
         let request = match body.and_then(|request| check::message(&request, betas).map(|()| request)) {
             Ok(request) => request,
             Err(refusal) => return refused(&refusal),
@@ -176,6 +179,12 @@ fn json_reply(json: &Value) -> Reply {
 fn betas(headers: &HeaderMap) -> String {
     let values = headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok());
     values.collect::<Vec<_>>().join(",")
+}
+
+/// Conversations are not kept here. The SDKs send the whole of it anew after this (anthropic 2.11, `lib/threads`).
+fn no_thread() -> Reply {
+    let error = json!({"type": "invalid_request_error", "message": "thread.previous_message_id: no such thread", "details": {"error_code": "thread_not_found"}});
+    Reply::json(400, json!({"type": "error", "error": error}).to_string())
 }
 
 fn refused(refusal: &Refusal) -> Reply {

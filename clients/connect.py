@@ -147,7 +147,7 @@ def _():
     with Home('[alias]\n"gpt-*" = "sonnet"\n') as home:
         run = lambda *words: home.run(program, "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", *words)
         for model, call in (("gpt-5.5", '[[tool exec_command {"cmd":"echo done > gpt-5.5"}]]'),
-                            ("gpt-6.2-sol", '[[tool exec {"input":"await tools.exec_command({cmd: \\"echo done > gpt-6.2-sol\\"})"}]]')):
+                            ("gpt-6.2-sol", '[[tool functions__exec {"input":"await tools.exec_command({cmd: \\"echo done > gpt-6.2-sol\\"})"}]]')):
             home.seaway("connect", "codex", "--model", model)
             done = run("[[say all is well]]")
             within(f"{model}: an answer", "all is well", done.stdout)

@@ -438,3 +438,45 @@ fn help_is_short_or_whole() {
     let env = run(&state, &["serve", "--upstream", "sandbox", "--env", "test"]);
     assert!(!env.status.success() && text(&env.stderr).contains("add `--upstream argo`"), "{}", text(&env.stderr));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
+    // Nobody listens there any more.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let base = format!("upstream.up.base_url=http://{nobody}");
+    let settings = ["--api-key", KEY, "--set", "upstream.up.kind=messages", "--set", &base, "--set", "upstream.up.retries=0", "--set", "alias.gpt-x=claude-opus-4-8"];
+    let program = Program::start(&settings);
+    let mut client = program.client().await;
+    let ready = client.get("/health/ready").await;
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    let status = run(&program.state, &["status", "--ready"]);
+    assert_eq!(status.status.code(), Some(1));
+    let said = text(&status.stdout);
+    assert!(said.contains("up: not ready: ") && said.contains("cannot be reached"), "{said}");
+    assert!(run(&program.state, &["status"]).status.success(), "it runs all the same");
+    let failed = client.post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "gpt-x")).await;
+    assert_eq!(failed.status, 502, "{}", failed.text());
+    let stranger = Client::connect(program.address, Some("wrong")).await.post("/v1/messages", ASK).await;
+    assert_eq!(stranger.status, 401);
+    let listed = |words: &[&str]| -> Vec<serde_json::Value> {
+        // The store's writer is another thread: what is not there yet will be.
+        loop {
+            let output = run(&program.state, &[&["requests", "--json"], words].concat());
+            let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            if !rows.is_empty() {
+                break rows;
+            }
+        }
+    };
+    let refused = listed(&["--caller", "(refused)"]);
+    assert_eq!((refused.len(), &refused[0]["status"]), (1, &401.into()), "{refused:?}");
+    let rows = listed(&["--failed", "--status", "502"]);
+    assert_eq!((rows.len(), &rows[0]["upstream"]), (1, &"up".into()), "{rows:?}");
+    let explained = text(&run(&program.state, &["explain", failed.header("request-id").unwrap()]).stdout);
+    assert!(!explained.contains("very bytes") && explained.contains("no upstream got this request"), "{explained}");
+    let usage: Vec<serde_json::Value> = serde_json::from_slice(&run(&program.state, &["usage", "--json"]).stdout).unwrap();
+    let models: Vec<&str> = usage.iter().filter(|row| row["caller"] != "(refused)").filter_map(|row| row["model"].as_str()).collect();
+    assert_eq!(models, ["claude-opus-4-8"], "by what the alias stands for: {usage:?}");
+    let patient = Program::start(&[&settings[..], &["--ready-grace", "1h"]].concat());
+    assert_eq!(patient.client().await.get("/health/ready").await.status, 200, "within the grace");
+}

@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { check, equal, run, true_ } from "./checks.mjs";
 
-const { SDK, GATEWAY, CHROMIUM, PICTURES, LOCAL_KEY } = process.env;
+const { SDK, GATEWAY, CHROMIUM, PICTURES, LOCAL_KEY, LINK } = process.env;
 const { chromium } = createRequire(`${SDK}/package.json`)("playwright-core");
 const browser = await chromium.launch({
   executablePath: CHROMIUM,
@@ -51,6 +51,21 @@ check("signing in: a wrong key is refused, the right one is remembered, and sign
   await page.reload();
   await page.waitForSelector("#door:not([hidden])");
   await page.context().close();
+});
+check("the link that the program prints signs in once, and its ticket stays in no address", async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(LINK);
+  await page.waitForSelector("#house:not([hidden])");
+  equal("address", page.url(), `${GATEWAY}/`);
+  await page.reload();
+  await page.waitForSelector("#house:not([hidden])");
+  await context.close();
+  const stranger = await (await browser.newContext()).newPage();
+  await stranger.goto(LINK);
+  await stranger.waitForFunction(() => document.getElementById("refused").textContent.includes("this link was used"));
+  equal("its address too", stranger.url(), `${GATEWAY}/`);
+  await stranger.context().close();
 });
 check("the cookie opens nothing but the dashboard, and changes nothing from elsewhere", async () => {
   const signed = await fetch(`${GATEWAY}/dashboard/sign-in`, { method: "POST", headers: { origin: GATEWAY }, body: JSON.stringify({ key: LOCAL_KEY }) });

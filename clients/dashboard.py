@@ -6,9 +6,21 @@ Pictures of the page go to target/dashboard.
 import sys
 
 sys.dont_write_bytecode = True
-import os, pathlib, shutil, tempfile
+import os, pathlib, pty, re, shutil, subprocess, tempfile
 import support
 from support import REPO, Seaway, npm_packages, run_node
+
+
+def link(gateway):
+    """What `seaway status` prints to a terminal: it signs a browser in once."""
+    leader, follower = pty.openpty()
+    command = [support.binary(), "status", "--state-dir", f"{gateway.folder}/state"]
+    subprocess.run(command, stdin=subprocess.DEVNULL, stdout=follower, env={"PATH": os.environ["PATH"], "HOME": gateway.folder}, check=True, timeout=20)
+    os.close(follower)
+    said = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    return re.search(r"open +(\S+#in=\S+) in a browser", said)[1]
+
 
 if __name__ == "__main__":
     chromium = os.environ.get("SEAWAY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -30,4 +42,4 @@ if __name__ == "__main__":
         config.write_text('[[route]]\nmodel = "claude-sonnet-5-5"\nupstream = "plan"\n[price."claude-*"]\ninput = 3\noutput = 15\n')
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         with Seaway(*words, "--config", str(config), upstream=False) as gateway:
-            run_node("dashboard.mjs", packages, GATEWAY=gateway.url, CHROMIUM=chromium, PICTURES=str(pictures))
+            run_node("dashboard.mjs", packages, GATEWAY=gateway.url, CHROMIUM=chromium, PICTURES=str(pictures), LINK=link(gateway))

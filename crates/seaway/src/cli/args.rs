@@ -359,6 +359,20 @@ mod tests {
     }
 
     #[test]
+    fn every_option_has_a_description() {
+        fn walk(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some_and(|help| !help.to_string().trim().is_empty()), "{} {}", command.get_name(), argument.get_id());
+            }
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            command.get_subcommands().for_each(walk);
+        }
+        let mut command = Cli::command();
+        command.build();
+        walk(&command);
+    }
+
+    #[test]
     fn a_setting_has_one_name() {
         let cli = Cli::try_parse_from(["seaway", "serve", "--port", "1", "--model-default", "m", "--upstream", "u", "--set", "upstream.u.kind=sandbox"]).unwrap();
         let flags = cli.sources().unwrap().flags;

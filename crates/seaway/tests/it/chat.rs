@@ -1,5 +1,7 @@
 //! Chat Completions in front of a Messages upstream whose every byte a test decides.
 
+use serde_json::json;
+
 use crate::support::{Gateway, KEY, Upstream, answer_json, events, stream};
 
 const CHAT: &str = r#"{"model":"claude-haiku-4-5","messages":[{"role":"user","content":"hi"}]}"#;
@@ -423,4 +425,29 @@ async fn what_came_before_a_failure_is_counted() {
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;
     assert_eq!((receipt.outcome.as_str(), receipt.input, receipt.status), ("faulted", 3, 500));
+}
+
+#[tokio::test]
+async fn what_a_strict_tool_cannot_be_is_noted_and_not_sent() {
+    let gateway = Gateway::start(&[("upstream.s.kind", "sandbox")]).await;
+    let mut client = gateway.client().await;
+    let schemas = [
+        json!({}),
+        json!({"description": "x"}),
+        json!({"type": "object", "properties": {}}),
+        json!({"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}),
+        json!({"type": "object", "additionalProperties": false, "properties": {"a": {"type": "OBJECT", "properties": {"b": {}}}}}),
+        json!({"type": "object", "properties": {"a": null}, "required": ["a", null]}),
+    ];
+    for parameters in schemas {
+        let tool = json!({"type": "function", "function": {"name": "f", "strict": true, "parameters": parameters}});
+        let ask = json!({"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "hi"}], "tools": [tool]});
+        let answer = client.post("/v1/chat/completions", &ask.to_string()).await;
+        assert_eq!(answer.status, 200, "{parameters}: {}", answer.text());
+        assert!(answer.header("seaway-note").is_some_and(|note| note.contains("strict left out")), "{parameters}: {:?}", answer.header("seaway-note"));
+    }
+    // Who thinks begins with it, so an answer that is begun leaves no place for it.
+    let begun = json!({"model": "claude-sonnet-4-5", "reasoning_effort": "high", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Well"}]});
+    let answer = client.post("/v1/chat/completions", &begun.to_string()).await;
+    assert_eq!((answer.status, answer.header("seaway-note")), (200, Some("reasoning_effort left out")), "{}", answer.text());
 }

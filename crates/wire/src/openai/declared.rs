@@ -140,7 +140,9 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         out.push_str(&parameters.text);
         let strict = member(spec, "strict").or_else(|| member(around, "strict"));
         if strict.map(|node| flag(&node, at("strict"))).transpose()? == Some(true) {
-            let admitted = self.terms.traits.structured == Some(true) && !parameters.merged && given.is_some_and(|schema| self.draft.toolbox.strict.admits_tool(&schema));
+            // What is sent has to be one that calls can be held to, not what came.
+            let sent = Node::whole(&parameters.text).filter(|_| self.terms.traits.structured == Some(true) && !parameters.merged && given.is_some());
+            let admitted = sent.is_some_and(|schema| self.draft.toolbox.strict.admits_tool(&schema));
             if admitted {
                 out.push_str(",\"strict\":true");
             } else {

@@ -107,7 +107,7 @@ impl<'a> Draft<'a> {
 
     /// What the conversation and the tools demand of the rest.
     pub fn demands(&self) -> Demands {
-        Demands { forced_tool: self.chosen.forced, thoughtless_loop: self.is_thoughtless_loop() }
+        Demands { forced_tool: self.chosen.forced, thoughtless_loop: self.is_thoughtless_loop() || self.is_begun_without_thoughts() }
     }
 
     /// True if the conversation ends with results whose calls came without their thinking.
@@ -116,6 +116,12 @@ impl<'a> Draft<'a> {
         let results = turns.next().is_some_and(|turn| turn.role == Role::User && matches!(turn.blocks.first(), Some(Block { kind: Kind::Result(_), .. })));
         let thought = turns.next().is_some_and(|turn| matches!(turn.blocks.first(), Some(Block { kind: Kind::Thought(_), .. })));
         results && !thought
+    }
+
+    /// True if the conversation ends with an answer that is begun, and without thinking at that: who thinks begins with it.
+    fn is_begun_without_thoughts(&self) -> bool {
+        let last = self.conversation.turns.iter().rev().find(|turn| turn.role != Role::System);
+        last.is_some_and(|turn| turn.role == Role::Assistant && !matches!(turn.blocks.first(), Some(Block { kind: Kind::Thought(_), .. })))
     }
 
     /// Who asks, and how urgently.

@@ -79,6 +79,23 @@ impl<'a> Reader<'_, 'a, '_> {
             Some("tool_search_output") => self.found(entry, path, at),
             Some("additional_tools") => self.more_tools(entry, path),
             Some("configuration_update") => self.update(entry, path),
+            // A block of Messages where a message should be.
+            Some("tool_use") if member(entry, "role").is_none() => {
+                let call = self.parts(at, Speaker::Assistant).call(entry, path)?;
+                self.draft.conversation.push(Role::Assistant, Block::new(Kind::Call(call)));
+                Ok(())
+            }
+            Some("tool_result") if member(entry, "role").is_none() => {
+                let result = self.parts(at, Speaker::User).result(entry, path)?;
+                self.draft.conversation.push(Role::User, Block::new(Kind::Result(result)));
+                Ok(())
+            }
+            // And a call of Chat's.
+            Some("function") if member(entry, "role").is_none() && member(entry, "function").is_some() => {
+                let call = self.tool_call(entry, path, at)?;
+                self.draft.conversation.push(Role::Assistant, call);
+                Ok(())
+            }
             Some("reasoning") => self.sealed(entry, path, "reasoning"),
             Some("compaction") => self.sealed(entry, path, "compaction"),
             // What the upstream ran itself: its results are in the text that follows.
@@ -189,9 +206,13 @@ impl<'a> Reader<'_, 'a, '_> {
         }
         if let Some(node) = member(message, "tool_calls") {
             let path = path.key("tool_calls");
+            let said = blocks.len();
             for (index, call) in array(&node, path)?.iter().enumerate() {
                 let call = self.tool_call(&object(call, path.at(index))?, path.at(index), at)?;
-                blocks.push(call);
+                // Some clients say a call twice: as a part, and here.
+                if !blocks[..said].iter().any(|block| is_same_call(block, &call)) {
+                    blocks.push(call);
+                }
             }
         }
         if let Some(node) = member(message, "function_call") {
@@ -486,6 +507,10 @@ impl<'a> Reader<'_, 'a, '_> {
             None => self.draft.notes.left_out(place),
         }
     }
+}
+
+fn is_same_call(one: &Block<'_>, other: &Block<'_>) -> bool {
+    matches!((&one.kind, &other.kind), (Kind::Call(one), Kind::Call(other)) if one.id == other.id && one.name == other.name)
 }
 
 /// What an item of an unknown kind says: all it has but what only its sender needs.
@@ -792,6 +817,21 @@ mod tests {
         );
         refused(&messages(&format!("{},{}", call(1), call(2))), "messages[1].tool_call_id: field required");
         refused(r#"[{"role":"user","content":"u"},{"role":"tool","content":"r"}]"#, "messages[1].tool_call_id: field required");
+    }
+
+    #[test]
+    fn blocks_and_calls_that_stand_alone_are_read_as_what_they_are() {
+        let turns = r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"a":1.0}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"}]}]"#;
+        becomes(r#"[{"role":"user","content":"u"},{"type":"tool_use","id":"1","name":"f","input":{"a":1.0}},{"type":"tool_result","tool_use_id":"1","content":"r"}]"#, turns);
+        becomes(
+            r#"[{"role":"user","content":"u"},{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1.0}"}},{"role":"tool","tool_call_id":"1","content":"r"}]"#,
+            turns,
+        );
+        // Said twice: as a part, and as a call.
+        becomes(
+            r#"[{"role":"user","content":"u"},{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"a":1.0}}],"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"r"}]"#,
+            turns,
+        );
     }
 
     #[test]

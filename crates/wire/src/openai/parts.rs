@@ -239,7 +239,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// A call as Messages has it.
-    fn call(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<Call<'a>, Fault> {
+    pub fn call(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<Call<'a>, Fault> {
         let required = |key: &'static str| member(part, key).ok_or_else(|| wrong(path.key(key), "field required"));
         let id = string(&required("id")?, path.key("id"))?;
         let name = string(&required("name")?, path.key("name"))?;
@@ -255,7 +255,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// A result as Messages has it.
-    fn result(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<ToolResult<'a>, Fault> {
+    pub fn result(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<ToolResult<'a>, Fault> {
         let id = member(part, "tool_use_id").ok_or_else(|| wrong(path.key("tool_use_id"), "field required"))?;
         let id = names::call_id(string(&id, path.key("tool_use_id"))?);
         let failed = member(part, "is_error").map(|node| flag(&node, path.key("is_error"))).transpose()?.unwrap_or(false);
@@ -279,6 +279,11 @@ impl<'a> Parts<'_, 'a> {
 
     /// Thinking that no API would take back is left out.
     fn thought(&mut self, node: &Node<'a>, part: &RawObject<'a>, kind: &str, path: Path<'_>) -> Result<Option<Kind<'a>>, Fault> {
+        if is_sealed(kind, part) && member(part, "cache_control").is_some() {
+            // No mark can be on a thought.
+            self.draft.notes.left_out(format!("{}.content.{kind}.cache_control", self.list))?;
+            return Ok(Some(Kind::Thought(without(&verbatim(node, path)?, &["cache_control"]).into())));
+        }
         if is_sealed(kind, part) {
             return Ok(Some(Kind::Thought(verbatim(node, path)?)));
         }

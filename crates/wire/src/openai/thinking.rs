@@ -146,7 +146,12 @@ fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &Tra
             notes.left_out(wishes.name())?;
             Ok(Plan::default())
         }
-        Some(Wanted::None) => Ok(without_thinking(traits)),
+        Some(Wanted::None) => {
+            if traits.off == Off::Never {
+                notes.say(wishes.name(), "as little as the model can")?;
+            }
+            Ok(without_thinking(traits))
+        }
         Some(Wanted::Level(wish, budget)) => match (traits.effort(wish), traits.thinking) {
             (None, Thinking::Manual) => manual(wishes, budget, forbidden, max_tokens, notes),
             (None, _) => {
@@ -228,6 +233,9 @@ fn own_plan<'a>(wishes: &Wishes<'a>, called: &'static str, own: &Cow<'a, str>, f
     if kind.as_deref() == Some("disabled") && traits.off_has_low_efforts && effort.is_some_and(|effort| effort > Effort::High) {
         notes.say(wishes.name(), "lowered to high")?;
         effort = Some(Effort::High);
+    }
+    if kind.as_deref() == Some("disabled") && effort.is_none() && matches!(wishes.effort, Some(Wanted::Level(..))) {
+        notes.left_out(wishes.name())?;
     }
     if kind.as_deref() != Some("enabled") {
         return Ok(Plan { thinking: Some(own.clone()), effort });
@@ -387,7 +395,7 @@ mod tests {
 
     #[test]
     fn no_thinking_by_model() {
-        check(effort("none"), FREE, "claude-opus-5-5", r#"output_config={"effort":"low"}"#);
+        check(effort("none"), FREE, "claude-opus-5-5", r#"output_config={"effort":"low"} (reasoning_effort as little as the model can)"#);
         check(effort("none"), FREE, "claude-sonnet-5-5", r#"thinking={"type":"between_tools"}"#);
         check(effort("none"), FREE, "claude-opus-4-8", r#"thinking={"type":"disabled"}"#);
         check(effort("none"), FREE, "claude-haiku-4-5", "");

@@ -83,9 +83,11 @@ impl From<Fault> for Stop {
 /// If it is no schema that anybody could mean.
 pub fn lower(schema: &Node<'_>, path: impl Display) -> Result<Lowering, Fault> {
     let path = path.to_string();
-    let document = Document::new(schema);
-    let mut writer = Writer { document: &document, path: &path, told: Vec::new(), changed: false };
-    match writer.schema(schema, 0) {
+    let tidied = super::tool::tidy(schema, 0);
+    let Some(tidy) = Node::whole(&tidied) else { return Err(wrong(path, "it is no schema")) };
+    let document = Document::new(&tidy);
+    let mut writer = Writer { document: &document, path: &path, told: Vec::new(), changed: tidied != schema.raw() };
+    match writer.schema(&tidy, 0) {
         Ok(_) if document.has_circles() => Ok(Lowering::Unsaid("it refers to itself")),
         Ok(text) => Ok(Lowering::Said { text, told: writer.told, changed: writer.changed }),
         Err(Stop::Unsaid(why)) => Ok(Lowering::Unsaid(why)),
@@ -191,6 +193,8 @@ impl Writer<'_, '_> {
                 "description" => {}
                 "$defs" | "definitions" => parts.members.push((key.into(), self.named(&value, 0)?)),
                 "type" => self.changed = true,
+                // Without it null would not fit any more.
+                "nullable" if value.as_bool() == Some(true) => return Err(Stop::Unsaid("a `$ref` that is nullable")),
                 _ if is_annotation(key) => parts.members.push((key.into(), verbatim(&value, self.path)?.into_owned())),
                 _ if holds(key) != Holds::Other || key == "required" => return Err(Stop::Unsaid("a `$ref` with more beside it")),
                 _ => self.tell(key, &value, parts)?,
@@ -212,6 +216,10 @@ impl Writer<'_, '_> {
         let declared: Vec<String> = properties.iter().flat_map(RawObject::keys).map(str::to_owned).collect();
         let closed = ["additionalProperties", "unevaluatedProperties"].iter().any(|key| member(source, key).is_some_and(|node| node.as_bool() == Some(false)));
         if member(source, "additionalProperties").is_some_and(|node| node.as_bool() != Some(false)) {
+            return Err(Stop::Unsaid("a map, or an object with additional properties"));
+        }
+        let open = member(source, "unevaluatedProperties").is_some_and(|node| node.as_bool() != Some(false));
+        if open && member(source, "additionalProperties").is_none() {
             return Err(Stop::Unsaid("a map, or an object with additional properties"));
         }
         if member(source, "patternProperties").and_then(|node| node.as_object()).is_some_and(|named| named.keys().next().is_some()) {
@@ -531,7 +539,22 @@ mod tests {
         check(r#"{"type":"array","prefixItems":[{"type":"string"}]}"#, r#"{"type":"array","description":"{prefixItems: [{\"type\":\"string\"}]}"} (prefixItems)"#);
         check(
             r#"{"items":[{"type":"string"}],"additionalItems":{"type":"null"}}"#,
-            r#"{"items":{"anyOf":[{"type":"string"},{"type":"null"}]},"description":"{items: [{\"type\":\"string\"}], additionalItems: {\"type\":\"null\"}}"} (items additionalItems)"#,
+            r#"{"items":{"anyOf":[{"type":"string"},{"type":"null"}]},"description":"{prefixItems: [{\"type\":\"string\"}], items: {\"type\":\"null\"}}"} (prefixItems items)"#,
+        );
+    }
+
+    #[test]
+    fn what_only_loosens_is_not_lost() {
+        cannot_be_said(r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":{"type":"string"}}"#);
+        cannot_be_said(r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":true}"#);
+        assert!(lowered(r##"{"$defs":{"Q":{"type":"string"}},"properties":{"a":{"$ref":"#/$defs/Q","nullable":true}}}"##).starts_with("unsaid: "));
+    }
+
+    #[test]
+    fn what_is_no_schema_of_this_draft_is_made_one_first() {
+        check(
+            r#"{"type":"OBJECT","properties":{"a":{"type":"STRING"},"b":null,"c":{"anyOf":[{"type":"int"},null]}},"required":["a",null,1]}"#,
+            r#"{"type":"object","properties":{"a":{"type":"string"},"b":{},"c":{"anyOf":[{"type":"integer"}]}},"required":["a"],"additionalProperties":false}"#,
         );
     }
 

@@ -19,6 +19,9 @@ const NONE: &str = r#"{"type":"object","properties":{}}"#;
 /// The types of JSON Schema.
 const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "string", "integer"];
 
+/// Names that are none of JSON Schema's, and what is meant by them.
+const PYTHONS: [(&str, &str); 6] = [("str", "string"), ("int", "integer"), ("float", "number"), ("bool", "boolean"), ("list", "array"), ("dict", "object")];
+
 /// A tool's parameters, rewritten where they had to be.
 #[derive(Debug)]
 pub struct Parameters<'a> {
@@ -72,15 +75,16 @@ fn of_object(schema: &RawObject<'_>) -> String {
 }
 
 /// Writes a schema as draft 2020-12 has it; what does so already is not touched.
-fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
+pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
     let raw = Cow::Borrowed(node.raw());
+    // What is absent says nothing.
+    if node.is_null() {
+        return Cow::Borrowed("{}");
+    }
     let Some(schema) = node.as_object().filter(|_| depth <= DEEPEST) else { return raw };
     let mut changed = false;
     let mut members: Vec<(&str, Cow<'a, str>)> = Vec::with_capacity(8);
-    let bounds = |key: &str| match key {
-        "exclusiveMinimum" => "minimum",
-        _ => "maximum",
-    };
+    let bounds = |key: &str| if key == "exclusiveMinimum" { "minimum" } else { "maximum" };
     let exclusive = |key: &str| member(&schema, key).and_then(|node| node.as_bool());
     for (key, value) in schema.members() {
         if value.is_null() && !may_be_null(key) {
@@ -96,6 +100,12 @@ fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
             }
             "minimum" if exclusive("exclusiveMinimum") == Some(true) => {}
             "maximum" if exclusive("exclusiveMaximum") == Some(true) => {}
+            // Lists of nothing are not in the newest draft.
+            "items" | "anyOf" | "oneOf" | "allOf" | "prefixItems" if value.as_array().is_some_and(|list| list.iter().all(Node::is_null)) => changed = true,
+            "required" if value.as_array().is_some_and(|list| list.iter().any(|name| !name.is_string())) => {
+                changed = true;
+                members.push((key, Cow::Owned(texts(&value))));
+            }
             // Draft 7 has tuples in `items`.
             "items" if value.as_array().is_some() => {
                 changed = true;
@@ -131,6 +141,12 @@ fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
     Cow::Owned(format!("{{{}}}", members.join(",")))
 }
 
+/// A list without what is no text.
+fn texts(list: &Node<'_>) -> String {
+    let texts: Vec<String> = list.as_array().unwrap_or_default().iter().filter(|node| node.is_string()).map(|node| node.raw().to_owned()).collect();
+    format!("[{}]", texts.join(","))
+}
+
 /// The value of a keyword with every schema in it tidied, and whether any had to be.
 fn below<'a>(key: &str, value: &Node<'a>, depth: usize) -> (Cow<'a, str>, bool) {
     let raw = || (Cow::Borrowed(value.raw()), false);
@@ -140,7 +156,7 @@ fn below<'a>(key: &str, value: &Node<'a>, depth: usize) -> (Cow<'a, str>, bool) 
         Holds::Named => {
             let Some(named) = value.as_object() else { return raw() };
             let tidied: Vec<(&str, Cow<'a, str>)> = named.members().map(|(name, schema)| (name, tidy(&schema, depth + 1))).collect();
-            if tidied.iter().all(|(_, text)| matches!(text, Cow::Borrowed(_))) {
+            if named.members().all(|(_, schema)| !schema.is_null()) && tidied.iter().all(|(_, text)| matches!(text, Cow::Borrowed(_))) {
                 return raw();
             }
             joined('{', tidied.iter().map(|(name, text)| format!("{}:{text}", quote(name))).collect(), '}')
@@ -151,8 +167,8 @@ fn below<'a>(key: &str, value: &Node<'a>, depth: usize) -> (Cow<'a, str>, bool) 
                 let rewritten = matches!(text, Cow::Owned(_));
                 return (text, rewritten);
             };
-            let tidied: Vec<Cow<'a, str>> = list.iter().map(|schema| tidy(schema, depth + 1)).collect();
-            if tidied.iter().all(|text| matches!(text, Cow::Borrowed(_))) {
+            let tidied: Vec<Cow<'a, str>> = list.iter().filter(|schema| !schema.is_null()).map(|schema| tidy(schema, depth + 1)).collect();
+            if tidied.len() == list.len() && tidied.iter().all(|text| matches!(text, Cow::Borrowed(_))) {
                 return raw();
             }
             joined('[', tidied.into_iter().map(Cow::into_owned).collect(), ']')
@@ -164,6 +180,11 @@ fn below<'a>(key: &str, value: &Node<'a>, depth: usize) -> (Cow<'a, str>, bool) 
 fn kind<'a>(value: &Node<'a>) -> Option<Cow<'a, str>> {
     let known = |node: &Node<'_>| {
         let name = node.as_str()?;
+        // As Python's own types are called.
+        let python = PYTHONS.iter().find(|(python, _)| *python == name).map(|(_, kind)| (*kind, false));
+        if python.is_some() {
+            return python;
+        }
         TYPES.into_iter().find(|kind| kind.eq_ignore_ascii_case(&name)).map(|kind| (kind, *kind == *name))
     };
     let Some(list) = value.as_array() else {
@@ -213,7 +234,11 @@ mod tests {
     fn null_is_absent_at_every_depth() {
         check(
             r#"{"type":"object","required":null,"properties":{"a":{"type":"string","enum":null,"description":null,"default":null},"b":null}}"#,
-            r#"{"type":"object","properties":{"a":{"type":"string","default":null},"b":null}}"#,
+            r#"{"type":"object","properties":{"a":{"type":"string","default":null},"b":{}}}"#,
+        );
+        check(
+            r#"{"type":"object","properties":{"a":{"anyOf":[{"type":"string"},null]},"b":{"items":[],"anyOf":[null]}},"required":["a",null,1],"$defs":{"A":null}}"#,
+            r#"{"type":"object","properties":{"a":{"anyOf":[{"type":"string"}]},"b":{}},"required":["a"],"$defs":{"A":{}}}"#,
         );
         check(r#"{"type":"object","properties":null}"#, r#"{"type":"object"}"#);
     }
@@ -229,8 +254,8 @@ mod tests {
             r#"{"type":"object","properties":{"t":{"type":"array","prefixItems":[{"type":"string"},{}],"items":false},"u":{"items":{}}}}"#,
         );
         check(
-            r#"{"type":"object","properties":{"a":{"type":"String","required":true},"b":{"type":"any"},"c":{"type":["STRING","null"]}}}"#,
-            r#"{"type":"object","properties":{"a":{"type":"string"},"b":{},"c":{"type":["string","null"]}}}"#,
+            r#"{"type":"object","properties":{"a":{"type":"String","required":true},"b":{"type":"any"},"d":{"type":"int"},"c":{"type":["STRING","null"]}}}"#,
+            r#"{"type":"object","properties":{"a":{"type":"string"},"b":{},"d":{"type":"integer"},"c":{"type":["string","null"]}}}"#,
         );
     }
 

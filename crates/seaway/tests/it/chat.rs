@@ -451,3 +451,17 @@ async fn what_a_strict_tool_cannot_be_is_noted_and_not_sent() {
     let answer = client.post("/v1/chat/completions", &begun.to_string()).await;
     assert_eq!((answer.status, answer.header("seaway-note")), (200, Some("reasoning_effort left out")), "{}", answer.text());
 }
+
+#[tokio::test]
+async fn no_mark_lives_longer_than_one_before_it() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    let part = json!({"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}});
+    let ask = json!({"model": "claude-opus-4-8", "cache_control": {"type": "ephemeral", "ttl": "1h"}, "messages": [{"role": "user", "content": [part]}]});
+    client.ask("POST /v1/chat/completions", &[], &ask.to_string()).await;
+    let received = upstream.next().await;
+    assert!(!received.text().contains("1h"), "{}", received.text());
+    answer_json(received).await;
+    assert!(client.answer().await.header("seaway-note").is_some_and(|note| note.contains("cache_control.ttl lowered to 5m")));
+}

@@ -59,6 +59,8 @@ pub enum Lowering {
         told: Vec<String>,
         /// The schema did not say the same as it stood.
         changed: bool,
+        /// An object that said nothing of further members has none now.
+        closed: bool,
     },
     /// No such schema lets everything fit that fitted; why.
     Unsaid(&'static str),
@@ -86,10 +88,10 @@ pub fn lower(schema: &Node<'_>, path: impl Display) -> Result<Lowering, Fault> {
     let tidied = super::tool::tidy(schema, 0);
     let Some(tidy) = Node::whole(&tidied) else { return Err(wrong(path, "it is no schema")) };
     let document = Document::new(&tidy);
-    let mut writer = Writer { document: &document, path: &path, told: Vec::new(), changed: tidied != schema.raw() };
+    let mut writer = Writer { document: &document, path: &path, told: Vec::new(), changed: tidied != schema.raw(), closed: false };
     match writer.schema(&tidy, 0) {
         Ok(_) if document.has_circles() => Ok(Lowering::Unsaid("it refers to itself")),
-        Ok(text) => Ok(Lowering::Said { text, told: writer.told, changed: writer.changed }),
+        Ok(text) => Ok(Lowering::Said { text, told: writer.told, changed: writer.changed, closed: writer.closed }),
         Err(Stop::Unsaid(why)) => Ok(Lowering::Unsaid(why)),
         Err(Stop::Wrong(fault)) => Err(fault),
     }
@@ -100,6 +102,7 @@ struct Writer<'d, 's> {
     path: &'d str,
     told: Vec<String>,
     changed: bool,
+    closed: bool,
 }
 
 /// An object's schema as it is being written.
@@ -117,6 +120,9 @@ impl Writer<'_, '_> {
         }
         let Some(source) = node.as_object() else { return Ok(verbatim(node, self.path)?.into_owned()) };
         self.changed |= source.members().any(|(key, node)| node.is_null() && !super::may_be_null(key));
+        if ["$dynamicRef", "$recursiveRef"].iter().any(|key| member(&source, key).is_some()) {
+            return Err(Stop::Unsaid("a reference that is found only when an answer is checked"));
+        }
         if member(&source, "allOf").is_some() {
             let text = self.conjunction(&source)?;
             self.changed = true;
@@ -248,6 +254,7 @@ impl Writer<'_, '_> {
             }
         }
         self.changed |= member(source, "additionalProperties").is_none();
+        self.closed |= !closed;
         parts.members.push(("additionalProperties".into(), "false".into()));
         Ok(())
     }
@@ -547,6 +554,7 @@ mod tests {
     fn what_only_loosens_is_not_lost() {
         cannot_be_said(r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":{"type":"string"}}"#);
         cannot_be_said(r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":true}"#);
+        cannot_be_said(r##"{"type":"object","properties":{"a":{"$dynamicRef":"#n"}}}"##);
         assert!(lowered(r##"{"$defs":{"Q":{"type":"string"}},"properties":{"a":{"$ref":"#/$defs/Q","nullable":true}}}"##).starts_with("unsaid: "));
     }
 

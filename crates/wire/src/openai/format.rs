@@ -34,9 +34,12 @@ pub fn fitting(draft: &mut Draft<'_>, holder: &RawObject<'_>, path: Path<'_>, wh
     object(&schema, path)?;
     let lowered = if terms.traits.structured == Some(false) { Lowering::Unsaid("the model has no structured outputs") } else { lower(&schema, path)? };
     let why = match lowered {
-        Lowering::Said { text, told, closed, .. } if Node::whole(&text).is_some_and(|node| draft.toolbox.strict.admits_format(&node)) => {
+        Lowering::Said { text, told, closed, opened, .. } if Node::whole(&text).is_some_and(|node| draft.toolbox.strict.admits_format(&node)) => {
             for keyword in told {
                 draft.notes.say(format!("{path}.{keyword}"), "told, not enforced")?;
+            }
+            if opened {
+                draft.notes.mention(format!("{path}.allOf"), "merged, a closed branch with the others");
             }
             // Who asks to be strict has to close them himself, and those who do not may have meant them open.
             if closed && member(holder, "strict").is_none_or(|strict| strict.as_bool() != Some(true)) {

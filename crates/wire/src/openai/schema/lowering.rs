@@ -61,6 +61,8 @@ pub enum Lowering {
         changed: bool,
         /// An object that said nothing of further members has none now.
         closed: bool,
+        /// A closed branch of an `allOf` has the members of the others now.
+        opened: bool,
     },
     /// No such schema lets everything fit that fitted; why.
     Unsaid(&'static str),
@@ -88,10 +90,10 @@ pub fn lower(schema: &Node<'_>, path: impl Display) -> Result<Lowering, Fault> {
     let tidied = super::tool::tidy(schema, 0);
     let Some(tidy) = Node::whole(&tidied) else { return Err(wrong(path, "it is no schema")) };
     let document = Document::new(&tidy);
-    let mut writer = Writer { document: &document, path: &path, told: Vec::new(), changed: tidied != schema.raw(), closed: false };
+    let mut writer = Writer { document: &document, path: &path, told: Vec::new(), changed: tidied != schema.raw(), closed: false, opened: false };
     match writer.schema(&tidy, 0) {
         Ok(_) if document.has_circles() => Ok(Lowering::Unsaid("it refers to itself")),
-        Ok(text) => Ok(Lowering::Said { text, told: writer.told, changed: writer.changed, closed: writer.closed }),
+        Ok(text) => Ok(Lowering::Said { text, told: writer.told, changed: writer.changed, closed: writer.closed, opened: writer.opened }),
         Err(Stop::Unsaid(why)) => Ok(Lowering::Unsaid(why)),
         Err(Stop::Wrong(fault)) => Err(fault),
     }
@@ -103,6 +105,7 @@ struct Writer<'d, 's> {
     told: Vec<String>,
     changed: bool,
     closed: bool,
+    opened: bool,
 }
 
 /// An object's schema as it is being written.
@@ -126,6 +129,8 @@ impl Writer<'_, '_> {
         if member(&source, "allOf").is_some() {
             let text = self.conjunction(&source)?;
             self.changed = true;
+            let branches = member(&source, "allOf").and_then(|node| node.as_array()).unwrap_or_default();
+            self.opened |= branches.len() > 1 && branches.iter().any(|branch| self.is_closed(branch));
             let node = Node::whole(&text).ok_or(Stop::Unsaid("`allOf`"))?;
             return self.schema(&node, depth + 1);
         }
@@ -175,6 +180,13 @@ impl Writer<'_, '_> {
         let merged = Merged::of(self.document, source);
         let open = said(source).any(|(key, node)| key == "patternProperties" || (key == "additionalProperties" && node.as_bool() != Some(false)));
         if objects && !open && merged.lost.is_empty() { Ok(merged.write(source)) } else { Err(UNSAID) }
+    }
+
+    fn is_closed(&self, branch: &Node<'_>) -> bool {
+        let shut = |schema: &RawObject<'_>| member(schema, "additionalProperties").is_some_and(|node| node.as_bool() == Some(false));
+        let Some(branch) = branch.as_object() else { return false };
+        let target = reference(&branch).and_then(|reference| self.document.resolve(&reference)).and_then(|target| target.as_object());
+        shut(&branch) || target.is_some_and(|target| shut(&target))
     }
 
     fn refers_to_object(&self, schema: &RawObject<'_>) -> bool {
@@ -548,6 +560,15 @@ mod tests {
             r#"{"items":[{"type":"string"}],"additionalItems":{"type":"null"}}"#,
             r#"{"items":{"anyOf":[{"type":"string"},{"type":"null"}]},"description":"{prefixItems: [{\"type\":\"string\"}], items: {\"type\":\"null\"}}"} (prefixItems items)"#,
         );
+    }
+
+    #[test]
+    fn a_closed_branch_that_is_merged_is_told() {
+        let opened = |schema: &str| with(schema, |node| matches!(lower(node, "p"), Ok(Lowering::Said { opened: true, .. })));
+        let branch = |more: &str| format!(r#"{{"type":"object","properties":{{"n":{{}}}}{more}}}"#);
+        assert!(opened(&format!(r#"{{"allOf":[{},{}]}}"#, branch(r#","additionalProperties":false"#), branch(""))));
+        assert!(opened(&format!(r##"{{"$defs":{{"B":{}}},"allOf":[{{"$ref":"#/$defs/B"}},{}]}}"##, branch(r#","additionalProperties":false"#), branch(""))));
+        assert!(!opened(&format!(r#"{{"allOf":[{0},{0}]}}"#, branch(""))));
     }
 
     #[test]

@@ -8,9 +8,7 @@ use crate::openai::choice::{Choice, choice};
 use crate::openai::declared::{Again, Collector};
 use crate::openai::draft::Draft;
 use crate::openai::entries::List;
-use crate::openai::format::Format;
 use crate::openai::members;
-use crate::openai::thinking::settings;
 use crate::read::{Path, array, count, member, string, unsupported, wrong};
 use crate::{Fault, Request};
 
@@ -57,17 +55,7 @@ pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<Translate
     let asked = draft.chosen.request.take();
     draft.conversation.system.extend(asked);
     let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
-    let mut wishes = members::wishes(source, &limits, request.stream, terms, &mut draft.notes)?;
-    wishes.effort = draft.effort.or(wishes.effort);
-    match format {
-        Format::Free => {}
-        Format::Enforced(format) => wishes.format = Some(format),
-        Format::Asked(text) => members::tell(&mut draft, vec![text]),
-    }
-    draft.settings = settings(wishes, draft.demands(), &terms.traits, &mut draft.notes)?;
-    members::stops(&mut draft, source)?;
-    draft.user_and_tier(source)?;
-    members::extensions(&mut draft, source)?;
+    members::answer(&mut draft, source, &limits, request.stream, format, terms)?;
     let known: Vec<&str> =
         KNOWN.into_iter().chain(DEFAULTS.iter().filter(|(key, default)| source.get(key).is_some_and(|node| node.raw() == *default)).map(|(key, _)| *key)).collect();
     members::ignore(&mut draft, source, &known)?;

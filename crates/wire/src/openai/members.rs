@@ -12,7 +12,7 @@ use super::draft::Draft;
 use super::entries::{List, converse};
 use super::format::{Format, any_object, fitting};
 use super::parts::{Parts, Speaker};
-use super::thinking::{ADAPTIVE, Number, Wanted, Wishes};
+use super::thinking::{ADAPTIVE, Number, Wanted, Wishes, settings};
 use super::{COMPACTION_BETA, LEAST_COMPACTION};
 use crate::Fault;
 use crate::json::{Node, RawObject, quote};
@@ -128,7 +128,7 @@ pub fn parallel(source: &RawObject<'_>) -> Result<bool, Fault> {
 // ------------------------------------------------------------ how to answer
 
 /// What the client asks for, of how much and how thoughtfully is answered. `limits`: the names of the limit.
-pub fn wishes<'a>(source: &RawObject<'a>, limits: &[&'static str], stream: bool, terms: &Terms<'_>, notes: &mut Notes) -> Result<Wishes<'a>, Fault> {
+fn wishes<'a>(source: &RawObject<'a>, limits: &[&'static str], stream: bool, terms: &Terms<'_>, notes: &mut Notes) -> Result<Wishes<'a>, Fault> {
     let number_at = |key: &str, most: f64| -> Result<Option<Number<'a>>, Fault> {
         let Some(node) = member(source, key) else { return Ok(None) };
         Ok(Some(Number { raw: node.raw(), value: number(&node, key, most)? }))
@@ -270,8 +270,23 @@ fn format_at<'a>(draft: &mut Draft<'a>, node: &Node<'a>, path: &'static str, ter
     }
 }
 
+/// Reads what is said of the answer: how long, how thoughtful and in which form, where it stops, for whom it is.
+pub fn answer<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, limits: &[&'static str], stream: bool, format: Format, terms: &Terms<'_>) -> Result<(), Fault> {
+    let mut wishes = wishes(source, limits, stream, terms, &mut draft.notes)?;
+    wishes.effort = draft.effort.or(wishes.effort);
+    match format {
+        Format::Free => {}
+        Format::Enforced(format) => wishes.format = Some(format),
+        Format::Asked(text) => tell(draft, vec![text]),
+    }
+    draft.settings = settings(wishes, draft.demands(), &terms.traits, &mut draft.notes)?;
+    stops(draft, source)?;
+    draft.user_and_tier(source)?;
+    extensions(draft, source)
+}
+
 /// Where an answer is to stop.
-pub fn stops(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<(), Fault> {
+fn stops(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<(), Fault> {
     let Some((key, node)) = first(source, &["stop", "stop_sequences"]) else { return Ok(()) };
     let given = if node.is_string() { vec![node] } else { node.as_array().ok_or_else(|| wrong(key, "expected a string or a list of strings"))? };
     let said: Result<Vec<_>, _> = given.iter().map(|node| text(node, key)).collect();
@@ -288,7 +303,7 @@ pub fn stops(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<(), Fault>
 // ------------------------------------------------------------ Messages' own
 
 /// Members of the Messages API, which travel on as they are and win over what was made of others.
-pub fn extensions<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>) -> Result<(), Fault> {
+fn extensions<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>) -> Result<(), Fault> {
     for key in EXTENSIONS {
         if let Some(node) = member(source, key) {
             draft.members.push((key.into(), verbatim(&node, key)?));

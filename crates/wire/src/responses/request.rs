@@ -12,9 +12,7 @@ use crate::openai::Terms;
 use crate::openai::choice::choice;
 use crate::openai::draft::Draft;
 use crate::openai::entries::List;
-use crate::openai::format::Format;
 use crate::openai::members;
-use crate::openai::thinking::settings;
 use crate::read::{array, flag, member, number, object, string, unsupported, wrong};
 use crate::{Fault, Request};
 
@@ -93,17 +91,7 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
     let asked = draft.chosen.request.take();
     draft.conversation.system.extend(asked);
     let limits = ["max_output_tokens", "max_tokens", "max_completion_tokens"];
-    let mut wishes = members::wishes(source, &limits, request.stream, terms, &mut draft.notes)?;
-    wishes.effort = draft.effort.or(wishes.effort);
-    match format {
-        Format::Free => {}
-        Format::Enforced(format) => wishes.format = Some(format),
-        Format::Asked(text) => members::tell(&mut draft, vec![text]),
-    }
-    draft.settings = settings(wishes, draft.demands(), &terms.traits, &mut draft.notes)?;
-    members::stops(&mut draft, source)?;
-    draft.user_and_tier(source)?;
-    members::extensions(&mut draft, source)?;
+    members::answer(&mut draft, source, &limits, request.stream, format, terms)?;
     let encrypted = include(&mut draft.notes, source)?;
     members::ignore(&mut draft, source, &KNOWN)?;
     members::includes_usage(&mut draft, source)?;

@@ -1,6 +1,5 @@
 //! One small request, as a client's settings would send it.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use seaway_wire::Dialect;
@@ -8,8 +7,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::client::{Answer, Client};
+use crate::app::chain;
 use crate::config::Environment;
 use crate::connect::{Asks, Holder};
+use crate::process::{self, Launch};
 
 /// How long an answer may take: a program may have to start first.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -40,7 +41,7 @@ pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String
     if tokio::net::TcpStream::connect(address).await.is_err() {
         return Err(Failure::Nobody);
     }
-    let key = tokio::time::timeout(KEY_PATIENCE, key_of(&asks.key, environment)).await.map_err(|_| "the key took longer than 10 seconds")??;
+    let key = key_of(&asks.key, environment).await?;
     let bearer = format!("Bearer {}", key.expose_secret());
     let carrier = match asks.dialect {
         Dialect::Messages => ("x-api-key", key.expose_secret()),
@@ -77,26 +78,22 @@ fn texts(value: &Value) -> String {
 
 /// Gets the key as the client does.
 async fn key_of(holder: &Holder, environment: &Environment) -> Result<SecretString, Failure> {
-    let mut command = match holder {
+    let words = match holder {
         Holder::Text(key) => return Ok(key.clone()),
         Holder::File(path) => return Ok(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?.trim().to_owned().into()),
-        Holder::Shell(line) => {
-            let mut shell = tokio::process::Command::new("/bin/sh");
-            shell.args(["-c", line]);
-            shell
-        }
-        Holder::Command(words) => {
-            let (program, arguments) = words.split_first().ok_or("no command prints the key")?;
-            let mut command = tokio::process::Command::new(program);
-            command.args(arguments);
-            command
-        }
+        Holder::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
+        Holder::Command(words) => words.clone(),
     };
-    command.env_clear().envs(GIVEN.iter().filter_map(|name| Some((*name, environment.get(name)?))));
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::Wrong(format!("the command that prints the key fails: {}", said.trim())));
+    let (program, arguments) = words.split_first().ok_or("no command prints the key")?;
+    let launch = Launch {
+        program: program.into(),
+        arguments: arguments.to_vec(),
+        environment: GIVEN.iter().filter_map(|name| Some(((*name).to_owned(), environment.get(name)?.to_owned().into()))).collect(),
+        folder: std::env::current_dir()?,
+    };
+    let ended = process::tool(&launch, KEY_PATIENCE).await.map_err(|error| format!("the command that prints the key: {}", chain(&error)))?;
+    if !ended.status.success() {
+        return Err(Failure::Wrong(format!("the command that prints the key fails: {}", ended.stderr.trim())));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned().into())
+    Ok(ended.stdout.trim().to_owned().into())
 }

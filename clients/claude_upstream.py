@@ -63,15 +63,7 @@ class House:
 
     def children(self):
         """The program's processes, by their ids."""
-        found = []
-        for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if int(fields[1]) == self.gateway.process.pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
-        return found
+        return [pid for pid, name in started_by(self.gateway.process.pid) if name != WATCH]
 
     def say(self, text, **options):
         return self.client.messages.create(**{"model": MODEL, "max_tokens": 500, "messages": [user(text)], **options})
@@ -86,6 +78,22 @@ class House:
         request = urllib.request.Request(self.url + path, json.dumps(body).encode() if body is not None else None, {"x-api-key": LOCAL_KEY, "content-type": "application/json"}, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
+
+
+WATCH = "claude-watch"  # not the program's: it looks after the program's
+
+
+def started_by(parent):
+    """The processes that a process started, with their names."""
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, fields = stat.read_text().rsplit(")", 1)
+        except OSError:
+            continue
+        if int(fields.split()[1]) == parent and fields.split()[0] != "Z":
+            found.append((int(stat.parent.name), head.split("(", 1)[1]))
+    return found
 
 
 def alive(pid):

@@ -186,7 +186,7 @@ class Seaway:
 
 
 # ---------------------------------------------------------------- the official program, and an upstream for it
-CLAUDE_VERSION = "2.1.329"
+CLAUDE_VERSION = os.environ.get("SEAWAY_CLAUDE_VERSION") or "2.1.332"
 MOCK = REPO.parent / "shared/lab/mock_anthropic.py"
 
 

@@ -23,7 +23,7 @@ use crate::record::{Entry, Outcome};
 use crate::runtime::Runtime;
 use crate::store::Session;
 use crate::upstream::Upstream;
-use crate::upstream::claude_code::{Continued, Ear, Errand, Line, News, Program, Running, Unusable, Verdict, line};
+use crate::upstream::claude_code::{Ear, Errand, Line, News, Program, Running, Unusable, Verdict, line};
 
 /// Runs under way, by who may answer and end them.
 #[derive(Debug, Default)]
@@ -223,8 +223,8 @@ impl Work {
                 (Told::Events(events), Some(self))
             }
             Some(News::Silence) => (Told::Silence, Some(self)),
-            Some(News::Done(done)) => {
-                let answer = self.done(&done);
+            Some(News::Done(done, kept)) => {
+                let answer = self.done(&done, kept);
                 self.over(Ok(answer))
             }
             Some(News::Failed(failure)) => self.over(Err(fault(failure))),
@@ -244,18 +244,13 @@ impl Work {
         }
     }
 
-    fn done(&mut self, done: &Done) -> String {
+    fn done(&mut self, done: &Done, kept: bool) -> String {
         let model = self.running.model().map(str::to_owned);
         let summary =
             Summary { model: model.clone(), so_far: 0, usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
         self.job.entry.record.summary = summary;
-        let session = match &self.job.errand.session {
-            Continued::No => None,
-            Continued::From(_) | Continued::With(_) => Some(done.session_id.as_str()),
-        };
-        let program = self.job.upstream.program();
-        let deleted = |session: &str| program.is_some_and(|program| program.is_forgotten(self.job.caller.0.clone(), session));
-        if let Some(session) = session.filter(|session| !deleted(session)) {
+        let session = Some(done.session_id.as_str()).filter(|_| kept);
+        if let Some(session) = session {
             self.job.house.ledger.store().keep_session(Session {
                 upstream: self.job.upstream.name.to_string(),
                 owner: self.job.caller.0.to_string(),
@@ -312,6 +307,7 @@ fn fault(failure: Failure) -> Fault {
         Some(404) => FaultKind::NotFound,
         Some(413) => FaultKind::TooLarge,
         Some(429) => FaultKind::RateLimited,
+        Some(504) => FaultKind::TimedOut,
         Some(529) => FaultKind::Overloaded,
         Some(400..=499) => FaultKind::InvalidRequest,
         None if failure.class.as_deref() == Some("authentication_failed") => FaultKind::NotReady,

@@ -358,6 +358,37 @@ pub struct Program {
     pub agent: Agent,
 }
 
+#[cfg(test)]
+impl Program {
+    /// One for tests, with everything below a folder.
+    pub(crate) fn example(folder: &Path) -> Self {
+        Self {
+            path: None,
+            search: String::new(),
+            base_url: None,
+            credential: None,
+            environment: Vec::new(),
+            model: None,
+            strict: false,
+            sessions: 5,
+            idle: Duration::from_secs(300),
+            prewarm: 0,
+            retention: Duration::from_secs(600),
+            idle_timeout: Duration::ZERO,
+            temporary: folder.to_owned(),
+            folder: folder.join("claude-code"),
+            remote: false,
+            agent: Agent {
+                workspace: vec![folder.to_owned()],
+                tools: vec!["Read".into()],
+                permission: Permission::Deny,
+                ask_timeout: Duration::from_secs(300),
+                run_timeout: Duration::from_secs(1800),
+            },
+        }
+    }
+}
+
 /// What runs may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
@@ -366,6 +397,8 @@ pub struct Agent {
     pub permission: Permission,
     /// How long a question waits for its answer.
     pub ask_timeout: Duration,
+    /// How long a run may take in all, the waiting for answers included; zero for as long as it takes.
+    pub run_timeout: Duration,
 }
 
 /// What becomes of a tool that a run was not given.

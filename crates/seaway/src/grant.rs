@@ -1,9 +1,14 @@
 //! What a run is granted: tools, with or without a rule, and files within the workspace.
 //!
-//! The program decides by itself only where a rule of the owner's says so. File tools are never
-//! left to a rule that a client wrote: where the file lies decides.
+//! We decide, not the program, which lets some uses pass by itself. A rule means what it names and nothing besides.
+//! File tools stay within the workspace whatever a client writes; only a rule of the owner's leads out of it.
+
+mod shell;
 
 use std::path::{Component, Path, PathBuf};
+
+use glob::{MatchOptions, Pattern};
+use serde_json::Value;
 
 /// Tools that are about files.
 const FILE_TOOLS: [&str; 7] = ["Read", "Edit", "MultiEdit", "Write", "NotebookEdit", "Glob", "Grep"];
@@ -44,23 +49,129 @@ pub fn is_file_tool(tool: &str) -> bool {
     FILE_TOOLS.contains(&tool)
 }
 
-/// Why a file tool's arguments are no business of a run; `None` if all that they name lies within the roots.
+/// True if grants cover a use, together where it is several commands.
 #[must_use]
-pub fn outside(tool: &str, input: &str, folder: &Path, roots: &[PathBuf]) -> Option<String> {
-    if !is_file_tool(tool) {
-        return None;
+pub fn cover(grants: &[String], tool: &str, input: &Value, folder: &Path) -> bool {
+    let mut of_it = grants.iter().filter_map(|text| Grant::parse(text)).filter(|grant| same_tool(grant.tool, tool)).peekable();
+    if of_it.peek().is_none() {
+        return false;
     }
-    let Ok(input) = serde_json::from_str::<serde_json::Value>(input) else { return Some("its arguments cannot be read".into()) };
+    let rules: Option<Vec<&str>> = of_it.map(|grant| grant.rule.filter(|rule| *rule != "*")).collect();
+    // One without a rule is enough.
+    let Some(rules) = rules else { return true };
+    let any = |fits: &dyn Fn(&str) -> bool| rules.iter().any(|rule| fits(rule));
+    match tool {
+        "Bash" => {
+            let commands = input["command"].as_str().and_then(shell::commands);
+            commands.is_some_and(|commands| commands.iter().all(|command| any(&|rule| shell::names(rule, command))))
+        }
+        "WebFetch" => any(&|rule| rule.strip_prefix("domain:").is_some_and(|domain| is_of(input["url"].as_str().unwrap_or_default(), domain))),
+        _ if is_file_tool(tool) => {
+            let paths = named(tool, input);
+            !paths.is_empty() && paths.iter().all(|path| real(&folder.join(path.trim())).is_some_and(|path| any(&|rule| leads_to(rule, folder, &path))))
+        }
+        // What a rule of such a tool would mean nobody knows.
+        _ => false,
+    }
+}
+
+/// The program has two names for its sub-agents.
+fn same_tool(one: &str, other: &str) -> bool {
+    const AGENT: [&str; 2] = ["Agent", "Task"];
+    one == other || (AGENT.contains(&one) && AGENT.contains(&other))
+}
+
+/// True for an address of a machine of that name.
+fn is_of(url: &str, domain: &str) -> bool {
+    let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase));
+    host.is_some_and(|host| host == domain.to_ascii_lowercase())
+}
+
+/// True if a file is meant by a rule: `//srv/**` from the root, `~/notes/*` from home, anything else from where the run works.
+fn leads_to(rule: &str, folder: &Path, path: &Path) -> bool {
+    let options = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+    let home = || std::env::home_dir().unwrap_or_default();
+    let whole = match (rule.strip_prefix("//"), rule.strip_prefix("~/")) {
+        (Some(rest), _) => PathBuf::from("/").join(rest),
+        (None, Some(rest)) => home().join(rest),
+        (None, None) => folder.join(rule.trim_start_matches("./").trim_start_matches('/')),
+    };
+    let pattern = Pattern::new(&whole.to_string_lossy());
+    pattern.is_ok_and(|pattern| pattern.matches_path_with(path, options))
+}
+
+/// What a file tool's arguments name. A tool that names nothing works in the folder of the run.
+fn named<'i>(tool: &str, input: &'i Value) -> Vec<&'i str> {
     let mut named: Vec<&str> = ["file_path", "path", "notebook_path"].iter().filter_map(|key| input[key].as_str()).collect();
     // What stands before the first wildcard of a pattern is a path.
     let pattern = input["pattern"].as_str().filter(|_| tool == "Glob").map(|pattern| pattern.split(['*', '?', '[', '{']).next().unwrap_or_default());
     named.extend(pattern);
-    let climbs = input["pattern"].as_str().is_some_and(|pattern| tool == "Glob" && pattern.split('/').any(|part| part == ".."));
-    let strays = |path: &&str| path.trim_start().starts_with('~') || !is_within(&folder.join(path.trim()), roots);
-    match named.into_iter().find(strays) {
-        Some(path) => Some(format!("{path} is outside of the workspace of this run")),
-        None => climbs.then(|| "the pattern climbs out of the workspace of this run".to_owned()),
+    if named.is_empty() {
+        named.push(".");
     }
+    named
+}
+
+/// Folders and files that are nobody's business but the program's and ours, though the workspace may hold them.
+#[derive(Debug, Clone, Default)]
+pub struct Private {
+    pub closed: Vec<PathBuf>,
+    /// What lies in a closed folder and is open all the same.
+    pub open: Vec<PathBuf>,
+    /// What may be read, though not written, such as what a tool of the run itself wrote down.
+    pub readable: Vec<PathBuf>,
+}
+
+impl Private {
+    /// Why a file tool may not do that; `None` if it may. One that looks through folders may not begin above them either.
+    #[must_use]
+    pub fn refuses(&self, tool: &str, input: &Value, folder: &Path) -> Option<String> {
+        let searches = matches!(tool, "Glob" | "Grep");
+        let lies_in = |path: &Path, folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
+        named(tool, input).into_iter().find_map(|named| {
+            let path = real(&folder.join(named.trim())).unwrap_or_else(|| folder.join(named));
+            if lies_in(&path, &self.open) || self.may_read(tool, &path) {
+                return None;
+            }
+            if lies_in(&path, &self.closed) {
+                return Some(format!("{named} is one of Claude Code's own files, or of Seaway's"));
+            }
+            let holds = searches && self.closed.iter().any(|closed| closed.starts_with(&path) && closed.exists());
+            holds.then(|| format!("below {named} lie files of Claude Code's own, or of Seaway's; search in a narrower folder"))
+        })
+    }
+
+    /// True for a file of the run's own that it may read.
+    #[must_use]
+    pub fn may_read(&self, tool: &str, path: &Path) -> bool {
+        matches!(tool, "Read" | "Glob" | "Grep") && self.readable.iter().any(|folder| path.starts_with(folder))
+    }
+
+    /// The same for what a tool names.
+    #[must_use]
+    pub fn may_read_all(&self, tool: &str, input: &Value, folder: &Path) -> bool {
+        named(tool, input).into_iter().all(|named| real(&folder.join(named.trim())).is_some_and(|path| self.may_read(tool, &path)))
+    }
+}
+
+/// Why a file tool's arguments are no business of a run; `None` if all that they name lies within the roots.
+#[must_use]
+pub fn outside(tool: &str, input: &Value, folder: &Path, roots: &[PathBuf]) -> Option<String> {
+    if !is_file_tool(tool) {
+        return None;
+    }
+    let strays = |path: &&str| path.trim_start().starts_with('~') || !is_within(&folder.join(path.trim()), roots);
+    match named(tool, input).into_iter().find(strays) {
+        Some(path) => Some(format!("{path} is outside of the workspace of this run")),
+        None => climbs(tool, input).then(|| "the pattern climbs out of the workspace of this run".to_owned()),
+    }
+}
+
+/// True for a pattern that may mean what lies above where it begins: braces hold further paths.
+fn climbs(tool: &str, input: &Value) -> bool {
+    let pattern = input["pattern"].as_str().filter(|_| tool == "Glob");
+    let parts = |pattern: &str| pattern.split(['/', '{', ',', '}']).any(|part| part == "..");
+    pattern.is_some_and(|pattern| parts(pattern) || pattern.contains("{/") || pattern.contains(",/"))
 }
 
 fn is_within(path: &Path, roots: &[PathBuf]) -> bool {
@@ -141,7 +252,7 @@ mod tests {
             std::os::unix::fs::symlink(target, root.join(link)).unwrap();
         }
         let roots = [root.clone()];
-        let is_outside = |tool: &str, input: serde_json::Value| outside(tool, &input.to_string(), &root.join("a"), &roots).is_some();
+        let is_outside = |tool: &str, input: Value| outside(tool, &input, &root.join("a"), &roots).is_some();
         for inside in ["b.txt", "../new.txt", "../a/b", "../in/file", &root.join("deep/er").to_string_lossy(), " b.txt", "./x", "x/../y"] {
             assert!(!is_outside("Read", serde_json::json!({"file_path": inside})), "{inside}");
         }
@@ -150,7 +261,70 @@ mod tests {
         }
         assert!(is_outside("Glob", serde_json::json!({"pattern": "/etc/*"})) && is_outside("Glob", serde_json::json!({"pattern": "*/../../*"})));
         assert!(!is_outside("Glob", serde_json::json!({"pattern": "**/*.rs"})) && !is_outside("Grep", serde_json::json!({"pattern": "/etc/.*"})));
-        assert!(outside("Read", "{", &root, &[]).is_some(), "what cannot be read is no permission");
+        for climbing in ["{..,x}/*", "{a,../b}", "x/{/etc,y}/*", "{a,/etc}/*"] {
+            assert!(is_outside("Glob", serde_json::json!({"pattern": climbing})), "{climbing}");
+        }
+        assert!(outside("Read", &Value::Null, &root, &[]).is_some(), "what names nothing is no permission");
         assert!(!is_outside("WebFetch", serde_json::json!({"path": "/etc"})));
+    }
+
+    #[test]
+    fn grants_cover_what_they_name_and_nothing_besides() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("out")).unwrap();
+        let grants = ["Bash(git log:*)", "Bash(echo:*)", "Read", "Edit(//srv/**)", "Write(notes/*.md)", "WebFetch(domain:example.org)", "Task"].map(str::to_owned);
+        let covered = |tool: &str, input: Value| cover(&grants, tool, &input, &root);
+        let bash = |line: &str| covered("Bash", serde_json::json!({"command": line}));
+        for line in ["git log", "echo x", "git log | echo y && echo z"] {
+            assert!(bash(line), "{line}");
+        }
+        for line in ["id", "ps aux", "lsof", "ip addr", "find .", "test -f /etc/shadow", "echo x && id", "echo x; id", "echo $(id)", "echo x > f", "git", ""] {
+            assert!(!bash(line), "{line}");
+        }
+        let file = |tool: &str, path: &str| covered(tool, serde_json::json!({"file_path": path}));
+        assert!(file("Read", "/anything") && file("Edit", "/srv/a/b") && file("Write", "notes/a.md") && file("Write", "x/../notes/a.md"));
+        for (tool, path) in
+            [("Edit", "/srv"), ("Edit", "/srvx/a"), ("Edit", "/srv/../etc/passwd"), ("Write", "notes/a/b.md"), ("Write", "a.md"), ("Write", "out/../notes/a.md"), ("Grep", "a")]
+        {
+            assert!(!file(tool, path), "{tool} {path}");
+        }
+        assert!(covered("WebFetch", serde_json::json!({"url": "https://Example.org/x"})) && covered("Agent", Value::Null));
+        for url in ["https://example.org.evil/x", "https://evil/example.org", "https://sub.example.org", "nothing", "https://example.org@evil/"] {
+            assert!(!covered("WebFetch", serde_json::json!({"url": url})), "{url}");
+        }
+        assert!(!covered("Bash", Value::Null) && !covered("New", Value::Null));
+        assert!(cover(&["Bash(*)".to_owned()], "Bash", &serde_json::json!({"command": "echo $(id)"}), &root));
+    }
+
+    #[test]
+    fn the_programs_own_files_are_closed_though_the_workspace_holds_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["state/sessions", "state/workspace", "tmp/out", "src"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("state"), root.join("src/link")).unwrap();
+        let private = Private { closed: vec![root.join("state"), root.join("tmp")], open: vec![root.join("state/workspace")], readable: vec![root.join("tmp/out")] };
+        let refused = |tool: &str, key: &str, path: &str| private.refuses(tool, &serde_json::json!({key: path}), &root).is_some();
+        for (tool, key, path) in [
+            ("Read", "file_path", "state/sessions/x"),
+            ("Write", "file_path", "src/link/x"),
+            ("Grep", "path", "."),
+            ("Glob", "pattern", "**/*"),
+            ("Grep", "other", "x"),
+            ("Write", "file_path", "tmp/out/x"),
+        ] {
+            assert!(refused(tool, key, path), "{tool} {path}");
+        }
+        for (tool, key, path) in [
+            ("Read", "file_path", "src/a"),
+            ("Write", "file_path", "state/workspace/x"),
+            ("Grep", "path", "src"),
+            ("Glob", "pattern", "src/**"),
+            ("Read", "file_path", "tmp/out/x"),
+        ] {
+            assert!(!refused(tool, key, path), "{tool} {path}");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Children: the only code that spawns.
 
+mod family;
 mod piped;
 mod tool;
+pub mod watch;
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
-pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
+pub use piped::{Folder, Launch, ListenError, Piped, is_alive, mark, sweep};
 pub use tool::{Ended, background, background_asking, end, private_file, tool};
 
 /// Why a child gave no answer.

@@ -234,6 +234,14 @@ impl Upstream {
     ///
     /// What is missing, and what to do.
     pub async fn usable(&self) -> Result<(), String> {
+        if let Place::Program(program) = &self.place {
+            let ready = program.ready().await;
+            if program.login_changed() {
+                // Whatever was refused before was another login's.
+                self.health.good();
+            }
+            ready?;
+        }
         // The program is asked itself; only what it cannot know is remembered: that its login was refused.
         let refused_lately = |trouble: &Trouble| trouble.kind == FaultKind::Unauthenticated.name() && jiff::Timestamp::now().as_second() - trouble.since < REFUSED_FOR;
         let counts = |trouble: &Trouble| trouble.needs_care && (self.program().is_none() || refused_lately(trouble));
@@ -242,8 +250,7 @@ impl Upstream {
         }
         match &self.place {
             Place::Api(api) => api.ready().await.map_err(|error| error.message),
-            Place::Program(program) => program.ready().await,
-            Place::Sandbox(_) => Ok(()),
+            Place::Program(_) | Place::Sandbox(_) => Ok(()),
         }
     }
 

@@ -37,6 +37,8 @@ fn main() {
             let _already = std::fs::remove_file(folder.join("login"));
             print("Successfully logged out")
         }
+        // An API at a socket that is not there: what is written down is all that anybody wants.
+        _ if std::env::var_os("ANTHROPIC_UNIX_SOCKET").is_some() => apart(),
         words => serve(&folder, words),
     };
     std::process::exit(code);
@@ -70,6 +72,20 @@ fn login(folder: &Path) -> i32 {
     }
     std::fs::write(folder.join("login"), "").unwrap();
     print("Login successful.")
+}
+
+/// A turn to nobody: writes the transcript that the program would, and says that it failed.
+fn apart() -> i32 {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).unwrap();
+    let folder = PathBuf::from(std::env::var_os("CLAUDE_CONFIG_DIR").unwrap()).join("projects/-work");
+    std::fs::create_dir_all(&folder).unwrap();
+    let row = |kind: &str| format!("{{\"type\":\"attachment\",\"attachment\":{{\"type\":\"{kind}\"}},\"cwd\":\"/work\"}}\n");
+    let rows: String = ["environment", "model", "session_context", "date"].map(row).concat();
+    std::fs::write(folder.join("t.jsonl"), rows).unwrap();
+    print("{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true}");
+    while std::io::stdin().read_line(&mut line).unwrap() > 0 {}
+    0
 }
 
 /// Claims the next number of a process.

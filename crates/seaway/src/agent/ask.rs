@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 
-use crate::config::{Agent, Program};
+use crate::config::{Agent, Permission, Program};
 use crate::grant::{Grant, is_file_tool};
 use crate::store::Session;
-use crate::upstream::claude_code::{Continued, Errand};
+use crate::upstream::claude_code::{Continued, Errand, KNOWN};
 
 /// The body of a request.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,24 +75,25 @@ impl Asked {
     }
 }
 
-/// The tools of a run: what is asked for, as far as the configuration has it.
-fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Vec<String>, Fault> {
-    let Some(asked) = asked else { return Ok(agent.tools.clone()) };
-    for text in &asked {
+/// Looks over the tools that a run asks for. Where nobody else decides, they are those that the configuration has.
+fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Option<Vec<String>>, Fault> {
+    for text in asked.iter().flatten() {
         let Some(grant) = Grant::parse(text) else {
             return Err(wrong("allowedTools", format!("`{text}` is no tool; expected a name such as `Read`, or one with a rule such as `Bash(git log:*)`")));
         };
-        if !grant.is_within(text, &agent.tools) {
-            let known: Vec<String> = agent.tools.iter().map(|tool| format!("`{tool}`")).collect();
-            let message = match grant.rule {
-                Some(_) if is_file_tool(grant.tool) => format!("allowedTools: `{text}`: file tools take no rule here, they stay within the workspace; use `{}`", grant.tool),
-                _ => format!(
-                    "allowedTools: `{text}` is not granted here: add it to `claude_code.tools`, which has {}, or let a person decide with `claude_code.permission = \"ask\"`",
-                    known.join(", ")
-                ),
-            };
-            return Err(Fault::new(FaultKind::Forbidden, message).param("allowedTools"));
-        }
+        let configured: Vec<String> = agent.tools.iter().map(|tool| format!("`{tool}`")).collect();
+        let within = grant.is_within(text, &agent.tools);
+        let known = within || KNOWN.contains(&grant.tool);
+        let message = match (agent.permission, grant.rule) {
+            _ if within => continue,
+            (_, Some(_)) if is_file_tool(grant.tool) => format!("allowedTools: `{text}`: file tools take no rule here, they stay within the workspace; use `{}`", grant.tool),
+            (Permission::Ask | Permission::Allow, _) if known => continue,
+            _ => format!(
+                "allowedTools: `{text}` is not granted here: add it to `claude_code.tools`, which has {}, or let a person decide with `claude_code.permission = \"ask\"`",
+                configured.join(", ")
+            ),
+        };
+        return Err(Fault::new(FaultKind::Forbidden, message).param("allowedTools"));
     }
     Ok(asked)
 }
@@ -125,7 +126,6 @@ fn made(root: &Path, own: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Permission;
 
     fn agent(root: &Path) -> Agent {
         Agent {
@@ -133,6 +133,7 @@ mod tests {
             tools: vec!["Read".into(), "Bash(git log:*)".into(), "Edit".into()],
             permission: Permission::Deny,
             ask_timeout: std::time::Duration::ZERO,
+            run_timeout: std::time::Duration::ZERO,
         }
     }
 
@@ -157,9 +158,17 @@ mod tests {
         let agent = agent(Path::new("/"));
         let check = |asked: &[&str]| tools(Some(asked.iter().map(|tool| (*tool).to_owned()).collect()), &agent);
         assert!(check(&["Read", "Edit", "Bash(git log:*)"]).is_ok());
-        assert!(check(&[]).unwrap().is_empty());
+        assert_eq!(check(&[]).unwrap(), Some(Vec::new()));
         for refused in ["Bash", "Bash(rm:*)", "WebFetch", "", "Read,Bash", "--tools", "Read(x) Bash(*)", "Edit(//etc/**)"] {
             assert!(check(&[refused]).is_err(), "{refused}");
+        }
+        for permission in [Permission::Ask, Permission::Allow] {
+            let agent = Agent { permission, ..agent.clone() };
+            let check = |asked: &str| tools(Some(vec![asked.to_owned()]), &agent);
+            assert!(check("Bash").is_ok() && check("Bash(rm:*)").is_ok() && check("WebFetch").is_ok());
+            for refused in ["Monitor", "Edit(//etc/**)", "Read(x) Bash(*)"] {
+                assert!(check(refused).is_err(), "{refused}");
+            }
         }
     }
 

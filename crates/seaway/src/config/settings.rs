@@ -149,6 +149,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("claude_code.tools", Kind::Texts, "Read,Glob,Grep", "tools of the program's own that a run may use when it names none"),
     plain("claude_code.permission", Kind::Choice(&["deny", "ask", "allow"]), "deny", "what becomes of other tools in a run: refused, asked over its stream, or allowed"),
     plain("claude_code.ask_timeout", Kind::Span, "5m", "how long such a question waits for its answer"),
+    plain("claude_code.run_timeout", Kind::Span, "30m", "how long a run may take in all; `0s` for as long as it takes"),
     plain("tunnel.*.host", Kind::Text, "", "the machine to log in to by ssh, from which the upstream can be reached"),
     plain("tunnel.*.jump", Kind::Text, "", "the machines to go by, with commas between; empty for none. Not given: as ssh's own settings have it"),
     plain("tunnel.*.user", Kind::Text, "", "the account there; as ssh's own settings have it otherwise"),

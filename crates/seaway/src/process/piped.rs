@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::process::Signal;
@@ -12,9 +12,10 @@ use seaway_wire::lines::{Decoder, TooLong};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use super::Group;
+use super::{Group, family, watch};
 
 /// The longest line that a child may write.
 const LINE_LIMIT: usize = 256 << 20;
@@ -22,8 +23,10 @@ const LINE_LIMIT: usize = 256 << 20;
 const TAIL: usize = 4096;
 /// How much is read at once.
 const READ: usize = 16 << 10;
-/// How long a child has to take in what is said to it.
-const LISTENING: Duration = Duration::from_secs(120);
+/// How long a child may show no sign of life when it is spoken to.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// The same for one that was started a moment ago.
+const STARTING: Duration = Duration::from_secs(60);
 /// How long a child has to leave after each signal.
 const STEP: Duration = Duration::from_secs(2);
 
@@ -43,17 +46,58 @@ pub struct Launch {
     pub folder: PathBuf,
 }
 
-/// A running child. Dropping it kills its whole process group; [`Piped::stop`] is kinder.
+/// A temporary folder for one child, removed after it, also by who finds it once its gateway was killed.
+#[derive(Debug)]
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// Makes one that only we can look into.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub fn make(temporary: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let private = std::fs::Permissions::from_mode(0o700);
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(temporary).map(Self)
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// A running child. Dropping it kills it with all that it started; [`Piped::stop`] is kinder.
 #[derive(Debug)]
 pub struct Piped {
     child: tokio::process::Child,
     group: Group,
+    /// Its process id, and what tells it from another of that number.
+    pid: u32,
+    mark: String,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     lines: Decoder,
     tail: Tail,
-    /// Its temporary folder, removed after it.
-    _temporary: tempfile::TempDir,
+    /// Done when its stderr is read to the end.
+    tail_kept: JoinHandle<()>,
+    began: Instant,
+    /// It has tools with which it can start others.
+    has_tools: bool,
+    folder: Folder,
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        watch::remove(self.pid);
+        match self.child.id() {
+            Some(pid) if self.has_tools => family::kill(pid, &self.mark, self.folder.path()),
+            None if self.has_tools => family::kill_rest(self.folder.path()),
+            _ => {}
+        }
+    }
 }
 
 /// Why a child could not be listened to.
@@ -68,33 +112,45 @@ pub enum ListenError {
 type Tail = Arc<Mutex<Vec<u8>>>;
 
 impl Piped {
-    /// Starts a child in a process group of its own, with a temporary folder of its own below `temporary`.
+    /// Starts a child in a process group of its own; `folder` is its temporary folder. One that `has_tools` may start
+    /// others, which are looked for when it ends.
     ///
     /// # Errors
     ///
     /// If it cannot be started.
-    pub fn spawn(launch: Launch, temporary: &Path, tasks: &TaskTracker) -> io::Result<Self> {
-        use std::os::unix::fs::PermissionsExt;
-        let private = std::fs::Permissions::from_mode(0o700);
-        let prefix = format!("{PREFIX}{}-", std::process::id());
-        let temporary = tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(temporary)?;
+    pub fn spawn(launch: Launch, folder: Folder, has_tools: bool, tasks: &TaskTracker) -> io::Result<Self> {
         let mut command = Command::new(&launch.program);
         command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
         command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
-        command.env("TMPDIR", temporary.path());
+        command.env("TMPDIR", folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
         let mut child = command.spawn()?;
         let group = Group(child.id());
-        if let Some(mark) = child.id().and_then(mark) {
-            std::fs::write(temporary.path().join(MARK), mark)?;
-        }
+        let pid = child.id().unwrap_or_default();
+        let mark = mark(pid).unwrap_or_default();
+        watch::add(pid, &mark, folder.path());
         let missing = || io::Error::other("a pipe is missing");
         let stdout = child.stdout.take().ok_or_else(missing)?;
         let stderr = child.stderr.take().ok_or_else(missing)?;
         let tail = Tail::default();
-        tasks.spawn(keep_tail(stderr, tail.clone()));
-        Ok(Self { stdin: child.stdin.take(), child, group, stdout, lines: Decoder::with_limit(LINE_LIMIT), tail, _temporary: temporary })
+        let tail_kept = tasks.spawn(keep_tail(stderr, tail.clone()));
+        let stdin = child.stdin.take();
+        let piped = Self { stdin, child, group, pid, mark, stdout, lines: Decoder::with_limit(LINE_LIMIT), tail, tail_kept, began: Instant::now(), has_tools, folder };
+        // For who comes after a gateway that was killed together with its watch.
+        std::fs::write(piped.folder.path().join(MARK), &piped.mark)?;
+        Ok(piped)
+    }
+
+    /// Its temporary folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// How long it may show no sign of life when it is spoken to.
+    fn patience(&self) -> Duration {
+        if self.began.elapsed() < STARTING { STARTING } else { SIGN_OF_LIFE }
     }
 
     /// The process id; none once it was reaped.
@@ -108,27 +164,41 @@ impl Piped {
     ///
     /// # Errors
     ///
-    /// If it does not listen any more, or takes too long to.
+    /// If it does not listen any more: nothing of it is taken for ten seconds, or a minute while it starts.
     pub async fn say(&mut self, text: &str) -> io::Result<()> {
+        let patience = self.patience();
         let Self { stdin, stdout, lines, .. } = self;
         let stdin = stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         let writing = async {
-            stdin.write_all(text.as_bytes()).await?;
+            let mut rest = text.as_bytes();
+            while !rest.is_empty() {
+                let written = tokio::time::timeout(patience, stdin.write(rest)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+                rest = rest.get(written.max(1)..).unwrap_or_default();
+            }
             stdin.flush().await
         };
-        let both = async {
-            let mut writing = std::pin::pin!(writing);
-            let mut open = true;
-            loop {
-                lines.buffer().reserve(READ);
-                tokio::select! {
-                    biased;
-                    written = &mut writing => return written,
-                    read = stdout.read_buf(lines.buffer()), if open => open = read? > 0,
-                }
+        let mut writing = std::pin::pin!(writing);
+        let mut open = true;
+        loop {
+            lines.buffer().reserve(READ);
+            tokio::select! {
+                biased;
+                written = &mut writing => return written,
+                read = stdout.read_buf(lines.buffer()), if open => open = read? > 0,
             }
-        };
-        tokio::time::timeout(LISTENING, both).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        }
+    }
+
+    /// Waits for a sign of life after something was said to it; false if none comes in time. Nothing of it is lost.
+    pub async fn stirs(&mut self) -> bool {
+        let patience = self.patience();
+        if !self.lines.buffer().is_empty() {
+            return true;
+        }
+        self.lines.buffer().reserve(READ);
+        let read = tokio::time::timeout(patience, self.stdout.read_buf(self.lines.buffer())).await;
+        // One that ended is no silent one: what is read next tells.
+        read.is_ok()
     }
 
     /// Returns a line that is here already.
@@ -166,6 +236,14 @@ impl Piped {
         String::from_utf8_lossy(&tail).trim().to_owned()
     }
 
+    /// Lets it end, and returns its last words, all of them, with how it ended.
+    pub async fn last_will(mut self) -> (String, Option<ExitStatus>) {
+        let status = self.wind_up().await;
+        // What it started may still hold the pipe.
+        let _late = tokio::time::timeout(STEP, &mut self.tail_kept).await;
+        (self.last_words(), status)
+    }
+
     /// True if it still runs.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -181,17 +259,27 @@ impl Piped {
         self.group.send(Signal::KILL);
     }
 
-    /// Lets it end by itself: nothing more will be said to it. If it does not, it is stopped.
-    pub async fn finish(mut self) -> Option<ExitStatus> {
+    /// Lets it end by itself: nothing more will be said to it. If it does not, it is stopped. Its folder is there until
+    /// it is dropped.
+    pub async fn wind_up(&mut self) -> Option<ExitStatus> {
         self.stdin = None;
         match tokio::time::timeout(STEP, self.child.wait()).await {
             Ok(status) => status.ok(),
-            Err(_) => self.stop().await,
+            Err(_) => self.end().await,
         }
+    }
+
+    /// The same, and its folder goes with it.
+    pub async fn finish(mut self) -> Option<ExitStatus> {
+        self.wind_up().await
     }
 
     /// Ends it: interrupt, terminate, kill, with a wait after each. It is gone and reaped when this returns.
     pub async fn stop(mut self) -> Option<ExitStatus> {
+        self.end().await
+    }
+
+    async fn end(&mut self) -> Option<ExitStatus> {
         self.stdin = None;
         for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
             self.group.send(signal);
@@ -214,9 +302,12 @@ pub fn sweep(temporary: &Path) {
         let left = std::fs::read_to_string(entry.path().join(MARK)).unwrap_or_default();
         let pid = left.split(' ').next().and_then(|pid| pid.parse().ok());
         // The number may be somebody else's by now; the time of its start tells.
-        if let Some(pid) = pid.filter(|pid| mark(*pid).is_some_and(|mark| mark == left)) {
-            tracing::warn!(pid, owner, "ending a child that a killed gateway left behind");
-            Group(Some(pid)).send(Signal::KILL);
+        match pid.filter(|pid| mark(*pid).is_some_and(|mark| mark == left)) {
+            Some(pid) => {
+                tracing::warn!(pid, owner, "ending a child that a killed gateway left behind");
+                family::kill(pid, &left, &entry.path());
+            }
+            None => family::kill_rest(&entry.path()),
         }
         let _shared_or_gone = std::fs::remove_dir_all(entry.path());
     }
@@ -268,7 +359,7 @@ mod tests {
             environment: vec![("PATH".into(), "/usr/bin:/bin".to_owned().into())],
             folder: folder.to_owned(),
         };
-        Piped::spawn(launch, folder, &TaskTracker::new()).unwrap()
+        Piped::spawn(launch, Folder::make(folder).unwrap(), true, &TaskTracker::new()).unwrap()
     }
 
     #[tokio::test]
@@ -308,6 +399,40 @@ mod tests {
         assert!(!dead("ours").exists() && !dead("strange").exists() && living.exists() && open.exists());
         assert_eq!(left.line().await.unwrap(), None, "it was ended");
         left.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_left_its_group_goes_with_it_and_also_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for script in ["(setsid sleep 600 & echo $!); sleep 600 & wait", "(setsid sleep 600 >/dev/null & echo $!); exit 0"] {
+            let mut child = shell(script, folder.path());
+            let started: u32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap().parse().unwrap();
+            assert!(mark(started).is_some());
+            drop(child);
+            while mark(started).is_some() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sign_of_life_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("read a; echo $a; read b", folder.path());
+        child.say("x\n").await.unwrap();
+        assert!(child.stirs().await && child.stirs().await);
+        assert_eq!(child.line().await.unwrap().unwrap(), "x");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_shows_no_sign_of_life_and_takes_nothing_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("read a; read b", folder.path());
+        assert!(!child.stirs().await);
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        let more_than_a_pipe_holds = "x".repeat(1 << 20);
+        assert_eq!(child.say(&more_than_a_pipe_holds).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]

@@ -76,7 +76,10 @@ async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     let login = login.ok();
     let expires = login.as_ref().and_then(|login| jiff::Timestamp::from_millisecond(login.login_expires_at?).ok());
     // Not the same as signed in: a login may be over, or a configured credential in its place.
-    let ready = program.ready().await;
+    let ready = match program_of(&runtime) {
+        Some(upstream) => upstream.usable().await,
+        None => Ok(()),
+    };
     answer::json(
         StatusCode::OK,
         json!({
@@ -90,7 +93,8 @@ async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
             "email": login.as_ref().and_then(|login| login.email.clone()),
             "organization": login.as_ref().and_then(|login| login.org_name.clone()),
             "subscription": login.as_ref().and_then(|login| login.subscription_type.clone()),
-            "limit": program.limit(),
+            "limit": program.limits().first(),
+            "limits": program.limits(),
             "why": why,
         })
         .to_string(),

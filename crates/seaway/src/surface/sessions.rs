@@ -101,6 +101,9 @@ async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path
     let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
     let kept = house.ledger.store().forget_session(&caller.0, &id).await;
+    if kept {
+        programs(&runtime).for_each(|program| program.erase(&id));
+    }
     if warm || kept {
         return answer::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());
     }

@@ -8,28 +8,36 @@
 mod answers;
 mod errand;
 mod flow;
+mod home;
 mod installed;
 mod launch;
 mod login;
+mod policy;
 mod pool;
 mod seat;
+mod seed;
+mod sessions;
 mod shared;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::Method;
 use seaway_wire::claude_code::login::Limit;
 use seaway_wire::claude_code::{Ask, Failure, Terms, fingerprints};
+use seaway_wire::messages::Change;
 use seaway_wire::model::Traits;
 use seaway_wire::{FaultKind, Request};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use errand::{Continued, Ear, Errand, Line, News, Running, Verdict, line};
 pub use installed::{Installed, Unusable};
 pub(crate) use launch::is_model_name;
 pub use login::LoginError;
+pub(crate) use policy::KNOWN;
 pub use pool::Whose;
 
 use super::gate::Gate;
@@ -43,6 +51,8 @@ use flow::{Flow, Held};
 use pool::Kept;
 use shared::Shared;
 
+/// How long nothing may come of a request before who watches its stream is told that it is not forgotten.
+const QUIET: Duration = Duration::from_secs(10);
 /// How long children have to leave when the gateway does.
 const FAREWELL: Duration = Duration::from_secs(8);
 
@@ -63,9 +73,11 @@ impl Program {
             pool: Mutex::default(),
             turns: Mutex::default(),
             models: tokio::sync::Mutex::default(),
-            limit: Mutex::default(),
+            limits_told: Mutex::default(),
+            seeds: seed::Seeds::default(),
+            closing: CancellationToken::new(),
+            day: Mutex::new(seed::today()),
             logins: login::Logins::default(),
-            started: Mutex::default(),
             forgotten: Mutex::default(),
             store,
             tasks: TaskTracker::new(),
@@ -119,18 +131,33 @@ impl Program {
         }
     }
 
-    /// An error while the plan's limit is reached.
+    /// An error while the limit of the whole plan is reached. That of a family of models leaves the others.
     fn within_limit(&self) -> Result<(), String> {
-        let Some(until) = self.limit().filter(|limit| limit.status == "rejected").and_then(|limit| limit.resets_at) else { return Ok(()) };
-        let left = until - jiff::Timestamp::now().as_second();
-        let at = jiff::Timestamp::from_second(until).map(|at| at.to_string()).unwrap_or_default();
-        if left > 0 { Err(format!("the plan's limit is reached; it resets at {at}")) } else { Ok(()) }
+        let now = jiff::Timestamp::now().as_second();
+        let reached = |limit: &Limit| limit.family().is_none() && limit.is_reached(now);
+        let Some(limit) = self.limits().into_iter().find(reached) else { return Ok(()) };
+        let at = limit.resets_at.and_then(|at| jiff::Timestamp::from_second(at).ok()).map(|at| at.to_string()).unwrap_or_default();
+        Err(format!("the plan's limit is reached; it resets at {at}"))
     }
 
-    /// What the program last said of its plan's limits.
+    /// What the program last said of its plan's limits: first what is reached, then what is nearest to it.
     #[must_use]
-    pub fn limit(&self) -> Option<Limit> {
-        self.shared.limit.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn limits(&self) -> Vec<Limit> {
+        let told = self.shared.limits_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits: Vec<Limit> = told.values().cloned().collect();
+        let weight = |limit: &Limit| (limit.status != "rejected", limit.family().is_some(), limit.status == "allowed");
+        limits.sort_by_key(weight);
+        limits
+    }
+
+    /// True once after a login became another one, or one at all: what was refused before says nothing of it.
+    #[must_use]
+    pub fn login_changed(&self) -> bool {
+        let changed = self.shared.installed.login_changed();
+        if changed {
+            self.shared.limits_told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        changed
     }
 
     /// Finds the program and asks for its version.
@@ -141,8 +168,14 @@ impl Program {
     /// Lets go of what waited for too long.
     pub(super) fn sweep(&self) {
         let shared = &self.shared;
-        let gone = shared.pool().sweep(shared.setting.idle, shared.setting.prewarm, Instant::now(), Piped::is_alive);
+        let mut gone = shared.pool().sweep(shared.setting.idle, shared.setting.prewarm, Instant::now(), Piped::is_alive);
+        let today = seed::today();
+        if std::mem::replace(&mut *shared.day.lock().unwrap_or_else(PoisonError::into_inner), today) != today {
+            // They would tell the model the date of yesterday, and then that it has changed.
+            gone.extend(shared.pool().take_spares());
+        }
         shared.end_all(gone);
+        sessions::sweep(&shared.setting);
         self.sweep_logins();
         shared.lock_turns().retain(|_, turn| turn.strong_count() > 0);
     }
@@ -150,6 +183,7 @@ impl Program {
     /// Ends every child, and waits for them.
     pub(super) async fn close(&self) {
         let shared = &self.shared;
+        shared.closing.cancel();
         let gone = shared.pool().close();
         shared.end_all(gone);
         self.close_logins();
@@ -182,6 +216,11 @@ impl Program {
         some
     }
 
+    /// Removes what is kept of a session of runs. Whose it is, the caller has to know.
+    pub fn erase(&self, id: &str) {
+        sessions::erase(&self.shared.setting, id);
+    }
+
     /// Asks the program.
     pub(super) async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
         let path = call.path.split('?').next().unwrap_or_default().to_owned();
@@ -205,106 +244,148 @@ impl Program {
             return Ok(Reply::error(400, "invalid_request_error", "the request body must come whole"));
         };
         let shared = &self.shared;
-        let wrong = |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
-        let request = Request::parse(&body).map_err(wrong)?;
-        let traits = Traits::of(request.model.as_deref().unwrap_or_default());
-        let ask = Ask::read(&request, &Terms { traits, strict: shared.setting.strict }).map_err(wrong)?;
+        let ask = read(shared, &body)?;
         if !is_model_name(&ask.model) {
             return Err(UpstreamError::new(FaultKind::InvalidRequest, format!("model: `{}` is no name of a model", ask.model)));
         }
+        let notes = answers::notes(&ask, &headers);
+        let stream = ask.stream;
+        drop(ask);
         let whose = Whose { owner, session };
         let held = shared.enter(&whose, false).await?;
-        let limit = shared.limits.first_byte_timeout;
-        let answering = self.attempts(&ask, whose, held);
-        let (answer, attempts) = if limit.is_zero() {
-            answering.await?
-        } else {
-            let late = || UpstreamError {
-                attempts: 1,
-                ..UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name, limit.as_secs()))
-            };
-            tokio::time::timeout(limit, answering).await.map_err(|_| late())??
+        let mut answering = Box::pin(answer(shared.clone(), body, whose, held));
+        let quick = tokio::time::timeout(if stream { QUIET } else { Duration::MAX }, &mut answering).await;
+        let Ok(answered) = quick else {
+            // Who watches a stream is told that somebody is at work; what comes of it is said in the stream.
+            return Ok(Reply { changes: notes, ..answers::awaited(answering) });
         };
-        let reply = match answer {
-            Ok((first, flow)) if ask.stream => answers::streamed(first, flow),
-            Ok((first, flow)) => self.whole(first, flow).await?,
-            Err(failure) => self.unanswered(&failure).await.map_err(|error| UpstreamError { attempts, ..error })?,
+        let Answer { begun, attempts, notes: more } = answered?;
+        let reply = match begun {
+            Ok((first, flow)) if stream => answers::streamed(first, flow),
+            Ok((first, flow)) => whole(shared, first, flow).await?,
+            Err(failure) => unanswered(shared, &failure).await.map_err(|error| UpstreamError { attempts, ..error })?,
         };
-        let changes = answers::notes(&ask, &headers);
+        let changes = notes.into_iter().chain(more).chain(reply.changes).collect();
         Ok(Reply { attempts, changes, ..reply })
     }
+}
 
-    /// Tries until something comes. Only what surely did nothing is tried again.
-    async fn attempts(&self, ask: &Ask<'_>, whose: Whose, mut held: Held) -> Result<(Begun, u32), UpstreamError> {
-        let prints = fingerprints(ask);
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let taken = seat::take(&self.shared, ask, &whose, &prints, held).await;
-            let mut flow = taken.map_err(|error| UpstreamError { attempts, ..error })?;
-            let failure = match flow.next().await {
-                Ok(Some(first)) => return Ok((Ok((first, flow)), attempts)),
-                Ok(None) => Box::new(Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() }),
-                Err(failure) => failure,
-            };
-            if attempts > self.shared.limits.retries || !self.is_safe(&failure) {
-                return Ok((Err(failure), attempts));
-            }
-            tracing::debug!(upstream = %self.shared.name, attempts, message = failure.message, "trying again");
-            let Some(left) = flow.discard().await else { return Ok((Err(failure), attempts)) };
-            tokio::time::sleep(backoff(attempts)).await;
-            held = left;
+/// Reads a request for the program.
+fn read<'b>(shared: &Shared, body: &'b [u8]) -> Result<Ask<'b>, UpstreamError> {
+    let wrong = |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
+    let request = Request::parse(body).map_err(wrong)?;
+    let traits = Traits::of(request.model.as_deref().unwrap_or_default());
+    Ask::read(&request, &Terms { traits, strict: shared.setting.strict }).map_err(wrong)
+}
+
+/// What came of asking.
+struct Answer {
+    begun: Begun,
+    attempts: u32,
+    /// What is to be told of it.
+    notes: Vec<Change>,
+}
+
+/// Asks, and waits for the beginning of an answer as long as the configuration says.
+async fn answer(shared: Arc<Shared>, body: Bytes, whose: Whose, held: Held) -> Result<Answer, UpstreamError> {
+    let ask = read(&shared, &body)?;
+    let limit = shared.limits.first_byte_timeout;
+    let answering = attempts(&shared, &ask, whose, held);
+    let (begun, attempts) = if limit.is_zero() {
+        answering.await?
+    } else {
+        let late = || UpstreamError {
+            attempts: 1,
+            ..UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name, limit.as_secs()))
+        };
+        tokio::time::timeout(limit, answering).await.map_err(|_| late())??
+    };
+    let answers = begun.as_ref().ok().and_then(|(_, flow)| flow.model()).filter(|model| !answers::is_meant(&ask.model, model));
+    let notes = match answers {
+        Some(model) if shared.setting.strict => {
+            let message = format!("model: `{}` was asked for, and Claude Code would answer as `{model}`", ask.model);
+            return Err(UpstreamError { attempts, ..UpstreamError::new(FaultKind::InvalidRequest, message) });
         }
+        Some(model) => vec![Change { name: "model".into(), path: format!("answered by {model}") }],
+        None => Vec::new(),
+    };
+    let begun = begun.map_err(|failure| Box::new(answers::put_right(*failure, &ask.model)));
+    Ok(Answer { begun, attempts, notes })
+}
+
+/// Tries until something comes. Only what surely did nothing is tried again.
+async fn attempts(shared: &Arc<Shared>, ask: &Ask<'_>, whose: Whose, mut held: Held) -> Result<(Begun, u32), UpstreamError> {
+    let prints = fingerprints(ask);
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let taken = seat::take(shared, ask, &whose, &prints, held).await;
+        let mut flow = taken.map_err(|error| UpstreamError { attempts, ..error })?;
+        let failure = match flow.next().await {
+            Ok(Some(first)) => return Ok((Ok((first, flow)), attempts)),
+            Ok(None) => Box::new(Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() }),
+            Err(failure) => failure,
+        };
+        if attempts > shared.limits.retries || !is_safe(shared, &failure) {
+            return Ok((Err(failure), attempts));
+        }
+        tracing::debug!(upstream = %shared.name, attempts, message = failure.message, "trying again");
+        let Some(left) = flow.discard().await else { return Ok((Err(failure), attempts)) };
+        tokio::time::sleep(backoff(attempts)).await;
+        held = left;
     }
+}
 
-    /// True for a failure after which the model surely did nothing that counts.
-    fn is_safe(&self, failure: &Failure) -> bool {
-        match failure.status {
-            Some(status) => self.shared.limits.retry_on.contains(&status),
-            None => failure.reason.as_deref() == Some("connection_failed"),
-        }
+/// True for a failure after which the model surely did nothing that counts.
+fn is_safe(shared: &Shared, failure: &Failure) -> bool {
+    match failure.status {
+        // A plan that is used up stays so for longer than anybody would wait here.
+        Some(_) if failure.limit.is_some() => false,
+        Some(status) => shared.limits.retry_on.contains(&status),
+        None => failure.reason.as_deref() == Some("connection_failed"),
     }
+}
 
-    /// Reads an answer to its end for a client that asked for no stream.
-    async fn whole(&self, first: bytes::Bytes, mut flow: Flow) -> Result<Reply, UpstreamError> {
-        let mut fold = seaway_wire::messages::Fold::default();
-        let mut piece = Some(first);
-        while let Some(bytes) = piece {
-            fold.push(&bytes);
-            let silent = || UpstreamError::new(FaultKind::TimedOut, "Claude Code said nothing for too long (`idle_timeout`)");
-            let next = match self.shared.setting.idle_timeout {
-                Duration::ZERO => flow.next().await,
-                idle => tokio::time::timeout(idle, flow.next()).await.map_err(|_| silent())?,
-            };
-            piece = next.map_err(|failure| UpstreamError::new(FaultKind::BadReply, failure.message))?;
-        }
-        match flow.failure() {
-            Some(failure) => self.unanswered(&failure).await,
-            None => Ok(answers::folded(fold)),
-        }
+/// Reads an answer to its end for a client that asked for no stream.
+async fn whole(shared: &Shared, first: Bytes, mut flow: Flow) -> Result<Reply, UpstreamError> {
+    let mut fold = seaway_wire::messages::Fold::default();
+    let mut piece = Some(first);
+    while let Some(bytes) = piece {
+        fold.push(&bytes);
+        let silent = || UpstreamError::new(FaultKind::TimedOut, "Claude Code said nothing for too long (`idle_timeout`)");
+        let next = match shared.setting.idle_timeout {
+            Duration::ZERO => flow.next().await,
+            idle => tokio::time::timeout(idle, flow.next()).await.map_err(|_| silent())?,
+        };
+        piece = next.map_err(|failure| UpstreamError::new(FaultKind::BadReply, failure.message))?;
     }
+    match flow.failure() {
+        Some(failure) => unanswered(shared, &failure).await,
+        None => Ok(answers::folded(fold)),
+    }
+}
 
-    /// What the program says instead of an answer.
-    async fn unanswered(&self, failure: &Failure) -> Result<Reply, UpstreamError> {
-        if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
-            self.shared.installed.forget_login().await;
-        }
-        if let Some(resets_at) = failure.resets_at {
-            self.shared.limited(Limit { status: "rejected".into(), resets_at: Some(resets_at), rate_limit_type: None, utilization: None });
-        }
-        match failure.status {
-            Some(_) => Ok(answers::refused(failure)),
-            None if failure.class.as_deref() == Some("authentication_failed") => Err(UpstreamError::new(FaultKind::NotReady, Unusable::SignedOut.to_string())),
-            // It saw by itself that there is no use in asking: the prompt is too long.
-            None if failure.class.as_deref() == Some("invalid_request") => Err(UpstreamError::new(FaultKind::InvalidRequest, failure.message.clone())),
-            None if failure.reason.as_deref() == Some("connection_failed") => Err(UpstreamError::new(FaultKind::Unreachable, failure.message.clone())),
-            None => Err(UpstreamError::new(FaultKind::BadReply, failure.message.clone())),
-        }
+/// What the program says instead of an answer.
+async fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, UpstreamError> {
+    if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
+        shared.installed.forget_login().await;
+    }
+    if let Some(limit) = &failure.limit {
+        shared.limited(Limit { status: "rejected".into(), ..limit.clone() });
+    }
+    match failure.status {
+        _ if failure.is_final => Ok(answers::refused(failure)),
+        Some(_) => Ok(answers::refused(failure)),
+        None if failure.class.as_deref() == Some("authentication_failed") => Err(UpstreamError::new(FaultKind::NotReady, Unusable::SignedOut.to_string())),
+        // It saw by itself that there is no use in asking: the prompt is too long.
+        None if failure.class.as_deref() == Some("invalid_request") => Err(UpstreamError::new(FaultKind::InvalidRequest, failure.message.clone())),
+        None if failure.reason.as_deref() == Some("connection_failed") => Err(UpstreamError::new(FaultKind::Unreachable, failure.message.clone())),
+        None => Err(UpstreamError::new(FaultKind::BadReply, failure.message.clone())),
     }
 }
 
 /// An answer that has begun, or why none did.
-type Begun = Result<(bytes::Bytes, Flow), Box<Failure>>;
+type Begun = Result<(Bytes, Flow), Box<Failure>>;
 
 /// A conversation that can go on at once.
 #[derive(Debug)]

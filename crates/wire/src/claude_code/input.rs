@@ -29,6 +29,15 @@ pub fn initialize(id: &str, ask: &Ask<'_>) -> String {
     control(id, &(request + "}"))
 }
 
+/// The name under which the program asks us before it uses a tool.
+const HOOK: &str = "seaway";
+
+/// Tells a fresh child to ask before every use of a tool, those included that its own rules let pass.
+#[must_use]
+pub fn ask_before_tools(id: &str) -> String {
+    control(id, &format!("{{\"subtype\":\"initialize\",\"hooks\":{{\"PreToolUse\":[{{\"matcher\":\"*\",\"hookCallbackIds\":[\"{HOOK}\"]}}]}}}}"))
+}
+
 /// Who serves the tools, as an answer to `initialize` of the Model Context Protocol.
 fn server() -> String {
     format!("{{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{{\"tools\":{{}}}},\"serverInfo\":{{\"name\":\"{SERVER}\",\"version\":\"1\"}}}}")
@@ -132,6 +141,27 @@ pub fn allow(request_id: &str, input: &str) -> String {
 #[must_use]
 pub fn deny(request_id: &str, why: &str) -> String {
     answer(request_id, &format!("{{\"behavior\":\"deny\",\"message\":{}}}", quote(why)))
+}
+
+/// What a hook says of a use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision<'a> {
+    Allow,
+    /// It is refused, and the model is told why.
+    Deny(&'a str),
+    /// Somebody is to be asked, by a question of its own.
+    Ask,
+}
+
+/// Answers a hook that is asked before a tool is used.
+#[must_use]
+pub fn decide(request_id: &str, decision: Decision<'_>) -> String {
+    let (word, reason) = match decision {
+        Decision::Allow => ("allow", String::new()),
+        Decision::Ask => ("ask", String::new()),
+        Decision::Deny(why) => ("deny", format!(",\"permissionDecisionReason\":{}", quote(why))),
+    };
+    answer(request_id, &format!("{{\"hookSpecificOutput\":{{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"{word}\"{reason}}}}}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The program's own login, as far as it tells of it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,19 +43,29 @@ pub fn address(printed: &str) -> Option<&str> {
 }
 
 /// How full a plan's window is, as the program tells it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Limit {
     /// `allowed`, `allowed_warning` or `rejected`.
     pub status: String,
     /// Seconds since the epoch.
-    #[serde(default)]
     pub resets_at: Option<i64>,
-    /// `five_hour`, `seven_day`, …
-    #[serde(default)]
+    /// `five_hour`, `seven_day`, `seven_day_opus`, …
     pub rate_limit_type: Option<String>,
-    #[serde(default)]
     pub utilization: Option<f64>,
+    /// Every window that was told of, by its type.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unified_windows: BTreeMap<String, Window>,
+}
+
+/// One of a plan's windows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Window {
+    /// From 0 to 1.
+    pub utilization: Option<f64>,
+    /// Seconds since the epoch.
+    pub resets_at: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +76,21 @@ struct LimitLine<'a> {
 }
 
 impl Limit {
+    /// The family of models that it is of, such as `opus`; `None` for the whole plan.
+    ///
+    /// The types are those of the header `anthropic-ratelimit-unified-representative-claim`.
+    #[must_use]
+    pub fn family(&self) -> Option<&str> {
+        let kind = self.rate_limit_type.as_deref()?;
+        kind.strip_prefix("seven_day_").or_else(|| kind.strip_prefix("five_hour_")).filter(|rest| *rest != "overage" && *rest != "oauth_apps")
+    }
+
+    /// True while it keeps requests from being served, at a time in seconds since the epoch.
+    #[must_use]
+    pub fn is_reached(&self, now: i64) -> bool {
+        self.status == "rejected" && self.resets_at.is_some_and(|at| at > now)
+    }
+
     /// Reads a `rate_limit_event`.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
@@ -96,5 +122,18 @@ mod tests {
     fn a_limit_is_read() {
         let line = br#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed_warning","resetsAt":1795300000,"rateLimitType":"five_hour","utilization":0.91},"uuid":"u"}"#;
         assert_eq!(Limit::parse(line).unwrap().resets_at, Some(1_795_300_000));
+        let line = br#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795991689,"rateLimitType":"five_hour","isUsingOverage":false,"unifiedWindows":{"five_hour":{"utilization":1,"resetsAt":1795991689}}}}"#;
+        assert_eq!(Limit::parse(line).unwrap().unified_windows["five_hour"], Window { utilization: Some(1.0), resets_at: Some(1_795_991_689) });
+    }
+
+    #[test]
+    fn a_limit_is_of_the_plan_or_of_a_family_of_models() {
+        let of = |kind: &str| Limit { rate_limit_type: Some(kind.to_owned()), status: "rejected".into(), resets_at: Some(10), ..Limit::default() };
+        for (kind, family) in
+            [("five_hour", None), ("seven_day", None), ("seven_day_opus", Some("opus")), ("seven_day_sonnet", Some("sonnet")), ("seven_day_overage", None), ("overage", None)]
+        {
+            assert_eq!(of(kind).family(), family, "{kind}");
+        }
+        assert!(of("five_hour").is_reached(9) && !of("five_hour").is_reached(10) && !Limit { status: "allowed".into(), ..of("five_hour") }.is_reached(9));
     }
 }

@@ -31,8 +31,10 @@ pub enum Line<'a> {
     Call(Call),
     /// Anything else that the program asks of the server of the client's tools.
     Question(Question<'a>),
-    /// A tool of the program's own is to be used.
+    /// A tool of the program's own is to be used, and its own rules do not say whether it may.
     Permission(Permission<'a>),
+    /// A tool is about to be used, whatever the program's own rules say: a hook of ours is asked first.
+    Hook(Permission<'a>),
     /// An answer to what we asked.
     Answer(Answer<'a>),
     /// The program does not want to know any more.
@@ -51,6 +53,9 @@ pub struct Init<'a> {
     pub tools: Vec<String>,
     #[serde(borrow, default)]
     pub session_id: Cow<'a, str>,
+    /// The model that will be asked.
+    #[serde(borrow, default)]
+    pub model: Cow<'a, str>,
 }
 
 /// A message line: whose it is, and what it says.
@@ -114,6 +119,8 @@ pub struct Permission<'a> {
     pub tool: Cow<'a, str>,
     /// The arguments, as JSON.
     pub input: &'a str,
+    /// The call in the conversation that it is about.
+    pub tool_use_id: Option<Cow<'a, str>>,
 }
 
 /// An answer to a control request of ours.
@@ -188,6 +195,17 @@ struct RawRequest<'a> {
     tool_name: Cow<'a, str>,
     #[serde(borrow, default)]
     input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_use_id: Option<Cow<'a, str>>,
+}
+
+/// What a hook is told of a use.
+#[derive(Deserialize)]
+struct RawUse<'a> {
+    #[serde(borrow)]
+    tool_name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    tool_input: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -217,7 +235,13 @@ fn asked<'a>(request_id: Cow<'a, str>, request: &'a RawValue) -> Option<Line<'a>
     match (&*raw.subtype, raw.message) {
         ("can_use_tool", _) => {
             let input = raw.input.map_or("{}", RawValue::get);
-            Some(Line::Permission(Permission { request_id, tool: raw.tool_name, input }))
+            Some(Line::Permission(Permission { request_id, tool: raw.tool_name, input, tool_use_id: raw.tool_use_id }))
+        }
+        // What is about no tool, or in a way that nobody knows, is judged as a tool without a name: it is refused.
+        ("hook_callback", _) => {
+            let used = raw.input.and_then(|input| serde_json::from_str::<RawUse<'a>>(input.get()).ok());
+            let (tool, input) = used.map_or((Cow::Borrowed(""), "{}"), |used| (used.tool_name, used.tool_input.map_or("{}", RawValue::get)));
+            Some(Line::Hook(Permission { request_id, tool, input, tool_use_id: raw.tool_use_id }))
         }
         ("mcp_message", Some(rpc)) => {
             let call = rpc.params.filter(|_| rpc.method == "tools/call").and_then(|params| serde_json::from_str::<RawCall<'_>>(params.get()).ok());
@@ -304,5 +328,10 @@ mod tests {
         assert!(matches!(Line::parse(question), Line::Question(Question { id: None, .. })));
         let permission = br#"{"type":"control_request","request_id":"q","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#;
         assert!(matches!(Line::parse(permission), Line::Permission(Permission { input: r#"{"command":"ls"}"#, .. })));
+        let hook = br#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"hook_event_name":"PreToolUse","tool_name":"Read","tool_input":{"file_path":"/a"}},"tool_use_id":"toolu_1"}}"#;
+        let Line::Hook(used) = Line::parse(hook) else { panic!("a hook") };
+        assert_eq!((&*used.tool, used.input, used.tool_use_id.as_deref()), ("Read", r#"{"file_path":"/a"}"#, Some("toolu_1")));
+        let odd = br#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"new":1}}}"#;
+        assert!(matches!(Line::parse(odd), Line::Hook(Permission { input: "{}", .. })));
     }
 }

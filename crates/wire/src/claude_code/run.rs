@@ -1,5 +1,8 @@
 //! A run: the program works with tools of its own, and what it does is told as it happens.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use serde_json::value::RawValue;
 
 use super::login::Limit;
@@ -22,6 +25,14 @@ pub enum Happened {
         tool: String,
         input: String,
     },
+    /// The program is about to use a tool, and waits for a word of ours.
+    Uses {
+        request_id: String,
+        tool: String,
+        input: String,
+    },
+    /// A tool was used of which nobody was asked: the program does not keep to what it was told.
+    Unasked(String),
     /// The program does not want to know any more.
     Withdrawn(String),
     /// How full a plan's window is.
@@ -53,6 +64,8 @@ pub struct Run {
     failure: Option<Failure>,
     model: Option<String>,
     counted: Usage,
+    /// The uses that were judged.
+    judged: HashSet<String>,
 }
 
 impl Run {
@@ -80,6 +93,10 @@ impl Run {
             Line::Failed(failure) => {
                 self.failure = Some(failure);
                 Happened::Quiet
+            }
+            Line::Hook(used) => {
+                self.judged.extend(used.tool_use_id.map(Cow::into_owned));
+                Happened::Uses { request_id: used.request_id.into_owned(), tool: used.tool.into_owned(), input: used.input.to_owned() }
             }
             Line::Permission(asked) => Happened::Asks { request_id: asked.request_id.into_owned(), tool: asked.tool.into_owned(), input: asked.input.to_owned() },
             Line::Withdrawn(id) => Happened::Withdrawn(id.into_owned()),
@@ -110,6 +127,11 @@ impl Run {
                 (false, Some("\"tool_use\"")) => write_event(out, "tool_use", &format!("{{\"id\":{},\"name\":{},\"input\":{}}}", member("id"), member("name"), member("input"))),
                 (true, Some("\"tool_result\"")) => {
                     let failed = block.get("is_error").unwrap_or("false");
+                    let id = block.get("tool_use_id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).unwrap_or_default();
+                    // A use that failed before it began is nothing that anybody could be asked about.
+                    if failed != "true" && !self.judged.contains(&id) {
+                        return Happened::Unasked(id);
+                    }
                     write_event(out, "tool_result", &format!("{{\"toolUseId\":{},\"content\":{},\"isError\":{failed}}}", member("tool_use_id"), member("content")));
                 }
                 _ => continue,
@@ -217,6 +239,7 @@ mod tests {
             r#"{"type":"stream_event","event":{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"I \"read\""}},"parent_tool_use_id":null}"#,
             r#"{"type":"assistant","message":{"model":"m","content":[{"type":"text","text":"I \"read\""}]},"parent_tool_use_id":null}"#,
             r#"{"type":"assistant","message":{"model":"m","content":[{"type":"tool_use","id":"t","name":"Read","input":{"file_path":"/a"}}]},"parent_tool_use_id":null}"#,
+            r#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"tool_name":"Read","tool_input":{"file_path":"/a"}},"tool_use_id":"t"}}"#,
             r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"x"}]},"parent_tool_use_id":null}"#,
             r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"n","content":"nested"}]},"parent_tool_use_id":"t"}"#,
             r#"{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":2,"session_id":"s","total_cost_usd":0.25,"usage":{"input_tokens":3,"output_tokens":4}}"#,
@@ -254,6 +277,15 @@ mod tests {
         }
         assert_eq!(play(&[table[0].0]).2.output, 7, "what failed has cost something too");
         assert_eq!(Run::default().end().message, "Claude Code ended without a result");
+    }
+
+    #[test]
+    fn a_use_that_nobody_was_asked_about_is_seen() {
+        let result = |error: &str| {
+            format!(r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t","content":"x"{error}}}]}},"parent_tool_use_id":null}}"#)
+        };
+        assert!(matches!(play(&[&result("")]).1, Happened::Unasked(id) if id == "t"));
+        assert!(matches!(play(&[&result(",\"is_error\":true")]).1, Happened::Told));
     }
 
     #[test]

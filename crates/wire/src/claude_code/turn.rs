@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::input;
+use super::input::{self, Decision};
 use super::login::Limit;
 use super::output::{Line, Outcome};
 use super::tools::Tool;
@@ -19,6 +19,12 @@ use crate::usage::StopReason;
 /// Events with which the answer is over, in words of our own: the program was ended before it said so.
 const STOP: &str = "{\"type\":\"message_stop\"}";
 
+/// Why no tool of the program's own is used for a request.
+const ONLY_OURS: &str = "only the client's own tools may be used here";
+
+/// What the program calls a tool of that name when it says what it offers. To the model it has its own name.
+const LEGACY_NAMES: [(&str, &str); 1] = [("Agent", "Task")];
+
 /// A call of a client's tool that the program holds open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
@@ -29,7 +35,7 @@ pub struct Call {
 }
 
 /// Why there is no whole answer, in the program's own terms.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Failure {
     /// Of the API's answer, where it was one.
     pub status: Option<u16>,
@@ -39,10 +45,12 @@ pub struct Failure {
     pub reason: Option<String>,
     /// The program's class of error, such as `authentication_failed`.
     pub class: Option<String>,
-    /// When a plan's limit resets, in seconds since the epoch.
-    pub resets_at: Option<i64>,
+    /// The limit of a plan that was reached, if one was.
+    pub limit: Option<Limit>,
     pub message: String,
     pub request_id: Option<String>,
+    /// Asking again would come to the same.
+    pub is_final: bool,
 }
 
 /// What is to be done after a line.
@@ -100,19 +108,39 @@ pub struct Turn {
     /// What was said in whole blocks, for when nothing is streamed.
     whole: Whole,
     failure: Option<Failure>,
+    /// The model that the program said it asks, and that answered.
+    model: Option<String>,
 }
 
 impl Turn {
     /// For a turn that the program begins.
     #[must_use]
     pub fn begun(tools: Vec<Tool>) -> Self {
-        Self { tools, state: State::Unchecked, visible: false, stop: None, delta: None, calls: Vec::new(), uses: Vec::new(), strays: false, whole: Whole::default(), failure: None }
+        Self {
+            tools,
+            state: State::Unchecked,
+            visible: false,
+            stop: None,
+            delta: None,
+            calls: Vec::new(),
+            uses: Vec::new(),
+            strays: false,
+            whole: Whole::default(),
+            failure: None,
+            model: None,
+        }
     }
 
     /// For a turn that goes on with the results of held calls.
     #[must_use]
     pub fn resumed(tools: Vec<Tool>) -> Self {
         Self { state: State::Ready, ..Self::begun(tools) }
+    }
+
+    /// The model that answers, as far as that was said.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
     }
 
     /// The calls that are held open.
@@ -138,7 +166,10 @@ impl Turn {
         match Line::parse(line) {
             Line::Event { event, abandoned } => self.event(event, abandoned, out),
             // Unchecked → Ready: the program offers what the client has, and nothing of its own.
-            Line::Init(init) if self.state == State::Unchecked => self.check(init.tools),
+            Line::Init(init) if self.state == State::Unchecked => {
+                self.model = Some(init.model.into_owned()).filter(|model| !model.is_empty());
+                self.check(init.tools)
+            }
             Line::Failed(failure) => self.failed(failure),
             Line::Result(outcome) => self.result(&outcome, out),
             Line::Call(call) => {
@@ -146,7 +177,8 @@ impl Turn {
                 Step::Quiet
             }
             Line::Question(question) => Step::Say(input::serve(&question, &self.tools)),
-            Line::Permission(asked) => Step::Say(input::deny(&asked.request_id, "only the client's own tools may be used here")),
+            Line::Permission(asked) => Step::Say(input::deny(&asked.request_id, ONLY_OURS)),
+            Line::Hook(used) => Step::Say(input::decide(&used.request_id, Decision::Deny(ONLY_OURS))),
             Line::Withdrawn(id) => {
                 self.calls.retain(|call| call.request_id != id);
                 Step::Quiet
@@ -171,16 +203,26 @@ impl Turn {
         self.failure.take().unwrap_or_else(none)
     }
 
-    fn check(&mut self, mut offered: Vec<String>) -> Step {
-        offered.sort_unstable();
-        let mut ours: Vec<&str> = self.tools.iter().map(|tool| tool.name.as_str()).collect();
-        ours.sort_unstable();
-        if offered != ours {
-            let message = format!("Claude Code offers the model tools that the client did not send ({}); nothing was asked", offered.join(", "));
-            return Step::Failed(Failure { message, ..Failure::default() });
+    fn check(&mut self, offered: Vec<String>) -> Step {
+        let known = |name: &str| LEGACY_NAMES.iter().find(|(now, _)| *now == name).map_or_else(|| name.to_owned(), |(_, before)| (*before).to_owned());
+        let mut offered: Vec<String> = offered.iter().map(|name| known(name)).collect();
+        let mut missing = Vec::new();
+        for tool in &self.tools {
+            match offered.iter().position(|name| *name == known(&tool.name)) {
+                Some(at) => drop(offered.swap_remove(at)),
+                None => missing.push(tool.name.as_str()),
+            }
         }
-        self.state = State::Ready;
-        Step::Quiet
+        offered.sort_unstable();
+        let message = match (offered.as_slice(), missing.as_slice()) {
+            ([], []) => {
+                self.state = State::Ready;
+                return Step::Quiet;
+            }
+            ([], missing) => format!("Claude Code does not offer the model all of the client's tools ({} missing)", missing.join(", ")),
+            (strange, _) => format!("Claude Code offers the model tools that the client did not send ({})", strange.join(", ")),
+        };
+        Step::Failed(Failure { message: message + "; nothing was asked", is_final: true, ..Failure::default() })
     }
 
     fn failed(&mut self, failure: Failure) -> Step {
@@ -224,6 +266,8 @@ impl Turn {
             // Ready → Streaming.
             ("message_start", State::Ready) => {
                 self.state = State::Streaming;
+                let start = serde_json::from_str::<Beginning<'_>>(raw).ok();
+                self.model = start.and_then(|start| start.message.model).map(Cow::into_owned).or(self.model.take());
                 wrote(out, &tag.kind, raw)
             }
             // A second beginning: the first attempt was given up.
@@ -333,6 +377,18 @@ struct Opening<'a> {
 }
 
 #[derive(Deserialize)]
+struct Beginning<'a> {
+    #[serde(borrow)]
+    message: BeginningMessage<'a>,
+}
+
+#[derive(Deserialize)]
+struct BeginningMessage<'a> {
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
 struct Ending<'a> {
     #[serde(borrow)]
     delta: EndingDelta<'a>,
@@ -371,14 +427,7 @@ struct FailedMessage<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Params {
-    rate_limit_info: Option<RateLimit>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RateLimit {
-    #[serde(default)]
-    resets_at: Option<i64>,
+    rate_limit_info: Option<Limit>,
 }
 
 impl Failure {
@@ -391,9 +440,10 @@ impl Failure {
             kind: line.api_error_type,
             reason: line.api_error,
             class: line.error.map(Cow::into_owned),
-            resets_at: line.api_error_params.and_then(|params| params.rate_limit_info).and_then(|limit| limit.resets_at),
+            limit: line.api_error_params.and_then(|params| params.rate_limit_info),
             message: texts.join("\n"),
             request_id: line.request_id,
+            is_final: false,
         })
     }
 
@@ -504,6 +554,34 @@ mod tests {
         assert!(names.is_empty() && matches!(&step, Step::Failed(failure) if failure.message.contains("Bash")), "{step:?}");
         let (names, step) = play(Turn::begun(Vec::new()), &[event(START)]);
         assert!(names.is_empty() && matches!(step, Step::Failed(_)));
+        let init = r#"{"type":"system","subtype":"init","tools":["a"]}"#.to_owned();
+        let (_, step) = play(Turn::begun(vec![tool("a"), tool("b")]), &[init, event(START)]);
+        assert!(matches!(&step, Step::Failed(failure) if failure.message.contains("(b missing)") && failure.is_final), "{step:?}");
+    }
+
+    #[test]
+    fn a_tool_is_the_clients_also_by_the_name_that_the_program_once_had_for_it() {
+        let init = |tools: &str| format!(r#"{{"type":"system","subtype":"init","tools":[{tools}]}}"#);
+        for (ours, offered, fits) in [
+            (&["Agent"][..], r#""Task""#, true),
+            (&["Agent"], r#""Agent""#, true),
+            (&["Task", "Agent"], r#""Task","Task""#, true),
+            (&["Agent"], r#""Task","Task""#, false),
+            (&["Agent"], "", false),
+        ] {
+            let turn = Turn::begun(ours.iter().map(|name| tool(name)).collect());
+            let (names, _) = play(turn, &[init(offered), event(START)]);
+            assert_eq!(!names.is_empty(), fits, "{ours:?} as {offered}");
+        }
+    }
+
+    #[test]
+    fn the_model_that_answers_is_known() {
+        let mut turn = Turn::begun(Vec::new());
+        turn.line(br#"{"type":"system","subtype":"init","tools":[],"model":"claude-opus-5-5"}"#, &mut Vec::new());
+        assert_eq!(turn.model(), Some("claude-opus-5-5"));
+        turn.line(event(r#"{"type":"message_start","message":{"model":"claude-sonnet-5-5"}}"#).as_bytes(), &mut Vec::new());
+        assert_eq!(turn.model(), Some("claude-sonnet-5-5"));
     }
 
     #[test]
@@ -537,7 +615,7 @@ mod tests {
         let limit = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"limit"}]},"error":"rate_limit","api_error":"usage_limit_reached","api_error_status":429,"api_error_type":"rate_limit_error","api_error_params":{"rate_limit_info":{"resetsAt":1795300000}},"request_id":"req_1"}"#;
         let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), limit.to_owned()]);
         let Step::Failed(failure) = step else { panic!("{step:?}") };
-        assert_eq!((failure.status, failure.resets_at), (Some(429), Some(1_795_300_000)));
+        assert_eq!((failure.status, failure.limit.as_ref().and_then(|limit| limit.resets_at)), (Some(429), Some(1_795_300_000)));
         assert_eq!(failure.body(), r#"{"type":"error","error":{"type":"rate_limit_error","message":"limit"},"request_id":"req_1"}"#);
         let result = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["No conversation found"]}"#;
         let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), result.to_owned()]);

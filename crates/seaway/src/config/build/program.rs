@@ -113,7 +113,7 @@ impl Reader<'_> {
         let named = self.texts("claude_code.workspace");
         let workspace = if named.is_empty() { vec![folder.join("workspace")] } else { named.iter().map(|text| self.path(text)).collect() };
         let tools = self.get(&key("claude_code.tools")).as_ref().map(Value::texts).unwrap_or_default();
-        Agent { workspace, tools, permission, ask_timeout: self.span("claude_code.ask_timeout") }
+        Agent { workspace, tools, permission, ask_timeout: self.span("claude_code.ask_timeout"), run_timeout: self.span("claude_code.run_timeout") }
     }
 }
 

@@ -1,18 +1,23 @@
 //! Replies in Messages: streams, whole messages, lists, and what the program says instead.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use seaway_wire::claude_code::output::Model;
+use seaway_wire::claude_code::login::Limit;
+use seaway_wire::claude_code::output::Model as Listed;
 use seaway_wire::claude_code::{Ask, Failure};
 use seaway_wire::json::{Members, quote};
 use seaway_wire::messages::{Change, Fold};
+use seaway_wire::model::Model;
 
+use super::Answer;
 use super::flow::Flow;
 use crate::upstream::gate::Pass;
-use crate::upstream::{BoxError, Payload, Reply, ReplyBody, sandbox};
+use crate::upstream::{BoxError, Payload, Reply, ReplyBody, UpstreamError, sandbox};
 
 /// The longest wait that clients obey; told to wait longer, they give up or ignore it.
 const LONGEST_WAIT: i64 = 60;
@@ -21,7 +26,11 @@ const USUAL_WAIT: i64 = 5;
 
 /// An answer as it comes.
 pub(super) fn streamed(first: Bytes, flow: Flow) -> Reply {
-    let stream = futures_util::stream::unfold((Some(first), flow), |(first, mut flow)| async move {
+    events(pieces(first, flow).boxed())
+}
+
+fn pieces(first: Bytes, flow: Flow) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> + Send {
+    futures_util::stream::unfold((Some(first), flow), |(first, mut flow)| async move {
         if let Some(first) = first {
             return Some((Ok(Frame::data(first)), (None, flow)));
         }
@@ -30,7 +39,10 @@ pub(super) fn streamed(first: Bytes, flow: Flow) -> Reply {
             Ok(None) => None,
             Err(failure) => Some((Err(BoxError::from(failure.message)), (None, flow))),
         }
-    });
+    })
+}
+
+fn events(stream: BoxStream<'static, Result<Frame<Bytes>, BoxError>>) -> Reply {
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))]);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let body: ReplyBody = StreamBody::new(stream).boxed_unsync();
@@ -45,41 +57,130 @@ pub(super) fn folded(fold: Fold) -> Reply {
     }
 }
 
-/// The API's refusal, as the program tells it.
+/// An answer that lets itself be waited for: a first event at once, the rest when it is there.
+pub(super) fn awaited(answering: impl Future<Output = Result<Answer, UpstreamError>> + Send + 'static) -> Reply {
+    const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
+    let opening = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(PING))) });
+    let rest = futures_util::stream::once(answering).flat_map(|answered| match answered {
+        Ok(Answer { begun: Ok((first, flow)), .. }) => pieces(first, flow).boxed(),
+        Ok(Answer { begun: Err(failure), .. }) => last(failure.event()),
+        Err(error) => {
+            let status = error.kind.status(seaway_wire::Dialect::Messages);
+            last(Failure { status: Some(status), message: error.message, ..Failure::default() }.event())
+        }
+    });
+    events(opening.chain(rest).boxed())
+}
+
+fn last(event: Vec<u8>) -> BoxStream<'static, Result<Frame<Bytes>, BoxError>> {
+    futures_util::stream::once(async { Ok(Frame::data(Bytes::from(event))) }).boxed()
+}
+
+/// True if that model is what somebody means who asks so: the same one, also by a longer name, or what an alias of
+/// the program's stands for.
+pub(super) fn is_meant(asked: &str, answers: &str) -> bool {
+    let plain = |id: &str| id.split('[').next().unwrap_or_default().to_ascii_lowercase();
+    let (asked, answers) = (plain(asked), plain(answers));
+    match (Model::parse(&asked), Model::parse(&answers)) {
+        (Some(one), Some(other)) => one == other,
+        _ => asked == answers || !asked.contains("claude"),
+    }
+}
+
+/// Where the program has words of its own for people at its prompt, they are put in the API's; the figures that the API
+/// gave with them the program keeps to itself.
+pub(super) fn put_right(mut failure: Failure, model: &str) -> Failure {
+    let Some(status) = failure.status else { return failure };
+    // The program's own words stand around the API's.
+    let prefixes = [
+        format!("Failed to authenticate. API Error: {status} "),
+        format!("API Error: Request rejected ({status}) \u{b7} "),
+        format!("API Error: {status} "),
+        "API Error: ".to_owned(),
+    ];
+    let said = prefixes.iter().find_map(|prefix| failure.message.strip_prefix(prefix.as_str())).unwrap_or(&failure.message);
+    let said = said.split(" This is a server-side issue").next().unwrap_or(said).trim_end();
+    let said = if status >= 500 { said.strip_suffix('.').unwrap_or(said) } else { said };
+    failure.message = match (status, failure.class.as_deref()) {
+        (404, Some("model_not_found")) => format!("model: {model}"),
+        (413, _) => "request exceeds the maximum size".to_owned(),
+        (400, Some("invalid_request")) if said.eq_ignore_ascii_case("prompt is too long") => "prompt is too long".to_owned(),
+        (401, _) => {
+            "invalid authentication credentials: the API does not accept what Claude Code is signed in with; run `seaway login`, or look at this upstream's credential".to_owned()
+        }
+        _ => said.to_owned(),
+    };
+    failure
+}
+
+/// The API's refusal, as the program tells it, once it is put right.
 pub(super) fn refused(failure: &Failure) -> Reply {
     let mut failure = failure.clone();
     let status = failure.status_or_typical();
-    // The program's own words stand before the API's.
-    let prefixes = [
-        format!("API Error: {status} "),
-        format!("Failed to authenticate. API Error: {status} "),
-        format!("API Error: Request rejected ({status}) \u{b7} "),
-        "API Error: ".to_owned(),
-    ];
-    let said = prefixes.iter().find_map(|prefix| failure.message.strip_prefix(prefix.as_str()));
-    failure.message = said.unwrap_or(&failure.message).to_owned();
-    let wait = failure.resets_at.map(|at| (at - jiff::Timestamp::now().as_second()).max(1));
-    if let Some(at) = failure.resets_at.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
-        failure.message = format!("{} (the plan's limit is reached; it resets at {at})", failure.message);
+    let until = failure.limit.as_ref().and_then(|limit| limit.resets_at);
+    let wait = until.map(|at| (at - jiff::Timestamp::now().as_second()).max(1));
+    if let Some(at) = until.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
+        let limit = failure.limit.as_ref();
+        let whose = limit.and_then(Limit::family).map_or_else(|| "the plan's limit".to_owned(), |family| format!("the plan's limit for {family} models"));
+        let kind = limit.and_then(|limit| limit.rate_limit_type.as_deref()).map(|kind| format!(" (`{kind}`)")).unwrap_or_default();
+        failure.message = format!("{}: {whose}{kind} is reached; it resets at {at}", failure.message);
     }
     let mut reply = Reply::json(status, failure.body());
-    let id = failure.request_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok());
-    if let Some(id) = id {
-        reply.headers.insert(HeaderName::from_static("request-id"), id);
+    let mut set = |name: &'static str, value: HeaderValue| drop(reply.headers.insert(HeaderName::from_static(name), value));
+    if let Some(id) = failure.request_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
+        set("request-id", id);
     }
-    // The program does not say how long the API asked to wait; without a wait, OpenAI's clients take it for an empty account.
-    let wait = wait.or((status == 429).then_some(USUAL_WAIT));
-    if let Some(wait) = wait {
-        reply.headers.insert(RETRY_AFTER, HeaderValue::from(wait.min(LONGEST_WAIT)));
+    if let Some(limit) = &failure.limit {
+        for (name, value) in unified(limit) {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                reply.headers.insert(name, value);
+            }
+        }
+    }
+    let mut set = |name: &'static str, value: HeaderValue| drop(reply.headers.insert(HeaderName::from_static(name), value));
+    match wait {
+        Some(wait) => {
+            set("retry-after", HeaderValue::from(wait));
+            // Clients that are told to wait longer than they would ask again after a wait of their own.
+            if wait > LONGEST_WAIT {
+                set("x-should-retry", HeaderValue::from_static("false"));
+            }
+        }
+        // The program does not say how long the API asked to wait; without a wait, OpenAI's clients take it for an empty account.
+        None if status == 429 => {
+            set("retry-after", HeaderValue::from(USUAL_WAIT));
+            reply.changes.push(Change { name: "retry-after".into(), path: "a usual wait; Claude Code does not tell the API's".into() });
+        }
+        None => {}
+    }
+    if failure.is_final || matches!(status, 401 | 403) {
+        reply.headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+    }
+    if failure.message == "prompt is too long" {
+        reply.changes.push(Change { name: "error.message".into(), path: "without the figures, which Claude Code does not tell".into() });
     }
     reply
 }
 
+/// A plan's limit in the API's own headers.
+fn unified(limit: &Limit) -> Vec<(String, String)> {
+    const NAME: &str = "anthropic-ratelimit-unified";
+    let mut headers = vec![(format!("{NAME}-status"), "rejected".to_owned())];
+    headers.extend(limit.resets_at.map(|at| (format!("{NAME}-reset"), at.to_string())));
+    headers.extend(limit.rate_limit_type.clone().map(|kind| (format!("{NAME}-representative-claim"), kind)));
+    for (kind, window) in &limit.unified_windows {
+        let short = kind.replace("five_hour", "5h").replace("seven_day", "7d");
+        headers.extend(window.utilization.map(|used| (format!("{NAME}-{short}-utilization"), used.to_string())));
+        headers.extend(window.resets_at.map(|at| (format!("{NAME}-{short}-reset"), at.to_string())));
+    }
+    headers
+}
+
 /// The models that the program knows, as the Models API lists them.
-pub(super) fn list(models: &[Model]) -> Reply {
+pub(super) fn list(models: &[Listed]) -> Reply {
     let mut seen: Vec<&str> = Vec::new();
     let mut listed = Vec::new();
-    let named = |model: &&Model| model.value != "default";
+    let named = |model: &&Listed| model.value != "default";
     for model in models.iter().filter(named).chain(models) {
         let Some(id) = id_of(model).filter(|id| !seen.contains(id)) else { continue };
         seen.push(id);
@@ -89,17 +190,17 @@ pub(super) fn list(models: &[Model]) -> Reply {
 }
 
 /// One of them, by its id or by what the program calls it.
-pub(super) fn model(models: &[Model], path: &str) -> Reply {
+pub(super) fn model(models: &[Listed], path: &str) -> Reply {
     let id = path.rsplit('/').next().unwrap_or_default();
     let found = models.iter().find_map(|model| id_of(model).filter(|known| *known == id || model.value == id).map(|id| entry(id, model)));
     found.map_or_else(|| Reply::error(404, "not_found_error", &format!("model: {id}")), |entry| Reply::json(200, entry))
 }
 
-fn id_of(model: &Model) -> Option<&str> {
+fn id_of(model: &Listed) -> Option<&str> {
     model.resolved_model.as_deref().or(Some(model.value.as_str())).filter(|id| *id != "default")
 }
 
-fn entry(id: &str, model: &Model) -> String {
+fn entry(id: &str, model: &Listed) -> String {
     let mut entry = Members::default();
     entry.set("type", quote("model"));
     entry.set("id", quote(id));
@@ -133,10 +234,12 @@ pub(super) fn notes(ask: &Ask<'_>, headers: &HeaderMap) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
+    use seaway_wire::claude_code::login::Window;
+
     use super::*;
 
-    fn models() -> Vec<Model> {
-        let model = |value: &str, resolved: &str, description: &str| Model {
+    fn models() -> Vec<Listed> {
+        let model = |value: &str, resolved: &str, description: &str| Listed {
             value: value.into(),
             resolved_model: Some(resolved.into()),
             display_name: Some("Default (recommended)".into()),
@@ -162,14 +265,67 @@ mod tests {
         assert_eq!(model(&models(), "/v1/models/gpt").status, 404);
     }
 
+    fn limited(kind: &str, wait: i64) -> Failure {
+        let at = jiff::Timestamp::now().as_second() + wait;
+        let windows = [(kind.to_owned(), Window { utilization: Some(1.0), resets_at: Some(at) })].into();
+        let limit = Limit { resets_at: Some(at), rate_limit_type: Some(kind.to_owned()), unified_windows: windows, ..Limit::default() };
+        Failure { status: Some(429), kind: Some("rate_limit_error".into()), message: "You've hit your limit".into(), limit: Some(limit), ..Failure::default() }
+    }
+
     #[tokio::test]
-    async fn a_plans_limit_says_when_it_resets_and_clients_wait_no_longer_than_they_would() {
-        let soon = jiff::Timestamp::now().as_second() + 9000;
-        let failure = Failure { status: Some(429), kind: Some("rate_limit_error".into()), message: "API Error: 429 limit".into(), resets_at: Some(soon), ..Failure::default() };
-        let reply = refused(&failure);
-        assert_eq!(reply.status, 429);
-        assert_eq!(reply.headers[RETRY_AFTER], "60");
+    async fn a_plans_limit_says_when_it_resets_and_that_nobody_need_ask_before() {
+        let reply = refused(&limited("five_hour", 9000));
+        let header = |name: &str| reply.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        assert_eq!((reply.status.as_u16(), header("x-should-retry").as_str()), (429, "false"));
+        assert!((8990..=9000).contains(&header("retry-after").parse::<i64>().unwrap()), "{}", header("retry-after"));
+        assert_eq!((header("anthropic-ratelimit-unified-status"), header("anthropic-ratelimit-unified-representative-claim")), ("rejected".into(), "five_hour".into()));
+        assert_eq!(header("anthropic-ratelimit-unified-5h-utilization"), "1");
         let said = text(reply).await;
-        assert!(said.contains("\"message\":\"limit (the plan's limit is reached; it resets at 20"), "{said}");
+        assert!(said.contains("the plan's limit (`five_hour`) is reached; it resets at 20"), "{said}");
+        let said = text(refused(&limited("seven_day_opus", 9000))).await;
+        assert!(said.contains("the plan's limit for opus models (`seven_day_opus`) is reached"), "{said}");
+        let soon = refused(&limited("five_hour", 30));
+        assert!(!soon.headers.contains_key("x-should-retry"), "that long a client waits");
+    }
+
+    #[test]
+    fn the_programs_words_for_its_prompt_are_put_in_the_apis() {
+        let table = [
+            (400, None, "API Error: 400 messages.0.content: odd", "messages.0.content: odd"),
+            (429, Some("rate_limit"), "API Error: Request rejected (429) \u{b7} slow down", "slow down"),
+            (404, Some("model_not_found"), "There's an issue with the selected model (m). Run --model to pick a different model.", "model: claude-nope"),
+            (413, Some("invalid_request"), "Request too large (max 32MB). Remove older images or compact the conversation.", "request exceeds the maximum size"),
+            (400, Some("invalid_request"), "Prompt is too long", "prompt is too long"),
+            (529, Some("server_error"), "API Error: 529 Overloaded. This is a server-side issue, usually temporary \u{2014} try again in a moment.", "Overloaded"),
+            (403, Some("authentication_failed"), "Failed to authenticate. API Error: 403 no access to this", "no access to this"),
+            (
+                401,
+                Some("authentication_failed"),
+                "Not logged in \u{b7} Please run /login",
+                "invalid authentication credentials: the API does not accept what Claude Code is signed in with; run `seaway login`, or look at this upstream's credential",
+            ),
+        ];
+        for (status, class, said, expect) in table {
+            let failure = Failure { status: Some(status), class: class.map(str::to_owned), message: said.into(), ..Failure::default() };
+            assert_eq!(put_right(failure, "claude-nope").message, expect, "{said}");
+        }
+        let noted = refused(&Failure { status: Some(429), message: "slow".into(), ..Failure::default() });
+        assert_eq!((noted.headers["retry-after"].to_str().unwrap(), noted.changes.len()), ("5", 1));
+    }
+
+    #[test]
+    fn a_model_is_the_one_that_was_meant_or_is_told() {
+        for (asked, answers) in [
+            ("claude-opus-4-5", "claude-opus-4-5-20251101"),
+            ("claude-sonnet-5-5[1m]", "claude-sonnet-5-5"),
+            ("opus", "claude-opus-5-5"),
+            ("default", "claude-sonnet-5-5"),
+            ("claude-new", "claude-new"),
+        ] {
+            assert!(is_meant(asked, answers), "{asked} {answers}");
+        }
+        for (asked, answers) in [("claude-opus-4-20250514", "claude-opus-5-5"), ("claude-opus-4-1-20250805", "claude-opus-5-5"), ("claude-new", "claude-opus-5-5")] {
+            assert!(!is_meant(asked, answers), "{asked} {answers}");
+        }
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use seaway_wire::FaultKind;
 use seaway_wire::Usage;
+use seaway_wire::claude_code::Failure;
+use seaway_wire::claude_code::input::{self, Decision};
 use seaway_wire::claude_code::run::{Done, Happened, Run};
-use seaway_wire::claude_code::{Failure, input};
 use seaway_wire::json::quote;
 use seaway_wire::sse::write_event;
 use tokio::sync::mpsc;
@@ -17,14 +18,12 @@ use tokio::time::Instant;
 
 use super::flow::Working;
 use super::launch::{self, Kept};
-use super::shared::Shared;
-use super::{Program, Whose, seat};
-use crate::config::Permission;
-use crate::grant::{Grant, is_file_tool, outside};
+use super::policy::{Judgement, Policy};
+use super::{Program, Whose, seat, sessions};
 use crate::upstream::UpstreamError;
 
-/// Tools that a run is offered beyond its own where it may ask for them, or is allowed them.
-const OTHERS: [&str; 9] = ["Bash", "Edit", "Glob", "Grep", "NotebookEdit", "Read", "WebFetch", "WebSearch", "Write"];
+/// The name of the line that has the program ask before it uses a tool.
+const JUDGES: &str = "seaway-judges";
 /// How long nothing may happen before that is told.
 const QUIET: Duration = Duration::from_secs(15);
 
@@ -34,8 +33,8 @@ pub struct Errand {
     /// By our name.
     pub id: String,
     pub prompt: String,
-    /// Tools it is granted, each with a rule in brackets or without.
-    pub tools: Vec<String>,
+    /// The tools that its client asked for, each with a rule in brackets or without; those of the configuration otherwise.
+    pub tools: Option<Vec<String>>,
     /// Where it works: a real path, below one of the roots.
     pub folder: PathBuf,
     pub model: Option<String>,
@@ -101,7 +100,8 @@ pub enum News {
     Events(Bytes),
     /// Nothing for a while.
     Silence,
-    Done(Box<Done>),
+    /// Its end, and whether it can be gone on with.
+    Done(Box<Done>, bool),
     Failed(Failure),
 }
 
@@ -121,6 +121,10 @@ pub struct Running {
     heard: Instant,
     asking: Duration,
     idle: Duration,
+    /// When it is ended, done or not.
+    until: Option<Instant>,
+    /// What is kept of it, by the id of the session.
+    session: Option<(Whose, String)>,
 }
 
 impl Program {
@@ -135,24 +139,43 @@ impl Program {
             Continued::No => None,
             Continued::From(id) | Continued::With(id) => Some(id.as_str().into()),
         };
-        let held = shared.enter(&Whose { owner, session }, errand.patient).await?;
-        let policy = Policy::new(shared, errand, ear.is_some());
-        let child = seat::start_in(shared, arguments(errand, &policy), launch::WORKING, errand.folder.clone()).await?;
+        let whose = Whose { owner, session };
+        let held = shared.enter(&whose, errand.patient).await?;
+        let temporary = seat::folder(shared)?;
+        if let Continued::With(id) = &errand.session {
+            let lost = |error: std::io::Error| UpstreamError::new(FaultKind::NotReady, format!("what was kept of the session cannot be read: {error}"));
+            sessions::take_up(&shared.setting, id, temporary.path()).map_err(lost)?;
+        }
+        let policy = Policy::new(shared, errand, temporary.path(), ear.is_some());
+        let arguments = arguments(errand, &policy);
+        let start = seat::Start { arguments, manners: launch::WORKING, works_in: errand.folder.clone(), temporary, has_tools: true, more: Vec::new() };
+        let child = seat::start_in(shared, start).await?;
         let mut working = Working::new(child, shared.clone(), held);
         let prompt = format!("[{{\"type\":\"text\",\"text\":{}}}]", quote(&errand.prompt));
-        if let Err(error) = working.child().say(&input::user(&prompt, true)).await {
+        let lines = input::ask_before_tools(JUDGES) + &input::user(&prompt, true);
+        if let Err(error) = working.child().say(&lines).await {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, "Claude Code did not start");
             return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({error})", shared.name)));
         }
-        let (asking, idle) = (shared.setting.agent.ask_timeout, shared.setting.idle_timeout);
-        Ok(Running { working: Some(working), run: Run::default(), policy, ear, asked: Vec::new(), out: Vec::new(), last: None, heard: Instant::now(), asking, idle })
-    }
-
-    /// True once for a session of runs that was deleted while it was at work.
-    #[must_use]
-    pub fn is_forgotten(&self, owner: Arc<str>, session: &str) -> bool {
-        self.shared().is_forgotten(&Whose { owner, session: Some(session.into()) })
+        let now = Instant::now();
+        Ok(Running {
+            working: Some(working),
+            run: Run::default(),
+            policy,
+            ear,
+            asked: Vec::new(),
+            out: Vec::new(),
+            last: None,
+            heard: now,
+            asking: shared.setting.agent.ask_timeout,
+            idle: shared.setting.idle_timeout,
+            until: Some(shared.setting.agent.run_timeout).filter(|limit| !limit.is_zero()).map(|limit| now + limit),
+            session: match &errand.session {
+                Continued::No => None,
+                Continued::From(id) | Continued::With(id) => Some((whose, id.clone())),
+            },
+        })
     }
 }
 
@@ -172,10 +195,6 @@ fn arguments(errand: &Errand, policy: &Policy) -> Vec<String> {
         Continued::From(id) => Kept::As(id.clone()),
         Continued::With(id) => Kept::Resumed(id.clone()),
     }));
-    if !policy.rules.is_empty() {
-        words.push("--allowedTools".to_owned());
-        words.extend(policy.rules.iter().cloned());
-    }
     words
 }
 
@@ -210,7 +229,13 @@ impl Running {
             // Who is asked may think.
             let silence = (late.is_none() && !self.idle.is_zero()).then(|| self.heard + self.idle);
             let working = self.working.as_mut()?;
+            let over = self.until;
             tokio::select! {
+                biased;
+                () = until(over) => {
+                    let message = "the run took too long (`claude_code.run_timeout`); what it had done is done";
+                    self.failed(Failure { status: Some(504), kind: Some("timeout_error".into()), message: message.into(), ..Failure::default() });
+                }
                 line = working.child().line() => match line {
                     Ok(Some(line)) => self.line(&line).await,
                     Ok(None) => {
@@ -239,15 +264,47 @@ impl Running {
             Happened::Withdrawn(id) => {
                 self.close(&id);
             }
-            Happened::Asks { request_id, tool, input } => self.asks(request_id, &tool, input).await,
-            Happened::Done(done) => {
-                if let Some(working) = self.working.take() {
-                    working.finish();
-                }
-                self.last = Some(News::Done(done));
+            Happened::Uses { request_id, tool, input } => {
+                let judgement = self.policy.judge(&tool, &input);
+                let decision = match &judgement {
+                    Judgement::Allow => Decision::Allow,
+                    Judgement::Deny(why) => Decision::Deny(why),
+                    // The program asks in its own words then, and that question can wait.
+                    Judgement::Ask => Decision::Ask,
+                };
+                self.say(&input::decide(&request_id, decision)).await;
             }
+            Happened::Unasked(_) => {
+                let message = "Claude Code used a tool without asking first; the run was ended. Look for hooks that its managed settings turn off";
+                self.failed(Failure { message: message.into(), is_final: true, ..Failure::default() });
+            }
+            Happened::Asks { request_id, tool, input } => self.asks(request_id, &tool, input).await,
+            Happened::Done(done) => self.done(done).await,
             Happened::Failed(failure) => self.failed(failure),
         }
+    }
+
+    /// The end of it. What is to be kept is kept before anybody is told so.
+    async fn done(&mut self, done: Box<Done>) {
+        let Some(working) = self.working.take() else { return };
+        let setting = working.shared().setting.clone();
+        let kept = match &self.session {
+            Some((whose, id)) if !working.shared().is_forgotten(whose) => {
+                let kept = working.finish(|folder| sessions::keep(&setting, id, folder)).await;
+                match kept {
+                    Some(Err(error)) => {
+                        tracing::error!(session = id, %error, "a session could not be kept");
+                        false
+                    }
+                    kept => kept.is_some(),
+                }
+            }
+            _ => {
+                working.shared().clone().spawn(async move { working.finish(|_| ()).await.unwrap_or_default() });
+                false
+            }
+        };
+        self.last = Some(News::Done(done, kept));
     }
 
     async fn asks(&mut self, request_id: String, tool: &str, input: String) {
@@ -321,100 +378,5 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What a run may do.
-#[derive(Debug, Clone)]
-struct Policy {
-    /// The tools that the model is told of.
-    offered: Vec<String>,
-    /// What the program decides by itself.
-    rules: Vec<String>,
-    /// The tools that are granted without a rule.
-    granted: Vec<String>,
-    roots: Vec<PathBuf>,
-    folder: PathBuf,
-    others: Permission,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Judgement {
-    Allow,
-    Deny(String),
-    Ask,
-}
-
-impl Policy {
-    fn new(shared: &Shared, errand: &Errand, asks: bool) -> Self {
-        let agent = &shared.setting.agent;
-        let others = match agent.permission {
-            // Without a stream there is nobody to ask.
-            Permission::Ask if !asks => Permission::Deny,
-            permission => permission,
-        };
-        let roots = agent.workspace.iter().filter_map(|root| root.canonicalize().ok()).collect();
-        Self::of(&errand.tools, &agent.tools, others, roots, errand.folder.clone())
-    }
-
-    fn of(tools: &[String], configured: &[String], others: Permission, roots: Vec<PathBuf>, folder: PathBuf) -> Self {
-        let granted = tools.iter().filter_map(|text| Grant::parse(text)).map(|grant| grant.tool.to_owned());
-        let others_too = others != Permission::Deny;
-        let more = configured.iter().filter_map(|text| Grant::parse(text)).map(|grant| grant.tool).chain(OTHERS).filter(|_| others_too);
-        let mut offered: Vec<String> = granted.chain(more.map(str::to_owned)).collect();
-        offered.sort_unstable();
-        offered.dedup();
-        let plain = |text: &&String| Grant::parse(text).is_some_and(|grant| grant.rule.is_none());
-        Self {
-            offered,
-            // A file tool that the program lets pass would reach every file there is; a rule for one is the owner's own.
-            rules: tools.iter().filter(|text| !(plain(text) && is_file_tool(text))).cloned().collect(),
-            granted: tools.iter().filter(plain).cloned().collect(),
-            roots,
-            folder,
-            others,
-        }
-    }
-
-    fn judge(&self, tool: &str, input: &str) -> Judgement {
-        // No permission leads out of the workspace.
-        if let Some(why) = outside(tool, input, &self.folder, &self.roots) {
-            return Judgement::Deny(why);
-        }
-        if self.granted.iter().any(|granted| granted == tool) {
-            return Judgement::Allow;
-        }
-        match self.others {
-            Permission::Deny => Judgement::Deny(format!("{tool} was not granted to this run")),
-            Permission::Ask => Judgement::Ask,
-            Permission::Allow => Judgement::Allow,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_granted_is_allowed_within_the_workspace_and_the_rest_is_as_the_owner_says() {
-        let granted = ["Read".to_owned(), "Bash(ls:*)".to_owned(), "WebFetch".to_owned()];
-        let policy = |others| Policy::of(&granted, &["Glob".to_owned()], others, vec!["/w".into()], "/w".into());
-        let deny = policy(Permission::Deny);
-        assert_eq!(deny.rules, ["Bash(ls:*)", "WebFetch"]);
-        assert_eq!(deny.offered, ["Bash", "Read", "WebFetch"]);
-        assert_eq!(policy(Permission::Ask).offered.len(), OTHERS.len());
-        let path = |path: &str| serde_json::json!({"file_path": path}).to_string();
-        for (others, rest) in [(Permission::Deny, None), (Permission::Ask, Some(Judgement::Ask)), (Permission::Allow, Some(Judgement::Allow))] {
-            let policy = policy(others);
-            assert_eq!(policy.judge("Read", &path("a")), Judgement::Allow);
-            for beyond in ["Read", "Write", "Edit"] {
-                assert!(matches!(policy.judge(beyond, &path("/etc/passwd")), Judgement::Deny(_)), "{beyond}");
-            }
-            match rest {
-                None => assert!(matches!(policy.judge("Bash", "{}"), Judgement::Deny(_))),
-                Some(rest) => assert_eq!(policy.judge("Bash", "{}"), rest),
-            }
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! An answer on its way out of a child, and what becomes of the child behind it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ impl Working {
         Self { child: Some(child), shared, held: Some(held) }
     }
 
-    pub(super) fn shared(&self) -> &Shared {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -54,11 +55,12 @@ impl Working {
         }
     }
 
-    /// Lets it end by itself, now that it did what it had to.
-    pub(super) fn finish(mut self) {
-        if let Some(child) = self.child.take() {
-            self.shared.let_go(child, self.held.take());
-        }
+    /// Lets it end by itself, now that it did what it had to, and does a last thing with its folder before that goes.
+    /// What is held is let go behind it.
+    pub(super) async fn finish<T>(mut self, last: impl FnOnce(&Path) -> T) -> Option<T> {
+        self.child().wind_up().await;
+        let child = self.child.take();
+        child.as_ref().map(|child| last(child.folder()))
     }
 
     fn release(mut self) -> (Option<Piped>, Option<Held>) {
@@ -96,8 +98,6 @@ pub(super) struct Conversation {
     pub(super) print: Print,
     /// How many turns the child answered before.
     pub(super) turns: u64,
-    /// The program's own id of the session, if it keeps it.
-    pub(super) id: Option<String>,
     /// The settings that hold for it.
     pub(super) settings: String,
     /// Those that hold until its turn is over.
@@ -167,6 +167,11 @@ impl Flow {
     /// Ends a child of which nothing came, and gives back what it held.
     pub(super) async fn discard(mut self) -> Option<Held> {
         self.working.take()?.discard().await
+    }
+
+    /// The model that answers, as far as that was said.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.turn.model()
     }
 
     /// Why the answer broke off, if it did.
@@ -246,8 +251,7 @@ async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print
     if shared.is_forgotten(&conversation.whose) {
         return shared.let_go(child, held);
     }
-    // With calls open there is no taking it up again: the program would make up their results.
-    shared.remember(&conversation, calls.is_empty().then_some(print), turns);
+    shared.remember(&conversation, turns);
     shared.keep(Kept {
         whose: conversation.whose,
         model: conversation.model,

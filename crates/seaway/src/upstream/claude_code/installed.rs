@@ -1,7 +1,9 @@
 //! The program itself: is it there, is it new enough, is it signed in.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use seaway_wire::claude_code::login::Status;
 use seaway_wire::claude_code::{OLDEST, Version};
@@ -41,22 +43,52 @@ pub struct Installed {
     found: Mutex<Option<Found>>,
     /// What was wrong a moment ago.
     failed: Mutex<Option<Failed>>,
-    login: Mutex<Option<(Instant, Status)>>,
+    login: Mutex<Option<Login>>,
+    /// What it said before that, if it was asked before.
+    before: Mutex<Option<Status>>,
+    changed: AtomicBool,
+}
+
+/// What it said of its login, and when.
+#[derive(Debug)]
+struct Login {
+    at: Instant,
+    status: Status,
+    /// The file in which the program keeps it where it keeps it in a file. It is never opened.
+    file: Option<File>,
 }
 
 #[derive(Debug)]
 struct Failed {
     at: Instant,
-    path: PathBuf,
-    modified: Option<SystemTime>,
+    file: Option<File>,
     error: Unusable,
 }
 
 #[derive(Debug, Clone)]
 struct Found {
-    path: PathBuf,
-    modified: Option<SystemTime>,
+    file: Option<File>,
     version: Version,
+}
+
+/// One file, as it is now. The time of its last change would not do: it is the same for all files of a package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    /// Where links lead.
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// When it came to be what it is, in seconds and nanoseconds. Nobody can set that.
+    changed: (i64, i64),
+}
+
+impl File {
+    fn at(path: &Path) -> Option<Self> {
+        let path = path.canonicalize().ok()?;
+        let meta = std::fs::metadata(&path).ok()?;
+        Some(Self { path, device: meta.dev(), inode: meta.ino(), size: meta.size(), changed: (meta.ctime(), meta.ctime_nsec()) })
+    }
 }
 
 impl Installed {
@@ -69,18 +101,18 @@ impl Installed {
         let given = setting.path.as_deref();
         let missing = || Unusable::Missing(given.map(|path| format!("{}", path.display())));
         let path = find_program(given, &setting.search).ok_or_else(missing)?;
-        let modified = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+        let file = File::at(&path);
         let mut found = self.found.lock().await;
-        if let Some(known) = found.as_ref().filter(|known| known.path == path && known.modified == modified) {
+        if let Some(known) = found.as_ref().filter(|known| known.file == file) {
             return Ok((path, known.version));
         }
         let mut failed = self.failed.lock().await;
-        let holds = |failed: &&Failed| failed.at.elapsed() < BAD_FOR && failed.path == path && failed.modified == modified;
+        let holds = |failed: &&Failed| failed.at.elapsed() < BAD_FOR && failed.file == file;
         if let Some(failed) = failed.as_ref().filter(holds) {
             return Err(failed.error.clone());
         }
         let mut refuse = |error: Unusable| {
-            *failed = Some(Failed { at: Instant::now(), path: path.clone(), modified, error: error.clone() });
+            *failed = Some(Failed { at: Instant::now(), file: file.clone(), error: error.clone() });
             Err(error)
         };
         let said = match process::run(launch(setting, &path, &["--version"]), PATIENCE).await {
@@ -93,7 +125,7 @@ impl Installed {
         if version < OLDEST {
             return refuse(Unusable::Old { path: path.clone(), found: version });
         }
-        *found = Some(Found { path: path.clone(), modified, version });
+        *found = Some(Found { file, version });
         Ok((path, version))
     }
 
@@ -115,13 +147,24 @@ impl Installed {
     pub async fn login(&self, setting: &Program) -> Result<Status, Unusable> {
         let launch = self.command(setting, &["auth", "status", "--json"]).await?;
         let mut login = self.login.lock().await;
-        if let Some((_, status)) = login.as_ref().filter(|(at, status)| at.elapsed() < if status.logged_in { GOOD_FOR } else { BAD_FOR }) {
-            return Ok(status.clone());
+        let file = login_file(setting);
+        let holds = |known: &&Login| known.at.elapsed() < if known.status.logged_in { GOOD_FOR } else { BAD_FOR } && known.file == file;
+        if let Some(known) = login.as_ref().filter(holds) {
+            return Ok(known.status.clone());
         }
         let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
         let status = Status::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))?;
-        *login = Some((Instant::now(), status.clone()));
+        let before = self.before.lock().await.replace(status.clone());
+        if before.is_some_and(|before| before != status) || login.as_ref().is_some_and(|known| known.file != file) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        *login = Some(Login { at: Instant::now(), status: status.clone(), file });
         Ok(status)
+    }
+
+    /// True once after the login became another.
+    pub fn login_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Relaxed)
     }
 
     /// Forgets what it said of its login.
@@ -130,9 +173,15 @@ impl Installed {
     }
 }
 
-fn launch(setting: &Program, path: &std::path::Path, words: &[&str]) -> Launch {
+/// Where the program keeps its login on Linux.
+fn login_file(setting: &Program) -> Option<File> {
+    super::home::login_folder(setting).and_then(|folder| File::at(&folder.join(".credentials.json")))
+}
+
+fn launch(setting: &Program, path: &Path, words: &[&str]) -> Launch {
     let mut environment = setting.environment.clone();
-    for (name, value) in [("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")] {
+    // The whole address, where it would open a browser of its own: whoever signs in may sit at another machine.
+    for (name, value) in [("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"), ("CLAUDE_CODE_FULL_SIGN_IN_LINK", "1")] {
         environment.push((name.to_owned(), SecretString::from(value)));
     }
     let folder = if setting.temporary.is_dir() { setting.temporary.clone() } else { PathBuf::from("/") };

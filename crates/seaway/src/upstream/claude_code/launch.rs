@@ -1,5 +1,7 @@
 //! How the program is started. Nothing of a prompt is in it: everybody can read a command line.
 
+use std::path::Path;
+
 use http::HeaderMap;
 use seaway_wire::claude_code::input::SERVER;
 use secrecy::SecretString;
@@ -7,7 +9,7 @@ use secrecy::SecretString;
 use crate::config::{Carrier, Program};
 use crate::credential::{Credential, CredentialError};
 
-/// A session that the program keeps by itself.
+/// How a session of runs is kept by the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kept {
     /// Nothing is kept.
@@ -33,6 +35,11 @@ pub(super) const ANSWERING: &[(&str, &str)] = &[
     ("CLAUDE_AGENT_SDK_MCP_NO_PREFIX", "1"),
     ("ENABLE_TOOL_SEARCH", "false"),
     ("MAX_MCP_OUTPUT_TOKENS", "100000"),
+    // Who asks for an old model gets that one, or is told that there is none.
+    ("CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP", "1"),
+    // Nothing of one request is remembered for another, or written down.
+    ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1"),
+    ("CLAUDE_CODE_SKIP_MCP_DEBUG_LOG_FILES", "1"),
     ("NO_COLOR", "1"),
 ];
 
@@ -42,6 +49,8 @@ pub(super) const WORKING: &[(&str, &str)] = &[
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("DISABLE_AUTOUPDATER", "1"),
     ("CLAUDE_CODE_MAX_RETRIES", "3"),
+    ("CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP", "1"),
+    ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1"),
     ("NO_COLOR", "1"),
 ];
 
@@ -60,8 +69,23 @@ pub(super) const PIPES: [&str; 11] = [
     "--disable-slash-commands",
 ];
 
+/// What a process that answers API requests has at its beginning.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Beginning<'a> {
+    Empty,
+    /// A transcript of ours that holds what the program says of its surroundings.
+    Seed(&'a Path),
+    /// It says that for the first time, and writes down how.
+    Written,
+}
+
+/// True where the credential is an API key: the program then brings nothing along.
+pub(super) fn has_key(setting: &Program) -> bool {
+    setting.credential.as_ref().is_some_and(|credential| credential.carrier == Carrier::ApiKey)
+}
+
 /// The flags of a process that answers API requests: no tools, settings, commands or memory of its own.
-pub(super) fn arguments(model: &str, kept: &Kept, has_key: bool) -> Vec<String> {
+pub(super) fn arguments(model: &str, beginning: Beginning<'_>, has_key: bool) -> Vec<String> {
     let mut words = PIPES.to_vec();
     words.extend(["--tools", "", "--thinking-display", "summarized"]);
     // It spares a login all that it brings along, but does not know one.
@@ -71,7 +95,12 @@ pub(super) fn arguments(model: &str, kept: &Kept, has_key: bool) -> Vec<String> 
     let allowed = format!("mcp__{SERVER}");
     words.extend(["--allowedTools", &allowed, "--model", model]);
     let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
-    words.extend(persistence(kept));
+    if let Beginning::Seed(path) = beginning {
+        words.extend(["--resume".to_owned(), path.display().to_string(), "--fork-session".to_owned()]);
+    }
+    if !matches!(beginning, Beginning::Written) {
+        words.extend(persistence(&Kept::No));
+    }
     words
 }
 
@@ -95,7 +124,12 @@ pub(crate) fn is_model_name(name: &str) -> bool {
 /// # Errors
 ///
 /// If there is a credential that cannot be had.
-pub(super) async fn environment(setting: &Program, credential: Option<&Credential>, manners: &[(&str, &str)]) -> Result<Vec<(String, SecretString)>, CredentialError> {
+pub(super) async fn environment(
+    setting: &Program,
+    credential: Option<&Credential>,
+    manners: &[(&str, &str)],
+    folders: Vec<(&'static str, SecretString)>,
+) -> Result<Vec<(String, SecretString)>, CredentialError> {
     let mut variables = setting.environment.clone();
     let mut set = |name: &str, value: SecretString| {
         variables.retain(|(known, _)| known != name);
@@ -103,6 +137,9 @@ pub(super) async fn environment(setting: &Program, credential: Option<&Credentia
     };
     for (name, value) in manners {
         set(name, (*value).to_owned().into());
+    }
+    for (name, value) in folders {
+        set(name, value);
     }
     if let Some(base_url) = &setting.base_url {
         set("ANTHROPIC_BASE_URL", base_url.to_string().trim_end_matches('/').to_owned().into());
@@ -138,10 +175,11 @@ mod tests {
 
     #[test]
     fn a_process_for_requests_has_no_tools_of_its_own() {
-        let words = arguments("m", &Kept::No, false);
+        let words = arguments("m", Beginning::Empty, false);
         let at = words.iter().position(|word| word == "--tools").unwrap();
         assert_eq!(words[at + 1], "");
         assert!(words.contains(&"--no-session-persistence".to_owned()) && !words.contains(&"--bare".to_owned()));
-        assert!(arguments("m", &Kept::As("i".into()), true).ends_with(&["--session-id".to_owned(), "i".to_owned()]));
+        let seeded = arguments("m", Beginning::Seed(Path::new("/s.jsonl")), true).join(" ");
+        assert!(seeded.ends_with("--resume /s.jsonl --fork-session --no-session-persistence") && seeded.contains("--bare"), "{seeded}");
     }
 }

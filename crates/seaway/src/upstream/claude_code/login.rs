@@ -62,7 +62,8 @@ impl Program {
             return Err(LoginError::TooMany(waiting));
         }
         let launch = shared.installed.command(&shared.setting, &["auth", "login"]).await?;
-        let mut child = Piped::spawn(launch, &shared.setting.temporary, &shared.tasks).map_err(LoginError::Start)?;
+        let folder = process::Folder::make(&shared.setting.temporary).map_err(LoginError::Start)?;
+        let mut child = Piped::spawn(launch, folder, false, &shared.tasks).map_err(LoginError::Start)?;
         let shown = tokio::time::timeout(ADDRESS, shown(&mut child)).await.unwrap_or_else(|_| Err("it took too long".into()));
         match shown {
             Ok(address) => {
@@ -109,8 +110,7 @@ impl Program {
             Ok::<String, String>(last)
         };
         let said = tokio::time::timeout(TRYING, said).await.unwrap_or_else(|_| Err("it took too long".into()));
-        let words = child.last_words();
-        let status = child.finish().await;
+        let (words, status) = child.last_will().await;
         shared.installed.forget_login().await;
         match said {
             Ok(_) if status.is_some_and(|status| status.success()) => Ok(shared.installed.login(&shared.setting).await?),

@@ -119,9 +119,7 @@ impl<C> Pool<C> {
         if let Some(known) = self.known(wanted, gone) {
             return known;
         }
-        // A session that has a name is kept by the program itself, which a spare was told not to do.
-        let unnamed = wanted.whose.session.is_none();
-        match self.spares.iter().position(|spare| spare.model == wanted.model).filter(|_| unnamed) {
+        match self.spares.iter().position(|spare| spare.model == wanted.model) {
             Some(at) => Found::Spare(self.spares.remove(at).child),
             None => Found::Nothing,
         }
@@ -223,6 +221,11 @@ impl<C> Pool<C> {
         let (go, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept).into_iter().map(|mut kept| (which(&mut kept), kept)).partition(|(goes, _)| *goes);
         self.kept = stay.into_iter().map(|(_, kept)| kept).collect();
         gone.extend(go.into_iter().map(|(_, kept)| kept.into()));
+    }
+
+    /// Takes out every spare.
+    pub fn take_spares(&mut self) -> Vec<Gone<C>> {
+        std::mem::take(&mut self.spares).into_iter().map(Gone::from).collect()
     }
 
     /// How many wait for whoever comes.
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spare_serves_one_model_and_no_named_session() {
+    fn a_spare_serves_one_model() {
         let mut pool = Pool::default();
         let now = Instant::now();
         assert!(pool.lacks("m", 1));
@@ -385,8 +388,9 @@ mod tests {
         assert_eq!(children(pool.put("n", 2, 1, now)), [1]);
         assert_eq!(find(&mut pool, &whose("me", None), &["u"]).0, None);
         pool.put("m", 3, 2, now);
-        assert_eq!(find(&mut pool, &whose("me", Some("s")), &["u"]).0, None);
-        assert_eq!(find(&mut pool, &whose("me", None), &["u"]).0, Some(3));
+        assert_eq!(find(&mut pool, &whose("me", Some("s")), &["u"]).0, Some(3));
+        pool.put("m", 4, 2, now);
+        assert_eq!(children(pool.take_spares()), [2, 4]);
     }
 
     #[test]

@@ -1,19 +1,21 @@
 //! Giving a request its child, and telling the child what is asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use seaway_wire::FaultKind;
 use seaway_wire::claude_code::output::{self, Line, Model};
 use seaway_wire::claude_code::{Ask, Print, Role, Turn, input};
+use secrecy::SecretString;
 
 use super::flow::{Conversation, Flow, Held, Working};
-use super::launch::{self, Kept as Persisted};
+use super::launch::{self, Beginning};
 use super::pool::{Found, Wanted, Whose};
 use super::shared::Shared;
-use crate::config::Carrier;
-use crate::process::{Launch, Piped};
+use super::{home, seed};
+use crate::config::Program;
+use crate::process::{Folder, Launch, Piped};
 use crate::store::Session;
 use crate::upstream::UpstreamError;
 
@@ -22,15 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Finds the child that suits a request, or starts one, and asks.
 pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
-    let mut conversation = Conversation {
-        whose: whose.clone(),
-        model: ask.model.clone().into_owned(),
-        print: prints[prints.len() - 1],
-        turns: 0,
-        id: None,
-        settings: settings(ask),
-        fixed: fixed(ask),
-    };
+    let mut conversation =
+        Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, settings: settings(ask), fixed: fixed(ask) };
     let results = ask.messages.last().and_then(seaway_wire::claude_code::Message::results);
     let fixed = fixed(ask);
     let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref(), fixed: &fixed };
@@ -55,10 +50,8 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
             shared.end(child, ());
             continue;
         }
-        conversation.turns = turns;
-        conversation.id = known.as_ref().filter(|_| heard > 0).map(|session| session.program_id.clone());
-        // What it hears now it may not get to answer.
-        shared.remember(&conversation, None, conversation.turns);
+        conversation.turns = if heard > 0 { turns } else { known.as_ref().map_or(0, |session| session.turns) };
+        shared.remember(&conversation, conversation.turns);
         let mut working = Working::new(child, shared.clone(), held);
         let opening = opening(ask, heard == 0, &told);
         let asked = if calls.is_empty() {
@@ -66,18 +59,26 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         } else {
             answer(working.child(), opening, &calls, results.as_deref().unwrap_or_default()).await
         };
+        // One that hangs has done nothing with it, so another can be asked.
+        let asked = match asked {
+            Ok(()) if !working.child().stirs().await => Err("it shows no sign of life".to_owned()),
+            asked => asked,
+        };
         match asked {
             Ok(()) => {
                 let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
                 return Ok(Flow::new(working, turn, conversation));
             }
-            Err(_) => match working.discard().await {
-                Some(left) => held = left,
+            Err(why) => match working.discard().await {
+                Some(left) => {
+                    tracing::warn!(upstream = %shared.name, why, "a process of Claude Code did not take a turn; another one is asked");
+                    held = left;
+                }
                 None => return Err(deaf(shared, "it does not listen")),
             },
         }
     }
-    start(shared, ask, conversation, known.as_ref(), prints, held).await
+    start(shared, ask, Conversation { turns: known.map_or(0, |session| session.turns), ..conversation }, held).await
 }
 
 /// What is known of the session that a request names, if it is one of conversations.
@@ -91,19 +92,14 @@ async fn known(shared: &Shared, whose: &Whose) -> Result<Option<Session>, Upstre
 }
 
 /// Starts a child for a request.
-async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversation, known: Option<&Session>, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
-    let (persisted, heard) = match &conversation.whose.session {
-        None => (Persisted::No, 0),
-        Some(_) => resumable(shared, &conversation, known, prints),
-    };
-    if let Persisted::As(id) | Persisted::Resumed(id) = &persisted {
-        conversation.id = Some(id.clone());
-        conversation.turns = known.map_or(0, |session| session.turns);
-        shared.remember(&conversation, None, conversation.turns);
-    }
-    let child = spawn(shared, &ask.model, &persisted).await?;
+async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, conversation: Conversation, held: Held) -> Result<Flow, UpstreamError> {
+    shared.remember(&conversation, conversation.turns);
+    // The first turn of a conversation is the same with and without; what has a history is read from the cache only with.
+    let begins = ask.messages.len() == 1;
+    let seed = if begins { None } else { seed::of(shared, &ask.model).await };
+    let child = spawn(shared, &ask.model, seed.as_deref()).await?;
     let mut working = Working::new(child, shared.clone(), held);
-    match tell(working.child(), ask, heard, opening(ask, true, "")).await {
+    match tell(working.child(), ask, 0, opening(ask, true, "")).await {
         Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation)),
         Err(why) => {
             let last_words = working.child().last_words();
@@ -111,20 +107,6 @@ async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, mut conversation: Conversati
             Err(deaf(shared, &why))
         }
     }
-}
-
-/// Where the program can take a named session up: what it kept of an earlier gateway's, if that is what the request begins with.
-fn resumable(shared: &Shared, conversation: &Conversation, known: Option<&Session>, prints: &[Print]) -> (Persisted, usize) {
-    let heard = known.filter(|session| session.model == conversation.model).and_then(|session| {
-        let print = Print::parse(&session.print)?;
-        let heard = prints[..prints.len() - 1].iter().position(|known| *known == print).filter(|heard| *heard > 0)?;
-        shared.starts(&session.program_id).then(|| (Persisted::Resumed(session.program_id.clone()), heard))
-    });
-    heard.unwrap_or_else(|| {
-        let id = uuid::Uuid::now_v7().to_string();
-        shared.starts(&id);
-        (Persisted::As(id), 0)
-    })
 }
 
 fn deaf(shared: &Shared, why: &str) -> UpstreamError {
@@ -199,24 +181,64 @@ async fn taken_in(child: &mut Piped) -> Result<(), String> {
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
 }
 
+/// The folder in which requests are answered. The same for all: what stands in the prompt of where a process works
+/// must not differ, for the prompt cache.
+pub(super) fn working_folder(setting: &Program) -> PathBuf {
+    setting.folder.join("empty")
+}
+
 /// Starts a child that waits to be told something.
-pub(super) async fn spawn(shared: &Shared, model: &str, persisted: &Persisted) -> Result<Piped, UpstreamError> {
-    let setting = &shared.setting;
-    let has_key = setting.credential.as_ref().is_some_and(|credential| credential.carrier == Carrier::ApiKey);
-    // The same for all: what stands in the prompt of where it works must not differ, for the prompt cache.
-    let folder = setting.folder.join("empty");
-    crate::auth::private_dir(&folder).map_err(|error| unstarted(shared, error))?;
-    start_in(shared, launch::arguments(model, persisted, has_key), launch::ANSWERING, folder).await
+pub(super) async fn spawn(shared: &Shared, model: &str, seed: Option<&Path>) -> Result<Piped, UpstreamError> {
+    start_empty(shared, model, seed.map_or(Beginning::Empty, Beginning::Seed), Vec::new(), folder(shared)?).await
+}
+
+/// Starts a child that reaches nobody, and writes down what it would have said.
+pub(super) async fn spawn_apart(shared: &Shared, model: &str) -> Result<Piped, UpstreamError> {
+    let nowhere = |folder: &Path| SecretString::from(folder.join("nobody.sock").display().to_string());
+    let folder = folder(shared)?;
+    let apart = vec![("ANTHROPIC_UNIX_SOCKET", nowhere(folder.path())), ("ANTHROPIC_BASE_URL", "http://localhost".to_owned().into())];
+    start_empty(shared, model, Beginning::Written, apart, folder).await
+}
+
+async fn start_empty(shared: &Shared, model: &str, beginning: Beginning<'_>, more: Vec<(&'static str, SecretString)>, temporary: Folder) -> Result<Piped, UpstreamError> {
+    let works_in = working_folder(&shared.setting);
+    crate::auth::private_dir(&works_in).map_err(|error| unstarted(shared, error))?;
+    let arguments = launch::arguments(model, beginning, launch::has_key(&shared.setting));
+    start_in(shared, Start { arguments, manners: launch::ANSWERING, works_in, temporary, has_tools: false, more }).await
+}
+
+/// Makes a temporary folder for a child.
+pub(super) fn folder(shared: &Shared) -> Result<Folder, UpstreamError> {
+    let made = Folder::make(&shared.setting.temporary);
+    let furnished = made.and_then(|folder| home::furnish(&shared.setting, folder.path()).map(|()| folder));
+    furnished.map_err(|error| unstarted(shared, error))
+}
+
+/// How a child is started.
+pub(super) struct Start {
+    pub(super) arguments: Vec<String>,
+    pub(super) manners: &'static [(&'static str, &'static str)],
+    pub(super) works_in: PathBuf,
+    pub(super) temporary: Folder,
+    /// It may use tools of its own.
+    pub(super) has_tools: bool,
+    /// Further variables.
+    pub(super) more: Vec<(&'static str, SecretString)>,
 }
 
 /// Starts a child in a folder.
-pub(super) async fn start_in(shared: &Shared, arguments: Vec<String>, manners: &[(&str, &str)], folder: PathBuf) -> Result<Piped, UpstreamError> {
+pub(super) async fn start_in(shared: &Shared, start: Start) -> Result<Piped, UpstreamError> {
     let setting = &shared.setting;
     let (program, _) = shared.installed.program(setting).await.map_err(|error| UpstreamError::new(FaultKind::NotReady, error.to_string()))?;
     let no_credential = |error| UpstreamError::new(FaultKind::NotReady, format!("upstream `{}` has no usable credential: {error}", shared.name));
-    let environment = launch::environment(setting, shared.credential.as_ref(), manners).await.map_err(no_credential)?;
-    let launch = Launch { program, arguments, environment, folder };
-    Piped::spawn(launch, &setting.temporary, &shared.tasks).map_err(|error| unstarted(shared, error))
+    let folders = home::environment(setting, start.temporary.path(), start.has_tools);
+    let mut environment = launch::environment(setting, shared.credential.as_ref(), start.manners, folders).await.map_err(no_credential)?;
+    for (name, value) in start.more {
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.to_owned(), value));
+    }
+    let launch = Launch { program, arguments: start.arguments, environment, folder: start.works_in };
+    Piped::spawn(launch, start.temporary, start.has_tools, &shared.tasks).map_err(|error| unstarted(shared, error))
 }
 
 fn unstarted(shared: &Shared, error: std::io::Error) -> UpstreamError {

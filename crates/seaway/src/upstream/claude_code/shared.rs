@@ -1,20 +1,21 @@
 //! What the tasks around the children share: the children that wait, the turns of sessions, what the program told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use seaway_wire::FaultKind;
-use seaway_wire::claude_code::Print;
 use seaway_wire::claude_code::login::Limit;
 use seaway_wire::claude_code::output::Model;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::flow::{Conversation, Held};
 use super::installed::Installed;
 use super::pool::{Gone, Kept, Pool, Whose};
-use super::{launch, login, seat};
+use super::seed::{self, Seeds};
+use super::{login, seat};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::process::Piped;
@@ -34,11 +35,14 @@ pub(super) struct Shared {
     /// The turn of each named session; whoever comes later waits in line.
     pub(super) turns: Mutex<HashMap<Whose, Weak<tokio::sync::Mutex<()>>>>,
     pub(super) models: tokio::sync::Mutex<Option<Arc<Vec<Model>>>>,
-    /// What the program last said of its plan's limits.
-    pub(super) limit: Mutex<Option<Limit>>,
+    /// What the program last said of its plan's limits, by their types.
+    pub(super) limits_told: Mutex<BTreeMap<String, Limit>>,
+    pub(super) seeds: Seeds,
+    /// Cancelled when the gateway leaves.
+    pub(super) closing: CancellationToken,
+    /// The day on which the spares were started: they know no other.
+    pub(super) day: Mutex<jiff::civil::Date>,
     pub(super) logins: login::Logins,
-    /// The program's ids of sessions that were at work since the gateway started.
-    pub(super) started: Mutex<HashSet<String>>,
     /// Sessions that were deleted while they were at work.
     pub(super) forgotten: Mutex<HashSet<Whose>>,
     pub(super) store: Store,
@@ -57,7 +61,8 @@ impl Shared {
     }
 
     pub(super) fn limited(&self, limit: Limit) {
-        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+        let kind = limit.rate_limit_type.clone().unwrap_or_default();
+        self.limits_told.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, limit);
     }
 
     /// Waits for the turn of a session, if it is one, and for a place. Whoever waits for a session does not
@@ -87,12 +92,6 @@ impl Shared {
             }
         };
         Ok(Held { _pass: pass, _turn: turn })
-    }
-
-    /// Notes that the program keeps a session under this id from now on. False if it did so before: its process may
-    /// still be about to leave, and the transcript is not ours to read.
-    pub(super) fn starts(&self, id: &str) -> bool {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned())
     }
 
     /// Notes that a session was deleted while it is at work.
@@ -153,16 +152,16 @@ impl Shared {
         self.end_all(gone);
     }
 
-    /// Writes down where a named session stands; with a print where the program can take it up again.
-    pub(super) fn remember(&self, conversation: &Conversation, print: Option<Print>, turns: u64) {
-        let (Some(session), Some(id)) = (conversation.whose.session.as_deref(), conversation.id.as_deref()) else { return };
+    /// Writes down where a named session stands.
+    pub(super) fn remember(&self, conversation: &Conversation, turns: u64) {
+        let Some(session) = conversation.whose.session.as_deref() else { return };
         self.store.keep_session(Session {
             upstream: self.name.to_string(),
             owner: conversation.whose.owner.to_string(),
             name: session.to_owned(),
-            program_id: id.to_owned(),
+            program_id: String::new(),
             model: conversation.model.clone(),
-            print: print.map(Print::text).unwrap_or_default(),
+            print: String::new(),
             folder: None,
             turns,
             used: jiff::Timestamp::now().as_second(),
@@ -202,8 +201,12 @@ impl Shared {
         }
     }
 
-    pub(super) async fn add_spare(&self, model: &str) {
-        match seat::spawn(self, model, &launch::Kept::No).await {
+    pub(super) async fn add_spare(self: &Arc<Self>, model: &str) {
+        let seed = tokio::select! {
+            seed = seed::of(self, model) => seed,
+            () = self.closing.cancelled() => return,
+        };
+        match seat::spawn(self, model, seed.as_deref()).await {
             Ok(child) => {
                 let gone = self.pool().put(model, child, self.spares(), Instant::now());
                 self.end_all(gone);
@@ -229,7 +232,7 @@ impl Shared {
         let spare = self.pool().any_spare();
         let (name, child) = match spare {
             Some((name, child)) => (Some(name), child),
-            None => (None, seat::spawn(self, "default", &launch::Kept::No).await?),
+            None => (None, seat::spawn(self, "default", None).await?),
         };
         let (child, listed) = seat::list_models(child).await;
         let known = listed.as_ref().ok().and_then(|models| models.iter().find(|model| model.value == "default")?.resolved_model.clone());

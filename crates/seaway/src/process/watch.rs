@@ -1,0 +1,130 @@
+//! Nobody works for a dead gateway.
+//!
+//! A gateway that is killed cannot end its children any more, and the Claude Code program goes
+//! on by itself: it finishes its answer, makes up results for calls that it holds, and asks
+//! again. So the gateway starts one more process, tells it of every child, and holds a pipe to
+//! it. When the pipe closes, however that came to be, that process ends whoever is on its list.
+//! It leads a group of its own and does not bear the gateway's name, so that what ends the
+//! gateway does not end it too.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::family;
+
+/// The first word on the command line of that process.
+pub const COMMAND: &str = "watch-children";
+/// What it is called in lists of processes.
+const NAME: &str = "claude-watch";
+
+/// The children on the list, and who watches. One a process, as the pipe is.
+static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
+
+#[derive(Debug)]
+struct Watch {
+    program: PathBuf,
+    running: Option<(Child, ChildStdin)>,
+    /// As they were told, by process id.
+    known: BTreeMap<u32, String>,
+}
+
+fn lock() -> MutexGuard<'static, Option<Watch>> {
+    WATCH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on children are watched; `program` is this very program, which knows [`COMMAND`].
+pub fn begin(program: PathBuf) {
+    lock().get_or_insert(Watch { program, running: None, known: BTreeMap::new() });
+}
+
+/// Puts a child on the list.
+pub(super) fn add(pid: u32, mark: &str, temporary: &Path) {
+    if let Some(watch) = &mut *lock() {
+        let told = format!("+{pid}\t{mark}\t{}\n", temporary.display());
+        watch.known.insert(pid, told.clone());
+        if !watch.tell(&told) {
+            watch.start();
+        }
+    }
+}
+
+/// Takes a child off the list.
+pub(super) fn remove(pid: u32) {
+    if let Some(watch) = &mut *lock()
+        && watch.known.remove(&pid).is_some()
+    {
+        watch.tell(&format!("-{pid}\n"));
+    }
+}
+
+impl Watch {
+    fn tell(&mut self, line: &str) -> bool {
+        self.running.as_mut().is_some_and(|(_, pipe)| pipe.write_all(line.as_bytes()).is_ok())
+    }
+
+    /// Starts the process, or another in place of one that died, and tells it of all.
+    fn start(&mut self) {
+        if let Some((mut before, _)) = self.running.take() {
+            let _already_dead = before.kill();
+            let _reaped = before.wait();
+        }
+        let mut command = Command::new(&self.program);
+        command.arg0(NAME).arg(COMMAND).env_clear().current_dir("/").process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        match command.spawn() {
+            Ok(mut child) => {
+                self.running = child.stdin.take().map(|pipe| (child, pipe));
+                let all: String = self.known.values().map(String::as_str).collect();
+                self.tell(&all);
+            }
+            Err(error) => tracing::warn!(%error, "nobody watches over the children: if this process is killed, they go on"),
+        }
+    }
+}
+
+/// What that process does: reads the list until its gateway is gone, then ends who is on it.
+pub fn run() {
+    if let Ok(name) = std::ffi::CString::new(NAME) {
+        let _unnamed = rustix::thread::set_name(&name);
+    }
+    let mut known: BTreeMap<u32, (String, PathBuf)> = BTreeMap::new();
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        match entry(&line) {
+            Some((pid, Some(child))) => drop(known.insert(pid, child)),
+            Some((pid, None)) => drop(known.remove(&pid)),
+            None => {}
+        }
+    }
+    for (pid, (mark, temporary)) in known {
+        family::kill(pid, &mark, &temporary);
+        let _shared_or_gone = std::fs::remove_dir_all(temporary);
+    }
+}
+
+/// A line of the list: a child with its mark and its temporary folder, or one that is gone.
+fn entry(line: &str) -> Option<(u32, Option<(String, PathBuf)>)> {
+    if let Some(pid) = line.strip_prefix('-') {
+        return Some((pid.parse().ok()?, None));
+    }
+    let mut fields = line.strip_prefix('+')?.splitn(3, '\t');
+    let pid = fields.next()?.parse().ok()?;
+    Some((pid, Some((fields.next()?.to_owned(), PathBuf::from(fields.next()?)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_child_or_its_end_and_what_is_cut_off_is_neither() {
+        assert_eq!(entry("+7\t7 42\t/tmp/a b"), Some((7, Some(("7 42".into(), "/tmp/a b".into())))));
+        assert_eq!(entry("-7"), Some((7, None)));
+        for cut in ["", "+", "+7", "+7\t7 42", "-", "-x", "7"] {
+            assert_eq!(entry(cut), None, "{cut:?}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ The program runs with a closed environment and folders of its own, a fake token,
 import sys
 
 sys.dont_write_bytecode = True
-import base64, json, os, pathlib, shutil, signal, tempfile, threading, time, urllib.error, urllib.request
+import base64, json, os, pathlib, shutil, signal, subprocess, tempfile, threading, time, urllib.error, urllib.request
 import support
 from support import LOCAL_KEY, MOCK, Mock, Seaway, check, equal, raises, true, within
 
@@ -22,10 +22,16 @@ READ = {"name": "Read", "input_schema": {"type": "object", "properties": {"x": {
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 
 
+# A login as the program keeps one; the tokens are nobody's.
+LOGIN = {"claudeAiOauth": {"accessToken": "sk-ant-oat01-nobodys", "refreshToken": "sk-ant-ort01-nobodys", "expiresAt": int(time.time() * 1000) + 864_000_000, "scopes": ["user:inference", "user:profile"],
+                           "subscriptionType": "max", "rateLimitTier": "default_claude_max_20x"}}
+
+
 class House:
     """A scripted API, and Seaway in front of the program in front of it. Nothing is left of them afterwards."""
 
-    def __init__(self, *args, bearer="fake-token", home=None):
+    def __init__(self, *args, bearer="fake-token", home=None, login=False, program=CLAUDE):
+        self.login, self.program = login, program
         self.args = args
         self.home = home
         self.killed = False
@@ -33,11 +39,15 @@ class House:
 
     def __enter__(self):
         self.mock = Mock().__enter__()
-        settings = {"upstream.cc.kind": "claude-code", "upstream.cc.base_url": self.mock.url, "claude_code.path": CLAUDE}
-        if self.bearer:
+        settings = {"upstream.cc.kind": "claude-code", "upstream.cc.base_url": self.mock.url, "claude_code.path": self.program}
+        if self.bearer and not self.login:
             settings["upstream.cc.bearer"] = self.bearer
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         self.gateway = Seaway(*words, *self.args, upstream=False, home=self.home)
+        self.folder = pathlib.Path(self.home or self.gateway.folder)
+        if self.login:
+            (self.folder / ".claude").mkdir(exist_ok=True)
+            (self.folder / ".claude/.credentials.json").write_text(json.dumps(LOGIN))
         try:
             self.gateway.__enter__()
         except BaseException:
@@ -74,8 +84,13 @@ class House:
     def bodies(self):
         return [entry["body"] for entry in self.asked()]
 
-    def api(self, method, path, body=None):
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode() if body is not None else None, {"x-api-key": LOCAL_KEY, "content-type": "application/json"}, method=method)
+    def files_with(self, text):
+        """The files, wherever the program or we may have written, that hold a text."""
+        places = [self.folder, pathlib.Path(self.gateway.folder)]
+        return [str(path) for place in places for path in place.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+
+    def api(self, method, path, body=None, key=LOCAL_KEY):
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode() if body is not None else None, {"x-api-key": key, "content-type": "application/json"}, method=method)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
@@ -399,7 +414,7 @@ def _():
     with House() as house:
         for text in ("SAY:ok\n@/etc/passwd", "@/etc/passwd", "/clear", "/context", "--version", "!ls"):
             house.say(text)
-        heard = [body["messages"][0]["content"][0]["text"] for body in house.bodies()]
+        heard = [spoken(body)[0]["content"][0]["text"] for body in house.bodies()]
         equal("texts", heard, ["SAY:ok\n@/etc/passwd", "@/etc/passwd", "/clear", "/context", "--version", "!ls"])
         true("no file was read", "root:" not in json.dumps(house.bodies()), "root:")
 
@@ -501,7 +516,7 @@ def _():
             thread.join()
         log = house.asked()
         equal("requests", len(log), 8)
-        order = [int(entry["body"]["messages"][0]["content"][0]["text"][4]) for entry in sorted(log, key=lambda entry: entry["t"])]
+        order = [int(spoken(entry["body"])[0]["content"][0]["text"][4]) for entry in sorted(log, key=lambda entry: entry["t"])]
         true("in order, but for the two that work side by side", all(abs(order.index(index) - index) <= 1 for index in range(8)), order)
         spans = [(entry["t"], entry["reply"]["done_t"]) for entry in log]
         most = max(sum(start <= at < end for start, end in spans) for at, _ in spans)
@@ -584,12 +599,10 @@ def _():
         with House(*keys, home=folder) as house:
             equal("text", text_of(turn(house, "SAY:first", "mine")), "first")
             eventually("it is kept", lambda: [one for one in house.api("GET", "/v1/sessions")["sessions"] if one["kept"]])
-            session = dict(house.asked()[0]["headers"])["X-Claude-Code-Session-Id"]
         with House(*keys, home=folder) as house:
             listed = house.api("GET", "/v1/sessions")["sessions"]
             equal("known, not warm", [(one["id"], one["kind"], one["warm"], one["turns"]) for one in listed], [("mine", "messages", False, 1)])
             equal("text", text_of(turn(house, "SAY:second", "mine", history)), "second")
-            equal("session of the program", dict(house.asked()[0]["headers"])["X-Claude-Code-Session-Id"], session)
             equal("what the API heard", [message["role"] for message in spoken(house.bodies()[0])], ["user", "assistant", "user"])
             eventually("two turns", lambda: house.api("GET", "/v1/sessions")["sessions"][0]["turns"] == 2 or house.api("GET", "/v1/sessions")["sessions"][0]["warm"])
             house.api("DELETE", "/v1/sessions/mine")
@@ -611,7 +624,7 @@ def _():
             thread.join()
         spans = sorted((entry["t"], entry["reply"]["done_t"]) for entry in house.asked())
         true("no overlap", all(spans[index][1] <= spans[index + 1][0] for index in range(2)), spans)
-        equal("order", [entry["body"]["messages"][0]["content"][0]["text"][4] for entry in sorted(house.asked(), key=lambda entry: entry["t"])], ["0", "1", "2"])
+        equal("order", [spoken(entry["body"])[0]["content"][0]["text"][4] for entry in sorted(house.asked(), key=lambda entry: entry["t"])], ["0", "1", "2"])
 
 
 # ---------------------------------------------------------------- runs
@@ -686,7 +699,7 @@ def _():
 
 @check("a run that asks waits for the answer over its stream")
 def _():
-    with House("--set", "claude_code.tools=Bash", "--set", "claude_code.permission=ask") as house:
+    with House("--set", "claude_code.tools=Read", "--set", "claude_code.permission=ask") as house:
         for allow in (True, False):
             events = []
 
@@ -697,7 +710,7 @@ def _():
                 if name == "permission":
                     house.api("POST", f"/v1/run/{seen.run}/permissions/{data['id']}", {"allow": allow})
 
-            watch(house, {"prompt": 'TOOL:Bash{"command":"echo made > asked","description":"d"}', "allowedTools": []}, seen)
+            watch(house, {"prompt": 'TOOL:Bash{"command":"echo made > asked","description":"d"}'}, seen)
             asked = dict(events)["permission"]
             equal("question", (asked["tool"], asked["input"]["command"]), ("Bash", "echo made > asked"))
             equal("done", (workspace(house) / "asked").exists(), allow)
@@ -771,6 +784,395 @@ def _():
             equal("gone", raises(urllib.error.HTTPError, house.api, "GET", "/v1/tasks/" + left["id"]).code, 404)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- what a run may do
+def run(house, prompt, key=LOCAL_KEY, **options):
+    return house.api("POST", "/v1/run", {"prompt": prompt, **options}, key=key)
+
+
+def results(body):
+    """For each result of a tool in a request, whether it is an error."""
+    return [block.get("is_error", False) for message in body["messages"] for block in message["content"] if isinstance(block, dict) and block.get("type") == "tool_result"]
+
+
+def tool(name, /, **arguments):
+    return f"TOOL:{name}{json.dumps(arguments)}"
+
+
+@check("a run reads no transcript but its own, nobody's memory, and a deleted session is gone from the disk")
+def _():
+    secret, poison = "word-of-another-caller", "POISONED-INSTRUCTION"
+    with House("--set", 'claude_code.tools=["Read","Grep","Glob","Write","Edit"]', "--set", 'keys={"other":"sk-other"}', login=True) as house:
+        kept = run(house, f"SAY:{secret}", key="sk-other", keepSession=True)
+        held = house.files_with(secret)
+        true("one transcript, below our own folder", held and all("/state/claude-code/sessions/" in path for path in held), held)
+        slug = str(workspace(house)).replace("/", "-").replace(".", "-").replace("_", "-")
+        owners = house.folder / ".claude/projects" / slug
+        (owners / "memory").mkdir(parents=True)
+        (owners / "own.jsonl").write_text(secret)
+        (owners / "memory/MEMORY.md").write_text(poison)
+        owners_files = lambda: {path: path.read_bytes() for path in house.folder.rglob("*") if path.is_file() and path.relative_to(house.folder).parts[0] not in ("state", "tmp")}
+        before = owners_files()
+        asked = len(house.asked())
+        for path in (held[0], str(owners / "own.jsonl"), str(owners / "memory/MEMORY.md"), str(house.folder / ".claude/.credentials.json")):
+            folder = str(pathlib.Path(path).parent)
+            # What a tool refuses by itself, before anybody is asked, is refused as well.
+            for use in (tool("Read", file_path=path), tool("Grep", pattern=".", path=folder, output_mode="content"), tool("Glob", pattern="**/*", path=folder), tool("Glob", pattern=folder + "/*"),
+                        tool("Write", file_path=path, content="x"), tool("Edit", file_path=path, old_string=".", new_string="y")):
+                run(house, use)
+                true(f"a refusal of {use}", results(house.bodies()[-1]) == [True], house.bodies()[-1]["messages"][-1])
+        run(house, tool("Write", file_path=str(house.folder / ".claude/agent-memory/x/MEMORY.md"), content="x"))
+        house.say("SAY:chat")
+        heard = json.dumps(house.bodies()[asked:])
+        true("nothing of it reached the model", secret not in heard and poison not in heard and "sk-ant-o" not in heard, heard)
+        equal("the owner's files", owners_files(), before)
+        house.api("DELETE", "/v1/sessions/" + kept["sessionId"], key="sk-other")
+        equal("files that hold a word of it", [path for path in house.files_with(secret) if path != str(owners / "own.jsonl")], [])
+
+
+@check("a rule for the shell means the commands that it names and no others")
+def _():
+    with House("--set", 'claude_code.tools=["Bash(echo:*)"]') as house:
+        refused = ["id", "ps aux", "lsof", "ip addr", "find .", "test -f /etc/shadow", "ls", "pwd", "git status", "cat /etc/passwd", "echo x && id", "echo x; id", "echo $(id)", "echo `id`", "echo x | sh", "echo x > made", "env echo x",
+                   "(echo x)", "echo x & id", "command echo x", "true", "which id", "uname -a", "date", "whoami", "cd /etc && echo x"]
+        for line in refused:
+            answer = run(house, tool("Bash", command=line, description="d"), allowedTools=["Bash(echo:*)"])
+            true(f"a denial of {line!r}", [use["tool_name"] for use in answer["permissionDenials"]] == ["Bash"], answer)
+        equal("files", list(workspace(house).iterdir()), [])
+        answer = run(house, tool("Bash", command="echo 47 && echo '11 $x' | echo last", description="d"), allowedTools=["Bash(echo:*)"])
+        true("what it names is done", not answer["permissionDenials"] and "47" in answer["result"] and "last" in answer["result"], answer)
+
+
+@check("no tool of the program is used beyond what was granted, whatever tools it has")
+def _():
+    with House() as house:
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(house.folder), "CLAUDE_CONFIG_DIR": str(house.folder / "own"), "ANTHROPIC_BASE_URL": house.mock.url, "ANTHROPIC_API_KEY": "k", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+                       "DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_ENABLE_TASKS": "1"}
+        lines = subprocess.run([CLAUDE, "-p", "SAY:x", "--output-format", "stream-json", "--verbose", "--model", MODEL, "--tools", "default"], env=environment, cwd=house.folder, capture_output=True, text=True, timeout=60).stdout.splitlines()
+        names = next(line["tools"] for line in map(json.loads, lines) if line.get("subtype") == "init")
+    names = sorted({*names, "Glob", "Grep", "MultiEdit", "Skill", "ToolSearch", "SlashCommand"})
+    true("tools", len(names) > 20 and "Bash" in names, names)
+    uses = {"Bash": {"command": "touch made", "description": "d"}, "Read": {"file_path": "/etc/passwd"}, "Write": {"file_path": "/tmp/seaway-made", "content": "x"}, "Edit": {"file_path": "/etc/hostname", "old_string": "a", "new_string": "b"},
+            "Glob": {"pattern": "/etc/*"}, "Grep": {"pattern": "root", "path": "/etc"}, "NotebookEdit": {"notebook_path": "/tmp/x.ipynb", "new_source": "x"}, "WebFetch": {"url": "http://127.0.0.1:1/", "prompt": "x"},
+            "WebSearch": {"query": "x y"}, "Task": {"description": "d", "prompt": "SAY:x", "subagent_type": "general-purpose"}, "Monitor": {"description": "d", "command": "touch made", "timeout_ms": 1000},
+            "CronCreate": {"cron": "* * * * *", "prompt": "x"}, "CronDelete": {"id": "x"}, "ExitPlanMode": {}, "EnterWorktree": {"name": "x"}, "ExitWorktree": {"action": "keep"}, "RemoteTrigger": {"action": "list"}, "SendMessage": {"to": "x", "message": "y", "summary": "z"},
+            "TaskStop": {"task_id": "x"}, "Workflow": {"script": "export const meta = {}"}, "ScheduleWakeup": {"delaySeconds": 60, "reason": "x", "prompt": "y"}, "ReportFindings": {"level": "low", "findings": []},
+            "AskUserQuestion": {"questions": [{"question": "q?", "header": "h", "multiSelect": False, "options": [{"label": "a", "description": "b"}, {"label": "c", "description": "d"}]}]}}
+    # Each is offered to the model, by a rule that covers no use of it.
+    granted = json.dumps([f"{name}(nothing-at-all)" for name in names])
+    for permission in ("deny", "allow"):
+        with House("--set", f"claude_code.tools={granted}", "--set", f"claude_code.permission={permission}") as house:
+            for name in names:
+                asked = len(house.asked())
+                # With `allow` a client that asks for one tool gets no other.
+                options = {"allowedTools": [f"{name}(nothing-at-all)"]} if permission == "allow" else {}
+                answer = run(house, tool(name, **uses.get(name, {})), **options)
+                came = [error for body in house.bodies()[asked:] for error in results(body)]
+                true(f"{name} is refused or not there", came and all(came), (answer, house.bodies()[-1]["messages"][-1]))
+            equal("files", list(workspace(house).iterdir()), [])
+    true("nothing was written elsewhere", not pathlib.Path("/tmp/seaway-made").exists(), "a file")
+
+
+@check("what a run asks for narrows in every mode, and a run has its time")
+def _():
+    with House("--set", "claude_code.permission=allow") as house:
+        answer = run(house, tool("Bash", command="touch made", description="d"), allowedTools=["Read"])
+        true("a tool that was not asked for", not (workspace(house) / "made").exists(), answer)
+        run(house, tool("Bash", command="touch asked-for", description="d"), allowedTools=["Bash"])
+        run(house, tool("Bash", command="touch by-nobody", description="d"))
+        equal("files", sorted(path.name for path in workspace(house).iterdir()), ["asked-for", "by-nobody"])
+        equal("a tool that nobody knows", raises(urllib.error.HTTPError, run, house, "x", allowedTools=["Monitor"]).code, 403)
+    with House("--set", "claude_code.tools=Bash", "--set", "claude_code.run_timeout=2s") as house:
+        began = time.time()
+        error = raises(urllib.error.HTTPError, run, house, tool("Bash", command="(setsid sleep 613 &) ; sleep 613", description="d", timeout=600000))
+        true("in time", error.code == 504 and "run_timeout" in error.read().decode() and time.time() - began < 12, (error.code, time.time() - began))
+        eventually("what it started is gone", lambda: not sleeping("613"))
+
+
+def sleeping(seconds):
+    found = []
+    for line in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if line.read_bytes() == f"sleep\0{seconds}\0".encode() and alive(int(line.parent.name)):
+                found.append(int(line.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+@check("the model that was asked for answers, and another one is told")
+def _():
+    with House() as house:
+        for model in ("claude-opus-4-20250514", "claude-opus-4-0", "claude-opus-4-1-20250805"):
+            raw = house.client.messages.with_raw_response.create(model=model, max_tokens=50, messages=[user("SAY:x")])
+            equal("model that the API was asked for", house.bodies()[-1]["model"], model)
+            true("no note", "answered by" not in raw.headers.get("seaway-note", ""), raw.headers.get("seaway-note"))
+        raw = house.client.messages.with_raw_response.create(model=MODEL, max_tokens=50, messages=[user("SAY:x ;; MODEL:claude-opus-9-1")])
+        within("note", "model answered by claude-opus-9-1", raw.headers["seaway-note"])
+    with House("--strict", "true") as house:
+        error = raises(anthropic.BadRequestError, house.say, "SAY:x ;; MODEL:claude-opus-9-1")
+        within("message", "claude-opus-9-1", error.message)
+
+
+# ---------------------------------------------------------------- when the gateway dies, and what is left
+@check("nobody works for a gateway that was killed")
+def _():
+    with House("--set", "claude_code.tools=Bash", "--set", "claude_code.workers=4") as house:
+        house.say("SAY:warm")
+        threads = [threading.Thread(target=quietly, args=(house.say, "BIG:60000 ;; PACE:0.05")), threading.Thread(target=quietly, args=(run, house, tool("Bash", command="(setsid sleep 614 &) ; sleep 614", description="d", timeout=600000)))]
+        for thread in threads:
+            thread.start()
+        house.say(tool("get_weather", city="Oslo"), tools=[WEATHER])
+        eventually("the run's tool works", lambda: len(sleeping("614")) == 2)
+        eventually("all of them are at work", lambda: len(house.asked()) == 4)
+        before = house.children()
+        true("processes", len(before) >= 3, before)
+        house.gateway.process.kill()
+        house.killed = True
+        eventually("they are gone", lambda: not any(alive(pid) for pid in before), 5)
+        eventually("and what they started", lambda: not sleeping("614"), 5)
+        eventually("and their files", lambda: not list(house.gateway.temporary.iterdir()), 5)
+        for thread in threads:
+            thread.join()
+        time.sleep(1)       # time in which the program would ask again
+        equal("requests", len(house.asked()), 4)
+
+
+def quietly(function, *args):
+    try:
+        function(*args)
+    except Exception:
+        pass
+
+
+@check("nothing of a prompt or of a tool's result is left anywhere")
+def _():
+    secret = "nobody-may-read-this"
+    folder = tempfile.mkdtemp(prefix="seaway-state-")
+    try:
+        with House(home=folder, login=True) as house:
+            tool_turn(house, {"content": [{"type": "text", "text": f"failed: {secret}"}], "is_error": True})
+            house.say(f"SAY:{secret} ;; STOP:max_tokens")
+            house.say(f"SAY:{secret}")
+            turn(house, f"SAY:{secret}", "named")
+            eventually("a spare is there", lambda: house.children())
+            for pid in house.children():
+                os.kill(pid, signal.SIGKILL)
+        left = sorted(str(path.relative_to(folder)) for path in pathlib.Path(folder).rglob("*") if path.is_file())
+        equal("files of the owner's", left, [".claude/.credentials.json"])
+        with House(home=folder, login=True) as house:
+            house.say(f"SAY:{secret}")
+            house.gateway.process.kill()
+            house.killed = True
+            eventually("nothing is left", lambda: sorted(str(path.relative_to(folder)) for path in pathlib.Path(folder).rglob("*") if path.is_file()) == [".claude/.credentials.json"])
+            ours = [path for path in house.files_with(secret)]
+            equal("files of ours that hold a word of it", ours, [])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@check("a process that hangs is replaced in ten seconds, and its client does not notice")
+def _():
+    with House() as house:
+        messages = [user("SAY:first")]
+        first = house.say(None, messages=messages)
+        messages += [{"role": "assistant", "content": text_of(first)}, user("SAY:second")]
+        eventually("a spare waits", lambda: len(house.children()) == 2)
+        time.sleep(61)      # one that was started a moment ago has a minute
+        hung = house.children()
+        for pid in hung:
+            os.kill(pid, signal.SIGSTOP)
+        began = time.time()
+        equal("text", text_of(house.say(None, messages=messages)), "second")
+        true("in time", time.time() - began < 30, time.time() - began)
+        eventually("those that hung are gone", lambda: not any(alive(pid) for pid in hung))
+
+
+# ---------------------------------------------------------------- a plan
+def limited(kind, wait):
+    reset = int(time.time()) + wait
+    headers = {"status": "rejected", "reset": reset, "representative-claim": kind, "5h-utilization": "1.0", "5h-reset": reset}
+    return "ERR:429:rate_limit_error:limit ;; " + " ;; ".join(f"HDR:anthropic-ratelimit-unified-{name}={value}" for name, value in headers.items())
+
+
+@check("a plan's limit is told with its true wait, and nobody asks again before")
+def _():
+    with House(login=True) as house:
+        patient = anthropic.Anthropic(base_url=house.url, api_key=LOCAL_KEY)
+        began = time.time()
+        error = raises(anthropic.RateLimitError, patient.messages.create, model=MODEL, max_tokens=50, messages=[user(limited("five_hour", 9000))])
+        true("at once", time.time() - began < 10 and len(house.asked()) == 1, (time.time() - began, len(house.asked())))
+        headers = error.response.headers
+        equal("headers", (headers["x-should-retry"], headers["anthropic-ratelimit-unified-status"], headers["anthropic-ratelimit-unified-representative-claim"], headers["anthropic-ratelimit-unified-5h-utilization"]), ("false", "rejected", "five_hour", "1"))
+        true("retry-after", 8900 < int(headers["retry-after"]) <= 9000, headers["retry-after"])
+        within("message", "it resets at 20", error.message)
+        chat = openai.OpenAI(base_url=house.url + "/v1", api_key=LOCAL_KEY)
+        raises(openai.RateLimitError, chat.chat.completions.create, model=MODEL, messages=[user(limited("five_hour", 9000))])
+        equal("requests", len(house.asked()), 2)
+        health = raises(urllib.error.HTTPError, house.api, "GET", "/health/ready")
+        within("health", "the plan's limit is reached", health.read().decode())
+    with House(login=True) as house:
+        error = raises(anthropic.RateLimitError, house.say, limited("seven_day_opus", 9000), model="claude-opus-5-5")
+        within("message", "the plan's limit for opus models (`seven_day_opus`) is reached", error.message)
+        equal("other models are served", text_of(house.say("SAY:x")), "x")
+        equal("and it is ready", house.api("GET", "/health/ready")["status"], "ok")
+        limits = house.api("GET", "/auth/status")["limits"]
+        equal("told by type", [(limit["status"], limit["rateLimitType"]) for limit in limits if limit["rateLimitType"] == "seven_day_opus"], [("rejected", "seven_day_opus")])
+
+
+@check("errors are in the API's words, and who watches a silent stream is told that it is not forgotten")
+def _():
+    with House() as house:
+        table = [("ERR:404:not_found_error:model: claude-x", 404, "model: claude-nope-5"), ("ERR:400:invalid_request_error:prompt is too long: 210000 tokens > 200000 maximum", 400, "prompt is too long"),
+                 ("ERR:413:request_too_large:x", 413, "request exceeds the maximum size"), ("ERR:529:overloaded_error:Overloaded", 529, "Overloaded"), ("ERR:400:invalid_request_error:odd thing", 400, "odd thing")]
+        for script, status, words in table:
+            error = raises_some(anthropic.APIStatusError, lambda: house.say(script, model="claude-nope-5"))
+            equal(f"{script}", (error.status_code, error.body["error"]["message"]), (status, words))
+        error = raises_some(anthropic.APIStatusError, lambda: house.say("ERR:429:rate_limit_error:slow down ;; RETRY:7"))
+        equal("message", error.body["error"]["message"], "slow down")
+        within("note", "retry-after a usual wait", error.response.headers["seaway-note"])
+        for surface in ("messages", "chat"):
+            arrivals = []
+            began = time.time()
+            path, body = ("/v1/messages", {"max_tokens": 50}) if surface == "messages" else ("/v1/chat/completions", {})
+            request = urllib.request.Request(house.url + path, json.dumps({"model": MODEL, "stream": True, "messages": [user("SAY:late ;; SLOW:20")], **body}).encode(), {"x-api-key": LOCAL_KEY, "content-type": "application/json"})
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                whole = b""
+                while piece := answer.read1(65536):
+                    arrivals.append(time.time() - began)
+                    whole += piece
+            true(f"a sign of life of {surface}", arrivals[0] < 18 and b"late" in whole, (arrivals, whole))
+        with house.client.messages.stream(model=MODEL, max_tokens=50, messages=[user("SAY:x ;; SLOW:13")]) as stream:
+            equal("text", text_of(stream.get_final_message()), "x")
+
+        def late_error():
+            with house.client.messages.stream(model=MODEL, max_tokens=50, messages=[user("ERR:529:overloaded_error:Over ;; SLOW:13")]) as stream:
+                stream.get_final_message()
+
+        error = raises_some(anthropic.APIStatusError, late_error)
+        within("a late error", "Over", str(error))
+
+
+@check("an installation that is exchanged is seen, and one that is too old says what to do")
+def _():
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="seaway-programs-"))
+    try:
+        for name, version in (("new", None), ("old", "2.1.100 (Claude Code)")):
+            (folder / name).write_text(f'#!/bin/sh\n[ "$1" = --version ] && {{ echo "{version}"; exit; }}\nexec false\n' if version else f'#!/bin/sh\nexec "{CLAUDE}" "$@"\n')
+            (folder / name).chmod(0o755)
+            os.utime(folder / name, (499_162_500, 499_162_500))     # as npm has it
+        (folder / "claude").symlink_to(folder / "new")
+        with House(program=folder / "claude") as house:
+            equal("text", text_of(house.say("SAY:x")), "x")
+            (folder / "claude").unlink()
+            (folder / "claude").symlink_to(folder / "old")
+            error = raises_some(anthropic.APIStatusError, lambda: house.say("SAY:a conversation of its own", system="another"))
+            within("message", "2.1.100", str(error))
+            within("remedy", "npm install", str(error))
+    finally:
+        shutil.rmtree(folder)
+
+
+# ---------------------------------------------------------------- the prompt cache of a plan
+LONG = "y" * 3000
+
+
+def growing(house, last, turns=5, **options):
+    """Turns of a conversation, the last of which is another kind; returns what was read and written anew in the turn behind."""
+    messages = []
+    for index in range(turns - 1):
+        messages.append(user(f"SAY:answer {index}\n{LONG}"))
+        message = house.say(None, messages=messages, **options)
+        messages.append({"role": "assistant", "content": [block.model_dump(exclude_none=True) for block in message.content]})
+    return last(messages)
+
+
+def read_share(usage):
+    return usage.cache_read_input_tokens / (usage.cache_read_input_tokens + usage.cache_creation_input_tokens + usage.input_tokens)
+
+
+def follow_up(house, messages, script, **options):
+    """A turn that ends in a way, and the one behind it."""
+    messages = [*messages, user(f"{script}\n{LONG}")]
+    message = house.say(None, messages=messages, **options)
+    content = [block.model_dump(exclude_none=True) for block in message.content] or [{"type": "text", "text": "-"}]
+    return house.say(None, messages=[*messages, {"role": "assistant", "content": content}, user("SAY:behind")], **options).usage
+
+
+def with_result(house, messages, result, beside=()):
+    messages = [*messages, user(tool("get_weather", city="Oslo") + f"\n{LONG}")]
+    message = house.say(None, messages=messages, tools=[WEATHER])
+    call = next(block for block in message.content if block.type == "tool_use")
+    messages += [{"role": "assistant", "content": [block.model_dump(exclude_none=True) for block in message.content]}, user([{"type": "tool_result", "tool_use_id": call.id, "content": result}, *beside])]
+    return house.say(None, messages=messages, tools=[WEATHER]).usage
+
+
+CACHED = {
+    "an answer that ends at max_tokens": lambda house: growing(house, lambda messages: follow_up(house, messages, "SAY:cut ;; STOP:max_tokens")),
+    "a refusal": lambda house: growing(house, lambda messages: follow_up(house, messages, "SAY:no ;; STOP:refusal")),
+    "a result over 40,000 characters": lambda house: growing(house, lambda messages: with_result(house, messages, "SAY:x " + "z" * 41_000), tools=[WEATHER]),
+    "a picture as a result": lambda house: growing(house, lambda messages: with_result(house, messages, [{"type": "text", "text": "SAY:x"}, IMAGE]), tools=[WEATHER]),
+    "text beside a result": lambda house: growing(house, lambda messages: with_result(house, messages, "quiet", [{"type": "text", "text": "SAY:x"}]), tools=[WEATHER]),
+    "the first swipe of a chat of six turns": lambda house: growing(house, lambda messages: [house.say(None, messages=[*messages, user(f"SAY:one\n{LONG}")]), house.say(None, messages=[*messages, user(f"SAY:one\n{LONG}")])][1].usage, turns=6),
+    "a branch": lambda house: growing(house, lambda messages: house.say(None, messages=[*messages[:6], user("SAY:another way")]).usage),
+}
+COLD = {"after the process was parked out": ("--set", "claude_code.sessions=0"), "after a sixth conversation": ("--set", "claude_code.sessions=1")}
+
+
+def sixth(house):
+    def behind(messages):
+        house.say(None, messages=[user("SAY:other")], system="another conversation")
+        return house.say(None, messages=[*messages, user("SAY:on")]).usage
+    return growing(house, behind)
+
+
+def key_share(ask):
+    """What an API key reads of the same: the program adds nothing then, so every replay is read as far as it can be."""
+    with House("--set", "upstream.cc.api_key=fake-key", bearer=None) as house:
+        return read_share(ask(house))
+
+
+@check("with a login a conversation is read from the prompt cache wherever it goes on, as with an API key")
+def _():
+    for name, ask in CACHED.items():
+        with House(login=True) as house:
+            usage = ask(house)
+        own, key = read_share(usage), key_share(ask)
+        true(f"{name}: at least 0.9 of what an API key reads", own >= 0.9 * key, f"{own:.3f} of the prompt, an API key {key:.3f}: {usage}")
+    for name, settings in COLD.items():
+        with House(*settings, login=True) as house:
+            usage = sixth(house)
+        true(f"{name}: it is read", read_share(usage) > 0.9, usage)
+
+
+# ---------------------------------------------------------------- the program in front of a plan
+@check("Claude Code itself, with its own tools, in front of a plan: chat, a tool loop and a sub-agent")
+def _():
+    with House(login=True) as house:
+        home = pathlib.Path(tempfile.mkdtemp(prefix="seaway-claude-"))
+        try:
+            work = home / "work"
+            work.mkdir()
+            (work / "note.txt").write_text("SAY:the note says 4711")
+            environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home), "CLAUDE_CONFIG_DIR": str(home / "config"), "ANTHROPIC_BASE_URL": house.url, "ANTHROPIC_API_KEY": LOCAL_KEY,
+                           "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}
+
+            def claude(prompt, *words):
+                process = subprocess.run([CLAUDE, "-p", prompt, "--model", MODEL, "--output-format", "json", *words], cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+                return json.loads(process.stdout.splitlines()[-1])
+
+            result = claude("SAY:hello")
+            equal("chat", (result["is_error"], result["result"]), (False, "hello"))
+            result = claude(tool("Read", file_path=str(work / "note.txt")), "--allowedTools", "Read")
+            true("a tool loop", not result["is_error"] and "4711" in result["result"], result)
+            result = claude(tool("Agent", description="d", prompt="SAY:from the sub-agent", subagent_type="general-purpose"), "--allowedTools", "Agent")
+            true("a sub-agent", not result["is_error"] and "from the sub-agent" in json.dumps([body["messages"] for body in house.bodies()]), result)
+            began = time.time()
+            result = claude(limited("five_hour", 9000))
+            true("a plan's limit is told at once", result["is_error"] and time.time() - began < 20, (result, time.time() - began))
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":

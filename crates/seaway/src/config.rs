@@ -136,6 +136,8 @@ pub struct Config {
     /// Where the keys come from that are set, for people: a variable, a flag, a place in a file.
     pub key_from: Option<String>,
     pub hosts: Vec<String>,
+    /// Where a plan's login lies that nothing here can use: the program is not installed.
+    pub idle_login: Option<PathBuf>,
     /// Who may sign in to the dashboard; nobody named: whoever has a key.
     pub dashboard_callers: Vec<String>,
     pub cors_origins: Vec<HeaderValue>,

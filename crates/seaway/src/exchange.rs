@@ -19,7 +19,7 @@ pub use keep::Keeper;
 use prepare::Prepared;
 
 use crate::auth::Caller;
-use crate::config::Preset;
+use crate::config::{Config, Preset};
 use crate::house::House;
 use crate::ledger::Opening;
 use crate::plan::Endpoint;
@@ -83,7 +83,8 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
     }
     let first = route::route(&runtime.config, "", "").into_iter().next();
     let Some(upstream) = first.and_then(|name| runtime.upstream(&name)) else {
-        return exchange.fault(&no_upstream());
+        let fault = no_upstream(&runtime.config);
+        return exchange.fault(&fault);
     };
     let headers = headers::to_upstream(&exchange.ask.headers, &runtime.keyring, upstream.passes_credentials());
     let body = if body.is_end_stream() { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
@@ -185,7 +186,7 @@ impl Exchange {
                 Err(fault) => tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream"),
             }
         }
-        Err(refused.unwrap_or_else(no_upstream))
+        Err(refused.unwrap_or_else(|| no_upstream(&self.runtime.config)))
     }
 
     /// Prepares a call of the next upstream that can be asked. The first one's refusal is kept: it
@@ -318,8 +319,15 @@ pub(crate) fn fault_of(error: UpstreamError) -> Fault {
     }
 }
 
-fn no_upstream() -> Fault {
-    Fault::new(FaultKind::NotReady, "there is no upstream yet; set ANTHROPIC_API_KEY, install Claude Code for a plan, configure an [upstream.NAME], or try `seaway demo`")
+fn no_upstream(config: &Config) -> Fault {
+    let message = match &config.idle_login {
+        Some(login) => format!(
+            "there is no upstream yet: a login of Claude Code's lies at {}, but the program, which alone may use it, is not installed; install it (`npm install -g @anthropic-ai/claude-code`), or set ANTHROPIC_API_KEY",
+            login.display()
+        ),
+        None => "there is no upstream yet; set ANTHROPIC_API_KEY, install Claude Code for a plan, configure an [upstream.NAME], or try `seaway demo`".to_owned(),
+    };
+    Fault::new(FaultKind::NotReady, message)
 }
 
 /// The answer to requests that come when the gateway is leaving.

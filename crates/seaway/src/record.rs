@@ -120,6 +120,12 @@ impl Entry {
         Self { record: Box::new(record), ledger, live, started: Instant::now(), open: true }
     }
 
+    /// How long ago its request came.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Notes which upstream is asked.
     pub fn goes_to(&mut self, upstream: &UpstreamName) {
         self.record.upstream = Some(upstream.clone());

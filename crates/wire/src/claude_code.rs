@@ -33,9 +33,16 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
-/// The oldest version that has what we need: texts that are sent as written, manifests of
-/// tools, answers that say when they were abandoned.
-pub const OLDEST: Version = Version(2, 1, 329);
+/// The oldest version that can serve requests. It is the newest one that npm installs on Node 20.
+pub const OLDEST: Version = Version(2, 1, 197);
+
+/// The first version that sends a text as it was written, also one that begins with `/`; an older one takes that for a
+/// command of its own.
+pub const COMPOSED: Version = Version(2, 1, 248);
+
+/// The first version that has all that is made use of: it says when it gave an answer up, and what it adds to a prompt
+/// can stay in its place.
+pub const COMPLETE: Version = Version(2, 1, 300);
 
 impl Version {
     /// Reads what `--version` prints, such as `2.1.329 (Claude Code)`.
@@ -61,6 +68,6 @@ mod tests {
         assert_eq!(Version::parse("2.1.329 (Claude Code)\n"), Some(Version(2, 1, 329)));
         assert_eq!(Version::parse("3.0.0-beta.1"), Some(Version(3, 0, 0)));
         assert_eq!(Version::parse("Claude Code"), None);
-        assert!(Version(2, 1, 197) < OLDEST && OLDEST < Version(2, 2, 0));
+        assert!(Version(2, 1, 120) < OLDEST && OLDEST < COMPOSED && COMPOSED < COMPLETE && COMPLETE < Version(2, 2, 0));
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         auth: reader.auth(&listen),
         key_from: reader.key_from(),
         hosts: reader.texts("hosts"),
+        idle_login: reader.idle_login(),
         dashboard_callers: reader.texts("dashboard.callers"),
         cors_origins: reader.origins(),
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
@@ -409,6 +410,11 @@ mod tests {
         refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:7329/'", &[], "own address");
         refused("", &[("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_BASE_URL", "http://localhost:7329")], "$ANTHROPIC_BASE_URL: `http://localhost:7329` is Seaway's own address");
         refused("[upstream.a]\nkind = 'anthropic'\napi_key.file = '~/.claude/.credentials.json'", &[], "official program only");
+        for told in ["$CLAUDE_ACCESS_TOKEN: this is Claude Code's own login", "CLAUDE_CODE_OAUTH_TOKEN"] {
+            refused("", &[("CLAUDE_ACCESS_TOKEN", "sk-ant-oat01-x")], told);
+        }
+        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://x'\nbearer = 'sk-ant-oat01-x'", &[], "official program only");
+        refused("[upstream.a]\nkind = 'claude-code'\nbearer.env = 'MINE'", &[("MINE", "sk-ant-oat01-x")], "CLAUDE_CODE_OAUTH_TOKEN");
         refused("[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'", &[], "no upstream is called `b`; there are `a`");
         refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
         refused("[upstream.open-router]\nkind = 'sandbox'\n[[route]]\nupstream = 'openrouter'", &[], "there are `open-router`; did you mean `open-router`?");

@@ -23,6 +23,8 @@ use crate::upstream::{ReadError, Reply, ReplyBody, Upstream, next_frame, read_wh
 /// How long the head of a stream waits for the first event, so that an error that comes in its
 /// place can have a status, if no other limit is set.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+/// The least of it: an error that comes in place of the first event still has a status then.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Exchange {
     pub(super) async fn translated(mut self, reply: Reply, mut headers: HeaderMap, upstream: &Upstream, tongue: Tongue, stream: bool) -> Response {
@@ -51,10 +53,11 @@ impl Exchange {
         self.translated_whole(reply, headers, idle, Wanted { stream, events, tongue }).await
     }
 
-    /// How long the head of an answer waits for its beginning.
+    /// How long the head of an answer waits for its beginning. What the client waited for already counts.
     pub(super) fn head_patience(&self) -> Duration {
         let ping = self.runtime.config.ping;
-        if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) }
+        let whole = if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) };
+        whole.saturating_sub(self.entry.age()).max(whole.min(LEAST_PATIENCE))
     }
 
     async fn translated_error(mut self, reply: Reply, headers: HeaderMap, idle: Option<Duration>, own_key: bool) -> Response {
@@ -93,10 +96,13 @@ impl Exchange {
         let mut out = Out::new();
         // After that long the head leaves all the same, and the rest is the pipe's to say.
         let first = tokio::select! {
-            first = tokio::time::timeout(patience, self.first_chunk(&mut reply.body, &mut stream, &mut out, idle)) => first.unwrap_or(Ok(())),
+            first = tokio::time::timeout(patience, self.first_chunk(&mut reply.body, &mut stream, &mut out, idle)) => first,
             () = drain.wait_cut() => return self.fault(&draining()),
         };
-        if let Err(error) = first {
+        if first.is_err() && !ping.is_zero() {
+            out.push_back(Bytes::from_static(stream.sign_of_life()));
+        }
+        if let Ok(Err(error)) = first {
             return self.fault(&unreadable(error));
         }
         if let Some(fault) = stream.failure().cloned() {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Method;
 use seaway_wire::claude_code::login::Limit;
-use seaway_wire::claude_code::{Ask, Failure, Terms, fingerprints};
+use seaway_wire::claude_code::{Ask, COMPLETE, Failure, Terms, fingerprints};
 use seaway_wire::messages::Change;
 use seaway_wire::model::Traits;
 use seaway_wire::{FaultKind, Request};
@@ -306,9 +306,12 @@ async fn answer(shared: Arc<Shared>, body: Bytes, whose: Whose, held: Held) -> R
             let message = format!("model: `{}` was asked for, and Claude Code would answer as `{model}`", ask.model);
             return Err(UpstreamError { attempts, ..UpstreamError::new(FaultKind::InvalidRequest, message) });
         }
-        Some(model) => vec![Change { name: "model".into(), path: format!("answered by {model}") }],
-        None => Vec::new(),
+        Some(model) => Some(Change { name: "model".into(), path: format!("answered by {model}") }),
+        None => None,
     };
+    let anew = begun.as_ref().map_or(0, |(_, flow)| flow.told_anew());
+    let anew = (anew > 0).then(|| Change { name: "prompt cache".into(), path: format!("not read for {anew} bytes of history; Claude Code {COMPLETE} and newer can") });
+    let notes = notes.into_iter().chain(anew).collect();
     let begun = begun.map_err(|failure| Box::new(answers::put_right(*failure, &ask.model)));
     Ok(Answer { begun, attempts, notes })
 }
@@ -370,9 +373,11 @@ async fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, Upstrea
     if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
         shared.installed.forget_login().await;
     }
-    if let Some(limit) = &failure.limit {
-        shared.limited(Limit { status: "rejected".into(), ..limit.clone() });
+    let mut failure = failure.clone();
+    if let Some(limit) = failure.limit.take() {
+        failure.limit = Some(shared.reached(limit));
     }
+    let failure = &failure;
     match failure.status {
         _ if failure.is_final => Ok(answers::refused(failure)),
         Some(_) => Ok(answers::refused(failure)),

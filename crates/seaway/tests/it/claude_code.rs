@@ -359,11 +359,11 @@ async fn a_program_that_cannot_be_used_says_what_to_do() {
     std::fs::write(house.folder.path().join("expires"), "1000").unwrap();
     let expired = why(client.get("/health").await);
     assert!(expired.contains("login expired at 1970"), "{expired}");
-    std::fs::write(house.folder.path().join("version"), "2.1.197 (Claude Code)").unwrap();
+    std::fs::write(house.folder.path().join("version"), "2.1.100 (Claude Code)").unwrap();
     let touched = std::time::SystemTime::now() + Duration::from_secs(5);
     std::fs::File::open(house.folder.path().join("claude")).unwrap().set_modified(touched).unwrap();
     let old = why(client.get("/health").await);
-    assert!(old.contains("2.1.197") && old.contains("install 2.1.329"), "{old}");
+    assert!(old.contains("2.1.100") && old.contains("install 2.1.197") && old.contains("claude-code@latest"), "{old}");
     let answer = house.say("hi").await;
     assert_eq!((answer.status, answer.header("seaway-fault")), (503, Some("gateway")));
     std::fs::remove_file(house.folder.path().join("claude")).unwrap();

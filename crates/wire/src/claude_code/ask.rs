@@ -56,6 +56,12 @@ pub struct Message<'a> {
 }
 
 impl Message<'_> {
+    /// True for a turn of the user's whose last text an older program takes for a command of its own.
+    #[must_use]
+    pub fn is_a_command(&self) -> bool {
+        self.role == Role::User && blocks::last_text(&self.blocks).is_some_and(|text| text.starts_with('/'))
+    }
+
     /// The results of tool calls in it, if it holds nothing else.
     #[must_use]
     pub fn results(&self) -> Option<Results> {

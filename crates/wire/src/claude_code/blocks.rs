@@ -135,6 +135,13 @@ fn unmarked(blocks: &str) -> Option<String> {
     Some(format!("[{}]", out.join(",")))
 }
 
+/// The last text of a list of blocks.
+pub(super) fn last_text(blocks: &str) -> Option<String> {
+    let blocks: Vec<Members> = serde_json::from_str(blocks).ok()?;
+    let text = blocks.iter().rev().find(|block| block.get("type") == Some("\"text\""))?.get("text")?;
+    serde_json::from_str(text).ok()
+}
+
 pub(super) fn text_block(raw: &str) -> String {
     format!("{{\"type\":\"text\",\"text\":{raw}}}")
 }

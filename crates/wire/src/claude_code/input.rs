@@ -74,6 +74,12 @@ pub fn list_models(id: &str) -> String {
     control(id, "{\"subtype\":\"list_models\"}")
 }
 
+/// Introduces us, as an older program wants it before it tells which models there are.
+#[must_use]
+pub fn hello(id: &str) -> String {
+    control(id, "{\"subtype\":\"initialize\"}")
+}
+
 /// A turn of the user's; `blocks` is a list as JSON. With `asks` the model answers it.
 #[must_use]
 pub fn user(blocks: &str, asks: bool) -> String {

@@ -235,6 +235,10 @@ impl Turn {
             return Step::Quiet;
         }
         self.failure = Some(failure.clone());
+        // Before 2.1.300 only the result says which status it was, and follows at once.
+        if self.state == State::Ready && failure.status.is_none() && failure.reason.is_none() {
+            return Step::Quiet;
+        }
         Step::Failed(failure)
     }
 
@@ -254,7 +258,11 @@ impl Turn {
             None => format!("Claude Code ended its turn without an answer ({})", outcome.subtype),
         };
         let kind = outcome.api_error_type.as_deref().map(str::to_owned);
-        Step::Failed(Failure { status: outcome.api_error_status, kind, message, ..self.failure.take().unwrap_or_default() })
+        let before = self.failure.take().unwrap_or_default();
+        // Nor does it say then that it had no connection, but in words.
+        let lost = outcome.api_error_status.is_none() && before.class.as_deref() == Some("server_error") && message.starts_with("API Error: ");
+        let reason = before.reason.clone().or_else(|| lost.then(|| "connection_failed".to_owned()));
+        Step::Failed(Failure { status: outcome.api_error_status, kind, reason, message, ..before })
     }
 
     fn event(&mut self, event: &RawValue, abandoned: bool, out: &mut Vec<u8>) -> Step {
@@ -622,6 +630,18 @@ mod tests {
         assert!(matches!(step, Step::Failed(failure) if failure.message == "No conversation found"));
         let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), RESULT.to_owned()]);
         assert!(matches!(step, Step::Failed(_)), "a result without an answer is none");
+    }
+
+    #[test]
+    fn what_an_older_program_says_of_a_failure_is_put_together() {
+        let failed = |class: &str, text: &str| format!(r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{text}"}}]}},"error":"{class}","request_id":"r"}}"#);
+        let result = |status: &str, text: &str| format!(r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},"result":"{text}"}}"#);
+        let table = [("unknown", "API Error: 400 bad", "400", Some(400), None), ("server_error", "API Error: Connection dropped (ECONNRESET)", "null", None, Some("connection_failed")), ("authentication_failed", "Not logged in", "null", None, None)];
+        for (class, text, told, status, reason) in table {
+            let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), failed(class, text), result(told, text)]);
+            let Step::Failed(failure) = step else { panic!("{step:?}") };
+            assert_eq!((failure.status, failure.reason.as_deref(), failure.class.as_deref(), failure.request_id.as_deref()), (status, reason, Some(class), Some("r")), "{text}");
+        }
     }
 
     #[test]

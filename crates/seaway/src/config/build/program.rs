@@ -100,6 +100,12 @@ impl Reader<'_> {
         find(self.given_path().as_deref(), self.environment.get("PATH").unwrap_or_default())
     }
 
+    /// Where a plan's login lies, if the program that could use it is not there. It is not opened.
+    pub(super) fn idle_login(&self) -> Option<PathBuf> {
+        let folder = self.environment.get("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(|| Some(Path::new(self.environment.get("HOME")?).join(".claude")))?;
+        Some(folder.join(".credentials.json")).filter(|login| login.is_file() && self.program_path().is_none())
+    }
+
     fn agent(&mut self, folder: &Path, local: bool) -> Agent {
         let permission = match self.text("claude_code.permission").as_deref() {
             Some("ask") => Permission::Ask,

@@ -17,6 +17,11 @@ pub(super) const BUILT_IN: [&str; 4] = ["anthropic", "claude-code", "argo", "san
 
 const ANTHROPIC: &str = "https://api.anthropic.com";
 
+/// What a plan's token begins with.
+const PLAN_TOKEN: &str = "sk-ant-oat";
+/// Why a plan's token is no credential of an upstream's.
+const OWN_LOGIN: &str = "this is Claude Code's own login; a Claude plan is reached through the official program only: install it, use `kind = \"claude-code\"` without a credential, and sign it in, or give it the token as `CLAUDE_CODE_OAUTH_TOKEN`";
+
 /// Variables that people have set for Anthropic's own tools, strongest first.
 pub(super) const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
 
@@ -174,23 +179,33 @@ impl Reader<'_> {
         if kind != "anthropic" {
             return None;
         }
-        let found = CREDENTIALS.iter().find_map(|(variable, carrier)| Some((self.environment.get(variable)?, *carrier)));
-        found.map(|(value, carrier)| Credential { carrier, source: Source::Value(value.to_owned().into()) })
+        let (variable, carrier) = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some())?;
+        let value = self.environment.get(variable)?.to_owned();
+        if value.starts_with(PLAN_TOKEN) {
+            self.layers.mistake(Origin::Variable((*variable).to_owned()), format!("${variable}: {OWN_LOGIN}"));
+        }
+        Some(Credential { carrier: *carrier, source: Source::Value(value.into()) })
     }
 
     fn source(&mut self, name: &str, group: &str) -> Option<Source> {
         let at = |rest: &str| below("upstream", name, &format!("{group}.{rest}"));
         if let Some(value) = self.text_at(&at("value")) {
+            if value.starts_with(PLAN_TOKEN) {
+                self.mistake_at(&at("value"), OWN_LOGIN);
+            }
             return Some(Source::Value(value.into()));
         }
         if let Some(variable) = self.text_at(&at("env")) {
+            if self.environment.get(&variable).is_some_and(|value| value.starts_with(PLAN_TOKEN)) {
+                self.mistake_at(&at("env"), OWN_LOGIN);
+            }
             let unset = || Source::Unset(format!("the variable `{variable}` is not set"));
             return Some(self.environment.get(&variable).map_or_else(unset, |value| Source::Value(value.to_owned().into())));
         }
         if let Some(file) = self.text_at(&at("file")) {
             let path = self.path(&file);
             if path.file_name().is_some_and(|name| name == ".credentials.json") {
-                self.mistake_at(&at("file"), "this is Claude Code's own login; a Claude plan is reached through the official program only, with `kind = \"claude-code\"`");
+                self.mistake_at(&at("file"), OWN_LOGIN);
             }
             return Some(Source::File { path, pointer: self.text_at(&at("pointer")), expires_pointer: self.text_at(&at("expires_pointer")) });
         }

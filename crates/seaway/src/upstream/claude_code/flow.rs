@@ -113,11 +113,23 @@ pub(super) struct Flow {
     said: Vec<u8>,
     /// Why the answer broke off.
     failure: Option<Failure>,
+    /// How much of its history, in bytes, is paid for anew.
+    anew: usize,
 }
 
 impl Flow {
     pub(super) fn new(working: Working, turn: Turn, conversation: Conversation) -> Self {
-        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None }
+        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None, anew: 0 }
+    }
+
+    /// With a history of which so many bytes are written to the prompt cache anew.
+    pub(super) fn anew(self, anew: usize) -> Self {
+        Self { anew, ..self }
+    }
+
+    /// How much of its history, in bytes, is written to the prompt cache anew.
+    pub(super) fn told_anew(&self) -> usize {
+        self.anew
     }
 
     /// Waits for the next piece of the Messages stream; `None` at its end.

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use seaway_wire::claude_code::login::Status;
-use seaway_wire::claude_code::{OLDEST, Version};
+use seaway_wire::claude_code::{COMPLETE, OLDEST, Version};
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
+use super::home;
 use crate::config::{Program, find_program};
 use crate::process::{self, Launch};
 
@@ -25,7 +26,7 @@ const BAD_FOR: Duration = Duration::from_secs(5);
 pub enum Unusable {
     #[error("Claude Code is not installed: there is no {}; install it (`npm install -g @anthropic-ai/claude-code`), or set `claude_code.path`", .0.as_deref().unwrap_or("`claude` on the PATH"))]
     Missing(Option<String>),
-    #[error("Claude Code {found} at {} is too old; install {OLDEST} or newer (`npm install -g @anthropic-ai/claude-code@{OLDEST}`)", path.display())]
+    #[error("Claude Code {found} at {} is too old; install {OLDEST} or newer ({})", path.display(), install(COMPLETE))]
     Old { path: PathBuf, found: Version },
     #[error("{} is not Claude Code, or does not run: it said {said:?} when asked for its version", path.display())]
     Odd { path: PathBuf, said: String },
@@ -35,6 +36,21 @@ pub enum Unusable {
     Expired(jiff::Timestamp),
     #[error("Claude Code does not tell whether it is signed in: {0}")]
     Silent(String),
+}
+
+/// How to install a version, or a newer one. With Node 20 npm silently takes an old one, and the newer ones need 22; the
+/// program itself needs no Node, and is there in a package of its own for each platform.
+#[must_use]
+pub fn install(version: Version) -> String {
+    let platform = match (std::env::consts::OS, std::env::consts::ARCH) {
+        ("macos", "aarch64") => "darwin-arm64",
+        ("macos", _) => "darwin-x64",
+        (_, "aarch64") => "linux-arm64",
+        _ => "linux-x64",
+    };
+    format!(
+        "with Node 22: `npm install -g @anthropic-ai/claude-code@latest`; with an older Node, which gets no version from 2.1.198 on: `npm install --prefix ~/claude-code @anthropic-ai/claude-code-{platform}@latest`, and `claude_code.path = \"~/claude-code/node_modules/@anthropic-ai/claude-code-{platform}/claude\"`; {version} is enough"
+    )
 }
 
 /// What is known of the program.
@@ -145,12 +161,19 @@ impl Installed {
     ///
     /// [`Unusable`] if the program is, or gives no answer.
     pub async fn login(&self, setting: &Program) -> Result<Status, Unusable> {
-        let launch = self.command(setting, &["auth", "status", "--json"]).await?;
+        let mut launch = self.command(setting, &["auth", "status", "--json"]).await?;
         let mut login = self.login.lock().await;
         let file = login_file(setting);
         let holds = |known: &&Login| known.at.elapsed() < if known.status.logged_in { GOOD_FOR } else { BAD_FOR } && known.file == file;
         if let Some(known) = login.as_ref().filter(holds) {
             return Ok(known.status.clone());
+        }
+        // It writes something down whenever it is started, and its owner's folder is not the place for that.
+        let folder = process::Folder::make(&setting.temporary).and_then(|folder| home::furnish(setting, folder.path()).map(|()| folder));
+        let folder = folder.map_err(|error| Unusable::Silent(error.to_string()))?;
+        for (name, value) in home::environment(setting, folder.path(), false) {
+            launch.environment.retain(|(known, _)| known != name);
+            launch.environment.push((name.to_owned(), value));
         }
         let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
         let status = Status::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))?;
@@ -175,7 +198,7 @@ impl Installed {
 
 /// Where the program keeps its login on Linux.
 fn login_file(setting: &Program) -> Option<File> {
-    super::home::login_folder(setting).and_then(|folder| File::at(&folder.join(".credentials.json")))
+    home::login_folder(setting).and_then(|folder| File::at(&folder.join(".credentials.json")))
 }
 
 fn launch(setting: &Program, path: &Path, words: &[&str]) -> Launch {

@@ -1,19 +1,20 @@
 //! Giving a request its child, and telling the child what is asked.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use seaway_wire::FaultKind;
 use seaway_wire::claude_code::output::{self, Line, Model};
-use seaway_wire::claude_code::{Ask, Print, Role, Turn, input};
+use seaway_wire::claude_code::{Ask, COMPOSED, Print, Role, Turn, input};
 use secrecy::SecretString;
 
 use super::flow::{Conversation, Flow, Held, Working};
 use super::launch::{self, Beginning};
 use super::pool::{Found, Wanted, Whose};
 use super::shared::Shared;
-use super::{home, seed};
+use super::{home, installed, seed};
 use crate::config::Program;
 use crate::process::{Folder, Launch, Piped};
 use crate::store::Session;
@@ -29,6 +30,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
     let results = ask.messages.last().and_then(seaway_wire::claude_code::Message::results);
     let fixed = fixed(ask);
     let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref(), fixed: &fixed };
+    fits_its_version(shared, ask).await?;
     let known = known(shared, whose).await?;
     let mut held = held;
     // One that waited may have died meanwhile; the next best is taken then.
@@ -67,7 +69,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         match asked {
             Ok(()) => {
                 let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
-                return Ok(Flow::new(working, turn, conversation));
+                return Ok(Flow::new(working, turn, conversation).anew(anew(shared, ask, heard).await));
             }
             Err(why) => match working.discard().await {
                 Some(left) => {
@@ -79,6 +81,26 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         }
     }
     start(shared, ask, Conversation { turns: known.map_or(0, |session| session.turns), ..conversation }, held).await
+}
+
+/// Refuses what the installed version would not say as it is written.
+async fn fits_its_version(shared: &Shared, ask: &Ask<'_>) -> Result<(), UpstreamError> {
+    let (_, version) = shared.installed.program(&shared.setting).await.map_err(|error| UpstreamError::new(FaultKind::NotReady, error.to_string()))?;
+    let command = ask.messages.iter().position(seaway_wire::claude_code::Message::is_a_command).filter(|_| version < COMPOSED);
+    command.map_or(Ok(()), |at| {
+        let message = format!(
+            "messages[{at}]: Claude Code {version} takes a text that begins with `/` for a command of its own; install {COMPOSED} or newer ({}), or begin the text otherwise",
+            installed::install(COMPOSED)
+        );
+        Err(UpstreamError::new(FaultKind::InvalidRequest, message))
+    })
+}
+
+/// How much of a history, in bytes, is written to the prompt cache anew, though it may be there: where what the program
+/// adds to a prompt has no place of its own.
+async fn anew(shared: &Arc<Shared>, ask: &Ask<'_>, heard: usize) -> usize {
+    let told = ask.messages.len() > 1 && heard == 0 && !launch::has_key(&shared.setting);
+    if told && seed::of(shared, &ask.model).await.is_none() { ask.messages[..ask.messages.len() - 1].iter().map(|message| message.blocks.len()).sum() } else { 0 }
 }
 
 /// What is known of the session that a request names, if it is one of conversations.
@@ -100,7 +122,7 @@ async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, conversation: Conversation, 
     let child = spawn(shared, &ask.model, seed.as_deref()).await?;
     let mut working = Working::new(child, shared.clone(), held);
     match tell(working.child(), ask, 0, opening(ask, true, "")).await {
-        Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation)),
+        Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation).anew(anew(shared, ask, 0).await)),
         Err(why) => {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, why, "Claude Code did not start");
@@ -122,7 +144,7 @@ async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, mut first: String)
             Role::User => {
                 first.push_str(&input::user(&message.blocks, false));
                 say(child, &std::mem::take(&mut first)).await?;
-                taken_in(child).await?;
+                taken_in(child, ask).await?;
             }
             // It says nothing to that.
             Role::Assistant => first.push_str(&input::assistant(&message.blocks, &ask.model, &format!("msg_seaway_{}", heard + index))),
@@ -165,20 +187,23 @@ async fn say(child: &mut Piped, text: &str) -> Result<(), String> {
 }
 
 /// Waits until the child has put an earlier turn in its place: the order hangs on it.
-async fn taken_in(child: &mut Piped) -> Result<(), String> {
-    let waiting = async {
-        loop {
-            let Some(line) = child.line().await.map_err(|error| error.to_string())? else {
-                return Err("it ended".to_owned());
-            };
-            match Line::parse(&line) {
-                Line::Result(outcome) if outcome.is_error => return Err("it refused an earlier turn".to_owned()),
-                Line::Result(_) => return Ok(()),
-                _ => {}
-            }
+async fn taken_in(child: &mut Piped, ask: &Ask<'_>) -> Result<(), String> {
+    loop {
+        if !child.stirs().await {
+            return Err("it shows no sign of life".to_owned());
         }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
+        let waiting = tokio::time::timeout(PATIENCE, child.line()).await.map_err(|_| "it took too long".to_owned())?;
+        let Some(line) = waiting.map_err(|error| error.to_string())? else {
+            return Err("it ended".to_owned());
+        };
+        match Line::parse(&line) {
+            Line::Result(outcome) if outcome.is_error => return Err("it refused an earlier turn".to_owned()),
+            Line::Result(_) => return Ok(()),
+            // An older version asks for the tools, and waits.
+            Line::Question(question) => say(child, &input::serve(&question, &ask.tools)).await?,
+            _ => {}
+        }
+    }
 }
 
 /// The folder in which requests are answered. The same for all: what stands in the prompt of where a process works
@@ -246,23 +271,35 @@ fn unstarted(shared: &Shared, error: std::io::Error) -> UpstreamError {
     UpstreamError { source: Some(error.into()), ..UpstreamError::new(FaultKind::Unreachable, message) }
 }
 
-/// Asks a child which models there are.
-pub(super) async fn list_models(mut child: Piped) -> (Piped, Result<Vec<Model>, String>) {
+/// Asks a child which models there are. True if it can still serve whoever comes next.
+pub(super) async fn list_models(mut child: Piped) -> (Piped, bool, Result<Vec<Model>, String>) {
+    match asked(&mut child, "seaway-models", &input::list_models("seaway-models")).await {
+        Ok(listed) => (child, true, listed),
+        // An older version tells them where it is told everything.
+        Err(_) => {
+            let listed = asked(&mut child, "seaway-hello", &input::hello("seaway-hello")).await;
+            let listed = listed.unwrap_or_else(|why| Err(format!("Claude Code lists no models: {why}")));
+            (child, false, listed)
+        }
+    }
+}
+
+/// Asks for models in one way; an error if the child does not know that way.
+async fn asked(child: &mut Piped, id: &str, question: &str) -> Result<Result<Vec<Model>, String>, String> {
     let asking = async {
-        say(&mut child, &input::list_models("seaway-models")).await?;
+        say(child, question).await?;
         loop {
             let Some(line) = child.line().await.map_err(|error| error.to_string())? else {
                 tracing::warn!(last_words = child.last_words(), "Claude Code failed");
-                return Err("Claude Code ended instead of listing its models".to_owned());
+                return Ok(Err("Claude Code ended instead of listing its models".to_owned()));
             };
             if let Line::Answer(answer) = Line::parse(&line)
-                && answer.request_id == "seaway-models"
+                && answer.request_id == id
             {
-                let listed = answer.result.map_err(|why| format!("Claude Code lists no models: {why}"))?;
-                return listed.and_then(output::models).ok_or_else(|| "Claude Code lists its models in a way that nobody knows".to_owned());
+                let told = answer.result.map_err(Cow::into_owned)?;
+                return Ok(told.and_then(output::models).ok_or_else(|| "Claude Code lists its models in a way that nobody knows".to_owned()));
             }
         }
     };
-    let listed = tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Err("Claude Code did not list its models in time".to_owned()));
-    (child, listed)
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Ok(Err("Claude Code did not list its models in time".to_owned())))
 }

@@ -18,15 +18,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use seaway_wire::claude_code::output::Line;
-use seaway_wire::claude_code::{Version, input};
+use seaway_wire::claude_code::{COMPLETE, Version, input};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::shared::Shared;
 use super::{home, launch, seat};
 
-/// The first version with such rows.
-const FIRST: Version = Version(2, 1, 300);
 /// Rows that say what surrounds the program. Others are about the turn that was asked with.
 const ROWS: [&str; 4] = ["environment", "model", "session_context", "date"];
 /// When the rows say that they were written.
@@ -50,7 +48,7 @@ enum Known {
 /// The transcript to begin with, if there is one. The first to ask for it finds it out.
 pub(super) async fn of(shared: &Arc<Shared>, model: &str) -> Option<PathBuf> {
     let (_, version) = shared.installed.program(&shared.setting).await.ok()?;
-    if launch::has_key(&shared.setting) || version < FIRST {
+    if launch::has_key(&shared.setting) || version < COMPLETE {
         return None;
     }
     let name = name(shared, model, version);

@@ -65,6 +65,15 @@ impl Shared {
         self.limits_told.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, limit);
     }
 
+    /// Takes note of a limit that is reached, and adds what was told of its windows before.
+    pub(super) fn reached(&self, limit: Limit) -> Limit {
+        let told = self.limits_told.lock().unwrap_or_else(PoisonError::into_inner).get(limit.rate_limit_type.as_deref().unwrap_or_default()).cloned();
+        let windows = told.map(|told| told.unified_windows).filter(|_| limit.unified_windows.is_empty());
+        let limit = Limit { status: "rejected".into(), unified_windows: windows.unwrap_or_else(|| limit.unified_windows.clone()), ..limit };
+        self.limited(limit.clone());
+        limit
+    }
+
     /// Waits for the turn of a session, if it is one, and for a place. Whoever waits for a session does not
     /// keep a place from others. The `patient` wait as long as it takes.
     pub(super) async fn enter(&self, whose: &Whose, patient: bool) -> Result<Held, UpstreamError> {
@@ -216,7 +225,7 @@ impl Shared {
     }
 
     /// The models that the program knows; asked for once.
-    pub(super) async fn models(&self) -> Result<Arc<Vec<Model>>, UpstreamError> {
+    pub(super) async fn models(self: &Arc<Self>) -> Result<Arc<Vec<Model>>, UpstreamError> {
         let mut models = self.models.lock().await;
         if let Some(known) = &*models {
             return Ok(known.clone());
@@ -228,20 +237,26 @@ impl Shared {
     }
 
     /// Asks a child for the models. It was told nothing, so it can serve whoever comes next.
-    pub(super) async fn ask_models(&self) -> Result<Vec<Model>, UpstreamError> {
+    pub(super) async fn ask_models(self: &Arc<Self>) -> Result<Vec<Model>, UpstreamError> {
         let spare = self.pool().any_spare();
         let (name, child) = match spare {
             Some((name, child)) => (Some(name), child),
             None => (None, seat::spawn(self, "default", None).await?),
         };
-        let (child, listed) = seat::list_models(child).await;
+        let (child, clean, listed) = seat::list_models(child).await;
         let known = listed.as_ref().ok().and_then(|models| models.iter().find(|model| model.value == "default")?.resolved_model.clone());
-        match name.or(known).filter(|_| listed.is_ok()) {
-            Some(name) => {
+        match (name, known) {
+            (Some(name), _) if clean => {
                 let gone = self.pool().put(&name, child, self.spares(), Instant::now());
                 self.end_all(gone);
             }
-            None => self.end(child, ()),
+            (_, known) => {
+                self.end(child, ());
+                // One that begins with what the program says of its surroundings serves more than this one could.
+                if let Some(model) = known.filter(|_| self.setting.prewarm > 0) {
+                    self.add_spare(&model).await;
+                }
+            }
         }
         listed.map_err(|message| UpstreamError::new(FaultKind::BadReply, message))
     }

@@ -18,6 +18,9 @@ pub struct Tool {
 /// Members of a tool that the program has nothing for, and without which it works all the same.
 const IGNORED: [&str; 6] = ["strict", "defer_loading", "input_examples", "allowed_callers", "eager_input_streaming", "response_inclusion"];
 
+/// A name that the program takes for a tool of its own, and offers no other under it.
+const KEPT_BACK: &str = "ToolSearch";
+
 pub(super) fn tools(node: &Node<'_>, notes: &mut Notes) -> Result<Vec<Tool>, Fault> {
     let path = Path::of("tools");
     let (mut tools, mut names) = (Vec::new(), HashSet::new());
@@ -61,6 +64,9 @@ fn tool(tool: &RawObject<'_>, place: Path<'_>, notes: &mut Notes) -> Result<Tool
         if member(tool, ignored).is_some_and(|node| !matches!(node.raw(), "false" | "[]")) {
             notes.say(format!("tools.{ignored}"), "not passed on")?;
         }
+    }
+    if name == KEPT_BACK {
+        notes.say(format!("tools.{KEPT_BACK}"), "kept from the model by Claude Code, which has one of that name")?;
     }
     let known: Vec<&str> = ["type", "name", "description", "input_schema", "cache_control"].into_iter().chain(IGNORED).collect();
     notes.unknown(tool, &known, "tools")?;
@@ -114,6 +120,11 @@ mod tests {
         let (tools, noted) = read(r#"[{"name":"Read","description":"d\n","input_schema":{ "type":"object", "x":1.0 }}]"#).unwrap();
         assert_eq!(tools[0].manifest, r#"{"name":"Read","description":"d\n","inputSchema":{ "type":"object", "x":1.0 },"annotations":{"readOnlyHint":true}}"#);
         assert_eq!(noted, 0);
+    }
+
+    #[test]
+    fn a_tool_that_the_program_keeps_back_is_noted() {
+        assert_eq!(read(r#"[{"name":"ToolSearch","input_schema":{"type":"object"}}]"#).unwrap().1, 1);
     }
 
     #[test]

@@ -636,7 +636,11 @@ mod tests {
     fn what_an_older_program_says_of_a_failure_is_put_together() {
         let failed = |class: &str, text: &str| format!(r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{text}"}}]}},"error":"{class}","request_id":"r"}}"#);
         let result = |status: &str, text: &str| format!(r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},"result":"{text}"}}"#);
-        let table = [("unknown", "API Error: 400 bad", "400", Some(400), None), ("server_error", "API Error: Connection dropped (ECONNRESET)", "null", None, Some("connection_failed")), ("authentication_failed", "Not logged in", "null", None, None)];
+        let table = [
+            ("unknown", "API Error: 400 bad", "400", Some(400), None),
+            ("server_error", "API Error: Connection dropped (ECONNRESET)", "null", None, Some("connection_failed")),
+            ("authentication_failed", "Not logged in", "null", None, None),
+        ];
         for (class, text, told, status, reason) in table {
             let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), failed(class, text), result(told, text)]);
             let Step::Failed(failure) = step else { panic!("{step:?}") };

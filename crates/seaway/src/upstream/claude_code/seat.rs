@@ -273,15 +273,13 @@ fn unstarted(shared: &Shared, error: std::io::Error) -> UpstreamError {
 
 /// Asks a child which models there are. True if it can still serve whoever comes next.
 pub(super) async fn list_models(mut child: Piped) -> (Piped, bool, Result<Vec<Model>, String>) {
-    match asked(&mut child, "seaway-models", &input::list_models("seaway-models")).await {
-        Ok(listed) => (child, true, listed),
-        // An older version tells them where it is told everything.
-        Err(_) => {
-            let listed = asked(&mut child, "seaway-hello", &input::hello("seaway-hello")).await;
-            let listed = listed.unwrap_or_else(|why| Err(format!("Claude Code lists no models: {why}")));
-            (child, false, listed)
-        }
+    if let Ok(listed) = asked(&mut child, "seaway-models", &input::list_models("seaway-models")).await {
+        return (child, true, listed);
     }
+    // An older version tells them where it is told everything.
+    let listed = asked(&mut child, "seaway-hello", &input::hello("seaway-hello")).await;
+    let listed = listed.unwrap_or_else(|why| Err(format!("Claude Code lists no models: {why}")));
+    (child, false, listed)
 }
 
 /// Asks for models in one way; an error if the child does not know that way.

@@ -23,7 +23,7 @@ use crate::record::{Entry, Outcome};
 use crate::runtime::Runtime;
 use crate::store::Session;
 use crate::upstream::Upstream;
-use crate::upstream::claude_code::{Ear, Errand, Line, News, Program, Running, Unusable, Verdict, line};
+use crate::upstream::claude_code::{Continued, Ear, Errand, Line, News, Program, Running, Unusable, Verdict, line};
 
 /// Runs under way, by who may answer and end them.
 #[derive(Debug, Default)]
@@ -249,7 +249,10 @@ impl Work {
         let summary =
             Summary { model: model.clone(), so_far: 0, usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
         self.job.entry.record.summary = summary;
-        let session = Some(done.session_id.as_str()).filter(|_| kept);
+        let session = match &self.job.errand.session {
+            Continued::From(id) | Continued::With(id) if kept => Some(id.as_str()),
+            Continued::From(_) | Continued::With(_) | Continued::No => None,
+        };
         if let Some(session) = session {
             self.job.house.ledger.store().keep_session(Session {
                 upstream: self.job.upstream.name.to_string(),

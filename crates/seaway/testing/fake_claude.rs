@@ -12,6 +12,7 @@
 //! sleep MS         wait
 //! deaf             take no notice of SIGINT and SIGTERM
 //! stderr TEXT      write to stderr
+//! keep TEXT        write a transcript with that text; kept: put the transcript that is there into `kept-N`
 //! exit CODE        leave
 //! ```
 //!
@@ -74,15 +75,19 @@ fn login(folder: &Path) -> i32 {
     print("Login successful.")
 }
 
+/// Where the program would write a session down.
+fn transcript() -> PathBuf {
+    PathBuf::from(std::env::var_os("CLAUDE_CONFIG_DIR").unwrap()).join("projects/-work/t.jsonl")
+}
+
 /// A turn to nobody: writes the transcript that the program would, and says that it failed.
 fn apart() -> i32 {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
-    let folder = PathBuf::from(std::env::var_os("CLAUDE_CONFIG_DIR").unwrap()).join("projects/-work");
-    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(transcript().parent().unwrap()).unwrap();
     let row = |kind: &str| format!("{{\"type\":\"attachment\",\"attachment\":{{\"type\":\"{kind}\"}},\"cwd\":\"/work\"}}\n");
     let rows: String = ["environment", "model", "session_context", "date"].map(row).concat();
-    std::fs::write(folder.join("t.jsonl"), rows).unwrap();
+    std::fs::write(transcript(), rows).unwrap();
     print("{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true}");
     while std::io::stdin().read_line(&mut line).unwrap() > 0 {}
     0
@@ -98,6 +103,8 @@ fn number(folder: &Path) -> usize {
 }
 
 struct Fake {
+    folder: PathBuf,
+    number: usize,
     stdin: std::io::StdinLock<'static>,
     heard: std::fs::File,
     asked: Vec<String>,
@@ -130,7 +137,7 @@ fn serve(folder: &Path, words: &[&str]) -> i32 {
     std::fs::write(folder.join(format!("started-{number}")), words.join("\n")).unwrap();
     let script = (1..=number).rev().find_map(|number| std::fs::read_to_string(folder.join(number.to_string())).ok()).unwrap_or_default();
     let heard = std::fs::File::create(folder.join(format!("heard-{number}"))).unwrap();
-    let mut fake = Fake { stdin: std::io::stdin().lock(), heard, asked: Vec::new() };
+    let mut fake = Fake { folder: folder.to_owned(), number, stdin: std::io::stdin().lock(), heard, asked: Vec::new() };
     for step in script.lines().filter(|step| !step.is_empty()) {
         if let Some(code) = perform(&mut fake, step) {
             return code;
@@ -177,6 +184,11 @@ fn perform(fake: &mut Fake, step: &str) -> Option<i32> {
         "sleep" => std::thread::sleep(Duration::from_millis(rest.parse().unwrap())),
         "deaf" => be_deaf(),
         "stderr" => eprintln!("{rest}"),
+        "keep" => {
+            std::fs::create_dir_all(transcript().parent().unwrap()).unwrap();
+            std::fs::write(transcript(), format!("{rest}\n")).unwrap();
+        }
+        "kept" => drop(std::fs::copy(transcript(), fake.folder.join(format!("kept-{}", fake.number))).unwrap()),
         "exit" => return Some(rest.parse().unwrap()),
         other => panic!("there is no step `{other}`"),
     }

@@ -498,6 +498,134 @@ async fn callers_never_share_a_conversation() {
     let other = Client::connect(house.gateway.address, Some("other-key")).await.post("/v1/messages", &request(&messages).to_string()).await;
     assert_eq!(other.status, 200);
     assert_eq!(house.heard(1).iter().filter(|line| line["type"] == "user").count(), 1, "the first one's process heard nothing of it");
-    assert_eq!(Client::connect(house.gateway.address, Some("other-key")).await.get("/v1/sessions").await.json()["sessions"].as_array().unwrap().len(), 1);
+    let mut other = Client::connect(house.gateway.address, Some("other-key")).await;
+    // It is put aside a moment after its answer.
+    while other.get("/v1/sessions").await.json()["sessions"].as_array().unwrap().len() != 1 {
+        tokio::task::yield_now().await;
+    }
+    house.close().await;
+}
+
+/// The line with which the program asks before it uses a tool.
+fn hook(id: &str, tool: &str, input: &str) -> String {
+    format!(
+        r#"say {{"type":"control_request","request_id":"{id}","request":{{"subtype":"hook_callback","callback_id":"seaway","input":{{"hook_event_name":"PreToolUse","tool_name":"{tool}","tool_input":{input}}},"tool_use_id":"toolu-{id}"}}}}"#
+    )
+}
+
+const DONE: &str = r#"say {"type":"result","subtype":"success","is_error":false,"result":"done","session_id":"s"}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_use_of_a_tool_is_judged_before_it_happens() {
+    let uses = [
+        ("q1", "Bash", r#"{"command":"echo x"}"#, "allow"),
+        ("q2", "Bash", r#"{"command":"echo x && id"}"#, "deny"),
+        ("q3", "Read", r#"{"file_path":"note.txt"}"#, "allow"),
+        ("q4", "Read", r#"{"file_path":"/etc/passwd"}"#, "deny"),
+        ("q5", "Monitor", "{}", "deny"),
+        ("q6", "", "{}", "deny"),
+        ("q7", "Write", r#"{"file_path":"note.txt"}"#, "deny"),
+    ];
+    let script: Vec<String> = uses.iter().map(|(id, tool, input, _)| format!("{}\nwait \"request_id\":\"{id}\"", hook(id, tool, input))).collect();
+    let house = House::new(&[&format!("{ASKED}\n{}\n{DONE}", script.join("\n"))], &[("claude_code.tools", r#"["Bash(echo:*)","Read"]"#)]).await;
+    let answer = house.gateway.client().await.post("/v1/run", r#"{"prompt":"go"}"#).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let heard = house.heard(1);
+    assert_eq!(heard[0]["request"]["hooks"]["PreToolUse"][0]["matcher"], "*", "it is told to ask before it is told anything else");
+    let decided: Vec<(&str, &str)> = heard
+        .iter()
+        .filter(|line| line["type"] == "control_response")
+        .map(|line| (line["response"]["request_id"].as_str().unwrap(), line["response"]["response"]["hookSpecificOutput"]["permissionDecision"].as_str().unwrap()))
+        .collect();
+    assert_eq!(decided, uses.map(|(id, _, _, decision)| (id, decision)));
+    let words = house.read("started-1");
+    assert!(!words.contains("--allowedTools"), "the program has no rules of its own: {words}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_does_not_ask_is_ended_and_one_that_takes_too_long_too() {
+    let result = r#"say {"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"toolu_1","content":"root:x"}]},"parent_tool_use_id":null}"#;
+    let house = House::new(&[&format!("{ASKED}\n{result}\nwait \"never\"")], &[]).await;
+    let answer = house.gateway.client().await.post("/v1/run", r#"{"prompt":"go"}"#).await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("without asking first") && !answer.text().contains("root:x"), "{}", answer.text());
+    house.close().await;
+    let house = House::new(&[&format!("{ASKED}\nwait \"never\"")], &[("claude_code.run_timeout", "200ms")]).await;
+    let answer = house.gateway.client().await.post("/v1/run", r#"{"prompt":"go"}"#).await;
+    assert!(answer.status == 504 && answer.text().contains("run_timeout"), "{}", answer.text());
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_session_lies_with_us_and_goes_with_its_deletion() {
+    // What the program would write down is written by its stand-in's own hand.
+    let house = House::new(
+        &[&format!("{ASKED}\nkeep secret words\n{DONE}"), &format!("{ASKED}\nkept\n{DONE}")],
+        &[("store.path", ":memory:"), ("keys", r#"{"one":"local-key","two":"other-key"}"#)],
+    )
+    .await;
+    let mut client = house.gateway.client().await;
+    let first = client.post("/v1/run", r#"{"prompt":"go","keepSession":true}"#).await.json();
+    let id = first["sessionId"].as_str().unwrap().to_owned();
+    let kept = house.gateway.state.path().join("claude-code/sessions").join(&id);
+    assert!(kept.join("projects/-work/t.jsonl").is_file(), "{}", kept.display());
+    let again = client.post("/v1/run", &json!({"prompt": "go on", "sessionId": id}).to_string()).await.json();
+    assert_eq!((&again["sessionId"], house.read("kept-2").as_str()), (&first["sessionId"], "secret words\n"));
+    let mut other = Client::connect(house.gateway.address, Some("other-key")).await;
+    other.ask(&format!("DELETE /v1/sessions/{id}"), &[], "").await;
+    assert_eq!(other.answer().await.status, 404);
+    assert!(kept.exists(), "it is not theirs to delete");
+    client.ask(&format!("DELETE /v1/sessions/{id}"), &[], "").await;
+    assert_eq!(client.answer().await.status, 200);
+    assert!(!kept.exists());
+    assert_eq!(client.post("/v1/run", &json!({"prompt": "go on", "sessionId": id}).to_string()).await.status, 404);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_model_that_answers_is_told_or_refused() {
+    let script = format!("{ASKED}\nplay text");
+    let ask = |model: &str| {
+        let mut body = request(&[json!({"role": "user", "content": "hi"})]);
+        body["model"] = model.into();
+        body
+    };
+    let house = House::new(&[&script], &[]).await;
+    let answer = house.ask(&ask("claude-opus-4-20250514")).await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("seaway-note").is_some_and(|note| note.contains("model answered by claude-sonnet-5-5")), "{:?}", answer.header("seaway-note"));
+    house.close().await;
+    let house = House::new(&[&script], &[("strict", "true")]).await;
+    let answer = house.ask(&ask("claude-opus-4-20250514")).await;
+    assert!(answer.status == 400 && answer.text().contains("would answer as `claude-sonnet-5-5`"), "{}", answer.text());
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_a_family_of_models_leaves_the_others() {
+    let resets_at = jiff::Timestamp::now().as_second() + 7200;
+    let info = format!(r#"{{"status":"rejected","resetsAt":{resets_at},"rateLimitType":"seven_day_opus"}}"#);
+    let event = format!(r#"say {{"type":"rate_limit_event","rate_limit_info":{info}}}"#);
+    let failed = format!(
+        r#"say {{"type":"assistant","message":{{"model":"<synthetic>","content":[{{"type":"text","text":"limit"}}]}},"error":"rate_limit","api_error":"usage_limit_reached","api_error_status":429,"api_error_type":"rate_limit_error","api_error_params":{{"rate_limit_info":{info}}}}}"#
+    );
+    let house = House::new(&[&format!("{ASKED}\nplay text 1-2\n{event}\n{failed}"), &format!("{ASKED}\nplay text")], &[]).await;
+    let answer = house.say("hi").await;
+    assert!(answer.status == 429 && answer.text().contains("limit for opus models (`seven_day_opus`) is reached"), "{}", answer.text());
+    let mut client = house.gateway.client().await;
+    assert_eq!(client.get("/health/ready").await.status, 200);
+    assert_eq!(client.get("/auth/status").await.json()["limits"][0]["rateLimitType"], "seven_day_opus");
+    assert_eq!(house.say("other").await.status, 200);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_lacks_something_serves_what_does_not_need_it() {
+    let house = House::new(&[&format!("{ASKED}\nplay text")], &[]).await;
+    std::fs::write(house.folder.path().join("version"), "2.1.197 (Claude Code)").unwrap();
+    let refused = house.say("/clear").await;
+    assert!(refused.status == 400 && refused.text().contains("takes a text that begins with `/` for a command"), "{}", refused.text());
+    assert_eq!(house.say("hi /clear").await.status, 200);
     house.close().await;
 }

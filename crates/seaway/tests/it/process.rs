@@ -480,3 +480,33 @@ async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
     let patient = Program::start(&[&settings[..], &["--ready-grace", "1h"]].concat());
     assert_eq!(patient.client().await.get("/health/ready").await.status, 200, "within the grace");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_works_for_a_gateway_that_was_killed() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let claude = folder.path().join("claude");
+    std::fs::write(&claude, format!("#!/bin/sh\nexec '{}' '{}' \"$@\"\n", env!("CARGO_BIN_EXE_fake-claude"), folder.path().display())).unwrap();
+    std::fs::set_permissions(&claude, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(folder.path().join("login"), "").unwrap();
+    // It is in the midst of an answer, and hears neither signals nor that nobody reads any more.
+    std::fs::write(folder.path().join("1"), "deaf\nwait \"client_composed\":true\nplay text 1-8\nsleep 600000").unwrap();
+    let path = format!("claude_code.path={}", claude.display());
+    let mut program = Program::start(&["--api-key", KEY, "--set", "upstream.cc.kind=claude-code", "--set", &path]);
+    let mut client = program.client().await;
+    let body = ASK_STREAM.replace("\"model\":\"m\"", "\"model\":\"claude-sonnet-5-5\"");
+    client.ask("POST /v1/messages", &[], &body).await;
+    client.head().await;
+    client.chunk().await.unwrap();
+    let at_work: u32 = std::fs::read_to_string(folder.path().join("claimed-1")).unwrap().parse().unwrap();
+    assert!(seaway::process::mark(at_work).is_some());
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    for _ in 0..1000 {
+        if seaway::process::mark(at_work).is_none() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{at_work} still works");
+}

@@ -143,8 +143,10 @@ impl Program {
         let held = shared.enter(&whose, errand.patient).await?;
         let temporary = seat::folder(shared)?;
         if let Continued::With(id) = &errand.session {
+            let (setting, id, folder) = (shared.setting.clone(), id.clone(), temporary.path().to_owned());
+            let taken = tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
             let lost = |error: std::io::Error| UpstreamError::new(FaultKind::NotReady, format!("what was kept of the session cannot be read: {error}"));
-            sessions::take_up(&shared.setting, id, temporary.path()).map_err(lost)?;
+            taken.map_err(std::io::Error::other).flatten().map_err(lost)?;
         }
         let policy = Policy::new(shared, errand, temporary.path(), ear.is_some());
         let arguments = arguments(errand, &policy);
@@ -286,23 +288,13 @@ impl Running {
 
     /// The end of it. What is to be kept is kept before anybody is told so.
     async fn done(&mut self, done: Box<Done>) {
-        let Some(working) = self.working.take() else { return };
-        let setting = working.shared().setting.clone();
-        let kept = match &self.session {
-            Some((whose, id)) if !working.shared().is_forgotten(whose) => {
-                let kept = working.finish(|folder| sessions::keep(&setting, id, folder)).await;
-                match kept {
-                    Some(Err(error)) => {
-                        tracing::error!(session = id, %error, "a session could not be kept");
-                        false
-                    }
-                    kept => kept.is_some(),
-                }
-            }
-            _ => {
-                working.shared().clone().spawn(async move { working.finish(|_| ()).await.unwrap_or_default() });
-                false
-            }
+        let Some(mut working) = self.working.take() else { return };
+        let kept = if let Some((whose, id)) = self.session.take() {
+            working.wind_up().await;
+            !working.shared().is_forgotten(&whose) && keep(&mut working, id).await
+        } else {
+            working.shared().clone().spawn(async move { working.wind_up().await });
+            false
         };
         self.last = Some(News::Done(done, kept));
     }
@@ -363,6 +355,19 @@ impl Running {
             }
         }
         self.last = Some(News::Failed(failure));
+    }
+}
+
+/// Keeps what a run wrote of its session; false if that cannot be.
+async fn keep(working: &mut Working, id: String) -> bool {
+    let (setting, folder) = (working.shared().setting.clone(), working.child().folder().to_owned());
+    let kept = tokio::task::spawn_blocking(move || sessions::keep(&setting, &id, &folder)).await;
+    match kept.map_err(std::io::Error::other).flatten() {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::error!(%error, "a session of runs could not be kept; its client is told that there is none");
+            false
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! An answer on its way out of a child, and what becomes of the child behind it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,12 +54,9 @@ impl Working {
         }
     }
 
-    /// Lets it end by itself, now that it did what it had to, and does a last thing with its folder before that goes.
-    /// What is held is let go behind it.
-    pub(super) async fn finish<T>(mut self, last: impl FnOnce(&Path) -> T) -> Option<T> {
+    /// Lets it end by itself, now that it did what it had to. Its folder is there until this is dropped.
+    pub(super) async fn wind_up(&mut self) {
         self.child().wind_up().await;
-        let child = self.child.take();
-        child.as_ref().map(|child| last(child.folder()))
     }
 
     fn release(mut self) -> (Option<Piped>, Option<Held>) {
@@ -115,11 +111,13 @@ pub(super) struct Flow {
     failure: Option<Failure>,
     /// How much of its history, in bytes, is paid for anew.
     anew: usize,
+    /// The model that answered, once the turn is with who settles it.
+    answered: Option<String>,
 }
 
 impl Flow {
     pub(super) fn new(working: Working, turn: Turn, conversation: Conversation) -> Self {
-        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None, anew: 0 }
+        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None, anew: 0, answered: None }
     }
 
     /// With a history of which so many bytes are written to the prompt cache anew.
@@ -183,7 +181,7 @@ impl Flow {
 
     /// The model that answers, as far as that was said.
     pub(super) fn model(&self) -> Option<&str> {
-        self.turn.model()
+        self.turn.model().or(self.answered.as_deref())
     }
 
     /// Why the answer broke off, if it did.
@@ -223,6 +221,7 @@ impl Flow {
             return;
         }
         let Some(blocks) = blocks(&self.said) else { return };
+        self.answered = self.turn.model().map(str::to_owned);
         let turn = std::mem::replace(&mut self.turn, Turn::begun(Vec::new()));
         let print = self.conversation.print.then(Role::Assistant, &blocks);
         // Announced before the client has the end of its answer: its next request finds it.

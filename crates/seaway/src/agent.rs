@@ -250,7 +250,7 @@ impl Work {
             Summary { model: model.clone(), so_far: 0, usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
         self.job.entry.record.summary = summary;
         let session = match &self.job.errand.session {
-            Continued::From(id) | Continued::With(id) if kept => Some(id.as_str()),
+            Continued::From(id) | Continued::With(id) if kept && !self.running.is_deleted() => Some(id.as_str()),
             Continued::From(_) | Continued::With(_) | Continued::No => None,
         };
         if let Some(session) = session {

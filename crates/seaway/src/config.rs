@@ -330,6 +330,11 @@ pub enum Place {
     Sandbox,
 }
 
+/// What a plan's token begins with.
+pub(crate) const PLAN_TOKEN: &str = "sk-ant-oat";
+/// Why a plan's token is no credential of an upstream's.
+pub(crate) const OWN_LOGIN: &str = "this is Claude Code's own login; a Claude plan is reached through the official program only: install it, use `kind = \"claude-code\"` without a credential, and sign it in, or give it the token as `CLAUDE_CODE_OAUTH_TOKEN`";
+
 /// The official Claude Code program, and what it may do.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -351,6 +356,8 @@ pub struct Program {
     pub prewarm: usize,
     pub retention: Duration,
     pub idle_timeout: Duration,
+    /// The files of our own settings: they may hold keys.
+    pub settings: Vec<PathBuf>,
     /// Where temporary folders are made.
     pub temporary: PathBuf,
     /// A folder of ours for what is kept: an empty one to work in, and the workspace.
@@ -377,6 +384,7 @@ impl Program {
             prewarm: 0,
             retention: Duration::from_secs(600),
             idle_timeout: Duration::ZERO,
+            settings: Vec::new(),
             temporary: folder.to_owned(),
             folder: folder.join("claude-code"),
             remote: false,

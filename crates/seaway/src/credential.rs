@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
 
-use crate::config::{Carrier, Credential as Setting, Source};
+use crate::config::{Carrier, Credential as Setting, OWN_LOGIN, PLAN_TOKEN, Source};
 use crate::process::{self, ProcessError};
 
 /// How long a credential command may take.
@@ -33,6 +33,8 @@ pub enum CredentialError {
     Command(Arc<ProcessError>),
     #[error("the credential has a character that no header can carry")]
     Characters,
+    #[error("{OWN_LOGIN}")]
+    Plan,
 }
 
 /// One upstream's credential.
@@ -123,6 +125,9 @@ impl Credential {
             Source::Command { line, ttl } => (self.run(line).await?, Good::Until(Instant::now() + *ttl)),
         };
         let text = secret.expose_secret().trim();
+        if text.starts_with(PLAN_TOKEN) {
+            return Err(CredentialError::Plan);
+        }
         let header = match self.setting.carrier {
             Carrier::ApiKey => HeaderValue::from_str(text),
             Carrier::Bearer => HeaderValue::from_str(&format!("Bearer {text}")),

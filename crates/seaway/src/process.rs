@@ -11,7 +11,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
-pub use piped::{Folder, Launch, ListenError, Piped, is_alive, mark, sweep};
+pub use piped::{FOLDERS, Folder, Launch, ListenError, Piped, is_alive, mark, sweep};
 pub use tool::{Ended, background, background_asking, end, private_file, tool};
 
 /// Why a child gave no answer.

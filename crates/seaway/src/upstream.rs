@@ -236,7 +236,7 @@ impl Upstream {
     pub async fn usable(&self) -> Result<(), String> {
         if let Place::Program(program) = &self.place {
             let ready = program.ready().await;
-            if program.login_changed() {
+            if program.takes_new_login() {
                 // Whatever was refused before was another login's.
                 self.health.good();
             }

@@ -118,6 +118,11 @@ impl Fake {
             return None;
         }
         self.heard.write_all(line.as_bytes()).unwrap();
+        // Who tells it to ask before it uses a tool waits for it to agree.
+        if line.contains("\"PreToolUse\"") {
+            let id = line.split("\"request_id\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            self.write(format!("{{\"type\":\"control_response\",\"response\":{{\"subtype\":\"success\",\"request_id\":\"{id}\",\"response\":{{}}}}}}\n").as_bytes());
+        }
         Some(line)
     }
 

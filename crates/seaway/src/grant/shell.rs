@@ -1,13 +1,22 @@
 //! What a line for the shell does, as far as it only names commands.
 //!
-//! A rule such as `git log:*` is about commands. A line that makes its words while it runs, writes
+//! A rule such as `git log:*` is about commands. A line that makes its words while it runs (`$`, backticks), writes
 //! into files or starts something beside it can do anything whatever its words are, so it is not
-//! taken apart any further: no rule covers it.
+//! taken apart any further: no rule covers it. Names of files that the shell puts in (`*`, `~`) may stand where a
+//! rule is open, and nowhere else.
 
 use glob::Pattern;
 
-/// The simple commands of a line, each as its words without quotes; `None` if the line does more.
-pub(super) fn commands(line: &str) -> Option<Vec<Vec<String>>> {
+/// A word of a command, without its quotes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Word {
+    text: String,
+    /// The shell may make other words of it: names of files, or a home folder.
+    expands: bool,
+}
+
+/// The simple commands of a line, each as its words; `None` if the line does more.
+pub(super) fn commands(line: &str) -> Option<Vec<Vec<Word>>> {
     let mut reader = Reader::default();
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
@@ -45,23 +54,32 @@ pub(super) fn commands(line: &str) -> Option<Vec<Vec<String>>> {
             '$' | '`' | '(' | ')' | '<' | '>' | '{' | '}' | '&' | '|' | ';' => return None,
             '#' | '!' if reader.word.is_none() => return None,
             c if c.is_control() => return None,
+            '*' | '?' | '[' => reader.expand(c),
+            '~' if reader.word.is_none() => reader.expand(c),
             c => reader.push(c),
         }
     }
     reader.command();
-    (!reader.commands.is_empty()).then_some(reader.commands)
+    // What stands before a command in this way is its environment, with which it can be made another.
+    let sets = |words: &Vec<Word>| words.first().is_some_and(|word| word.text.contains('='));
+    (!reader.commands.is_empty() && !reader.commands.iter().any(sets)).then_some(reader.commands)
 }
 
 #[derive(Default)]
 struct Reader {
-    commands: Vec<Vec<String>>,
-    words: Vec<String>,
-    word: Option<String>,
+    commands: Vec<Vec<Word>>,
+    words: Vec<Word>,
+    word: Option<Word>,
 }
 
 impl Reader {
     fn push(&mut self, c: char) {
-        self.word.get_or_insert_default().push(c);
+        self.word.get_or_insert_default().text.push(c);
+    }
+
+    fn expand(&mut self, c: char) {
+        self.push(c);
+        self.word.get_or_insert_default().expands = true;
     }
 
     /// Quotes make a word even around nothing.
@@ -82,11 +100,14 @@ impl Reader {
 }
 
 /// True if a rule names a command: `git status` that alone, `git log:*` or `git log *` whatever follows, and a `*`
-/// within a word whatever stands there.
-pub(super) fn names(rule: &str, command: &[String]) -> bool {
+/// within a word whatever stands there. A word that the shell expands fits none that the rule names.
+pub(super) fn names(rule: &str, command: &[Word]) -> bool {
     let open = rule.strip_suffix(":*").or_else(|| rule.strip_suffix(" *"));
     let words: Vec<&str> = open.unwrap_or(rule).split_whitespace().collect();
-    let fits = |(word, said): (&&str, &String)| if word.contains('*') { Pattern::new(&literal(word)).is_ok_and(|pattern| pattern.matches(said)) } else { word == said };
+    let fits = |(word, said): (&&str, &Word)| {
+        let same = if word.contains('*') { Pattern::new(&literal(word)).is_ok_and(|pattern| pattern.matches(&said.text)) } else { *word == said.text };
+        same && !said.expands
+    };
     let enough = if open.is_some() { words.len() <= command.len() } else { words.len() == command.len() };
     !words.is_empty() && enough && words.iter().zip(command).all(fits)
 }
@@ -109,13 +130,13 @@ mod tests {
             (r#"echo 'a $b' "c \" d" e\ f"#, &[&["echo", "a $b", "c \" d", "e f"]]),
             ("echo ''", &[&["echo", ""]]),
             ("'git' l\"o\"g", &[&["git", "log"]]),
-            ("A=1 git log", &[&["A=1", "git", "log"]]),
+            ("git log A=1", &[&["git", "log", "A=1"]]),
             ("echo a#b !", &[]),
             ("echo a#b x!", &[&["echo", "a#b", "x!"]]),
         ];
         for (line, expect) in table {
-            let came = commands(line);
-            assert_eq!(came.unwrap_or_default(), expect.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect::<Vec<Vec<String>>>(), "{line}");
+            let came: Vec<Vec<String>> = commands(line).unwrap_or_default().into_iter().map(|words| words.into_iter().map(|word| word.text).collect()).collect();
+            assert_eq!(came, expect, "{line}");
         }
     }
 
@@ -152,6 +173,9 @@ mod tests {
             "f() { id; }",
             "echo $'\\n'",
             "a &&& b",
+            "A=1 git log",
+            "git log; npm=1 touch x",
+            "PATH+=x git log",
         ];
         for line in lines {
             assert_eq!(commands(line), None, "{line:?}");
@@ -178,11 +202,13 @@ mod tests {
             ("echo:*", "id"),
             ("echo:*", "echox"),
             ("echo:*", "/bin/echo x"),
-            ("git log:*", "A=1 git log"),
             ("git log:*", "git -c x log"),
             ("npm run test*", "npm run build"),
             ("git [ab]:*", "git a"),
             ("git log:*", "git lo? x"),
+            ("npm run test*", "npm run test*"),
+            ("echo a", "echo [a]"),
+            ("ls ~", "ls ~"),
         ] {
             assert!(!check(rule, line), "{rule} {line}");
         }

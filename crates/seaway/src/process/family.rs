@@ -16,7 +16,8 @@ type Member = (u32, String);
 /// Kills a process, its group, what it started and what has its temporary folder. `mark` is what [`mark`] said of
 /// it, or empty where the system does not tell.
 pub(super) fn kill(pid: u32, mark_then: &str, temporary: &Path) {
-    let is_it = mark_then.is_empty() || mark(pid).is_some_and(|now| now == mark_then);
+    // Where the system tells, a process without a mark was gone when it was looked at.
+    let is_it = if Path::new("/proc/self/stat").exists() { mark(pid).is_some_and(|now| now == mark_then) } else { mark_then.is_empty() };
     // Looked for before it is gone: afterwards nobody knows whose they were.
     let mut members = if is_it { below(pid) } else { Vec::new() };
     if is_it {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use rustix::process::Signal;
 use seaway_wire::lines::{Decoder, TooLong};
 use secrecy::{ExposeSecret, SecretString};
@@ -31,7 +32,7 @@ const STARTING: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_secs(2);
 
 /// What the names of temporary folders begin with, before the number of the gateway they belong to.
-const PREFIX: &str = "seaway-child-";
+pub const FOLDERS: &str = "seaway-child-";
 /// The file in one that says which process it was made for.
 const MARK: &str = ".child";
 
@@ -58,8 +59,11 @@ impl Folder {
     /// If it cannot be made.
     pub fn make(temporary: &Path) -> io::Result<Self> {
         use std::os::unix::fs::PermissionsExt;
+        if temporary.as_os_str().to_string_lossy().contains(char::is_control) || !temporary.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no folder for temporary files; set TMPDIR to one that is there", temporary.display())));
+        }
         let private = std::fs::Permissions::from_mode(0o700);
-        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let prefix = format!("{FOLDERS}{}-", std::process::id());
         tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(temporary).map(Self)
     }
 
@@ -83,6 +87,8 @@ pub struct Piped {
     tail: Tail,
     /// Done when its stderr is read to the end.
     tail_kept: JoinHandle<()>,
+    /// How much of a line was there when it was last cleared: no sign of life.
+    unread: usize,
     began: Instant,
     /// It has tools with which it can start others.
     has_tools: bool,
@@ -91,12 +97,14 @@ pub struct Piped {
 
 impl Drop for Piped {
     fn drop(&mut self) {
-        watch::remove(self.pid);
         match self.child.id() {
             Some(pid) if self.has_tools => family::kill(pid, &self.mark, self.folder.path()),
+            Some(_) => self.group.send(Signal::KILL),
             None if self.has_tools => family::kill_rest(self.folder.path()),
-            _ => {}
+            None => {}
         }
+        // Only now: who is killed meanwhile has somebody who ends it.
+        watch::remove(self.pid);
     }
 }
 
@@ -136,7 +144,7 @@ impl Piped {
         let tail = Tail::default();
         let tail_kept = tasks.spawn(keep_tail(stderr, tail.clone()));
         let stdin = child.stdin.take();
-        let piped = Self { stdin, child, group, pid, mark, stdout, lines: Decoder::with_limit(LINE_LIMIT), tail, tail_kept, began: Instant::now(), has_tools, folder };
+        let piped = Self { stdin, child, group, pid, mark, stdout, lines: Decoder::with_limit(LINE_LIMIT), tail, tail_kept, unread: 0, began: Instant::now(), has_tools, folder };
         // For who comes after a gateway that was killed together with its watch.
         std::fs::write(piped.folder.path().join(MARK), &piped.mark)?;
         Ok(piped)
@@ -173,7 +181,7 @@ impl Piped {
             let mut rest = text.as_bytes();
             while !rest.is_empty() {
                 let written = tokio::time::timeout(patience, stdin.write(rest)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-                rest = rest.get(written.max(1)..).unwrap_or_default();
+                rest = rest.get(written..).filter(|_| written > 0).ok_or(io::ErrorKind::WriteZero)?;
             }
             stdin.flush().await
         };
@@ -189,10 +197,30 @@ impl Piped {
         }
     }
 
+    /// Forgets what it has said so far, so that what comes next is about what it is told next.
+    ///
+    /// # Errors
+    ///
+    /// If there is no reading on.
+    pub fn clear(&mut self) -> Result<(), ListenError> {
+        loop {
+            while self.lines.pull()?.is_some() {}
+            self.lines.buffer().reserve(READ);
+            match self.stdout.read_buf(self.lines.buffer()).now_or_never() {
+                Some(Ok(1..)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                // Nothing is there, or nothing will be: what is said next tells.
+                Some(Ok(0)) | None => break,
+            }
+        }
+        self.unread = self.lines.buffer().len();
+        Ok(())
+    }
+
     /// Waits for a sign of life after something was said to it; false if none comes in time. Nothing of it is lost.
     pub async fn stirs(&mut self) -> bool {
         let patience = self.patience();
-        if !self.lines.buffer().is_empty() {
+        if self.lines.buffer().len() > self.unread {
             return true;
         }
         self.lines.buffer().reserve(READ);
@@ -220,6 +248,7 @@ impl Piped {
     pub async fn line(&mut self) -> Result<Option<Bytes>, ListenError> {
         loop {
             if let Some(line) = self.lines.pull()? {
+                self.unread = 0;
                 return Ok(Some(line));
             }
             self.lines.buffer().reserve(READ);
@@ -247,6 +276,13 @@ impl Piped {
     /// True if it still runs.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// A way to end it with all that it started, from anywhere; nothing happens to another process in its place.
+    #[must_use]
+    pub fn end_all(&self) -> impl FnOnce() + Send + 'static {
+        let (pid, mark, folder) = (self.pid, self.mark.clone(), self.folder.path().to_owned());
+        move || family::kill(pid, &mark, &folder)
     }
 
     /// Asks it to leave off what it does.
@@ -295,7 +331,7 @@ impl Piped {
 pub fn sweep(temporary: &Path) {
     for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let owner = name.strip_prefix(FOLDERS).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         let dead = |owner: &u32| *owner != std::process::id() && !is_alive(*owner);
         // Anybody may make a folder of that name in a folder for all.
         let Some(owner) = owner.filter(dead).filter(|_| is_ours(&entry.path())) else { continue };
@@ -311,6 +347,11 @@ pub fn sweep(temporary: &Path) {
         }
         let _shared_or_gone = std::fs::remove_dir_all(entry.path());
     }
+}
+
+/// True for a folder that was made for a child of ours.
+pub(super) fn is_child_folder(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOLDERS)) && is_ours(path)
 }
 
 fn is_ours(path: &Path) -> bool {
@@ -385,7 +426,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut left = shell("sleep 600 & wait", folder.path());
         let pid = left.id().unwrap();
-        let dead = |name: &str| folder.path().join(format!("{PREFIX}4194303-{name}"));
+        let dead = |name: &str| folder.path().join(format!("{FOLDERS}4194303-{name}"));
         for (name, mark) in [("ours", mark(pid).unwrap()), ("strange", format!("{} 1", std::process::id()))] {
             std::fs::DirBuilder::new().mode(0o700).create(dead(name)).unwrap();
             std::fs::write(dead(name).join(MARK), mark).unwrap();
@@ -393,7 +434,7 @@ mod tests {
         let open = dead("open");
         std::fs::DirBuilder::new().mode(0o755).create(&open).unwrap();
         std::fs::write(open.join(MARK), mark(std::process::id()).unwrap()).unwrap();
-        let living = folder.path().join(format!("{PREFIX}{}-x", std::process::id()));
+        let living = folder.path().join(format!("{FOLDERS}{}-x", std::process::id()));
         std::fs::create_dir(&living).unwrap();
         sweep(folder.path());
         assert!(!dead("ours").exists() && !dead("strange").exists() && living.exists() && open.exists());
@@ -409,9 +450,13 @@ mod tests {
             let started: u32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap().parse().unwrap();
             assert!(mark(started).is_some());
             drop(child);
-            while mark(started).is_some() {
-                tokio::task::yield_now().await;
+            for _ in 0..1000 {
+                if mark(started).is_none() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            assert_eq!(mark(started), None, "{script}");
         }
     }
 
@@ -422,6 +467,17 @@ mod tests {
         child.say("x\n").await.unwrap();
         assert!(child.stirs().await && child.stirs().await);
         assert_eq!(child.line().await.unwrap().unwrap(), "x");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_before_is_no_sign_of_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = shell("echo before; printf half; read a; echo never", folder.path());
+        while child.lines.buffer().len() < "before\nhalf".len() {
+            child.stdout.read_buf(child.lines.buffer()).await.unwrap();
+        }
+        child.clear().unwrap();
+        assert!(!child.stirs().await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::family;
+use super::piped::is_child_folder;
 
 /// The first word on the command line of that process.
 pub const COMMAND: &str = "watch-children";
@@ -52,6 +53,16 @@ pub(super) fn add(pid: u32, mark: &str, temporary: &Path) {
     }
 }
 
+/// Starts another watch if the one that was there has died.
+pub fn look() {
+    if let Some(watch) = &mut *lock()
+        && watch.running.as_mut().is_some_and(|(child, _)| !matches!(child.try_wait(), Ok(None)))
+        && !watch.known.is_empty()
+    {
+        watch.start();
+    }
+}
+
 /// Takes a child off the list.
 pub(super) fn remove(pid: u32) {
     if let Some(watch) = &mut *lock()
@@ -77,7 +88,12 @@ impl Watch {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         match command.spawn() {
             Ok(mut child) => {
-                self.running = child.stdin.take().map(|pipe| (child, pipe));
+                let pipe = child.stdin.take();
+                // One that does not read any more is replaced; nobody waits for it.
+                if let Some(pipe) = &pipe {
+                    let _as_it_was = rustix::fs::fcntl_setfl(pipe, rustix::fs::OFlags::NONBLOCK);
+                }
+                self.running = pipe.map(|pipe| (child, pipe));
                 let all: String = self.known.values().map(String::as_str).collect();
                 self.tell(&all);
             }
@@ -92,21 +108,28 @@ pub fn run() {
         let _unnamed = rustix::thread::set_name(&name);
     }
     let mut known: BTreeMap<u32, (String, PathBuf)> = BTreeMap::new();
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+    let (mut input, mut line) = (std::io::stdin().lock(), Vec::new());
+    while let Ok(1..) = input.read_until(b'\n', &mut line) {
         match entry(&line) {
             Some((pid, Some(child))) => drop(known.insert(pid, child)),
             Some((pid, None)) => drop(known.remove(&pid)),
             None => {}
         }
+        line.clear();
     }
     for (pid, (mark, temporary)) in known {
         family::kill(pid, &mark, &temporary);
-        let _shared_or_gone = std::fs::remove_dir_all(temporary);
+        if is_child_folder(&temporary) {
+            let _shared_or_gone = std::fs::remove_dir_all(temporary);
+        }
     }
 }
 
 /// A line of the list: a child with its mark and its temporary folder, or one that is gone.
-fn entry(line: &str) -> Option<(u32, Option<(String, PathBuf)>)> {
+///
+/// The gateway may have been killed while it wrote: what has no end is none.
+fn entry(line: &[u8]) -> Option<(u32, Option<(String, PathBuf)>)> {
+    let line = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
     if let Some(pid) = line.strip_prefix('-') {
         return Some((pid.parse().ok()?, None));
     }
@@ -120,11 +143,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_a_child_or_its_end_and_what_is_cut_off_is_neither() {
-        assert_eq!(entry("+7\t7 42\t/tmp/a b"), Some((7, Some(("7 42".into(), "/tmp/a b".into())))));
-        assert_eq!(entry("-7"), Some((7, None)));
-        for cut in ["", "+", "+7", "+7\t7 42", "-", "-x", "7"] {
-            assert_eq!(entry(cut), None, "{cut:?}");
+    fn a_line_is_a_child_or_its_end_and_one_that_is_cut_off_is_neither() {
+        let (begins, ends) = ("+7\t7 42\t/tmp/a b\n", "-71\n");
+        assert_eq!(entry(begins.as_bytes()), Some((7, Some(("7 42".into(), "/tmp/a b".into())))));
+        assert_eq!(entry(ends.as_bytes()), Some((71, None)));
+        for line in [begins, ends] {
+            for cut in 0..line.len() {
+                assert_eq!(entry(&line.as_bytes()[..cut]), None, "{cut} of {line:?}");
+            }
+        }
+        for odd in ["\n", "+\n", "+7\n", "+7\t7 42\n", "-x\n", "7\n"] {
+            assert_eq!(entry(odd.as_bytes()), None, "{odd:?}");
         }
     }
 }

@@ -55,11 +55,15 @@ impl Store {
         listed.await.unwrap_or_default()
     }
 
-    /// Deletes a session; true if there was one.
-    pub async fn forget_session(&self, owner: &str, name: &str) -> bool {
+    /// Deletes an owner's session, at whatever upstream; returns what was known of it.
+    pub async fn forget_session(&self, owner: &str, name: &str) -> Vec<Session> {
         let (owner, name) = (owner.to_owned(), name.to_owned());
-        let deleted = self.ask(move |database| database.execute("DELETE FROM session WHERE owner = ?1 AND name = ?2", params![owner, name]));
-        deleted.await.is_some_and(|count| count > 0)
+        let deleted = self.ask(move |database| {
+            let mut delete = database.prepare(&format!("DELETE FROM session WHERE owner = ?1 AND name = ?2 RETURNING {COLUMNS}"))?;
+            let rows = delete.query_map(params![owner, name], read)?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        });
+        deleted.await.unwrap_or_default()
     }
 }
 
@@ -119,7 +123,8 @@ mod tests {
         assert!(store.session("cc", "me", "old", DAY).await.is_none(), "expired on read");
         let names: Vec<String> = store.sessions("me", DAY).await.into_iter().map(|session| session.name).collect();
         assert_eq!(names, ["newer", "new"]);
-        assert!(store.forget_session("me", "new").await && !store.forget_session("me", "new").await);
-        assert!(!store.forget_session("me", "old").await, "what expired was deleted");
+        assert_eq!(store.forget_session("me", "new").await.len(), 1);
+        assert!(store.forget_session("me", "new").await.is_empty());
+        assert!(store.forget_session("me", "old").await.is_empty(), "what expired was deleted");
     }
 }

@@ -286,10 +286,8 @@ async fn close(State(house): State<Arc<House>>, (Extension(runtime), Extension(c
     let whose = Whose { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
     let warm = runtime.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
     let kept = house.ledger.store().forget_session(&owner, &id).await;
-    if kept {
-        runtime.upstreams.iter().filter_map(|upstream| upstream.program()).for_each(|program| program.erase(&id));
-    }
-    if warm == 0 && !kept {
+    super::sessions::erase(&runtime, &kept);
+    if warm == 0 && kept.is_empty() {
         return fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`; it may have ended by itself")));
     }
     json_response(&json!({"closed": id}))

@@ -17,6 +17,7 @@ use crate::answer;
 use crate::auth::Caller;
 use crate::house::House;
 use crate::runtime::Runtime;
+use crate::store::Session;
 use crate::upstream::claude_code::{Program, Warm, Whose};
 
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
@@ -101,11 +102,16 @@ async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path
     let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
     let kept = house.ledger.store().forget_session(&caller.0, &id).await;
-    if kept {
-        programs(&runtime).for_each(|program| program.erase(&id));
-    }
-    if warm || kept {
+    erase(&runtime, &kept);
+    if warm || !kept.is_empty() {
         return answer::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());
     }
     answer::fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`")), Dialect::Messages, &answer::own_id())
+}
+
+/// Removes from the disk what was kept of sessions of runs. Their names are ours; those of conversations are their clients'.
+pub(super) fn erase(runtime: &Runtime, deleted: &[Session]) {
+    for session in deleted.iter().filter(|session| session.folder.is_some()) {
+        programs(runtime).for_each(|program| program.erase(&session.program_id));
+    }
 }

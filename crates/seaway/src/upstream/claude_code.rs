@@ -118,7 +118,11 @@ impl Program {
             let written = credential.write(&mut http::HeaderMap::new()).await;
             return written.map_err(|error| format!("upstream `{}` has no usable credential: {error}", shared.name));
         }
-        match shared.installed.login(&shared.setting).await {
+        let login = shared.installed.login(&shared.setting).await;
+        if shared.installed.login_has_changed() {
+            shared.limits_told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        match login {
             Ok(status) if status.logged_in => {
                 let expires = status.login_expires_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
                 match expires.filter(|at| *at <= jiff::Timestamp::now()) {
@@ -140,24 +144,21 @@ impl Program {
         Err(format!("the plan's limit is reached; it resets at {at}"))
     }
 
-    /// What the program last said of its plan's limits: first what is reached, then what is nearest to it.
+    /// What the program last said of its plan's limits that still holds: first what is reached, then what it warned of, of
+    /// both the plan's before those of families of models.
     #[must_use]
     pub fn limits(&self) -> Vec<Limit> {
+        let now = jiff::Timestamp::now().as_second();
         let told = self.shared.limits_told.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut limits: Vec<Limit> = told.values().cloned().collect();
-        let weight = |limit: &Limit| (limit.status != "rejected", limit.family().is_some(), limit.status == "allowed");
-        limits.sort_by_key(weight);
+        let mut limits: Vec<Limit> = told.values().filter(|limit| limit.resets_at.is_none_or(|at| at > now)).cloned().collect();
+        limits.sort_by_key(|limit| (limit.status != "rejected", limit.status == "allowed", limit.family().is_some()));
         limits
     }
 
     /// True once after a login became another one, or one at all: what was refused before says nothing of it.
     #[must_use]
-    pub fn login_changed(&self) -> bool {
-        let changed = self.shared.installed.login_changed();
-        if changed {
-            self.shared.limits_told.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        changed
+    pub fn takes_new_login(&self) -> bool {
+        self.shared.installed.take_change_of_login()
     }
 
     /// Finds the program and asks for its version.
@@ -176,6 +177,7 @@ impl Program {
         }
         shared.end_all(gone);
         sessions::sweep(&shared.setting);
+        crate::process::watch::look();
         self.sweep_logins();
         shared.lock_turns().retain(|_, turn| turn.strong_count() > 0);
     }
@@ -257,7 +259,8 @@ impl Program {
         let quick = tokio::time::timeout(if stream { QUIET } else { Duration::MAX }, &mut answering).await;
         let Ok(answered) = quick else {
             // Who watches a stream is told that somebody is at work; what comes of it is said in the stream.
-            return Ok(Reply { changes: notes, ..answers::awaited(answering) });
+            let told = late(shared.clone(), answering);
+            return Ok(Reply { changes: notes, ..answers::awaited(told) });
         };
         let Answer { begun, attempts, notes: more } = answered?;
         let reply = match begun {
@@ -309,11 +312,30 @@ async fn answer(shared: Arc<Shared>, body: Bytes, whose: Whose, held: Held) -> R
         Some(model) => Some(Change { name: "model".into(), path: format!("answered by {model}") }),
         None => None,
     };
-    let anew = begun.as_ref().map_or(0, |(_, flow)| flow.told_anew());
-    let anew = (anew > 0).then(|| Change { name: "prompt cache".into(), path: format!("not read for {anew} bytes of history; Claude Code {COMPLETE} and newer can") });
-    let notes = notes.into_iter().chain(anew).collect();
+    let uncached = begun.as_ref().map_or(0, |(_, flow)| flow.uncached_history());
+    let uncached = (uncached > 0).then(|| Change { name: "prompt cache".into(), path: format!("not read for {uncached} bytes of history; Claude Code {COMPLETE} and newer can") });
+    let notes = notes.into_iter().chain(uncached).collect();
     let begun = begun.map_err(|failure| Box::new(answers::put_right(*failure, &ask.model)));
     Ok(Answer { begun, attempts, notes })
+}
+
+/// What is said in a stream that has begun without an answer: the answer and what is to be told of it, or an event that
+/// says why there is none.
+async fn late(shared: Arc<Shared>, answering: impl Future<Output = Result<Answer, UpstreamError>>) -> Result<(Bytes, Flow, Vec<Change>), Bytes> {
+    let why = match answering.await {
+        Ok(Answer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
+        Ok(Answer { begun: Err(failure), .. }) => match unanswered(&shared, &failure).await {
+            Ok(_) => shared.with_limit(&failure),
+            Err(error) => told(error),
+        },
+        Err(error) => told(error),
+    };
+    tracing::warn!(upstream = %shared.name, message = why.message, "no answer came of a request whose stream had begun");
+    Err(why.event().into())
+}
+
+fn told(error: UpstreamError) -> Failure {
+    Failure { status: Some(error.kind.status(seaway_wire::Dialect::Messages)), message: error.message, ..Failure::default() }
 }
 
 /// Tries until something comes. Only what surely did nothing is tried again.
@@ -373,14 +395,10 @@ async fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, Upstrea
     if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
         shared.installed.forget_login().await;
     }
-    let mut failure = failure.clone();
-    if let Some(limit) = failure.limit.take() {
-        failure.limit = Some(shared.reached(limit));
-    }
-    let failure = &failure;
+    let failure = &shared.with_limit(failure);
     match failure.status {
-        _ if failure.is_final => Ok(answers::refused(failure)),
         Some(_) => Ok(answers::refused(failure)),
+        None if failure.is_final => Ok(answers::refused(failure)),
         None if failure.class.as_deref() == Some("authentication_failed") => Err(UpstreamError::new(FaultKind::NotReady, Unusable::SignedOut.to_string())),
         // It saw by itself that there is no use in asking: the prompt is too long.
         None if failure.class.as_deref() == Some("invalid_request") => Err(UpstreamError::new(FaultKind::InvalidRequest, failure.message.clone())),

@@ -121,6 +121,8 @@ pub struct Permission<'a> {
     pub input: &'a str,
     /// The call in the conversation that it is about.
     pub tool_use_id: Option<Cow<'a, str>>,
+    /// The folder in which the program works at that moment, where it is told.
+    pub cwd: Option<Cow<'a, str>>,
 }
 
 /// An answer to a control request of ours.
@@ -206,6 +208,8 @@ struct RawUse<'a> {
     tool_name: Cow<'a, str>,
     #[serde(borrow, default)]
     tool_input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    cwd: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -235,13 +239,13 @@ fn asked<'a>(request_id: Cow<'a, str>, request: &'a RawValue) -> Option<Line<'a>
     match (&*raw.subtype, raw.message) {
         ("can_use_tool", _) => {
             let input = raw.input.map_or("{}", RawValue::get);
-            Some(Line::Permission(Permission { request_id, tool: raw.tool_name, input, tool_use_id: raw.tool_use_id }))
+            Some(Line::Permission(Permission { request_id, tool: raw.tool_name, input, tool_use_id: raw.tool_use_id, cwd: None }))
         }
         // What is about no tool, or in a way that nobody knows, is judged as a tool without a name: it is refused.
         ("hook_callback", _) => {
             let used = raw.input.and_then(|input| serde_json::from_str::<RawUse<'a>>(input.get()).ok());
-            let (tool, input) = used.map_or((Cow::Borrowed(""), "{}"), |used| (used.tool_name, used.tool_input.map_or("{}", RawValue::get)));
-            Some(Line::Hook(Permission { request_id, tool, input, tool_use_id: raw.tool_use_id }))
+            let (tool, input, cwd) = used.map_or((Cow::Borrowed(""), "{}", None), |used| (used.tool_name, used.tool_input.map_or("{}", RawValue::get), used.cwd));
+            Some(Line::Hook(Permission { request_id, tool, input, tool_use_id: raw.tool_use_id, cwd }))
         }
         ("mcp_message", Some(rpc)) => {
             let call = rpc.params.filter(|_| rpc.method == "tools/call").and_then(|params| serde_json::from_str::<RawCall<'_>>(params.get()).ok());
@@ -328,9 +332,9 @@ mod tests {
         assert!(matches!(Line::parse(question), Line::Question(Question { id: None, .. })));
         let permission = br#"{"type":"control_request","request_id":"q","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#;
         assert!(matches!(Line::parse(permission), Line::Permission(Permission { input: r#"{"command":"ls"}"#, .. })));
-        let hook = br#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"hook_event_name":"PreToolUse","tool_name":"Read","tool_input":{"file_path":"/a"}},"tool_use_id":"toolu_1"}}"#;
+        let hook = br#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"cwd":"/w","hook_event_name":"PreToolUse","tool_name":"Read","tool_input":{"file_path":"/a"}},"tool_use_id":"toolu_1"}}"#;
         let Line::Hook(used) = Line::parse(hook) else { panic!("a hook") };
-        assert_eq!((&*used.tool, used.input, used.tool_use_id.as_deref()), ("Read", r#"{"file_path":"/a"}"#, Some("toolu_1")));
+        assert_eq!((&*used.tool, used.input, used.tool_use_id.as_deref(), used.cwd.as_deref()), ("Read", r#"{"file_path":"/a"}"#, Some("toolu_1"), Some("/w")));
         let odd = br#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"new":1}}}"#;
         assert!(matches!(Line::parse(odd), Line::Hook(Permission { input: "{}", .. })));
     }

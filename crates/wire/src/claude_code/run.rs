@@ -30,9 +30,11 @@ pub enum Happened {
         request_id: String,
         tool: String,
         input: String,
+        /// The folder in which it works at that moment.
+        cwd: Option<String>,
     },
     /// A tool was used of which nobody was asked: the program does not keep to what it was told.
-    Unasked(String),
+    Unasked,
     /// The program does not want to know any more.
     Withdrawn(String),
     /// How full a plan's window is.
@@ -89,6 +91,7 @@ impl Run {
                 Happened::Told
             }
             Line::Event { event, .. } => text(event, out),
+            Line::Said(said) if said.user && self.was_unasked(said.message) => Happened::Unasked,
             Line::Said(said) if !said.nested && !said.synthetic => self.said(said.user, said.message, out),
             Line::Failed(failure) => {
                 self.failure = Some(failure);
@@ -96,7 +99,7 @@ impl Run {
             }
             Line::Hook(used) => {
                 self.judged.extend(used.tool_use_id.map(Cow::into_owned));
-                Happened::Uses { request_id: used.request_id.into_owned(), tool: used.tool.into_owned(), input: used.input.to_owned() }
+                Happened::Uses { request_id: used.request_id.into_owned(), tool: used.tool.into_owned(), input: used.input.to_owned(), cwd: used.cwd.map(Cow::into_owned) }
             }
             Line::Permission(asked) => Happened::Asks { request_id: asked.request_id.into_owned(), tool: asked.tool.into_owned(), input: asked.input.to_owned() },
             Line::Withdrawn(id) => Happened::Withdrawn(id.into_owned()),
@@ -113,6 +116,18 @@ impl Run {
         self.failure.take().unwrap_or_else(none)
     }
 
+    /// True if a message holds the result of a use that nobody was asked about. One that did not come to be used, such
+    /// as of a tool that is not there, is none.
+    fn was_unasked(&self, message: &RawValue) -> bool {
+        let Ok(message) = serde_json::from_str::<Members>(message.get()) else { return false };
+        let blocks: Vec<Members> = message.get("content").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        blocks.iter().filter(|block| block.get("type") == Some("\"tool_result\"")).any(|block| {
+            let id = block.get("tool_use_id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).unwrap_or_default();
+            let not_used = block.get("is_error") == Some("true") && block.get("content").is_some_and(|content| content.contains("<tool_use_error>"));
+            !not_used && !self.judged.contains(&id)
+        })
+    }
+
     /// Calls of tools, and their results. Text came before, piece by piece.
     fn said(&mut self, user: bool, message: &RawValue, out: &mut Vec<u8>) -> Happened {
         let Ok(message) = serde_json::from_str::<Members>(message.get()) else { return Happened::Quiet };
@@ -127,11 +142,6 @@ impl Run {
                 (false, Some("\"tool_use\"")) => write_event(out, "tool_use", &format!("{{\"id\":{},\"name\":{},\"input\":{}}}", member("id"), member("name"), member("input"))),
                 (true, Some("\"tool_result\"")) => {
                     let failed = block.get("is_error").unwrap_or("false");
-                    let id = block.get("tool_use_id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).unwrap_or_default();
-                    // A use that failed before it began is nothing that anybody could be asked about.
-                    if failed != "true" && !self.judged.contains(&id) {
-                        return Happened::Unasked(id);
-                    }
                     write_event(out, "tool_result", &format!("{{\"toolUseId\":{},\"content\":{},\"isError\":{failed}}}", member("tool_use_id"), member("content")));
                 }
                 _ => continue,
@@ -241,6 +251,7 @@ mod tests {
             r#"{"type":"assistant","message":{"model":"m","content":[{"type":"tool_use","id":"t","name":"Read","input":{"file_path":"/a"}}]},"parent_tool_use_id":null}"#,
             r#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"tool_name":"Read","tool_input":{"file_path":"/a"}},"tool_use_id":"t"}}"#,
             r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"x"}]},"parent_tool_use_id":null}"#,
+            r#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"tool_name":"Read","tool_input":{}},"tool_use_id":"n"}}"#,
             r#"{"type":"user","message":{"role":"user","content":[{"type":"tool_result","tool_use_id":"n","content":"nested"}]},"parent_tool_use_id":"t"}"#,
             r#"{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":2,"session_id":"s","total_cost_usd":0.25,"usage":{"input_tokens":3,"output_tokens":4}}"#,
         ]);
@@ -281,11 +292,15 @@ mod tests {
 
     #[test]
     fn a_use_that_nobody_was_asked_about_is_seen() {
-        let result = |error: &str| {
-            format!(r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t","content":"x"{error}}}]}},"parent_tool_use_id":null}}"#)
+        let result = |content: &str, more: &str, parent: &str| {
+            format!(
+                r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t","content":"{content}"{more}}}]}},"parent_tool_use_id":{parent}}}"#
+            )
         };
-        assert!(matches!(play(&[&result("")]).1, Happened::Unasked(id) if id == "t"));
-        assert!(matches!(play(&[&result(",\"is_error\":true")]).1, Happened::Told));
+        for used in [result("x", "", "null"), result("exit 1", ",\"is_error\":true", "null"), result("x", "", "\"toolu_of_an_agent\"")] {
+            assert!(matches!(play(&[&used]).1, Happened::Unasked), "{used}");
+        }
+        assert!(matches!(play(&[&result("<tool_use_error>no such tool</tool_use_error>", ",\"is_error\":true", "null")]).1, Happened::Told));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 
 use super::{Reader, below, key};
+use crate::config::layers::Origin;
+use crate::config::paths;
 use crate::config::value::Value;
 use crate::config::{Agent, Listen, Permission, Program};
 
@@ -69,6 +71,7 @@ impl Reader<'_> {
             prewarm: count(self, "claude_code.prewarm"),
             retention: self.span("claude_code.retention"),
             idle_timeout: self.span_at(&at("idle_timeout")),
+            settings: self.settings_files(),
             temporary: self.environment.temporary_folder(),
             remote,
             agent: self.agent(&folder, local),
@@ -98,6 +101,18 @@ impl Reader<'_> {
     /// Where the program is, if it is there.
     pub(super) fn program_path(&self) -> Option<PathBuf> {
         find(self.given_path().as_deref(), self.environment.get("PATH").unwrap_or_default())
+    }
+
+    /// The files that settings come from, or would.
+    fn settings_files(&self) -> Vec<PathBuf> {
+        let origins = self.layers.iter().filter_map(|(_, (_, origin))| match origin {
+            Origin::File { path, .. } => Some(path.clone()),
+            _ => None,
+        });
+        let mut files: Vec<PathBuf> = origins.chain(paths::config_file(self.environment)).filter(|path| path.is_absolute()).collect();
+        files.sort_unstable();
+        files.dedup();
+        files
     }
 
     /// Where a plan's login lies, if the program that could use it is not there. It is not opened.

@@ -10,17 +10,12 @@ use super::{Reader, below, key};
 use crate::config::layers::{Origin, dotted};
 use crate::config::show::without_userinfo;
 use crate::config::value::Value;
-use crate::config::{Api, Carrier, Credential, Edits, Glob, Limits, Listen, Place, Proxy, Source, Upstream, UpstreamName};
+use crate::config::{Api, Carrier, Credential, Edits, Glob, Limits, Listen, OWN_LOGIN, PLAN_TOKEN, Place, Proxy, Source, Upstream, UpstreamName};
 
 /// Upstreams that need no more than their name: each is of the kind that it is called.
 pub(super) const BUILT_IN: [&str; 4] = ["anthropic", "claude-code", "argo", "sandbox"];
 
 const ANTHROPIC: &str = "https://api.anthropic.com";
-
-/// What a plan's token begins with.
-const PLAN_TOKEN: &str = "sk-ant-oat";
-/// Why a plan's token is no credential of an upstream's.
-const OWN_LOGIN: &str = "this is Claude Code's own login; a Claude plan is reached through the official program only: install it, use `kind = \"claude-code\"` without a credential, and sign it in, or give it the token as `CLAUDE_CODE_OAUTH_TOKEN`";
 
 /// Variables that people have set for Anthropic's own tools, strongest first.
 pub(super) const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
@@ -181,7 +176,7 @@ impl Reader<'_> {
         }
         let (variable, carrier) = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some())?;
         let value = self.environment.get(variable)?.to_owned();
-        if value.starts_with(PLAN_TOKEN) {
+        if value.trim_start().starts_with(PLAN_TOKEN) {
             self.layers.mistake(Origin::Variable((*variable).to_owned()), format!("${variable}: {OWN_LOGIN}"));
         }
         Some(Credential { carrier: *carrier, source: Source::Value(value.into()) })
@@ -190,13 +185,13 @@ impl Reader<'_> {
     fn source(&mut self, name: &str, group: &str) -> Option<Source> {
         let at = |rest: &str| below("upstream", name, &format!("{group}.{rest}"));
         if let Some(value) = self.text_at(&at("value")) {
-            if value.starts_with(PLAN_TOKEN) {
+            if value.trim_start().starts_with(PLAN_TOKEN) {
                 self.mistake_at(&at("value"), OWN_LOGIN);
             }
             return Some(Source::Value(value.into()));
         }
         if let Some(variable) = self.text_at(&at("env")) {
-            if self.environment.get(&variable).is_some_and(|value| value.starts_with(PLAN_TOKEN)) {
+            if self.environment.get(&variable).is_some_and(|value| value.trim_start().starts_with(PLAN_TOKEN)) {
                 self.mistake_at(&at("env"), OWN_LOGIN);
             }
             let unset = || Source::Unset(format!("the variable `{variable}` is not set"));

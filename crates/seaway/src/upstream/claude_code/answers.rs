@@ -14,13 +14,15 @@ use seaway_wire::json::{Members, quote};
 use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::Model;
 
-use super::Answer;
+use super::QUIET;
 use super::flow::Flow;
 use crate::upstream::gate::Pass;
-use crate::upstream::{BoxError, Payload, Reply, ReplyBody, UpstreamError, sandbox};
+use crate::upstream::{BoxError, Payload, Reply, ReplyBody, sandbox};
 
 /// The longest wait that clients obey; told to wait longer, they give up or ignore it.
 const LONGEST_WAIT: i64 = 60;
+/// The API's words for a prompt that is too long, as far as the program lets us see them.
+const TOO_LONG: &str = "prompt is too long";
 /// The wait after a 429 of which nothing more is known.
 const USUAL_WAIT: i64 = 5;
 
@@ -57,33 +59,50 @@ pub(super) fn folded(fold: Fold) -> Reply {
     }
 }
 
-/// An answer that lets itself be waited for: a first event at once, the rest when it is there.
-pub(super) fn awaited(answering: impl Future<Output = Result<Answer, UpstreamError>> + Send + 'static) -> Reply {
+/// An answer that lets itself be waited for: an event at once and every now and then, the rest when it is there. What
+/// would stand in a header is a comment then.
+pub(super) fn awaited(answering: impl Future<Output = Result<(Bytes, Flow, Vec<Change>), Bytes>> + Send + 'static) -> Reply {
     const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
-    let opening = futures_util::stream::once(async { Ok(Frame::data(Bytes::from_static(PING))) });
-    let rest = futures_util::stream::once(answering).flat_map(|answered| match answered {
-        Ok(Answer { begun: Ok((first, flow)), .. }) => pieces(first, flow).boxed(),
-        Ok(Answer { begun: Err(failure), .. }) => last(failure.event()),
-        Err(error) => {
-            let status = error.kind.status(seaway_wire::Dialect::Messages);
-            last(Failure { status: Some(status), message: error.message, ..Failure::default() }.event())
+    let ping = || (Ok(Frame::data(Bytes::from_static(PING))), None);
+    let waiting = futures_util::stream::unfold((Box::pin(answering), true, false), move |(mut answering, first, over)| async move {
+        if over {
+            return None;
+        }
+        if first {
+            return Some((ping(), (answering, false, false)));
+        }
+        match tokio::time::timeout(QUIET, &mut answering).await {
+            Err(_) => Some((ping(), (answering, false, false))),
+            Ok(Ok((first, flow, notes))) => {
+                let notes: Vec<String> = notes.iter().map(|note| format!("{} {}", note.name, note.path)).collect();
+                let note = if notes.is_empty() { Bytes::new() } else { format!(": seaway-note: {}\n\n", notes.join(", ")).into() };
+                Some(((Ok(Frame::data(note)), Some((first, flow))), (answering, false, true)))
+            }
+            Ok(Err(event)) => Some(((Ok(Frame::data(event)), None), (answering, false, true))),
         }
     });
-    events(opening.chain(rest).boxed())
+    let whole = waiting.flat_map(|(frame, rest)| {
+        let rest = rest.map_or_else(|| futures_util::stream::empty().boxed(), |(first, flow)| pieces(first, flow).boxed());
+        futures_util::stream::once(async { frame }).chain(rest)
+    });
+    events(whole.boxed())
 }
 
-fn last(event: Vec<u8>) -> BoxStream<'static, Result<Frame<Bytes>, BoxError>> {
-    futures_util::stream::once(async { Ok(Frame::data(Bytes::from(event))) }).boxed()
-}
+/// Families of models, as they stand in their names and in the program's aliases.
+const FAMILIES: [&str; 5] = ["opus", "sonnet", "haiku", "fable", "mythos"];
 
 /// True if that model is what somebody means who asks so: the same one, also by a longer name, or what an alias of
 /// the program's stands for.
 pub(super) fn is_meant(asked: &str, answers: &str) -> bool {
     let plain = |id: &str| id.split('[').next().unwrap_or_default().to_ascii_lowercase();
     let (asked, answers) = (plain(asked), plain(answers));
+    // A date at its end makes it no other.
+    let undated =
+        |id: &str| id.rsplit_once('-').filter(|(_, end)| end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_digit())).map_or_else(|| id.to_owned(), |(id, _)| id.to_owned());
     match (Model::parse(&asked), Model::parse(&answers)) {
         (Some(one), Some(other)) => one == other,
-        _ => asked == answers || !asked.contains("claude"),
+        _ if asked.contains("claude") => undated(&asked) == undated(&answers),
+        _ => FAMILIES.iter().all(|family| !asked.contains(family) || answers.contains(family)),
     }
 }
 
@@ -104,7 +123,7 @@ pub(super) fn put_right(mut failure: Failure, model: &str) -> Failure {
     failure.message = match (status, failure.class.as_deref()) {
         (404, Some("model_not_found")) => format!("model: {model}"),
         (413, _) => "request exceeds the maximum size".to_owned(),
-        (400, Some("invalid_request")) if said.eq_ignore_ascii_case("prompt is too long") => "prompt is too long".to_owned(),
+        (400, Some("invalid_request")) if said.eq_ignore_ascii_case(TOO_LONG) => TOO_LONG.to_owned(),
         (401, _) => {
             "invalid authentication credentials: the API does not accept what Claude Code is signed in with; run `seaway login`, or look at this upstream's credential".to_owned()
         }
@@ -126,37 +145,30 @@ pub(super) fn refused(failure: &Failure) -> Reply {
         failure.message = format!("{}: {whose}{kind} is reached; it resets at {at}", failure.message);
     }
     let mut reply = Reply::json(status, failure.body());
-    let mut set = |name: &'static str, value: HeaderValue| drop(reply.headers.insert(HeaderName::from_static(name), value));
-    if let Some(id) = failure.request_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
+    let mut set = |name: &str, value: String| {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            reply.headers.insert(name, value);
+        }
+    };
+    if let Some(id) = failure.request_id.clone() {
         set("request-id", id);
     }
-    if let Some(limit) = &failure.limit {
-        for (name, value) in unified(limit) {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
-                reply.headers.insert(name, value);
-            }
-        }
+    for (name, value) in failure.limit.iter().flat_map(unified) {
+        set(&name, value);
     }
-    let mut set = |name: &'static str, value: HeaderValue| drop(reply.headers.insert(HeaderName::from_static(name), value));
-    match wait {
-        Some(wait) => {
-            set("retry-after", HeaderValue::from(wait));
-            // Clients that are told to wait longer than they would ask again after a wait of their own.
-            if wait > LONGEST_WAIT {
-                set("x-should-retry", HeaderValue::from_static("false"));
-            }
-        }
-        // The program does not say how long the API asked to wait; without a wait, OpenAI's clients take it for an empty account.
-        None if status == 429 => {
-            set("retry-after", HeaderValue::from(USUAL_WAIT));
-            reply.changes.push(Change { name: "retry-after".into(), path: "a usual wait; Claude Code does not tell the API's".into() });
-        }
-        None => {}
+    // The program does not say how long the API asked to wait; without a wait, OpenAI's clients take it for an empty account.
+    let usual = wait.is_none() && status == 429;
+    if let Some(wait) = wait.or(usual.then_some(USUAL_WAIT)) {
+        set("retry-after", wait.to_string());
     }
-    if failure.is_final || matches!(status, 401 | 403) {
-        reply.headers.insert(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"));
+    // Clients that are told to wait longer than they would ask again after a wait of their own.
+    if failure.is_final || matches!(status, 401 | 403) || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
+        set("x-should-retry", "false".into());
     }
-    if failure.message == "prompt is too long" {
+    if usual {
+        reply.changes.push(Change { name: "retry-after".into(), path: "a usual wait; Claude Code does not tell the API's".into() });
+    }
+    if failure.message == TOO_LONG {
         reply.changes.push(Change { name: "error.message".into(), path: "without the figures, which Claude Code does not tell".into() });
     }
     reply
@@ -324,7 +336,9 @@ mod tests {
         ] {
             assert!(is_meant(asked, answers), "{asked} {answers}");
         }
-        for (asked, answers) in [("claude-opus-4-20250514", "claude-opus-5-5"), ("claude-opus-4-1-20250805", "claude-opus-5-5"), ("claude-new", "claude-opus-5-5")] {
+        for (asked, answers) in
+            [("claude-opus-4-20250514", "claude-opus-5-5"), ("claude-opus-4-1-20250805", "claude-opus-5-5"), ("claude-new", "claude-opus-5-5"), ("sonnet", "claude-opus-5-5")]
+        {
             assert!(!is_meant(asked, answers), "{asked} {answers}");
         }
     }

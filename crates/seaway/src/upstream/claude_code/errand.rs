@@ -15,11 +15,14 @@ use seaway_wire::json::quote;
 use seaway_wire::sse::write_event;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::flow::Working;
-use super::launch::{self, Kept};
+use super::launch::{self, Transcript};
 use super::policy::{Judgement, Policy};
+use super::shared::Shared;
 use super::{Program, Whose, seat, sessions};
+use crate::process::{Folder, Piped};
 use crate::upstream::UpstreamError;
 
 /// The name of the line that has the program ask before it uses a tool.
@@ -123,8 +126,12 @@ pub struct Running {
     idle: Duration,
     /// When it is ended, done or not.
     until: Option<Instant>,
+    /// Cancelled with it: nobody need end it then.
+    _deadline: DropGuard,
     /// What is kept of it, by the id of the session.
     session: Option<(Whose, String)>,
+    /// A process that did what it had to, with the turn of its session.
+    finished: Option<Working>,
 }
 
 impl Program {
@@ -141,26 +148,20 @@ impl Program {
         };
         let whose = Whose { owner, session };
         let held = shared.enter(&whose, errand.patient).await?;
-        let temporary = seat::folder(shared)?;
-        if let Continued::With(id) = &errand.session {
-            let (setting, id, folder) = (shared.setting.clone(), id.clone(), temporary.path().to_owned());
-            let taken = tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
-            let lost = |error: std::io::Error| UpstreamError::new(FaultKind::NotReady, format!("what was kept of the session cannot be read: {error}"));
-            taken.map_err(std::io::Error::other).flatten().map_err(lost)?;
-        }
+        let temporary = furnished(shared, errand).await?;
         let policy = Policy::new(shared, errand, temporary.path(), ear.is_some());
         let arguments = arguments(errand, &policy);
         let start = seat::Start { arguments, manners: launch::WORKING, works_in: errand.folder.clone(), temporary, has_tools: true, more: Vec::new() };
         let child = seat::start_in(shared, start).await?;
         let mut working = Working::new(child, shared.clone(), held);
-        let prompt = format!("[{{\"type\":\"text\",\"text\":{}}}]", quote(&errand.prompt));
-        let lines = input::ask_before_tools(JUDGES) + &input::user(&prompt, true);
-        if let Err(error) = working.child().say(&lines).await {
+        if let Err(why) = begin(working.child(), &errand.prompt).await {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, "Claude Code did not start");
-            return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({error})", shared.name)));
+            return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({why})", shared.name)));
         }
         let now = Instant::now();
+        let until = Some(shared.setting.agent.run_timeout).filter(|limit| !limit.is_zero()).map(|limit| now + limit);
+        let deadline = deadline(shared, until, working.child());
         Ok(Running {
             working: Some(working),
             run: Run::default(),
@@ -172,11 +173,13 @@ impl Program {
             heard: now,
             asking: shared.setting.agent.ask_timeout,
             idle: shared.setting.idle_timeout,
-            until: Some(shared.setting.agent.run_timeout).filter(|limit| !limit.is_zero()).map(|limit| now + limit),
+            until,
+            _deadline: deadline,
             session: match &errand.session {
                 Continued::No => None,
                 Continued::From(id) | Continued::With(id) => Some((whose, id.clone())),
             },
+            finished: None,
         })
     }
 }
@@ -193,9 +196,9 @@ fn arguments(errand: &Errand, policy: &Policy) -> Vec<String> {
         words.extend(["--max-turns".to_owned(), turns.to_string()]);
     }
     words.extend(launch::persistence(&match &errand.session {
-        Continued::No => Kept::No,
-        Continued::From(id) => Kept::As(id.clone()),
-        Continued::With(id) => Kept::Resumed(id.clone()),
+        Continued::No => Transcript::No,
+        Continued::From(id) => Transcript::As(id.clone()),
+        Continued::With(id) => Transcript::Resumed(id.clone()),
     }));
     words
 }
@@ -211,6 +214,17 @@ impl Running {
     #[must_use]
     pub fn counted(&self) -> Usage {
         self.run.counted()
+    }
+
+    /// True if its session was deleted while it was at work. What was kept of it is gone then.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        let (Some((whose, id)), Some(working)) = (&self.session, &self.finished) else { return false };
+        let deleted = working.shared().is_forgotten(whose);
+        if deleted {
+            sessions::erase(&working.shared().setting, id);
+        }
+        deleted
     }
 
     /// Waits for the next thing to tell; `None` when all is told.
@@ -231,15 +245,13 @@ impl Running {
             // Who is asked may think.
             let silence = (late.is_none() && !self.idle.is_zero()).then(|| self.heard + self.idle);
             let working = self.working.as_mut()?;
-            let over = self.until;
             tokio::select! {
-                biased;
-                () = until(over) => {
-                    let message = "the run took too long (`claude_code.run_timeout`); what it had done is done";
-                    self.failed(Failure { status: Some(504), kind: Some("timeout_error".into()), message: message.into(), ..Failure::default() });
-                }
                 line = working.child().line() => match line {
                     Ok(Some(line)) => self.line(&line).await,
+                    Ok(None) if self.until.is_some_and(|until| until <= Instant::now()) => {
+                        let message = "the run took too long (`claude_code.run_timeout`); what it had done is done";
+                        self.failed(Failure { status: Some(504), kind: Some("timeout_error".into()), message: message.into(), ..Failure::default() });
+                    }
                     Ok(None) => {
                         let failure = self.run.end();
                         self.failed(failure);
@@ -266,7 +278,10 @@ impl Running {
             Happened::Withdrawn(id) => {
                 self.close(&id);
             }
-            Happened::Uses { request_id, tool, input } => {
+            Happened::Uses { request_id, tool, input, cwd } => {
+                if let Some(cwd) = cwd {
+                    self.policy.moves_to(cwd);
+                }
                 let judgement = self.policy.judge(&tool, &input);
                 let decision = match &judgement {
                     Judgement::Allow => Decision::Allow,
@@ -276,7 +291,7 @@ impl Running {
                 };
                 self.say(&input::decide(&request_id, decision)).await;
             }
-            Happened::Unasked(_) => {
+            Happened::Unasked => {
                 let message = "Claude Code used a tool without asking first; the run was ended. Look for hooks that its managed settings turn off";
                 self.failed(Failure { message: message.into(), is_final: true, ..Failure::default() });
             }
@@ -289,9 +304,12 @@ impl Running {
     /// The end of it. What is to be kept is kept before anybody is told so.
     async fn done(&mut self, done: Box<Done>) {
         let Some(mut working) = self.working.take() else { return };
-        let kept = if let Some((whose, id)) = self.session.take() {
+        let kept = if let Some((_, id)) = &self.session {
             working.wind_up().await;
-            !working.shared().is_forgotten(&whose) && keep(&mut working, id).await
+            let kept = keep(&mut working, id.clone()).await;
+            // Its turn is over only when this is dropped: until then it is deleted by a mark, which its owner looks at.
+            self.finished = Some(working);
+            kept
         } else {
             working.shared().clone().spawn(async move { working.wind_up().await });
             false
@@ -356,6 +374,45 @@ impl Running {
         }
         self.last = Some(News::Failed(failure));
     }
+}
+
+/// A temporary folder for a run, with what is kept of its session.
+async fn furnished(shared: &Shared, errand: &Errand) -> Result<Folder, UpstreamError> {
+    let temporary = seat::folder(shared)?;
+    if let Continued::With(id) = &errand.session {
+        let (setting, id, folder) = (shared.setting.clone(), id.clone(), temporary.path().to_owned());
+        let taken = tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
+        taken.map_err(std::io::Error::other).flatten().map_err(|error| match error.kind() {
+            // It was deleted while this waited for its turn, or somebody else removed it.
+            std::io::ErrorKind::NotFound => UpstreamError::new(FaultKind::NotFound, "sessionId: the session is gone; start one with `\"keepSession\": true`"),
+            _ => UpstreamError::new(FaultKind::NotReady, format!("what was kept of the session cannot be read: {error}")),
+        })?;
+    }
+    Ok(temporary)
+}
+
+/// Gives a child its prompt. Nothing is asked of it before it has agreed to ask us.
+async fn begin(child: &mut Piped, prompt: &str) -> Result<(), String> {
+    let said = |error: std::io::Error| error.to_string();
+    child.say(&input::ask_before_tools(JUDGES)).await.map_err(said)?;
+    seat::agreed(child, JUDGES).await?;
+    let prompt = format!("[{{\"type\":\"text\",\"text\":{}}}]", quote(prompt));
+    child.say(&input::user(&prompt, true)).await.map_err(said)
+}
+
+/// Ends a run when its time is over, also for a client that does not read, and so does not ask how it goes.
+fn deadline(shared: &Shared, until: Option<Instant>, child: &Piped) -> DropGuard {
+    let running = CancellationToken::new();
+    if let Some(until) = until {
+        let (over, end) = (running.clone(), child.end_all());
+        shared.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => end(),
+                () = over.cancelled() => {}
+            }
+        });
+    }
+    running.drop_guard()
 }
 
 /// Keeps what a run wrote of its session; false if that cannot be.

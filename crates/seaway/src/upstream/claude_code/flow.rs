@@ -109,25 +109,25 @@ pub(super) struct Flow {
     said: Vec<u8>,
     /// Why the answer broke off.
     failure: Option<Failure>,
-    /// How much of its history, in bytes, is paid for anew.
-    anew: usize,
+    /// How much of its history, in bytes, is not read from the prompt cache.
+    uncached: usize,
     /// The model that answered, once the turn is with who settles it.
     answered: Option<String>,
 }
 
 impl Flow {
     pub(super) fn new(working: Working, turn: Turn, conversation: Conversation) -> Self {
-        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None, anew: 0, answered: None }
+        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None, uncached: 0, answered: None }
     }
 
-    /// With a history of which so many bytes are written to the prompt cache anew.
-    pub(super) fn anew(self, anew: usize) -> Self {
-        Self { anew, ..self }
+    /// With a history of which so many bytes are not read from the prompt cache.
+    pub(super) fn uncached(self, uncached: usize) -> Self {
+        Self { uncached, ..self }
     }
 
-    /// How much of its history, in bytes, is written to the prompt cache anew.
-    pub(super) fn told_anew(&self) -> usize {
-        self.anew
+    /// How much of its history, in bytes, is not read from the prompt cache.
+    pub(super) fn uncached_history(&self) -> usize {
+        self.uncached
     }
 
     /// Waits for the next piece of the Messages stream; `None` at its end.

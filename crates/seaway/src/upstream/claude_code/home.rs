@@ -47,23 +47,32 @@ fn given<'s>(setting: &'s Program, name: &str) -> Option<&'s str> {
     setting.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.expose_secret())
 }
 
+/// What `~` means to the program.
+pub(super) fn home(setting: &Program) -> PathBuf {
+    given(setting, "HOME").map(PathBuf::from).unwrap_or_default()
+}
+
 /// The folder in which the program keeps its owner's login, where that is a file.
 pub(super) fn login_folder(setting: &Program) -> Option<PathBuf> {
-    let named = ["CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"].into_iter().find_map(|name| given(setting, name).filter(|folder| !folder.is_empty()));
-    named.map(PathBuf::from).or_else(|| given(setting, "HOME").map(|home| Path::new(home).join(".claude")))
+    named(setting).next().or_else(|| given(setting, "HOME").map(|home| Path::new(home).join(".claude")))
+}
+
+/// Folders that are named in place of the usual one, the one of the login first.
+fn named(setting: &Program) -> impl Iterator<Item = PathBuf> {
+    let names = ["CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"].into_iter();
+    names.filter_map(|name| given(setting, name)).filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// What the program has of its owner's, wherever that may be: settings, memories, transcripts, the login.
 pub(super) fn owners(setting: &Program) -> Vec<PathBuf> {
-    let named = ["CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"].into_iter().filter_map(|name| given(setting, name)).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let home = given(setting, "HOME").map(PathBuf::from);
-    named.chain(home.iter().flat_map(|home| [home.join(".claude"), home.join(IDENTITY)])).collect()
+    named(setting).chain(home.iter().flat_map(|home| [home.join(".claude"), home.join(IDENTITY)])).collect()
 }
 
 /// What the program keeps of an account and a device beside the login, which is no secret. Nothing else of that file
 /// is looked at.
 #[derive(serde::Deserialize)]
-struct Kept<'a> {
+struct Identity<'a> {
     #[serde(rename = "userID", borrow, default)]
     user_id: Option<&'a RawValue>,
     #[serde(rename = "oauthAccount", borrow, default)]
@@ -75,7 +84,7 @@ struct Kept<'a> {
 pub(super) fn identity(setting: &Program) -> io::Result<String> {
     let folder = given(setting, "CLAUDE_CONFIG_DIR").or_else(|| given(setting, "HOME")).filter(|_| setting.credential.is_none());
     let known = folder.and_then(|folder| std::fs::read_to_string(Path::new(folder).join(IDENTITY)).ok()).unwrap_or_default();
-    let kept = serde_json::from_str::<Kept<'_>>(&known).ok();
+    let kept = serde_json::from_str::<Identity<'_>>(&known).ok();
     let user = kept.as_ref().and_then(|kept| kept.user_id).map(|id| id.get().to_owned());
     let user = user.map_or_else(|| device(setting), Ok)?;
     let account = kept.and_then(|kept| kept.account).map_or_else(String::new, |account| format!(",\"oauthAccount\":{}", account.get()));

@@ -178,15 +178,20 @@ impl Installed {
         let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
         let status = Status::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))?;
         let before = self.before.lock().await.replace(status.clone());
-        if before.is_some_and(|before| before != status) || login.as_ref().is_some_and(|known| known.file != file) {
+        if before.is_some_and(|before| before != status) {
             self.changed.store(true, Ordering::Relaxed);
         }
         *login = Some(Login { at: Instant::now(), status: status.clone(), file });
         Ok(status)
     }
 
-    /// True once after the login became another.
-    pub fn login_changed(&self) -> bool {
+    /// True after the login became another, until somebody takes note.
+    pub fn login_has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// The same, and takes note.
+    pub fn take_change_of_login(&self) -> bool {
         self.changed.swap(false, Ordering::Relaxed)
     }
 

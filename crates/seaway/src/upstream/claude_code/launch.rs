@@ -9,9 +9,9 @@ use secrecy::SecretString;
 use crate::config::{Carrier, Program};
 use crate::credential::{Credential, CredentialError};
 
-/// How a session of runs is kept by the program.
+/// The program's transcript of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kept {
+pub(super) enum Transcript {
     /// Nothing is kept.
     No,
     /// Under this id, from now on.
@@ -51,6 +51,7 @@ pub(super) const WORKING: &[(&str, &str)] = &[
     ("CLAUDE_CODE_MAX_RETRIES", "3"),
     ("CLAUDE_CODE_DISABLE_LEGACY_MODEL_REMAP", "1"),
     ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1"),
+    ("CLAUDE_CODE_SKIP_MCP_DEBUG_LOG_FILES", "1"),
     ("NO_COLOR", "1"),
 ];
 
@@ -99,17 +100,17 @@ pub(super) fn arguments(model: &str, beginning: Beginning<'_>, has_key: bool) ->
         words.extend(["--resume".to_owned(), path.display().to_string(), "--fork-session".to_owned()]);
     }
     if !matches!(beginning, Beginning::Written) {
-        words.extend(persistence(&Kept::No));
+        words.extend(persistence(&Transcript::No));
     }
     words
 }
 
 /// The flags that say what the program keeps.
-pub(super) fn persistence(kept: &Kept) -> Vec<String> {
-    match kept {
-        Kept::No => vec!["--no-session-persistence".to_owned()],
-        Kept::As(id) => vec!["--session-id".to_owned(), id.clone()],
-        Kept::Resumed(id) => vec!["--resume".to_owned(), id.clone()],
+pub(super) fn persistence(transcript: &Transcript) -> Vec<String> {
+    match transcript {
+        Transcript::No => vec!["--no-session-persistence".to_owned()],
+        Transcript::As(id) => vec!["--session-id".to_owned(), id.clone()],
+        Transcript::Resumed(id) => vec!["--resume".to_owned(), id.clone()],
     }
 }
 

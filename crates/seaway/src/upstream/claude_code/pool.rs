@@ -39,6 +39,8 @@ pub struct Kept<C> {
 struct Spare<C> {
     model: String,
     child: C,
+    /// It begins with what the program says of its surroundings.
+    seeded: bool,
     since: Instant,
 }
 
@@ -87,7 +89,8 @@ pub enum Found<C> {
     Holding(Kept<C>),
     /// It has heard this many of the messages.
     Resting(Kept<C>, usize),
-    Spare(C),
+    /// True if it begins with what the program says of its surroundings.
+    Spare(C, bool),
     /// One that will suit in a moment.
     Soon(CancellationToken),
     Nothing,
@@ -120,7 +123,10 @@ impl<C> Pool<C> {
             return known;
         }
         match self.spares.iter().position(|spare| spare.model == wanted.model) {
-            Some(at) => Found::Spare(self.spares.remove(at).child),
+            Some(at) => {
+                let spare = self.spares.remove(at);
+                Found::Spare(spare.child, spare.seeded)
+            }
             None => Found::Nothing,
         }
     }
@@ -179,11 +185,11 @@ impl<C> Pool<C> {
     }
 
     /// Puts a spare down. One too many is returned: that of the model that was wanted longest ago.
-    pub fn put(&mut self, model: &str, child: C, most: usize, now: Instant) -> Vec<Gone<C>> {
+    pub fn put(&mut self, model: &str, (child, seeded): (C, bool), most: usize, now: Instant) -> Vec<Gone<C>> {
         if self.closed {
             return vec![Gone { child, holds: false }];
         }
-        self.spares.push(Spare { model: model.to_owned(), child, since: now });
+        self.spares.push(Spare { model: model.to_owned(), child, seeded, since: now });
         let excess = self.spares.len().saturating_sub(most);
         self.spares.drain(..excess).map(Gone::from).collect()
     }
@@ -195,8 +201,8 @@ impl<C> Pool<C> {
     }
 
     /// Takes any spare, for a question that any can answer.
-    pub fn any_spare(&mut self) -> Option<(String, C)> {
-        self.spares.pop().map(|spare| (spare.model, spare.child))
+    pub fn any_spare(&mut self) -> Option<(String, C, bool)> {
+        self.spares.pop().map(|spare| (spare.model, spare.child, spare.seeded))
     }
 
     /// Takes out what waited for too long; `prewarmed` spares may wait for ever.
@@ -319,7 +325,7 @@ mod tests {
         match found {
             Found::Holding(kept) => (Some(kept.child), turns.len() - 1, gone),
             Found::Resting(kept, heard) => (Some(kept.child), heard, gone),
-            Found::Spare(child) => (Some(child), 0, gone),
+            Found::Spare(child, _) => (Some(child), 0, gone),
             Found::Soon(done) => (None, usize::from(done.is_cancelled()), vec![u32::MAX]),
             Found::Nothing => (None, 0, gone),
         }
@@ -383,13 +389,13 @@ mod tests {
         let mut pool = Pool::default();
         let now = Instant::now();
         assert!(pool.lacks("m", 1));
-        assert!(pool.put("m", 1, 1, now).is_empty());
+        assert!(pool.put("m", (1, true), 1, now).is_empty());
         assert!(!pool.lacks("m", 1) && pool.lacks("m", 2) && pool.lacks("n", 1));
-        assert_eq!(children(pool.put("n", 2, 1, now)), [1]);
+        assert_eq!(children(pool.put("n", (2, true), 1, now)), [1]);
         assert_eq!(find(&mut pool, &whose("me", None), &["u"]).0, None);
-        pool.put("m", 3, 2, now);
+        pool.put("m", (3, true), 2, now);
         assert_eq!(find(&mut pool, &whose("me", Some("s")), &["u"]).0, Some(3));
-        pool.put("m", 4, 2, now);
+        pool.put("m", (4, true), 2, now);
         assert_eq!(children(pool.take_spares()), [2, 4]);
     }
 
@@ -416,8 +422,8 @@ mod tests {
         for child in 1..=2 {
             pool.keep(kept(child, whose("me", None), &[&format!("u{child}"), "a"], &[]), 9);
         }
-        pool.put("m", 11, 9, now);
-        pool.put("m", 12, 9, now);
+        pool.put("m", (11, true), 9, now);
+        pool.put("m", (12, true), 9, now);
         assert_eq!(children(pool.sweep(Duration::from_secs(60), 0, later, |child| *child != 2)), [2]);
         assert_eq!(children(pool.sweep(Duration::from_secs(5), 1, later, |_| true)), [1, 11]);
         assert_eq!(children(pool.close()), [12]);

@@ -38,17 +38,17 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         let mut gone = Vec::new();
         let found = shared.pool().find(&wanted, &mut gone);
         shared.end_all(gone);
-        let (mut child, turns, heard, calls, told) = match found {
-            Found::Holding(kept) => (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings),
-            Found::Resting(kept, heard) => (kept.child, kept.turns, heard, Vec::new(), kept.settings),
-            Found::Spare(child) => (child, 0, 0, Vec::new(), String::new()),
+        let (mut child, turns, heard, calls, told, cached) = match found {
+            Found::Holding(kept) => (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings, true),
+            Found::Resting(kept, heard) => (kept.child, kept.turns, heard, Vec::new(), kept.settings, true),
+            Found::Spare(child, seeded) => (child, 0, 0, Vec::new(), String::new(), seeded),
             Found::Soon(done) => {
                 done.cancelled().await;
                 continue;
             }
             Found::Nothing => break,
         };
-        if !child.is_alive() {
+        if !child.is_alive() || child.clear().is_err() {
             shared.end(child, ());
             continue;
         }
@@ -69,7 +69,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         match asked {
             Ok(()) => {
                 let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
-                return Ok(Flow::new(working, turn, conversation).anew(anew(shared, ask, heard).await));
+                return Ok(Flow::new(working, turn, conversation).uncached(uncached(shared, ask, cached)));
             }
             Err(why) => match working.discard().await {
                 Some(left) => {
@@ -96,11 +96,11 @@ async fn fits_its_version(shared: &Shared, ask: &Ask<'_>) -> Result<(), Upstream
     })
 }
 
-/// How much of a history, in bytes, is written to the prompt cache anew, though it may be there: where what the program
+/// How much of a history, in bytes, is not read from the prompt cache, though it may be there: where what the program
 /// adds to a prompt has no place of its own.
-async fn anew(shared: &Arc<Shared>, ask: &Ask<'_>, heard: usize) -> usize {
-    let told = ask.messages.len() > 1 && heard == 0 && !launch::has_key(&shared.setting);
-    if told && seed::of(shared, &ask.model).await.is_none() { ask.messages[..ask.messages.len() - 1].iter().map(|message| message.blocks.len()).sum() } else { 0 }
+fn uncached(shared: &Shared, ask: &Ask<'_>, cached: bool) -> usize {
+    let earlier = &ask.messages[..ask.messages.len() - 1];
+    if cached || launch::has_key(&shared.setting) { 0 } else { earlier.iter().map(|message| message.blocks.len()).sum() }
 }
 
 /// What is known of the session that a request names, if it is one of conversations.
@@ -122,7 +122,7 @@ async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, conversation: Conversation, 
     let child = spawn(shared, &ask.model, seed.as_deref()).await?;
     let mut working = Working::new(child, shared.clone(), held);
     match tell(working.child(), ask, 0, opening(ask, true, "")).await {
-        Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation).anew(anew(shared, ask, 0).await)),
+        Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation).uncached(uncached(shared, ask, seed.is_some()))),
         Err(why) => {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, why, "Claude Code did not start");
@@ -269,6 +269,21 @@ pub(super) async fn start_in(shared: &Shared, start: Start) -> Result<Piped, Ups
 fn unstarted(shared: &Shared, error: std::io::Error) -> UpstreamError {
     let message = format!("upstream `{}`: Claude Code cannot be started: {error}", shared.name);
     UpstreamError { source: Some(error.into()), ..UpstreamError::new(FaultKind::Unreachable, message) }
+}
+
+/// Waits until a child has answered a line of ours that says how it is to be.
+pub(super) async fn agreed(child: &mut Piped, id: &str) -> Result<(), String> {
+    let waiting = async {
+        loop {
+            let line = child.line().await.map_err(|error| error.to_string())?.ok_or("it ended")?;
+            if let Line::Answer(answer) = Line::parse(&line)
+                && answer.request_id == id
+            {
+                return answer.result.map(drop).map_err(Cow::into_owned);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
 }
 
 /// Asks a child which models there are. True if it can still serve whoever comes next.

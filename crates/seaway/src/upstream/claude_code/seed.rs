@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use seaway_wire::claude_code::output::Line;
@@ -34,15 +34,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is not tried again when it told nothing.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// What is known of the words, by model.
+/// What is known of the words, each behind a lock of its own: who needs those of another model does not wait.
 #[derive(Debug, Default)]
-pub(super) struct Seeds(tokio::sync::Mutex<HashMap<String, Known>>);
+pub(super) struct Seeds(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Known>>>>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 enum Known {
-    At(PathBuf),
+    #[default]
+    Unasked,
+    Written,
     /// Nothing came of it then.
     Not(Instant),
+}
+
+impl Seeds {
+    fn known(&self, name: &str) -> Arc<tokio::sync::Mutex<Known>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let today = today().to_string();
+        all.retain(|name, _| name.starts_with(&today));
+        all.entry(name.to_owned()).or_default().clone()
+    }
 }
 
 /// The transcript to begin with, if there is one. The first to ask for it finds it out.
@@ -51,39 +62,37 @@ pub(super) async fn of(shared: &Arc<Shared>, model: &str) -> Option<PathBuf> {
     if launch::has_key(&shared.setting) || version < COMPLETE {
         return None;
     }
-    let name = name(shared, model, version);
+    let name = name(shared, model, version)?;
     let path = shared.setting.folder.join("seeds").join(&name);
-    let mut seeds = shared.seeds.0.lock().await;
-    match seeds.get(&name) {
-        Some(Known::At(path)) if path.is_file() => return Some(path.clone()),
-        Some(Known::Not(at)) if at.elapsed() < AGAIN => return None,
+    let known = shared.seeds.known(&name);
+    let mut known = known.lock().await;
+    match &*known {
+        Known::Not(at) if at.elapsed() < AGAIN => return None,
         _ if path.is_file() => {}
         _ => {
             let asked = tokio::time::timeout(PATIENCE, ask(shared, model)).await.unwrap_or_else(|_| Err("it took too long".into()));
             if let Err(why) = asked.and_then(|rows| write(&path, &rows, &version.to_string())) {
                 tracing::warn!(upstream = %shared.name, model, why, "Claude Code does not say what it adds to a prompt: conversations that change processes pay for it again");
-                seeds.insert(name, Known::Not(Instant::now()));
+                *known = Known::Not(Instant::now());
                 return None;
             }
         }
     }
-    // Those of yesterday and of other versions are of no use.
-    seeds.retain(|_, known| matches!(known, Known::At(path) if path.is_file()));
-    seeds.insert(name, Known::At(path.clone()));
+    *known = Known::Written;
     Some(path)
 }
 
 /// What the words depend on.
-fn name(shared: &Shared, model: &str, version: Version) -> String {
+fn name(shared: &Shared, model: &str, version: Version) -> Option<String> {
     let mut hasher = Sha256::new();
-    let account = home::identity(&shared.setting).unwrap_or_default();
+    let account = home::identity(&shared.setting).ok()?;
     for part in [&shared.name.0, model, &version.to_string(), &seat::working_folder(&shared.setting).display().to_string(), &account] {
         hasher.update(part.as_bytes());
         hasher.update(b"\0");
     }
     let digest: [u8; 32] = hasher.finalize().into();
     let print: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{print}.jsonl", today())
+    Some(format!("{}-{print}.jsonl", today()))
 }
 
 /// The day by the clock of the place, as the program has it.

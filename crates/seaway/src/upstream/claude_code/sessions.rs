@@ -24,9 +24,9 @@ fn of(setting: &Program, id: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 ///
-/// If it cannot be read.
+/// If it is not there, or cannot be read.
 pub(super) fn take_up(setting: &Program, id: &str, temporary: &Path) -> io::Result<()> {
-    let Some(kept) = of(setting, id).filter(|kept| kept.is_dir()) else { return Ok(()) };
+    let kept = of(setting, id).ok_or(io::ErrorKind::NotFound)?;
     copy(&kept.join(TRANSCRIPTS), &home::config(temporary).join(TRANSCRIPTS))
 }
 
@@ -44,7 +44,11 @@ pub(super) fn keep(setting: &Program, id: &str, temporary: &Path) -> io::Result<
     let had = std::fs::rename(&kept, &old).is_ok();
     std::fs::rename(new.path(), &kept)?;
     let _moved = new.keep();
-    if had { std::fs::remove_dir_all(old) } else { Ok(()) }
+    if had && let Err(error) = std::fs::remove_dir_all(&old) {
+        // It is kept all the same, and the sweep finds what is left.
+        tracing::warn!(folder = %old.display(), %error, "what was kept of a session before could not be removed");
+    }
+    Ok(())
 }
 
 /// Removes what is kept of a session.
@@ -68,8 +72,9 @@ pub(super) fn sweep(setting: &Program) {
 
 /// Copies a folder with all that is in it. What is neither file nor folder stays.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let entries = std::fs::read_dir(from)?;
     crate::auth::private_dir(to)?;
-    for entry in std::fs::read_dir(from)? {
+    for entry in entries {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
@@ -97,7 +102,7 @@ mod tests {
         };
         let transcript = |temporary: &Path| home::config(temporary).join("projects/-w/t.jsonl");
         let first = child("first");
-        take_up(&setting, &id, &first).unwrap();
+        assert_eq!(take_up(&setting, &id, &first).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(keep(&setting, &id, &first).is_err(), "there is nothing to keep");
         std::fs::create_dir_all(transcript(&first).parent().unwrap()).unwrap();
         for turn in ["one", "two"] {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use seaway_wire::FaultKind;
+use seaway_wire::claude_code::Failure;
 use seaway_wire::claude_code::login::Limit;
 use seaway_wire::claude_code::output::Model;
 use tokio::runtime::Handle;
@@ -65,13 +66,29 @@ impl Shared {
         self.limits_told.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, limit);
     }
 
-    /// Takes note of a limit that is reached, and adds what was told of its windows before.
-    pub(super) fn reached(&self, limit: Limit) -> Limit {
-        let told = self.limits_told.lock().unwrap_or_else(PoisonError::into_inner).get(limit.rate_limit_type.as_deref().unwrap_or_default()).cloned();
-        let windows = told.map(|told| told.unified_windows).filter(|_| limit.unified_windows.is_empty());
-        let limit = Limit { status: "rejected".into(), unified_windows: windows.unwrap_or_else(|| limit.unified_windows.clone()), ..limit };
-        self.limited(limit.clone());
-        limit
+    /// Takes note of a limit that a failure tells of, and adds what was told of it before: an older program tells the limit
+    /// alone, and then a failure without it.
+    pub(super) fn with_limit(&self, failure: &Failure) -> Failure {
+        let now = jiff::Timestamp::now().as_second();
+        let told = |kind: Option<&str>| {
+            let told = self.limits_told.lock().unwrap_or_else(PoisonError::into_inner);
+            match kind {
+                Some(kind) => told.get(kind).cloned(),
+                None => told.values().find(|limit| limit.is_reached(now)).cloned(),
+            }
+        };
+        let limit = match &failure.limit {
+            Some(limit) => {
+                let windows = told(limit.rate_limit_type.as_deref().or(Some(""))).map(|told| told.unified_windows).filter(|_| limit.unified_windows.is_empty());
+                Some(Limit { status: "rejected".into(), unified_windows: windows.unwrap_or_else(|| limit.unified_windows.clone()), ..limit.clone() })
+            }
+            None if failure.status == Some(429) => told(None),
+            None => None,
+        };
+        if let Some(limit) = &limit {
+            self.limited(limit.clone());
+        }
+        Failure { limit, ..failure.clone() }
     }
 
     /// Waits for the turn of a session, if it is one, and for a place. Whoever waits for a session does not
@@ -82,13 +99,16 @@ impl Shared {
         let turn = match &whose.session {
             Some(_) => {
                 let turn = self.turn(whose);
-                // One has its turn, and one is this.
+                // Of all who hold the lock's handle, the one at work and this request do not wait.
                 let waiting = Arc::strong_count(&turn).saturating_sub(2);
                 if !patient && waiting > self.limits.queue {
                     return Err(busy(Refused::Full(waiting)));
                 }
                 let waited = tokio::time::timeout(limit, turn.lock_owned()).await;
-                Some(waited.map_err(|_| busy(Refused::TimedOut(limit)))?)
+                let turn = waited.map_err(|_| busy(Refused::TimedOut(limit)))?;
+                // What was deleted before is no business of this turn.
+                self.is_forgotten(whose);
+                Some(turn)
             }
             None => None,
         };
@@ -217,7 +237,7 @@ impl Shared {
         };
         match seat::spawn(self, model, seed.as_deref()).await {
             Ok(child) => {
-                let gone = self.pool().put(model, child, self.spares(), Instant::now());
+                let gone = self.pool().put(model, (child, seed.is_some()), self.spares(), Instant::now());
                 self.end_all(gone);
             }
             Err(error) => tracing::warn!(upstream = %self.name, error = error.message, "no spare process"),
@@ -239,15 +259,15 @@ impl Shared {
     /// Asks a child for the models. It was told nothing, so it can serve whoever comes next.
     pub(super) async fn ask_models(self: &Arc<Self>) -> Result<Vec<Model>, UpstreamError> {
         let spare = self.pool().any_spare();
-        let (name, child) = match spare {
-            Some((name, child)) => (Some(name), child),
-            None => (None, seat::spawn(self, "default", None).await?),
+        let (name, child, seeded) = match spare {
+            Some((name, child, seeded)) => (Some(name), child, seeded),
+            None => (None, seat::spawn(self, "default", None).await?, false),
         };
         let (child, clean, listed) = seat::list_models(child).await;
         let known = listed.as_ref().ok().and_then(|models| models.iter().find(|model| model.value == "default")?.resolved_model.clone());
         match (name, known) {
             (Some(name), _) if clean => {
-                let gone = self.pool().put(&name, child, self.spares(), Instant::now());
+                let gone = self.pool().put(&name, (child, seeded), self.spares(), Instant::now());
                 self.end_all(gone);
             }
             (_, known) => {

@@ -27,6 +27,20 @@ LOGIN = {"claudeAiOauth": {"accessToken": "sk-ant-oat01-nobodys", "refreshToken"
                            "subscriptionType": "max", "rateLimitTier": "default_claude_max_20x"}}
 
 
+def files(folder, but=()):
+    """The files below a folder with what is in them, but for some folders at its top. What goes meanwhile is none."""
+    found = {}
+    for place, folders, names in os.walk(folder):
+        if pathlib.Path(place) == pathlib.Path(folder):
+            folders[:] = [name for name in folders if name not in but]
+        for name in names:
+            try:
+                found[pathlib.Path(place, name)] = pathlib.Path(place, name).read_bytes()
+            except OSError:
+                pass
+    return found
+
+
 class House:
     """A scripted API, and Seaway in front of the program in front of it. Nothing is left of them afterwards."""
 
@@ -81,13 +95,17 @@ class House:
     def asked(self):
         return self.mock.log("/v1/messages")
 
+    def mock_queue(self, directives):
+        """What the next requests are answered with, whatever they say."""
+        request = urllib.request.Request(self.mock.url + "/__mock/queue", json.dumps({"directives": directives}).encode(), {"content-type": "application/json"})
+        urllib.request.urlopen(request, timeout=10).close()
+
     def bodies(self):
         return [entry["body"] for entry in self.asked()]
 
     def files_with(self, text):
         """The files, wherever the program or we may have written, that hold a text."""
-        places = [self.folder, pathlib.Path(self.gateway.folder)]
-        return [str(path) for place in places for path in place.rglob("*") if path.is_file() and text.encode() in path.read_bytes()]
+        return [str(path) for place in {self.folder, pathlib.Path(self.gateway.folder)} for path, content in files(place).items() if text.encode() in content]
 
     def api(self, method, path, body=None, key=LOCAL_KEY):
         request = urllib.request.Request(self.url + path, json.dumps(body).encode() if body is not None else None, {"x-api-key": key, "content-type": "application/json"}, method=method)
@@ -805,14 +823,14 @@ def _():
     secret, poison = "word-of-another-caller", "POISONED-INSTRUCTION"
     with House("--set", 'claude_code.tools=["Read","Grep","Glob","Write","Edit"]', "--set", 'keys={"other":"sk-other"}', login=True) as house:
         kept = run(house, f"SAY:{secret}", key="sk-other", keepSession=True)
-        held = house.files_with(secret)
-        true("one transcript, below our own folder", held and all("/state/claude-code/sessions/" in path for path in held), held)
+        held = eventually("one transcript, when the child's own has gone with it", lambda: (found := house.files_with(secret)) if len(house.files_with(secret)) == 1 else None)
+        within("our own folder", "/state/claude-code/sessions/", held[0])
         slug = str(workspace(house)).replace("/", "-").replace(".", "-").replace("_", "-")
         owners = house.folder / ".claude/projects" / slug
         (owners / "memory").mkdir(parents=True)
         (owners / "own.jsonl").write_text(secret)
         (owners / "memory/MEMORY.md").write_text(poison)
-        owners_files = lambda: {path: path.read_bytes() for path in house.folder.rglob("*") if path.is_file() and path.relative_to(house.folder).parts[0] not in ("state", "tmp")}
+        owners_files = lambda: files(house.folder, ("state", "tmp"))
         before = owners_files()
         asked = len(house.asked())
         for path in (held[0], str(owners / "own.jsonl"), str(owners / "memory/MEMORY.md"), str(house.folder / ".claude/.credentials.json")):
@@ -831,11 +849,48 @@ def _():
         equal("files that hold a word of it", [path for path in house.files_with(secret) if path != str(owners / "own.jsonl")], [])
 
 
+@check("what the program reads in another way than it stands leads nowhere either")
+def _():
+    secret = "word-of-somebody"
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="seaway-outside-"))
+    try:
+        (folder / "own").mkdir()
+        (folder / "own/s.txt").write_text(secret)
+        with House("--set", 'claude_code.tools=["Read(*)","Grep","Glob","Bash(cd:*)"]', login=True) as house:
+            run(house, "SAY:warm")
+            (workspace(house) / "sub").mkdir()
+            (workspace(house) / "sub/link").symlink_to(folder)
+            asked = len(house.asked())
+            paths = [f"{blank}{folder}" for blank in ("\ufeff", "\u00a0", "\u2003", "\u2028", " ", "\t")] + [f"{folder}\ufeff", "\ufeff~/.claude", "~/.claude", "~"]
+            for path in paths:
+                for use in (tool("Grep", pattern=".", path=path, output_mode="content"), tool("Glob", pattern="**/*", path=path), tool("Glob", pattern=path + "/*")):
+                    run(house, use)
+                    true(f"a refusal of {use!r}", results(house.bodies()[-1]) == [True], house.bodies()[-1]["messages"][-1])
+            run(house, tool("Read", file_path=str(folder / "own/s.txt")))
+            # Another folder than it began in: the second prompt of a session says it in the midst of its turn.
+            kept = run(house, tool("Bash", command="cd sub", description="d"), keepSession=True)
+            run(house, tool("Grep", pattern=".", path="link", output_mode="content"), sessionId=kept["sessionId"])
+            house.mock_queue([tool("Bash", command="cd sub", description="d"), tool("Grep", pattern=".", path="link", output_mode="content"), tool("Glob", pattern="link/**"), "SAY:done"])
+            run(house, "go")
+            heard = json.dumps(house.bodies()[asked:])
+            true("nothing of it reached the model", secret not in heard and "sk-ant-o" not in heard and "own/s.txt" not in heard.replace(str(folder / "own/s.txt"), ""), heard[-3000:])
+    finally:
+        shutil.rmtree(folder)
+    with House("--set", 'keys={"other":"sk-other"}') as house:
+        kept = run(house, "SAY:mine", keepSession=True)["sessionId"]
+        other = anthropic.Anthropic(base_url=house.url, api_key="sk-other", max_retries=0)
+        for name in (kept, kept.upper()):
+            other.messages.create(model=MODEL, max_tokens=50, messages=[user("SAY:x")], extra_headers={"seaway-session": name})
+            eventually("it is there", lambda: any(one["id"] == name for one in house.api("GET", "/v1/sessions", key="sk-other")["sessions"]))
+            house.api("DELETE", f"/v1/sessions/{name}", key="sk-other")
+        equal("the session of the first", run(house, "SAY:on", sessionId=kept)["sessionId"], kept)
+
+
 @check("a rule for the shell means the commands that it names and no others")
 def _():
     with House("--set", 'claude_code.tools=["Bash(echo:*)"]') as house:
         refused = ["id", "ps aux", "lsof", "ip addr", "find .", "test -f /etc/shadow", "ls", "pwd", "git status", "cat /etc/passwd", "echo x && id", "echo x; id", "echo $(id)", "echo `id`", "echo x | sh", "echo x > made", "env echo x",
-                   "(echo x)", "echo x & id", "command echo x", "true", "which id", "uname -a", "date", "whoami", "cd /etc && echo x"]
+                   "(echo x)", "echo x & id", "echo=1 id", "ech? x", "command echo x", "true", "which id", "uname -a", "date", "whoami", "cd /etc && echo x"]
         for line in refused:
             answer = run(house, tool("Bash", command=line, description="d"), allowedTools=["Bash(echo:*)"])
             true(f"a denial of {line!r}", [use["tool_name"] for use in answer["permissionDenials"]] == ["Bash"], answer)
@@ -953,19 +1008,20 @@ def _():
     try:
         with House(home=folder, login=True) as house:
             tool_turn(house, {"content": [{"type": "text", "text": f"failed: {secret}"}], "is_error": True})
+            run(house, tool("Read", file_path=secret))
             house.say(f"SAY:{secret} ;; STOP:max_tokens")
             house.say(f"SAY:{secret}")
             turn(house, f"SAY:{secret}", "named")
             eventually("a spare is there", lambda: house.children())
             for pid in house.children():
                 os.kill(pid, signal.SIGKILL)
-        left = sorted(str(path.relative_to(folder)) for path in pathlib.Path(folder).rglob("*") if path.is_file())
+        left = sorted(str(path.relative_to(folder)) for path in files(folder))
         equal("files of the owner's", left, [".claude/.credentials.json"])
         with House(home=folder, login=True) as house:
             house.say(f"SAY:{secret}")
             house.gateway.process.kill()
             house.killed = True
-            eventually("nothing is left", lambda: sorted(str(path.relative_to(folder)) for path in pathlib.Path(folder).rglob("*") if path.is_file()) == [".claude/.credentials.json"])
+            eventually("nothing is left", lambda: sorted(str(path.relative_to(folder)) for path in files(folder)) == [".claude/.credentials.json"])
             ours = [path for path in house.files_with(secret)]
             equal("files of ours that hold a word of it", ours, [])
     finally:

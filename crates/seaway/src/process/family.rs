@@ -34,7 +34,8 @@ pub(super) fn kill_rest(temporary: &Path) {
     end(&with_folder(temporary));
 }
 
-fn end(members: &[Member]) {
+/// Kills processes, if they are still those that were looked at.
+pub(super) fn end(members: &[Member]) {
     for (pid, then) in members.iter().filter(|(pid, _)| *pid != std::process::id()) {
         if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw).filter(|_| mark(*pid).is_some_and(|now| now == *then)) {
             let _gone_already = kill_process(pid, Signal::KILL);

@@ -19,6 +19,8 @@ use super::piped::is_child_folder;
 
 /// The first word on the command line of that process.
 pub const COMMAND: &str = "watch-children";
+/// How many that died are replaced: one that cannot live is not started for ever.
+const REPLACED: u32 = 100;
 /// What it is called in lists of processes.
 const NAME: &str = "claude-watch";
 
@@ -28,9 +30,19 @@ static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 #[derive(Debug)]
 struct Watch {
     program: PathBuf,
-    running: Option<(Child, ChildStdin)>,
+    running: Option<Running>,
     /// As they were told, by process id.
     known: BTreeMap<u32, String>,
+    /// How many died.
+    died: u32,
+}
+
+/// The process that watches.
+#[derive(Debug)]
+struct Running {
+    pipe: ChildStdin,
+    pid: u32,
+    mark: String,
 }
 
 fn lock() -> MutexGuard<'static, Option<Watch>> {
@@ -39,7 +51,7 @@ fn lock() -> MutexGuard<'static, Option<Watch>> {
 
 /// From now on children are watched; `program` is this very program, which knows [`COMMAND`].
 pub fn begin(program: PathBuf) {
-    lock().get_or_insert(Watch { program, running: None, known: BTreeMap::new() });
+    lock().get_or_insert(Watch { program, running: None, known: BTreeMap::new(), died: 0 });
 }
 
 /// Puts a child on the list.
@@ -50,16 +62,6 @@ pub(super) fn add(pid: u32, mark: &str, temporary: &Path) {
         if !watch.tell(&told) {
             watch.start();
         }
-    }
-}
-
-/// Starts another watch if the one that was there has died.
-pub fn look() {
-    if let Some(watch) = &mut *lock()
-        && watch.running.as_mut().is_some_and(|(child, _)| !matches!(child.try_wait(), Ok(None)))
-        && !watch.known.is_empty()
-    {
-        watch.start();
     }
 }
 
@@ -74,36 +76,51 @@ pub(super) fn remove(pid: u32) {
 
 impl Watch {
     fn tell(&mut self, line: &str) -> bool {
-        self.running.as_mut().is_some_and(|(_, pipe)| pipe.write_all(line.as_bytes()).is_ok())
+        self.running.as_mut().is_some_and(|running| running.pipe.write_all(line.as_bytes()).is_ok())
     }
 
-    /// Starts the process, or another in place of one that died, and tells it of all.
+    /// Starts the process, or another in place of one that died or does not listen, and tells it of all.
     fn start(&mut self) {
-        if let Some((mut before, _)) = self.running.take() {
-            let _already_dead = before.kill();
-            let _reaped = before.wait();
+        if let Some(before) = self.running.take() {
+            // Killed before its pipe closes: it would take that for the gateway's end.
+            family::end(&[(before.pid, before.mark)]);
         }
         let mut command = Command::new(&self.program);
         command.arg0(NAME).arg(COMMAND).env_clear().current_dir("/").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        match command.spawn() {
-            Ok(mut child) => {
-                let pipe = child.stdin.take();
-                // One that does not read any more is replaced; nobody waits for it.
-                if let Some(pipe) = &pipe {
-                    let _as_it_was = rustix::fs::fcntl_setfl(pipe, rustix::fs::OFlags::NONBLOCK);
-                }
-                self.running = pipe.map(|pipe| (child, pipe));
-                let all: String = self.known.values().map(String::as_str).collect();
-                self.tell(&all);
-            }
-            Err(error) => tracing::warn!(%error, "nobody watches over the children: if this process is killed, they go on"),
+        let started = command.spawn().and_then(|mut child| {
+            let pipe = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
+            // Nobody waits for one that does not read any more: it is replaced.
+            rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK)?;
+            self.running = Some(Running { pipe, pid: child.id(), mark: super::mark(child.id()).unwrap_or_default() });
+            std::thread::Builder::new().name(NAME.to_owned()).spawn(move || replace(child)).map(drop)
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "nobody watches over the children: if this process is killed, they go on");
         }
+        let all: String = self.known.values().map(String::as_str).collect();
+        self.tell(&all);
+    }
+}
+
+/// Waits for the process that watches, and sees to another if it is the one that should.
+fn replace(mut child: Child) {
+    let pid = child.id();
+    let _ended = child.wait();
+    let mut watch = lock();
+    let Some(watch) = watch.as_mut().filter(|watch| watch.running.as_ref().is_some_and(|running| running.pid == pid)) else { return };
+    watch.running = None;
+    watch.died += 1;
+    // Otherwise the next child tries again.
+    if !watch.known.is_empty() && watch.died <= REPLACED {
+        watch.start();
     }
 }
 
 /// What that process does: reads the list until its gateway is gone, then ends who is on it.
 pub fn run() {
+    // Elsewhere the name on its command line is all.
+    #[cfg(target_os = "linux")]
     if let Ok(name) = std::ffi::CString::new(NAME) {
         let _unnamed = rustix::thread::set_name(&name);
     }

@@ -177,7 +177,6 @@ impl Program {
         }
         shared.end_all(gone);
         sessions::sweep(&shared.setting);
-        crate::process::watch::look();
         self.sweep_logins();
         shared.lock_turns().retain(|_, turn| turn.strong_count() > 0);
     }

@@ -325,6 +325,7 @@ async fn tools_of_the_programs_own_end_the_turn_before_a_byte_is_relayed() {
     let answer = house.say("hi").await;
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("tools that the client did not send (Bash)"), "{}", answer.text());
+    assert_eq!(answer.header("x-should-retry"), Some("false"), "it would come to the same");
     house.close().await;
 }
 
@@ -617,6 +618,24 @@ async fn a_limit_of_a_family_of_models_leaves_the_others() {
     assert_eq!(client.get("/health/ready").await.status, 200);
     assert_eq!(client.get("/auth/status").await.json()["limits"][0]["rateLimitType"], "seven_day_opus");
     assert_eq!(house.say("other").await.status, 200);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_login_is_not_held_to_the_limit_of_the_one_before() {
+    let resets_at = jiff::Timestamp::now().as_second() + 7200;
+    let event = format!(r#"say {{"type":"rate_limit_event","rate_limit_info":{{"status":"rejected","resetsAt":{resets_at},"rateLimitType":"five_hour"}}}}"#);
+    let house = House::new(&[&format!("{ASKED}\n{event}\nplay error_429")], &[("upstream.cc.retries", "0")]).await;
+    assert_eq!(house.say("hi").await.status, 429);
+    let mut client = house.gateway.client().await;
+    let both = async |client: &mut Client| (client.get("/health/ready").await.status, client.get("/auth/status").await.json()["authenticated"].as_bool().unwrap());
+    assert_eq!(both(&mut client).await, (503, false));
+    client.post("/auth/logout", "").await;
+    assert_eq!(both(&mut client).await, (503, false));
+    let begun = client.post("/auth/login", "").await.json();
+    let done = client.post(&format!("/auth/login/{}", begun["id"].as_str().unwrap()), r#"{"code":"good-code"}"#).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(both(&mut client).await, (200, true), "both at once");
     house.close().await;
 }
 

@@ -481,6 +481,23 @@ async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
     assert_eq!(patient.client().await.get("/health/ready").await.status, 200, "within the grace");
 }
 
+/// The process that watches over a gateway's children, once it is another than `before`.
+async fn watch_of(gateway: u32, before: Option<u32>) -> u32 {
+    for _ in 0..1000 {
+        let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let watches = |pid: &u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let parent = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(1)?.parse::<u32>().ok());
+            stat.contains("(claude-watch)") && !stat.contains(") Z") && parent == Some(gateway)
+        };
+        if let Some(found) = all.filter(|pid| Some(*pid) != before).find(watches) {
+            return found;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("nobody watches");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_works_for_a_gateway_that_was_killed() {
     use std::os::unix::fs::PermissionsExt;
@@ -500,6 +517,10 @@ async fn nobody_works_for_a_gateway_that_was_killed() {
     client.chunk().await.unwrap();
     let at_work: u32 = std::fs::read_to_string(folder.path().join("claimed-1")).unwrap().parse().unwrap();
     assert!(seaway::process::mark(at_work).is_some());
+    // Whoever kills the watch first has to kill the next one as well.
+    let watch = watch_of(program.child.id(), None).await;
+    rustix::process::kill_process(rustix::process::Pid::from_raw(i32::try_from(watch).unwrap()).unwrap(), rustix::process::Signal::KILL).unwrap();
+    watch_of(program.child.id(), Some(watch)).await;
     program.child.kill().unwrap();
     program.child.wait().unwrap();
     for _ in 0..1000 {
@@ -509,4 +530,32 @@ async fn nobody_works_for_a_gateway_that_was_killed() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("{at_work} still works");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_without_the_program_is_named_and_not_opened() {
+    let program = Program::start(&["--api-key", KEY]);
+    let state = program.state.path().to_owned();
+    let told = async |program: &Program| program.client().await.post("/v1/messages", ASK).await;
+    assert!(told(&program).await.text().contains("there is no upstream yet; set ANTHROPIC_API_KEY"));
+    drop(program);
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".claude")).unwrap();
+    let login = home.path().join(".claude/.credentials.json");
+    std::fs::write(&login, "{}").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_seaway"))
+        .env_clear()
+        .env("HOME", home.path())
+        .args(["serve", "--listen", "127.0.0.1:0", "--api-key", KEY, "--state-dir", &state.join("other").to_string_lossy()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.find_map(|line| Some(line.split_once("serves on http://")?.1.trim().parse().unwrap())).unwrap();
+    let answer = Client::connect(address, Some(KEY)).await.post("/v1/messages", ASK).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(answer.status, 503);
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains(&login.display().to_string()) && message.contains("npm install"), "{message}");
 }

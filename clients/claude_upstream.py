@@ -580,8 +580,9 @@ def _():
         time.sleep(0.3)
         equal("processes", house.children(), [])
     with House("--set", "claude_code.prewarm=1", "--set", f"model.default={MODEL}") as house:
-        eventually("one process waits", lambda: len(house.children()) == 1)
-        waiting = house.children()
+        # Not the one that tells what the program adds to a prompt, which comes first.
+        waits = lambda pid: b"--resume" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        waiting = eventually("one process waits", lambda: (found := house.children()) if len(house.children()) == 1 and waits(house.children()[0]) else None)
         equal("text", text_of(house.say("SAY:x")), "x")
         true("it was used", waiting[0] in house.children(), (waiting, house.children()))
 
@@ -1108,6 +1109,14 @@ def _():
 
         error = raises_some(anthropic.APIStatusError, late_error)
         within("a late error", "Over", str(error))
+
+
+@check("who signs in from afar is shown an address that works from there")
+def _():
+    with House(bearer=None) as house:
+        begun = house.api("POST", "/auth/login")
+        within("address", "code_challenge=", begun["url"])
+        within("address", "redirect_uri=https", begun["url"])
 
 
 @check("an installation that is exchanged is seen, and one that is too old says what to do")

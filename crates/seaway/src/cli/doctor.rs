@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
+use seaway_wire::claude_code::{COMPLETE, COMPOSED, Version};
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
@@ -15,7 +16,7 @@ use crate::auth::{Keyring, unwritable};
 use crate::config::{Config, ConfigError, Listen};
 use crate::store::Store;
 use crate::tunnel::{Layer, Login, Tunnel};
-use crate::upstream::claude_code::Program;
+use crate::upstream::claude_code::{Program, install};
 use crate::upstream::{Call, Kit, Upstream};
 use crate::{catalog, headers, instance, server};
 
@@ -211,11 +212,20 @@ async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, f
     }
 }
 
+/// What an older version does not do.
+fn lacks(version: Version) -> String {
+    if version >= COMPLETE {
+        return String::new();
+    }
+    let texts = if version < COMPOSED { "texts that begin with `/` are refused, and " } else { "" };
+    format!("; with this version {texts}the prompt cache is read only while a conversation stays with its process; {}", install(COMPLETE))
+}
+
 /// The Claude Code program: there, new enough, signed in. False if there is no going on.
 async fn examine_program(program: &Program, layer: &impl Fn(&str) -> String, findings: &mut Vec<Finding>) -> bool {
     let setting = program.setting();
     match program.installed().program(setting).await {
-        Ok((path, version)) => findings.push(good(layer("program"), format!("Claude Code {version} at {}", path.display()))),
+        Ok((path, version)) => findings.push(good(layer("program"), format!("Claude Code {version} at {}{}", path.display(), lacks(version)))),
         Err(error) => {
             findings.push(bad(layer("program"), error.to_string(), "the message says how to install it"));
             return false;

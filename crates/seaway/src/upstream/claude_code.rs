@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use errand::{Continued, Ear, Errand, Line, News, Running, Verdict, line};
-pub use installed::{Installed, Unusable};
+pub use installed::{Installed, Unusable, install};
 pub(crate) use launch::is_model_name;
 pub use login::LoginError;
 pub(crate) use policy::KNOWN;

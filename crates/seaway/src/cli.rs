@@ -18,6 +18,7 @@ mod tunnel;
 mod usage;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -25,6 +26,15 @@ use args::{Cli, Command};
 
 /// The command was asked wrongly, or its configuration is wrong.
 const USAGE: u8 = 2;
+
+/// How long whoever reads stderr may take for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Says something on stderr without waiting for whoever reads it: for commands that stay and serve.
+macro_rules! say {
+    ($($words:tt)*) => { crate::log::say(format_args!($($words)*)) };
+}
+use say;
 
 /// The command was asked in a way that cannot be answered.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +66,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(options)) => serve::run(&cli, options.restart),
         None => serve::run(&cli, false),
     };
+    crate::log::flush(LAST_LINES);
     result.unwrap_or_else(|error| fail(&error))
 }
 
@@ -67,7 +78,11 @@ fn leave_when_nobody_reads() {
         if text.is_some_and(|text| text.starts_with("failed printing to std") && text.contains("Broken pipe")) {
             std::process::exit(0);
         }
-        report(panic);
+        if crate::log::is_started() {
+            tracing::error!("{panic}");
+        } else {
+            report(panic);
+        }
     }));
 }
 

@@ -30,6 +30,7 @@ pub mod house;
 pub mod instance;
 pub mod ledger;
 pub mod live;
+pub mod log;
 pub mod pipe;
 pub mod plan;
 pub mod price;

@@ -10,11 +10,12 @@ use tracing_subscriber::fmt;
 
 use super::args::Cli;
 use super::facts::reachable;
-use super::status;
+use super::{say, status};
 use crate::app::App;
 use crate::auth::{key_file, unwritable};
 use crate::config::{Auth, Config, Listen, Log, Place};
 use crate::instance::{self, Instance};
+use crate::log;
 use crate::route;
 use crate::surface::dashboard::fragment;
 use crate::tunnel::Login;
@@ -75,14 +76,14 @@ const USUAL: &str = "http://127.0.0.1:7329";
 async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
     let address = running.addresses.iter().find(|address| address.starts_with("http://")).or(running.addresses.first());
     let address = &reachable(address.cloned().unwrap_or_default());
-    eprintln!("seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place", running.pid);
+    say!("seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place", running.pid);
     let health = status::ask(running).await.map_err(|error| anyhow::anyhow!("it does not answer, though: {error:#}"))?;
     if health["status"] != "ok" {
         let upstreams = || health["upstreams"].as_array().into_iter().flatten();
         let why = upstreams().find_map(|upstream| upstream["why"].as_str()).unwrap_or("`seaway status` tells more");
-        eprintln!("  but it is {}: {why}", health["status"].as_str().unwrap_or("silent"));
+        say!("  but it is {}: {why}", health["status"].as_str().unwrap_or("silent"));
         if upstreams().any(|upstream| upstream["tunnel"]["up"] == false) {
-            eprintln!("  the tunnel recovers by itself with the next request");
+            say!("  the tunnel recovers by itself with the next request");
         }
     }
     paste(address);
@@ -94,7 +95,7 @@ async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
 
 /// Tells a gateway of ours to leave, and waits until it has.
 async fn replace(running: &Instance, grace: Duration) -> anyhow::Result<()> {
-    eprintln!("seaway {} (process {}) is told to leave", running.addresses.join(", "), running.pid);
+    say!("seaway {} (process {}) is told to leave", running.addresses.join(", "), running.pid);
     let pid = i32::try_from(running.pid).ok().and_then(rustix::process::Pid::from_raw);
     let pid = pid.ok_or_else(|| anyhow::anyhow!("{} is no process", running.pid))?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
@@ -116,11 +117,11 @@ pub(super) fn open_tunnels(app: &App) {
         let work = async move {
             // Where the port is open there, somebody has logged in, or nobody may, nothing is opened.
             if tunnel.setting.open_at.is_none() && tunnel.told().lockout.is_none() && tunnel.master().await.is_none() {
-                eprintln!("  tunnel    `{}`: opening, by ssh to {}", tunnel.setting.name, tunnel.setting.host);
+                say!("  tunnel    `{}`: opening, by ssh to {}", tunnel.setting.name, tunnel.setting.host);
             }
             match tunnel.up(Login::Batch).await {
-                Ok(_) => eprintln!("  tunnel    `{}` is up{}", tunnel.setting.name, if tunnel.told().direct { ", without ssh" } else { "" }),
-                Err(error) => eprintln!("  tunnel    not up; requests fail until it is. {error}"),
+                Ok(_) => say!("  tunnel    `{}` is up{}", tunnel.setting.name, if tunnel.told().direct { ", without ssh" } else { "" }),
+                Err(error) => say!("  tunnel    not up; requests fail until it is. {error}"),
             }
         };
         app.house.tasks.spawn(work);
@@ -128,20 +129,20 @@ pub(super) fn open_tunnels(app: &App) {
 }
 
 /// Log lines go to stderr; stdout is for data.
-pub(super) fn start_log(log: &Log) {
-    let filter = EnvFilter::builder().parse_lossy(&log.level);
-    let color = log.color.unwrap_or_else(|| std::io::stderr().is_terminal());
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).with_target(false);
+pub(super) fn start_log(setting: &Log) {
+    let filter = EnvFilter::builder().parse_lossy(&setting.level);
+    let color = setting.color.unwrap_or_else(|| std::io::stderr().is_terminal());
+    let builder = fmt().with_env_filter(filter).with_writer(log::writer).with_ansi(color).with_target(false);
     // Only a second start in one process could fail, and there is none.
-    let _once = if log.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
+    let _once = if setting.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
 }
 
 /// What there is to know, and what to paste.
 pub(super) fn banner(app: &App) {
     let runtime = app.house.runtime.load();
     if runtime.upstreams.is_empty() {
-        eprintln!("seaway has no upstream yet: requests are answered with 503 until there is one.");
-        eprintln!(
+        say!("seaway has no upstream yet: requests are answered with 503 until there is one.");
+        say!(
             "hint: set ANTHROPIC_API_KEY, install Claude Code for a plan (`npm install -g @anthropic-ai/claude-code`), or configure an [upstream.NAME]; `seaway demo` works without\n"
         );
     }
@@ -149,11 +150,11 @@ pub(super) fn banner(app: &App) {
     let told = |listen: &Listen| reachable(listen.to_string()) + if everywhere(listen) { " and on all other addresses of this machine" } else { "" };
     let addresses: Vec<String> = app.addresses.iter().map(told).collect();
     let upstreams: Vec<String> = runtime.upstreams.iter().map(|upstream| upstream.name.to_string() + if upstream.is_simulated() { " (simulated)" } else { "" }).collect();
-    eprintln!("seaway {} serves on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
-    eprintln!("  upstream  {}", if upstreams.is_empty() { "none".to_owned() } else { upstreams.join(", ") });
+    say!("seaway {} serves on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
+    say!("  upstream  {}", if upstreams.is_empty() { "none".to_owned() } else { upstreams.join(", ") });
     for upstream in runtime.config.upstreams.iter().filter(|upstream| !matches!(upstream.place, Place::Sandbox)) {
         let name = if runtime.upstreams.len() > 1 { format!("{}: ", upstream.name) } else { String::new() };
-        eprintln!("  by        {name}{}", upstream.told);
+        say!("  by        {name}{}", upstream.told);
     }
     let key = match runtime.keyring.first() {
         None => "any (auth = \"none\")".to_owned(),
@@ -161,7 +162,7 @@ pub(super) fn banner(app: &App) {
         Some(key) if std::io::stderr().is_terminal() => key.expose_secret().to_owned(),
         Some(_) => "`seaway key show` prints it".to_owned(),
     };
-    eprintln!("  key       {key}{}", runtime.config.key_from.as_ref().map_or_else(String::new, |from| format!(" (from {from})")));
+    say!("  key       {key}{}", runtime.config.key_from.as_ref().map_or_else(String::new, |from| format!(" (from {from})")));
     if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
         let address = reachable(address.to_string());
         paste(&address);
@@ -173,17 +174,17 @@ pub(super) fn banner(app: &App) {
 /// Where a person looks; `fragment` signs a browser in.
 fn invite(address: &str, fragment: &str) {
     let once = if fragment.is_empty() { "" } else { "; the link signs in once, within ten minutes" };
-    eprintln!("  open      {address}/{fragment} in a browser{once}");
+    say!("  open      {address}/{fragment} in a browser{once}");
 }
 
 fn paste(address: &str) {
-    eprintln!("  paste     export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY=$(seaway key show)");
-    eprintln!("       or   export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY=$(seaway key show)");
+    say!("  paste     export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY=$(seaway key show)");
+    say!("       or   export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY=$(seaway key show)");
 }
 
 /// A client that goes to us by a proxy does not get here.
 fn hint_proxy(config: &Config) {
     if let Some(bypass) = &config.no_proxy {
-        eprintln!("      and   export no_proxy={bypass} NO_PROXY={bypass}   # this shell uses a proxy, which cannot reach us");
+        say!("      and   export no_proxy={bypass} NO_PROXY={bypass}   # this shell uses a proxy, which cannot reach us");
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Asked;
 use super::args::{Cli, RelayOptions, TunnelCommand, TunnelOptions};
+use super::say;
 use super::serve::{banner, open_tunnels, same, start_log};
 use crate::app::App;
 use crate::config::{self, Api, Config, Listen, Loaded, Place, Sources, run_folder};
@@ -107,7 +108,7 @@ async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
         up = tunnel.up(if options.interactive { Login::Asking } else { Login::Batch }) => up?,
         _ = until_told() => anyhow::bail!("told to leave before the tunnel was up"),
     };
-    eprintln!("the tunnel is up on {address}; on a machine that can reach this one, also only by ssh:");
+    say!("the tunnel is up on {address}; on a machine that can reach this one, also only by ssh:");
     println!("{}", meant.line(&here()));
     if options.detach {
         return Ok(());
@@ -115,7 +116,7 @@ async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
     tunnel.watch(true);
     until_told().await?;
     tunnel.leave().await;
-    eprintln!("the port is closed; the login stays for the next time. `seaway tunnel close` ends it");
+    say!("the port is closed; the login stays for the next time. `seaway tunnel close` ends it");
     Ok(())
 }
 

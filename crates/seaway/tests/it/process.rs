@@ -559,3 +559,62 @@ async fn a_login_without_the_program_is_named_and_not_opened() {
     let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains(&login.display().to_string()) && message.contains("npm install"), "{message}");
 }
+
+/// Where nobody reads what is said: a pipe, or a terminal that was stopped. It lasts as long as what is returned beside it.
+fn unread(stopped: bool) -> (Box<dyn Send>, Stdio) {
+    if stopped {
+        let pair = nix::pty::openpty(None, None).unwrap();
+        nix::sys::termios::tcflow(&pair.slave, nix::sys::termios::FlowArg::TCOOFF).unwrap();
+        return (Box::new(pair.master), pair.slave.into());
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    (Box::new(reader), writer.into())
+}
+
+const ASKED: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    for stopped in [false, true] {
+        let state = tempfile::tempdir().unwrap();
+        let settings = state.path().join("seaway.toml");
+        let dead = "[upstream.dead]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:1'\nretries = 0\n";
+        let rest = "[upstream.sandbox]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = ['dead', 'sandbox']\n";
+        std::fs::write(&settings, dead.to_owned() + rest).unwrap();
+        let (_held, stderr) = unread(stopped);
+        let mut child = command(&state).args(["serve", "--listen", "127.0.0.1:0", "--api-key", KEY, "--config", &settings.to_string_lossy()]).stderr(stderr).spawn().unwrap();
+        let address = loop {
+            // Nobody can read the banner.
+            if let Some(known) = seaway::instance::find(state.path()).pop() {
+                break known.addresses[0].trim_start_matches("http://").parse().unwrap();
+            }
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        };
+        let ask = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
+        let clients = (0..8).map(|_| {
+            let ask = ask.clone();
+            tokio::spawn(async move {
+                let mut client = Client::connect(address, Some(KEY)).await;
+                for _ in 0..ASKED / 8 {
+                    assert_eq!(client.post("/v1/messages", &ask).await.status, 200);
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            client.await.unwrap();
+        }
+        let health = Client::connect(address, None).await.get("/health/live").await;
+        assert_eq!(health.status, 200);
+        let metrics = Client::connect(address, Some(KEY)).await.get("/metrics").await;
+        let lost = metrics.text().lines().find_map(|line| line.strip_prefix("seaway_log_lines_dropped_total ")).unwrap().parse::<u64>().unwrap();
+        assert!(lost > 0, "more was said than may wait");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().success());
+        let usage = run(&state, &["usage", "--json"]);
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&usage.stdout).unwrap();
+        let recorded: u64 = rows.iter().map(|row| row["requests"].as_u64().unwrap()).sum();
+        assert_eq!(recorded, ASKED as u64, "all were recorded");
+    }
+}

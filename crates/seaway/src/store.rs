@@ -48,6 +48,12 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot copy the older store to {path} before its layout is changed; make room, or move the store away")]
+    Copy {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the store {path} was written by a newer Seaway (version {found} of its layout, this one knows {known})")]
     Newer { path: PathBuf, found: i64, known: i64 },
     #[error("the store gave no answer")]
@@ -165,6 +171,7 @@ fn open(path: Option<&Path>) -> Result<Connection, StoreError> {
     database.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     database.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
     database.pragma_update(None, "synchronous", "normal").map_err(failed)?;
+    schema::copy(&database, path)?;
     schema::migrate(&mut database, path)?;
     Ok(database)
 }

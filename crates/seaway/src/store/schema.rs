@@ -1,6 +1,6 @@
 //! The layout of the store, and how older ones become it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
@@ -10,7 +10,7 @@ use super::StoreError;
 use crate::record::Record;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -84,6 +84,9 @@ const MIGRATIONS: [&str; 4] = [
     ALTER TABLE exchange ADD COLUMN wanted TEXT;    -- the model that its upstream was asked for
     ALTER TABLE exchange ADD COLUMN sent INTEGER;   -- an upstream got it, or may have; none where that was not noted
 ",
+    "
+    CREATE INDEX exchange_request ON exchange (request_id);
+",
 ];
 
 fn version(database: &Connection) -> rusqlite::Result<i64> {
@@ -102,6 +105,32 @@ pub(super) fn check(database: &Connection, path: &Path) -> Result<(), StoreError
         return Err(StoreError::Newer { path: path.to_owned(), found, known: known() });
     }
     Ok(())
+}
+
+/// Copies an older store, whole, before its layout is touched: `seaway.db.layout-4` holds what `seaway.db` was.
+///
+/// # Errors
+///
+/// If there is no room for it; the store is then left as it is.
+pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = version(database)?;
+    if !(1..known()).contains(&found) {
+        return Ok(());
+    }
+    let named = |end: &str| PathBuf::from(format!("{}.layout-{found}{end}", path.display()));
+    let (copy, unfinished) = (named(""), named(&format!(".{}", std::process::id())));
+    if copy.exists() {
+        return Ok(());
+    }
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Copy { path: copy.clone(), source };
+    super::private_file(&unfinished).map_err(|error| failed(error.into()))?;
+    let written = database.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(|error| failed(error.into()));
+    let placed = written.and_then(|_| std::fs::rename(&unfinished, &copy).map_err(|error| failed(error.into())));
+    if placed.is_err() {
+        // Half a copy is of no use, and fills the disk.
+        let _gone = std::fs::remove_file(&unfinished);
+    }
+    placed
 }
 
 /// Brings the layout up to date, all of it or nothing.
@@ -175,6 +204,45 @@ pub(super) fn forget(database: &Connection, retention: Duration) -> rusqlite::Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_store_is_copied_before_it_is_migrated() {
+        let folder = tempfile::tempdir().unwrap();
+        for from in 1..MIGRATIONS.len() {
+            let path = folder.path().join(format!("{from}.db"));
+            let old = Connection::open(&path).unwrap();
+            for step in &MIGRATIONS[..from] {
+                old.execute_batch(step).unwrap();
+            }
+            old.pragma_update(None, "user_version", i64::try_from(from).unwrap()).unwrap();
+            let columns: usize = old.query_row("SELECT count(*) FROM pragma_table_info('exchange')", [], |row| row.get(0)).unwrap();
+            // Two of them are hashes, which a number is not.
+            let value = |number: usize| if (22..24).contains(&number) { "NULL".to_owned() } else { number.to_string() };
+            let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
+            old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
+            drop(old);
+            drop(super::super::open(Some(&path)).unwrap());
+            drop(super::super::open(Some(&path)).unwrap());
+            let copy = folder.path().join(format!("{from}.db.layout-{from}"));
+            let kept = Connection::open(&copy).unwrap();
+            let asked = |database: &Connection| database.query_row("SELECT asked FROM exchange", [], |row| row.get::<_, String>(0)).unwrap();
+            assert_eq!((version(&kept).unwrap(), asked(&kept)), (i64::try_from(from).unwrap(), "7".into()));
+            let migrated = Connection::open(&path).unwrap();
+            assert_eq!((version(&migrated).unwrap(), asked(&migrated)), (known(), "7".into()));
+            let mode = std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2 * (MIGRATIONS.len() - 1), "no side files, no half copies");
+    }
+
+    #[test]
+    fn an_exchange_is_found_without_reading_the_table() {
+        let mut database = Connection::open_in_memory().unwrap();
+        migrate(&mut database, Path::new("x")).unwrap();
+        let mut plan = database.prepare("EXPLAIN QUERY PLAN SELECT id FROM exchange WHERE id = ?1 OR request_id = ?1 ORDER BY at DESC LIMIT 1").unwrap();
+        let steps: Vec<String> = plan.query_map(["x"], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert!(steps.iter().any(|step| step.contains("exchange_request")) && !steps.iter().any(|step| step.contains("SCAN")), "{steps:?}");
+    }
 
     #[test]
     fn a_layout_from_the_future_is_refused() {

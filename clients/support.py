@@ -293,6 +293,7 @@ class Upstream:
         http_request.send_response(200)
         http_request.send_header("content-type", "text/event-stream")
         http_request.send_header("transfer-encoding", "chunked")
+        http_request.send_header("connection", "close")  # else the next request may race with the end
         http_request.end_headers()
         try:
             piece(http_request, sse(*opening("first ")))

@@ -293,7 +293,6 @@ class Upstream:
         http_request.send_response(200)
         http_request.send_header("content-type", "text/event-stream")
         http_request.send_header("transfer-encoding", "chunked")
-        http_request.send_header("connection", "close")  # else the next request may race with the end
         http_request.end_headers()
         try:
             piece(http_request, sse(*opening("first ")))
@@ -303,6 +302,7 @@ class Upstream:
                 self.wait(http_request)
             piece(http_request, sse(words("last"), *CLOSING))
             http_request.wfile.write(b"0\r\n\r\n")
+            http_request.close_connection = False  # the next request would race with the end
         except OSError:
             self.gone.set()
 

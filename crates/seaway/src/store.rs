@@ -3,7 +3,7 @@
 //! A stream never waits for either. When the queue is full a record is dropped
 //! and counted.
 
-mod query;
+mod reports;
 mod responses;
 mod schema;
 mod sessions;
@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use crate::config;
 use crate::record::Record;
 
-pub use query::{Filter, Receipt, Row, Wanted, explain, requests, usage};
+pub use reports::{Filter, Receipt, Row, Wanted, explain, requests, usage};
 pub use responses::Response;
 pub use sessions::Session;
 pub use tasks::{RESTARTED, Task, TaskStatus};

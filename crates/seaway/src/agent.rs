@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use ask::Asked;
 
+use crate::answer::store_down;
+use crate::app::chain;
 use crate::auth::Caller;
 use crate::exchange;
 use crate::house::House;
@@ -135,6 +137,7 @@ impl Job {
         if house.drain.has_begun() {
             return Err(exchange::draining());
         }
+        house.ledger.store().room().await;
         let session = session(house, program, caller, &asked).await?;
         let runs = session.as_ref().map_or(0, |session| session.turns);
         let errand = Errand { patient: manner == Manner::Background, ..asked.errand(program.setting(), session)? };
@@ -224,7 +227,7 @@ impl Work {
             }
             Some(News::Silence) => (Told::Silence, Some(self)),
             Some(News::Done(done, kept)) => {
-                let answer = self.done(&done, kept);
+                let answer = self.done(&done, kept).await;
                 self.over(Ok(answer))
             }
             Some(News::Failed(failure)) => self.over(Err(fault(failure))),
@@ -244,27 +247,30 @@ impl Work {
         }
     }
 
-    fn done(&mut self, done: &Done, kept: bool) -> String {
+    async fn done(&mut self, done: &Done, kept: bool) -> String {
         let model = self.running.model().map(str::to_owned);
         let summary =
             Summary { model: model.clone(), so_far: 0, usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
         self.job.entry.record.summary = summary;
-        let session = match &self.job.errand.session {
+        let mut session = match &self.job.errand.session {
             Continued::From(id) | Continued::With(id) if kept && !self.running.is_deleted() => Some(id.as_str()),
             Continued::From(_) | Continued::With(_) | Continued::No => None,
         };
-        if let Some(session) = session {
-            self.job.house.ledger.store().keep_session(Session {
+        if let Some(name) = session {
+            let kept = self.job.house.ledger.store().keep_session(Session {
                 upstream: self.job.upstream.name.to_string(),
                 owner: self.job.caller.0.to_string(),
-                name: session.to_owned(),
-                program_id: session.to_owned(),
+                name: name.to_owned(),
+                program_id: name.to_owned(),
                 model: model.clone().unwrap_or_default(),
-                print: String::new(),
                 folder: Some(self.job.errand.folder.display().to_string()),
                 turns: self.job.runs + 1,
                 used: jiff::Timestamp::now().as_second(),
             });
+            if let Err(error) = kept.await {
+                tracing::error!(error = %chain(&error), "a run's session could not be kept; its client is told of none");
+                session = None;
+            }
         }
         done.body(&self.job.errand.id, session, model.as_deref(), self.job.began.elapsed().as_millis())
     }
@@ -324,7 +330,7 @@ fn fault(failure: Failure) -> Fault {
 /// What came before a run, if it continues something.
 async fn session(house: &House, program: &Program, caller: &Caller, asked: &Asked) -> Result<Option<Session>, Fault> {
     let Some(id) = &asked.session_id else { return Ok(None) };
-    let known = house.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await;
+    let known = house.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await.map_err(store_down)?;
     let unknown = || {
         let message = format!("there is no session `{id}`, or it has expired; start one with `\"keepSession\": true`");
         Fault::new(FaultKind::NotFound, message).param("sessionId")

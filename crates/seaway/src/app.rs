@@ -153,8 +153,8 @@ impl App {
             reloader: Reloader { sources: Arc::new(sources), path },
             agents: Agents::default(),
             tickets: Tickets::default(),
+            instance: uuid::Uuid::now_v7().simple().to_string().into(),
         });
-        house.ledger.store().settle_tasks(true, crate::process::is_alive);
         let router = surface::router(&house);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {
@@ -242,7 +242,9 @@ async fn drain(house: &House, connections: &TaskTracker, grace: Duration) {
     for upstream in &house.runtime.load().upstreams {
         upstream.close().await;
     }
-    let _late = tokio::time::timeout(LAST_MOMENTS, house.ledger.store().flush()).await;
+    if tokio::time::timeout(LAST_MOMENTS, house.ledger.store().flush()).await.is_err() {
+        tracing::error!("the store was too slow for the last records; they are in the log alone");
+    }
 }
 
 async fn sweep(house: Arc<House>) {
@@ -252,7 +254,10 @@ async fn sweep(house: Arc<House>) {
         let runtime = house.runtime.load_full();
         // What is too old is not found before that either.
         if turn % 10 == 0 {
-            house.ledger.store().sweep_responses(runtime.config.responses_retention, runtime.config.responses_limit);
+            let swept = house.ledger.store().sweep_responses(runtime.config.responses_retention, runtime.config.responses_limit).await;
+            if let Err(error) = swept {
+                tracing::error!(error = %chain(&error), "old responses could not be deleted");
+            }
         }
         for upstream in &runtime.upstreams {
             upstream.sweep();

@@ -62,6 +62,14 @@ impl Egress {
         }
     }
 
+    /// Writes the end of an answer that was to be kept, which says whether it is.
+    pub fn settle(&mut self, kept: bool, out: &mut Out) {
+        match self {
+            Self::Relay(_) | Self::Chat(_) => {}
+            Self::Responses(stream) => stream.settle(kept, out),
+        }
+    }
+
     #[must_use]
     pub fn summary(&self) -> &Summary {
         match self {

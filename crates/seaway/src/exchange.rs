@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use seaway_wire::{Dialect, Fault, FaultKind, Request, chat, responses};
 
-pub use keep::Keeper;
+pub use keep::{Keeper, Keeping};
 use prepare::Prepared;
 
 use crate::auth::Caller;
@@ -43,6 +43,8 @@ pub struct Ask {
 
 /// Serves a request, in whatever dialect its endpoint has.
 pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response {
+    // What will be recorded must have room; nearly always it has.
+    house.ledger.store().room().await;
     let body = ask.body.clone();
     let request = Request::parse(&body);
     let known = request.as_ref().ok();
@@ -74,6 +76,7 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
         Some("skills") => "skills",
         _ => "other",
     };
+    house.ledger.store().room().await;
     let entry = house.ledger.open(Opening { caller, dialect, endpoint, asked: String::new(), stream: false });
     let climbs = path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..");
     let ask = Ask { caller: entry.record.caller.clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };

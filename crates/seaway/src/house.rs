@@ -24,6 +24,8 @@ pub struct House {
     pub reloader: Reloader,
     pub agents: Agents,
     pub tickets: Tickets,
+    /// Tells this gateway from every other one, also from one before it.
+    pub instance: Arc<str>,
 }
 
 impl House {

@@ -17,7 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::drain::Drain;
 use crate::egress::Egress;
-use crate::exchange::Keeper;
+use crate::exchange::{Keeper, Keeping};
 use crate::record::{Entry, Outcome};
 use crate::upstream::gate::Pass;
 use crate::upstream::{BoxError, ReplyBody};
@@ -68,19 +68,35 @@ pub struct Pipe {
     /// What came before the error was given its chance to leave.
     flushed: bool,
     keeper: Option<Keeper>,
+    /// The answer is whole, and its end waits until it is kept.
+    keeping: Option<Keeping>,
     _pass: Pass,
 }
 
 impl Pipe {
     #[must_use]
     pub fn new(upstream: ReplyBody, egress: Egress, entry: Entry, patience: Patience, drain: Drain, pass: Pass) -> Self {
-        Self { upstream: Some(upstream), egress, out: Out::new(), entry, silence: Silence::new(patience), cut: None, drain, error: None, flushed: false, keeper: None, _pass: pass }
+        Self {
+            upstream: Some(upstream),
+            egress,
+            out: Out::new(),
+            entry,
+            silence: Silence::new(patience),
+            cut: None,
+            drain,
+            error: None,
+            flushed: false,
+            keeper: None,
+            keeping: None,
+            _pass: pass,
+        }
     }
 
     /// Takes over frames that were translated while the answer's head waited for them.
     #[must_use]
     pub fn after(mut self, out: Out) -> Self {
         self.out = out;
+        self.keep();
         self.end_if_told();
         self
     }
@@ -89,16 +105,27 @@ impl Pipe {
     #[must_use]
     pub fn kept_by(mut self, keeper: Option<Keeper>) -> Self {
         self.keeper = keeper;
-        self.keep();
         self
     }
 
     fn keep(&mut self) {
-        if let Some(kept) = self.egress.take_kept()
-            && let Some(keeper) = self.keeper.take()
-        {
-            keeper.keep(kept);
+        if let Some(kept) = self.egress.take_kept() {
+            match self.keeper.take() {
+                Some(keeper) => self.keeping = Some(keeper.keep(kept)),
+                None => self.egress.settle(false, &mut self.out),
+            }
         }
+    }
+
+    /// Waits until the answer is kept, or is known not to be, and tells the client which.
+    fn poll_keeping(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(keeping) = &mut self.keeping {
+            let kept = std::task::ready!(keeping.as_mut().poll(cx));
+            self.keeping = None;
+            self.egress.settle(kept, &mut self.out);
+            self.end_if_told();
+        }
+        Poll::Ready(())
     }
 
     fn frame(&mut self, frame: Bytes) {
@@ -116,6 +143,9 @@ impl Pipe {
 
     /// A body of known length is dropped as soon as its last byte is written, and asked no more.
     fn end_if_told(&mut self) {
+        if self.keeping.is_some() {
+            return;
+        }
         if self.egress.has_told() || self.upstream.as_ref().is_some_and(Body::is_end_stream) {
             self.end(End::Complete, None);
         }
@@ -196,6 +226,10 @@ impl Body for Pipe {
         loop {
             if let Some(frame) = this.out.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            if this.keeping.is_some() {
+                std::task::ready!(this.poll_keeping(cx));
+                continue;
             }
             let Some(upstream) = &mut this.upstream else {
                 return this.poll_end(cx);

@@ -1,16 +1,27 @@
-//! Records on disk and in the log: one writer thread, SQLite, a bounded queue.
+//! What is kept on disk, by three promises.
 //!
-//! A stream never waits for either. When the queue is full a record is dropped
-//! and counted.
+//! - The *journal* says what happened: records come without waiting, are written many at once and
+//!   summed by the hour. A writer that falls behind makes new requests wait; it loses nothing.
+//! - *State* was promised to somebody: responses, sessions, tasks. It is written before its client
+//!   is told, and read by a connection of its own.
+//! - *Reports* are what people ask. They have a connection of their own too, and are in nobody's way.
 
+mod inbox;
+mod journal;
+mod open;
+mod promise;
 mod reports;
 mod responses;
 mod schema;
 mod sessions;
 mod tasks;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -18,20 +29,14 @@ use rusqlite::Connection;
 
 use crate::config;
 use crate::record::Record;
+use inbox::Inbox;
 
+pub use open::open_to_read;
+pub use promise::Promise;
 pub use reports::{Filter, Receipt, Row, Wanted, explain, requests, usage};
 pub use responses::Response;
 pub use sessions::Session;
-pub use tasks::{RESTARTED, Task, TaskStatus};
-
-/// Records that may wait for the writer.
-const QUEUE: usize = 4096;
-/// Records written in one transaction.
-const BATCH: usize = 256;
-/// How long the writer lets records gather, so that it wakes for many at once.
-const GATHER: Duration = Duration::from_millis(100);
-/// How often old records are looked for.
-const SWEEP: Duration = Duration::from_secs(3600);
+pub use tasks::{LEASE, RESTARTED, Task, TaskStatus};
 
 /// The store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,52 +61,59 @@ pub enum StoreError {
     },
     #[error("the store {path} was written by a newer Seaway (version {found} of its layout, this one knows {known})")]
     Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("the store gave no answer")]
-    Read(#[from] rusqlite::Error),
+    #[error("the store could not do it")]
+    Failed(#[from] rusqlite::Error),
+    /// It could not be opened; the log says why.
+    #[error("the store is out of use")]
+    Gone,
 }
 
-/// A handle on the store.
+/// What is to be done with the database. Dropped undone, whoever waits learns that the store is out of use.
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle on the store. Its threads end with the last one.
 #[derive(Debug, Clone)]
 pub struct Store {
-    queue: SyncSender<Message>,
-    dropped: Counter,
+    writer: Arc<Handle>,
+    lookups: Sender<Work>,
+    reports: Sender<Work>,
 }
 
-enum Message {
-    Record(Box<Record>),
-    /// Something to do with the database, in its turn.
-    Work(Work),
-    Flush(tokio::sync::oneshot::Sender<()>),
-}
+/// Ends the writer when nobody can ask it for anything any more.
+#[derive(Debug)]
+struct Handle(Arc<Inbox>);
 
-type Work = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
-
-impl Message {
-    fn log(self) {
-        match self {
-            Self::Record(record) => record.log(),
-            Self::Work(_) | Self::Flush(_) => {}
-        }
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
 impl Store {
-    /// Starts the writer. The file is opened by it, so that nobody waits; `failed` is
+    /// Starts the threads of the store. The file is opened by them, so that nobody waits; `failed` is
     /// called if that is not possible.
     #[must_use]
     pub fn start(setting: config::Store, failed: impl FnOnce(&StoreError) + Send + 'static) -> Self {
-        let (queue, inbox) = sync_channel(QUEUE);
-        let writer = move || match open(setting.path.as_deref()) {
-            Ok(database) => write(&database, &inbox, setting.retention),
+        let inbox = Arc::new(Inbox::default());
+        let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
+        let handle = Arc::new(Handle(inbox.clone()));
+        let work = move || match open::open(setting.path.as_deref()) {
+            Ok(open) => {
+                open::read_by("store-lookups", open.lookups, looked_up);
+                open::read_by("store-reports", open.reports, reported);
+                writer::run(&open.writer, &inbox, setting.retention);
+            }
             Err(error) => {
                 failed(&error);
-                // Records go to the log alone; whoever waits for a flush is told.
-                inbox.into_iter().for_each(Message::log);
+                // What is asked is dropped, which tells whoever asked. Records go to the log alone.
+                drop((looked_up, reported));
+                writer::refuse(&inbox);
             }
         };
-        // Without the thread the queue is closed, and every record counts as dropped.
-        let _thread = std::thread::Builder::new().name("store".into()).spawn(writer);
-        Self { queue, dropped: Counter::default() }
+        // Without the thread nothing is recorded, and whoever waits for something to be kept waits in vain; such a
+        // process has no thread for anything else either.
+        let _thread = std::thread::Builder::new().name("store".into()).spawn(work);
+        Self { writer: handle, lookups, reports }
     }
 
     /// A store that forgets everything with the process.
@@ -110,137 +122,50 @@ impl Store {
         Self::start(config::Store { path: None, retention: Duration::MAX }, |_| {})
     }
 
-    /// Queues something to be done with the database. What finds the queue full is not done.
-    fn work(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) {
-        if self.queue.try_send(Message::Work(Box::new(work))).is_err() {
-            self.dropped.inc();
-        }
-    }
-
-    /// Asks the database, after all that was queued before. `None` if it cannot be read.
-    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static) -> Option<T> {
-        let (done, wait) = tokio::sync::oneshot::channel();
-        self.work(move |database| {
-            // Whoever asked may have left.
-            let _ = done.send(question(database)?);
-            Ok(())
-        });
-        wait.await.ok()
-    }
-
-    /// Queues a record.
+    /// Queues a record. It is written even if the store falls behind, see [`Self::room`].
     pub fn record(&self, record: Box<Record>) {
-        match self.queue.try_send(Message::Record(record)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                message.log();
-                self.dropped.inc();
-            }
-        }
+        self.writer.0.record(record);
     }
 
-    /// Waits until everything queued so far is written.
+    /// Waits while more records are on their way than may be: for who is about to begin what will be recorded.
+    ///
+    /// Nothing is lost if this is dropped.
+    pub async fn room(&self) {
+        self.writer.0.room().await;
+    }
+
+    /// Waits until every record so far is written.
     pub async fn flush(&self) {
-        let (done, wait) = tokio::sync::oneshot::channel();
-        let queue = self.queue.clone();
-        let sent = tokio::task::spawn_blocking(move || queue.send(Message::Flush(done)).is_ok()).await;
-        if sent.unwrap_or(false) {
-            let _closed = wait.await;
-        }
+        self.writer.0.flush().await;
     }
 
-    /// Counts records that found the queue full.
+    /// Counts records that could not be written; their tokens are counted all the same, as soon as anything can be.
     #[must_use]
     pub fn dropped(&self) -> Counter {
-        self.dropped.clone()
+        self.writer.0.dropped.clone()
+    }
+
+    /// Has something written that somebody was, or will be, promised.
+    fn keep<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+        let (work, promise) = promise::of(work);
+        self.writer.0.work(work);
+        promise
+    }
+
+    /// Reads what was promised.
+    fn look_up<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+        ask(&self.lookups, work)
+    }
+
+    /// Reads what people ask.
+    fn report<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+        ask(&self.reports, work)
     }
 }
 
-/// Opens the store for writing and brings its layout up to date.
-fn open(path: Option<&Path>) -> Result<Connection, StoreError> {
-    let Some(path) = path else {
-        let mut database = Connection::open_in_memory()?;
-        schema::migrate(&mut database, Path::new(":memory:"))?;
-        return Ok(database);
-    };
-    let folder = path.parent().unwrap_or(Path::new("."));
-    crate::auth::private_dir(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
-    private_file(path).map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
-    let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    let mut database = Connection::open(path).map_err(failed)?;
-    database.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
-    database.pragma_update(None, "journal_mode", "wal").map_err(failed)?;
-    database.pragma_update(None, "synchronous", "normal").map_err(failed)?;
-    schema::copy(&database, path)?;
-    schema::migrate(&mut database, path)?;
-    Ok(database)
-}
-
-/// SQLite gives its side files the mode of the main one, so that one is made first.
-fn private_file(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
-}
-
-/// Opens an existing store for reading.
-///
-/// # Errors
-///
-/// [`StoreError`] if it cannot be read. `Ok(None)` if there is none yet.
-pub fn open_to_read(path: &Path) -> Result<Option<Connection>, StoreError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    let database = Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-    database.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
-    schema::check(&database, path)?;
-    Ok(Some(database))
-}
-
-fn write(database: &Connection, inbox: &Receiver<Message>, retention: Duration) {
-    let mut swept: Option<std::time::Instant> = None;
-    while let Ok(first) = inbox.recv() {
-        if swept.is_none_or(|at| at.elapsed() > SWEEP) {
-            swept = Some(std::time::Instant::now());
-            warn_on_error(schema::forget(database, retention));
-        }
-        if matches!(first, Message::Record(_)) {
-            std::thread::sleep(GATHER);
-        }
-        let mut rest = inbox.try_iter();
-        warn_on_error(write_batch(database, std::iter::once(first).chain(rest.by_ref().take(BATCH - 1))));
-        // More than one batch may have gathered.
-        while let Some(next) = rest.next() {
-            warn_on_error(write_batch(database, std::iter::once(next).chain(rest.by_ref().take(BATCH - 1))));
-        }
-    }
-}
-
-fn write_batch(database: &Connection, batch: impl Iterator<Item = Message>) -> rusqlite::Result<()> {
-    let transaction = database.unchecked_transaction()?;
-    let mut flushed = Vec::new();
-    for message in batch {
-        match message {
-            Message::Record(record) => {
-                record.log();
-                // One record that cannot be written must not take others with it.
-                warn_on_error(schema::insert(&transaction, &record));
-            }
-            Message::Work(work) => warn_on_error(work(&transaction)),
-            Message::Flush(done) => flushed.push(done),
-        }
-    }
-    transaction.commit()?;
-    for done in flushed {
-        // Whoever waited may have left.
-        let _ = done.send(());
-    }
-    Ok(())
-}
-
-fn warn_on_error(result: rusqlite::Result<()>) {
-    if let Err(error) = result {
-        tracing::error!(%error, "records could not be written to the store");
-    }
+fn ask<T: Send + 'static>(queue: &Sender<Work>, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+    let (work, promise) = promise::of(work);
+    // A queue that nobody reads drops it.
+    let _gone = queue.send(work);
+    promise
 }

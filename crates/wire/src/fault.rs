@@ -28,6 +28,8 @@ pub enum FaultKind {
     /// There is no usable upstream yet.
     NotReady,
     Draining,
+    /// What was promised cannot be kept, or not be found again, at the moment.
+    StoreDown,
     Internal,
 }
 
@@ -50,6 +52,7 @@ impl FaultKind {
             Self::TimedOut => "timed_out",
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
+            Self::StoreDown => "store_down",
             Self::Internal => "internal",
         }
     }
@@ -72,7 +75,7 @@ impl FaultKind {
             },
             Self::Unreachable | Self::BadReply => 502,
             Self::TimedOut => 504,
-            Self::NotReady | Self::Draining => 503,
+            Self::NotReady | Self::Draining | Self::StoreDown => 503,
             Self::Internal => 500,
         }
     }
@@ -87,14 +90,14 @@ impl FaultKind {
             Self::RateLimited => "rate_limit_error",
             Self::Overloaded => "overloaded_error",
             Self::TimedOut => "timeout_error",
-            Self::Unreachable | Self::BadReply | Self::NotReady | Self::Draining | Self::Internal => "api_error",
+            Self::Unreachable | Self::BadReply | Self::NotReady | Self::Draining | Self::StoreDown | Self::Internal => "api_error",
         }
     }
 
     const fn openai_type(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limit_error",
-            Self::Overloaded | Self::NotReady | Self::Draining | Self::Internal => "server_error",
+            Self::Overloaded | Self::NotReady | Self::Draining | Self::StoreDown | Self::Internal => "server_error",
             Self::Unreachable | Self::BadReply | Self::TimedOut => "upstream_error",
             Self::InvalidRequest | Self::Unsupported | Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::WrongMethod | Self::TooLarge => "invalid_request_error",
         }
@@ -108,9 +111,16 @@ impl FaultKind {
             Self::RateLimited => Some("rate_limit_exceeded"),
             Self::Overloaded => Some("overloaded"),
             Self::TimedOut => Some("timeout"),
-            Self::InvalidRequest | Self::Forbidden | Self::NotFound | Self::WrongMethod | Self::Unreachable | Self::BadReply | Self::NotReady | Self::Draining | Self::Internal => {
-                None
-            }
+            Self::InvalidRequest
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::WrongMethod
+            | Self::Unreachable
+            | Self::BadReply
+            | Self::NotReady
+            | Self::Draining
+            | Self::StoreDown
+            | Self::Internal => None,
         }
     }
 }

@@ -19,7 +19,7 @@ pub use echo::Echo;
 pub use items::listed as input_items;
 pub use memory::Memory;
 pub use request::{Before, Translated, previous, references, to_messages};
-pub use stream::{Kept, Stream, countable, counted, response};
+pub use stream::{Kept, Stream, countable, counted, response, unkept};
 pub use summary::{observe, summary_of_json};
 
 use crate::openai::{Calls, Names};

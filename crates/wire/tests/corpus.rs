@@ -73,6 +73,8 @@ fn events(source: &[u8], size: usize) -> String {
     let mut stream = responses::Stream::new(responses::Shape { encrypted: true, ..Default::default() }, moment());
     let mut out = Out::new();
     source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+    let kept = stream.take_kept().is_some();
+    stream.settle(kept, &mut out);
     stream.finish(End::Complete, &mut out);
     String::from_utf8(out.iter().flat_map(|frame| frame.iter().copied()).collect()).unwrap()
 }

@@ -1,25 +1,32 @@
 //! Runs in the background.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use seaway_wire::{Dialect, Fault, FaultKind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Answer, Job};
+use crate::answer::store_down;
+use crate::app::chain;
 use crate::auth::Caller;
+use crate::drain::Drain;
 use crate::house::House;
-use crate::store::{RESTARTED, Task, TaskStatus};
+use crate::store::{LEASE, RESTARTED, Store, Task, TaskStatus};
 
 fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
 impl Job {
-    /// Does the run in the background, and says where it stands.
-    #[must_use]
-    pub fn in_background(self) -> Task {
-        let store = self.house.ledger.store().clone();
+    /// Does the run in the background, and says where it stands. The task is kept before this returns.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be kept; nothing is begun then.
+    pub async fn in_background(self) -> Result<Task, Fault> {
         let task = Task {
             id: self.errand.id.clone(),
             owner: self.caller.0.to_string(),
@@ -30,22 +37,60 @@ impl Job {
             answer: None,
             error: None,
         };
-        store.keep_task(task.clone());
+        let desk = Desk { store: self.house.ledger.store().clone(), instance: self.house.instance.clone(), drain: self.house.drain.clone() };
+        desk.store.keep_task(task.clone(), &desk.instance).await.map_err(store_down)?;
         let mut kept = task.clone();
         let tasks = self.house.tasks.clone();
         let end = self.listed.end.clone();
         tasks.spawn(async move {
-            let answer = match self.start().await {
-                Ok(work) => {
-                    kept = Task { status: TaskStatus::Running, started: Some(now()), ..kept };
-                    store.keep_task(kept.clone());
-                    work.finish().await
-                }
-                Err(fault) => Err(fault),
+            let id = kept.id.clone();
+            let work = async {
+                let work = self.start().await?;
+                kept = Task { status: TaskStatus::Running, started: Some(now()), ..kept.clone() };
+                // If this fails it is still said to be queued, which is what its client was told.
+                let _kept = desk.store.keep_task(kept.clone(), &desk.instance).await;
+                work.finish().await
             };
-            store.keep_task(over(kept, answer, end.is_cancelled()));
+            let answer = tokio::select! {
+                answer = work => answer,
+                never = desk.renew(&id) => match never {},
+            };
+            desk.keep(over(kept, answer, end.is_cancelled())).await;
         });
-        task
+        Ok(task)
+    }
+}
+
+/// How long to wait before a task's end is written again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Where tasks are written down, and in whose name.
+struct Desk {
+    store: Store,
+    instance: Arc<str>,
+    drain: Drain,
+}
+
+impl Desk {
+    /// Says now and then that somebody works on a task.
+    async fn renew(&self, id: &str) -> Infallible {
+        loop {
+            tokio::time::sleep(LEASE / 3).await;
+            if let Err(error) = self.store.renew_task(id, &self.instance).await {
+                tracing::warn!(error = %chain(&error), task = id, "the store was not told that a task goes on");
+            }
+        }
+    }
+
+    /// Writes how a task ended. Its client was told that it can be asked for, so this goes on until it is written.
+    async fn keep(&self, task: Task) {
+        while let Err(error) = self.store.keep_task(task.clone(), &self.instance).await {
+            tracing::error!(error = %chain(&error), task = task.id, "the end of a task could not be written; it is tried again");
+            tokio::select! {
+                () = tokio::time::sleep(AGAIN) => {}
+                () = self.drain.wait_cut() => return,
+            }
+        }
     }
 }
 
@@ -86,9 +131,9 @@ pub fn shown(task: &Task) -> String {
 /// If there is none.
 pub async fn remove(house: &Arc<House>, caller: &Caller, id: &str) -> Result<&'static str, Fault> {
     let store = house.ledger.store();
-    let Some(task) = store.task(&caller.0, id).await else { return Err(unknown(id)) };
+    let Some(task) = store.task(&caller.0, id).await.map_err(store_down)? else { return Err(unknown(id)) };
     if task.status.is_over() {
-        store.forget_task(&caller.0, id).await;
+        store.forget_task(&caller.0, id).await.map_err(store_down)?;
         return Ok("deleted");
     }
     if house.agents.end(caller, id) {

@@ -171,7 +171,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("preset.*.suffix_thinking", Kind::Text, "", "the same for requests that think, in place of `suffix`"),
     plain("preset.*.defaults", Kind::AnyMap, "", "members to add to a request that lacks them"),
     plain("store.path", Kind::Text, "", "the SQLite file; `:memory:` keeps nothing"),
-    plain("store.retention", Kind::Span, "365d", "how long records are kept"),
+    plain("store.retention", Kind::Span, "365d", "how long records are kept; their sums by the hour stay"),
     plain("responses.limit", Kind::Size, "512MiB", "how much is kept of responses, with the conversations that they belong to; the oldest go first"),
     plain("responses.retention", Kind::Span, "30d", "how long responses are kept, which clients may ask for again and go on from; 0 for not at all"),
     plain("price.*.input", Kind::Amount, "", "US dollars for a million input tokens of the models that match"),

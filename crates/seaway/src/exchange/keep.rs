@@ -1,11 +1,15 @@
 //! Responses that are kept: what a request goes on from, and what is left of its answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use seaway_wire::responses::{self, Before, Kept};
 use seaway_wire::{Fault, FaultKind, Request};
 
 use super::Exchange;
+use crate::answer::store_down;
+use crate::app::chain;
 use crate::store::{Response, Store};
 
 /// Keeps one response, once it is whole.
@@ -16,11 +20,29 @@ pub struct Keeper {
     items: Vec<String>,
 }
 
+/// Resolves to whether a response is kept.
+pub type Keeping = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// How long the end of an answer waits for the store.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 impl Keeper {
-    /// Queued before its client reads the end: whoever asks for it next will find it.
-    pub fn keep(self, kept: Kept) {
+    /// Keeps it, and says whether that is done: its client is to be told.
+    #[must_use]
+    pub fn keep(self, kept: Kept) -> Keeping {
         let created = jiff::Timestamp::now().as_second();
-        self.store.keep_response(Response { id: kept.id, owner: self.owner.to_string(), created, object: kept.object, items: self.items, memory: kept.memory });
+        let id = kept.id.clone();
+        let response = Response { id: kept.id, owner: self.owner.to_string(), created, object: kept.object, items: self.items, memory: kept.memory };
+        let done = self.store.keep_response(response);
+        Box::pin(async move {
+            let why = match tokio::time::timeout(PATIENCE, done).await {
+                Ok(Ok(())) => return true,
+                Ok(Err(error)) => chain(&error),
+                Err(_late) => "the store does not answer".to_owned(),
+            };
+            tracing::error!(id, why, "a response could not be kept; its client is told so");
+            false
+        })
     }
 }
 
@@ -31,7 +53,7 @@ impl Exchange {
         let (store, owner) = (self.house.ledger.store(), &self.ask.caller.0);
         let retention = self.runtime.config.responses_retention;
         if let Some(id) = responses::previous(request)? {
-            let kept = store.response(owner, &id, retention).await;
+            let kept = store.response(owner, &id, retention).await.map_err(store_down)?;
             let unknown = || {
                 let message = format!(
                     "previous_response_id: there is no response `{id}`; it may have failed, have been made with `store: false` or by somebody else, be deleted, or be too old"
@@ -41,7 +63,7 @@ impl Exchange {
             before.memory = Some(kept.ok_or_else(unknown)?.memory);
         }
         for id in responses::references(request) {
-            if let Some(item) = store.response_item(owner, &id, retention).await {
+            if let Some(item) = store.response_item(owner, &id, retention).await.map_err(store_down)? {
                 before.items.insert(id, item);
             }
         }

@@ -113,7 +113,7 @@ impl Exchange {
         self.entry.record.status = reply.status.as_u16();
         let patience = Patience { ping: Some(ping), idle };
         let pipe = Pipe::new(reply.body, stream, self.entry, patience, drain, reply.pass);
-        assemble(reply.status, headers, Body::new(pipe.after(out).kept_by(keeper)))
+        assemble(reply.status, headers, Body::new(pipe.kept_by(keeper).after(out)))
     }
 
     /// Reads until there is something to send, or nothing more to read.
@@ -143,7 +143,7 @@ impl Exchange {
             let message = format!("the upstream answered with `{kind}` where a stream of events was asked for; check its `base_url`");
             return self.fault(&Fault::new(FaultKind::BadReply, message));
         }
-        match wanted.tongue.whole(&body) {
+        match wanted.tongue.whole(&body).await {
             Ok(answer) => {
                 self.entry.record.status = StatusCode::OK.as_u16();
                 self.entry.close(Outcome::Completed);
@@ -210,15 +210,17 @@ impl Tongue {
         }
     }
 
-    fn whole(self, body: &[u8]) -> Result<String, chat::NoMessage> {
+    async fn whole(self, body: &[u8]) -> Result<String, chat::NoMessage> {
         match self {
             Self::Chat(shape, stamp) => chat::completion(body, &shape, &stamp),
             Self::Responses(shape, stamp, keeper) => {
                 let (answer, kept) = responses::response(body, *shape, stamp)?;
-                if let (Some(keeper), Some(kept)) = (keeper, kept) {
-                    keeper.keep(kept);
-                }
-                Ok(answer)
+                let is_kept = match (keeper, kept) {
+                    (Some(keeper), Some(kept)) => keeper.keep(kept).await,
+                    (None, Some(_)) => false,
+                    (_, None) => return Ok(answer),
+                };
+                Ok(if is_kept { answer } else { responses::unkept(&answer) })
             }
             Self::Count => responses::counted(body),
         }

@@ -1,14 +1,15 @@
-//! Reading the store: usage by day, model and caller, and the receipt of one exchange.
+//! What people ask: usage by day, model and caller, and the receipt of one exchange.
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::Serialize;
 
-use super::Store;
+use super::journal::{bound, key};
+use super::{Promise, Store};
 
 /// Which records count.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch; what is older in the same hour counts too.
     pub since: i64,
 }
 
@@ -36,11 +37,13 @@ pub struct Row {
 /// If the store cannot be read.
 pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
     let mut select = database.prepare(
-        "SELECT strftime('%Y-%m-%d', at / 1000, 'unixepoch') AS day, coalesce(model, wanted, asked) AS m, caller,
-                count(*), sum(outcome <> 'completed'), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(cache_write_1h)
-         FROM exchange WHERE at >= ?1 AND endpoint NOT IN ('count_tokens', 'input_tokens') GROUP BY day, m, caller ORDER BY day, m, caller",
+        "SELECT day, (SELECT text FROM name WHERE id = model), (SELECT text FROM name WHERE id = caller), requests, failed, input, output, cache_read, cache_write, cache_write_1h
+         FROM (SELECT strftime('%Y-%m-%d', hour * 3600, 'unixepoch') AS day, model, caller, sum(requests) AS requests, sum(failed) AS failed, sum(input) AS input,
+                      sum(output) AS output, sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(cache_write_1h) AS cache_write_1h
+               FROM hourly WHERE hour >= ?1 GROUP BY hour / 24, model, caller)
+         ORDER BY 1, 2, 3",
     )?;
-    let rows = select.query_map([filter.since], |row| {
+    let rows = select.query_map([filter.since.div_euclid(3_600_000)], |row| {
         Ok(Row {
             day: row.get(0)?,
             model: row.get(1)?,
@@ -58,9 +61,9 @@ pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row
 }
 
 impl Store {
-    /// The same by the writer, for who must not wait on a disk.
-    pub async fn usage(&self, filter: Filter) -> Option<Vec<Row>> {
-        self.ask(move |database| usage(database, &filter)).await
+    /// The same by a thread of the store, for who must not wait on a disk.
+    pub fn usage(&self, filter: Filter) -> Promise<Vec<Row>> {
+        self.report(move |database| usage(database, &filter))
     }
 }
 
@@ -114,9 +117,16 @@ impl Receipt {
 ///
 /// If the store cannot be read.
 pub fn explain(database: &Connection, id: &str) -> rusqlite::Result<Option<Receipt>> {
-    let mut select = database.prepare(&format!("SELECT {COLUMNS} FROM exchange WHERE id = ?1 OR request_id = ?1 ORDER BY at DESC LIMIT 1"))?;
-    select.query_row(params![id], receipt).optional()
+    let found = database.query_row(&format!("SELECT {COLUMNS} FROM exchange WHERE key = ?1"), [key(id)], receipt).optional()?;
+    if found.is_some() {
+        return Ok(found);
+    }
+    let Some(newest) = database.query_row(BY_REQUEST, [id], |row| row.get::<_, [u8; 16]>(0)).optional()? else { return Ok(None) };
+    database.query_row(&format!("SELECT {COLUMNS} FROM exchange WHERE key = ?1"), [newest], receipt).optional()
 }
+
+/// The newest of those that had the same id from their upstream.
+pub(super) const BY_REQUEST: &str = "SELECT id FROM record WHERE request = ?1 ORDER BY id DESC LIMIT 1";
 
 /// Which requests are listed.
 #[derive(Debug, Clone, Default)]
@@ -142,11 +152,11 @@ pub struct Wanted {
 pub fn requests(database: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<Receipt>> {
     let mut select = database.prepare(&format!(
         "SELECT {COLUMNS} FROM exchange
-         WHERE at >= ?1 AND (?2 IS NULL OR instr(coalesce(model, '') || ' ' || coalesce(wanted, '') || ' ' || asked, ?2)) AND (?3 IS NULL OR caller = ?3)
+         WHERE key >= ?1 AND (?2 IS NULL OR instr(coalesce(model, '') || ' ' || coalesce(wanted, '') || ' ' || asked, ?2)) AND (?3 IS NULL OR caller = ?3)
            AND (?4 IS NULL OR upstream = ?4) AND (?5 IS NULL OR status = ?5 OR status / 100 = ?5) AND (NOT ?6 OR outcome <> 'completed')
-         ORDER BY at DESC LIMIT ?7"
+         ORDER BY key DESC LIMIT ?7"
     ))?;
-    let rows = select.query_map(params![wanted.since, wanted.model, wanted.caller, wanted.upstream, wanted.status, wanted.failed, wanted.limit], receipt)?;
+    let rows = select.query_map(params![bound(wanted.since), wanted.model, wanted.caller, wanted.upstream, wanted.status, wanted.failed, wanted.limit], receipt)?;
     rows.collect()
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use seaway_wire::responses::Memory;
 
-use super::Store;
+use super::schema::{give_back, signed};
 use super::sessions::expired;
+use super::{Promise, Store, StoreError};
 
 /// A response, with all that a later request needs to go on from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,50 +24,97 @@ pub struct Response {
 }
 
 impl Store {
-    /// Keeps a response.
-    pub fn keep_response(&self, response: Response) {
-        self.work(move |database| {
+    /// Keeps a response. It is kept once this resolves well, and not before.
+    pub fn keep_response(&self, response: Response) -> Promise<()> {
+        self.keep(move |database| {
             let items = format!("[{}]", response.items.join(","));
             let Memory { system, turns, model } = response.memory;
-            let mut insert = database.prepare_cached("INSERT OR REPLACE INTO response VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
-            insert.execute(params![response.id, response.owner, response.created, response.object, items, system, turns, model]).map(drop)
-        });
+            let size = signed([&response.object, &items, &system, &turns].iter().map(|text| text.len() as u64).sum());
+            let mut insert = database.prepare_cached("INSERT OR REPLACE INTO response VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
+            insert.execute(params![response.id, response.owner, response.created, response.object, items, system, turns, model, size]).map(drop)
+        })
     }
 
     /// Finds an owner's response that is not older than `retention`.
-    pub async fn response(&self, owner: &str, id: &str, retention: Duration) -> Option<Response> {
+    pub fn response(&self, owner: &str, id: &str, retention: Duration) -> Promise<Option<Response>> {
         let (owner, id, oldest) = (owner.to_owned(), id.to_owned(), expired(retention));
-        self.ask(move |database| find(database, &owner, &id, oldest)).await?
+        self.look_up(move |database| find(database, &owner, &id, oldest))
     }
 
     /// Finds an item of an owner's, of an answer or of a request. Its id says which response it belongs to.
-    pub async fn response_item(&self, owner: &str, id: &str, retention: Duration) -> Option<String> {
-        let response = format!("resp_{}", id.split('_').nth(1)?);
-        let found = self.response(owner, &response, retention).await?;
-        let object: Output = serde_json::from_str(&found.object).ok()?;
-        let mut all = object.output.iter().map(|raw| raw.get()).chain(found.items.iter().map(String::as_str));
-        let item = all.find(|item| serde_json::from_str::<Named>(item).is_ok_and(|named| named.id == id))?;
-        Some(found.memory.with_thinking(&found.object, item))
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub async fn response_item(&self, owner: &str, id: &str, retention: Duration) -> Result<Option<String>, StoreError> {
+        let Some(number) = id.split('_').nth(1) else { return Ok(None) };
+        let found = self.response(owner, &format!("resp_{number}"), retention).await?;
+        Ok(found.and_then(|found| item(&found, id)))
     }
 
     /// Deletes a response; true if there was one.
-    pub async fn forget_response(&self, owner: &str, id: &str) -> bool {
+    pub fn forget_response(&self, owner: &str, id: &str) -> Promise<bool> {
         let (owner, id) = (owner.to_owned(), id.to_owned());
-        let deleted = self.ask(move |database| database.execute("DELETE FROM response WHERE owner = ?1 AND id = ?2", params![owner, id]));
-        deleted.await.is_some_and(|count| count > 0)
+        self.keep(move |database| database.execute("DELETE FROM response WHERE owner = ?1 AND id = ?2", params![owner, id]).map(|count| count > 0))
     }
 
-    /// Deletes what is older than `retention`, and of the rest the oldest beyond `limit` bytes.
-    pub fn sweep_responses(&self, retention: Duration, limit: u64) {
-        let (oldest, limit) = (expired(retention), i64::try_from(limit).unwrap_or(i64::MAX));
-        self.work(move |database| {
-            database.execute("DELETE FROM response WHERE created < ?1", [oldest])?;
-            // The sizes stand at the head of each row: no text is read for them.
-            let size = "octet_length(object) + octet_length(items) + octet_length(system) + octet_length(turns)";
-            let newer = format!("SELECT rowid AS number, sum({size}) OVER (ORDER BY created DESC, rowid DESC) AS total FROM response");
-            database.execute(&format!("DELETE FROM response WHERE rowid IN (SELECT number FROM ({newer}) WHERE total > ?1)"), [limit]).map(drop)
-        });
+    /// Deletes what is older than `retention`, and of the rest the oldest beyond `limit` bytes; a few at a time, so that nobody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written. What was deleted before stays so.
+    pub async fn sweep_responses(&self, retention: Duration, limit: u64) -> Result<(), StoreError> {
+        let oldest = expired(retention);
+        while self.keep(move |database| forget_old(database, oldest)).await? {}
+        let total = self.report(|database| database.query_row("SELECT coalesce(sum(size), 0) FROM response", [], |row| row.get::<_, i64>(0))).await?;
+        let mut over = total.saturating_sub(signed(limit));
+        while over > 0 {
+            let freed = self.keep(move |database| forget_oldest(database, over)).await?;
+            if freed == 0 {
+                break;
+            }
+            over -= freed;
+        }
+        Ok(())
     }
+}
+
+/// Responses that are deleted at once at most.
+const SLICE: i64 = 20;
+
+/// Deletes some of what is too old; true if there may be more.
+fn forget_old(database: &mut Connection, oldest: i64) -> rusqlite::Result<bool> {
+    let old = database.execute("DELETE FROM response WHERE id IN (SELECT id FROM response WHERE created < ?1 ORDER BY created LIMIT ?2)", params![oldest, SLICE])?;
+    if old > 0 {
+        give_back(database)?;
+    }
+    Ok(old > 0)
+}
+
+/// Deletes some of the oldest, but no more than needed to free so many bytes; returns how many it freed.
+fn forget_oldest(database: &mut Connection, over: i64) -> rusqlite::Result<i64> {
+    let oldest: Vec<(i64, i64)> = {
+        let mut select = database.prepare_cached("SELECT rowid, size FROM response ORDER BY created, rowid LIMIT ?1")?;
+        let rows = select.query_map([SLICE], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<rusqlite::Result<_>>()?
+    };
+    let mut freed = 0;
+    for (row, size) in oldest {
+        if freed >= over {
+            break;
+        }
+        database.execute("DELETE FROM response WHERE rowid = ?1", [row])?;
+        freed += size;
+    }
+    give_back(database)?;
+    Ok(freed)
+}
+
+fn item(response: &Response, id: &str) -> Option<String> {
+    let object: Output = serde_json::from_str(&response.object).ok()?;
+    let mut all = object.output.iter().map(|raw| raw.get()).chain(response.items.iter().map(String::as_str));
+    let item = all.find(|item| serde_json::from_str::<Named>(item).is_ok_and(|named| named.id == id))?;
+    Some(response.memory.with_thinking(&response.object, item))
 }
 
 #[derive(serde::Deserialize)]
@@ -95,42 +143,4 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Response> {
         items: items.iter().map(|item| item.get().to_owned()).collect(),
         memory: Memory { system: row.get(5)?, turns: row.get(6)?, model: row.get(7)? },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(86_400);
-
-    #[tokio::test]
-    async fn a_response_is_its_owners_until_it_is_deleted_or_old() {
-        let store = Store::in_memory();
-        let now = jiff::Timestamp::now().as_second();
-        let response = |id: &str, age: i64| Response {
-            id: id.into(),
-            owner: "me".into(),
-            created: now - age,
-            object: r#"{"output":[{"id":"msg_1_0","a": 1.0}]}"#.into(),
-            items: vec![r#"{"id":"msg_1_in_0"}"#.into()],
-            memory: Memory { system: String::new(), turns: "[]".into(), model: "m".into() },
-        };
-        store.keep_response(response("resp_1", 5));
-        store.keep_response(response("resp_2", 100_000));
-        assert_eq!(store.response("me", "resp_1", DAY).await, Some(response("resp_1", 5)));
-        assert_eq!(store.response("you", "resp_1", DAY).await, None);
-        assert_eq!(store.response("me", "resp_2", DAY).await, None, "too old");
-        assert_eq!(store.response_item("me", "msg_1_0", DAY).await.as_deref(), Some(r#"{"id":"msg_1_0","a": 1.0}"#));
-        assert_eq!(store.response_item("me", "msg_1_in_0", DAY).await.as_deref(), Some(r#"{"id":"msg_1_in_0"}"#));
-        assert_eq!(store.response_item("me", "msg_9_0", DAY).await, None);
-        assert!(store.forget_response("me", "resp_1").await && !store.forget_response("me", "resp_1").await);
-        store.sweep_responses(DAY, 1 << 20);
-        assert!(!store.forget_response("me", "resp_2").await, "what is old was deleted");
-        for (id, age) in [("resp_3", 9), ("resp_4", 8), ("resp_5", 7)] {
-            store.keep_response(response(id, age));
-        }
-        store.sweep_responses(DAY, 150);
-        let left = async |id: &str| store.response("me", id, DAY).await.is_some();
-        assert_eq!((left("resp_3").await, left("resp_4").await, left("resp_5").await), (false, true, true), "the oldest made room");
-    }
 }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
-use seaway_wire::StopReason;
 
 use super::StoreError;
-use crate::record::Record;
+use super::journal::bound;
 
 /// Each step brings the layout to the version that is its place in the list.
 const MIGRATIONS: [&str; 5] = [
@@ -85,7 +84,93 @@ const MIGRATIONS: [&str; 5] = [
     ALTER TABLE exchange ADD COLUMN sent INTEGER;   -- an upstream got it, or may have; none where that was not noted
 ",
     "
-    CREATE INDEX exchange_request ON exchange (request_id);
+    CREATE TABLE name (
+        id INTEGER PRIMARY KEY,
+        text TEXT NOT NULL UNIQUE
+    ) STRICT;
+    INSERT OR IGNORE INTO name (text)
+        SELECT caller FROM exchange UNION SELECT dialect FROM exchange UNION SELECT endpoint FROM exchange UNION SELECT asked FROM exchange UNION SELECT outcome FROM exchange
+        UNION SELECT upstream FROM exchange WHERE upstream IS NOT NULL UNION SELECT wanted FROM exchange WHERE wanted IS NOT NULL
+        UNION SELECT model FROM exchange WHERE model IS NOT NULL UNION SELECT stop_reason FROM exchange WHERE stop_reason IS NOT NULL
+        UNION SELECT fault FROM exchange WHERE fault IS NOT NULL UNION SELECT changes FROM exchange WHERE changes <> '[]' UNION SELECT '';
+    CREATE TABLE record (
+        id BLOB PRIMARY KEY,            -- UUIDv7: our own id without what stands before it; in the order of time
+        at INTEGER NOT NULL,            -- milliseconds since the epoch
+        request TEXT,                   -- the id that the client saw; none where it is ours
+        caller INTEGER NOT NULL,        -- this and the like: a row of name
+        dialect INTEGER NOT NULL,
+        endpoint INTEGER NOT NULL,
+        upstream INTEGER,
+        asked INTEGER NOT NULL,         -- the model by the client's name
+        wanted INTEGER,                 -- the model that its upstream was asked for
+        model INTEGER,                  -- the model by the upstream's word
+        stream INTEGER NOT NULL,
+        sent INTEGER,                   -- an upstream got it, or may have; none where that was not noted
+        status INTEGER NOT NULL,
+        outcome INTEGER NOT NULL,
+        stop_reason INTEGER,
+        fault INTEGER,
+        attempts INTEGER NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL,
+        cache_write INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL,
+        first_byte_us INTEGER,
+        total_us INTEGER NOT NULL,
+        body_in BLOB,                   -- BLAKE3
+        body_out BLOB,                  -- none where it is the same
+        changes INTEGER                 -- JSON: [[name, path], …]; none where there are none
+    ) STRICT, WITHOUT ROWID;
+    INSERT OR IGNORE INTO record
+        SELECT CASE WHEN id GLOB 'req_sw_*' AND length(unhex(substr(id, 8))) = 16 THEN unhex(substr(id, 8)) ELSE unhex(printf('%012x', at) || hex(randomblob(10))) END,
+            at, nullif(request_id, id), (SELECT id FROM name WHERE text = caller), (SELECT id FROM name WHERE text = dialect),
+            (SELECT id FROM name WHERE text = endpoint), (SELECT id FROM name WHERE text = upstream), (SELECT id FROM name WHERE text = asked),
+            (SELECT id FROM name WHERE text = wanted), (SELECT id FROM name WHERE text = model), stream, sent, status,
+            (SELECT id FROM name WHERE text = outcome), (SELECT id FROM name WHERE text = stop_reason), (SELECT id FROM name WHERE text = fault),
+            attempts, input, output, cache_read, cache_write, cache_write_1h, first_byte_us, total_us, body_in, body_out,
+            (SELECT id FROM name WHERE text = nullif(changes, '[]'))
+        FROM exchange ORDER BY at;
+    CREATE INDEX record_request ON record (request) WHERE request IS NOT NULL;
+    CREATE TABLE hourly (               -- what records add up to; it outlives them
+        hour INTEGER NOT NULL,          -- since the epoch
+        model INTEGER NOT NULL,
+        caller INTEGER NOT NULL,
+        upstream INTEGER NOT NULL,
+        requests INTEGER NOT NULL,
+        failed INTEGER NOT NULL,
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL,
+        cache_write INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL,
+        PRIMARY KEY (hour, model, caller, upstream)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO hourly
+        SELECT at / 3600000, (SELECT id FROM name WHERE text = coalesce(model, wanted, asked)), (SELECT id FROM name WHERE text = caller), (SELECT id FROM name WHERE text = coalesce(upstream, '')), count(*), sum(outcome <> 'completed'),
+            sum(input), sum(output), sum(cache_read), sum(cache_write), sum(cache_write_1h)
+        FROM exchange WHERE endpoint NOT IN ('count_tokens', 'input_tokens') GROUP BY 1, 2, 3, 4;
+    DROP TABLE exchange;
+    CREATE VIEW exchange AS             -- for people, who read names
+        SELECT 'req_sw_' || lower(hex(r.id)) AS id, coalesce(r.request, 'req_sw_' || lower(hex(r.id))) AS request_id, r.at,
+            (SELECT text FROM name WHERE id = r.caller) AS caller, (SELECT text FROM name WHERE id = r.dialect) AS dialect,
+            (SELECT text FROM name WHERE id = r.endpoint) AS endpoint, (SELECT text FROM name WHERE id = r.upstream) AS upstream,
+            (SELECT text FROM name WHERE id = r.asked) AS asked, (SELECT text FROM name WHERE id = r.wanted) AS wanted,
+            (SELECT text FROM name WHERE id = r.model) AS model, r.stream, r.sent, r.status,
+            (SELECT text FROM name WHERE id = r.outcome) AS outcome, (SELECT text FROM name WHERE id = r.stop_reason) AS stop_reason,
+            (SELECT text FROM name WHERE id = r.fault) AS fault, r.attempts, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h,
+            r.first_byte_us, r.total_us, r.body_in, r.body_out, coalesce((SELECT text FROM name WHERE id = r.changes), '[]') AS changes, r.id AS key
+        FROM record AS r;
+    ALTER TABLE session DROP COLUMN print;
+    CREATE INDEX session_used ON session (used);
+    ALTER TABLE task DROP COLUMN process;
+    ALTER TABLE task ADD COLUMN instance TEXT NOT NULL DEFAULT '';  -- which gateway works on it
+    ALTER TABLE task ADD COLUMN lease INTEGER NOT NULL DEFAULT 0;   -- until when it does for sure, in milliseconds since the epoch
+    CREATE INDEX task_under_way ON task (lease) WHERE ended IS NULL;
+    ALTER TABLE response ADD COLUMN size INTEGER NOT NULL DEFAULT 0;
+    UPDATE response SET size = octet_length(object) + octet_length(items) + octet_length(system) + octet_length(turns);
+    DROP INDEX response_created;
+    CREATE INDEX response_created ON response (created, size);
 ",
 ];
 
@@ -123,7 +208,7 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
         return Ok(());
     }
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Copy { path: copy.clone(), source };
-    super::private_file(&unfinished).map_err(|error| failed(error.into()))?;
+    super::open::private_file(&unfinished).map_err(|error| failed(error.into()))?;
     let written = database.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(|error| failed(error.into()));
     let placed = written.and_then(|_| std::fs::rename(&unfinished, &copy).map_err(|error| failed(error.into())));
     if placed.is_err() {
@@ -135,6 +220,10 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
 
 /// Brings the layout up to date, all of it or nothing.
 pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let found = version(database)?;
+    if found > 0 && found < known() {
+        tracing::info!(path = %path.display(), "the store is brought to a newer layout; a large one takes a moment");
+    }
     // Of several that start at once, one migrates and the others find it done.
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     check(&transaction, path)?;
@@ -144,6 +233,10 @@ pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), Stor
     }
     transaction.pragma_update(None, "user_version", known())?;
     transaction.commit()?;
+    if found > 0 && found < known() {
+        // What became free is given back, now and later: an older file could not.
+        database.execute_batch("PRAGMA auto_vacuum = incremental; VACUUM")?;
+    }
     Ok(())
 }
 
@@ -151,54 +244,32 @@ pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+/// Records that are deleted at once at most.
+const SLICE: i64 = 500;
+/// Pages that are given back with them.
+const PAGES: u32 = 200;
+
+/// Deletes some of what is older than `retention`; true if there may be more.
+pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite::Result<bool> {
+    let oldest = jiff::Timestamp::now().as_millisecond().saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let records = transaction.execute("DELETE FROM record WHERE id IN (SELECT id FROM record WHERE id < ?1 ORDER BY id LIMIT ?2)", params![bound(oldest), SLICE])?;
+    let tasks = transaction.execute("DELETE FROM task WHERE id IN (SELECT id FROM task WHERE ended < ?1 LIMIT ?2)", params![oldest, SLICE])?;
+    let sessions = transaction.execute("DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE used < ?1 LIMIT ?2)", params![oldest / 1000, SLICE])?;
+    transaction.commit()?;
+    let more = records + tasks + sessions > 0;
+    if more {
+        give_back(database)?;
+    }
+    Ok(more)
 }
 
-pub(super) fn insert(database: &Connection, record: &Record) -> rusqlite::Result<()> {
-    let usage = record.summary.usage;
-    let changes: Vec<(&str, &str)> = record.changes.iter().map(|change| (&*change.name, change.path.as_str())).collect();
-    let mut insert = database.prepare_cached(
-        "INSERT OR REPLACE INTO exchange VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
-    )?;
-    insert.execute(params![
-        record.id,
-        record.request_id,
-        record.at.as_millisecond(),
-        &*record.caller.0,
-        record.dialect.name(),
-        record.endpoint,
-        record.upstream.as_ref().map(|name| &*name.0),
-        record.asked,
-        record.summary.model,
-        record.stream,
-        record.status,
-        record.outcome.name(),
-        record.summary.stop_reason.as_ref().map(StopReason::name),
-        record.fault,
-        record.attempts,
-        signed(usage.input),
-        signed(usage.output),
-        signed(usage.cache_read),
-        signed(usage.cache_write),
-        signed(usage.cache_write_1h),
-        record.first_byte.map(micros),
-        micros(record.total),
-        record.body_in.as_ref().map(blake3::Hash::as_bytes),
-        record.body_out.as_ref().filter(|_| record.body_out != record.body_in).map(blake3::Hash::as_bytes),
-        serde_json::to_string(&changes).unwrap_or_default(),
-        record.wanted,
-        record.sent,
-    ])?;
+/// Gives some free pages back to the file system.
+pub(super) fn give_back(database: &Connection) -> rusqlite::Result<()> {
+    let mut vacuum = database.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+    let mut steps = vacuum.query([])?;
+    while steps.next()?.is_some() {}
     Ok(())
-}
-
-/// Deletes records that are older than `retention`.
-pub(super) fn forget(database: &Connection, retention: Duration) -> rusqlite::Result<()> {
-    let oldest = jiff::Timestamp::now().as_millisecond() - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-    database.execute("DELETE FROM exchange WHERE at < ?1", [oldest])?;
-    database.execute("DELETE FROM task WHERE ended < ?1", [oldest])?;
-    database.execute("DELETE FROM session WHERE used < ?1", [oldest / 1000]).map(drop)
 }
 
 #[cfg(test)]
@@ -221,14 +292,16 @@ mod tests {
             let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
             old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
             drop(old);
-            drop(super::super::open(Some(&path)).unwrap());
-            drop(super::super::open(Some(&path)).unwrap());
+            drop(super::super::open::open(Some(&path)).unwrap());
+            drop(super::super::open::open(Some(&path)).unwrap());
             let copy = folder.path().join(format!("{from}.db.layout-{from}"));
             let kept = Connection::open(&copy).unwrap();
             let asked = |database: &Connection| database.query_row("SELECT asked FROM exchange", [], |row| row.get::<_, String>(0)).unwrap();
             assert_eq!((version(&kept).unwrap(), asked(&kept)), (i64::try_from(from).unwrap(), "7".into()));
             let migrated = Connection::open(&path).unwrap();
             assert_eq!((version(&migrated).unwrap(), asked(&migrated)), (known(), "7".into()));
+            let summed: (i64, i64) = migrated.query_row("SELECT requests, input FROM hourly", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            assert_eq!(summed, (1, 15));
             let mode = std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
             assert_eq!(mode & 0o777, 0o600);
         }
@@ -239,9 +312,9 @@ mod tests {
     fn an_exchange_is_found_without_reading_the_table() {
         let mut database = Connection::open_in_memory().unwrap();
         migrate(&mut database, Path::new("x")).unwrap();
-        let mut plan = database.prepare("EXPLAIN QUERY PLAN SELECT id FROM exchange WHERE id = ?1 OR request_id = ?1 ORDER BY at DESC LIMIT 1").unwrap();
+        let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {}", super::super::reports::BY_REQUEST)).unwrap();
         let steps: Vec<String> = plan.query_map(["x"], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
-        assert!(steps.iter().any(|step| step.contains("exchange_request")) && !steps.iter().any(|step| step.contains("SCAN")), "{steps:?}");
+        assert!(steps.iter().any(|step| step.contains("record_request")) && !steps.iter().any(|step| step.starts_with("SCAN")), "{steps:?}");
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::Store;
 use super::sessions::expired;
+use super::{Promise, Store, StoreError};
 
 /// One run in the background.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,61 +59,74 @@ impl TaskStatus {
 const COLUMNS: &str = "id, owner, status, created, started, ended, answer, error";
 /// What became of a task whose gateway ended before it did.
 pub const RESTARTED: &str = r#"{"type":"server_restart","message":"the gateway ended before the task did; start it again"}"#;
+/// How long a gateway that says nothing more still counts as working on its tasks.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+fn lease_end() -> i64 {
+    now().saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX))
+}
 
 impl Store {
-    /// Writes where a task stands.
-    pub fn keep_task(&self, task: Task) {
-        self.work(move |database| put(database, &task));
+    /// Writes where a task stands, and that `instance` works on it for another [`LEASE`].
+    pub fn keep_task(&self, task: Task, instance: &str) -> Promise<()> {
+        let instance = instance.to_owned();
+        self.keep(move |database| put(database, &task, &instance, lease_end()))
+    }
+
+    /// Says that `instance` still works on a task.
+    pub fn renew_task(&self, id: &str, instance: &str) -> Promise<()> {
+        let (id, instance) = (id.to_owned(), instance.to_owned());
+        self.keep(move |database| database.execute("UPDATE task SET lease = ?1 WHERE id = ?2 AND instance = ?3", params![lease_end(), id, instance]).map(drop))
     }
 
     /// Finds an owner's task.
-    pub async fn task(&self, owner: &str, id: &str) -> Option<Task> {
+    pub fn task(&self, owner: &str, id: &str) -> Promise<Option<Task>> {
         let (owner, id) = (owner.to_owned(), id.to_owned());
         let find = format!("SELECT {COLUMNS} FROM task WHERE owner = ?1 AND id = ?2");
-        self.ask(move |database| database.query_row(&find, params![owner, id], read).optional()).await?
+        self.look_up(move |database| database.query_row(&find, params![owner, id], read).optional())
     }
 
-    /// Lists an owner's tasks, the newest first. Those that ended before `retention` are deleted.
-    pub async fn tasks(&self, owner: &str, retention: Duration) -> Vec<Task> {
+    /// Lists an owner's tasks that did not end longer than `retention` ago, the newest first.
+    pub fn tasks(&self, owner: &str, retention: Duration) -> Promise<Vec<Task>> {
         let owner = owner.to_owned();
         let oldest = expired(retention).saturating_mul(1000);
-        let listed = self.ask(move |database| {
-            database.execute("DELETE FROM task WHERE ended < ?1", [oldest])?;
-            let mut select = database.prepare(&format!("SELECT {COLUMNS} FROM task WHERE owner = ?1 ORDER BY created DESC, id DESC"))?;
-            let rows = select.query_map([owner], read)?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        });
-        listed.await.unwrap_or_default()
+        self.look_up(move |database| {
+            let find = format!("SELECT {COLUMNS} FROM task WHERE owner = ?1 AND coalesce(ended, ?2) >= ?2 ORDER BY created DESC, id DESC");
+            let mut select = database.prepare_cached(&find)?;
+            let rows = select.query_map(params![owner, oldest], read)?;
+            rows.collect()
+        })
     }
 
     /// Deletes a task; true if there was one.
-    pub async fn forget_task(&self, owner: &str, id: &str) -> bool {
+    pub fn forget_task(&self, owner: &str, id: &str) -> Promise<bool> {
         let (owner, id) = (owner.to_owned(), id.to_owned());
-        let deleted = self.ask(move |database| database.execute("DELETE FROM task WHERE owner = ?1 AND id = ?2", params![owner, id]));
-        deleted.await.is_some_and(|count| count > 0)
+        self.keep(move |database| database.execute("DELETE FROM task WHERE owner = ?1 AND id = ?2", params![owner, id]).map(|count| count > 0))
     }
 
-    /// Ends the tasks of gateways that are no more.
+    /// Ends the tasks that nobody works on any more: their gateway is gone without a word.
     ///
-    /// A gateway that starts has no tasks yet: those under its number are of one before it.
-    pub fn settle_tasks(&self, starting: bool, is_alive: impl Fn(u32) -> bool + Send + 'static) {
-        self.work(move |database| {
-            let mut select = database.prepare("SELECT DISTINCT process FROM task WHERE status IN ('queued', 'running')")?;
-            let processes: Vec<u32> = select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-            let own = std::process::id();
-            for process in processes.into_iter().filter(|process| if *process == own { starting } else { !is_alive(*process) }) {
-                let now = jiff::Timestamp::now().as_millisecond();
-                let end = "UPDATE task SET status = 'failed', ended = ?1, error = ?2 WHERE process = ?3 AND status IN ('queued', 'running')";
-                database.execute(end, params![now, RESTARTED, process])?;
-            }
-            Ok(())
-        });
+    /// # Errors
+    ///
+    /// If the store cannot be used.
+    pub async fn settle_tasks(&self) -> Result<(), StoreError> {
+        let now = now();
+        let find = "SELECT EXISTS (SELECT 1 FROM task WHERE ended IS NULL AND lease < ?1)";
+        if self.look_up(move |database| database.query_row(find, [now], |row| row.get::<_, bool>(0))).await? {
+            let end = "UPDATE task SET status = 'failed', ended = ?1, error = ?2 WHERE ended IS NULL AND lease < ?1";
+            self.keep(move |database| database.execute(end, params![now, RESTARTED])).await?;
+        }
+        Ok(())
     }
 }
 
-fn put(database: &Connection, task: &Task) -> rusqlite::Result<()> {
-    let mut insert = database.prepare_cached("INSERT OR REPLACE INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
-    let row = params![task.id, task.owner, task.status.name(), task.created, task.started, task.ended, std::process::id(), task.answer, task.error];
+fn put(database: &Connection, task: &Task, instance: &str, lease: i64) -> rusqlite::Result<()> {
+    let mut insert = database.prepare_cached("INSERT OR REPLACE INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
+    let row = params![task.id, task.owner, task.status.name(), task.created, task.started, task.ended, task.answer, task.error, instance, lease];
     insert.execute(row).map(drop)
 }
 
@@ -128,26 +141,4 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Task> {
         answer: row.get(6)?,
         error: row.get(7)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_a_gateway_left_unfinished_has_failed() {
-        let store = Store::in_memory();
-        let task = |id: &str, status| Task { id: id.into(), owner: "me".into(), status, created: 1, started: None, ended: None, answer: None, error: None };
-        store.keep_task(task("a", TaskStatus::Running));
-        store.keep_task(task("b", TaskStatus::Completed));
-        assert!(store.task("you", "a").await.is_none());
-        store.settle_tasks(false, |_| true);
-        assert_eq!(store.task("me", "a").await.unwrap().status, TaskStatus::Running);
-        store.settle_tasks(true, |_| true);
-        let (a, b) = (store.task("me", "a").await.unwrap(), store.task("me", "b").await.unwrap());
-        assert_eq!((a.status, b.status), (TaskStatus::Failed, TaskStatus::Completed));
-        assert!(a.error.unwrap().contains("server_restart") && b.error.is_none());
-        assert_eq!(store.tasks("me", Duration::from_secs(3600)).await.len(), 2);
-        assert!(store.forget_task("me", "a").await && !store.forget_task("you", "b").await);
-    }
 }

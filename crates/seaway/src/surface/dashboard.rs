@@ -253,8 +253,9 @@ async fn usage(State(house): State<Arc<House>>, (Extension(runtime), Extension(c
     // Whole days, in UTC: the first one too.
     let today = jiff::Timestamp::now().as_millisecond() / DAY;
     let since = (today + 1 - days.clamp(1, 3660)) * DAY;
-    let Some(rows) = house.ledger.store().usage(Filter { since }).await else {
-        return fault(&Fault::new(FaultKind::Internal, "the store gave no answer; the gateway's log says more"));
+    let rows = match house.ledger.store().usage(Filter { since }).await {
+        Ok(rows) => rows,
+        Err(error) => return fault(&answer::store_down(error)),
     };
     let sight = Sight::of(&runtime, &caller);
     let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": cost(&runtime.config.prices, row)})).collect();
@@ -285,7 +286,10 @@ async fn close(State(house): State<Arc<House>>, (Extension(runtime), Extension(c
     }
     let whose = Whose { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
     let warm = runtime.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
-    let kept = house.ledger.store().forget_session(&owner, &id).await;
+    let kept = match house.ledger.store().forget_session(&owner, &id).await {
+        Ok(kept) => kept,
+        Err(error) => return fault(&answer::store_down(error)),
+    };
     super::sessions::erase(&runtime, &kept);
     if warm == 0 && kept.is_empty() {
         return fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`; it may have ended by itself")));

@@ -28,8 +28,10 @@ enum Found {
 }
 
 async fn find(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known, id: &str, request: Request) -> Found {
-    if let Some(kept) = house.ledger.store().response(&caller.0, id, runtime.config.responses_retention).await {
-        return Found::Kept(Box::new(kept));
+    match house.ledger.store().response(&caller.0, id, runtime.config.responses_retention).await {
+        Ok(Some(kept)) => return Found::Kept(Box::new(kept)),
+        Ok(None) => {}
+        Err(error) => return Found::Elsewhere(front::refuse(answer::store_down(error), request).await),
     }
     let first = route::route(&runtime.config, "", "").into_iter().next();
     let speaks = first.and_then(|name| runtime.upstream(&name)).is_some_and(|upstream| upstream.setting.speaks.contains(&Dialect::Responses));
@@ -70,7 +72,9 @@ pub(super) async fn delete(State(house): Shared, known: Known, id: Id, request: 
     let owner = known.1.0.0.clone();
     match find(&house, known, &id, request).await {
         Found::Kept(kept) => {
-            house.ledger.store().forget_response(&owner, &kept.id).await;
+            if let Err(error) = house.ledger.store().forget_response(&owner, &kept.id).await {
+                return answer::fault(&answer::store_down(error), Dialect::Responses, &answer::own_id());
+            }
             told(format!("{{\"id\":{},\"object\":\"response\",\"deleted\":true}}", quote(&kept.id)))
         }
         Found::Elsewhere(response) => response,

@@ -21,7 +21,6 @@ use crate::answer;
 use crate::auth::Caller;
 use crate::front::whole_body;
 use crate::house::House;
-use crate::process::is_alive;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::Verdict;
 
@@ -129,23 +128,40 @@ async fn judge(State(house): Shared, (_, Extension(caller)): Known, path: Result
 
 async fn begin(State(house): Shared, known: Known, request: Request) -> Response {
     match prepare(&house, known, request, true).await {
-        Ok((job, _)) => answer::json(StatusCode::ACCEPTED, tasks::shown(&job.in_background())),
+        Ok((job, _)) => match job.in_background().await {
+            Ok(task) => answer::json(StatusCode::ACCEPTED, tasks::shown(&task)),
+            Err(wrong) => fault(&wrong),
+        },
         Err(wrong) => fault(&wrong),
     }
 }
 
 async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Known) -> Response {
-    house.ledger.store().settle_tasks(false, is_alive);
-    let listed: Vec<String> = house.ledger.store().tasks(&caller.0, runtime.config.store.retention).await.iter().map(tasks::shown).collect();
-    answer::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
+    let store = house.ledger.store();
+    let listed = async {
+        store.settle_tasks().await?;
+        store.tasks(&caller.0, runtime.config.store.retention).await
+    };
+    match listed.await {
+        Ok(listed) => {
+            let listed: Vec<String> = listed.iter().map(tasks::shown).collect();
+            answer::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
+        }
+        Err(error) => fault(&answer::store_down(error)),
+    }
 }
 
 async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
-    house.ledger.store().settle_tasks(false, is_alive);
-    match house.ledger.store().task(&caller.0, &id).await {
-        Some(task) => answer::json(StatusCode::OK, tasks::shown(&task)),
-        None => fault(&tasks::unknown(&id)),
+    let store = house.ledger.store();
+    let found = async {
+        store.settle_tasks().await?;
+        store.task(&caller.0, &id).await
+    };
+    match found.await {
+        Ok(Some(task)) => answer::json(StatusCode::OK, tasks::shown(&task)),
+        Ok(None) => fault(&tasks::unknown(&id)),
+        Err(error) => fault(&answer::store_down(error)),
     }
 }
 

@@ -63,7 +63,11 @@ async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -
         return answer::json(StatusCode::OK, "{\"sessions\":[]}");
     };
     let mut shown = Vec::new();
-    for session in house.ledger.store().sessions(&caller.0, retention).await {
+    let sessions = match house.ledger.store().sessions(&caller.0, retention).await {
+        Ok(sessions) => sessions,
+        Err(error) => return answer::fault(&answer::store_down(error), Dialect::Messages, &answer::own_id()),
+    };
+    for session in sessions {
         let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
         let warm = at.map(|at| warm.remove(at));
         shown.push(Shown {
@@ -101,7 +105,10 @@ async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
-    let kept = house.ledger.store().forget_session(&caller.0, &id).await;
+    let kept = match house.ledger.store().forget_session(&caller.0, &id).await {
+        Ok(kept) => kept,
+        Err(error) => return answer::fault(&answer::store_down(error), Dialect::Messages, &answer::own_id()),
+    };
     erase(&runtime, &kept);
     if warm || !kept.is_empty() {
         return answer::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());

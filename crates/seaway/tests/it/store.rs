@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use serde_json::{Value, json};
+
 use crate::support::{ASK, Gateway, Upstream};
 
 #[tokio::test]
@@ -52,4 +54,115 @@ async fn usage_adds_up_by_day_model_and_caller() {
     assert_eq!((failed.requests, failed.failed, seaway::price::cost(prices, failed)), (1, 1, None));
     let future = seaway::store::Filter { since: i64::MAX };
     assert_eq!(seaway::store::usage(&database, &future).unwrap(), []);
+}
+
+/// A store with a million records, every other one older than a month.
+fn full(path: &std::path::Path) {
+    let setting = seaway::config::Store { path: Some(path.to_owned()), retention: std::time::Duration::MAX };
+    drop(seaway::store::Store::start(setting, |error| panic!("{error}")));
+    // The thread that makes it may still be at it.
+    while !seaway::store::open_to_read(path).is_ok_and(|store| store.is_some_and(|store| store.prepare("SELECT * FROM record, hourly").is_ok())) {
+        std::thread::yield_now();
+    }
+    let database = rusqlite::Connection::open(path).unwrap();
+    database.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+    let fill = "
+        BEGIN IMMEDIATE;
+        INSERT OR IGNORE INTO name (text) VALUES ('tester'), ('messages'), ('sonnet'), ('completed');
+        CREATE TEMP TABLE n AS SELECT (SELECT id FROM name WHERE text = 'tester') AS caller, (SELECT id FROM name WHERE text = 'messages') AS messages,
+            (SELECT id FROM name WHERE text = 'sonnet') AS sonnet, (SELECT id FROM name WHERE text = 'completed') AS completed, unixepoch() * 1000 AS now;
+        INSERT INTO record
+            WITH RECURSIVE each (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM each WHERE number < 1000000),
+                 timed AS (SELECT number, now - 60 * 86400000 + number * 5184 AS at FROM each, n)
+            SELECT unhex(printf('%012x', at) || hex(randomblob(10))), at, NULL, caller, messages, messages, NULL, sonnet, NULL, sonnet, 1, 1, 200, completed, NULL, NULL, 1,
+                   10, 5, 0, 0, 0, 700, 900, randomblob(32), NULL, NULL
+            FROM timed, n;
+        INSERT INTO hourly SELECT at / 3600000, model, caller, caller, count(*), 0, sum(input), sum(output), 0, 0, 0 FROM record GROUP BY 1, 2, 3, 4;
+        COMMIT;";
+    database.execute_batch(fill).unwrap();
+}
+
+/// Turns of two: a response, and one that goes on from it.
+const TURNS: usize = 500;
+const ASKED: usize = 3000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_while_people_look_and_old_records_go() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join("seaway.db");
+    full(&path);
+    let settings = [("upstream.s.kind", "sandbox"), ("state_dir", &*state.path().to_string_lossy()), ("store.retention", "30d"), ("log_level", "off")];
+    let gateway = Gateway::start(&settings).await;
+    let ask = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (mut client, ask) = (gateway.client().await, ask.clone());
+        busy.spawn(async move {
+            for _ in 0..ASKED / 8 {
+                assert_eq!(client.post("/v1/messages", &ask).await.status, 200);
+            }
+        });
+    }
+    let mut looking = gateway.client().await;
+    let looker = tokio::spawn(async move {
+        loop {
+            let usage = looking.get("/dashboard/usage?days=30").await;
+            let summed: u64 = usage.json()["rows"].as_array().unwrap().iter().map(|row| row["row"]["requests"].as_u64().unwrap()).sum();
+            assert!(usage.status == 200 && summed >= 490_000, "{summed}");
+        }
+    });
+    let mut client = gateway.client().await;
+    let mut kept = Vec::new();
+    for _ in 0..TURNS {
+        let mut before = Value::Null;
+        for _ in 0..2 {
+            let turn = client.post("/v1/responses", &json!({"model": "claude-opus-4-8", "input": "hello", "previous_response_id": before}).to_string()).await;
+            assert_eq!(turn.status, 200, "{}", turn.text());
+            before = turn.json()["id"].clone();
+            kept.push(before.as_str().unwrap().to_owned());
+        }
+    }
+    for id in &kept {
+        assert_eq!(client.get(&format!("/v1/responses/{id}")).await.status, 200, "{id}");
+    }
+    while let Some(done) = busy.join_next().await {
+        done.unwrap();
+    }
+    looker.abort();
+    assert!(looker.await.unwrap_err().is_cancelled(), "every look was answered");
+    gateway.quiet().await;
+    gateway.app.house.ledger.store().flush().await;
+    assert_eq!(gateway.app.house.ledger.store().dropped().get(), 0);
+    let database = seaway::store::open_to_read(&path).unwrap().unwrap();
+    let count = |what: &str| database.query_row(&format!("SELECT count(*) FROM exchange WHERE {what}"), [], |row| row.get::<_, usize>(0)).unwrap();
+    assert_eq!((count("asked = 'sandbox-sonnet-1'"), count("asked = 'claude-opus-4-8'")), (ASKED, 2 * TURNS), "all were recorded");
+    while count("at < unixepoch() * 1000 - 30 * 86400000 - 3600000") > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(count("asked = 'sonnet'") >= 499_000, "what is not old stays");
+}
+
+#[tokio::test]
+async fn a_store_that_is_out_of_use_is_not_nothing_found() {
+    let state = tempfile::tempdir().unwrap();
+    std::fs::write(state.path().join("seaway.db"), "this is no database, and long enough to be looked at").unwrap();
+    let gateway = Gateway::start(&[("upstream.s.kind", "sandbox"), ("state_dir", &*state.path().to_string_lossy()), ("log_level", "off")]).await;
+    let mut client = gateway.client().await;
+    let ask = |more: Value| {
+        let mut body = json!({"model": "claude-opus-4-8", "input": "hello"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let down = client.post("/v1/responses", &ask(json!({"previous_response_id": "resp_1"}))).await;
+    assert_eq!((down.status, &down.json()["error"]["type"]), (503, &"server_error".into()), "{}", down.text());
+    assert!(down.text().contains("store cannot be used"), "{}", down.text());
+    for path in ["/v1/responses/resp_1", "/v1/responses/resp_1/input_items", "/dashboard/usage"] {
+        assert_eq!(client.get(path).await.status, 503, "{path}");
+    }
+    let whole = client.post("/v1/responses", &ask(json!({}))).await;
+    assert_eq!((whole.status, &whole.json()["store"]), (200, &false.into()), "it was not kept, and says so");
+    let streamed = client.post("/v1/responses", &ask(json!({"stream": true}))).await;
+    let last: Value = serde_json::from_str(streamed.text().lines().rfind(|line| line.starts_with("data: ")).unwrap().trim_start_matches("data: ")).unwrap();
+    assert_eq!((&last["type"], &last["response"]["store"]), (&"response.completed".into(), &false.into()), "{last}");
+    assert_eq!(client.post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1")).await.status, 200, "what wants nothing kept goes on");
 }

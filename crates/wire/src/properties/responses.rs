@@ -85,9 +85,11 @@ fn played(input: &[u8], size: usize, shape: &Shape) -> (String, bool, Option<Kep
     let mut stream = Stream::new(shape.clone(), stamp());
     let mut out = Out::new();
     input.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+    let kept = stream.take_kept();
+    stream.settle(kept.is_some(), &mut out);
     let complete = stream.finish(End::Complete, &mut out);
     let bytes: Vec<u8> = out.iter().flat_map(|frame| frame.iter().copied()).collect();
-    (String::from_utf8(bytes).expect("events are text"), complete, stream.take_kept())
+    (String::from_utf8(bytes).expect("events are text"), complete, kept)
 }
 
 /// An item as its events tell it.

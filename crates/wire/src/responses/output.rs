@@ -321,14 +321,17 @@ impl Output {
 
     // ------------------------------------------------------------ the end
 
-    /// Writes the last event; returns the whole object.
+    /// Ends what is open; returns the whole object, which nobody was told of yet.
     pub(super) fn end(&mut self, status: Status, usage: &Usage) -> String {
         self.end_search(false);
         self.end_message(if status == Status::Completed { "completed" } else { "incomplete" });
-        let object = self.object(status, Some(usage), None);
+        self.object(status, Some(usage), None)
+    }
+
+    /// Writes the last event.
+    pub(super) fn tell(&mut self, status: Status, object: &str) {
         let kind = if status == Status::Completed { "response.completed" } else { "response.incomplete" };
-        self.events.whole(kind, &object);
-        object
+        self.events.whole(kind, object);
     }
 
     /// Tells that there is no whole answer. Items that are open stay so.

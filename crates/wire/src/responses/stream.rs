@@ -54,6 +54,8 @@ pub struct Stream {
 #[derive(Debug)]
 enum State {
     Going,
+    /// The answer is whole. The last event waits until it is kept, since it says so.
+    Whole(Status),
     Ended,
     /// `response.failed` was written.
     Failed(UpstreamFault),
@@ -193,19 +195,31 @@ impl Stream {
     pub fn failure(&self) -> Option<&UpstreamFault> {
         match &self.state {
             State::Failed(fault) => Some(fault),
-            State::Going | State::Ended => None,
+            State::Going | State::Whole(_) | State::Ended => None,
         }
     }
 
     /// True once nothing that may still come can change the answer.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Ended | State::Failed(_))
+        !matches!(self.state, State::Going)
     }
 
-    /// The response, once it is whole and if the client wants it kept. Told once.
+    /// The response, once it is whole and if the client wants it kept. Told once; the last event waits for [`Self::settle`].
     pub fn take_kept(&mut self) -> Option<Kept> {
         self.kept.take()
+    }
+
+    /// Writes the last event of a response that was to be kept, and says in it whether it is.
+    pub fn settle(&mut self, kept: bool, out: &mut Out) {
+        // Whole → Ended: what the client is told is true by now.
+        let State::Whole(status) = self.state else { return };
+        if !kept {
+            self.object = unkept(&self.object);
+        }
+        self.output.tell(status, &self.object);
+        self.state = State::Ended;
+        self.flush(out);
     }
 
     /// Ends a stream that will not go on, saying why.
@@ -406,7 +420,7 @@ impl Stream {
         self.content.retain(|_| kept.next().unwrap_or(true));
     }
 
-    /// Going → Ended: the one place where a response ends well.
+    /// Going → Whole or Ended: the one place where a response ends well.
     fn message_stop(&mut self) {
         if !self.begun {
             self.fail(bad("the upstream's stream ended before its answer began"));
@@ -419,7 +433,10 @@ impl Stream {
             self.forget_unfinished();
             let memory = std::mem::take(&mut self.output.shape.memory).answered(&self.content, &self.output.model);
             self.kept = Some(Kept { id: self.id.clone(), object: self.object.clone(), memory });
+            self.state = State::Whole(status);
+            return;
         }
+        self.output.tell(status, &self.object);
         self.state = State::Ended;
     }
 }
@@ -447,11 +464,21 @@ impl Stage for Stream {
     /// True also where the upstream itself ended its answer with an error.
     fn finish(&mut self, _: End, out: &mut Out) -> bool {
         self.cut(&Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"), out);
+        // Nobody said that it is kept.
+        self.settle(false, out);
         matches!(self.state, State::Ended) || self.summary.error.is_some()
     }
 }
 
-/// Translates a whole message.
+/// The object of a response that was to be kept and is not: it says so.
+#[must_use]
+pub fn unkept(object: &str) -> String {
+    let Ok(mut members) = serde_json::from_str::<Members>(object) else { return object.to_owned() };
+    members.set("store", "false");
+    members.write()
+}
+
+/// Translates a whole message. The object says that it is kept if there is something to be kept; see [`unkept`].
 ///
 /// # Errors
 ///

@@ -262,7 +262,7 @@ async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print
     if shared.is_forgotten(&conversation.whose) {
         return shared.let_go(child, held);
     }
-    shared.remember(&conversation, turns);
+    shared.remember(&conversation, turns).await;
     shared.keep(Kept {
         whose: conversation.whose,
         model: conversation.model,

@@ -53,7 +53,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
             continue;
         }
         conversation.turns = if heard > 0 { turns } else { known.as_ref().map_or(0, |session| session.turns) };
-        shared.remember(&conversation, conversation.turns);
+        shared.remember(&conversation, conversation.turns).await;
         let mut working = Working::new(child, shared.clone(), held);
         let opening = opening(ask, heard == 0, &told);
         let asked = if calls.is_empty() {
@@ -105,7 +105,10 @@ fn uncached(shared: &Shared, ask: &Ask<'_>, cached: bool) -> usize {
 
 /// What is known of the session that a request names, if it is one of conversations.
 async fn known(shared: &Shared, whose: &Whose) -> Result<Option<Session>, UpstreamError> {
-    let known = shared.session(whose).await;
+    let known = shared.session(whose).await.map_err(|error| UpstreamError {
+        source: Some(error.into()),
+        ..UpstreamError::new(FaultKind::StoreDown, "the gateway's store cannot say what is known of the session; ask again")
+    })?;
     if known.as_ref().is_some_and(|session| session.folder.is_some()) {
         let message = "seaway-session: this is a session of runs; go on with it there, or choose another name";
         return Err(UpstreamError::new(FaultKind::InvalidRequest, message));
@@ -115,7 +118,7 @@ async fn known(shared: &Shared, whose: &Whose) -> Result<Option<Session>, Upstre
 
 /// Starts a child for a request.
 async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, conversation: Conversation, held: Held) -> Result<Flow, UpstreamError> {
-    shared.remember(&conversation, conversation.turns);
+    shared.remember(&conversation, conversation.turns).await;
     // The first turn of a conversation is the same with and without; what has a history is read from the cache only with.
     let begins = ask.messages.len() == 1;
     let seed = if begins { None } else { seed::of(shared, &ask.model).await };

@@ -17,10 +17,11 @@ use super::installed::Installed;
 use super::pool::{Gone, Kept, Pool, Whose};
 use super::seed::{self, Seeds};
 use super::{login, seat};
+use crate::app::chain;
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::process::Piped;
-use crate::store::{Session, Store};
+use crate::store::{Session, Store, StoreError};
 use crate::upstream::UpstreamError;
 use crate::upstream::gate::{Gate, Refused};
 
@@ -182,24 +183,26 @@ impl Shared {
     }
 
     /// Writes down where a named session stands.
-    pub(super) fn remember(&self, conversation: &Conversation, turns: u64) {
+    pub(super) async fn remember(&self, conversation: &Conversation, turns: u64) {
         let Some(session) = conversation.whose.session.as_deref() else { return };
-        self.store.keep_session(Session {
+        let kept = self.store.keep_session(Session {
             upstream: self.name.to_string(),
             owner: conversation.whose.owner.to_string(),
             name: session.to_owned(),
             program_id: String::new(),
             model: conversation.model.clone(),
-            print: String::new(),
             folder: None,
             turns,
             used: jiff::Timestamp::now().as_second(),
         });
+        if let Err(error) = kept.await {
+            tracing::error!(error = %chain(&error), session, "a named conversation's turn was not written down");
+        }
     }
 
     /// Where a named session stands, if it is known.
-    pub(super) async fn session(&self, whose: &Whose) -> Option<Session> {
-        let name = whose.session.as_deref()?;
+    pub(super) async fn session(&self, whose: &Whose) -> Result<Option<Session>, StoreError> {
+        let Some(name) = whose.session.as_deref() else { return Ok(None) };
         self.store.session(&self.name.0, &whose.owner, name, self.setting.retention).await
     }
 

@@ -1,0 +1,151 @@
+//! What waits for the one thread that writes: promises first, then records.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{Notify, oneshot};
+
+use super::Work;
+use crate::record::Record;
+
+/// How long records gather, so that many are written at once: about twelve times a second at any load.
+const GATHER: Duration = Duration::from_millis(80);
+/// Records that are written at once at most: promises need not wait longer than for that.
+const SLICE: usize = 1024;
+/// Bytes of records that may be on their way before new requests wait.
+const ROOM: usize = 16 << 20;
+
+/// What to do next.
+pub(super) enum Next {
+    Work(Work),
+    /// Records, in the order in which they came; what waits for them to be written.
+    Records(VecDeque<Box<Record>>, Vec<oneshot::Sender<()>>),
+    /// Nothing is due.
+    Idle,
+    /// Nobody can ask for anything any more, and all is done.
+    Closed,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    /// Bytes of the records that were not written yet.
+    held: AtomicUsize,
+    written: Notify,
+    pub(super) dropped: Counter,
+}
+
+#[derive(Default)]
+struct Waiting {
+    work: VecDeque<Work>,
+    records: VecDeque<Box<Record>>,
+    /// When the first of the records came.
+    since: Option<Instant>,
+    flushes: Vec<oneshot::Sender<()>>,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").field("work", &self.work.len()).field("records", &self.records.len()).finish_non_exhaustive()
+    }
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn work(&self, work: Work) {
+        self.lock().work.push_back(work);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn record(&self, record: Box<Record>) {
+        self.held.fetch_add(record.size(), Ordering::Relaxed);
+        let mut waiting = self.lock();
+        waiting.records.push_back(record);
+        // The writer knows by then when it is to wake.
+        let first = waiting.since.is_none();
+        if first {
+            waiting.since = Some(Instant::now());
+        }
+        drop(waiting);
+        if first {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(super) async fn room(&self) {
+        while self.held.load(Ordering::Relaxed) > ROOM {
+            let written = self.written.notified();
+            if self.held.load(Ordering::Relaxed) > ROOM {
+                written.await;
+            }
+        }
+    }
+
+    /// The writer is done with records of so many bytes.
+    pub(super) fn release(&self, bytes: usize) {
+        let before = self.held.fetch_sub(bytes, Ordering::Relaxed);
+        if before > ROOM {
+            self.written.notify_waiters();
+        }
+    }
+
+    pub(super) async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        self.lock().flushes.push(done);
+        self.changed.notify_one();
+        let _closed = wait.await;
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for something to do, but no longer than until `idle`.
+    pub(super) fn next(&self, idle: Option<Instant>) -> Next {
+        let mut waiting = self.lock();
+        loop {
+            if let Some(work) = waiting.work.pop_front() {
+                return Next::Work(work);
+            }
+            let now = Instant::now();
+            let due = waiting.since.map(|since| since + GATHER);
+            if waiting.closed && waiting.records.is_empty() && waiting.flushes.is_empty() {
+                return Next::Closed;
+            }
+            let urgent = waiting.closed || !waiting.flushes.is_empty();
+            if urgent || due.is_some_and(|due| due <= now) {
+                return waiting.take();
+            }
+            if idle.is_some_and(|idle| idle <= now) {
+                return Next::Idle;
+            }
+            let until = due.into_iter().chain(idle).min();
+            waiting = match until {
+                Some(until) => self.changed.wait_timeout(waiting, until - now).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+impl Waiting {
+    fn take(&mut self) -> Next {
+        let count = self.records.len().min(SLICE);
+        let records = self.records.drain(..count).collect();
+        if !self.records.is_empty() {
+            // Due already: what waits for a promise comes between.
+            return Next::Records(records, Vec::new());
+        }
+        self.since = None;
+        Next::Records(records, std::mem::take(&mut self.flushes))
+    }
+}

@@ -1,0 +1,307 @@
+//! What any store has to do, whatever it is built on. Each test is given one to try.
+
+use std::path::Path;
+use std::time::Duration;
+
+use seaway_wire::Dialect;
+use seaway_wire::messages::{Change, Summary};
+use seaway_wire::responses::Memory;
+
+use super::*;
+use crate::auth::Caller;
+use crate::config::UpstreamName;
+use crate::record::Outcome;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn on_disk(path: &Path, retention: Duration) -> Store {
+    Store::start(config::Store { path: Some(path.to_owned()), retention }, |error| panic!("{error}"))
+}
+
+/// Runs a test on every engine.
+macro_rules! every_engine {
+    ($($name:ident)*) => { $(
+        mod $name {
+            #[tokio::test]
+            async fn in_memory() {
+                super::$name(super::Store::in_memory()).await;
+            }
+
+            #[tokio::test]
+            async fn on_disk() {
+                let folder = tempfile::tempdir().unwrap();
+                super::$name(super::on_disk(&folder.path().join("seaway.db"), std::time::Duration::MAX)).await;
+            }
+        }
+    )* };
+}
+
+every_engine! {
+    a_session_is_its_owners_until_it_expires
+    a_response_is_its_owners_until_it_is_deleted_or_old
+    what_is_promised_is_found_at_once
+    a_task_is_whose_lease_lasts
+    records_are_found_and_summed
+    many_records_are_all_there
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+async fn a_session_is_its_owners_until_it_expires(store: Store) {
+    for (name, age) in [("new", 5), ("old", 100_000), ("newer", 0)] {
+        let session =
+            Session { upstream: "cc".into(), owner: "me".into(), name: name.into(), program_id: "id".into(), model: "m".into(), folder: None, turns: 1, used: now() - age };
+        store.keep_session(session).await.unwrap();
+    }
+    assert!(store.session("cc", "me", "new", DAY).await.unwrap().is_some());
+    assert!(store.session("cc", "you", "new", DAY).await.unwrap().is_none());
+    assert!(store.session("cc", "me", "old", DAY).await.unwrap().is_none(), "expired on read");
+    let names: Vec<String> = store.sessions("me", DAY).await.unwrap().into_iter().map(|session| session.name).collect();
+    assert_eq!(names, ["newer", "new"]);
+    assert_eq!(store.forget_session("me", "new").await.unwrap().len(), 1);
+    assert!(store.forget_session("me", "new").await.unwrap().is_empty());
+}
+
+fn response(id: &str, age: i64) -> Response {
+    Response {
+        id: id.into(),
+        owner: "me".into(),
+        created: now() - age,
+        object: r#"{"output":[{"id":"msg_1_0","a": 1.0}]}"#.into(),
+        items: vec![r#"{"id":"msg_1_in_0"}"#.into()],
+        memory: Memory { system: String::new(), turns: "[]".into(), model: "m".into() },
+    }
+}
+
+async fn a_response_is_its_owners_until_it_is_deleted_or_old(store: Store) {
+    let kept = response("resp_1", 5);
+    store.keep_response(kept.clone()).await.unwrap();
+    store.keep_response(response("resp_2", 100_000)).await.unwrap();
+    let found = async |owner: &str, id: &str| store.response(owner, id, DAY).await.unwrap();
+    assert_eq!(found("me", "resp_1").await, Some(kept));
+    assert_eq!(found("you", "resp_1").await, None);
+    assert_eq!(found("me", "resp_2").await, None, "too old");
+    let item = async |id: &str| store.response_item("me", id, DAY).await.unwrap();
+    assert_eq!(item("msg_1_0").await.as_deref(), Some(r#"{"id":"msg_1_0","a": 1.0}"#));
+    assert_eq!(item("msg_1_in_0").await.as_deref(), Some(r#"{"id":"msg_1_in_0"}"#));
+    assert_eq!(item("msg_9_0").await, None);
+    assert!(store.forget_response("me", "resp_1").await.unwrap() && !store.forget_response("me", "resp_1").await.unwrap());
+    store.sweep_responses(DAY, 1 << 20).await.unwrap();
+    assert!(!store.forget_response("me", "resp_2").await.unwrap(), "what is old was deleted");
+    for number in 0..100 {
+        store.keep_response(response(&format!("resp_{number}"), 100 - number)).await.unwrap();
+    }
+    // Each is 59 bytes with its input; so much room have the last two.
+    store.sweep_responses(DAY, 150).await.unwrap();
+    let mut left = Vec::new();
+    for number in 0..100 {
+        left.extend(found("me", &format!("resp_{number}")).await.map(|_| number));
+    }
+    assert_eq!(left, [98, 99], "the oldest made room");
+}
+
+async fn what_is_promised_is_found_at_once(store: Store) {
+    for number in 0..1000 {
+        let id = format!("resp_{number}");
+        store.keep_response(response(&id, 0)).await.unwrap();
+        assert!(store.response("me", &id, DAY).await.unwrap().is_some(), "{id}");
+    }
+}
+
+async fn a_task_is_whose_lease_lasts(store: Store) {
+    let task = |id: &str, status: TaskStatus| Task {
+        id: id.into(),
+        owner: "me".into(),
+        status,
+        created: 1,
+        started: None,
+        ended: status.is_over().then(|| now() * 1000),
+        answer: None,
+        error: None,
+    };
+    for (id, status) in [("a", TaskStatus::Running), ("b", TaskStatus::Completed), ("c", TaskStatus::Queued)] {
+        store.keep_task(task(id, status), "one").await.unwrap();
+    }
+    let status = async |id: &str| store.task("me", id).await.unwrap().unwrap().status;
+    assert!(store.task("you", "a").await.unwrap().is_none());
+    store.settle_tasks().await.unwrap();
+    assert_eq!((status("a").await, status("c").await), (TaskStatus::Running, TaskStatus::Queued));
+    store.keep(|database| database.execute("UPDATE task SET lease = 5", [])).await.unwrap();
+    store.renew_task("c", "another").await.unwrap();
+    store.renew_task("a", "one").await.unwrap();
+    store.settle_tasks().await.unwrap();
+    assert_eq!((status("a").await, status("b").await, status("c").await), (TaskStatus::Running, TaskStatus::Completed, TaskStatus::Failed));
+    let left = store.task("me", "c").await.unwrap().unwrap();
+    assert!(left.error.unwrap().contains("server_restart") && left.ended.is_some());
+    assert_eq!(store.tasks("me", Duration::from_secs(3600)).await.unwrap().len(), 3);
+    assert!(store.forget_task("me", "a").await.unwrap() && !store.forget_task("you", "b").await.unwrap());
+}
+
+/// One exchange that took four tokens.
+fn record(request_id: Option<&str>, model: &str) -> Record {
+    let id = crate::answer::own_id();
+    let mut summary = Summary { model: Some(model.to_owned()), ..Summary::default() };
+    (summary.usage.input, summary.usage.output) = (3, 1);
+    Record {
+        request_id: request_id.map_or_else(|| id.clone(), str::to_owned),
+        id,
+        at: jiff::Timestamp::now(),
+        caller: Caller("me".into()),
+        dialect: Dialect::Messages,
+        endpoint: "messages",
+        upstream: Some(UpstreamName("up".into())),
+        asked: "sonnet".into(),
+        wanted: None,
+        sent: true,
+        stream: false,
+        status: 200,
+        outcome: Outcome::Completed,
+        summary,
+        fault: None,
+        attempts: 1,
+        first_byte: Some(Duration::from_micros(5)),
+        total: Duration::from_micros(7),
+        body_in: Some(blake3::hash(b"in")),
+        body_out: Some(blake3::hash(b"in")),
+        changes: vec![Change { name: "alias".into(), path: "model".into() }],
+    }
+}
+
+async fn records_are_found_and_summed(store: Store) {
+    let (named, own) = (record(Some("req_up"), "m"), record(None, "m"));
+    let (own_id, named_id) = (own.id.clone(), named.id.clone());
+    let counting = Record { endpoint: "count_tokens", ..record(None, "m") };
+    let failed = Record { outcome: Outcome::Truncated, status: 502, fault: Some("bad_reply".into()), ..record(None, "n") };
+    for record in [named, own, counting, failed] {
+        store.record(Box::new(record));
+    }
+    store.flush().await;
+    let rows = store.usage(Filter::default()).await.unwrap();
+    let told: Vec<_> = rows.iter().map(|row| (row.model.as_str(), row.caller.as_str(), row.requests, row.failed, row.input, row.output)).collect();
+    assert_eq!(told, [("m", "me", 2, 0, 6, 2), ("n", "me", 1, 1, 3, 1)]);
+    assert_eq!(rows[0].day, jiff::Timestamp::now().strftime("%Y-%m-%d").to_string());
+    assert_eq!(store.usage(Filter { since: i64::MAX }).await.unwrap(), []);
+    let receipts = store.report(move |database| Ok([explain(database, &own_id)?, explain(database, "req_up")?, explain(database, &named_id)?, explain(database, "nobody")?]));
+    let [own, named, same, nobody] = receipts.await.unwrap();
+    assert_eq!((&named, nobody), (&same, None));
+    let (own, named) = (own.unwrap(), named.unwrap());
+    assert_eq!((own.request_id, named.request_id.as_str()), (own.id, "req_up"));
+    let hash = Some(blake3::hash(b"in").to_hex().to_string());
+    assert_eq!((named.body_in, named.body_out, named.changes), (hash.clone(), hash, vec![("alias".to_owned(), "model".to_owned())]));
+    assert_eq!((named.caller.as_str(), named.upstream.as_deref(), named.asked.as_str(), named.sent), ("me", Some("up"), "sonnet", Some(true)));
+    let listed = async |wanted: Wanted| store.report(move |database| requests(database, &wanted)).await.unwrap().len();
+    assert_eq!(listed(Wanted { limit: 10, ..Wanted::default() }).await, 4);
+    assert_eq!(listed(Wanted { limit: 10, failed: true, model: Some("n".into()), ..Wanted::default() }).await, 1);
+    assert_eq!(listed(Wanted { limit: 10, since: i64::MAX, ..Wanted::default() }).await, 0);
+}
+
+async fn many_records_are_all_there(store: Store) {
+    const COUNT: u64 = 20_000;
+    for number in 0..COUNT {
+        store.room().await;
+        store.record(Box::new(record(None, if number % 2 == 0 { "m" } else { "n" })));
+    }
+    store.flush().await;
+    let rows = store.usage(Filter::default()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.requests).sum::<u64>(), COUNT);
+    let count = store.report(|database| database.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0)));
+    assert_eq!((count.await.unwrap(), store.dropped().get()), (COUNT, 0));
+}
+
+#[tokio::test]
+async fn a_record_takes_130_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seaway.db");
+    let store = on_disk(&path, Duration::MAX);
+    let size = |store: &Store| store.keep(|database| database.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get::<_, u64>(0)));
+    let before = size(&store).await.unwrap();
+    for _ in 0..20_000 {
+        store.record(Box::new(record(None, "claude-sonnet-4-5")));
+    }
+    store.flush().await;
+    let each = (size(&store).await.unwrap() - before) / 20_000;
+    assert!(each <= 130, "{each} bytes");
+}
+
+#[tokio::test]
+async fn what_is_old_makes_room_without_holding_anybody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seaway.db");
+    let store = on_disk(&path, Duration::MAX);
+    let old = jiff::Timestamp::UNIX_EPOCH;
+    for number in 0..20_000_u32 {
+        let id = format!("req_sw_{:012x}7{:019x}", 1000, number);
+        store.record(Box::new(Record { at: old, request_id: id.clone(), id, ..record(None, "m") }));
+    }
+    store.record(Box::new(record(None, "m")));
+    store.flush().await;
+    drop(store);
+    let store = on_disk(&path, DAY);
+    let count = async || store.report(|database| database.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0))).await.unwrap();
+    while count().await > 1 {
+        store.keep_response(response("resp_1", 0)).await.unwrap();
+    }
+    let rows = store.usage(Filter::default()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.requests).sum::<u64>(), 20_001, "sums outlive records");
+    let free = "SELECT freelist_count FROM pragma_freelist_count";
+    while store.keep(move |database| database.query_row(free, [], |row| row.get::<_, u64>(0))).await.unwrap() > 200 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// More than may be held back.
+const MANY: u64 = 30_000;
+
+/// A disk that is full, as SQLite sees it: the database may not grow.
+#[tokio::test]
+async fn a_full_disk_costs_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = on_disk(&folder.path().join("seaway.db"), Duration::MAX);
+    let limit = |pages: u32| store.keep(move |database| database.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, u32>(0)));
+    limit(1).await.unwrap();
+    for _ in 0..MANY {
+        // New requests do not wait for a disk that is full.
+        store.room().await;
+        store.record(Box::new(record(None, "m")));
+    }
+    let kept = store.keep_response(Response { object: "x".repeat(1 << 20), ..response("resp_1", 0) }).await;
+    assert!(matches!(kept, Err(StoreError::Failed(_))), "nobody is told that it is kept: {kept:?}");
+    assert_eq!(store.response("me", "resp_1", DAY).await.unwrap(), None, "it can be read all the same");
+    limit(1 << 30).await.unwrap();
+    store.flush().await;
+    let rows = store.usage(Filter::default()).await.unwrap();
+    assert_eq!(rows.iter().map(|row| (row.requests, row.input)).collect::<Vec<_>>(), [(MANY, 3 * MANY)]);
+    assert!(store.dropped().get() > 0, "not every record could be held back");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seaway.db");
+    std::fs::write(&path, "this is no database, and long enough to be looked at").unwrap();
+    let (tell, told) = channel();
+    let store = Store::start(config::Store { path: Some(path), retention: DAY }, move |error| tell.send(error.to_string()).unwrap());
+    assert!(matches!(store.response("me", "resp_1", DAY).await, Err(StoreError::Gone)));
+    assert!(matches!(store.keep_response(response("resp_1", 0)).await, Err(StoreError::Gone)));
+    store.record(Box::new(record(None, "m")));
+    store.flush().await;
+    assert_eq!(store.dropped().get(), 1);
+    assert!(told.recv().unwrap().contains("cannot use the store"));
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_gone_from_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seaway.db");
+    let store = on_disk(&path, Duration::MAX);
+    let secret = "a plan that nobody should read";
+    store.keep_response(Response { object: secret.repeat(1000), ..response("resp_1", 0) }).await.unwrap();
+    assert!(store.forget_response("me", "resp_1").await.unwrap());
+    drop(store);
+    let holds = || std::fs::read_dir(folder.path()).unwrap().flatten().any(|file| std::fs::read(file.path()).unwrap().windows(secret.len()).any(|part| part == secret.as_bytes()));
+    while holds() {
+        tokio::task::yield_now().await;
+    }
+}

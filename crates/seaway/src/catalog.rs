@@ -2,26 +2,31 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use seaway_wire::FaultKind;
 use seaway_wire::json::{Members, quote};
 use seaway_wire::model::Capabilities;
+use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
+use tokio_util::task::TaskTracker;
 
 use crate::config::UpstreamName;
+use crate::headers::CARRIERS;
 use crate::tunnel::{Login, TunnelError};
+use crate::upstream::refreshed::{Fetched, Refreshed};
 use crate::upstream::{Call, Reply, Upstream, read_whole};
 
 const GOOD_FOR: Duration = Duration::from_secs(300);
 /// A failure is forgotten soon: not for ever.
 const BAD_FOR: Duration = Duration::from_secs(10);
-/// How long a list may take: requests wait for it.
+/// How long a list may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same where a request can do without.
+/// How long a request waits for it.
 const SHORT_PATIENCE: Duration = Duration::from_secs(2);
+/// Models that are named where a family has none.
+const NAMED: usize = 10;
 /// The largest list that is read.
 const LIMIT: usize = 8 << 20;
 
@@ -41,9 +46,51 @@ pub struct NoList {
 
 type Listed = Result<Models, Arc<NoList>>;
 
-/// What was listed, and when.
-#[derive(Debug, Default)]
-pub struct Catalog(Mutex<HashMap<UpstreamName, (Instant, Listed)>>);
+/// Whose list it is: an upstream's, or, where it shows each credential its own, what one credential sees there.
+type Whose = (UpstreamName, Option<[u8; 32]>);
+
+/// Credentials whose lists are kept, at the most.
+const MOST_LISTS: usize = 256;
+
+/// The lists, each fetched by one for all who want it.
+#[derive(Debug)]
+pub struct Catalog {
+    lists: Mutex<HashMap<Whose, Refreshed<Listed>>>,
+    tasks: TaskTracker,
+}
+
+/// A family's name stands for nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Unresolved {
+    #[error("model: `{family}` stands for the newest that upstream `{upstream}` lists, and there is no list: {}; name a model in full", .why.message)]
+    NoList { family: String, upstream: UpstreamName, why: Arc<NoList> },
+    #[error("model: upstream `{upstream}` lists no `{family}`; there are {}", .listed.join(", "))]
+    NoneOf { family: String, upstream: UpstreamName, listed: Vec<String> },
+}
+
+impl From<Unresolved> for Fault {
+    fn from(unresolved: Unresolved) -> Self {
+        let message = unresolved.to_string();
+        let unknown = |message| Self::new(FaultKind::NotFound, message).code("model_not_found");
+        let Unresolved::NoList { why, .. } = unresolved else { return unknown(message).param("model") };
+        let mut fault = match why.failure {
+            Some((kind, ..)) => Self::new(kind, message),
+            None => match why.status.as_u16() {
+                // It has no such list, so it will have none the next time.
+                404 | 405 | 501 => unknown(message),
+                401 => Self::new(FaultKind::Unauthenticated, message),
+                403 => Self::new(FaultKind::Forbidden, message),
+                429 => Self::new(FaultKind::RateLimited, message),
+                529 => Self::new(FaultKind::Overloaded, message),
+                _ => Self::new(FaultKind::BadReply, message),
+            },
+        };
+        if let Some((_, layer, wait)) = why.failure {
+            (fault.layer, fault.retry_after) = (layer, wait);
+        }
+        fault.param("model")
+    }
+}
 
 #[derive(Deserialize)]
 struct List {
@@ -51,12 +98,18 @@ struct List {
 }
 
 impl Catalog {
+    /// Nothing is listed yet. What is, is fetched in `tasks`.
+    #[must_use]
+    pub fn new(tasks: TaskTracker) -> Self {
+        Self { lists: Mutex::default(), tasks }
+    }
+
     /// Lists an upstream's models.
     ///
     /// # Errors
     ///
     /// [`NoList`] with the upstream's own answer.
-    pub async fn models(&self, upstream: &Upstream, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
+    pub async fn models(&self, upstream: &Arc<Upstream>, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
         self.within(PATIENCE, upstream, client).await
     }
 
@@ -66,7 +119,7 @@ impl Catalog {
     /// # Errors
     ///
     /// [`NoList`] with the upstream's own answer.
-    pub async fn narrowed(&self, upstream: &Upstream, client: &HeaderMap, query: &str) -> Result<Models, Arc<NoList>> {
+    pub async fn narrowed(&self, upstream: &Arc<Upstream>, client: &HeaderMap, query: &str) -> Result<Models, Arc<NoList>> {
         let own = own_headers();
         let headers = if upstream.passes_credentials() { client } else { &own };
         match tokio::time::timeout(PATIENCE, fetch(upstream, headers, query)).await {
@@ -75,60 +128,76 @@ impl Catalog {
         }
     }
 
-    async fn within(&self, patience: Duration, upstream: &Upstream, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
-        // A passed credential may see other models than the next one.
-        if upstream.passes_credentials() {
-            return fetch(upstream, client, "").await.map_err(Arc::new);
-        }
-        if let Some(known) = self.known(&upstream.name) {
-            return known;
-        }
+    /// Waits no longer than that for a list, but for a login on the way to it.
+    async fn within(&self, patience: Duration, upstream: &Arc<Upstream>, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
+        let (list, headers) = self.list(upstream, client);
         // A login takes what it takes; the list is not late for that.
-        if let Some(tunnel) = upstream.tunnel() {
+        if let Some(tunnel) = upstream.tunnel().filter(|_| !list.is_known()) {
             let told = |error: TunnelError| NoList { failure: Some((error.kind, Some(error.layer.name()), error.retry_after)), ..unreachable(error.message) };
             tunnel.up(Login::Batch).await.map_err(|error| Arc::new(told(error)))?;
         }
-        let found = match tokio::time::timeout(patience, fetch(upstream, &own_headers(), "")).await {
-            Ok(found) => found.map_err(Arc::new),
+        let asked = upstream.clone();
+        let fetched = list.get(move || async move {
+            let value = match tokio::time::timeout(PATIENCE, fetch(&asked, &headers, "")).await {
+                Ok(found) => found.map_err(Arc::new),
+                Err(_) => Err(Arc::new(late(&asked, PATIENCE))),
+            };
+            let lasting = value.is_ok();
+            Fetched { value, fresh: if lasting { GOOD_FOR } else { BAD_FOR }, lasting }
+        });
+        match tokio::time::timeout(patience, fetched).await {
+            Ok(Ok(listed)) => listed,
+            Ok(Err(gone)) => Err(Arc::new(unreachable(gone.to_string()))),
             Err(_) => Err(Arc::new(late(upstream, patience))),
-        };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.is_err()
-            && let Some((at, Ok(old))) = kept.get_mut(&upstream.name)
-        {
-            // An old list is better than none; it is asked for again soon.
-            *at = Instant::now().checked_sub(GOOD_FOR.saturating_sub(BAD_FOR)).unwrap_or(*at);
-            return Ok(old.clone());
         }
-        kept.insert(upstream.name.clone(), (Instant::now(), found.clone()));
-        found
     }
 
-    fn known(&self, name: &UpstreamName) -> Option<Listed> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, found) = kept.get(name)?;
-        let fresh = at.elapsed() < if found.is_ok() { GOOD_FOR } else { BAD_FOR };
-        fresh.then(|| found.clone())
+    /// Where a list is kept, and what it is asked for with.
+    fn list(&self, upstream: &Upstream, client: &HeaderMap) -> (Refreshed<Listed>, HeaderMap) {
+        let mut headers = own_headers();
+        let mut whose = (upstream.name.clone(), None);
+        // A passed credential may see other models than the next one.
+        if upstream.passes_credentials() {
+            let mut hash = blake3::Hasher::new();
+            for name in &CARRIERS {
+                for value in client.get_all(name) {
+                    hash.update(name.as_str().as_bytes()).update(value.as_bytes()).update(b"\n");
+                    headers.append(name.clone(), value.clone());
+                }
+            }
+            whose.1 = Some(*hash.finalize().as_bytes());
+        }
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        if lists.len() >= MOST_LISTS && !lists.contains_key(&whose) {
+            lists.retain(|(_, credential), _| credential.is_none());
+        }
+        (lists.entry(whose).or_insert_with(|| Refreshed::new(self.tasks.clone())).clone(), headers)
     }
 
     /// Returns what an upstream tells of a model's capabilities, if it does.
-    pub async fn capabilities(&self, upstream: &Upstream, client: &HeaderMap, id: &str) -> Option<Capabilities> {
-        let models = tokio::time::timeout(SHORT_PATIENCE, self.models(upstream, client)).await.ok()?.ok()?;
+    pub async fn capabilities(&self, upstream: &Arc<Upstream>, client: &HeaderMap, id: &str) -> Option<Capabilities> {
+        let models = self.within(SHORT_PATIENCE, upstream, client).await.ok()?;
         let model = models.iter().find(|model| model.get("id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).as_deref() == Some(id))?;
         serde_json::from_str(&model.write()).ok()
     }
 
     /// Returns the newest model of a family such as `opus`.
-    pub async fn newest(&self, upstream: &Upstream, client: &HeaderMap, family: &str) -> Option<String> {
-        let models = self.models(upstream, client).await.ok()?;
+    ///
+    /// # Errors
+    ///
+    /// [`Unresolved`] if there is none, or no list within two seconds.
+    pub async fn newest(&self, upstream: &Arc<Upstream>, client: &HeaderMap, family: &str) -> Result<String, Unresolved> {
+        let (wanted, name) = (|| family.to_owned(), || upstream.name.clone());
+        let models = self.within(SHORT_PATIENCE, upstream, client).await.map_err(|why| Unresolved::NoList { family: wanted(), upstream: name(), why })?;
         let mut fits: Vec<_> = models.iter().filter(|model| text(model, "id").is_some_and(|id| id.to_lowercase().contains(family))).collect();
         // Stable, so that without dates the upstream's own order counts.
         fits.sort_by_key(|model| std::cmp::Reverse(text(model, "created_at").unwrap_or_default()));
-        fits.into_iter().next().and_then(asked_as)
+        let newest = fits.into_iter().next().and_then(asked_as);
+        newest.ok_or_else(|| Unresolved::NoneOf { family: wanted(), upstream: name(), listed: models.iter().filter_map(asked_as).take(NAMED).collect() })
     }
 
     /// Returns how an upstream writes a model's name, if it lists one that is the same but for case and punctuation.
-    pub async fn listed(&self, upstream: &Upstream, client: &HeaderMap, name: &str) -> Option<String> {
+    pub async fn listed(&self, upstream: &Arc<Upstream>, client: &HeaderMap, name: &str) -> Option<String> {
         find(&self.within(SHORT_PATIENCE, upstream, client).await.ok()?, name)
     }
 }
@@ -228,7 +297,8 @@ fn unreachable(message: String) -> NoList {
 }
 
 fn late(upstream: &Upstream, patience: Duration) -> NoList {
-    unreachable(format!("upstream `{}` listed no models within {} seconds", upstream.name, patience.as_secs()))
+    let message = format!("upstream `{}` listed no models within {} seconds", upstream.name, patience.as_secs());
+    NoList { failure: Some((FaultKind::TimedOut, None, None)), ..unreachable(message) }
 }
 
 /// `query` is what a client adds, as it wrote it.

@@ -1,15 +1,16 @@
 //! Where an upstream's secret comes from: read fresh, cached, read again when refused.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Carrier, Credential as Setting, OWN_LOGIN, PLAN_TOKEN, Source};
 use crate::process::{self, ProcessError};
+use crate::upstream::refreshed::{Fetched, Gone, Refreshed};
 
 /// How long a credential command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -17,7 +18,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const FAILED_FOR: Duration = Duration::from_secs(10);
 
 /// Why there is no credential. Says what to do about it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CredentialError {
     #[error("{0}")]
     Unset(String),
@@ -25,46 +26,50 @@ pub enum CredentialError {
     File {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     #[error("the credential file {path} {why}")]
     Content { path: PathBuf, why: String },
     #[error("the credential command failed: {0}; its own words are in the log")]
     Command(Arc<ProcessError>),
+    #[error("the credential command did not end: {0}")]
+    Gone(#[from] Gone),
     #[error("the credential has a character that no header can carry")]
     Characters,
     #[error("{OWN_LOGIN}")]
     Plan,
 }
 
+type Written = Result<HeaderValue, CredentialError>;
+
 /// One upstream's credential.
 #[derive(Debug)]
 pub struct Credential {
     setting: Setting,
-    /// Held while a credential is read, so that many requests run a command once.
-    cached: Mutex<Option<Cached>>,
-    /// A failed command is not run again at once, however often somebody asks.
-    failed: std::sync::Mutex<Option<(Instant, Arc<ProcessError>)>>,
+    /// What was read last of a source that is at hand.
+    read: Mutex<Option<Read>>,
+    /// What a command printed: it runs once for all who wait, and to its end if they leave.
+    printed: Refreshed<Written>,
 }
 
 #[derive(Debug)]
-struct Cached {
+struct Read {
     header: HeaderValue,
     good: Good,
 }
 
-/// How long a cached value may be used without looking again.
+/// How long what was read may be used without looking again.
 #[derive(Debug)]
 enum Good {
     Always,
     While { modified: SystemTime, expires: Option<jiff::Timestamp> },
-    Until(Instant),
 }
 
 impl Credential {
+    /// A command runs in one of `tasks`.
     #[must_use]
-    pub fn new(setting: Setting) -> Self {
-        Self { setting, cached: Mutex::new(None), failed: std::sync::Mutex::default() }
+    pub fn new(setting: Setting, tasks: &TaskTracker) -> Self {
+        Self { setting, read: Mutex::default(), printed: Refreshed::new(tasks.clone()) }
     }
 
     /// True if asking again may give another value, so a 401 is worth one more try.
@@ -73,29 +78,28 @@ impl Credential {
         matches!(self.setting.source, Source::File { .. } | Source::Command { .. })
     }
 
-    /// Writes the credential's header.
+    /// Writes the credential's header. Cancel safe.
     ///
     /// # Errors
     ///
     /// [`CredentialError`] if there is none to be had.
     pub async fn write(&self, headers: &mut HeaderMap) -> Result<(), CredentialError> {
-        let mut cached = self.cached.lock().await;
-        if !cached.as_ref().is_some_and(|cached| self.still_good(&cached.good)) {
-            *cached = Some(self.read().await?);
-        }
-        if let Some(cached) = &*cached {
-            headers.insert(self.header_name(), cached.header.clone());
-        }
+        let header = match &self.setting.source {
+            Source::Command { line, ttl } => self.print(line, *ttl).await?,
+            Source::Value(value) => self.kept(|| Ok((value.clone(), Good::Always)))?,
+            Source::File { path, pointer, expires_pointer } => self.kept(|| read_file(path, pointer.as_deref(), expires_pointer.as_deref()))?,
+            Source::Unset(why) => return Err(CredentialError::Unset(why.clone())),
+        };
+        headers.insert(self.header_name(), header);
         Ok(())
     }
 
-    /// Forgets `refused`, so that the next [`Credential::write`] reads anew. What somebody else
+    /// Forgets `refused`, so that the next [`Credential::write`] asks anew. What somebody else
     /// has renewed meanwhile is kept.
-    pub async fn refused(&self, refused: &HeaderMap) {
-        let mut cached = self.cached.lock().await;
-        if cached.as_ref().map(|cached| &cached.header) == refused.get(self.header_name()) {
-            *cached = None;
-        }
+    pub fn refused(&self, refused: &HeaderMap) {
+        let refused = refused.get(self.header_name());
+        self.lock_read().take_if(|read| Some(&read.header) == refused);
+        self.printed.forget_if(|printed| printed.as_ref().ok() == refused);
     }
 
     fn header_name(&self) -> HeaderName {
@@ -105,10 +109,24 @@ impl Credential {
         }
     }
 
+    fn lock_read(&self) -> MutexGuard<'_, Option<Read>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self, read: impl FnOnce() -> Result<(SecretString, Good), CredentialError>) -> Written {
+        let mut kept = self.lock_read();
+        if let Some(kept) = kept.as_ref().filter(|kept| self.still_good(&kept.good)) {
+            return Ok(kept.header.clone());
+        }
+        let (secret, good) = read()?;
+        let header = written(self.setting.carrier, &secret)?;
+        *kept = Some(Read { header: header.clone(), good });
+        Ok(header)
+    }
+
     fn still_good(&self, good: &Good) -> bool {
         match (good, &self.setting.source) {
             (Good::Always, _) => true,
-            (Good::Until(until), _) => Instant::now() < *until,
             (Good::While { modified, expires }, Source::File { path, .. }) => {
                 let fresh = expires.is_none_or(|expires| jiff::Timestamp::now() < expires);
                 fresh && modified_at(path).is_ok_and(|now| now == *modified)
@@ -117,50 +135,43 @@ impl Credential {
         }
     }
 
-    async fn read(&self) -> Result<Cached, CredentialError> {
-        let (secret, good) = match &self.setting.source {
-            Source::Value(value) => (value.clone(), Good::Always),
-            Source::Unset(why) => return Err(CredentialError::Unset(why.clone())),
-            Source::File { path, pointer, expires_pointer } => read_file(path, pointer.as_deref(), expires_pointer.as_deref())?,
-            Source::Command { line, ttl } => (self.run(line).await?, Good::Until(Instant::now() + *ttl)),
-        };
-        let text = secret.expose_secret().trim();
-        if text.starts_with(PLAN_TOKEN) {
-            return Err(CredentialError::Plan);
-        }
-        let header = match self.setting.carrier {
-            Carrier::ApiKey => HeaderValue::from_str(text),
-            Carrier::Bearer => HeaderValue::from_str(&format!("Bearer {text}")),
-        };
-        let mut header = header.map_err(|_| CredentialError::Characters)?;
-        header.set_sensitive(true);
-        Ok(Cached { header, good })
+    async fn print(&self, line: &str, ttl: Duration) -> Written {
+        let carrier = self.setting.carrier;
+        let line = || line.to_owned();
+        let printed = self.printed.get(move || {
+            let line = line();
+            async move {
+                let value = run(&line).await.and_then(|secret| written(carrier, &secret));
+                Fetched { fresh: if value.is_ok() { ttl } else { FAILED_FOR }, value, lasting: false }
+            }
+        });
+        printed.await?
     }
 }
 
-impl Credential {
-    async fn run(&self, line: &str) -> Result<SecretString, CredentialError> {
-        let failed = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, error)) = &*failed()
-            && at.elapsed() < FAILED_FOR
-        {
-            return Err(CredentialError::Command(error.clone()));
+async fn run(line: &str) -> Result<SecretString, CredentialError> {
+    let ran = process::capture(line, COMMAND_LIMIT).await;
+    ran.map_err(|error| {
+        if let ProcessError::Failed { stderr, .. } = &error {
+            tracing::warn!(%error, stderr, "the credential command failed");
         }
-        match process::capture(line, COMMAND_LIMIT).await {
-            Ok(printed) => {
-                *failed() = None;
-                Ok(printed)
-            }
-            Err(error) => {
-                if let ProcessError::Failed { stderr, .. } = &error {
-                    tracing::warn!(%error, stderr, "the credential command failed");
-                }
-                let error = Arc::new(error);
-                *failed() = Some((Instant::now(), error.clone()));
-                Err(CredentialError::Command(error))
-            }
-        }
+        CredentialError::Command(Arc::new(error))
+    })
+}
+
+/// Writes a secret as its header's value.
+fn written(carrier: Carrier, secret: &SecretString) -> Written {
+    let text = secret.expose_secret().trim();
+    if text.starts_with(PLAN_TOKEN) {
+        return Err(CredentialError::Plan);
     }
+    let header = match carrier {
+        Carrier::ApiKey => HeaderValue::from_str(text),
+        Carrier::Bearer => HeaderValue::from_str(&format!("Bearer {text}")),
+    };
+    let mut header = header.map_err(|_| CredentialError::Characters)?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 fn modified_at(path: &Path) -> std::io::Result<SystemTime> {
@@ -168,7 +179,7 @@ fn modified_at(path: &Path) -> std::io::Result<SystemTime> {
 }
 
 fn read_file(path: &Path, pointer: Option<&str>, expires: Option<&str>) -> Result<(SecretString, Good), CredentialError> {
-    let io = |source| CredentialError::File { path: path.to_owned(), source };
+    let io = |source| CredentialError::File { path: path.to_owned(), source: Arc::new(source) };
     let wrong = |why: String| CredentialError::Content { path: path.to_owned(), why };
     // The time is taken first: a change during the read is then seen the next time.
     let modified = modified_at(path).map_err(io)?;
@@ -207,11 +218,15 @@ fn timestamp(value: &serde_json::Value) -> Option<jiff::Timestamp> {
 mod tests {
     use super::*;
 
+    fn credential(carrier: Carrier, source: Source) -> Credential {
+        Credential::new(Setting { carrier, source }, &TaskTracker::new())
+    }
+
     fn file(content: &str, pointer: Option<&str>, expires: Option<&str>) -> (tempfile::NamedTempFile, Credential) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         let source = Source::File { path: file.path().into(), pointer: pointer.map(Into::into), expires_pointer: expires.map(Into::into) };
-        (file, Credential::new(Setting { carrier: Carrier::Bearer, source }))
+        (file, credential(Carrier::Bearer, source))
     }
 
     async fn value(credential: &Credential) -> Result<String, String> {
@@ -247,13 +262,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let counter = folder.path().join("n");
         let line = format!("echo x >> {0}; wc -l < {0}", counter.display());
-        let credential = Credential::new(Setting { carrier: Carrier::Bearer, source: Source::Command { line, ttl: Duration::from_secs(600) } });
+        let credential = credential(Carrier::Bearer, Source::Command { line, ttl: Duration::from_secs(600) });
         let mut headers = HeaderMap::new();
         credential.write(&mut headers).await.unwrap();
         assert_eq!(value(&credential).await.unwrap(), "Bearer 1");
-        credential.refused(&headers).await;
+        credential.refused(&headers);
         assert_eq!(value(&credential).await.unwrap(), "Bearer 2");
-        credential.refused(&headers).await;
+        credential.refused(&headers);
         assert_eq!(value(&credential).await.unwrap(), "Bearer 2", "an old refusal does not undo a renewal");
     }
 
@@ -262,9 +277,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let count = folder.path().join("n");
         let line = format!("echo x >> {}; echo no luck >&2; exit 3", count.display());
-        let credential = Credential::new(Setting { carrier: Carrier::ApiKey, source: Source::Command { line, ttl: Duration::ZERO } });
+        let credential = credential(Carrier::ApiKey, Source::Command { line, ttl: Duration::ZERO });
         assert!(value(&credential).await.is_err());
         assert_eq!(value(&credential).await.unwrap_err(), "the credential command failed: it exited with status 3; its own words are in the log");
         assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1, "it is left alone for a while");
+    }
+
+    #[tokio::test]
+    async fn a_command_runs_once_for_all_and_goes_on_when_they_leave() {
+        let folder = tempfile::tempdir().unwrap();
+        let (count, gate) = (folder.path().join("n"), folder.path().join("gate"));
+        let line = format!("echo x >> {}; until [ -e {} ]; do sleep 0.01; done; echo token", count.display(), gate.display());
+        let credential = credential(Carrier::Bearer, Source::Command { line, ttl: Duration::from_secs(600) });
+        for _ in 0..5 {
+            let left = tokio::time::timeout(Duration::from_millis(20), value(&credential)).await;
+            assert!(left.is_err(), "it waits: {left:?}");
+        }
+        std::fs::write(&gate, "").unwrap();
+        assert_eq!(value(&credential).await.unwrap(), "Bearer token");
+        assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1);
     }
 }

@@ -204,7 +204,14 @@ impl Exchange {
     ) -> Option<(&'u Arc<Upstream>, Prepared)> {
         for upstream in targets {
             let wanted = model.alias.unwrap_or(model.asked);
-            let instead = match self.newest(upstream, wanted).await {
+            let newest = match self.newest(upstream, wanted).await {
+                Ok(newest) => newest,
+                Err(fault) => {
+                    *refused = refused.take().or(Some(fault));
+                    continue;
+                }
+            };
+            let instead = match newest {
                 Some(newest) => Some(("alias", newest)),
                 None if let Some(listed) = self.listed(upstream, wanted).await => Some((if model.alias.is_some() { "alias" } else { "match_models" }, listed)),
                 None if model.from_default => Some(("model.default", wanted.to_owned())),
@@ -230,16 +237,16 @@ impl Exchange {
     }
 
     /// `opus` and its like stand for the newest that the upstream lists.
-    async fn newest(&self, upstream: &Upstream, asked: &str) -> Option<String> {
+    async fn newest(&self, upstream: &Arc<Upstream>, asked: &str) -> Result<Option<String>, Fault> {
         if !route::FAMILIES.contains(&asked) {
-            return None;
+            return Ok(None);
         }
         let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
-        self.runtime.catalog.newest(upstream, &headers, asked).await
+        Ok(Some(self.runtime.catalog.newest(upstream, &headers, asked).await?))
     }
 
     /// The upstream's own way to write a model's name, if it lists one and that is asked for.
-    async fn listed(&self, upstream: &Upstream, asked: &str) -> Option<String> {
+    async fn listed(&self, upstream: &Arc<Upstream>, asked: &str) -> Option<String> {
         if !upstream.setting.match_models {
             return None;
         }

@@ -30,7 +30,7 @@ impl Runtime {
             Some(upstream) => upstream.clone(),
             None => Arc::new(Upstream::new(setting.clone(), kit)),
         });
-        Ok(Self { upstreams: upstreams.collect(), catalog: Catalog::default(), keyring, config })
+        Ok(Self { upstreams: upstreams.collect(), catalog: Catalog::new(kit.tasks.clone()), keyring, config })
     }
 
     #[must_use]

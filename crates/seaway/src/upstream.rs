@@ -10,6 +10,7 @@ pub mod gate;
 mod health;
 mod pool;
 mod reach;
+pub(crate) mod refreshed;
 mod retry;
 mod sandbox;
 
@@ -36,6 +37,8 @@ use crate::tunnel::Tunnel;
 use gate::{Gate, Pass};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// What is behind an error that several are told of.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// The body of an answer.
 pub type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
 /// The body of a request: whole, or as it comes in.
@@ -87,7 +90,7 @@ pub struct Reply {
 }
 
 /// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct UpstreamError {
     pub kind: FaultKind,
@@ -105,7 +108,7 @@ pub struct UpstreamError {
     /// Where the trouble is, if that is neither us nor the upstream.
     pub layer: Option<&'static str>,
     #[source]
-    pub source: Option<BoxError>,
+    pub source: Option<Cause>,
 }
 
 impl UpstreamError {
@@ -325,7 +328,7 @@ impl Upstream {
             };
             match (next, again) {
                 (Next::Refresh, Some(again)) => {
-                    api.refused(&sent).await;
+                    api.refused(&sent);
                     payload = again;
                 }
                 (Next::Wait(wait), Some(again)) => {
@@ -335,7 +338,7 @@ impl Upstream {
                 }
                 _ => {
                     if result.as_ref().is_ok_and(|reply| reply.status() == StatusCode::UNAUTHORIZED) {
-                        api.refused(&sent).await;
+                        api.refused(&sent);
                     }
                     return match result {
                         Ok(reply) => Ok(Reply::new(reply, retry.attempts, pass)),

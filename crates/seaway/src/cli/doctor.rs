@@ -77,7 +77,7 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     }
     let kit = Kit { tasks: TaskTracker::new(), store: Store::in_memory() };
     for setting in &config.upstreams {
-        let upstream = Upstream::new(Arc::clone(setting), &kit);
+        let upstream = Arc::new(Upstream::new(Arc::clone(setting), &kit));
         progress(&format!("asking upstream {}", upstream.name));
         if !upstream.is_simulated() {
             findings.push(good(format!("{} uses", upstream.name), setting.told.to_string()));
@@ -135,7 +135,7 @@ async fn addresses(config: &Config, findings: &mut Vec<Finding>) {
     }
 }
 
-async fn examine_upstream(upstream: &Upstream, live: bool, findings: &mut Vec<Finding>) {
+async fn examine_upstream(upstream: &Arc<Upstream>, live: bool, findings: &mut Vec<Finding>) {
     let layer = |what: &str| format!("{} {what}", upstream.name);
     if upstream.is_simulated() {
         findings.push(good(layer("upstream"), "simulated: its answers are made up, and say so"));
@@ -266,9 +266,9 @@ async fn examine_program(program: &Program, layer: &impl Fn(&str) -> String, fin
     }
 }
 
-async fn examine_answers(upstream: &Upstream, live: bool, findings: &mut Vec<Finding>) {
+async fn examine_answers(upstream: &Arc<Upstream>, live: bool, findings: &mut Vec<Finding>) {
     let layer = |what: &str| format!("{} {what}", upstream.name);
-    let found = catalog::Catalog::default();
+    let found = catalog::Catalog::new(TaskTracker::new());
     let model = match found.models(upstream, &plain_headers()).await {
         Ok(models) => {
             findings.push(good(layer("models"), format!("{} listed", models.len())));

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tokio_util::task::TaskTracker;
+
 use super::args::Cli;
 use crate::config::{Config, Place, Program};
 use crate::process;
@@ -20,7 +22,7 @@ pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
     }
     let setting = setting.ok_or_else(|| anyhow::anyhow!("an upstream called `claude-code` is something else here; set `kind = \"claude-code\"`"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut launch = runtime.block_on(Installed::default().command(&setting, &["auth", word]))?;
+    let mut launch = runtime.block_on(Installed::new(TaskTracker::new()).command(&setting, &["auth", word]))?;
     let own = |name: &str| name.starts_with("SEAWAY_") || KEPT_BACK.contains(&name);
     // It may open a browser, and draws in this terminal: it gets what the terminal has.
     launch.environment.extend(sources.environment.iter().filter(|(name, _)| !own(name)).map(|(name, value)| (name.to_owned(), value.to_owned().into())));

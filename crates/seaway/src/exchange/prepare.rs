@@ -1,5 +1,7 @@
 //! What an upstream is asked: the client's own bytes, edited, or their translation.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
@@ -39,7 +41,7 @@ type Instead = Option<(&'static str, String)>;
 
 impl Exchange {
     /// Prepares a call from the client's original bytes, so that the next upstream starts from them again.
-    pub(super) async fn prepare(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
+    pub(super) async fn prepare(&self, upstream: &Arc<Upstream>, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
         let endpoint = self.ask.endpoint;
         let instead = model.as_ref().map(|(_, model)| model.clone());
         let wanted = instead.as_deref().or(request.model.as_deref()).unwrap_or_default();
@@ -72,7 +74,7 @@ impl Exchange {
         Prepared { call: self.post(path, headers, body), changes: edited.changes, manner: Manner::Relayed(form), wanted: None }
     }
 
-    async fn to_messages(&self, upstream: &Upstream, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
+    async fn to_messages(&self, upstream: &Arc<Upstream>, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
         let asked = request.model.as_deref().unwrap_or_default();
         let wanted = model.as_ref().map_or(asked, |(_, model)| model.as_str());
         let setting = &upstream.setting;
@@ -129,10 +131,9 @@ impl Exchange {
     }
 
     /// What a model takes: by its name, or, where that says nothing, by its upstream's word.
-    async fn traits(&self, upstream: &Upstream, model: &str) -> Traits {
+    async fn traits(&self, upstream: &Arc<Upstream>, model: &str) -> Traits {
         let traits = Traits::of(model);
-        // With the client's own credential a list would be asked for anew each time.
-        if !Traits::is_unknown(model) || upstream.passes_credentials() {
+        if !Traits::is_unknown(model) {
             return traits;
         }
         let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());

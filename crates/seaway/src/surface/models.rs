@@ -73,7 +73,7 @@ async fn newest(runtime: &Runtime, client: &HeaderMap, family: &str) -> Option<S
     }
     for upstream in &runtime.upstreams {
         let headers = headers::to_upstream(client, &runtime.keyring, upstream.passes_credentials());
-        if let Some(newest) = runtime.catalog.newest(upstream, &headers, family).await {
+        if let Ok(newest) = runtime.catalog.newest(upstream, &headers, family).await {
             return Some(newest);
         }
     }

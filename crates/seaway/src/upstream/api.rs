@@ -9,7 +9,7 @@ use seaway_wire::FaultKind;
 use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
-use super::{BoxError, Call, CallBody, Payload, ReplyBody, UpstreamError};
+use super::{BoxError, Call, CallBody, Cause, Payload, ReplyBody, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::{Credential, CredentialError};
 use crate::dial::Dial;
@@ -50,7 +50,7 @@ impl Api {
             base: api.base_url.clone(),
             host: HeaderValue::from_str(host).unwrap_or_else(|_| HeaderValue::from_static("localhost")),
             extra: api.headers.iter().cloned().collect(),
-            credential: api.credential.clone().map(Credential::new),
+            credential: api.credential.clone().map(|setting| Credential::new(setting, tasks)),
             passthrough: api.passthrough,
             responses_bearer: api.responses_bearer,
             first_byte: limits.first_byte_timeout,
@@ -78,9 +78,9 @@ impl Api {
         self.credential.as_ref().is_some_and(Credential::can_change)
     }
 
-    pub(super) async fn refused(&self, sent: &HeaderMap) {
+    pub(super) fn refused(&self, sent: &HeaderMap) {
         if let Some(credential) = &self.credential {
-            credential.refused(sent).await;
+            credential.refused(sent);
         }
     }
 
@@ -126,7 +126,7 @@ impl Api {
 
     fn no_credential(&self, error: CredentialError) -> UpstreamError {
         let message = format!("upstream `{}` has no usable credential: {error}", self.name);
-        UpstreamError { source: Some(error.into()), ..UpstreamError::new(FaultKind::NotReady, message) }
+        UpstreamError { source: Some(Arc::new(error)), ..UpstreamError::new(FaultKind::NotReady, message) }
     }
 
     /// Sends the request once. `sent` receives the credential that was used.
@@ -198,7 +198,7 @@ impl Api {
         let stale = matches!(error, SendError::Unsent(_));
         // It did answer, so it did its work.
         let unreadable = matches!(error, SendError::Unreadable(_));
-        let source = BoxError::from(error);
+        let source: Cause = Arc::new(error);
         let verb = if unreadable { "answered, but" } else { "cannot be reached:" };
         let mut message = format!("upstream `{}` {verb} {source}", self.name);
         let mut cause = source.source();

@@ -41,6 +41,7 @@ pub(crate) use policy::KNOWN;
 pub use pool::Whose;
 
 use super::gate::Gate;
+use super::refreshed::Refreshed;
 use super::retry::backoff;
 use super::{Call, Payload, Reply, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
@@ -63,24 +64,25 @@ pub struct Program {
 
 impl Program {
     pub(super) fn new(name: &UpstreamName, setting: &config::Program, limits: &Limits, gate: Arc<Gate>, store: Store) -> Self {
+        let tasks = TaskTracker::new();
         let shared = Arc::new(Shared {
             name: name.clone(),
-            credential: setting.credential.clone().map(Credential::new),
+            credential: setting.credential.clone().map(|setting| Credential::new(setting, &tasks)),
             setting: setting.clone(),
             limits: limits.clone(),
             gate,
-            installed: Installed::default(),
+            installed: Installed::new(tasks.clone()),
             pool: Mutex::default(),
             turns: Mutex::default(),
-            models: tokio::sync::Mutex::default(),
+            models: Refreshed::new(tasks.clone()),
             limits_told: Mutex::default(),
-            seeds: seed::Seeds::default(),
+            seeds: seed::Seeds::new(tasks.clone()),
             closing: CancellationToken::new(),
             day: Mutex::new(seed::today()),
             logins: login::Logins::default(),
             forgotten: Mutex::default(),
             store,
-            tasks: TaskTracker::new(),
+            tasks,
             handle: Handle::current(),
         });
         crate::process::sweep(&setting.temporary);
@@ -265,7 +267,7 @@ impl Program {
         let reply = match begun {
             Ok((first, flow)) if stream => answers::streamed(first, flow),
             Ok((first, flow)) => whole(shared, first, flow).await?,
-            Err(failure) => unanswered(shared, &failure).await.map_err(|error| UpstreamError { attempts, ..error })?,
+            Err(failure) => unanswered(shared, &failure).map_err(|error| UpstreamError { attempts, ..error })?,
         };
         let changes = notes.into_iter().chain(more).chain(reply.changes).collect();
         Ok(Reply { attempts, changes, ..reply })
@@ -323,7 +325,7 @@ async fn answer(shared: Arc<Shared>, body: Bytes, whose: Whose, held: Held) -> R
 async fn late(shared: Arc<Shared>, answering: impl Future<Output = Result<Answer, UpstreamError>>) -> Result<(Bytes, Flow, Vec<Change>), Bytes> {
     let why = match answering.await {
         Ok(Answer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
-        Ok(Answer { begun: Err(failure), .. }) => match unanswered(&shared, &failure).await {
+        Ok(Answer { begun: Err(failure), .. }) => match unanswered(&shared, &failure) {
             Ok(_) => shared.with_limit(&failure),
             Err(error) => told(error),
         },
@@ -384,15 +386,15 @@ async fn whole(shared: &Shared, first: Bytes, mut flow: Flow) -> Result<Reply, U
         piece = next.map_err(|failure| UpstreamError::new(FaultKind::BadReply, failure.message))?;
     }
     match flow.failure() {
-        Some(failure) => unanswered(shared, &failure).await,
+        Some(failure) => unanswered(shared, &failure),
         None => Ok(answers::folded(fold)),
     }
 }
 
 /// What the program says instead of an answer.
-async fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, UpstreamError> {
+fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, UpstreamError> {
     if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
-        shared.installed.forget_login().await;
+        shared.installed.forget_login();
     }
     let failure = &shared.with_limit(failure);
     match failure.status {

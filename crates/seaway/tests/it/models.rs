@@ -1,6 +1,6 @@
 //! `/v1/models`: one answer for both vendors' SDKs.
 
-use crate::support::{ASK, Gateway, Upstream, answer_json};
+use crate::support::{ASK, Gateway, Received, Upstream, answer_json};
 
 const LIST: &str = r#"{"data":[{"type":"model","id":"claude-opus-4-8","display_name":"Opus","created_at":"2026-05-01T00:00:00Z","max_tokens":128000},{"id":"claude-opus-5-5","display_name":null,"created_at":"2026-09-15T00:00:00Z"},{"id":"org/odd","display_name":"Odd"}],"has_more":false}"#;
 
@@ -43,6 +43,84 @@ async fn a_family_name_is_its_newest_model() {
     assert!(received.text().contains(r#""model":"claude-opus-5-5""#), "{}", received.text());
     answer_json(received).await;
     assert_eq!(client.answer().await.header("seaway-note"), Some("alias model"));
+}
+
+async fn no_list(received: Received) {
+    assert_eq!(received.line, "POST /v1/messages HTTP/1.1", "nobody fetches a list of their own");
+    answer_json(received).await;
+}
+
+fn family() -> String {
+    ASK.replace("claude-sonnet-4-5", "opus")
+}
+
+#[tokio::test]
+async fn one_list_is_fetched_for_all_who_ask_first_and_for_whoever_stays() {
+    for passthrough in ["false", "true"] {
+        let mut upstream = Upstream::start().await;
+        let gateway = Gateway::before(&upstream, &[("upstream.up.passthrough", passthrough)]).await;
+        let mut first = gateway.client().await;
+        first.ask("POST /v1/messages", &["authorization: Bearer theirs"], &family()).await;
+        let list = upstream.next().await;
+        assert_eq!(list.line, "GET /v1/models?limit=1000 HTTP/1.1");
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut client = gateway.client().await;
+            client.ask("POST /v1/messages", &["authorization: Bearer theirs"], &family()).await;
+            clients.push(client);
+        }
+        drop(first);
+        list.answer("200 OK\r\ncontent-type: application/json", LIST).await;
+        upstream.serve(no_list);
+        for mut client in clients {
+            assert_eq!(client.answer().await.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_stands_for_nothing_is_a_clear_fault() {
+    let mut upstream = Upstream::start().await;
+    let table = [
+        ("200 OK", r#"{"data":[{"id":"claude-haiku-5"}]}"#, 404, "model: upstream `up` lists no `opus`; there are claude-haiku-5"),
+        ("404 X", "{}", 404, "upstream `up` lists no models (status 404); name a model in full"),
+        ("401 X", "{}", 401, "model: `opus` stands for the newest that upstream `up` lists, and there is no list"),
+        ("500 X", "{}", 502, "(status 500)"),
+        ("200 OK", "<html>", 502, "lists no models"),
+    ];
+    for (head, list, status, says) in table {
+        let gateway = Gateway::before(&upstream, &[]).await;
+        let mut client = gateway.client().await;
+        client.ask("POST /v1/messages", &[], &family()).await;
+        upstream.next().await.answer(&format!("{head}\r\ncontent-type: application/json"), list).await;
+        let answer = client.answer().await;
+        assert!(answer.status == status && answer.text().contains(says), "{head}: {} {}", answer.status, answer.text());
+        for path in ["/v1/chat/completions", "/v1/responses"] {
+            let body = r#"{"model":"opus","input":"hi","messages":[{"role":"user","content":"hi"}]}"#;
+            let error = client.post(path, body).await.json();
+            assert_eq!((&error["error"]["param"], error["error"]["code"] == "model_not_found"), (&"model".into(), status == 404), "{path}: {error}");
+        }
+        assert!(upstream.came().is_none(), "{head}: it is asked once, and nothing goes up unresolved");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_hangs_holds_nobody_for_long() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], &family()).await;
+    let list = upstream.next().await;
+    let answer = client.answer().await;
+    assert!(answer.status == 504 && answer.text().contains("listed no models within 2 seconds"), "{} {}", answer.status, answer.text());
+    assert_eq!(client.post("/v1/messages", &family()).await.status, 504);
+    assert!(upstream.came().is_none(), "the one list is waited for, and nothing goes up unresolved");
+    list.answer("200 OK\r\ncontent-type: application/json", LIST).await;
+    client.ask("POST /v1/messages", &[], &family()).await;
+    let received = upstream.next().await;
+    assert!(received.text().contains("claude-opus-5-5"), "what came late is not lost: {}", received.text());
+    answer_json(received).await;
+    assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]

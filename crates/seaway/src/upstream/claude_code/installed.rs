@@ -3,16 +3,18 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use seaway_wire::claude_code::login::Status;
 use seaway_wire::claude_code::{COMPLETE, OLDEST, Version};
 use secrecy::SecretString;
-use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 use super::home;
 use crate::config::{Program, find_program};
 use crate::process::{self, Launch};
+use crate::upstream::refreshed::{Fetched, Gone, Refreshed};
 
 /// How long the program has to say its version or its login.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +38,8 @@ pub enum Unusable {
     Expired(jiff::Timestamp),
     #[error("Claude Code does not tell whether it is signed in: {0}")]
     Silent(String),
+    #[error("Claude Code was asked, but {0}")]
+    Gone(#[from] Gone),
 }
 
 /// How to install a version, or a newer one. With Node 20 npm silently takes an old one, and the newer ones need 22; the
@@ -54,38 +58,18 @@ pub fn install(version: Version) -> String {
 }
 
 /// What is known of the program.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Installed {
-    found: Mutex<Option<Found>>,
-    /// What was wrong a moment ago.
-    failed: Mutex<Option<Failed>>,
-    login: Mutex<Option<Login>>,
-    /// What it said before that, if it was asked before.
+    found: Refreshed<OfFile<Version>>,
+    /// The file is the one in which the program keeps its login where it keeps it in a file. It is never opened.
+    login: Refreshed<OfFile<Status>>,
+    /// What it said of its login last.
     before: Mutex<Option<Status>>,
     changed: AtomicBool,
 }
 
-/// What it said of its login, and when.
-#[derive(Debug)]
-struct Login {
-    at: Instant,
-    status: Status,
-    /// The file in which the program keeps it where it keeps it in a file. It is never opened.
-    file: Option<File>,
-}
-
-#[derive(Debug)]
-struct Failed {
-    at: Instant,
-    file: Option<File>,
-    error: Unusable,
-}
-
-#[derive(Debug, Clone)]
-struct Found {
-    file: Option<File>,
-    version: Version,
-}
+/// What was found out while a file was as it was.
+type OfFile<T> = (Option<File>, Result<T, Unusable>);
 
 /// One file, as it is now. The time of its last change would not do: it is the same for all files of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +92,12 @@ impl File {
 }
 
 impl Installed {
+    /// The program is asked in one of `tasks`.
+    #[must_use]
+    pub fn new(tasks: TaskTracker) -> Self {
+        Self { found: Refreshed::new(tasks.clone()), login: Refreshed::new(tasks), before: Mutex::default(), changed: AtomicBool::new(false) }
+    }
+
     /// Finds the program and asks for its version, once for every time it is installed anew.
     ///
     /// # Errors
@@ -117,32 +107,8 @@ impl Installed {
         let given = setting.path.as_deref();
         let missing = || Unusable::Missing(given.map(|path| format!("{}", path.display())));
         let path = find_program(given, &setting.search).ok_or_else(missing)?;
-        let file = File::at(&path);
-        let mut found = self.found.lock().await;
-        if let Some(known) = found.as_ref().filter(|known| known.file == file) {
-            return Ok((path, known.version));
-        }
-        let mut failed = self.failed.lock().await;
-        let holds = |failed: &&Failed| failed.at.elapsed() < BAD_FOR && failed.file == file;
-        if let Some(failed) = failed.as_ref().filter(holds) {
-            return Err(failed.error.clone());
-        }
-        let mut refuse = |error: Unusable| {
-            *failed = Some(Failed { at: Instant::now(), file: file.clone(), error: error.clone() });
-            Err(error)
-        };
-        let said = match process::run(launch(setting, &path, &["--version"]), PATIENCE).await {
-            Ok((_, said)) => said,
-            Err(error) => error.to_string(),
-        };
-        let Some(version) = Version::parse(&said) else {
-            return refuse(Unusable::Odd { path: path.clone(), said: said.chars().take(80).collect() });
-        };
-        if version < OLDEST {
-            return refuse(Unusable::Old { path: path.clone(), found: version });
-        }
-        *found = Some(Found { file, version });
-        Ok((path, version))
+        let version = as_it_is(&self.found, || File::at(&path), || version(path.clone(), launch(setting, &path, &["--version"])), version_holds);
+        Ok((path.clone(), version.await?))
     }
 
     /// A way to run one of the program's own commands, such as `auth login`.
@@ -161,27 +127,13 @@ impl Installed {
     ///
     /// [`Unusable`] if the program is, or gives no answer.
     pub async fn login(&self, setting: &Program) -> Result<Status, Unusable> {
-        let mut launch = self.command(setting, &["auth", "status", "--json"]).await?;
-        let mut login = self.login.lock().await;
-        let file = login_file(setting);
-        let holds = |known: &&Login| known.at.elapsed() < if known.status.logged_in { GOOD_FOR } else { BAD_FOR } && known.file == file;
-        if let Some(known) = login.as_ref().filter(holds) {
-            return Ok(known.status.clone());
-        }
-        // It writes something down whenever it is started, and its owner's folder is not the place for that.
-        let folder = process::Folder::make(&setting.temporary).and_then(|folder| home::furnish(setting, folder.path()).map(|()| folder));
-        let folder = folder.map_err(|error| Unusable::Silent(error.to_string()))?;
-        for (name, value) in home::environment(setting, folder.path(), false) {
-            launch.environment.retain(|(known, _)| known != name);
-            launch.environment.push((name.to_owned(), value));
-        }
-        let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
-        let status = Status::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))?;
-        let before = self.before.lock().await.replace(status.clone());
+        let (path, _) = self.program(setting).await?;
+        let ask = || status(setting.clone(), launch(setting, &path, &["auth", "status", "--json"]));
+        let status = as_it_is(&self.login, || login_file(setting), ask, status_holds).await?;
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).replace(status.clone());
         if before.is_some_and(|before| before != status) {
             self.changed.store(true, Ordering::Relaxed);
         }
-        *login = Some(Login { at: Instant::now(), status: status.clone(), file });
         Ok(status)
     }
 
@@ -196,8 +148,68 @@ impl Installed {
     }
 
     /// Forgets what it said of its login.
-    pub async fn forget_login(&self) {
-        *self.login.lock().await = None;
+    pub fn forget_login(&self) {
+        self.login.forget_if(|_| true);
+    }
+}
+
+/// What was found out of a file as it is now: asked for anew whenever it became another one, and when it holds no longer.
+async fn as_it_is<T, F>(known: &Refreshed<OfFile<T>>, file: impl Fn() -> Option<File>, ask: impl Fn() -> F, holds: fn(&Result<T, Unusable>) -> Duration) -> Result<T, Unusable>
+where
+    T: Clone + Send + Sync + 'static,
+    F: Future<Output = Result<T, Unusable>> + Send + 'static,
+{
+    loop {
+        let now = file();
+        known.forget_if(|(then, _)| *then != now);
+        let found = known.get(|| {
+            let (asked, now) = (ask(), now.clone());
+            async move {
+                let value = asked.await;
+                Fetched { fresh: holds(&value), value: (now, value), lasting: false }
+            }
+        });
+        let (then, value) = found.await?;
+        // Somebody asked when it was another one.
+        if then == now {
+            return value;
+        }
+    }
+}
+
+async fn version(path: PathBuf, launch: Launch) -> Result<Version, Unusable> {
+    let said = match process::run(launch, PATIENCE).await {
+        Ok((_, said)) => said,
+        Err(error) => error.to_string(),
+    };
+    match Version::parse(&said) {
+        Some(version) if version < OLDEST => Err(Unusable::Old { path, found: version }),
+        Some(version) => Ok(version),
+        None => Err(Unusable::Odd { path, said: said.chars().take(80).collect() }),
+    }
+}
+
+fn version_holds(version: &Result<Version, Unusable>) -> Duration {
+    if version.is_ok() { Duration::MAX } else { BAD_FOR }
+}
+
+async fn status(setting: Program, mut launch: Launch) -> Result<Status, Unusable> {
+    // It writes something down whenever it is started, and its owner's folder is not the place for that.
+    let folder = process::Folder::make(&setting.temporary).and_then(|folder| home::furnish(&setting, folder.path()).map(|()| folder));
+    let folder = folder.map_err(|error| Unusable::Silent(error.to_string()))?;
+    for (name, value) in home::environment(&setting, folder.path(), false) {
+        launch.environment.retain(|(known, _)| known != name);
+        launch.environment.push((name.to_owned(), value));
+    }
+    let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
+    Status::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))
+}
+
+fn status_holds(status: &Result<Status, Unusable>) -> Duration {
+    match status {
+        Ok(status) if status.logged_in => GOOD_FOR,
+        Ok(_) => BAD_FOR,
+        Err(_) => Duration::ZERO,
     }
 }
 

@@ -111,7 +111,7 @@ impl Program {
         };
         let said = tokio::time::timeout(TRYING, said).await.unwrap_or_else(|_| Err("it took too long".into()));
         let (words, status) = child.last_will().await;
-        shared.installed.forget_login().await;
+        shared.installed.forget_login();
         match said {
             Ok(_) if status.is_some_and(|status| status.success()) => Ok(shared.installed.login(&shared.setting).await?),
             // Its last line says why; more than that is not for the wire.
@@ -129,7 +129,7 @@ impl Program {
         let shared = self.shared();
         let launch = shared.installed.command(&shared.setting, &["auth", "logout"]).await?;
         let ran = process::run(launch, TRYING).await;
-        shared.installed.forget_login().await;
+        shared.installed.forget_login();
         match ran {
             Ok((status, _)) if status.success() => Ok(()),
             Ok((_, said)) => Err(LoginError::Refused(said.trim().to_owned())),

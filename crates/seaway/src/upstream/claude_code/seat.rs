@@ -106,7 +106,7 @@ fn uncached(shared: &Shared, ask: &Ask<'_>, cached: bool) -> usize {
 /// What is known of the session that a request names, if it is one of conversations.
 async fn known(shared: &Shared, whose: &Whose) -> Result<Option<Session>, UpstreamError> {
     let known = shared.session(whose).await.map_err(|error| UpstreamError {
-        source: Some(error.into()),
+        source: Some(Arc::new(error)),
         ..UpstreamError::new(FaultKind::StoreDown, "the gateway's store cannot say what is known of the session; ask again")
     })?;
     if known.as_ref().is_some_and(|session| session.folder.is_some()) {
@@ -271,7 +271,7 @@ pub(super) async fn start_in(shared: &Shared, start: Start) -> Result<Piped, Ups
 
 fn unstarted(shared: &Shared, error: std::io::Error) -> UpstreamError {
     let message = format!("upstream `{}`: Claude Code cannot be started: {error}", shared.name);
-    UpstreamError { source: Some(error.into()), ..UpstreamError::new(FaultKind::Unreachable, message) }
+    UpstreamError { source: Some(Arc::new(error)), ..UpstreamError::new(FaultKind::Unreachable, message) }
 }
 
 /// Waits until a child has answered a line of ours that says how it is to be.

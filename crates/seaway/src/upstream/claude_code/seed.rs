@@ -15,15 +15,17 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seaway_wire::claude_code::output::Line;
 use seaway_wire::claude_code::{COMPLETE, Version, input};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
 use super::{home, launch, seat};
+use crate::upstream::refreshed::{Fetched, Refreshed};
 
 /// Rows that say what surrounds the program. Others are about the turn that was asked with.
 const ROWS: [&str; 4] = ["environment", "model", "session_context", "date"];
@@ -34,25 +36,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is not tried again when it told nothing.
 const AGAIN: Duration = Duration::from_secs(600);
 
-/// What is known of the words, each behind a lock of its own: who needs those of another model does not wait.
-#[derive(Debug, Default)]
-pub(super) struct Seeds(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Known>>>>);
-
-#[derive(Debug, Default)]
-enum Known {
-    #[default]
-    Unasked,
-    Written,
-    /// Nothing came of it then.
-    Not(Instant),
+/// Where the words are written down, each by itself: who needs those of another model does not wait.
+#[derive(Debug)]
+pub(super) struct Seeds {
+    written: Mutex<HashMap<String, Refreshed<Option<PathBuf>>>>,
+    tasks: TaskTracker,
 }
 
 impl Seeds {
-    fn known(&self, name: &str) -> Arc<tokio::sync::Mutex<Known>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The program is asked in one of `tasks`.
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        Self { written: Mutex::default(), tasks }
+    }
+
+    fn written(&self, name: &str) -> Refreshed<Option<PathBuf>> {
+        let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let today = today().to_string();
         all.retain(|name, _| name.starts_with(&today));
-        all.entry(name.to_owned()).or_default().clone()
+        all.entry(name.to_owned()).or_insert_with(|| Refreshed::new(self.tasks.clone())).clone()
     }
 }
 
@@ -64,21 +65,25 @@ pub(super) async fn of(shared: &Arc<Shared>, model: &str) -> Option<PathBuf> {
     }
     let name = name(shared, model, version)?;
     let path = shared.setting.folder.join("seeds").join(&name);
-    let known = shared.seeds.known(&name);
-    let mut known = known.lock().await;
-    match &*known {
-        Known::Not(at) if at.elapsed() < AGAIN => return None,
-        _ if path.is_file() => {}
-        _ => {
-            let asked = tokio::time::timeout(PATIENCE, ask(shared, model)).await.unwrap_or_else(|_| Err("it took too long".into()));
-            if let Err(why) = asked.and_then(|rows| write(&path, &rows, &version.to_string())) {
-                tracing::warn!(upstream = %shared.name, model, why, "Claude Code does not say what it adds to a prompt: conversations that change processes pay for it again");
-                *known = Known::Not(Instant::now());
-                return None;
-            }
+    let written = shared.seeds.written(&name);
+    written.forget_if(|path| path.as_ref().is_some_and(|path| !path.is_file()));
+    let found = written.get(|| {
+        let (shared, model) = (shared.clone(), model.to_owned());
+        async move {
+            let value = if path.is_file() { Some(path) } else { learn(&shared, &model, version, path).await };
+            Fetched { fresh: if value.is_some() { Duration::MAX } else { AGAIN }, value, lasting: false }
         }
+    });
+    found.await.ok().flatten()
+}
+
+/// Asks for the words and writes them down there.
+async fn learn(shared: &Arc<Shared>, model: &str, version: Version, path: PathBuf) -> Option<PathBuf> {
+    let asked = tokio::time::timeout(PATIENCE, ask(shared, model)).await.unwrap_or_else(|_| Err("it took too long".into()));
+    if let Err(why) = asked.and_then(|rows| write(&path, &rows, &version.to_string())) {
+        tracing::warn!(upstream = %shared.name, model, why, "Claude Code does not say what it adds to a prompt: conversations that change processes pay for it again");
+        return None;
     }
-    *known = Known::Written;
     Some(path)
 }
 

@@ -24,6 +24,7 @@ use crate::process::Piped;
 use crate::store::{Session, Store, StoreError};
 use crate::upstream::UpstreamError;
 use crate::upstream::gate::{Gate, Refused};
+use crate::upstream::refreshed::{Fetched, Refreshed};
 
 /// What the tasks around the children share.
 pub(super) struct Shared {
@@ -36,7 +37,8 @@ pub(super) struct Shared {
     pub(super) pool: Mutex<Pool<Piped>>,
     /// The turn of each named session; whoever comes later waits in line.
     pub(super) turns: Mutex<HashMap<Whose, Weak<tokio::sync::Mutex<()>>>>,
-    pub(super) models: tokio::sync::Mutex<Option<Arc<Vec<Model>>>>,
+    /// The models that the program knows.
+    pub(super) models: Refreshed<Result<Arc<Vec<Model>>, UpstreamError>>,
     /// What the program last said of its plan's limits, by their types.
     pub(super) limits_told: Mutex<BTreeMap<String, Limit>>,
     pub(super) seeds: Seeds,
@@ -247,16 +249,20 @@ impl Shared {
         }
     }
 
-    /// The models that the program knows; asked for once.
+    /// The models that the program knows; asked for once. Cancel safe.
     pub(super) async fn models(self: &Arc<Self>) -> Result<Arc<Vec<Model>>, UpstreamError> {
-        let mut models = self.models.lock().await;
-        if let Some(known) = &*models {
-            return Ok(known.clone());
-        }
-        let _pass = self.gate.enter().await.map_err(|refused| refused.of(&self.name))?;
-        let listed = Arc::new(self.ask_models().await?);
-        *models = Some(listed.clone());
-        Ok(listed)
+        let ask = async |shared: &Arc<Self>| {
+            let _pass = shared.gate.enter().await.map_err(|refused| refused.of(&shared.name))?;
+            shared.ask_models().await.map(Arc::new)
+        };
+        let listed = self.models.get(|| {
+            let shared = self.clone();
+            async move {
+                let value = ask(&shared).await;
+                Fetched { fresh: if value.is_ok() { Duration::MAX } else { Duration::ZERO }, value, lasting: false }
+            }
+        });
+        listed.await.map_err(|gone| UpstreamError::new(FaultKind::Draining, gone.to_string()))?
     }
 
     /// Asks a child for the models. It was told nothing, so it can serve whoever comes next.

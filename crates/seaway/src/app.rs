@@ -21,7 +21,7 @@ use crate::server::{self, BindError, Listener, Serving};
 use crate::store::{Store, StoreError};
 use crate::surface;
 use crate::ticket::Tickets;
-use crate::upstream::Kit;
+use crate::upstream::{self, Kit};
 use crate::workers::Workers;
 
 /// How long tasks have to end once they were told to, beyond the grace.
@@ -259,6 +259,7 @@ async fn sweep(house: Arc<House>) {
                 tracing::error!(error = %chain(&error), "old responses could not be deleted");
             }
         }
+        upstream::sweep_thread();
         for upstream in &runtime.upstreams {
             upstream.sweep();
             // Asking the program costs a process, so it is asked at the start and every five minutes.

@@ -516,6 +516,8 @@ pub struct Api {
     pub ca_file: Option<PathBuf>,
     pub proxy: Proxy,
     pub connect_timeout: Duration,
+    /// Unused connections that each thread keeps.
+    pub keepalive: usize,
     pub idle_timeout: Duration,
 }
 

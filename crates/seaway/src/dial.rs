@@ -130,6 +130,12 @@ impl Dial {
         self.detour.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// True if the connections are TLS, where both sides agree on a protocol.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.base.scheme_str() == Some("https")
+    }
+
     /// The upstream's own host and port.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -148,7 +154,7 @@ impl Dial {
 
     async fn open(&self) -> Result<Dialled, DialError> {
         let stream = self.plain().await.map_err(|source| DialError::Connect { to: self.place(), source })?;
-        if self.base.scheme_str() != Some("https") {
+        if !self.is_encrypted() {
             return Ok(Dialled { stream, http2: false });
         }
         let name = self.base.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 pub use body::{ReadError, next_frame, read_whole};
 pub use health::{Health, Trouble};
+pub(crate) use pool::sweep_thread;
 use reach::Reach;
 use retry::{Next, Retry, retry_after};
 

@@ -5,9 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::upstream;
+
+const TIDY: Duration = Duration::from_secs(30);
 
 /// A handle on the threads. They end when the last one is dropped.
 #[derive(Debug, Clone)]
@@ -33,7 +38,10 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             handles.push(runtime.handle().clone());
             let ended = end.clone().cancelled_owned();
-            std::thread::Builder::new().name(format!("serve-{index}")).spawn(move || runtime.block_on(ended))?;
+            std::thread::Builder::new().name(format!("serve-{index}")).spawn(move || {
+                runtime.spawn(tidy());
+                runtime.block_on(ended);
+            })?;
         }
         Ok(Self(Arc::new(Shared { handles, next: AtomicUsize::new(0), _end: end.drop_guard() })))
     }
@@ -43,5 +51,14 @@ impl Workers {
     pub fn next(&self) -> &Handle {
         let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
         &self.0.handles[turn % self.0.handles.len()]
+    }
+}
+
+/// Drops what a thread keeps for its upstreams and does not use.
+async fn tidy() {
+    let mut every = tokio::time::interval(TIDY);
+    loop {
+        every.tick().await;
+        upstream::sweep_thread();
     }
 }

@@ -111,6 +111,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("upstream.*.queue", Kind::Count, "64", "requests that may wait; more are answered 429"),
     plain("upstream.*.queue_timeout", Kind::Span, "60s", "how long one may wait"),
     plain("upstream.*.connect_timeout", Kind::Span, "10s", "for the connection, TLS included"),
+    plain("upstream.*.keepalive", Kind::Count, "256", "unused connections that each thread keeps for a minute, the newest first; 0 for none"),
     plain("upstream.*.first_byte_timeout", Kind::Span, "600s", "from the request to the head of its answer; 0 for no limit"),
     plain("upstream.*.idle_timeout", Kind::Span, "300s", "between two pieces of an answer; 0 for no limit"),
     plain("upstream.*.retries", Kind::Count, "2", "further attempts when there was no answer at all"),

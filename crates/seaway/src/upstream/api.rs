@@ -54,7 +54,7 @@ impl Api {
             passthrough: api.passthrough,
             responses_bearer: api.responses_bearer,
             first_byte: limits.first_byte_timeout,
-            pool: Pool::new(dial, tasks.clone()),
+            pool: Pool::new(dial, api.keepalive, tasks.clone()),
             tunnel,
         }
     }

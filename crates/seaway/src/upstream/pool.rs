@@ -3,33 +3,34 @@
 //! An HTTP/1.1 connection is driven by whoever uses it: its future travels with the
 //! request and then with the answer's body, and is polled in that same task. So a
 //! frame crosses no channel between tasks and wakes nobody but the one who wants it.
+//! It waits for its next use on the thread that used it last, so that no lock is taken
+//! and every byte wakes the one thread that watches its socket.
 //! An HTTP/2 connection is shared, so it has a task of its own.
 
+mod idle;
+mod shared;
+
+use std::cell::RefCell;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
-use std::thread::ThreadId;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
+use super::refreshed::{Fetched, Gone, Refreshed};
 use super::{BoxError, CallBody, ReplyBody};
-use crate::dial::{Dial, DialError, Stream};
-
-/// How long an unused connection is kept.
-const IDLE: Duration = Duration::from_secs(60);
-/// How many unused connections are kept.
-const MOST_IDLE: usize = 64;
-/// Streams on one HTTP/2 connection before another is opened; servers allow at least this many.
-const MOST_STREAMS: usize = 100;
+use crate::dial::{Dial, DialError, Dialled, Stream};
+use idle::{Homed, Idle, Lists, Reusable};
+use shared::Shared;
 
 type Io = TokioIo<Box<dyn Stream>>;
 
@@ -47,6 +48,13 @@ pub enum SendError {
     /// What came was no HTTP that we can read.
     #[error("its answer cannot be read")]
     Unreadable(#[source] hyper::Error),
+    #[error("the connection was closed as soon as it was open")]
+    Closed,
+    /// One dialled for several, and in vain.
+    #[error(transparent)]
+    Shared(Arc<Self>),
+    #[error("no connection was opened: {0}")]
+    Gone(#[from] Gone),
 }
 
 impl SendError {
@@ -63,19 +71,33 @@ impl SendError {
     }
 }
 
+/// Which protocol an upstream speaks, as it was seen last.
+#[derive(Debug)]
+struct Protocol(AtomicU8);
+
+impl Protocol {
+    const UNKNOWN: u8 = 0;
+    const HTTP1: u8 = 1;
+    const HTTP2: u8 = 2;
+
+    fn saw(&self, http2: bool) {
+        self.0.store(if http2 { Self::HTTP2 } else { Self::HTTP1 }, Ordering::Relaxed);
+    }
+
+    fn is_http1(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::HTTP1
+    }
+}
+
 /// The connections to one upstream.
 pub struct Pool {
     dial: Arc<Dial>,
-    idle: Mutex<Vec<Idle>>,
-    shared: Mutex<Vec<Shared>>,
+    idle: Idle,
+    shared: Shared,
+    protocol: Protocol,
+    /// One opens a connection for all who may share it.
+    opening: Refreshed<Result<(), Arc<SendError>>>,
     tasks: TaskTracker,
-}
-
-struct Idle {
-    line: Line,
-    since: Instant,
-    /// The thread whose runtime watches its socket: elsewhere every byte would wake two.
-    home: ThreadId,
 }
 
 /// An HTTP/1.1 connection with its driver.
@@ -84,16 +106,27 @@ struct Line {
     driver: Option<http1::Connection<Io, CallBody>>,
 }
 
-/// An HTTP/2 connection that several requests use at once.
-struct Shared {
-    send: http2::SendRequest<CallBody>,
-    streams: Arc<AtomicUsize>,
+thread_local! {
+    static LINES: Lists<Line> = const { RefCell::new(Vec::new()) };
+}
+
+impl Homed for Line {
+    fn lists<R>(with: impl FnOnce(&Lists<Self>) -> R) -> Option<R> {
+        LINES.try_with(with).ok()
+    }
+}
+
+/// Drops what this thread keeps and nobody used for a while. Each thread that calls upstreams has to do so now and then.
+pub(crate) fn sweep_thread() {
+    idle::sweep::<Line>();
 }
 
 impl Pool {
+    /// Keeps `most` unused connections on each thread.
     #[must_use]
-    pub fn new(dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { dial, idle: Mutex::default(), shared: Mutex::default(), tasks })
+    pub fn new(dial: Arc<Dial>, most: usize, tasks: TaskTracker) -> Arc<Self> {
+        let protocol = Protocol(AtomicU8::new(if dial.is_encrypted() { Protocol::UNKNOWN } else { Protocol::HTTP1 }));
+        Arc::new(Self { dial, idle: Idle::new(most), shared: Shared::new(), protocol, opening: Refreshed::new(tasks.clone()), tasks })
     }
 
     /// Sends a request, which must name its `Host`.
@@ -102,19 +135,48 @@ impl Pool {
     ///
     /// [`SendError`] if there is no connection, or it broke before an answer began.
     pub async fn send(self: &Arc<Self>, request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
-        if let Some((send, stream)) = self.shared() {
-            return send_shared(send, stream, request).await;
+        loop {
+            if let Some(line) = self.idle.take() {
+                return self.send_on(line, request).await;
+            }
+            if self.protocol.is_http1() {
+                let dialled = self.dial.connect().await?;
+                if !dialled.http2 {
+                    let line = Line::over(dialled).await?;
+                    return self.send_on(line, request).await;
+                }
+                // It learned another protocol.
+                self.take_up(dialled).await?;
+            }
+            if let Some(stream) = self.shared.stream() {
+                return stream.send(request).await;
+            }
+            let pool = self.clone();
+            let opened = self.opening.get(move || async move {
+                let value = pool.open().await.map_err(Arc::new);
+                Fetched { value, fresh: Duration::ZERO, lasting: false }
+            });
+            opened.await?.map_err(SendError::Shared)?;
+            if !self.protocol.is_http1() && self.shared.is_empty() {
+                return Err(SendError::Closed);
+            }
         }
-        if let Some(line) = self.idle_line() {
-            return self.send_on(line, request).await;
-        }
+    }
+
+    /// Opens a connection for whoever takes it: any thread, or, if it cannot be shared, this one.
+    async fn open(&self) -> Result<(), SendError> {
         let dialled = self.dial.connect().await?;
         if dialled.http2 {
-            let (send, stream) = self.share(TokioIo::new(dialled.stream)).await?;
-            return send_shared(send, stream, request).await;
+            return self.take_up(dialled).await;
         }
-        let (send, driver) = http1::Builder::new().handshake(TokioIo::new(dialled.stream)).await.map_err(SendError::of)?;
-        self.send_on(Line { send, driver: Some(driver) }, request).await
+        self.protocol.saw(false);
+        self.idle.put(Line::over(dialled).await?);
+        Ok(())
+    }
+
+    async fn take_up(&self, dialled: Dialled) -> Result<(), SendError> {
+        self.protocol.saw(true);
+        self.shared.add(TokioIo::new(dialled.stream), &self.tasks).await
     }
 
     /// Opens a connection and drops it.
@@ -126,42 +188,15 @@ impl Pool {
         self.dial.connect().await.map(drop)
     }
 
-    /// Drops connections that were not used for a while.
+    /// Drops shared connections that were not used for a while.
     pub fn sweep(&self) {
-        self.lock_idle().retain(|idle| idle.since.elapsed() < IDLE);
+        self.shared.sweep();
     }
 
     /// Drops all connections that nobody uses.
     pub fn forget(&self) {
-        self.lock_idle().clear();
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn lock_idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The connection that was used last and is still open.
-    fn idle_line(&self) -> Option<Line> {
-        let here = std::thread::current().id();
-        loop {
-            let mut idle = {
-                let mut all = self.lock_idle();
-                let last = all.iter().rposition(|idle| idle.home == here)?;
-                all.remove(last)
-            };
-            if idle.since.elapsed() < IDLE && idle.line.is_ready() {
-                return Some(idle.line);
-            }
-        }
-    }
-
-    fn put(&self, line: Line) {
-        let home = std::thread::current().id();
-        let mut idle = self.lock_idle();
-        if idle.len() < MOST_IDLE {
-            idle.push(Idle { line, since: Instant::now(), home });
-        }
+        self.idle.forget();
+        self.shared.forget();
     }
 
     async fn send_on(self: &Arc<Self>, mut line: Line, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
@@ -180,32 +215,9 @@ impl Pool {
     /// Where a kept connection was closed for its age, so, most likely, were its like.
     fn forget_aged(&self, error: SendError) -> SendError {
         if matches!(error, SendError::Unsent(_)) {
-            self.lock_idle().clear();
+            self.idle.forget();
         }
         error
-    }
-
-    fn shared(&self) -> Option<(http2::SendRequest<CallBody>, Streaming)> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|shared| !shared.send.is_closed());
-        let free = shared.iter().find(|shared| shared.streams.load(Ordering::Relaxed) < MOST_STREAMS)?;
-        Some((free.send.clone(), Streaming::on(&free.streams)))
-    }
-
-    async fn share(&self, io: Io) -> Result<(http2::SendRequest<CallBody>, Streaming), SendError> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).adaptive_window(true);
-        let (send, driver) = builder.handshake(io).await.map_err(SendError::of)?;
-        self.tasks.spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(%error, "an HTTP/2 connection ended");
-            }
-        });
-        let streams = Arc::new(AtomicUsize::new(0));
-        let stream = Streaming::on(&streams);
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.push(Shared { send: send.clone(), streams });
-        Ok((send, stream))
     }
 }
 
@@ -221,6 +233,13 @@ fn drive(driver: &mut Option<http1::Connection<Io, CallBody>>, cx: &mut Context<
 }
 
 impl Line {
+    async fn over(dialled: Dialled) -> Result<Self, SendError> {
+        let (send, driver) = http1::Builder::new().handshake(TokioIo::new(dialled.stream)).await.map_err(SendError::of)?;
+        Ok(Self { send, driver: Some(driver) })
+    }
+}
+
+impl Reusable for Line {
     /// True if nothing is under way on it and the server has not closed it.
     fn is_ready(&mut self) -> bool {
         drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
@@ -234,35 +253,6 @@ fn origin_form(request: &mut Request<CallBody>) {
         let path = request.uri().path_and_query().cloned();
         *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     }
-}
-
-/// Counts one stream of an HTTP/2 connection for as long as it lives.
-struct Streaming(Arc<AtomicUsize>);
-
-impl Streaming {
-    fn on(streams: &Arc<AtomicUsize>) -> Self {
-        streams.fetch_add(1, Ordering::Relaxed);
-        Self(streams.clone())
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-async fn send_shared(mut send: http2::SendRequest<CallBody>, stream: Streaming, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
-    // HTTP/2 says it in `:authority`.
-    request.headers_mut().remove(http::header::HOST);
-    let answered = send.try_send_request(request).await.map_err(SendError::of_sending)?;
-    Ok(answered.map(|incoming| {
-        let counted = incoming.map_frame(move |frame| {
-            let _alive = &stream;
-            frame
-        });
-        counted.map_err(BoxError::from).boxed_unsync()
-    }))
 }
 
 /// An answer's body, polled together with the connection it comes from.
@@ -305,7 +295,7 @@ impl Drop for Driven {
         if let Some(mut line) = self.line.take()
             && line.is_ready()
         {
-            self.pool.put(line);
+            self.pool.idle.put(line);
         }
     }
 }

@@ -125,3 +125,34 @@ async fn a_chunked_body_arrives_and_the_connection_goes_on() {
     assert_eq!(client.answer().await.status, 200);
     assert_eq!(upstream.connections(), 1, "connections to the upstream are used again");
 }
+
+#[tokio::test]
+async fn two_hundred_at_once_open_no_connection_after_the_first_round() {
+    const CLIENTS: usize = 200;
+    let mut upstream = Upstream::start().await;
+    // With fewer kept than there are, and with none, so many are opened anew.
+    for (keepalive, threads, rounds) in [("256", "2", [200, 0, 0]), ("60", "1", [200, 140, 140]), ("0", "2", [200, 200, 200])] {
+        let gateway = Gateway::before(&upstream, &[("upstream.up.keepalive", keepalive), ("threads", threads)]).await;
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(gateway.client().await);
+        }
+        for opened in rounds {
+            let before = upstream.connections();
+            for client in &mut clients {
+                client.ask("POST /v1/messages", &[], ASK).await;
+            }
+            let mut received = Vec::new();
+            while received.len() < CLIENTS {
+                received.push(upstream.next().await);
+            }
+            assert_eq!(upstream.connections() - before, opened, "keepalive {keepalive}");
+            for received in received {
+                answer_json(received).await;
+            }
+            for client in &mut clients {
+                assert_eq!(client.answer().await.status, 200);
+            }
+        }
+    }
+}

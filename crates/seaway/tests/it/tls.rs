@@ -8,6 +8,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::{ServerConfig, crypto};
@@ -18,10 +19,19 @@ struct Secure {
     port: u16,
     ca: tempfile::NamedTempFile,
     connections: Arc<AtomicUsize>,
+    /// Answers wait until it is open.
+    gate: watch::Sender<bool>,
+    /// Requests that wait for it.
+    held: watch::Receiver<usize>,
 }
 
 /// A TLS server of its own authority, whose certificate names `name`.
 async fn secure(name: &str, protocols: &[&[u8]]) -> Secure {
+    with_streams(name, protocols, 100).await
+}
+
+/// The same. Over HTTP/2 a connection has so many streams at once.
+async fn with_streams(name: &str, protocols: &[&[u8]], streams: u32) -> Secure {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
     let ca = tempfile::NamedTempFile::new().unwrap();
@@ -35,27 +45,37 @@ async fn secure(name: &str, protocols: &[&[u8]]) -> Secure {
     let port = listener.local_addr().unwrap().port();
     let connections = Arc::new(AtomicUsize::new(0));
     let counter = connections.clone();
+    let (gate, open) = watch::channel(true);
+    let (holds, held) = watch::channel(0);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             counter.fetch_add(1, Ordering::SeqCst);
-            let acceptor = acceptor.clone();
+            let (acceptor, open, holds) = (acceptor.clone(), open.clone(), holds.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(async |request: hyper::Request<hyper::body::Incoming>| {
-                    let version = format!("{:?}", request.version());
-                    let host = request.headers().get("host").cloned().or_else(|| request.uri().authority().and_then(|name| name.as_str().parse().ok()));
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    let mut response = hyper::Response::new(Full::new(body));
-                    response.headers_mut().insert("x-version", version.parse().unwrap());
-                    response.headers_mut().insert("x-host", host.unwrap());
-                    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
-                    Ok::<_, std::convert::Infallible>(response)
+                let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                    let (mut open, holds) = (open.clone(), holds.clone());
+                    async move {
+                        holds.send_modify(|held| *held += 1);
+                        open.wait_for(|open| *open).await.unwrap();
+                        holds.send_modify(|held| *held -= 1);
+                        let version = format!("{:?}", request.version());
+                        let host = request.headers().get("host").cloned().or_else(|| request.uri().authority().and_then(|name| name.as_str().parse().ok()));
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let mut response = hyper::Response::new(Full::new(body));
+                        response.headers_mut().insert("x-version", version.parse().unwrap());
+                        response.headers_mut().insert("x-host", host.unwrap());
+                        response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                        Ok::<_, std::convert::Infallible>(response)
+                    }
                 });
-                let _ended = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                builder.http2().max_concurrent_streams(streams);
+                let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
             });
         }
     });
-    Secure { port, ca, connections }
+    Secure { port, ca, connections, gate, held }
 }
 
 async fn gateway(secure: &Secure, host: &str, trusted: bool, extra: &[(&str, &str)]) -> Gateway {
@@ -81,6 +101,34 @@ async fn fifty_requests_are_one_handshake() {
             assert_eq!(answer.header("x-host"), Some(format!("localhost:{}", secure.port).as_str()));
         }
         assert_eq!(secure.connections.load(Ordering::SeqCst), 1, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn first_requests_share_a_connection_and_more_are_opened_when_its_streams_run_out() {
+    let both: &[&[u8]] = &[b"h2", b"http/1.1"];
+    // The protocols, streams a connection, requests at once, connections.
+    let table: [(&[&[u8]], u32, usize, usize); 5] = [(both, 100, 40, 1), (both, 10, 40, 4), (both, 1000, 250, 3), (both, 1, 5, 5), (&[b"http/1.1"], 0, 40, 40)];
+    for (protocols, streams, requests, connections) in table {
+        let mut secure = with_streams("localhost", protocols, streams).await;
+        let gateway = gateway(&secure, "localhost", true, &[]).await;
+        let mut clients = Vec::new();
+        for _ in 0..requests {
+            clients.push(gateway.client().await);
+        }
+        for round in ["first", "second"] {
+            secure.gate.send_replace(false);
+            for client in &mut clients {
+                client.ask("POST /v1/messages", &[], ASK).await;
+            }
+            secure.held.wait_for(|held| *held == requests).await.unwrap();
+            secure.gate.send_replace(true);
+            for client in &mut clients {
+                let answer = client.answer().await;
+                assert_eq!((answer.status, answer.text()), (200, ASK));
+            }
+            assert_eq!(secure.connections.load(Ordering::SeqCst), connections, "{round} round, {requests} requests, {streams} streams");
+        }
     }
 }
 

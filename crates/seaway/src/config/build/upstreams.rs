@@ -130,6 +130,7 @@ impl Reader<'_> {
             ca_file: self.text_at(&at("ca_file")).map(|text| self.path(&text)),
             proxy: self.proxy(&at("proxy")),
             connect_timeout: self.span_at(&at("connect_timeout")),
+            keepalive: self.count_at(&at("keepalive")).and_then(|count| usize::try_from(count).ok()).unwrap_or_default(),
             idle_timeout: self.span_at(&at("idle_timeout")),
         })
     }

@@ -1,7 +1,7 @@
 //! What waits for the one thread that writes: promises first, then records.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,6 @@ use crate::record::Record;
 
 /// How long records gather, so that many are written at once: about twelve times a second at any load.
 const GATHER: Duration = Duration::from_millis(80);
-/// Records that are written at once at most: promises need not wait longer than for that.
-const SLICE: usize = 1024;
 /// Bytes of records that may be on their way before new requests wait.
 const ROOM: usize = 16 << 20;
 
@@ -32,6 +30,8 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     waiting: Mutex<Waiting>,
+    /// Looked at between two records, without the lock.
+    has_work: AtomicBool,
     changed: Condvar,
     /// Bytes of the records that were not written yet.
     held: AtomicUsize,
@@ -61,8 +61,24 @@ impl Inbox {
     }
 
     pub(super) fn work(&self, work: Work) {
-        self.lock().work.push_back(work);
+        let mut waiting = self.lock();
+        waiting.work.push_back(work);
+        self.has_work.store(true, Ordering::Relaxed);
+        drop(waiting);
         self.changed.notify_one();
+    }
+
+    /// True if somebody waits for a promise.
+    pub(super) fn has_work(&self) -> bool {
+        self.has_work.load(Ordering::Relaxed)
+    }
+
+    /// The next promise, if one waits.
+    pub(super) fn work_at_hand(&self) -> Option<Work> {
+        let mut waiting = self.lock();
+        let work = waiting.work.pop_front();
+        self.has_work.store(!waiting.work.is_empty(), Ordering::Relaxed);
+        work
     }
 
     pub(super) fn record(&self, record: Box<Record>) {
@@ -114,6 +130,7 @@ impl Inbox {
         let mut waiting = self.lock();
         loop {
             if let Some(work) = waiting.work.pop_front() {
+                self.has_work.store(!waiting.work.is_empty(), Ordering::Relaxed);
                 return Next::Work(work);
             }
             let now = Instant::now();
@@ -139,13 +156,7 @@ impl Inbox {
 
 impl Waiting {
     fn take(&mut self) -> Next {
-        let count = self.records.len().min(SLICE);
-        let records = self.records.drain(..count).collect();
-        if !self.records.is_empty() {
-            // Due already: what waits for a promise comes between.
-            return Next::Records(records, Vec::new());
-        }
         self.since = None;
-        Next::Records(records, std::mem::take(&mut self.flushes))
+        Next::Records(std::mem::take(&mut self.records), std::mem::take(&mut self.flushes))
     }
 }

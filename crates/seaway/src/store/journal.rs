@@ -1,6 +1,6 @@
 //! Records, many in one transaction, and their sums by the hour.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
@@ -12,6 +12,36 @@ use crate::record::{Outcome, Record};
 /// Names that are known without asking the database. There are few, unless somebody makes them up.
 const KNOWN: usize = 10_000;
 const HOUR: i64 = 3_600_000;
+/// Records of a transaction, however much of a hurry something else is in.
+const AT_LEAST: usize = 32;
+
+/// Leaves the core to who serves, now and then: a scheduler lets a thread that works run on for milliseconds, and a request
+/// that woke behind it waits so long. Only where there is time for that: with many records the work itself matters.
+#[derive(Debug)]
+pub(super) struct Pace {
+    records: usize,
+    leisurely: bool,
+}
+
+impl Pace {
+    /// Records from one pause to the next, some hundred microseconds of work.
+    const TURN: usize = 16;
+    const PAUSE: Duration = Duration::from_micros(50);
+    /// Records of one batch for which there is time: twelve batches a second.
+    const LEISURE: usize = 1024;
+
+    pub(super) fn of(records: usize) -> Self {
+        Self { records: 0, leisurely: records <= Self::LEISURE }
+    }
+
+    /// To be called for each record.
+    pub(super) fn step(&mut self) {
+        self.records += 1;
+        if self.leisurely && self.records.is_multiple_of(Self::TURN) {
+            std::thread::sleep(Self::PAUSE);
+        }
+    }
+}
 
 /// Writes records.
 #[derive(Debug, Default)]
@@ -82,10 +112,20 @@ fn is_counted(record: &Record) -> bool {
     !matches!(record.endpoint, "count_tokens" | "input_tokens")
 }
 
+/// What one transaction did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Records, the first ones, that need not be written again.
+    pub(super) records: usize,
+    /// How many of them the database would not take by themselves; they are summed all the same.
+    pub(super) refused: u64,
+}
+
 impl Journal {
-    /// Writes all records and what is owed, or nothing. Returns how many records the database would not take by themselves; they are summed all the same.
-    pub(super) fn write(&mut self, database: &mut Connection, records: &[Box<Record>], owed: &Owed) -> rusqlite::Result<u64> {
-        let written = self.write_all(database, records, owed);
+    /// Writes records and what is owed in one transaction, or nothing: all of them, or as many as there are before `go_on` says
+    /// that something else is in a hurry.
+    pub(super) fn write(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<Written> {
+        let written = self.write_in_turn(database, records, owed, go_on);
         if written.is_err() || self.names.len() > KNOWN {
             // Names that were new in it are not there.
             self.names.clear();
@@ -93,17 +133,23 @@ impl Journal {
         written
     }
 
-    fn write_all(&mut self, database: &mut Connection, records: &[Box<Record>], owed: &Owed) -> rusqlite::Result<u64> {
+    fn write_in_turn(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<Written> {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut sums: HashMap<(i64, i64, i64, i64), Counts> = HashMap::new();
-        let mut refused = 0;
+        let mut written = Written::default();
+        let mut pace = Pace::of(records.len());
         for record in records {
+            if written.records >= AT_LEAST && !go_on() {
+                break;
+            }
+            written.records += 1;
+            pace.step();
             if let Err(error) = self.insert(&transaction, record) {
                 if !is_its_own(&error) {
                     return Err(error);
                 }
                 tracing::error!(%error, id = record.request_id, "a record could not be written");
-                refused += 1;
+                written.refused += 1;
             }
             if is_counted(record) {
                 let mut name = |text| self.name(&transaction, text);
@@ -119,7 +165,7 @@ impl Journal {
             add(&transaction, *key, counts)?;
         }
         transaction.commit()?;
-        Ok(refused)
+        Ok(written)
     }
 
     /// The number that stands for a text that repeats.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::inbox::{Inbox, Next};
-use super::journal::{Journal, Owed};
+use super::journal::{Journal, Owed, Pace, Written};
 use super::open::{Files, Shared, empty_side_file, locked};
 use super::schema;
 use crate::record::Record;
@@ -79,7 +79,7 @@ struct Desk<'a> {
     writer: &'a Writer,
     inbox: &'a Inbox,
     journal: Journal,
-    /// Records that are logged and not yet written; many only while the store cannot be written.
+    /// Records that are not yet written; many only while the store cannot be written.
     unwritten: VecDeque<Box<Record>>,
     /// Their bytes.
     held: usize,
@@ -102,37 +102,52 @@ impl Desk<'_> {
     }
 
     fn take(&mut self, records: VecDeque<Box<Record>>, flushes: Vec<oneshot::Sender<()>>) {
+        let mut pace = Pace::of(records.len());
         for record in records {
             record.log();
             self.held += record.size();
             self.unwritten.push_back(record);
+            if self.inbox.has_work() {
+                self.do_work();
+            }
+            pace.step();
         }
         self.flushes.extend(flushes);
         self.write();
     }
 
     fn write(&mut self) {
-        let records = self.unwritten.make_contiguous();
-        if !records.is_empty() || !self.owed.is_empty() {
-            let done = self.journal.write(&mut locked(&self.writer.shared), records, &self.owed);
+        while !self.unwritten.is_empty() || !self.owed.is_empty() {
+            let done = self.journal.write(&mut locked(&self.writer.shared), &self.unwritten, &self.owed, || !self.inbox.has_work());
             match done {
-                Ok(refused) => {
-                    self.inbox.dropped.inc_by(refused);
-                    self.inbox.release(std::mem::take(&mut self.held));
-                    self.unwritten.clear();
-                    self.owed = Owed::default();
-                    if self.retry.take().is_some() {
-                        tracing::info!("the store can be written again");
-                    }
-                }
+                Ok(written) => self.wrote_records(written),
                 Err(error) => return self.failed(&error),
             }
+            self.do_work();
+            self.written();
         }
         for done in self.flushes.drain(..) {
             // Whoever waited may have left.
             let _left = done.send(());
         }
-        self.written();
+    }
+
+    fn wrote_records(&mut self, written: Written) {
+        self.inbox.dropped.inc_by(written.refused);
+        let size: usize = self.unwritten.drain(..written.records).map(|record| record.size()).sum();
+        self.held -= size;
+        self.inbox.release(size);
+        self.owed = Owed::default();
+        if self.retry.take().is_some() {
+            tracing::info!("the store can be written again");
+        }
+    }
+
+    /// Keeps the promises that wait.
+    fn do_work(&self) {
+        while let Some(work) = self.inbox.work_at_hand() {
+            work(&mut locked(&self.writer.shared));
+        }
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {

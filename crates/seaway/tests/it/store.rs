@@ -108,7 +108,8 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
         loop {
             let usage = looking.get("/dashboard/usage?days=30").await;
             let summed: u64 = usage.json()["rows"].as_array().unwrap().iter().map(|row| row["row"]["requests"].as_u64().unwrap()).sum();
-            assert!(usage.status == 200 && summed >= 490_000, "{summed}");
+            // Today, however little of it is over, and 29 days.
+            assert!(usage.status == 200 && summed >= 29 * 86_400_000 / 5184, "{summed}");
         }
     });
     let mut client = gateway.client().await;

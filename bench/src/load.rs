@@ -74,7 +74,7 @@ async fn drive(plan: Rc<Plan>, connections: usize, stream: bool, seconds: f64) -
 fn quantiles(values: &mut [f64]) -> Value {
     values.sort_by(f64::total_cmp);
     let at = |part: f64| values.get(((values.len() as f64 - 1.0) * part) as usize).copied();
-    json!({"p50": at(0.5), "p99": at(0.99), "max": values.last(), "n": values.len()})
+    json!({"p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": values.last(), "n": values.len()})
 }
 
 async fn worker(plan: Rc<Plan>, stream: bool) -> Result<(), String> {

@@ -30,6 +30,7 @@ use rusqlite::Connection;
 use crate::config;
 use crate::record::Record;
 use inbox::Inbox;
+use open::Urgency;
 
 pub use open::open_to_read;
 pub use promise::Promise;
@@ -99,8 +100,8 @@ impl Store {
         let handle = Arc::new(Handle(inbox.clone()));
         let work = move || match open::open(setting.path.as_deref()) {
             Ok(open) => {
-                open::read_by("store-lookups", open.lookups, looked_up);
-                open::read_by("store-reports", open.reports, reported);
+                open::read_by("store-lookups", open.lookups, Urgency::Prompt, looked_up);
+                open::read_by("store-reports", open.reports, Urgency::Patient, reported);
                 writer::run(&open.writer, &inbox, setting.retention);
             }
             Err(error) => {

@@ -12,8 +12,9 @@ use super::{StoreError, Work, schema};
 
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
-/// The side file is written back beyond this many bytes, in the background.
-const SIDE_FILE: u64 = 4 << 20;
+/// The side file is written back beyond this many bytes, in the background. The next write then begins it anew, and waits
+/// for the disk once.
+const SIDE_FILE: u64 = 16 << 20;
 /// Beyond this many, the writer does it before it goes on.
 const SIDE_FILE_LIMIT: u64 = 64 << 20;
 
@@ -92,10 +93,34 @@ pub fn open_to_read(path: &Path) -> Result<Option<Connection>, StoreError> {
 }
 
 /// Has a thread do what is asked of a connection, in turn, as long as somebody can ask.
-pub(super) fn read_by(name: &str, shared: Shared, asked: Receiver<Work>) {
-    let work = move || asked.into_iter().for_each(|work| work(&mut locked(&shared)));
+pub(super) fn read_by(name: &str, shared: Shared, urgency: Urgency, asked: Receiver<Work>) {
+    let work = move || {
+        if urgency == Urgency::Patient {
+            stand_back();
+        }
+        for work in asked {
+            work(&mut locked(&shared));
+        }
+    };
     // Without the thread nobody reads the queue, and whoever asks learns that the store is out of use.
     let _thread = std::thread::Builder::new().name(name.into()).spawn(work);
+}
+
+/// Who waits for a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// A request.
+    Prompt,
+    /// A person.
+    Patient,
+}
+
+/// Lets others have the core first, where the system knows threads for that and not processes alone.
+fn stand_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, 5) {
+        tracing::debug!(%error, "the threads for reports are as urgent as any");
+    }
 }
 
 /// The file that changes lie in until they are written back into the main one (SQLite calls it the write-ahead log).

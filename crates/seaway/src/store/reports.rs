@@ -1,5 +1,8 @@
 //! What people ask: usage by day, model and caller, and the receipt of one exchange.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::Serialize;
 
@@ -36,28 +39,36 @@ pub struct Row {
 ///
 /// If the store cannot be read.
 pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
-    let mut select = database.prepare(
-        "SELECT day, (SELECT text FROM name WHERE id = model), (SELECT text FROM name WHERE id = caller), requests, failed, input, output, cache_read, cache_write, cache_write_1h
-         FROM (SELECT strftime('%Y-%m-%d', hour * 3600, 'unixepoch') AS day, model, caller, sum(requests) AS requests, sum(failed) AS failed, sum(input) AS input,
-                      sum(output) AS output, sum(cache_read) AS cache_read, sum(cache_write) AS cache_write, sum(cache_write_1h) AS cache_write_1h
-               FROM hourly WHERE hour >= ?1 GROUP BY hour / 24, model, caller)
-         ORDER BY 1, 2, 3",
-    )?;
-    let rows = select.query_map([filter.since.div_euclid(3_600_000)], |row| {
-        Ok(Row {
-            day: row.get(0)?,
-            model: row.get(1)?,
-            caller: row.get(2)?,
-            requests: row.get(3)?,
-            failed: row.get(4)?,
-            input: row.get(5)?,
-            output: row.get(6)?,
-            cache_read: row.get(7)?,
-            cache_write: row.get(8)?,
-            cache_write_1h: row.get(9)?,
-        })
-    })?;
-    rows.collect()
+    // Added up here: SQLite would sort the hours of a month to group them, which takes three times as long.
+    let mut select =
+        database.prepare_cached("SELECT hour, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h FROM hourly WHERE hour >= ?1")?;
+    let mut hours = select.query([filter.since.div_euclid(3_600_000)])?;
+    let mut days: HashMap<(i64, i64, i64), [u64; 7]> = HashMap::new();
+    while let Some(hour) = hours.next()? {
+        let sums = days.entry((hour.get::<_, i64>(0)?.div_euclid(24), hour.get(1)?, hour.get(2)?)).or_default();
+        for (at, sum) in sums.iter_mut().enumerate() {
+            *sum = sum.saturating_add(hour.get(3 + at)?);
+        }
+    }
+    let mut names: HashMap<i64, String> = HashMap::new();
+    let mut select = database.prepare_cached("SELECT text FROM name WHERE id = ?1")?;
+    let mut name = |id: i64| match names.entry(id) {
+        Entry::Occupied(known) => Ok(known.get().clone()),
+        Entry::Vacant(unknown) => select.query_row([id], |row| row.get(0)).map(|text: String| unknown.insert(text).clone()),
+    };
+    let mut rows = Vec::with_capacity(days.len());
+    for ((day, model, caller), [requests, failed, input, output, cache_read, cache_write, cache_write_1h]) in days {
+        let (day, model, caller) = (date(day), name(model)?, name(caller)?);
+        rows.push(Row { day, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h });
+    }
+    rows.sort_unstable_by(|a, b| (&a.day, &a.model, &a.caller).cmp(&(&b.day, &b.model, &b.caller)));
+    Ok(rows)
+}
+
+/// `2026-11-21` from its days since the epoch.
+fn date(day: i64) -> String {
+    let date = jiff::Timestamp::from_second(day.saturating_mul(86_400)).map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date());
+    date.map_or_else(|_| day.to_string(), |date| date.to_string())
 }
 
 impl Store {

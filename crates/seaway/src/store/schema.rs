@@ -244,10 +244,10 @@ pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Records that are deleted at once at most.
-const SLICE: i64 = 500;
+/// Records that are deleted at once at most: a promise waits so long.
+const SLICE: i64 = 50;
 /// Pages that are given back with them.
-const PAGES: u32 = 200;
+const PAGES: u32 = 20;
 
 /// Deletes some of what is older than `retention`; true if there may be more.
 pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite::Result<bool> {

@@ -13,7 +13,7 @@ use crate::record::Record;
 
 /// How often old records are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// Between two slices of a sweep.
+/// Between two slices of a sweep, while there is something else to do.
 const PAUSE: Duration = Duration::from_millis(10);
 /// After a failure the store is tried again this much later, or with the next records.
 const RETRY: Duration = Duration::from_secs(1);
@@ -35,15 +35,20 @@ pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
         retry: None,
         retention,
         sweep: Instant::now(),
+        busy: false,
         wrote: None,
     };
     loop {
         match inbox.next(desk.next()) {
             Next::Work(work) => {
+                desk.busy = true;
                 work(&mut locked(&writer.shared));
                 desk.written();
             }
-            Next::Records(records, flushes) => desk.take(records, flushes),
+            Next::Records(records, flushes) => {
+                desk.busy = true;
+                desk.take(records, flushes);
+            }
             Next::Idle => desk.tidy(),
             Next::Closed => break,
         }
@@ -90,6 +95,8 @@ struct Desk<'a> {
     retention: Duration,
     /// When to look for old records.
     sweep: Instant,
+    /// Something came since it was last looked.
+    busy: bool,
     /// When something was last written, if the side file was not emptied since.
     wrote: Option<Instant>,
 }
@@ -185,7 +192,13 @@ impl Desk<'_> {
                 tracing::error!(%error, "old records could not be deleted");
                 false
             });
-            self.sweep = now + if more { PAUSE } else { SWEEP };
+            let busy = std::mem::take(&mut self.busy);
+            self.sweep = now
+                + match more {
+                    true if busy => PAUSE,
+                    true => Duration::ZERO,
+                    false => SWEEP,
+                };
             if more {
                 self.written();
             }

@@ -156,16 +156,17 @@ impl Catalog {
     fn list(&self, upstream: &Upstream, client: &HeaderMap) -> (Refreshed<Listed>, HeaderMap) {
         let mut headers = own_headers();
         let mut whose = (upstream.name.clone(), None);
-        // A passed credential may see other models than the next one.
+        // A passed credential may see other models than the next one, and may need what the client sends beside it.
         if upstream.passes_credentials() {
             let mut hash = blake3::Hasher::new();
-            for name in &CARRIERS {
+            let names = client.keys().filter(|name| CARRIERS.contains(name) || name.as_str().starts_with("anthropic-") || name.as_str().starts_with("openai-"));
+            for name in names {
                 for value in client.get_all(name) {
-                    hash.update(name.as_str().as_bytes()).update(value.as_bytes()).update(b"\n");
-                    headers.append(name.clone(), value.clone());
+                    hash.update(name.as_str().as_bytes()).update(b"\n").update(value.as_bytes()).update(b"\n");
                 }
             }
             whose.1 = Some(*hash.finalize().as_bytes());
+            headers = client.clone();
         }
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         if lists.len() >= MOST_LISTS && !lists.contains_key(&whose) {

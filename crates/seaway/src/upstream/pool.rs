@@ -32,6 +32,9 @@ use crate::dial::{Dial, DialError, Dialled, Stream};
 use idle::{Homed, Idle, Lists, Reusable};
 use shared::Shared;
 
+/// How often a shared connection may be closed as soon as it is open.
+const IN_VAIN: u32 = 2;
+
 type Io = TokioIo<Box<dyn Stream>>;
 
 /// Why a request had no answer.
@@ -135,6 +138,7 @@ impl Pool {
     ///
     /// [`SendError`] if there is no connection, or it broke before an answer began.
     pub async fn send(self: &Arc<Self>, request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
+        let mut opened_in_vain = 0;
         loop {
             if let Some(line) = self.idle.take() {
                 return self.send_on(line, request).await;
@@ -149,7 +153,7 @@ impl Pool {
                 self.take_up(dialled).await?;
             }
             if let Some(stream) = self.shared.stream() {
-                return stream.send(request).await;
+                return stream.send(request).await.map_err(|error| self.forget_aged(error));
             }
             let pool = self.clone();
             let opened = self.opening.get(move || async move {
@@ -157,7 +161,9 @@ impl Pool {
                 Fetched { value, fresh: Duration::ZERO, lasting: false }
             });
             opened.await?.map_err(SendError::Shared)?;
-            if !self.protocol.is_http1() && self.shared.is_empty() {
+            // Somebody may have forgotten it since; but one that always closes is not dialled for ever.
+            opened_in_vain += u32::from(!self.protocol.is_http1() && self.shared.is_empty());
+            if opened_in_vain > IN_VAIN {
                 return Err(SendError::Closed);
             }
         }
@@ -215,7 +221,7 @@ impl Pool {
     /// Where a kept connection was closed for its age, so, most likely, were its like.
     fn forget_aged(&self, error: SendError) -> SendError {
         if matches!(error, SendError::Unsent(_)) {
-            self.idle.forget();
+            self.forget();
         }
         error
     }

@@ -32,6 +32,8 @@ pub struct Refreshed<T> {
 }
 
 struct State<T> {
+    /// How often something was forgotten: what was asked for before that is not kept.
+    epoch: u64,
     known: Option<(Instant, Fetched<T>)>,
     flight: Option<watch::Receiver<Option<T>>>,
 }
@@ -52,7 +54,7 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     /// Nothing is fetched yet. What is, is fetched in `tasks`.
     #[must_use]
     pub fn new(tasks: TaskTracker) -> Self {
-        Self { state: Arc::new(Mutex::new(State { known: None, flight: None })), tasks }
+        Self { state: Arc::new(Mutex::new(State { epoch: 0, known: None, flight: None })), tasks }
     }
 
     /// Returns the value: the one that is known if that is fresh or lasting, else the one that is fetched, by this or by whoever came before.
@@ -98,16 +100,28 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
         }
     }
 
+    /// Forgets what is known, and what is being fetched: it was asked for before whatever happened.
+    pub fn forget(&self) {
+        let mut state = lock(&self.state);
+        state.epoch += 1;
+        (state.known, state.flight) = (None, None);
+    }
+
     fn launch<F>(&self, state: &mut State<T>, fetch: F) -> watch::Receiver<Option<T>>
     where
         F: Future<Output = Fetched<T>> + Send + 'static,
     {
         let (land, flight) = watch::channel(None);
         state.flight = Some(flight.clone());
-        let shared = self.state.clone();
+        let (shared, epoch) = (self.state.clone(), state.epoch);
         self.tasks.spawn(async move {
             let fetched = fetch.await;
             let mut state = lock(&shared);
+            if state.epoch != epoch {
+                drop(state);
+                land.send_replace(Some(fetched.value));
+                return;
+            }
             let value = match &mut state.known {
                 // An old one is better than none; it is asked for again soon.
                 Some((at, old)) if old.lasting && !fetched.lasting => {
@@ -223,5 +237,23 @@ mod tests {
         source.value.forget_if(|value| *value == 2);
         source.let_go.add_permits(1);
         assert_eq!(source.get(LONG, true).await, Ok(4));
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_before_it_was_forgotten_is_not_kept() {
+        let source = Source::new();
+        let early = tokio::spawn({
+            let source = source.clone();
+            async move { source.get(LONG, true).await }
+        });
+        while source.count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        source.value.forget();
+        source.let_go.add_permits(1);
+        assert_eq!(early.await.unwrap(), Ok(1), "who asked early is told what was so");
+        assert!(!source.value.is_known());
+        source.let_go.add_permits(1);
+        assert_eq!(source.get(LONG, true).await, Ok(2));
     }
 }

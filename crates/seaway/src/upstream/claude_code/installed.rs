@@ -149,7 +149,7 @@ impl Installed {
 
     /// Forgets what it said of its login.
     pub fn forget_login(&self) {
-        self.login.forget_if(|_| true);
+        self.login.forget();
     }
 }
 

@@ -114,7 +114,7 @@ pub struct Job {
     upstream: Arc<Upstream>,
     caller: Caller,
     errand: Errand,
-    pub listed: Listed,
+    pub listed: Arc<Listed>,
     /// How many runs its session had before.
     runs: u64,
     ear: Option<Ear>,
@@ -142,7 +142,7 @@ impl Job {
         let runs = session.as_ref().map_or(0, |session| session.turns);
         let errand = Errand { patient: manner == Manner::Background, ..asked.errand(program.setting(), session)? };
         let (line, ear) = (manner == Manner::Watched).then(line).unzip();
-        let listed = list(house, caller, &errand.id, line);
+        let listed = Arc::new(list(house, caller, &errand.id, line));
         let opening = Opening {
             caller: caller.clone(),
             dialect: Dialect::Messages,

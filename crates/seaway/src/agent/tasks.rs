@@ -41,7 +41,8 @@ impl Job {
         desk.store.keep_task(task.clone(), &desk.instance).await.map_err(store_down)?;
         let mut kept = task.clone();
         let tasks = self.house.tasks.clone();
-        let end = self.listed.end.clone();
+        // Until its end is written, so that a gateway that leaves waits for that.
+        let listed = self.listed.clone();
         tasks.spawn(async move {
             let id = kept.id.clone();
             let work = async {
@@ -55,7 +56,8 @@ impl Job {
                 answer = work => answer,
                 never = desk.renew(&id) => match never {},
             };
-            desk.keep(over(kept, answer, end.is_cancelled())).await;
+            desk.keep(over(kept, answer, listed.end.is_cancelled())).await;
+            drop(listed);
         });
         Ok(task)
     }
@@ -130,14 +132,16 @@ pub fn shown(task: &Task) -> String {
 ///
 /// If there is none.
 pub async fn remove(house: &Arc<House>, caller: &Caller, id: &str) -> Result<&'static str, Fault> {
+    // What works here is ended, whatever is written of it.
+    if house.agents.end(caller, id) {
+        return Ok("cancelling");
+    }
     let store = house.ledger.store();
+    store.settle_tasks(&house.instance).await.map_err(store_down)?;
     let Some(task) = store.task(&caller.0, id).await.map_err(store_down)? else { return Err(unknown(id)) };
     if task.status.is_over() {
         store.forget_task(&caller.0, id).await.map_err(store_down)?;
         return Ok("deleted");
-    }
-    if house.agents.end(caller, id) {
-        return Ok("cancelling");
     }
     // It ended this very moment, or another gateway works on it.
     Err(Fault::new(FaultKind::InvalidRequest, format!("the task `{id}` is not under way in this gateway; try again, or cancel it where it was begun")))

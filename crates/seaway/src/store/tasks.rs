@@ -108,17 +108,17 @@ impl Store {
         self.keep(move |database| database.execute("DELETE FROM task WHERE owner = ?1 AND id = ?2", params![owner, id]).map(|count| count > 0))
     }
 
-    /// Ends the tasks that nobody works on any more: their gateway is gone without a word.
+    /// Ends the tasks that nobody works on any more: their gateway is gone without a word. Those of `instance` are its own business.
     ///
     /// # Errors
     ///
     /// If the store cannot be used.
-    pub async fn settle_tasks(&self) -> Result<(), StoreError> {
-        let now = now();
-        let find = "SELECT EXISTS (SELECT 1 FROM task WHERE ended IS NULL AND lease < ?1)";
-        if self.look_up(move |database| database.query_row(find, [now], |row| row.get::<_, bool>(0))).await? {
-            let end = "UPDATE task SET status = 'failed', ended = ?1, error = ?2 WHERE ended IS NULL AND lease < ?1";
-            self.keep(move |database| database.execute(end, params![now, RESTARTED])).await?;
+    pub async fn settle_tasks(&self, instance: &str) -> Result<(), StoreError> {
+        let (now, asks, ends) = (now(), instance.to_owned(), instance.to_owned());
+        let find = "SELECT EXISTS (SELECT 1 FROM task WHERE ended IS NULL AND lease < ?1 AND instance <> ?2)";
+        if self.look_up(move |database| database.query_row(find, params![now, asks], |row| row.get::<_, bool>(0))).await? {
+            let end = "UPDATE task SET status = 'failed', ended = ?1, error = ?2 WHERE ended IS NULL AND lease < ?1 AND instance <> ?3";
+            self.keep(move |database| database.execute(end, params![now, RESTARTED, ends])).await?;
         }
         Ok(())
     }

@@ -139,7 +139,7 @@ async fn begin(State(house): Shared, known: Known, request: Request) -> Response
 async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Known) -> Response {
     let store = house.ledger.store();
     let listed = async {
-        store.settle_tasks().await?;
+        store.settle_tasks(&house.instance).await?;
         store.tasks(&caller.0, runtime.config.store.retention).await
     };
     match listed.await {
@@ -155,7 +155,7 @@ async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let store = house.ledger.store();
     let found = async {
-        store.settle_tasks().await?;
+        store.settle_tasks(&house.instance).await?;
         store.task(&caller.0, &id).await
     };
     match found.await {

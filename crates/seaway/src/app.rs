@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use axum::Router;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::Agents;
@@ -249,15 +250,13 @@ async fn drain(house: &House, connections: &TaskTracker, grace: Duration) {
 
 async fn sweep(house: Arc<House>) {
     let mut every = tokio::time::interval(Duration::from_secs(30));
+    let mut swept: Option<JoinHandle<()>> = None;
     for turn in 0_u64.. {
         every.tick().await;
         let runtime = house.runtime.load_full();
-        // What is too old is not found before that either.
-        if turn % 10 == 0 {
-            let swept = house.ledger.store().sweep_responses(runtime.config.responses_retention, runtime.config.responses_limit).await;
-            if let Err(error) = swept {
-                tracing::error!(error = %chain(&error), "old responses could not be deleted");
-            }
+        // What is too old is not found before that either. Nothing here waits for a disk.
+        if turn % 10 == 0 && swept.as_ref().is_none_or(JoinHandle::is_finished) {
+            swept = Some(house.tasks.spawn(sweep_store(house.clone(), runtime.clone())));
         }
         upstream::sweep_thread();
         for upstream in &runtime.upstreams {
@@ -270,6 +269,17 @@ async fn sweep(house: Arc<House>) {
                 tracing::warn!(upstream = %upstream.name, why, "requests cannot be served yet");
             }
         }
+    }
+}
+
+async fn sweep_store(house: Arc<House>, runtime: Arc<Runtime>) {
+    let store = house.ledger.store();
+    let swept = async {
+        store.settle_tasks(&house.instance).await?;
+        store.sweep_responses(runtime.config.responses_retention, runtime.config.responses_limit).await
+    };
+    if let Err(error) = swept.await {
+        tracing::error!(error = %chain(&error), "old responses could not be deleted");
     }
 }
 

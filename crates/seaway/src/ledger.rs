@@ -102,7 +102,7 @@ impl Ledger {
         registry.register("in_flight", "Requests that are being answered", in_flight.clone());
         let refused = Family::default();
         registry.register("refused", "Requests that were not let in, by why", refused.clone());
-        registry.register("records_dropped", "Records that the store was too slow for", store.dropped());
+        registry.register("records_dropped", "Records that could not be written; their tokens are counted all the same", store.dropped());
         registry.register("log_lines_dropped", "Log lines that were dropped, since stderr was not read in time", crate::log::dropped());
         Arc::new(Self {
             store,

@@ -67,6 +67,10 @@ pub enum StoreError {
     /// It could not be opened; the log says why.
     #[error("the store is out of use")]
     Gone,
+    #[error("the store did not answer within ten seconds")]
+    Late,
+    #[error("more waits to be written to the store than may wait")]
+    Full,
 }
 
 /// What is to be done with the database. Dropped undone, whoever waits learns that the store is out of use.
@@ -146,11 +150,15 @@ impl Store {
         self.writer.0.dropped.clone()
     }
 
-    /// Has something written that somebody was, or will be, promised.
+    /// Has something small written that somebody was, or will be, promised.
     fn keep<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+        self.keep_sized(0, work)
+    }
+
+    /// The same for something of so many bytes.
+    fn keep_sized<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
         let (work, promise) = promise::of(work);
-        self.writer.0.work(work);
-        promise
+        if self.writer.0.work(bytes, work) { promise } else { promise.refused() }
     }
 
     /// Reads what was promised.
@@ -165,7 +173,7 @@ impl Store {
 }
 
 fn ask<T: Send + 'static>(queue: &Sender<Work>, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
-    let (work, promise) = promise::of(work);
+    let (work, promise) = promise::of_reading(work);
     // A queue that nobody reads drops it.
     let _gone = queue.send(work);
     promise

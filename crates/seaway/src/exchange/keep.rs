@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use seaway_wire::responses::{self, Before, Kept};
 use seaway_wire::{Fault, FaultKind, Request};
@@ -23,9 +22,6 @@ pub struct Keeper {
 /// Resolves to whether a response is kept.
 pub type Keeping = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// How long the end of an answer waits for the store.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 impl Keeper {
     /// Keeps it, and says whether that is done: its client is to be told.
     #[must_use]
@@ -35,13 +31,11 @@ impl Keeper {
         let response = Response { id: kept.id, owner: self.owner.to_string(), created, object: kept.object, items: self.items, memory: kept.memory };
         let done = self.store.keep_response(response);
         Box::pin(async move {
-            let why = match tokio::time::timeout(PATIENCE, done).await {
-                Ok(Ok(())) => return true,
-                Ok(Err(error)) => chain(&error),
-                Err(_late) => "the store does not answer".to_owned(),
-            };
-            tracing::error!(id, why, "a response could not be kept; its client is told so");
-            false
+            let kept = done.await;
+            if let Err(error) = &kept {
+                tracing::error!(id, error = %chain(error), "a response could not be kept; its client is told so");
+            }
+            kept.is_ok()
         })
     }
 }

@@ -16,6 +16,9 @@ const GATHER: Duration = Duration::from_millis(80);
 /// Bytes of records that may be on their way before new requests wait.
 const ROOM: usize = 16 << 20;
 
+/// Bytes of responses that may wait to be kept.
+const WORK_ROOM: usize = 64 << 20;
+
 /// What to do next.
 pub(super) enum Next {
     Work(Work),
@@ -41,7 +44,10 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 struct Waiting {
-    work: VecDeque<Work>,
+    /// With the bytes that each holds.
+    work: VecDeque<(usize, Work)>,
+    /// Of all of them.
+    bytes: usize,
     records: VecDeque<Box<Record>>,
     /// When the first of the records came.
     since: Option<Instant>,
@@ -60,12 +66,19 @@ impl Inbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn work(&self, work: Work) {
+    /// Queues what somebody was promised, of so many bytes. False if more waits already than may wait: a store that does not
+    /// answer must not fill the memory.
+    pub(super) fn work(&self, bytes: usize, work: Work) -> bool {
         let mut waiting = self.lock();
-        waiting.work.push_back(work);
+        if bytes > 0 && waiting.bytes > WORK_ROOM {
+            return false;
+        }
+        waiting.bytes += bytes;
+        waiting.work.push_back((bytes, work));
         self.has_work.store(true, Ordering::Relaxed);
         drop(waiting);
         self.changed.notify_one();
+        true
     }
 
     /// True if somebody waits for a promise.
@@ -75,10 +88,14 @@ impl Inbox {
 
     /// The next promise, if one waits.
     pub(super) fn work_at_hand(&self) -> Option<Work> {
-        let mut waiting = self.lock();
-        let work = waiting.work.pop_front();
+        self.next_work(&mut self.lock())
+    }
+
+    fn next_work(&self, waiting: &mut Waiting) -> Option<Work> {
+        let (bytes, work) = waiting.work.pop_front()?;
+        waiting.bytes -= bytes;
         self.has_work.store(!waiting.work.is_empty(), Ordering::Relaxed);
-        work
+        Some(work)
     }
 
     pub(super) fn record(&self, record: Box<Record>) {
@@ -129,8 +146,7 @@ impl Inbox {
     pub(super) fn next(&self, idle: Option<Instant>) -> Next {
         let mut waiting = self.lock();
         loop {
-            if let Some(work) = waiting.work.pop_front() {
-                self.has_work.store(!waiting.work.is_empty(), Ordering::Relaxed);
+            if let Some(work) = self.next_work(&mut waiting) {
                 return Next::Work(work);
             }
             let now = Instant::now();
@@ -158,5 +174,22 @@ impl Waiting {
     fn take(&mut self) -> Next {
         self.since = None;
         Next::Records(std::mem::take(&mut self.records), std::mem::take(&mut self.flushes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_to_be_kept_has_a_bound() {
+        let inbox = Inbox::default();
+        let half = WORK_ROOM / 2 + 1;
+        let queued = [half, half, half, 0].map(|bytes| inbox.work(bytes, Box::new(|_| {})));
+        assert_eq!(queued, [true, true, false, true], "what is small is always taken");
+        assert!(inbox.has_work() && inbox.work_at_hand().is_some());
+        assert!(inbox.work(half, Box::new(|_| {})), "there is room again");
+        while inbox.work_at_hand().is_some() {}
+        assert!(!inbox.has_work());
     }
 }

@@ -1,9 +1,10 @@
 //! Opening the database, and who reads it by which connection.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -17,6 +18,8 @@ const BUSY: Duration = Duration::from_secs(5);
 const SIDE_FILE: u64 = 16 << 20;
 /// Beyond this many, the writer does it before it goes on.
 const SIDE_FILE_LIMIT: u64 = 64 << 20;
+/// How long it leaves that alone afterwards: a full disk stays full for a while.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection. Each reader has its own; a store in memory has but one.
 pub(super) type Shared = Arc<Mutex<Connection>>;
@@ -125,9 +128,12 @@ fn stand_back() {
 
 /// The file that changes lie in until they are written back into the main one (SQLite calls it the write-ahead log).
 pub(super) struct Files {
+    pub(super) main: PathBuf,
     side: PathBuf,
     /// Somebody who writes it back while the writer goes on.
     background: SyncSender<()>,
+    /// When the writer last tried it itself.
+    tried: Cell<Option<Instant>>,
 }
 
 impl Files {
@@ -143,13 +149,15 @@ impl Files {
         };
         // Without the thread the writer does it, later.
         let _thread = std::thread::Builder::new().name("store-back".into()).spawn(work);
-        Self { side: side.into(), background }
+        Self { main: path.to_owned(), side: side.into(), background, tried: Cell::new(None) }
     }
 
     /// Keeps the side file from growing without end.
     pub(super) fn limit_side_file(&self, writer: &Shared) {
         let size = std::fs::metadata(&self.side).map_or(0, |file| file.len());
-        if size > SIDE_FILE_LIMIT {
+        let just_tried = self.tried.get().is_some_and(|tried| tried.elapsed() < AGAIN);
+        if size > SIDE_FILE_LIMIT && !just_tried {
+            self.tried.set(Some(Instant::now()));
             warn_on_error(checkpoint_at_once(&locked(writer), "RESTART"));
         } else if size > SIDE_FILE {
             // Full means that it is asked for already.

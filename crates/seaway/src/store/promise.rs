@@ -1,18 +1,28 @@
 //! What becomes of something that the store was asked to do.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
 
 use super::{StoreError, Work};
 
-/// Resolves when the store has done what it was asked.
+/// How long anybody waits for the store: for a disk that hangs, or for a large store that is brought to a newer layout.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Resolves when the store has done what it was asked, or to [`StoreError::Late`] after ten seconds: it may still be done then.
 ///
-/// It is queued already: dropping this undoes nothing, and only loses the answer.
+/// It is queued already: dropping this undoes nothing that was to be written, and only loses the answer.
 #[derive(Debug)]
-pub struct Promise<T>(oneshot::Receiver<rusqlite::Result<T>>);
+pub struct Promise<T> {
+    done: oneshot::Receiver<rusqlite::Result<T>>,
+    /// Begins to run when somebody waits.
+    late: Option<Pin<Box<Sleep>>>,
+    refused: bool,
+}
 
 /// Work that answers, and its answer.
 pub(super) fn of<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
@@ -21,14 +31,69 @@ pub(super) fn of<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqli
         // Whoever asked may have left.
         let _left = done.send(work(database));
     };
-    (Box::new(work), Promise(wait))
+    (Box::new(work), Promise::on(wait))
+}
+
+/// The same where nothing is to be done for somebody who has left.
+pub(super) fn of_reading<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
+    let (done, wait) = oneshot::channel();
+    let work = move |database: &mut Connection| {
+        if !done.is_closed() {
+            let _left = done.send(work(database));
+        }
+    };
+    (Box::new(work), Promise::on(wait))
+}
+
+impl<T> Promise<T> {
+    fn on(done: oneshot::Receiver<rusqlite::Result<T>>) -> Self {
+        Self { done, late: None, refused: false }
+    }
+
+    /// Of something that is not done, since too much waits already.
+    pub(super) fn refused(self) -> Self {
+        Self { refused: true, ..self }
+    }
 }
 
 impl<T> Future for Promise<T> {
     type Output = Result<T, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = std::task::ready!(Pin::new(&mut self.0).poll(cx));
-        Poll::Ready(answer.map_or(Err(StoreError::Gone), |done| done.map_err(StoreError::Failed)))
+        if self.refused {
+            return Poll::Ready(Err(StoreError::Full));
+        }
+        if let Poll::Ready(answer) = Pin::new(&mut self.done).poll(cx) {
+            return Poll::Ready(answer.map_or(Err(StoreError::Gone), |done| done.map_err(StoreError::Failed)));
+        }
+        ready!(self.late.get_or_insert_with(|| Box::pin(sleep(PATIENCE))).as_mut().poll(cx));
+        Poll::Ready(Err(StoreError::Late))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let (work, promise) = of(|_| Ok(()));
+        assert!(matches!(promise.await, Err(StoreError::Late)));
+        let mut asked = 0;
+        let (reading, left) = of_reading(move |_| {
+            asked += 1;
+            Ok(asked)
+        });
+        drop(left);
+        let mut database = Connection::open_in_memory().unwrap();
+        reading(&mut database);
+        work(&mut database);
+        let (work, promise) = of(|_| Ok(7));
+        work(&mut database);
+        assert!(matches!(promise.await, Ok(7)));
+        let (work, promise) = of::<u8>(|_| Ok(7));
+        drop(work);
+        assert!(matches!(promise.await, Err(StoreError::Gone)));
+        assert!(matches!(of::<u8>(|_| Ok(7)).1.refused().await, Err(StoreError::Full)));
     }
 }

@@ -26,10 +26,11 @@ pub struct Response {
 impl Store {
     /// Keeps a response. It is kept once this resolves well, and not before.
     pub fn keep_response(&self, response: Response) -> Promise<()> {
-        self.keep(move |database| {
-            let items = format!("[{}]", response.items.join(","));
-            let Memory { system, turns, model } = response.memory;
-            let size = signed([&response.object, &items, &system, &turns].iter().map(|text| text.len() as u64).sum());
+        let items = format!("[{}]", response.items.join(","));
+        let Memory { system, turns, model } = response.memory;
+        let bytes = [&response.object, &items, &system, &turns].iter().map(|text| text.len()).sum();
+        let size = signed(bytes as u64);
+        self.keep_sized(bytes, move |database| {
             let mut insert = database.prepare_cached("INSERT OR REPLACE INTO response VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
             insert.execute(params![response.id, response.owner, response.created, response.object, items, system, turns, model, size]).map(drop)
         })

@@ -178,6 +178,9 @@ fn version(database: &Connection) -> rusqlite::Result<i64> {
     database.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// How SQLite calls it that free pages can be given back some at a time.
+const INCREMENTAL: i64 = 2;
+
 /// The version of the layout that this program knows.
 fn known() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
@@ -191,6 +194,9 @@ pub(super) fn check(database: &Connection, path: &Path) -> Result<(), StoreError
     }
     Ok(())
 }
+
+/// How long the copy of an older store is kept, at the most: what is deleted meanwhile is in it still.
+const COPY_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// Copies an older store, whole, before its layout is touched: `seaway.db.layout-4` holds what `seaway.db` was.
 ///
@@ -208,6 +214,8 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
         return Ok(());
     }
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Copy { path: copy.clone(), source };
+    // One that was killed meanwhile may have had this number.
+    let _none = std::fs::remove_file(&unfinished);
     super::open::private_file(&unfinished).map_err(|error| failed(error.into()))?;
     let written = database.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(|error| failed(error.into()));
     let placed = written.and_then(|_| std::fs::rename(&unfinished, &copy).map_err(|error| failed(error.into())));
@@ -215,7 +223,21 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
         // Half a copy is of no use, and fills the disk.
         let _gone = std::fs::remove_file(&unfinished);
     }
-    placed
+    placed.inspect(|()| tracing::info!(path = %copy.display(), days = COPY_KEPT.as_secs() / 86_400, "the older store was copied; the copy is deleted in time"))
+}
+
+/// Deletes copies of older stores, whole or half, that were kept long enough.
+pub(super) fn forget_copies(path: &Path, retention: Duration) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let begins = format!("{}.layout-", name.to_string_lossy());
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|file| file.file_name().to_string_lossy().starts_with(&begins)) {
+        let age = file.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age >= COPY_KEPT.min(retention))
+            && let Err(error) = std::fs::remove_file(file.path())
+        {
+            tracing::warn!(%error, path = %file.path().display(), "the copy of an older store could not be deleted");
+        }
+    }
 }
 
 /// Brings the layout up to date, all of it or nothing.
@@ -233,9 +255,9 @@ pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), Stor
     }
     transaction.pragma_update(None, "user_version", known())?;
     transaction.commit()?;
-    if found > 0 && found < known() {
-        // What became free is given back, now and later: an older file could not.
-        database.execute_batch("PRAGMA auto_vacuum = incremental; VACUUM")?;
+    let gives_back = database.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? == INCREMENTAL;
+    if !gives_back && let Err(error) = database.execute_batch("PRAGMA auto_vacuum = incremental; VACUUM") {
+        tracing::warn!(%error, path = %path.display(), "the store keeps the room of what is deleted, until there is room to write it anew; that is tried at the next start");
     }
     Ok(())
 }
@@ -254,10 +276,14 @@ pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite
     let oldest = jiff::Timestamp::now().as_millisecond().saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let records = transaction.execute("DELETE FROM record WHERE id IN (SELECT id FROM record WHERE id < ?1 ORDER BY id LIMIT ?2)", params![bound(oldest), SLICE])?;
-    let tasks = transaction.execute("DELETE FROM task WHERE id IN (SELECT id FROM task WHERE ended < ?1 LIMIT ?2)", params![oldest, SLICE])?;
-    let sessions = transaction.execute("DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE used < ?1 LIMIT ?2)", params![oldest / 1000, SLICE])?;
+    let mut more = records > 0;
+    // Each slice looks at all tasks, so they have their turn when the records are gone.
+    if !more {
+        let tasks = transaction.execute("DELETE FROM task WHERE id IN (SELECT id FROM task WHERE ended < ?1 LIMIT ?2)", params![oldest, SLICE])?;
+        let sessions = transaction.execute("DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE used < ?1 LIMIT ?2)", params![oldest / 1000, SLICE])?;
+        more = tasks + sessions > 0;
+    }
     transaction.commit()?;
-    let more = records + tasks + sessions > 0;
     if more {
         give_back(database)?;
     }
@@ -300,12 +326,22 @@ mod tests {
             assert_eq!((version(&kept).unwrap(), asked(&kept)), (i64::try_from(from).unwrap(), "7".into()));
             let migrated = Connection::open(&path).unwrap();
             assert_eq!((version(&migrated).unwrap(), asked(&migrated)), (known(), "7".into()));
+            assert_eq!(migrated.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0)).unwrap(), INCREMENTAL, "its room can be given back");
             let summed: (i64, i64) = migrated.query_row("SELECT requests, input FROM hourly", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
             assert_eq!(summed, (1, 15));
             let mode = std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
             assert_eq!(mode & 0o777, 0o600);
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2 * (MIGRATIONS.len() - 1), "no side files, no half copies");
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(files(), 2 * (MIGRATIONS.len() - 1), "no side files, no half copies");
+        let (first, second) = (folder.path().join("1.db"), folder.path().join("2.db"));
+        std::fs::File::options().append(true).open(folder.path().join("1.db.layout-1")).unwrap().set_modified(std::time::SystemTime::now() - COPY_KEPT).unwrap();
+        for path in [&first, &second] {
+            forget_copies(path, Duration::MAX);
+        }
+        assert!(!folder.path().join("1.db.layout-1").exists() && folder.path().join("2.db.layout-2").exists(), "after a week, and not before");
+        forget_copies(&second, Duration::ZERO);
+        assert_eq!(files(), 2 * (MIGRATIONS.len() - 1) - 2, "nor longer than records");
     }
 
     #[test]

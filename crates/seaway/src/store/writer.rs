@@ -133,6 +133,7 @@ impl Desk<'_> {
             self.do_work();
             self.written();
         }
+        self.retry = None;
         for done in self.flushes.drain(..) {
             // Whoever waited may have left.
             let _left = done.send(());
@@ -192,6 +193,9 @@ impl Desk<'_> {
                 tracing::error!(%error, "old records could not be deleted");
                 false
             });
+            if !more && let Some(files) = &self.writer.files {
+                schema::forget_copies(&files.main, self.retention);
+            }
             let busy = std::mem::take(&mut self.busy);
             self.sweep = now
                 + match more {
@@ -216,7 +220,7 @@ impl Desk<'_> {
         self.write();
         if !self.unwritten.is_empty() {
             self.inbox.dropped.inc_by(self.unwritten.len() as u64);
-            tracing::error!(records = self.unwritten.len(), "these could not be written to the store until the end");
+            tracing::error!(records = self.unwritten.len(), "these could not be written to the store until the end; what they add up to is lost too");
         }
     }
 }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 pub use ask::Asked;
 
 use crate::answer::store_down;
-use crate::app::chain;
 use crate::auth::Caller;
+use crate::causes::chain;
 use crate::exchange;
 use crate::house::House;
 use crate::ledger::Opening;

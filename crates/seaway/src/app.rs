@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use crate::agent::Agents;
+use crate::causes::chain;
 use crate::config::{self, Auth, Config, Listen, Loaded, Sources};
 use crate::drain::Drain;
 use crate::front::Door;
@@ -298,17 +299,4 @@ async fn watch_file(house: Arc<House>, mut seen: Option<SystemTime>) {
 
 fn store_failed(error: &StoreError) {
     tracing::error!(error = %chain(error), "nothing will be recorded");
-}
-
-/// An error with its causes.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

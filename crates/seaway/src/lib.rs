@@ -14,6 +14,7 @@ pub mod answer;
 pub mod app;
 pub mod auth;
 pub mod catalog;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod connect;

@@ -348,7 +348,7 @@ impl Tunnel {
         if self.taciturn.load(Ordering::Acquire) || self.master.knock().await {
             return Err(self.nobody_there(&why));
         }
-        tracing::info!(tunnel = self.setting.name, why = crate::app::chain(&why), "the way is dead although ssh lives");
+        tracing::info!(tunnel = self.setting.name, why = crate::causes::chain(&why), "the way is dead although ssh lives");
         Ok(Found::DeadEnd(why))
     }
 
@@ -362,7 +362,7 @@ impl Tunnel {
         self.dial.go_by(Detour::Tcp(self.setting.host.clone(), port));
         let failure = match tokio::time::timeout(DIRECTLY, self.dial.connect()).await {
             Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(crate::app::chain(&error)),
+            Ok(Err(error)) => Some(crate::causes::chain(&error)),
             Err(_) => Some(format!("no answer within {} seconds", DIRECTLY.as_secs())),
         };
         let there = failure.is_none();
@@ -486,7 +486,7 @@ impl Tunnel {
 
     fn nobody_there(&self, why: &DialError) -> TunnelError {
         let Setting { name, host, open_at, .. } = &*self.setting;
-        let beyond = crate::app::chain(why);
+        let beyond = crate::causes::chain(why);
         // A refusal by the machine that was logged in to; what comes later is the endpoint's own.
         let refusal = self.master.refusal().filter(|_| !matches!(why, DialError::TimedOut { .. }));
         let prohibited = refusal.as_ref().is_some_and(|refusal| refusal.contains("administratively prohibited"));
@@ -517,7 +517,7 @@ impl Tunnel {
             }
             match self.dial.connect().await {
                 Ok(_) => return self.worked(),
-                Err(why) => tracing::info!(tunnel = self.setting.name, why = crate::app::chain(&why), "a look at the tunnel failed; it is mended"),
+                Err(why) => tracing::info!(tunnel = self.setting.name, why = crate::causes::chain(&why), "a look at the tunnel failed; it is mended"),
             }
             self.up.store(false, Ordering::Release);
         }

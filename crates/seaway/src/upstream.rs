@@ -289,7 +289,7 @@ impl Upstream {
         match &result {
             Ok(_) => self.reach.told(Ok(())),
             Err(error) if error.kind == FaultKind::Unreachable && error.layer.is_none() => {
-                self.reach.told(Err(error.source.as_deref().map_or_else(|| error.message.clone(), |source| crate::app::chain(source))));
+                self.reach.told(Err(error.source.as_deref().map_or_else(|| error.message.clone(), |source| crate::causes::chain(source))));
             }
             Err(_) => {}
         }

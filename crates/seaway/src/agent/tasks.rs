@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Answer, Job};
 use crate::answer::store_down;
-use crate::app::chain;
 use crate::auth::Caller;
+use crate::causes::chain;
 use crate::drain::Drain;
 use crate::house::House;
 use crate::store::{LEASE, RESTARTED, Store, Task, TaskStatus};

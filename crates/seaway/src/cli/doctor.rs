@@ -11,8 +11,8 @@ use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
 use super::args::Cli;
-use crate::app::chain;
 use crate::auth::{Keyring, unwritable};
+use crate::causes::chain;
 use crate::config::{Config, ConfigError, Listen};
 use crate::store::Store;
 use crate::tunnel::{Layer, Login, Tunnel};

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::client::{Answer, Client};
-use crate::app::chain;
+use crate::causes::chain;
 use crate::config::Environment;
 use crate::connect::{Asks, Holder};
 use crate::process::{self, Launch};

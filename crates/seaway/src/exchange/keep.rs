@@ -8,7 +8,7 @@ use seaway_wire::{Fault, FaultKind, Request};
 
 use super::Exchange;
 use crate::answer::store_down;
-use crate::app::chain;
+use crate::causes::chain;
 use crate::store::{Response, Store};
 
 /// Keeps one response, once it is whole.

@@ -57,7 +57,7 @@ fn failed(error: &LoginError) -> Fault {
         LoginError::Unknown => FaultKind::NotFound,
         LoginError::Code | LoginError::Refused(_) => FaultKind::InvalidRequest,
     };
-    Fault::new(kind, crate::app::chain(error))
+    Fault::new(kind, crate::causes::chain(error))
 }
 
 async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {

@@ -42,7 +42,7 @@ pub async fn find(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Re
     let settings = match process::tool(&launch(words::settings(tunnel)), PATIENCE).await {
         Ok(ended) if ended.status.success() => ended.stdout,
         Ok(ended) => return Err(format!("ssh cannot read its settings: {}", telling(&ended.stderr))),
-        Err(error @ process::ProcessError::Spawn(_)) => return Err(format!("ssh ({}) cannot be run: {}", tunnel.program.display(), crate::app::chain(&error))),
+        Err(error @ process::ProcessError::Spawn(_)) => return Err(format!("ssh ({}) cannot be run: {}", tunnel.program.display(), crate::causes::chain(&error))),
         // Slow is not broken.
         Err(_) => String::new(),
     };

@@ -45,7 +45,7 @@ impl SshError {
 
     fn of_process(error: &ProcessError) -> Self {
         let cause = if matches!(error, ProcessError::TimedOut(_)) { Cause::Network } else { Cause::Local };
-        Self { cause, said: format!("ssh: {}", crate::app::chain(error)) }
+        Self { cause, said: format!("ssh: {}", crate::causes::chain(error)) }
     }
 }
 

@@ -71,7 +71,7 @@ impl Reach {
         }
         let found = match timeout(PATIENCE, probe).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(crate::app::chain(&*error)),
+            Ok(Err(error)) => Err(crate::causes::chain(&*error)),
             Err(_) => Err(format!("no connection within {} seconds", PATIENCE.as_secs())),
         };
         self.told(found);

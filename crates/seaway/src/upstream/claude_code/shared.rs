@@ -17,7 +17,7 @@ use super::installed::Installed;
 use super::pool::{Gone, Kept, Pool, Whose};
 use super::seed::{self, Seeds};
 use super::{login, seat};
-use crate::app::chain;
+use crate::causes::chain;
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::process::Piped;

@@ -18,6 +18,7 @@ pub use ask::Asked;
 use crate::answer::store_down;
 use crate::auth::Caller;
 use crate::causes::chain;
+use crate::drain;
 use crate::exchange;
 use crate::house::House;
 use crate::ledger::Opening;
@@ -135,7 +136,7 @@ impl Job {
         let upstream = program_of(runtime).cloned().ok_or_else(no_program)?;
         let Some(program) = upstream.program() else { return Err(no_program()) };
         if house.drain.has_begun() {
-            return Err(exchange::draining());
+            return Err(drain::fault());
         }
         house.ledger.store().room().await;
         let session = session(house, program, caller, &asked).await?;
@@ -178,7 +179,7 @@ impl Job {
         let started = tokio::select! {
             started = starting => started.map_err(exchange::fault_of),
             () = self.listed.end.cancelled() => Err(ended()),
-            () = self.house.drain.wait_cut() => Err(exchange::draining()),
+            () = self.house.drain.wait_cut() => Err(drain::fault()),
         };
         match started {
             Ok(running) => {
@@ -218,7 +219,7 @@ impl Work {
         let news = tokio::select! {
             news = self.running.next() => news,
             () = self.job.listed.end.cancelled() => return self.over(Err(ended())),
-            () = self.job.house.drain.wait_cut() => return self.over(Err(exchange::draining())),
+            () = self.job.house.drain.wait_cut() => return self.over(Err(drain::fault())),
         };
         match news {
             Some(News::Events(events)) => {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use seaway_wire::{Fault, FaultKind};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The two moments of a shutdown: no new work, and no more waiting.
@@ -46,4 +48,10 @@ impl Drain {
     pub fn wait_cut(&self) -> WaitForCancellationFutureOwned {
         self.cut.clone().cancelled_owned()
     }
+}
+
+/// The fault of a request that comes when the gateway is leaving.
+#[must_use]
+pub fn fault() -> Fault {
+    Fault::new(FaultKind::Draining, "the gateway is shutting down; try again in a moment").retry_after(Duration::from_secs(2))
 }

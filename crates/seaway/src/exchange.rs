@@ -27,7 +27,7 @@ use crate::record::{Entry, Outcome};
 use crate::route;
 use crate::runtime::Runtime;
 use crate::upstream::{Call, Payload, Reply, Upstream, UpstreamError};
-use crate::{answer, headers};
+use crate::{answer, drain, headers};
 
 /// What a client asks.
 #[derive(Debug)]
@@ -291,7 +291,7 @@ impl Exchange {
                 self.entry.record.sent |= matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply);
                 Err(fault_of(error))
             }
-            None => Err(draining()),
+            None => Err(drain::fault()),
         }
     }
 
@@ -338,10 +338,4 @@ fn no_upstream(config: &Config) -> Fault {
         None => "there is no upstream yet; set ANTHROPIC_API_KEY, install Claude Code for a plan, configure an [upstream.NAME], or try `seaway demo`".to_owned(),
     };
     Fault::new(FaultKind::NotReady, message)
-}
-
-/// The answer to requests that come when the gateway is leaving.
-#[must_use]
-pub fn draining() -> Fault {
-    Fault::new(FaultKind::Draining, "the gateway is shutting down; try again in a moment").retry_after(Duration::from_secs(2))
 }

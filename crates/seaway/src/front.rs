@@ -23,7 +23,7 @@ use crate::config::{Config, Listen};
 use crate::house::House;
 use crate::runtime::Runtime;
 use crate::surface::dashboard;
-use crate::{answer, decode, exchange};
+use crate::{answer, decode, drain};
 
 /// How much of a refused body is read, so that the connection can be used again.
 const DRAIN_LIMIT: usize = 4 << 20;
@@ -134,7 +134,7 @@ fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Res
     check_host(&runtime.config, request)?;
     check_origin(&runtime.config, request.headers())?;
     if house.drain.has_begun() && request.method() == Method::POST {
-        return Err(exchange::draining());
+        return Err(drain::fault());
     }
     if is_open(request) {
         return Ok(Caller("anyone".into()));

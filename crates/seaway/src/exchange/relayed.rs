@@ -14,12 +14,12 @@ use seaway_wire::stage::{Out, Relay};
 use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
 use super::translated::Tongue;
-use super::{Answered, Exchange, Form, Manner, draining};
+use super::{Answered, Exchange, Form, Manner};
 use crate::egress::Egress;
 use crate::pipe::{Patience, Pipe};
 use crate::record::Outcome;
 use crate::upstream::{ReadError, Reply, ReplyBody, next_frame, read_whole};
-use crate::{answer, headers};
+use crate::{answer, drain, headers};
 
 /// The largest error body that is held to be looked at.
 pub(super) const ERROR_LIMIT: usize = 16 << 20;
@@ -89,7 +89,7 @@ impl Exchange {
             // After that long the head leaves all the same, and the rest is the pipe's to say.
             let begun = tokio::select! {
                 begun = tokio::time::timeout(patience, self.beginning(&mut reply.body, &mut egress, &mut out, events, idle)) => begun.unwrap_or(Ok(())),
-                () = drain.wait_cut() => return self.fault(&draining()),
+                () = drain.wait_cut() => return self.fault(&drain::fault()),
             };
             if let Err(error) = begun {
                 self.entry.record.status = 0;
@@ -171,7 +171,7 @@ impl Exchange {
             }
             Err(error) => {
                 let drained = self.house.drain.is_cutting();
-                self.fault(&if drained { draining() } else { Fault::new(FaultKind::BadReply, error.to_string()) })
+                self.fault(&if drained { drain::fault() } else { Fault::new(FaultKind::BadReply, error.to_string()) })
             }
         }
     }

@@ -13,7 +13,8 @@ use seaway_wire::stage::{End, Out, Relay};
 use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
 use super::relayed::{ERROR_LIMIT, WHOLE_LIMIT, assemble, kind_of};
-use super::{Exchange, Keeper, draining};
+use super::{Exchange, Keeper};
+use crate::drain;
 use crate::egress::Egress;
 use crate::headers;
 use crate::pipe::{Patience, Pipe};
@@ -97,7 +98,7 @@ impl Exchange {
         // After that long the head leaves all the same, and the rest is the pipe's to say.
         let first = tokio::select! {
             first = tokio::time::timeout(patience, self.first_chunk(&mut reply.body, &mut stream, &mut out, idle)) => first,
-            () = drain.wait_cut() => return self.fault(&draining()),
+            () = drain.wait_cut() => return self.fault(&drain::fault()),
         };
         if first.is_err() && !ping.is_zero() {
             out.push_back(Bytes::from_static(stream.sign_of_life()));
@@ -157,7 +158,7 @@ impl Exchange {
         let drain = self.house.drain.clone();
         let read = tokio::select! {
             read = read_whole(reply.body, WHOLE_LIMIT, idle) => read,
-            () = drain.wait_cut() => return Err(Unwhole::Fault(draining())),
+            () = drain.wait_cut() => return Err(Unwhole::Fault(drain::fault())),
         };
         let body = read.map_err(|error| Unwhole::Fault(unreadable(error)))?;
         self.entry.first_byte();
@@ -174,7 +175,7 @@ impl Exchange {
         let mut fold = Fold::default();
         self.fold_frames(reply, &mut fold, idle).await.map_err(|error| Unwhole::Fault(unreadable(error)))?;
         if self.house.drain.is_cutting() && !fold.settled() {
-            return Err(Unwhole::Fault(draining()));
+            return Err(Unwhole::Fault(drain::fault()));
         }
         match fold.finish() {
             Ok(folded) => Ok(Bytes::from(folded.body)),

@@ -19,7 +19,6 @@ use crate::answer::store_down;
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain;
-use crate::exchange;
 use crate::house::House;
 use crate::ledger::Opening;
 use crate::record::{Entry, Outcome};
@@ -177,7 +176,7 @@ impl Job {
         let owner = self.caller.0.clone();
         let starting = program.run(&self.errand, owner, self.ear.take());
         let started = tokio::select! {
-            started = starting => started.map_err(exchange::fault_of),
+            started = starting => started.map_err(Fault::from),
             () = self.listed.end.cancelled() => Err(ended()),
             () = self.house.drain.wait_cut() => Err(drain::fault()),
         };

@@ -6,7 +6,6 @@ mod relayed;
 mod translated;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -26,7 +25,7 @@ use crate::plan::Endpoint;
 use crate::record::{Entry, Outcome};
 use crate::route;
 use crate::runtime::Runtime;
-use crate::upstream::{Call, Payload, Reply, Upstream, UpstreamError};
+use crate::upstream::{Call, Payload, Reply, Upstream};
 use crate::{answer, drain, headers};
 
 /// What a client asks.
@@ -289,7 +288,7 @@ impl Exchange {
             Some(Err(error)) => {
                 self.entry.record.attempts += error.attempts;
                 self.entry.record.sent |= matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply);
-                Err(fault_of(error))
+                Err(error.into())
             }
             None => Err(drain::fault()),
         }
@@ -316,17 +315,6 @@ fn passes_on(status: StatusCode) -> bool {
 
 fn worth_another(kind: FaultKind) -> bool {
     matches!(kind, FaultKind::Unreachable | FaultKind::TimedOut | FaultKind::RateLimited | FaultKind::NotReady)
-}
-
-/// The fault that an upstream's error is to the client.
-pub(crate) fn fault_of(error: UpstreamError) -> Fault {
-    let mut fault = Fault::new(error.kind, error.message);
-    fault.retry_after = error.retry_after;
-    fault.layer = error.layer;
-    match error.source {
-        Some(source) => fault.because(source),
-        None => fault,
-    }
 }
 
 fn no_upstream(config: &Config) -> Fault {

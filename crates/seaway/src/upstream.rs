@@ -22,8 +22,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full};
-use seaway_wire::FaultKind;
 use seaway_wire::messages::Change;
+use seaway_wire::{Fault, FaultKind};
 use tokio_util::task::TaskTracker;
 
 pub use body::{ReadError, next_frame, read_whole};
@@ -116,6 +116,19 @@ impl UpstreamError {
     /// An error of which nothing more is known.
     fn new(kind: FaultKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), again: false, attempts: 0, stale: false, mended: false, retry_after: None, layer: None, source: None }
+    }
+}
+
+/// What it is to the client.
+impl From<UpstreamError> for Fault {
+    fn from(error: UpstreamError) -> Self {
+        let mut fault = Self::new(error.kind, error.message);
+        fault.retry_after = error.retry_after;
+        fault.layer = error.layer;
+        match error.source {
+            Some(source) => fault.because(source),
+            None => fault,
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where records go: the metrics at once, the log and the store by the store's writer.
 
+mod entry;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,8 +18,9 @@ use seaway_wire::{Dialect, Fault};
 use crate::auth::Caller;
 use crate::drain::Drain;
 use crate::live::{Live, Lives};
-use crate::record::{Entry, Outcome, Record};
+use crate::record::{Outcome, Record};
 use crate::store::Store;
+pub use entry::Entry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByOutcome {
@@ -175,7 +178,7 @@ impl Ledger {
         left
     }
 
-    pub(crate) fn ended(&self, record: Box<Record>, live: &Arc<Live>) {
+    fn ended(&self, record: Box<Record>, live: &Arc<Live>) {
         self.in_flight.dec();
         self.lives.end(live, &record);
         self.measure(&record);

@@ -18,7 +18,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::drain::Drain;
 use crate::egress::Egress;
 use crate::exchange::{Keeper, Keeping};
-use crate::record::{Entry, Outcome};
+use crate::ledger::Entry;
+use crate::record::Outcome;
 use crate::upstream::gate::Pass;
 use crate::upstream::{BoxError, ReplyBody};
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use crate::config::{Auth, Config};
-use crate::headers::CARRIERS;
 use crate::trusted::{self, Modes};
+
+/// Headers that may carry a credential of the client's.
+pub static CARRIERS: [HeaderName; 3] = [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
 
 /// Who a client proved to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -277,7 +279,7 @@ mod tests {
     #[track_caller]
     fn check(headers: &[(&str, &str)], expect: Option<&str>) {
         let keyring = Keyring::of([("laptop", "K1"), ("phone", "K2")]);
-        let headers = headers.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())).collect();
+        let headers = headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
         assert_eq!(keyring.caller(&headers).as_ref().map(|caller| &*caller.0), expect, "{headers:?}");
     }
 

@@ -12,8 +12,8 @@ use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::CARRIERS;
 use crate::config::UpstreamName;
-use crate::headers::CARRIERS;
 use crate::tunnel::{Login, TunnelError};
 use crate::upstream::refreshed::{Fetched, Refreshed};
 use crate::upstream::{Call, Reply, Upstream, read_whole};

@@ -5,7 +5,7 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::auth::Keyring;
+use crate::auth::{CARRIERS, Keyring};
 
 /// Said to upstreams, after the client's own name.
 pub const USER_AGENT: &str = concat!("seaway/", env!("CARGO_PKG_VERSION"));
@@ -21,9 +21,6 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-
-/// Headers that may carry a credential of the client's.
-pub static CARRIERS: [HeaderName; 3] = [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
 
 /// Returns what of a client's headers goes upstream.
 ///

@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
 use super::{BoxError, Call, CallBody, Cause, Payload, ReplyBody, UpstreamError};
+use crate::auth::CARRIERS;
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::{Credential, CredentialError};
 use crate::dial::Dial;
-use crate::headers::CARRIERS;
 use crate::tunnel::{Login, Tunnel, TunnelError};
 
 pub(super) struct Api {

@@ -22,8 +22,7 @@ use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::surface::dashboard;
-use crate::{answer, decode, drain};
+use crate::{access, answer, decode, drain};
 
 /// How much of a refused body is read, so that the connection can be used again.
 const DRAIN_LIMIT: usize = 4 << 20;
@@ -139,12 +138,12 @@ fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Res
     if is_open(request) {
         return Ok(Caller("anyone".into()));
     }
-    if let Some(caller) = dashboard::signed_in(runtime, request) {
+    if let Some(caller) = access::signed_in(runtime, request) {
         return Ok(caller);
     }
     let wrong = || Fault::new(FaultKind::Unauthenticated, "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`");
     let caller = runtime.keyring.caller(request.headers()).ok_or_else(wrong)?;
-    dashboard::admit(runtime, request, &caller)?;
+    access::admit(runtime, request, &caller)?;
     Ok(caller)
 }
 
@@ -156,7 +155,7 @@ fn is_open(request: &Request) -> bool {
         return true;
     }
     let health = reads && (matches!(path, "/health" | "/openapi.json") || path.starts_with("/health/") || path == "/api/hello");
-    health || dashboard::is_open(request)
+    health || access::is_open(request)
 }
 
 /// A page that a browser was tricked into (DNS rebinding) names its own host, not ours.
@@ -185,16 +184,11 @@ fn name_of(host: &str) -> &str {
     }
 }
 
-/// True for the origin of a page that this host served, with TLS in front or without.
-pub(crate) fn is_origin_of(host: &str, origin: &str) -> bool {
-    ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host))
-}
-
 fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
     for origin in headers.get_all(ORIGIN) {
         let text = String::from_utf8_lossy(origin.as_bytes());
-        if !is_origin_of(host, &text) && !config.cors_origins.contains(origin) {
+        if !access::is_origin_of(host, &text) && !config.cors_origins.contains(origin) {
             let message = format!("pages of `{text}` may not call this gateway; add it to `cors_origins` if they should");
             return Err(Fault::new(FaultKind::Forbidden, message));
         }

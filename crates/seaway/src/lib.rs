@@ -8,6 +8,7 @@
 //!
 //! [`app`] puts it all together from a [`config`]; [`cli`] is the only module that prints.
 
+pub mod access;
 pub mod address;
 pub mod agent;
 pub mod answer;

@@ -1,9 +1,7 @@
 //! The dashboard: one page, and what it asks.
 //!
 //! It signs in with a local key once, and has a cookie from then on, which opens nothing but what the page uses.
-//! What changes something has to come from the page itself: a POST or DELETE with our own `Origin`.
 
-mod cookie;
 mod snapshot;
 
 use std::sync::Arc;
@@ -15,18 +13,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{login, status};
+use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::answer;
 use crate::auth::Caller;
 use crate::connect::OTHERS;
 use crate::connect::clients::CLIENTS;
-use crate::front::is_origin_of;
 use crate::house::House;
 use crate::price::cost;
 use crate::runtime::Runtime;
@@ -67,62 +65,6 @@ pub(super) fn routes() -> Router<Arc<House>> {
         .route("/dashboard/sessions/close", post(close))
 }
 
-/// What anyone may have: the page itself, which knows nothing, and its door.
-pub fn is_open<B>(request: &Request<B>) -> bool {
-    match (request.method(), request.uri().path()) {
-        // The latter leads to the former.
-        (&Method::GET, "/" | "/auth/login") => wants_page(request.headers()),
-        (&Method::GET, "/dashboard/door" | "/dashboard/page.css" | "/dashboard/page.js" | "/dashboard/plot.js" | "/dashboard/icon.svg") => true,
-        (&Method::POST, "/dashboard/sign-in" | "/dashboard/sign-out") => is_own_page(request.headers()),
-        _ => false,
-    }
-}
-
-/// Who signed in, on what the page uses.
-pub fn signed_in<B>(runtime: &Runtime, request: &Request<B>) -> Option<Caller> {
-    if !is_ours(request.uri().path()) || !(matches!(*request.method(), Method::GET | Method::HEAD) || is_own_page(request.headers())) {
-        return None;
-    }
-    looks(runtime, request.headers())
-}
-
-/// Whether somebody who has a key may see what a dashboard shows.
-///
-/// # Errors
-///
-/// If `dashboard.callers` names others.
-pub fn admit<B>(runtime: &Runtime, request: &Request<B>, caller: &Caller) -> Result<(), Fault> {
-    if is_ours(request.uri().path()) && !may_look(runtime, caller) {
-        return Err(not_named(caller));
-    }
-    Ok(())
-}
-
-fn is_ours(path: &str) -> bool {
-    path.starts_with("/dashboard/")
-}
-
-/// Who looks, by a cookie that holds now.
-fn looks(runtime: &Runtime, headers: &HeaderMap) -> Option<Caller> {
-    if runtime.keyring.is_open() {
-        return Some(Caller("open".into()));
-    }
-    let caller = cookie::caller(headers, &runtime.keyring, jiff::Timestamp::now().as_second())?;
-    may_look(runtime, &caller).then_some(caller)
-}
-
-fn may_look(runtime: &Runtime, caller: &Caller) -> bool {
-    runtime.config.dashboard_callers.is_empty() || is_named(runtime, caller)
-}
-
-fn is_named(runtime: &Runtime, caller: &Caller) -> bool {
-    runtime.config.dashboard_callers.iter().any(|name| **name == *caller.0)
-}
-
-fn not_named(caller: &Caller) -> Fault {
-    Fault::new(FaultKind::Forbidden, format!("`{}` is not one of `dashboard.callers`", caller.0))
-}
-
 /// Whose doings somebody sees: everybody's who is named for it, or has the only key; else one's own.
 #[derive(Debug, Clone)]
 enum Sight {
@@ -142,17 +84,6 @@ impl Sight {
             Self::Own(own) => **own == *caller,
         }
     }
-}
-
-/// A browser says so where a page makes a request; other programs have the key.
-fn is_own_page(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let origin = headers.get(ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    !host.is_empty() && is_origin_of(host, origin)
-}
-
-fn wants_page(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
 }
 
 pub(super) async fn root(headers: HeaderMap) -> Response {

@@ -21,7 +21,7 @@ fn name(headers: &HeaderMap) -> String {
 }
 
 /// The header that makes it go.
-pub(super) fn gone(headers: &HeaderMap) -> Option<HeaderValue> {
+pub fn gone(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{}=; {PLACE}; Max-Age=0", name(headers))).ok()
 }
 
@@ -31,7 +31,7 @@ fn proof(caller: &str, until: i64, key: &SecretString) -> blake3::Hash {
 }
 
 /// The header that sets it. `now` is in seconds since 1970.
-pub(super) fn made(headers: &HeaderMap, caller: &Caller, key: &SecretString, now: i64, secure: bool) -> Option<HeaderValue> {
+pub fn made(headers: &HeaderMap, caller: &Caller, key: &SecretString, now: i64, secure: bool) -> Option<HeaderValue> {
     let until = now + AGE;
     let secure = if secure { "; Secure" } else { "" };
     let value = format!("{}={until}.{}; {PLACE}; Max-Age={AGE}{secure}", name(headers), proof(&caller.0, until, key).to_hex());
@@ -41,7 +41,7 @@ pub(super) fn made(headers: &HeaderMap, caller: &Caller, key: &SecretString, now
 }
 
 /// Whom a request's cookie proves to be there.
-pub(super) fn caller(headers: &HeaderMap, keyring: &Keyring, now: i64) -> Option<Caller> {
+pub fn caller(headers: &HeaderMap, keyring: &Keyring, now: i64) -> Option<Caller> {
     let name = name(headers);
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
     let values = cookies.filter_map(|cookie| cookie.trim().strip_prefix(name.as_str())?.strip_prefix('='));

@@ -14,7 +14,6 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use seaway_wire::{Dialect, Fault, FaultKind, Request, chat, responses};
 
-pub use keep::{Keeper, Keeping};
 use prepare::Prepared;
 
 use crate::auth::Caller;
@@ -25,6 +24,7 @@ use crate::plan::Endpoint;
 use crate::record::Outcome;
 use crate::route;
 use crate::runtime::Runtime;
+use crate::store::Keeper;
 use crate::upstream::{Call, Payload, Reply, Upstream};
 use crate::{answer, drain, headers};
 

@@ -17,9 +17,9 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::drain::Drain;
 use crate::egress::Egress;
-use crate::exchange::{Keeper, Keeping};
 use crate::ledger::Entry;
 use crate::record::Outcome;
+use crate::store::{Keeper, Keeping};
 use crate::upstream::gate::Pass;
 use crate::upstream::{BoxError, ReplyBody};
 

@@ -8,6 +8,7 @@
 
 mod inbox;
 mod journal;
+mod keeper;
 mod open;
 mod promise;
 mod reports;
@@ -32,6 +33,7 @@ use crate::record::Record;
 use inbox::Inbox;
 use open::Urgency;
 
+pub use keeper::{Keeper, Keeping};
 pub use open::open_to_read;
 pub use promise::Promise;
 pub use reports::{Filter, Receipt, Row, Wanted, explain, requests, usage};

@@ -1,44 +1,11 @@
 //! Responses that are kept: what a request goes on from, and what is left of its answer.
 
-use std::pin::Pin;
-use std::sync::Arc;
-
-use seaway_wire::responses::{self, Before, Kept};
+use seaway_wire::responses::{self, Before};
 use seaway_wire::{Fault, FaultKind, Request};
 
 use super::Exchange;
 use crate::answer::store_down;
-use crate::causes::chain;
-use crate::store::{Response, Store};
-
-/// Keeps one response, once it is whole.
-#[derive(Debug)]
-pub struct Keeper {
-    store: Store,
-    owner: Arc<str>,
-    items: Vec<String>,
-}
-
-/// Resolves to whether a response is kept.
-pub type Keeping = Pin<Box<dyn Future<Output = bool> + Send>>;
-
-impl Keeper {
-    /// Keeps it, and says whether that is done: its client is to be told.
-    #[must_use]
-    pub fn keep(self, kept: Kept) -> Keeping {
-        let created = jiff::Timestamp::now().as_second();
-        let id = kept.id.clone();
-        let response = Response { id: kept.id, owner: self.owner.to_string(), created, object: kept.object, items: self.items, memory: kept.memory };
-        let done = self.store.keep_response(response);
-        Box::pin(async move {
-            let kept = done.await;
-            if let Err(error) = &kept {
-                tracing::error!(id, error = %chain(error), "a response could not be kept; its client is told so");
-            }
-            kept.is_ok()
-        })
-    }
-}
+use crate::store::Keeper;
 
 impl Exchange {
     /// What is kept of earlier responses, as far as a request speaks of it.
@@ -69,6 +36,6 @@ impl Exchange {
         if self.runtime.config.responses_retention.is_zero() {
             return None;
         }
-        Some(Keeper { store: self.house.ledger.store().clone(), owner: self.ask.caller.0.clone(), items: responses::input_items(request, id, before) })
+        Some(Keeper::new(self.house.ledger.store().clone(), self.ask.caller.0.clone(), responses::input_items(request, id, before)))
     }
 }

@@ -12,13 +12,14 @@ use seaway_wire::openai::{UpstreamFault, translate_error};
 use seaway_wire::stage::{End, Out, Relay};
 use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
+use super::Exchange;
 use super::relayed::{ERROR_LIMIT, WHOLE_LIMIT, assemble, kind_of};
-use super::{Exchange, Keeper};
 use crate::drain;
 use crate::egress::Egress;
 use crate::headers;
 use crate::pipe::{Patience, Pipe};
 use crate::record::Outcome;
+use crate::store::Keeper;
 use crate::upstream::{ReadError, Reply, ReplyBody, Upstream, next_frame, read_whole};
 
 /// How long the head of a stream waits for the first event, so that an error that comes in its

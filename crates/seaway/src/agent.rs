@@ -1,17 +1,16 @@
 //! The program's full power over HTTP: runs, at once or in the background.
 
 mod ask;
+pub mod registry;
 pub mod tasks;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use seaway_wire::claude_code::Failure;
 use seaway_wire::claude_code::run::Done;
 use seaway_wire::messages::Summary;
 use seaway_wire::{Dialect, Fault, FaultKind, StopReason};
-use tokio_util::sync::CancellationToken;
 
 pub use ask::Asked;
 
@@ -25,68 +24,7 @@ use crate::record::Outcome;
 use crate::runtime::Runtime;
 use crate::store::Session;
 use crate::upstream::Upstream;
-use crate::upstream::claude_code::{Continued, Ear, Errand, Line, News, Program, Running, Unusable, Verdict, line};
-
-/// Runs under way, by who may answer and end them.
-#[derive(Debug, Default)]
-pub struct Agents(Mutex<HashMap<String, Hand>>);
-
-/// What can be done to a run from outside.
-#[derive(Debug, Clone)]
-struct Hand {
-    owner: Caller,
-    line: Option<Line>,
-    end: CancellationToken,
-}
-
-/// Keeps a run in the list until it is dropped.
-pub struct Listed {
-    house: Arc<House>,
-    id: String,
-    /// Cancelled when somebody wants the run to end.
-    pub end: CancellationToken,
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.house.agents.lock().remove(&self.id);
-    }
-}
-
-impl Agents {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Hand>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hand(&self, caller: &Caller, id: &str) -> Option<Hand> {
-        self.lock().get(id).filter(|hand| hand.owner == *caller).cloned()
-    }
-
-    /// Ends a run; false if there is none of this caller's.
-    pub fn end(&self, caller: &Caller, id: &str) -> bool {
-        let hand = self.hand(caller, id);
-        hand.inspect(|hand| hand.end.cancel()).is_some()
-    }
-
-    /// Waits until no run is under way.
-    pub async fn all_ended(&self) {
-        while !self.lock().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// Answers a question of a run; false if nobody waits for it.
-    pub fn judge(&self, caller: &Caller, id: &str, verdict: Verdict) -> bool {
-        self.hand(caller, id).and_then(|hand| hand.line).is_some_and(|line| line.answer(verdict))
-    }
-}
-
-/// Puts a run on the list.
-fn list(house: &Arc<House>, caller: &Caller, id: &str, line: Option<Line>) -> Listed {
-    let end = CancellationToken::new();
-    house.agents.lock().insert(id.to_owned(), Hand { owner: caller.clone(), line, end: end.clone() });
-    Listed { house: house.clone(), id: id.to_owned(), end }
-}
+use crate::upstream::claude_code::{Continued, Ear, Errand, News, Program, Running, Unusable, line};
 
 /// How a run is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +52,7 @@ pub struct Job {
     upstream: Arc<Upstream>,
     caller: Caller,
     errand: Errand,
-    pub listed: Arc<Listed>,
+    pub listed: Arc<registry::Listed>,
     /// How many runs its session had before.
     runs: u64,
     ear: Option<Ear>,
@@ -142,7 +80,7 @@ impl Job {
         let runs = session.as_ref().map_or(0, |session| session.turns);
         let errand = Errand { patient: manner == Manner::Background, ..asked.errand(program.setting(), session)? };
         let (line, ear) = (manner == Manner::Watched).then(line).unzip();
-        let listed = Arc::new(list(house, caller, &errand.id, line));
+        let listed = Arc::new(house.agents.list(caller, &errand.id, line));
         let opening = Opening {
             caller: caller.clone(),
             dialect: Dialect::Messages,

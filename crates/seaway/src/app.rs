@@ -10,21 +10,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Agents;
+use crate::agent::registry::Agents;
 use crate::causes::chain;
-use crate::config::{self, Auth, Config, Listen, Loaded, Sources};
+use crate::config::{self, Listen, Loaded, Sources};
 use crate::drain::Drain;
 use crate::front::Door;
-use crate::house::House;
+use crate::house::{House, Origin};
 use crate::instance::{self, Registered};
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
 use crate::server::{self, BindError, Listener, Serving};
 use crate::store::{Store, StoreError};
-use crate::surface;
 use crate::ticket::Tickets;
 use crate::upstream::{self, Kit};
 use crate::workers::Workers;
+use crate::{reload, surface};
 
 /// How long tasks have to end once they were told to, beyond the grace.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
@@ -46,56 +46,6 @@ pub enum StartError {
     Threads(#[source] std::io::Error),
     #[error("cannot listen for signals")]
     Signals(#[source] std::io::Error),
-}
-
-/// Reads the configuration again.
-#[derive(Debug, Clone)]
-pub struct Reloader {
-    sources: Arc<Sources>,
-    /// Where the file is that was read.
-    path: PathBuf,
-}
-
-impl Reloader {
-    /// Puts a new configuration in place. A bad one changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// Every mistake in it.
-    pub fn reload(&self, house: &House) -> Result<(), String> {
-        let loaded = Config::load(&self.sources).map_err(|error| error.to_string())?;
-        let before = house.runtime.load_full();
-        if loaded.config.listen != before.config.listen || loaded.config.cors_origins != before.config.cors_origins {
-            tracing::warn!("`listen`, `port` and `cors_origins` only change with a restart");
-        }
-        let mut config = loaded.config;
-        config.listen.clone_from(&before.config.listen);
-        if matches!(config.auth, Auth::Open) && !config.listen.iter().all(Listen::is_local) {
-            return Err("auth: `none` is for loopback only, and this gateway listens beyond it until it is restarted".into());
-        }
-        if let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.is_login() && !config.listen.iter().all(Listen::is_local)) {
-            return Err(format!("upstream.{}: a plan's login serves its owner alone, and this gateway listens beyond loopback until it is restarted", upstream.name));
-        }
-        let next = Arc::new(Runtime::new(config, Some(&before), &house.kit()).map_err(|error| error.to_string())?);
-        house.runtime.store(next.clone());
-        for gone in before.upstreams.iter().filter(|old| !next.upstreams.iter().any(|new| Arc::ptr_eq(old, new))) {
-            let gone = gone.clone();
-            // What is in flight there goes on to its end.
-            house.tasks.spawn(async move { gone.close().await });
-        }
-        tracing::info!(file = %self.path.display(), "the configuration was reloaded");
-        Ok(())
-    }
-
-    fn reload_or_warn(&self, house: &House) {
-        if let Err(error) = self.reload(house) {
-            tracing::error!("the configuration was not reloaded, everything stays as it is:\n{error}");
-        }
-    }
-
-    fn saved_at(&self) -> Option<SystemTime> {
-        config::saved_at(&self.path)
-    }
 }
 
 /// A gateway that holds its addresses and serves.
@@ -152,7 +102,7 @@ impl App {
             drain,
             tasks,
             started: Instant::now(),
-            reloader: Reloader { sources: Arc::new(sources), path },
+            origin: Origin { sources, path },
             agents: Agents::default(),
             tickets: Tickets::default(),
             instance: uuid::Uuid::now_v7().simple().to_string().into(),
@@ -188,7 +138,7 @@ impl App {
     pub async fn run(mut self) {
         loop {
             tokio::select! {
-                _ = self.signals.hangup.recv() => self.house.reloader.reload_or_warn(&self.house),
+                _ = self.signals.hangup.recv() => reload::reload_or_warn(&self.house),
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
             }
@@ -289,10 +239,10 @@ async fn watch_file(house: Arc<House>, mut seen: Option<SystemTime>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        let now = house.reloader.saved_at();
+        let now = config::saved_at(&house.origin.path);
         if now.is_some() && now != seen {
             seen = now;
-            house.reloader.reload_or_warn(&house);
+            reload::reload_or_warn(&house);
         }
     }
 }

@@ -1,13 +1,14 @@
 //! What every handler shares.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Agents;
-use crate::app::Reloader;
+use crate::agent::registry::Agents;
+use crate::config::Sources;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
@@ -21,11 +22,18 @@ pub struct House {
     pub drain: Drain,
     pub tasks: TaskTracker,
     pub started: Instant,
-    pub reloader: Reloader,
+    pub origin: Origin,
     pub agents: Agents,
     pub tickets: Tickets,
     /// Tells this gateway from every other one, also from one before it.
     pub instance: Arc<str>,
+}
+
+/// Where the configuration came from, to be read again.
+pub struct Origin {
+    pub sources: Sources,
+    /// The file that was read.
+    pub path: PathBuf,
 }
 
 impl House {

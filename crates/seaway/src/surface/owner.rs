@@ -11,9 +11,9 @@ use seaway_wire::{Fault, FaultKind};
 use serde_json::json;
 
 use super::{dashboard, status};
-use crate::answer;
 use crate::front::{Door, refuse};
 use crate::house::House;
+use crate::{answer, reload};
 
 pub(super) fn routes() -> Router<Arc<House>> {
     Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload)).route("/owner/key", get(key)).route("/owner/link", post(link))
@@ -48,7 +48,7 @@ async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door
     if door != Door::Own {
         return elsewhere(request).await;
     }
-    match house.reloader.reload(&house) {
+    match reload::reload(&house) {
         Ok(()) => answer::json(StatusCode::OK, "{}"),
         Err(error) => refuse(Fault::new(FaultKind::InvalidRequest, error), request).await,
     }

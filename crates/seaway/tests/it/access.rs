@@ -166,7 +166,7 @@ async fn a_reload_does_not_open_what_others_can_reach() {
     let gateway = Gateway::with_file("", &[("listen", "0.0.0.0:0"), ("upstream.sandbox.kind", "sandbox")]).await;
     std::fs::write(gateway.state.path().join("seaway.toml"), "auth = 'none'\n").unwrap();
     let house = &gateway.app.house;
-    assert!(house.reloader.reload(house).unwrap_err().contains("for loopback only"));
+    assert!(seaway::reload::reload(house).unwrap_err().contains("for loopback only"));
     let mut client = Client::connect(([127, 0, 0, 1], gateway.address.port()).into(), None).await;
     assert_eq!(client.post("/v1/messages", ASK).await.status, 401);
 }

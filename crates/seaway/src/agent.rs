@@ -14,7 +14,6 @@ use seaway_wire::{Dialect, Fault, FaultKind, StopReason};
 
 pub use ask::Asked;
 
-use crate::answer::store_down;
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain;
@@ -268,7 +267,7 @@ fn fault(failure: Failure) -> Fault {
 /// What came before a run, if it continues something.
 async fn session(house: &House, program: &Program, caller: &Caller, asked: &Asked) -> Result<Option<Session>, Fault> {
     let Some(id) = &asked.session_id else { return Ok(None) };
-    let known = house.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await.map_err(store_down)?;
+    let known = house.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await?;
     let unknown = || {
         let message = format!("there is no session `{id}`, or it has expired; start one with `\"keepSession\": true`");
         Fault::new(FaultKind::NotFound, message).param("sessionId")

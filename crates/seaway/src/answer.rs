@@ -7,8 +7,6 @@ use http::{HeaderMap, StatusCode};
 use seaway_wire::messages::Change;
 use seaway_wire::{Dialect, Fault, FaultKind};
 
-use crate::store::StoreError;
-
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOTE: HeaderName = HeaderName::from_static("seaway-note");
@@ -124,10 +122,4 @@ pub fn note(headers: &mut HeaderMap, changes: &[Change]) {
     {
         headers.insert(NOTE, value);
     }
-}
-
-/// The fault of a store that cannot keep or find what was promised.
-#[must_use]
-pub fn store_down(error: StoreError) -> Fault {
-    Fault::new(FaultKind::StoreDown, "the gateway's store cannot be used at the moment; ask again, and see the gateway's log").because(error)
 }

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::CARRIERS;
 use crate::config::UpstreamName;
+use crate::refreshed::{Fetched, Refreshed};
 use crate::tunnel::{Login, TunnelError};
-use crate::upstream::refreshed::{Fetched, Refreshed};
 use crate::upstream::{Call, Reply, Upstream, read_whole};
 
 const GOOD_FOR: Duration = Duration::from_secs(300);

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Carrier, Credential as Setting, OWN_LOGIN, PLAN_TOKEN, Source};
 use crate::process::{self, ProcessError};
-use crate::upstream::refreshed::{Fetched, Gone, Refreshed};
+use crate::refreshed::{Fetched, Gone, Refreshed};
 
 /// How long a credential command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);

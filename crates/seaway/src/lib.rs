@@ -38,6 +38,7 @@ pub mod plan;
 pub mod price;
 pub mod process;
 pub mod record;
+pub mod refreshed;
 pub mod reload;
 pub mod route;
 pub mod runtime;

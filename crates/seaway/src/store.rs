@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::Connection;
+use seaway_wire::{Fault, FaultKind};
 
 use crate::config;
 use crate::record::Record;
@@ -73,6 +74,13 @@ pub enum StoreError {
     Late,
     #[error("more waits to be written to the store than may wait")]
     Full,
+}
+
+/// What was promised cannot be kept, or not be found again, at the moment.
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Self::new(FaultKind::StoreDown, "the gateway's store cannot be used at the moment; ask again, and see the gateway's log").because(error)
+    }
 }
 
 /// What is to be done with the database. Dropped undone, whoever waits learns that the store is out of use.

@@ -10,7 +10,6 @@ pub mod gate;
 mod health;
 mod pool;
 mod reach;
-pub(crate) mod refreshed;
 mod retry;
 mod sandbox;
 

@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Answer, Job};
-use crate::answer::store_down;
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain::Drain;
@@ -38,7 +37,7 @@ impl Job {
             error: None,
         };
         let desk = Desk { store: self.house.ledger.store().clone(), instance: self.house.instance.clone(), drain: self.house.drain.clone() };
-        desk.store.keep_task(task.clone(), &desk.instance).await.map_err(store_down)?;
+        desk.store.keep_task(task.clone(), &desk.instance).await?;
         let mut kept = task.clone();
         let tasks = self.house.tasks.clone();
         // Until its end is written, so that a gateway that leaves waits for that.
@@ -137,10 +136,10 @@ pub async fn remove(house: &Arc<House>, caller: &Caller, id: &str) -> Result<&'s
         return Ok("cancelling");
     }
     let store = house.ledger.store();
-    store.settle_tasks(&house.instance).await.map_err(store_down)?;
-    let Some(task) = store.task(&caller.0, id).await.map_err(store_down)? else { return Err(unknown(id)) };
+    store.settle_tasks(&house.instance).await?;
+    let Some(task) = store.task(&caller.0, id).await? else { return Err(unknown(id)) };
     if task.status.is_over() {
-        store.forget_task(&caller.0, id).await.map_err(store_down)?;
+        store.forget_task(&caller.0, id).await?;
         return Ok("deleted");
     }
     // It ended this very moment, or another gateway works on it.

@@ -4,7 +4,6 @@ use seaway_wire::responses::{self, Before};
 use seaway_wire::{Fault, FaultKind, Request};
 
 use super::Exchange;
-use crate::answer::store_down;
 use crate::store::Keeper;
 
 impl Exchange {
@@ -14,7 +13,7 @@ impl Exchange {
         let (store, owner) = (self.house.ledger.store(), &self.ask.caller.0);
         let retention = self.runtime.config.responses_retention;
         if let Some(id) = responses::previous(request)? {
-            let kept = store.response(owner, &id, retention).await.map_err(store_down)?;
+            let kept = store.response(owner, &id, retention).await?;
             let unknown = || {
                 let message = format!(
                     "previous_response_id: there is no response `{id}`; it may have failed, have been made with `store: false` or by somebody else, be deleted, or be too old"
@@ -24,7 +23,7 @@ impl Exchange {
             before.memory = Some(kept.ok_or_else(unknown)?.memory);
         }
         for id in responses::references(request) {
-            if let Some(item) = store.response_item(owner, &id, retention).await.map_err(store_down)? {
+            if let Some(item) = store.response_item(owner, &id, retention).await? {
                 before.items.insert(id, item);
             }
         }

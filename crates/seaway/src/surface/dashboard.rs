@@ -186,7 +186,7 @@ async fn usage(State(house): State<Arc<House>>, (Extension(runtime), Extension(c
     let since = (today + 1 - days.clamp(1, 3660)) * DAY;
     let rows = match house.ledger.store().usage(Filter { since }).await {
         Ok(rows) => rows,
-        Err(error) => return fault(&answer::store_down(error)),
+        Err(error) => return fault(&error.into()),
     };
     let sight = Sight::of(&runtime, &caller);
     let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": cost(&runtime.config.prices, row)})).collect();
@@ -219,7 +219,7 @@ async fn close(State(house): State<Arc<House>>, (Extension(runtime), Extension(c
     let warm = runtime.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
     let kept = match house.ledger.store().forget_session(&owner, &id).await {
         Ok(kept) => kept,
-        Err(error) => return fault(&answer::store_down(error)),
+        Err(error) => return fault(&error.into()),
     };
     super::sessions::erase(&runtime, &kept);
     if warm == 0 && kept.is_empty() {

@@ -31,7 +31,7 @@ async fn find(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known
     match house.ledger.store().response(&caller.0, id, runtime.config.responses_retention).await {
         Ok(Some(kept)) => return Found::Kept(Box::new(kept)),
         Ok(None) => {}
-        Err(error) => return Found::Elsewhere(front::refuse(answer::store_down(error), request).await),
+        Err(error) => return Found::Elsewhere(front::refuse(error.into(), request).await),
     }
     let first = route::route(&runtime.config, "", "").into_iter().next();
     let speaks = first.and_then(|name| runtime.upstream(&name)).is_some_and(|upstream| upstream.setting.speaks.contains(&Dialect::Responses));
@@ -73,7 +73,7 @@ pub(super) async fn delete(State(house): Shared, known: Known, id: Id, request: 
     match find(&house, known, &id, request).await {
         Found::Kept(kept) => {
             if let Err(error) = house.ledger.store().forget_response(&owner, &kept.id).await {
-                return answer::fault(&answer::store_down(error), Dialect::Responses, &answer::own_id());
+                return answer::fault(&error.into(), Dialect::Responses, &answer::own_id());
             }
             told(format!("{{\"id\":{},\"object\":\"response\",\"deleted\":true}}", quote(&kept.id)))
         }

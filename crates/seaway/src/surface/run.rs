@@ -147,7 +147,7 @@ async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Kno
             let listed: Vec<String> = listed.iter().map(tasks::shown).collect();
             answer::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
         }
-        Err(error) => fault(&answer::store_down(error)),
+        Err(error) => fault(&error.into()),
     }
 }
 
@@ -161,7 +161,7 @@ async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<
     match found.await {
         Ok(Some(task)) => answer::json(StatusCode::OK, tasks::shown(&task)),
         Ok(None) => fault(&tasks::unknown(&id)),
-        Err(error) => fault(&answer::store_down(error)),
+        Err(error) => fault(&error.into()),
     }
 }
 

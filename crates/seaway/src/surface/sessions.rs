@@ -65,7 +65,7 @@ async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -
     let mut shown = Vec::new();
     let sessions = match house.ledger.store().sessions(&caller.0, retention).await {
         Ok(sessions) => sessions,
-        Err(error) => return answer::fault(&answer::store_down(error), Dialect::Messages, &answer::own_id()),
+        Err(error) => return answer::fault(&error.into(), Dialect::Messages, &answer::own_id()),
     };
     for session in sessions {
         let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
@@ -107,7 +107,7 @@ async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
     let kept = match house.ledger.store().forget_session(&caller.0, &id).await {
         Ok(kept) => kept,
-        Err(error) => return answer::fault(&answer::store_down(error), Dialect::Messages, &answer::own_id()),
+        Err(error) => return answer::fault(&error.into(), Dialect::Messages, &answer::own_id()),
     };
     erase(&runtime, &kept);
     if warm || !kept.is_empty() {

@@ -41,12 +41,12 @@ pub(crate) use policy::KNOWN;
 pub use pool::Whose;
 
 use super::gate::Gate;
-use super::refreshed::Refreshed;
 use super::retry::backoff;
 use super::{Call, Payload, Reply, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::process::Piped;
+use crate::refreshed::Refreshed;
 use crate::store::Store;
 use flow::{Flow, Held};
 use pool::Kept;

@@ -26,9 +26,9 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
-use super::refreshed::{Fetched, Gone, Refreshed};
 use super::{BoxError, CallBody, ReplyBody};
 use crate::dial::{Dial, DialError, Dialled, Stream};
+use crate::refreshed::{Fetched, Gone, Refreshed};
 use idle::{Homed, Idle, Lists, Reusable};
 use shared::Shared;
 

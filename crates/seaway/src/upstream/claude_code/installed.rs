@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::home;
 use crate::config::{Program, find_program};
 use crate::process::{self, Launch};
-use crate::upstream::refreshed::{Fetched, Gone, Refreshed};
+use crate::refreshed::{Fetched, Gone, Refreshed};
 
 /// How long the program has to say its version or its login.
 const PATIENCE: Duration = Duration::from_secs(20);

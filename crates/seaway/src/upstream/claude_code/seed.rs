@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::shared::Shared;
 use super::{home, launch, seat};
-use crate::upstream::refreshed::{Fetched, Refreshed};
+use crate::refreshed::{Fetched, Refreshed};
 
 /// Rows that say what surrounds the program. Others are about the turn that was asked with.
 const ROWS: [&str; 4] = ["environment", "model", "session_context", "date"];

@@ -21,10 +21,10 @@ use crate::causes::chain;
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::process::Piped;
+use crate::refreshed::{Fetched, Refreshed};
 use crate::store::{Session, Store, StoreError};
 use crate::upstream::UpstreamError;
 use crate::upstream::gate::{Gate, Refused};
-use crate::upstream::refreshed::{Fetched, Refreshed};
 
 /// What the tasks around the children share.
 pub(super) struct Shared {

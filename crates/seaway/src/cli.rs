@@ -1,5 +1,7 @@
 //! The command line: the only code that prints.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the code that prints")]
+
 mod args;
 mod client;
 mod config;

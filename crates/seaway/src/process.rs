@@ -1,5 +1,7 @@
 //! Children: the only code that spawns.
 
+#![expect(clippy::disallowed_methods, reason = "this is the code that starts children")]
+
 mod family;
 mod piped;
 mod tool;

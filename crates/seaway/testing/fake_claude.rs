@@ -18,6 +18,7 @@
 //!
 //! At the end of its script it reads stdin until that is closed.
 #![expect(clippy::unwrap_used, reason = "a fake that cannot go on should say where")]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};

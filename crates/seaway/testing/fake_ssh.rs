@@ -3,6 +3,8 @@
 //! The script is `$HOME/fake-ssh`, a line for each kind of call: `login: fail WORDS`, `login: hang`, `check: ok`.
 //! What is not in it succeeds. Every call is written to `$HOME/fake-ssh.log`.
 
+#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
+
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;

@@ -3,6 +3,7 @@
 //! `UPDATE_CORPUS=1 cargo test -p seaway-wire --test claude_code` writes the streams anew; read the
 //! difference before you keep it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(clippy::disallowed_methods, reason = "whoever runs it may have it write what it would compare")]
 
 use std::path::PathBuf;
 

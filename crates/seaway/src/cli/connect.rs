@@ -8,7 +8,7 @@ use similar::TextDiff;
 
 use super::args::{Cli, ConnectOptions};
 use super::{Asked, facts, keys, trial};
-use crate::config::near;
+use crate::config::{Environment, near};
 use crate::connect::clients::{CLIENTS, Client};
 use crate::connect::disk::{Changed, Shelf};
 use crate::connect::{Facts, OTHERS, Setup, any, other};
@@ -119,7 +119,7 @@ fn undo(shelf: &Shelf, name: &str, only_say: bool, key: Option<&SecretString>) -
 
 /// What would change, as `diff -u` says it. Secrets are not shown, neither ours nor those beside ours.
 fn show(changed: &[Changed], key: Option<&SecretString>) {
-    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let color = std::io::stdout().is_terminal() && Environment::capture().get("NO_COLOR").is_none();
     for file in changed {
         let after = file.after.as_deref().unwrap_or_default();
         if file.before == after {

@@ -1,0 +1,214 @@
+//! Holds the floors of the house: nobody imports from above, and no circle of files crosses a wall.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use syn::visit::Visit;
+use syn::{Attribute, Item, UseTree};
+
+/// The rooms, from the bottom to the top. A file that stands on another floor than its room is named by itself.
+const FLOORS: &[&[&str]] = &[
+    &["address", "answer", "causes", "decode", "drain", "egress", "grant", "log", "refreshed", "trusted"],
+    &["config"],
+    &["process"],
+    &["auth", "connect", "credential", "dial", "headers", "instance", "plan", "record", "route", "ticket"],
+    &["live", "store", "tunnel"],
+    &["catalog", "ledger", "pipe", "price", "upstream", "workers"],
+    // What handlers share holds the list of runs, and runs hold what handlers share.
+    &["access", "agent/registry", "house", "runtime"],
+    &["agent", "exchange", "reload"],
+    &["front", "server", "surface"],
+    &["app"],
+    &["cli"],
+];
+
+/// Circles of files within one room that are still to be cut, each by one of its files.
+const CIRCLES: &[&str] = &["cli/facts", "config/layers", "exchange/relayed", "process/piped", "store/journal", "upstream/claude_code/errand", "upstream/claude_code/flow"];
+
+/// Files, each by its path below `src` without its ending, with the files that each imports from.
+type Imports = BTreeMap<String, BTreeSet<String>>;
+
+#[test]
+fn nobody_imports_from_above() {
+    let mut wrong = Vec::new();
+    for (from, all) in &imports() {
+        for to in all {
+            if floor(to) > floor(from) {
+                wrong.push(format!("{from} imports {to}, which is {} floors above", floor(to) - floor(from)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_circle_crosses_a_wall() {
+    let imports = imports();
+    let circles = circles(&imports);
+    for circle in &circles {
+        let rooms: BTreeSet<_> = circle.iter().map(|file| room(file)).collect();
+        assert_eq!(rooms.len(), 1, "a circle across rooms: {circle:?}");
+        assert!(circle.iter().any(|file| CIRCLES.contains(&file.as_str())), "a new circle: {circle:?}");
+    }
+    for known in CIRCLES {
+        assert!(circles.iter().any(|circle| circle.contains(*known)), "the circle of {known} is cut: take it off the list");
+    }
+}
+
+#[test]
+fn a_wrong_import_is_seen() {
+    let source = "
+        use crate::{app::{self, App}, config as c};
+        use super::neighbour::Thing;
+        fn f() { crate::cli::run(); say!(crate::surface::x, \"crate::no\"); }
+        #[cfg(test)] mod tests { use crate::exchange::E; }
+    ";
+    let files = ["app", "config", "cli", "surface", "exchange", "store", "store/neighbour", "store/here"].map(str::to_owned);
+    let found: Vec<String> = imported("store/here", source, &files.into()).into_iter().collect();
+    assert_eq!(found, ["app", "cli", "config", "store/neighbour", "surface"]);
+    assert!(floor("app") > floor("store/here"));
+    let circle = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")];
+    let imports = circle.map(|(from, to)| (from.to_owned(), BTreeSet::from([to.to_owned()])));
+    assert_eq!(circles(&imports.into()), [BTreeSet::from(["a", "b", "c"].map(str::to_owned))]);
+}
+
+fn room(file: &str) -> &str {
+    file.split('/').next().unwrap()
+}
+
+fn floor(file: &str) -> usize {
+    let of = |name: &str| FLOORS.iter().position(|rooms| rooms.contains(&name));
+    of(file).or_else(|| of(room(file))).unwrap_or_else(|| panic!("{file} has no floor: give its room one"))
+}
+
+fn imports() -> Imports {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = BTreeMap::new();
+    read(&root, &root, &mut sources);
+    let files = sources.keys().cloned().collect();
+    sources.iter().map(|(file, source)| (file.clone(), imported(file, source, &files))).collect()
+}
+
+fn read(root: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            read(root, &path, into);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let name = path.strip_prefix(root).unwrap().with_extension("").to_string_lossy().into_owned();
+            // What puts the modules together, and tests, which may look at everything.
+            if !matches!(name.as_str(), "lib" | "main") && !name.ends_with("/tests") {
+                into.insert(name, fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+}
+
+/// The files of the crate that a file names, in `use` or elsewhere; what stands below itself does not count.
+fn imported(file: &str, source: &str, files: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut paths = Paths::default();
+    paths.visit_file(&syn::parse_file(source).unwrap());
+    let own: Vec<&str> = file.split('/').collect();
+    let mut found = BTreeSet::new();
+    for path in paths.0 {
+        let mut rest = path.as_slice();
+        let mut at: Vec<&str> = match rest.first().map(String::as_str) {
+            Some("crate") => Vec::new(),
+            Some("super") => own.clone(),
+            _ => continue,
+        };
+        while let Some("crate" | "super") = rest.first().map(String::as_str) {
+            if rest[0] == "super" {
+                at.pop();
+            }
+            rest = &rest[1..];
+        }
+        at.extend(rest.iter().map(String::as_str));
+        let named = (1..=at.len()).rev().map(|length| at[..length].join("/")).find(|name| files.contains(name));
+        found.extend(named.filter(|name| name != file));
+    }
+    found
+}
+
+/// Paths that begin with `crate` or `super`.
+#[derive(Default)]
+struct Paths(Vec<Vec<String>>);
+
+impl Paths {
+    fn tree(&mut self, before: &[String], tree: &UseTree) {
+        let with = |name: String| [before, &[name]].concat();
+        match tree {
+            UseTree::Path(path) => self.tree(&with(path.ident.to_string()), &path.tree),
+            UseTree::Name(name) => self.0.push(with(name.ident.to_string())),
+            UseTree::Rename(name) => self.0.push(with(name.ident.to_string())),
+            UseTree::Glob(_) => self.0.push(before.to_vec()),
+            UseTree::Group(group) => group.items.iter().for_each(|tree| self.tree(before, tree)),
+        }
+    }
+}
+
+fn is_of_tests(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|ident| ident == "test"))
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item(&mut self, item: &'ast Item) {
+        match item {
+            Item::Mod(module) if is_of_tests(&module.attrs) => {}
+            Item::Use(import) => self.tree(&[], &import.tree),
+            _ => syn::visit::visit_item(self, item),
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.0.push(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        syn::visit::visit_path(self, path);
+    }
+
+    /// What is handed to a macro is only words.
+    fn visit_macro(&mut self, called: &'ast syn::Macro) {
+        self.visit_path(&called.path);
+        let text = called.tokens.to_string().replace(' ', "");
+        let mut in_text = false;
+        let bare: String = text
+            .chars()
+            .map(|c| {
+                in_text ^= c == '"';
+                if in_text { '"' } else { c }
+            })
+            .collect();
+        for word in bare.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':') {
+            self.0.push(word.split("::").map(str::to_owned).collect());
+        }
+    }
+}
+
+/// Files that reach each other.
+fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
+    let reached: BTreeMap<&str, BTreeSet<&str>> = imports.keys().map(|file| (file.as_str(), reach(imports, file))).collect();
+    let mut circles: Vec<BTreeSet<String>> = Vec::new();
+    for (file, from_here) in &reached {
+        let circle: BTreeSet<String> = from_here.iter().filter(|other| reached.get(*other).is_some_and(|back| back.contains(file))).map(|name| (*name).to_owned()).collect();
+        if circle.len() > 1 && !circles.contains(&circle) {
+            circles.push(circle);
+        }
+    }
+    circles
+}
+
+/// All files that are imported from a file, directly or not.
+fn reach<'a>(imports: &'a Imports, file: &str) -> BTreeSet<&'a str> {
+    let mut reached = BTreeSet::new();
+    let mut next: Vec<&str> = vec![file];
+    while let Some(file) = next.pop() {
+        for other in imports.get(file).into_iter().flatten() {
+            if reached.insert(other.as_str()) {
+                next.push(other);
+            }
+        }
+    }
+    reached
+}

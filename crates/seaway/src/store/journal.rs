@@ -24,9 +24,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Records from one pause to the next, some hundred microseconds of work.
+    /// Records from one offer to the next, some hundred microseconds of work.
     const TURN: usize = 16;
-    const PAUSE: Duration = Duration::from_micros(50);
     /// Records of one batch for which there is time: twelve batches a second.
     const LEISURE: usize = 1024;
 
@@ -38,7 +37,7 @@ impl Pace {
     pub(super) fn step(&mut self) {
         self.records += 1;
         if self.leisurely && self.records.is_multiple_of(Self::TURN) {
-            std::thread::sleep(Self::PAUSE);
+            std::thread::yield_now();
         }
     }
 }

@@ -13,11 +13,22 @@ use super::{Group, mark};
 /// A process at one time: a number alone may be somebody else's later.
 type Member = (u32, String);
 
+/// Has a process and its group do nothing more until they are killed.
+pub(super) fn stop(pid: u32, mark_then: &str) {
+    if is_still(pid, mark_then) {
+        Group(Some(pid)).send(Signal::STOP);
+    }
+}
+
+/// True for the process that once had this mark. Where the system tells of marks, one without was gone when it was looked at.
+fn is_still(pid: u32, mark_then: &str) -> bool {
+    if Path::new("/proc/self/stat").exists() { mark(pid).is_some_and(|now| now == mark_then) } else { mark_then.is_empty() }
+}
+
 /// Kills a process, its group, what it started and what has its temporary folder. `mark` is what [`mark`] said of
 /// it, or empty where the system does not tell.
 pub(super) fn kill(pid: u32, mark_then: &str, temporary: &Path) {
-    // Where the system tells, a process without a mark was gone when it was looked at.
-    let is_it = if Path::new("/proc/self/stat").exists() { mark(pid).is_some_and(|now| now == mark_then) } else { mark_then.is_empty() };
+    let is_it = is_still(pid, mark_then);
     // Looked for before it is gone: afterwards nobody knows whose they were.
     let mut members = if is_it { below(pid) } else { Vec::new() };
     if is_it {

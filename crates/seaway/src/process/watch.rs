@@ -134,6 +134,10 @@ pub fn run() {
         }
         line.clear();
     }
+    // All of them at once: one that sees its pipe end before its turn comes would ask the API again.
+    for (pid, (mark, _)) in &known {
+        family::stop(*pid, mark);
+    }
     for (pid, (mark, temporary)) in known {
         family::kill(pid, &mark, &temporary);
         if is_child_folder(&temporary) {

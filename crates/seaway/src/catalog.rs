@@ -122,10 +122,7 @@ impl Catalog {
     pub async fn narrowed(&self, upstream: &Arc<Upstream>, client: &HeaderMap, query: &str) -> Result<Models, Arc<NoList>> {
         let own = own_headers();
         let headers = if upstream.passes_credentials() { client } else { &own };
-        match tokio::time::timeout(PATIENCE, fetch(upstream, headers, query)).await {
-            Ok(found) => found.map_err(Arc::new),
-            Err(_) => Err(Arc::new(late(upstream, PATIENCE))),
-        }
+        fetch_in_time(upstream, headers, query).await
     }
 
     /// Waits no longer than that for a list, but for a login on the way to it.
@@ -138,10 +135,7 @@ impl Catalog {
         }
         let asked = upstream.clone();
         let fetched = list.get(move || async move {
-            let value = match tokio::time::timeout(PATIENCE, fetch(&asked, &headers, "")).await {
-                Ok(found) => found.map_err(Arc::new),
-                Err(_) => Err(Arc::new(late(&asked, PATIENCE))),
-            };
+            let value = fetch_in_time(&asked, &headers, "").await;
             let lasting = value.is_ok();
             Fetched { value, fresh: if lasting { GOOD_FOR } else { BAD_FOR }, lasting }
         });
@@ -300,6 +294,13 @@ fn unreachable(message: String) -> NoList {
 fn late(upstream: &Upstream, patience: Duration) -> NoList {
     let message = format!("upstream `{}` listed no models within {} seconds", upstream.name, patience.as_secs());
     NoList { failure: Some((FaultKind::TimedOut, None, None)), ..unreachable(message) }
+}
+
+async fn fetch_in_time(upstream: &Upstream, client: &HeaderMap, query: &str) -> Listed {
+    match tokio::time::timeout(PATIENCE, fetch(upstream, client, query)).await {
+        Ok(found) => found.map_err(Arc::new),
+        Err(_) => Err(Arc::new(late(upstream, PATIENCE))),
+    }
 }
 
 /// `query` is what a client adds, as it wrote it.

@@ -88,7 +88,7 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
         let fault = no_upstream(&runtime.config);
         return exchange.fault(&fault);
     };
-    let headers = headers::to_upstream(&exchange.ask.headers, &runtime.keyring, upstream.passes_credentials());
+    let headers = exchange.headers_for(upstream);
     let body = if body.is_end_stream() { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
     let call = Call { method, path, headers, body, owner: exchange.ask.caller.0.clone(), session: None };
     exchange.entry.goes_to(&upstream.name);
@@ -235,12 +235,17 @@ impl Exchange {
         found.map(Some).ok_or_else(unknown)
     }
 
+    /// What of the client's headers an upstream gets.
+    fn headers_for(&self, upstream: &Upstream) -> HeaderMap {
+        headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials())
+    }
+
     /// `opus` and its like stand for the newest that the upstream lists.
     async fn newest(&self, upstream: &Arc<Upstream>, asked: &str) -> Result<Option<String>, Fault> {
         if !route::FAMILIES.contains(&asked) {
             return Ok(None);
         }
-        let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
+        let headers = self.headers_for(upstream);
         Ok(Some(self.runtime.catalog.newest(upstream, &headers, asked).await?))
     }
 
@@ -249,7 +254,7 @@ impl Exchange {
         if !upstream.setting.match_models {
             return None;
         }
-        let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
+        let headers = self.headers_for(upstream);
         self.runtime.catalog.listed(upstream, &headers, asked).await.filter(|listed| listed != asked)
     }
 

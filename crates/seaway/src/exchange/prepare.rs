@@ -61,7 +61,7 @@ impl Exchange {
         };
         let edited = edits.apply(request);
         let body = edited.body.map_or_else(|| self.ask.body.clone(), Bytes::from);
-        let mut headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
+        let mut headers = self.headers_for(upstream);
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         if self.ask.endpoint.dialect() == Dialect::Messages {
             headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
@@ -136,7 +136,7 @@ impl Exchange {
         if !Traits::is_unknown(model) {
             return traits;
         }
-        let headers = headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials());
+        let headers = self.headers_for(upstream);
         let told = self.runtime.catalog.capabilities(upstream, &headers, model).await;
         told.map_or(traits, |told| traits.with(&told))
     }

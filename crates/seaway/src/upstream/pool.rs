@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use super::{BoxError, CallBody, ReplyBody};
 use crate::dial::{Dial, DialError, Dialled, Stream};
 use crate::refreshed::{Fetched, Gone, Refreshed};
-use idle::{Homed, Idle, Lists, Reusable};
+use idle::{Idle, Lists, Reusable};
 use shared::Shared;
 
 /// How often a shared connection may be closed as soon as it is open.
@@ -111,12 +111,6 @@ struct Line {
 
 thread_local! {
     static LINES: Lists<Line> = const { RefCell::new(Vec::new()) };
-}
-
-impl Homed for Line {
-    fn lists<R>(with: impl FnOnce(&Lists<Self>) -> R) -> Option<R> {
-        LINES.try_with(with).ok()
-    }
 }
 
 /// Drops what this thread keeps and nobody used for a while. Each thread that calls upstreams has to do so now and then.
@@ -250,6 +244,10 @@ impl Reusable for Line {
     fn is_ready(&mut self) -> bool {
         drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.send.is_ready()
+    }
+
+    fn lists<R>(with: impl FnOnce(&Lists<Self>) -> R) -> Option<R> {
+        LINES.try_with(with).ok()
     }
 }
 

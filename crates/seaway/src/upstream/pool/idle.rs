@@ -9,11 +9,6 @@ use std::time::{Duration, Instant};
 /// How long an unused connection is kept.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Something that may be used again, if nothing happened to it meanwhile.
-pub(super) trait Reusable: 'static {
-    fn is_ready(&mut self) -> bool;
-}
-
 /// The lists of one pool: the same for all threads, and on each another list.
 #[derive(Debug)]
 pub(super) struct Idle {
@@ -36,9 +31,11 @@ pub(super) type List<L> = (u64, VecDeque<Kept<L>>);
 /// What one thread keeps.
 pub(super) type Lists<L> = RefCell<Vec<List<L>>>;
 
-/// A kind of line says where a thread keeps it.
-pub(super) trait Homed: Reusable + Sized {
-    /// `None` when the thread is ending.
+/// Something that may be used again, if nothing happened to it meanwhile.
+pub(super) trait Reusable: Sized + 'static {
+    fn is_ready(&mut self) -> bool;
+
+    /// Where a thread keeps this kind; `None` when the thread is ending.
     fn lists<R>(with: impl FnOnce(&Lists<Self>) -> R) -> Option<R>;
 }
 
@@ -49,7 +46,7 @@ impl Idle {
     }
 
     /// The one that was put last on this thread and is still ready.
-    pub(super) fn take<L: Homed>(&self) -> Option<L> {
+    pub(super) fn take<L: Reusable>(&self) -> Option<L> {
         loop {
             let mut kept = L::lists(|lists| find(&mut lists.borrow_mut(), self.pool)?.pop_back())??;
             if kept.since.elapsed() < KEPT_FOR && kept.generation == self.generation.load(Ordering::Relaxed) && kept.line.is_ready() {
@@ -59,7 +56,7 @@ impl Idle {
     }
 
     /// Keeps one on this thread. The oldest is dropped where there are too many.
-    pub(super) fn put<L: Homed>(&self, line: L) {
+    pub(super) fn put<L: Reusable>(&self, line: L) {
         if self.most == 0 {
             return;
         }
@@ -84,7 +81,7 @@ impl Idle {
 }
 
 /// Drops what this thread keeps and nobody used for a while, or what is closed, of all pools: those that are no more, too.
-pub(super) fn sweep<L: Homed>() {
+pub(super) fn sweep<L: Reusable>() {
     // Readiness is asked for without a borrow: what is dropped may put something.
     let kept = L::lists(RefCell::take).unwrap_or_default();
     let still = kept.into_iter().filter_map(|(pool, mut list)| {
@@ -127,9 +124,7 @@ mod tests {
         fn is_ready(&mut self) -> bool {
             self.0 != CLOSED.get()
         }
-    }
 
-    impl Homed for Numbered {
         fn lists<R>(with: impl FnOnce(&Lists<Self>) -> R) -> Option<R> {
             LISTS.try_with(with).ok()
         }

@@ -11,7 +11,8 @@ use crate::record::{Outcome, Record};
 
 /// Names that are known without asking the database. There are few, unless somebody makes them up.
 const KNOWN: usize = 10_000;
-const HOUR: i64 = 3_600_000;
+/// In milliseconds.
+pub(super) const HOUR: i64 = 3_600_000;
 /// Records of a transaction, however much of a hurry something else is in.
 const AT_LEAST: usize = 32;
 

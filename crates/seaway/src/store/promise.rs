@@ -26,30 +26,26 @@ pub struct Promise<T> {
 
 /// Work that answers, and its answer.
 pub(super) fn of<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
-    let (done, wait) = oneshot::channel();
-    let work = move |database: &mut Connection| {
-        // Whoever asked may have left.
-        let _left = done.send(work(database));
-    };
-    (Box::new(work), Promise::on(wait))
+    answered(false, work)
 }
 
 /// The same where nothing is to be done for somebody who has left.
 pub(super) fn of_reading<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
+    answered(true, work)
+}
+
+fn answered<T: Send + 'static>(only_if_wanted: bool, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
     let (done, wait) = oneshot::channel();
     let work = move |database: &mut Connection| {
-        if !done.is_closed() {
+        if !(only_if_wanted && done.is_closed()) {
+            // Whoever asked may have left.
             let _left = done.send(work(database));
         }
     };
-    (Box::new(work), Promise::on(wait))
+    (Box::new(work), Promise { done: wait, late: None, refused: false })
 }
 
 impl<T> Promise<T> {
-    fn on(done: oneshot::Receiver<rusqlite::Result<T>>) -> Self {
-        Self { done, late: None, refused: false }
-    }
-
     /// Of something that is not done, since too much waits already.
     pub(super) fn refused(self) -> Self {
         Self { refused: true, ..self }

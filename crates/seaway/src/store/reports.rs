@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::Serialize;
 
-use super::journal::{bound, key};
+use super::journal::{HOUR, bound, key};
 use super::{Promise, Store};
 
 /// Which records count.
@@ -42,7 +42,7 @@ pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row
     // Added up here: SQLite would sort the hours of a month to group them, which takes three times as long.
     let mut select =
         database.prepare_cached("SELECT hour, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h FROM hourly WHERE hour >= ?1")?;
-    let mut hours = select.query([filter.since.div_euclid(3_600_000)])?;
+    let mut hours = select.query([filter.since.div_euclid(HOUR)])?;
     let mut days: HashMap<(i64, i64, i64), [u64; 7]> = HashMap::new();
     while let Some(hour) = hours.next()? {
         let sums = days.entry((hour.get::<_, i64>(0)?.div_euclid(24), hour.get(1)?, hour.get(2)?)).or_default();
@@ -128,12 +128,12 @@ impl Receipt {
 ///
 /// If the store cannot be read.
 pub fn explain(database: &Connection, id: &str) -> rusqlite::Result<Option<Receipt>> {
-    let found = database.query_row(&format!("SELECT {COLUMNS} FROM exchange WHERE key = ?1"), [key(id)], receipt).optional()?;
-    if found.is_some() {
-        return Ok(found);
+    let at = |key: [u8; 16]| database.query_row(&format!("SELECT {COLUMNS} FROM exchange WHERE key = ?1"), [key], receipt).optional();
+    if let Some(found) = at(key(id))? {
+        return Ok(Some(found));
     }
-    let Some(newest) = database.query_row(BY_REQUEST, [id], |row| row.get::<_, [u8; 16]>(0)).optional()? else { return Ok(None) };
-    database.query_row(&format!("SELECT {COLUMNS} FROM exchange WHERE key = ?1"), [newest], receipt).optional()
+    let newest = database.query_row(BY_REQUEST, [id], |row| row.get(0)).optional()?;
+    newest.map_or(Ok(None), at)
 }
 
 /// The newest of those that had the same id from their upstream.

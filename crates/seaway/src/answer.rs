@@ -40,6 +40,12 @@ pub fn fault(fault: &Fault, dialect: Dialect, request_id: &str) -> Response {
     shown(fault, fault.kind.status(dialect), fault.body(dialect, request_id), request_id)
 }
 
+/// Shows a fault on a path of our own.
+#[must_use]
+pub fn own_fault(wrong: &Fault) -> Response {
+    fault(wrong, Dialect::Messages, &own_id())
+}
+
 /// Shows a fault on a path that both vendors' clients use.
 #[must_use]
 pub fn shared_fault(fault: &Fault, request_id: &str) -> Response {

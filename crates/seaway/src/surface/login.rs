@@ -10,7 +10,7 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::ACCEPT;
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -25,10 +25,6 @@ use crate::upstream::claude_code::{LoginError, Program, Unusable};
 pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
     let at = |path: &str| format!("{prefix}{path}");
     Router::new().route(&at("/status"), get(status)).route(&at("/login"), post(begin).get(show)).route(&at("/login/{id}"), post(finish)).route(&at("/logout"), post(leave))
-}
-
-fn fault(fault: &Fault) -> Response {
-    answer::fault(fault, Dialect::Messages, &answer::own_id())
 }
 
 fn program(runtime: &Runtime) -> Result<&Program, Fault> {
@@ -63,7 +59,7 @@ fn failed(error: &LoginError) -> Fault {
 async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     let program = match program(&runtime) {
         Ok(program) => program,
-        Err(none) => return fault(&none),
+        Err(none) => return answer::own_fault(&none),
     };
     let setting = program.setting();
     let installed = program.installed().program(setting).await;
@@ -120,7 +116,7 @@ async fn begin(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
         Ok((id, url)) => {
             answer::json(StatusCode::OK, json!({"id": id, "url": url, "next": format!("open the address, sign in, and POST {{\"code\": \"…\"}} to /auth/login/{id}")}).to_string())
         }
-        Err(no) => fault(&no),
+        Err(no) => answer::own_fault(&no),
     }
 }
 
@@ -133,7 +129,7 @@ struct Pasted {
 async fn finish(Extension(runtime): Extension<Arc<Runtime>>, path: Result<Path<String>, PathRejection>, body: Bytes) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let Ok(pasted) = serde_json::from_slice::<Pasted>(&body) else {
-        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
+        return answer::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
     };
     let finished = match changeable(&runtime) {
         Ok(program) => program.finish_login(&id, &pasted.code).await.map_err(|error| failed(&error)),
@@ -145,7 +141,7 @@ async fn finish(Extension(runtime): Extension<Arc<Runtime>>, path: Result<Path<S
     }
     match finished {
         Ok(status) => answer::json(StatusCode::OK, json!({"loggedIn": status.logged_in, "authMethod": status.auth_method, "email": status.email}).to_string()),
-        Err(no) => fault(&no),
+        Err(no) => answer::own_fault(&no),
     }
 }
 
@@ -156,6 +152,6 @@ async fn leave(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     };
     match left {
         Ok(()) => answer::json(StatusCode::OK, json!({"loggedIn": false}).to_string()),
-        Err(no) => fault(&no),
+        Err(no) => answer::own_fault(&no),
     }
 }

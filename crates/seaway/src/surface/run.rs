@@ -37,10 +37,6 @@ pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
         .route(&at("/tasks/{id}"), get(look).delete(remove))
 }
 
-fn fault(fault: &Fault) -> Response {
-    answer::fault(fault, Dialect::Messages, &answer::own_id())
-}
-
 /// Reads and looks over what is asked, before any work.
 async fn prepare(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known, request: Request, background: bool) -> Result<(Job, bool), Fault> {
     let (head, body) = request.into_parts();
@@ -62,7 +58,7 @@ async fn prepare(house: &Arc<House>, (Extension(runtime), Extension(caller)): Kn
 async fn run(State(house): Shared, known: Known, request: Request) -> Response {
     let (job, stream) = match prepare(&house, known, request, false).await {
         Ok(prepared) => prepared,
-        Err(wrong) => return fault(&wrong),
+        Err(wrong) => return answer::own_fault(&wrong),
     };
     let (id, request_id) = (job.id().to_owned(), job.record_id().to_owned());
     let mut response = match job.start().await {
@@ -118,21 +114,21 @@ struct Judged {
 async fn judge(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<(String, String)>, PathRejection>, body: Bytes) -> Response {
     let (id, ask) = path.map(|Path(path)| path).unwrap_or_default();
     let Ok(judged) = serde_json::from_slice::<Judged>(&body) else {
-        return fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
+        return answer::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
     };
     if house.agents.judge(&caller, &id, Verdict { request_id: ask.clone(), allow: judged.allow }) {
         return answer::json(StatusCode::OK, json!({"id": ask, "allow": judged.allow}).to_string());
     }
-    fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))
+    answer::own_fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))
 }
 
 async fn begin(State(house): Shared, known: Known, request: Request) -> Response {
     match prepare(&house, known, request, true).await {
         Ok((job, _)) => match job.in_background().await {
             Ok(task) => answer::json(StatusCode::ACCEPTED, tasks::shown(&task)),
-            Err(wrong) => fault(&wrong),
+            Err(wrong) => answer::own_fault(&wrong),
         },
-        Err(wrong) => fault(&wrong),
+        Err(wrong) => answer::own_fault(&wrong),
     }
 }
 
@@ -147,7 +143,7 @@ async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Kno
             let listed: Vec<String> = listed.iter().map(tasks::shown).collect();
             answer::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
         }
-        Err(error) => fault(&error.into()),
+        Err(error) => answer::own_fault(&error.into()),
     }
 }
 
@@ -160,8 +156,8 @@ async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<
     };
     match found.await {
         Ok(Some(task)) => answer::json(StatusCode::OK, tasks::shown(&task)),
-        Ok(None) => fault(&tasks::unknown(&id)),
-        Err(error) => fault(&error.into()),
+        Ok(None) => answer::own_fault(&tasks::unknown(&id)),
+        Err(error) => answer::own_fault(&error.into()),
     }
 }
 
@@ -169,6 +165,6 @@ async fn remove(State(house): Shared, (_, Extension(caller)): Known, path: Resul
     let id = path.map(|Path(id)| id).unwrap_or_default();
     match tasks::remove(&house, &caller, &id).await {
         Ok(done) => answer::json(StatusCode::OK, json!({"id": id, "status": done}).to_string()),
-        Err(wrong) => fault(&wrong),
+        Err(wrong) => answer::own_fault(&wrong),
     }
 }

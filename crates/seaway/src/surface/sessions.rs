@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::routing::{delete, get};
 use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::{Fault, FaultKind};
 use serde::Serialize;
 use serde_json::json;
 
@@ -65,7 +65,7 @@ async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -
     let mut shown = Vec::new();
     let sessions = match house.ledger.store().sessions(&caller.0, retention).await {
         Ok(sessions) => sessions,
-        Err(error) => return answer::fault(&error.into(), Dialect::Messages, &answer::own_id()),
+        Err(error) => return answer::own_fault(&error.into()),
     };
     for session in sessions {
         let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
@@ -107,13 +107,13 @@ async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
     let kept = match house.ledger.store().forget_session(&caller.0, &id).await {
         Ok(kept) => kept,
-        Err(error) => return answer::fault(&error.into(), Dialect::Messages, &answer::own_id()),
+        Err(error) => return answer::own_fault(&error.into()),
     };
     erase(&runtime, &kept);
     if warm || !kept.is_empty() {
         return answer::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());
     }
-    answer::fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`")), Dialect::Messages, &answer::own_id())
+    answer::own_fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`")))
 }
 
 /// Removes from the disk what was kept of sessions of runs. Their names are ours; those of conversations are their clients'.

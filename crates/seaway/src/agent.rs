@@ -86,6 +86,7 @@ impl Job {
             endpoint: manner.endpoint(),
             asked: errand.model.clone().unwrap_or_default(),
             stream: manner == Manner::Watched,
+            prices: runtime.config.prices.clone(),
         };
         let mut entry = house.ledger.open(opening);
         entry.goes_to(&upstream.name);

@@ -88,7 +88,7 @@ impl App {
             listeners.push(server::bind(listen).await?);
         }
         let (drain, tasks, connections) = (Drain::default(), TaskTracker::new(), TaskTracker::new());
-        let store = Store::start(config.store.clone(), store_failed);
+        let store = Store::start(config.store.clone(), config.prices.clone(), store_failed);
         let grace = config.grace;
         let (watch, threads) = (config.watch, config.threads);
         let state_dir = config.state_dir.clone();

@@ -6,6 +6,7 @@ mod build;
 mod layers;
 mod paths;
 mod ports;
+mod price;
 mod proxies;
 mod settings;
 mod show;
@@ -28,6 +29,7 @@ pub use build::find_program;
 pub use layers::{Layers, Mistake, Origin};
 pub use paths::run_folder;
 pub use ports::derived as derived_port;
+pub use price::PriceBook;
 pub use proxies::{PROXIES, merged as merged_no_proxy};
 pub use settings::{Kind, SETTINGS, Setting, near};
 pub use show::{markdown_table, schema, shown};
@@ -172,7 +174,7 @@ pub struct Config {
     /// In bytes.
     pub responses_limit: u64,
     pub responses_retention: Duration,
-    pub prices: Vec<(Glob, Price)>,
+    pub prices: Arc<PriceBook>,
     /// What a client's `no_proxy` should say, where a proxy is set that it would come to us by.
     pub no_proxy: Option<String>,
     /// How ssh is run here, whatever it is to reach.
@@ -603,16 +605,6 @@ pub struct Store {
     /// `None`: in memory.
     pub path: Option<PathBuf>,
     pub retention: Duration,
-}
-
-/// US dollars for a million tokens.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Price {
-    pub input: f64,
-    pub output: f64,
-    pub cache_read: f64,
-    pub cache_write: f64,
-    pub cache_write_1h: f64,
 }
 
 impl Config {

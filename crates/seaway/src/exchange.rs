@@ -53,6 +53,7 @@ pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response
         endpoint: ask.endpoint.name(),
         asked: known.and_then(|request| request.model.as_deref()).unwrap_or_default().to_owned(),
         stream: known.is_some_and(|request| request.stream),
+        prices: runtime.config.prices.clone(),
     });
     let mut exchange = Exchange { house, runtime, ask, entry };
     let answered = match request {
@@ -76,7 +77,7 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
         _ => "other",
     };
     house.ledger.store().room().await;
-    let entry = house.ledger.open(Opening { caller, dialect, endpoint, asked: String::new(), stream: false });
+    let entry = house.ledger.open(Opening { caller, dialect, endpoint, asked: String::new(), stream: false, prices: runtime.config.prices.clone() });
     let climbs = path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..");
     let ask = Ask { caller: entry.record.caller.clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };
     let mut exchange = Exchange { runtime: runtime.clone(), house, ask, entry };

@@ -16,6 +16,7 @@ use seaway_wire::messages::Summary;
 use seaway_wire::{Dialect, Fault};
 
 use crate::auth::Caller;
+use crate::config::PriceBook;
 use crate::drain::Drain;
 use crate::live::{Live, Lives};
 use crate::record::{Outcome, Record};
@@ -87,6 +88,8 @@ pub struct Opening {
     pub endpoint: &'static str,
     pub asked: String,
     pub stream: bool,
+    /// What it will be priced by.
+    pub prices: Arc<PriceBook>,
 }
 
 impl Ledger {
@@ -141,6 +144,7 @@ impl Ledger {
             status: 0,
             outcome: Outcome::ClientGone,
             summary: Summary::default(),
+            cost: None,
             fault: None,
             attempts: 0,
             first_byte: None,
@@ -151,7 +155,7 @@ impl Ledger {
         };
         self.in_flight.inc();
         let live = self.lives.begin(&record);
-        Entry::open(self.clone(), record, live)
+        Entry::open(self.clone(), record, live, opening.prices)
     }
 
     /// Records a request that was not let in.
@@ -160,7 +164,7 @@ impl Ledger {
         if !self.may_record_refusal() {
             return;
         }
-        let opening = Opening { caller: Caller(REFUSED.into()), dialect, endpoint: "refused", asked: String::new(), stream: false };
+        let opening = Opening { caller: Caller(REFUSED.into()), dialect, endpoint: "refused", asked: String::new(), stream: false, prices: Arc::default() };
         let mut entry = self.open(opening);
         entry.request_id(request_id);
         entry.record.status = status;

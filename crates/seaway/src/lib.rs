@@ -35,7 +35,6 @@ pub mod live;
 pub mod log;
 pub mod pipe;
 pub mod plan;
-pub mod price;
 pub mod process;
 pub mod record;
 pub mod refreshed;

@@ -6,7 +6,14 @@ use seaway_wire::Dialect;
 use seaway_wire::messages::{Change, Summary};
 
 use crate::auth::Caller;
-use crate::config::UpstreamName;
+use crate::config::{PriceBook, UpstreamName};
+
+/// Dollars of micro-dollars, for showing.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million dollars")]
+pub fn dollars(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +67,8 @@ pub struct Record {
     pub status: u16,
     pub outcome: Outcome,
     pub summary: Summary,
+    /// In micro-dollars, by the prices of when it ended; none where its model has no price.
+    pub cost: Option<u64>,
     /// What went wrong, in one word.
     pub fault: Option<String>,
     pub attempts: u32,
@@ -73,6 +82,23 @@ pub struct Record {
 }
 
 impl Record {
+    /// The model by whichever name is nearest to what answered.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        self.summary.model.as_deref().or(self.wanted.as_deref()).unwrap_or(&self.asked)
+    }
+
+    /// True if it adds to what was used: counting tokens is free.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        !matches!(self.endpoint, "count_tokens" | "input_tokens")
+    }
+
+    /// Gives it its cost, once and for all.
+    pub(crate) fn price(&mut self, prices: &PriceBook) {
+        self.cost = if self.is_counted() { prices.cost(self.model(), self.summary.usage) } else { Some(0) };
+    }
+
     /// Bytes that it holds, roughly.
     pub(crate) fn size(&self) -> usize {
         let texts = [Some(&self.id), Some(&self.request_id), Some(&self.asked), self.wanted.as_ref(), self.summary.model.as_ref(), self.fault.as_ref()];
@@ -91,7 +117,7 @@ impl Record {
             dialect = self.dialect.name(),
             endpoint = self.endpoint,
             upstream = self.upstream.as_ref().map(|name| &*name.0),
-            model = self.summary.model.as_deref().or(self.wanted.as_deref()).unwrap_or(&self.asked),
+            model = self.model(),
             status = self.status,
             outcome = self.outcome.name(),
             fault = self.fault,
@@ -100,6 +126,7 @@ impl Record {
             output = usage.output,
             cache_read = usage.cache_read,
             cache_write = usage.cache_write,
+            cost_usd = self.cost.map(dollars),
             attempts = self.attempts,
             first_byte_ms = self.first_byte.map(millis),
             total_ms = millis(self.total),

@@ -29,7 +29,7 @@ use prometheus_client::metrics::counter::Counter;
 use rusqlite::Connection;
 use seaway_wire::{Fault, FaultKind};
 
-use crate::config;
+use crate::config::{self, PriceBook};
 use crate::record::Record;
 use inbox::Inbox;
 use open::Urgency;
@@ -65,6 +65,8 @@ pub enum StoreError {
     },
     #[error("the store {path} was written by a newer Seaway (version {found} of its layout, this one knows {known})")]
     Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("the store {path} was written by an older Seaway; start `seaway` once, which brings it up to date and keeps a copy")]
+    Older { path: PathBuf },
     #[error("the store could not do it")]
     Failed(#[from] rusqlite::Error),
     /// It could not be opened; the log says why.
@@ -106,13 +108,14 @@ impl Drop for Handle {
 
 impl Store {
     /// Starts the threads of the store. The file is opened by them, so that nobody waits; `failed` is
-    /// called if that is not possible.
+    /// called if that is not possible. By `prices` is estimated what older records have cost, which did
+    /// not keep it.
     #[must_use]
-    pub fn start(setting: config::Store, failed: impl FnOnce(&StoreError) + Send + 'static) -> Self {
+    pub fn start(setting: config::Store, prices: Arc<PriceBook>, failed: impl FnOnce(&StoreError) + Send + 'static) -> Self {
         let inbox = Arc::new(Inbox::default());
         let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
         let handle = Arc::new(Handle(inbox.clone()));
-        let work = move || match open::open(setting.path.as_deref()) {
+        let work = move || match open::open(setting.path.as_deref(), &prices) {
             Ok(open) => {
                 open::read_by("store-lookups", open.lookups, Urgency::Prompt, looked_up);
                 open::read_by("store-reports", open.reports, Urgency::Patient, reported);
@@ -134,7 +137,7 @@ impl Store {
     /// A store that forgets everything with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::start(config::Store { path: None, retention: Duration::MAX }, |_| {})
+        Self::start(config::Store { path: None, retention: Duration::MAX }, Arc::default(), |_| {})
     }
 
     /// Queues a record. It is written even if the store falls behind, see [`Self::room`].

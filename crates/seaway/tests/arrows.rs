@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["process"],
     &["auth", "connect", "credential", "dial", "headers", "instance", "plan", "record", "route", "ticket"],
     &["live", "store", "tunnel"],
-    &["catalog", "ledger", "pipe", "price", "upstream", "workers"],
+    &["catalog", "ledger", "pipe", "upstream", "workers"],
     // What handlers share holds the list of runs, and runs hold what handlers share.
     &["access", "agent/registry", "house", "runtime"],
     &["agent", "exchange", "reload"],

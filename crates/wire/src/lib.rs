@@ -23,6 +23,7 @@ pub mod meter;
 pub mod model;
 mod notes;
 pub mod openai;
+pub mod price;
 pub mod properties;
 mod read;
 pub mod request;

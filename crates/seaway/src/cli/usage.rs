@@ -1,12 +1,13 @@
 //! `seaway usage` and `seaway explain`: what the store knows.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::args::{Cli, RequestsOptions, UsageOptions};
 use crate::config::{Config, parse_span};
-use crate::price::cost;
+use crate::record::dollars;
 use crate::store::{self, Filter, Receipt, Row, Wanted};
 
 pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode> {
@@ -17,12 +18,12 @@ pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode>
         None => Vec::new(),
     };
     if options.json {
-        let rows: Vec<_> = rows.iter().map(|row| with_cost(&config, row)).collect::<Result<_, _>>()?;
+        let rows: Vec<_> = rows.iter().map(with_cost).collect::<Result<_, _>>()?;
         println!("{}", serde_json::to_string_pretty(&rows)?);
     } else if options.csv {
-        csv(&config, &rows);
+        csv(&rows);
     } else {
-        table(&config, &rows, &options.since);
+        table(&rows, &options.since);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -74,18 +75,29 @@ fn database(config: &Config) -> anyhow::Result<Option<rusqlite::Connection>> {
     }
 }
 
-fn with_cost(config: &Config, row: &Row) -> serde_json::Result<serde_json::Value> {
+fn with_cost(row: &Row) -> serde_json::Result<serde_json::Value> {
     let mut value = serde_json::to_value(row)?;
-    value["cost_usd"] = json!(cost(&config.prices, row));
+    value["cost_usd"] = json!(row.known_cost().map(dollars));
     Ok(value)
 }
 
-fn csv(config: &Config, rows: &[Row]) {
-    println!("day,model,caller,requests,failed,input,output,cache_read,cache_write,cost_usd");
+fn csv(rows: &[Row]) {
+    println!("day,model,caller,requests,failed,input,output,cache_read,cache_write,cost_usd,estimated_usd,unpriced");
     for row in rows {
-        let cost = cost(&config.prices, row).map(|cost| format!("{cost:.6}")).unwrap_or_default();
+        let cost = row.known_cost().map(|cost| format!("{:.6}", dollars(cost))).unwrap_or_default();
         let (model, caller) = (quoted(&row.model), quoted(&row.caller));
-        println!("{},{model},{caller},{},{},{},{},{},{},{cost}", row.day, row.requests, row.failed, row.input, row.output, row.cache_read, row.cache_write);
+        println!(
+            "{},{model},{caller},{},{},{},{},{},{},{cost},{:.6},{}",
+            row.day,
+            row.requests,
+            row.failed,
+            row.input,
+            row.output,
+            row.cache_read,
+            row.cache_write,
+            dollars(row.estimated),
+            row.unpriced
+        );
     }
 }
 
@@ -94,7 +106,7 @@ fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-fn table(config: &Config, rows: &[Row], since: &str) {
+fn table(rows: &[Row], since: &str) {
     if rows.is_empty() {
         println!("no requests in the last {since}");
         return;
@@ -107,14 +119,14 @@ fn table(config: &Config, rows: &[Row], since: &str) {
     line(["day", "model", "caller", "requests", "failed", "input", "output", "cache", "cost"]);
     let mut total = Total::default();
     for row in rows {
-        let cost = cost(&config.prices, row);
-        total.add(row, cost);
-        let shown = cost.map_or_else(|| "-".to_owned(), |cost| format!("${cost:.4}"));
+        total.add(row);
+        let shown = row.known_cost().map_or_else(|| "-".to_owned(), |cost| format!("${:.4}", dollars(cost)));
         let numbers = [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write].map(|number| number.to_string());
         line([&row.day, &row.model, &row.caller, &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &shown]);
     }
     let numbers = total.counts.map(|number| number.to_string());
-    line(["total", "", "", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &format!("${:.4}", total.cost)]);
+    line(["total", "", "", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &format!("${:.4}", dollars(total.cost))]);
+    total.remarks(rows);
 }
 
 /// The last line of the table.
@@ -122,16 +134,33 @@ fn table(config: &Config, rows: &[Row], since: &str) {
 struct Total {
     /// Requests, failed, input, output, cache.
     counts: [u64; 5],
-    cost: f64,
+    /// In micro-dollars.
+    cost: u64,
+    estimated: u64,
+    unpriced: u64,
 }
 
 impl Total {
-    fn add(&mut self, row: &Row, cost: Option<f64>) {
+    fn add(&mut self, row: &Row) {
         let more = [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write];
         for (count, more) in self.counts.iter_mut().zip(more) {
             *count += more;
         }
-        self.cost += cost.unwrap_or_default();
+        self.cost += row.cost;
+        self.estimated += row.estimated;
+        self.unpriced += row.unpriced;
+    }
+
+    /// What the cost leaves out, and what of it is no more than an estimate.
+    fn remarks(&self, rows: &[Row]) {
+        if self.unpriced > 0 {
+            let models: BTreeSet<&str> = rows.iter().filter(|row| row.unpriced > 0).map(|row| row.model.as_str()).collect();
+            let models = models.into_iter().collect::<Vec<_>>().join(", ");
+            println!("\nnot in the cost: {} request(s) of models without a price ([price] sets one): {models}", self.unpriced);
+        }
+        if self.estimated > 0 {
+            println!("\nof the cost, ${:.4} are an estimate, for requests of before costs were kept", dollars(self.estimated));
+        }
     }
 }
 
@@ -168,6 +197,7 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     } else {
         println!("tokens    {} in, {} out", receipt.input, receipt.output);
     }
+    println!("cost      {}", receipt.cost.map_or_else(|| "not known".to_owned(), |cost| format!("${:.6}", dollars(cost))));
     println!("body in   blake3 {}", or(&receipt.body_in));
     if !receipt.reached() {
         println!("body out  none: no upstream got this request");

@@ -13,11 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use seaway_wire::price::Price;
 use secrecy::SecretString;
 
 use super::layers::{BUILT_IN, Layers, Origin, dotted};
 use super::value::Value;
-use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, Price, Route, STRICT_MODES, Store, Upstream, UpstreamName, paths, proxies, settings};
+use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES, Store, Upstream, UpstreamName, paths, proxies, settings};
 use crate::trusted::Modes;
 
 pub use program::find as find_program;
@@ -67,7 +68,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         store: reader.store(&state_dir),
         responses_limit: reader.size("responses.limit"),
         responses_retention: reader.span("responses.retention"),
-        prices: reader.prices(),
+        prices: Arc::new(reader.prices()),
         no_proxy: proxies::needed(environment),
         ssh,
         state_dir,
@@ -351,7 +352,7 @@ impl Reader<'_> {
         Store { path, retention: self.span("store.retention") }
     }
 
-    fn prices(&mut self) -> Vec<(Glob, Price)> {
+    fn prices(&mut self) -> PriceBook {
         let mut prices = Vec::new();
         for name in self.layers.names("price") {
             let amount = |rest: &str| self.get(&below("price", &name, rest)).and_then(|value| value.amount());
@@ -360,16 +361,22 @@ impl Reader<'_> {
                 continue;
             };
             let price = Price {
-                input,
-                output,
-                cache_read: amount("cache_read").unwrap_or(input * 0.1),
-                cache_write: amount("cache_write").unwrap_or(input * 1.25),
-                cache_write_1h: amount("cache_write_1h").unwrap_or(input * 2.0),
+                input: micros(input),
+                output: micros(output),
+                cache_read: micros(amount("cache_read").unwrap_or(input * 0.1)),
+                cache_write: micros(amount("cache_write").unwrap_or(input * 1.25)),
+                cache_write_1h: micros(amount("cache_write_1h").unwrap_or(input * 2.0)),
             };
             prices.push((Glob(name), price));
         }
-        prices
+        PriceBook::new(prices)
     }
+}
+
+/// Micro-dollars of dollars.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an amount is not negative, and so many dollars nobody asks for")]
+fn micros(dollars: f64) -> u64 {
+    (dollars * 1e6).round() as u64
 }
 
 /// Names that a preset's path would collide with.
@@ -562,12 +569,12 @@ mod tests {
     #[test]
     fn what_ships_can_be_overridden() {
         let loaded = load("[price.'claude-opus-4-5*']\ninput = 1\n[preset.terse]\nsystem = 'x'\n", &[], &[]).unwrap();
-        let price = loaded.config.prices.iter().find(|(glob, _)| glob.matches("claude-opus-4-5-20251101")).unwrap().1;
-        assert_eq!((price.input, price.output), (1.0, 25.0));
+        let price = loaded.config.prices.of("claude-opus-4-5-20251101").unwrap();
+        assert_eq!((price.input, price.output), (1_000_000, 25_000_000));
         let wider = format!("{}[price.'claude-*']\ninput = 2\noutput = 3\n", "\n".repeat(200));
         let wider = load(&wider, &[], &[]).unwrap();
-        let price = wider.config.prices.iter().find(|(glob, _)| glob.matches("claude-opus-4-5-20251101")).unwrap().1;
-        assert_eq!((price.input, price.output), (2.0, 3.0), "the owner's pattern beats what ships, wherever it stands");
+        let price = wider.config.prices.of("claude-opus-4-5-20251101").unwrap();
+        assert_eq!((price.input, price.output), (2_000_000, 3_000_000), "the owner's pattern beats what ships, wherever it stands");
         assert_eq!(loaded.config.presets[0].system.as_deref(), Some("x"));
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Ledger;
-use crate::config::UpstreamName;
+use crate::config::{PriceBook, UpstreamName};
 use crate::live::Live;
 use crate::record::{Outcome, Record};
 
@@ -15,13 +15,14 @@ pub struct Entry {
     pub record: Box<Record>,
     ledger: Arc<Ledger>,
     live: Arc<Live>,
+    prices: Arc<PriceBook>,
     started: Instant,
     open: bool,
 }
 
 impl Entry {
-    pub(super) fn open(ledger: Arc<Ledger>, record: Record, live: Arc<Live>) -> Self {
-        Self { record: Box::new(record), ledger, live, started: Instant::now(), open: true }
+    pub(super) fn open(ledger: Arc<Ledger>, record: Record, live: Arc<Live>, prices: Arc<PriceBook>) -> Self {
+        Self { record: Box::new(record), ledger, live, prices, started: Instant::now(), open: true }
     }
 
     /// How long ago its request came.
@@ -61,6 +62,7 @@ impl Entry {
         }
         self.record.outcome = outcome;
         self.record.total = self.started.elapsed();
+        self.record.price(&self.prices);
         self.ledger.ended(self.record.clone(), &self.live);
     }
 }

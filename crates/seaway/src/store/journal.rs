@@ -62,6 +62,10 @@ struct Counts {
     cache_read: u64,
     cache_write: u64,
     cache_write_1h: u64,
+    /// In micro-dollars.
+    cost: u64,
+    /// Requests that are not in `cost`, since their model has no price.
+    unpriced: u64,
 }
 
 impl Counts {
@@ -69,12 +73,14 @@ impl Counts {
         let usage = record.summary.usage;
         self.requests += 1;
         self.failed += u64::from(record.outcome != Outcome::Completed);
+        self.unpriced += u64::from(record.cost.is_none());
         let sums = [
             (&mut self.input, usage.input),
             (&mut self.output, usage.output),
             (&mut self.cache_read, usage.cache_read),
             (&mut self.cache_write, usage.cache_write),
             (&mut self.cache_write_1h, usage.cache_write_1h),
+            (&mut self.cost, record.cost.unwrap_or_default()),
         ];
         for (sum, count) in sums {
             *sum = sum.saturating_add(count);
@@ -84,8 +90,8 @@ impl Counts {
 
 impl Owed {
     pub(super) fn add(&mut self, record: &Record) {
-        if is_counted(record) {
-            let key = (hour(record), model(record).to_owned(), record.caller.0.to_string(), upstream(record).to_owned());
+        if record.is_counted() {
+            let key = (hour(record), record.model().to_owned(), record.caller.0.to_string(), upstream(record).to_owned());
             self.0.entry(key).or_default().add(record);
         }
     }
@@ -99,17 +105,8 @@ fn hour(record: &Record) -> i64 {
     record.at.as_millisecond().div_euclid(HOUR)
 }
 
-fn model(record: &Record) -> &str {
-    record.summary.model.as_deref().or(record.wanted.as_deref()).unwrap_or(&record.asked)
-}
-
 fn upstream(record: &Record) -> &str {
     record.upstream.as_ref().map_or("", |name| &name.0)
-}
-
-/// Counting tokens is free.
-fn is_counted(record: &Record) -> bool {
-    !matches!(record.endpoint, "count_tokens" | "input_tokens")
 }
 
 /// What one transaction did.
@@ -151,9 +148,9 @@ impl Journal {
                 tracing::error!(%error, id = record.request_id, "a record could not be written");
                 written.refused += 1;
             }
-            if is_counted(record) {
+            if record.is_counted() {
                 let mut name = |text| self.name(&transaction, text);
-                let key = (hour(record), name(model(record))?, name(&record.caller.0)?, name(upstream(record))?);
+                let key = (hour(record), name(record.model())?, name(&record.caller.0)?, name(upstream(record))?);
                 sums.entry(key).or_default().add(record);
             }
         }
@@ -186,7 +183,7 @@ impl Journal {
         let stop_reason = record.summary.stop_reason.as_ref().map(|reason| StopReason::name(reason).to_owned());
         let mut some = |text: Option<&str>| text.map(|text| self.name(database, text)).transpose();
         let mut insert = database.prepare_cached(
-            "INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27)",
+            "INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
         )?;
         insert.execute(params![
             key(&record.id),
@@ -216,6 +213,7 @@ impl Journal {
             record.body_in.as_ref().map(blake3::Hash::as_bytes),
             record.body_out.as_ref().filter(|_| record.body_out != record.body_in).map(blake3::Hash::as_bytes),
             some(changes.as_deref())?,
+            record.cost.map(signed),
         ])?;
         Ok(())
     }
@@ -224,13 +222,16 @@ impl Journal {
 /// Adds to what is known of an hour.
 fn add(database: &Connection, (hour, model, caller, upstream): (i64, i64, i64, i64), counts: &Counts) -> rusqlite::Result<()> {
     let mut add = database.prepare_cached(
-        "INSERT INTO hourly VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO UPDATE SET
+        "INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO UPDATE SET
             requests = requests + excluded.requests, failed = failed + excluded.failed, input = input + excluded.input, output = output + excluded.output,
-            cache_read = cache_read + excluded.cache_read, cache_write = cache_write + excluded.cache_write, cache_write_1h = cache_write_1h + excluded.cache_write_1h",
+            cache_read = cache_read + excluded.cache_read, cache_write = cache_write + excluded.cache_write, cache_write_1h = cache_write_1h + excluded.cache_write_1h,
+            cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced",
     )?;
-    let Counts { requests, failed, input, output, cache_read, cache_write, cache_write_1h } = *counts;
-    let [requests, failed, input, output, cache_read, cache_write, cache_write_1h] = [requests, failed, input, output, cache_read, cache_write, cache_write_1h].map(signed);
-    add.execute(params![hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h]).map(drop)
+    let Counts { requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced } = *counts;
+    let counts = [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced].map(signed);
+    let [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced] = counts;
+    add.execute(params![hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced]).map(drop)
 }
 
 /// True where it is this record's fault, and not the database's.

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::writer::Writer;
 use super::{StoreError, Work, schema};
+use crate::config::PriceBook;
 
 /// How long to wait for another process that writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -35,10 +36,10 @@ pub(super) struct Open {
 }
 
 /// Opens the store and brings its layout up to date.
-pub(super) fn open(path: Option<&Path>) -> Result<Open, StoreError> {
+pub(super) fn open(path: Option<&Path>, prices: &PriceBook) -> Result<Open, StoreError> {
     let Some(path) = path else {
         let mut database = Connection::open_in_memory()?;
-        schema::migrate(&mut database, Path::new(":memory:"))?;
+        schema::migrate(&mut database, Path::new(":memory:"), prices)?;
         let shared = Arc::new(Mutex::new(database));
         return Ok(Open { writer: Writer { shared: shared.clone(), files: None }, lookups: shared.clone(), reports: shared });
     };
@@ -46,14 +47,14 @@ pub(super) fn open(path: Option<&Path>) -> Result<Open, StoreError> {
     crate::auth::private_dir(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
     private_file(path).map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    let database = to_write(path).map_err(failed)?;
+    let database = to_write(path, prices).map_err(failed)?;
     let read = || to_read(path).map(|database| Arc::new(Mutex::new(database))).map_err(failed);
     let (lookups, reports, files) = (read()?, read()?, Files::of(path, read()?));
     Ok(Open { writer: Writer { shared: Arc::new(Mutex::new(database?)), files: Some(files) }, lookups, reports })
 }
 
 /// A connection that writes, to a store of the newest layout.
-fn to_write(path: &Path) -> rusqlite::Result<Result<Connection, StoreError>> {
+fn to_write(path: &Path, prices: &PriceBook) -> rusqlite::Result<Result<Connection, StoreError>> {
     let mut database = Connection::open(path)?;
     database.busy_timeout(BUSY)?;
     // Pages that become free are given back; only a new file can be told so.
@@ -65,7 +66,7 @@ fn to_write(path: &Path) -> rusqlite::Result<Result<Connection, StoreError>> {
     database.pragma_update(None, "wal_autocheckpoint", 0)?;
     database.pragma_update(None, "journal_size_limit", i64::try_from(SIDE_FILE).unwrap_or(i64::MAX))?;
     database.set_prepared_statement_cache_capacity(64);
-    Ok(schema::copy(&database, path).and_then(|()| schema::migrate(&mut database, path)).map(|()| database))
+    Ok(schema::copy(&database, path).and_then(|()| schema::migrate(&mut database, path, prices)).map(|()| database))
 }
 
 fn to_read(path: &Path) -> rusqlite::Result<Connection> {
@@ -91,7 +92,7 @@ pub fn open_to_read(path: &Path) -> Result<Option<Connection>, StoreError> {
         return Ok(None);
     }
     let database = to_read(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-    schema::check(&database, path)?;
+    schema::check_to_read(&database, path)?;
     Ok(Some(database))
 }
 

@@ -31,6 +31,22 @@ pub struct Row {
     pub cache_read: u64,
     pub cache_write: u64,
     pub cache_write_1h: u64,
+    /// In micro-dollars: what each request cost when it ended, added up.
+    #[serde(rename = "cost_micros")]
+    pub cost: u64,
+    /// The part of `cost` that was reckoned afterwards, for requests of before costs were kept.
+    #[serde(rename = "estimated_micros")]
+    pub estimated: u64,
+    /// Requests that are not in `cost`, since their model had no price.
+    pub unpriced: u64,
+}
+
+impl Row {
+    /// The cost in micro-dollars; none where no request had a price.
+    #[must_use]
+    pub fn known_cost(&self) -> Option<u64> {
+        (self.unpriced < self.requests || self.cost > 0).then_some(self.cost)
+    }
 }
 
 /// Sums up the records that count.
@@ -40,10 +56,11 @@ pub struct Row {
 /// If the store cannot be read.
 pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row>> {
     // Added up here: SQLite would sort the hours of a month to group them, which takes three times as long.
-    let mut select =
-        database.prepare_cached("SELECT hour, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h FROM hourly WHERE hour >= ?1")?;
+    let mut select = database.prepare_cached(
+        "SELECT hour, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, estimated, unpriced FROM hourly WHERE hour >= ?1",
+    )?;
     let mut hours = select.query([filter.since.div_euclid(HOUR)])?;
-    let mut days: HashMap<(i64, i64, i64), [u64; 7]> = HashMap::new();
+    let mut days: HashMap<(i64, i64, i64), [u64; 10]> = HashMap::new();
     while let Some(hour) = hours.next()? {
         let sums = days.entry((hour.get::<_, i64>(0)?.div_euclid(24), hour.get(1)?, hour.get(2)?)).or_default();
         for (at, sum) in sums.iter_mut().enumerate() {
@@ -57,9 +74,9 @@ pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row
         Entry::Vacant(unknown) => select.query_row([id], |row| row.get(0)).map(|text: String| unknown.insert(text).clone()),
     };
     let mut rows = Vec::with_capacity(days.len());
-    for ((day, model, caller), [requests, failed, input, output, cache_read, cache_write, cache_write_1h]) in days {
+    for ((day, model, caller), [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, estimated, unpriced]) in days {
         let (day, model, caller) = (date(day), name(model)?, name(caller)?);
-        rows.push(Row { day, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h });
+        rows.push(Row { day, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, estimated, unpriced });
     }
     rows.sort_unstable_by(|a, b| (&a.day, &a.model, &a.caller).cmp(&(&b.day, &b.model, &b.caller)));
     Ok(rows)
@@ -104,6 +121,9 @@ pub struct Receipt {
     pub attempts: u32,
     pub input: u64,
     pub output: u64,
+    /// In micro-dollars, as it was when it ended; `None` where its model had no price, or before costs were kept.
+    #[serde(rename = "cost_micros")]
+    pub cost: Option<u64>,
     pub first_byte_us: Option<u64>,
     pub total_us: u64,
     /// BLAKE3 of the body that came, in hexadecimal.
@@ -173,7 +193,7 @@ pub fn requests(database: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<
 
 /// What a [`Receipt`] is read from.
 const COLUMNS: &str = "id, request_id, at, caller, dialect, endpoint, upstream, asked, model, status, outcome, stop_reason, fault,
-                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes, wanted, sent";
+                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes, wanted, sent, cost";
 
 fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
     let changes: String = row.get(20)?;
@@ -196,6 +216,7 @@ fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
         attempts: row.get(13)?,
         input: row.get(14)?,
         output: row.get(15)?,
+        cost: row.get(23)?,
         first_byte_us: row.get(16)?,
         total_us: row.get(17)?,
         body_in: row.get(18)?,

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
+use seaway_wire::Usage;
 
 use super::StoreError;
 use super::journal::bound;
+use crate::config::PriceBook;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -172,7 +174,46 @@ const MIGRATIONS: [&str; 5] = [
     DROP INDEX response_created;
     CREATE INDEX response_created ON response (created, size);
 ",
+    "
+    ALTER TABLE record ADD COLUMN cost INTEGER;     -- micro-dollars; none where there was no price
+    ALTER TABLE hourly ADD COLUMN cost INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE hourly ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0; -- the part of cost that was reckoned afterwards
+    ALTER TABLE hourly ADD COLUMN unpriced INTEGER NOT NULL DEFAULT 0;  -- requests that are not in cost
+    DROP VIEW exchange;
+    CREATE VIEW exchange AS
+        SELECT 'req_sw_' || lower(hex(r.id)) AS id, coalesce(r.request, 'req_sw_' || lower(hex(r.id))) AS request_id, r.at,
+            (SELECT text FROM name WHERE id = r.caller) AS caller, (SELECT text FROM name WHERE id = r.dialect) AS dialect,
+            (SELECT text FROM name WHERE id = r.endpoint) AS endpoint, (SELECT text FROM name WHERE id = r.upstream) AS upstream,
+            (SELECT text FROM name WHERE id = r.asked) AS asked, (SELECT text FROM name WHERE id = r.wanted) AS wanted,
+            (SELECT text FROM name WHERE id = r.model) AS model, r.stream, r.sent, r.status,
+            (SELECT text FROM name WHERE id = r.outcome) AS outcome, (SELECT text FROM name WHERE id = r.stop_reason) AS stop_reason,
+            (SELECT text FROM name WHERE id = r.fault) AS fault, r.attempts, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h,
+            r.first_byte_us, r.total_us, r.body_in, r.body_out, coalesce((SELECT text FROM name WHERE id = r.changes), '[]') AS changes, r.cost, r.id AS key
+        FROM record AS r;
+",
 ];
+
+/// From this layout on, a record says what it cost.
+const COST: i64 = 6;
+
+/// Reckons what was used before records had a cost, as well as it can be known from sums: once, by the prices of today.
+fn estimate(database: &Connection, prices: &PriceBook) -> rusqlite::Result<()> {
+    let mut select =
+        database.prepare("SELECT hour, model, caller, upstream, (SELECT text FROM name WHERE id = model), input, output, cache_read, cache_write, cache_write_1h FROM hourly")?;
+    let mut update = database.prepare(
+        "UPDATE hourly SET cost = coalesce(?5, 0), estimated = coalesce(?5, 0), unpriced = iif(?5 IS NULL, requests, 0)
+            WHERE hour = ?1 AND model = ?2 AND caller = ?3 AND upstream = ?4",
+    )?;
+    let hours = select.query_map([], |row| {
+        let key: [i64; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+        let (input, output, cache_read, cache_write, cache_write_1h) = (row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?);
+        Ok((key, row.get::<_, String>(4)?, Usage { input, output, cache_read, cache_write, cache_write_1h, thinking: 0 }))
+    })?;
+    for ([hour, model, caller, upstream], name, usage) in hours.collect::<Result<Vec<_>, _>>()? {
+        update.execute(params![hour, model, caller, upstream, prices.cost(&name, usage).map(signed)])?;
+    }
+    Ok(())
+}
 
 fn version(database: &Connection) -> rusqlite::Result<i64> {
     database.pragma_query_value(None, "user_version", |row| row.get(0))
@@ -191,6 +232,15 @@ pub(super) fn check(database: &Connection, path: &Path) -> Result<(), StoreError
     let found = version(database)?;
     if found > known() {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: known() });
+    }
+    Ok(())
+}
+
+/// Refuses any other layout than that of this program, for who may not change it.
+pub(super) fn check_to_read(database: &Connection, path: &Path) -> Result<(), StoreError> {
+    check(database, path)?;
+    if version(database)? < known() {
+        return Err(StoreError::Older { path: path.to_owned() });
     }
     Ok(())
 }
@@ -241,7 +291,7 @@ pub(super) fn forget_copies(path: &Path, retention: Duration) {
 }
 
 /// Brings the layout up to date, all of it or nothing.
-pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), StoreError> {
+pub(super) fn migrate(database: &mut Connection, path: &Path, prices: &PriceBook) -> Result<(), StoreError> {
     let found = version(database)?;
     if found > 0 && found < known() {
         tracing::info!(path = %path.display(), "the store is brought to a newer layout; a large one takes a moment");
@@ -249,9 +299,12 @@ pub(super) fn migrate(database: &mut Connection, path: &Path) -> Result<(), Stor
     // Of several that start at once, one migrates and the others find it done.
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     check(&transaction, path)?;
-    let from = usize::try_from(version(&transaction)?).unwrap_or(0);
-    for step in MIGRATIONS.iter().skip(from) {
+    let found = version(&transaction)?;
+    for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         transaction.execute_batch(step)?;
+    }
+    if found < COST {
+        estimate(&transaction, prices)?;
     }
     transaction.pragma_update(None, "user_version", known())?;
     transaction.commit()?;
@@ -300,11 +353,16 @@ pub(super) fn give_back(database: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use seaway_wire::price::Price;
+
     use super::*;
+    use crate::config::Glob;
 
     #[test]
     fn an_older_store_is_copied_before_it_is_migrated() {
         let folder = tempfile::tempdir().unwrap();
+        let price = Price { input: 2_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
+        let prices = PriceBook::new(vec![(Glob("8".into()), price)]);
         for from in 1..MIGRATIONS.len() {
             let path = folder.path().join(format!("{from}.db"));
             let old = Connection::open(&path).unwrap();
@@ -312,14 +370,23 @@ mod tests {
                 old.execute_batch(step).unwrap();
             }
             old.pragma_update(None, "user_version", i64::try_from(from).unwrap()).unwrap();
-            let columns: usize = old.query_row("SELECT count(*) FROM pragma_table_info('exchange')", [], |row| row.get(0)).unwrap();
-            // Two of them are hashes, which a number is not.
-            let value = |number: usize| if (22..24).contains(&number) { "NULL".to_owned() } else { number.to_string() };
-            let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
-            old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
+            if from < 5 {
+                let columns: usize = old.query_row("SELECT count(*) FROM pragma_table_info('exchange')", [], |row| row.get(0)).unwrap();
+                // Two of them are hashes, which a number is not.
+                let value = |number: usize| if (22..24).contains(&number) { "NULL".to_owned() } else { number.to_string() };
+                let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
+                old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
+            } else {
+                old.execute_batch(
+                    "INSERT INTO name VALUES (7, '7'), (8, '8');
+                    INSERT INTO record VALUES (zeroblob(16), 2, NULL, 8, 8, 8, 8, 7, NULL, 8, 9, NULL, 10, 8, NULL, NULL, 1, 15, 16, 17, 18, 19, NULL, 21, NULL, NULL, NULL);
+                    INSERT INTO hourly VALUES (0, 8, 8, 8, 1, 1, 15, 16, 17, 18, 19);",
+                )
+                .unwrap();
+            }
             drop(old);
-            drop(super::super::open::open(Some(&path)).unwrap());
-            drop(super::super::open::open(Some(&path)).unwrap());
+            drop(super::super::open::open(Some(&path), &prices).unwrap());
+            drop(super::super::open::open(Some(&path), &prices).unwrap());
             let copy = folder.path().join(format!("{from}.db.layout-{from}"));
             let kept = Connection::open(&copy).unwrap();
             let asked = |database: &Connection| database.query_row("SELECT asked FROM exchange", [], |row| row.get::<_, String>(0)).unwrap();
@@ -327,8 +394,10 @@ mod tests {
             let migrated = Connection::open(&path).unwrap();
             assert_eq!((version(&migrated).unwrap(), asked(&migrated)), (known(), "7".into()));
             assert_eq!(migrated.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0)).unwrap(), INCREMENTAL, "its room can be given back");
-            let summed: (i64, i64) = migrated.query_row("SELECT requests, input FROM hourly", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-            assert_eq!(summed, (1, 15));
+            let summed: [i64; 5] = migrated
+                .query_row("SELECT requests, input, cost, estimated, unpriced FROM hourly", [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]))
+                .unwrap();
+            assert_eq!(summed, [1, 15, 30, 30, 0], "from {from}");
             let mode = std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
             assert_eq!(mode & 0o777, 0o600);
         }
@@ -347,7 +416,7 @@ mod tests {
     #[test]
     fn an_exchange_is_found_without_reading_the_table() {
         let mut database = Connection::open_in_memory().unwrap();
-        migrate(&mut database, Path::new("x")).unwrap();
+        migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
         let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {}", super::super::reports::BY_REQUEST)).unwrap();
         let steps: Vec<String> = plan.query_map(["x"], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
         assert!(steps.iter().any(|step| step.contains("record_request")) && !steps.iter().any(|step| step.starts_with("SCAN")), "{steps:?}");
@@ -356,9 +425,9 @@ mod tests {
     #[test]
     fn a_layout_from_the_future_is_refused() {
         let mut database = Connection::open_in_memory().unwrap();
-        migrate(&mut database, Path::new("x")).unwrap();
-        migrate(&mut database, Path::new("x")).unwrap();
+        migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
+        migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
         database.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(migrate(&mut database, Path::new("x")), Err(StoreError::Newer { found: 99, .. })));
+        assert!(matches!(migrate(&mut database, Path::new("x"), &PriceBook::default()), Err(StoreError::Newer { found: 99, .. })));
     }
 }

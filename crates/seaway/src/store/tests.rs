@@ -15,7 +15,7 @@ use crate::record::Outcome;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn on_disk(path: &Path, retention: Duration) -> Store {
-    Store::start(config::Store { path: Some(path.to_owned()), retention }, |error| panic!("{error}"))
+    Store::start(config::Store { path: Some(path.to_owned()), retention }, Arc::default(), |error| panic!("{error}"))
 }
 
 /// Runs a test on every engine.
@@ -161,6 +161,7 @@ fn record(request_id: Option<&str>, model: &str) -> Record {
         status: 200,
         outcome: Outcome::Completed,
         summary,
+        cost: Some(24),
         fault: None,
         attempts: 1,
         first_byte: Some(Duration::from_micros(5)),
@@ -175,7 +176,7 @@ async fn records_are_found_and_summed(store: Store) {
     let (named, own) = (record(Some("req_up"), "m"), record(None, "m"));
     let (own_id, named_id) = (own.id.clone(), named.id.clone());
     let counting = Record { endpoint: "count_tokens", ..record(None, "m") };
-    let failed = Record { outcome: Outcome::Truncated, status: 502, fault: Some("bad_reply".into()), ..record(None, "n") };
+    let failed = Record { cost: None, outcome: Outcome::Truncated, status: 502, fault: Some("bad_reply".into()), ..record(None, "n") };
     for record in [named, own, counting, failed] {
         store.record(Box::new(record));
     }
@@ -183,6 +184,8 @@ async fn records_are_found_and_summed(store: Store) {
     let rows = store.usage(Filter::default()).await.unwrap();
     let told: Vec<_> = rows.iter().map(|row| (row.model.as_str(), row.caller.as_str(), row.requests, row.failed, row.input, row.output)).collect();
     assert_eq!(told, [("m", "me", 2, 0, 6, 2), ("n", "me", 1, 1, 3, 1)]);
+    let costs: Vec<_> = rows.iter().map(|row| (row.cost, row.estimated, row.unpriced, row.known_cost())).collect();
+    assert_eq!(costs, [(48, 0, 0, Some(48)), (0, 0, 1, None)]);
     assert_eq!(rows[0].day, jiff::Timestamp::now().strftime("%Y-%m-%d").to_string());
     assert_eq!(store.usage(Filter { since: i64::MAX }).await.unwrap(), []);
     let receipts = store.report(move |database| Ok([explain(database, &own_id)?, explain(database, "req_up")?, explain(database, &named_id)?, explain(database, "nobody")?]));
@@ -192,7 +195,7 @@ async fn records_are_found_and_summed(store: Store) {
     assert_eq!((own.request_id, named.request_id.as_str()), (own.id, "req_up"));
     let hash = Some(blake3::hash(b"in").to_hex().to_string());
     assert_eq!((named.body_in, named.body_out, named.changes), (hash.clone(), hash, vec![("alias".to_owned(), "model".to_owned())]));
-    assert_eq!((named.caller.as_str(), named.upstream.as_deref(), named.asked.as_str(), named.sent), ("me", Some("up"), "sonnet", Some(true)));
+    assert_eq!((named.caller.as_str(), named.upstream.as_deref(), named.asked.as_str(), named.sent, named.cost), ("me", Some("up"), "sonnet", Some(true), Some(24)));
     let listed = async |wanted: Wanted| store.report(move |database| requests(database, &wanted)).await.unwrap().len();
     assert_eq!(listed(Wanted { limit: 10, ..Wanted::default() }).await, 4);
     assert_eq!(listed(Wanted { limit: 10, failed: true, model: Some("n".into()), ..Wanted::default() }).await, 1);
@@ -274,7 +277,7 @@ async fn a_full_disk_costs_no_token() {
     limit(1 << 30).await.unwrap();
     store.flush().await;
     let rows = store.usage(Filter::default()).await.unwrap();
-    assert_eq!(rows.iter().map(|row| (row.requests, row.input)).collect::<Vec<_>>(), [(MANY, 3 * MANY)]);
+    assert_eq!(rows.iter().map(|row| (row.requests, row.input, row.cost)).collect::<Vec<_>>(), [(MANY, 3 * MANY, 24 * MANY)]);
     assert!(store.dropped().get() > 0, "not every record could be held back");
 }
 
@@ -284,7 +287,7 @@ async fn a_store_that_cannot_be_opened_says_so() {
     let path = folder.path().join("seaway.db");
     std::fs::write(&path, "this is no database, and long enough to be looked at").unwrap();
     let (tell, told) = channel();
-    let store = Store::start(config::Store { path: Some(path), retention: DAY }, move |error| tell.send(error.to_string()).unwrap());
+    let store = Store::start(config::Store { path: Some(path), retention: DAY }, Arc::default(), move |error| tell.send(error.to_string()).unwrap());
     assert!(matches!(store.response("me", "resp_1", DAY).await, Err(StoreError::Gone)));
     assert!(matches!(store.keep_response(response("resp_1", 0)).await, Err(StoreError::Gone)));
     store.record(Box::new(record(None, "m")));

@@ -26,7 +26,7 @@ use crate::auth::Caller;
 use crate::connect::OTHERS;
 use crate::connect::clients::CLIENTS;
 use crate::house::House;
-use crate::price::cost;
+use crate::record::dollars;
 use crate::runtime::Runtime;
 use crate::store::Filter;
 use crate::upstream::claude_code::Whose;
@@ -185,7 +185,7 @@ async fn usage(State(house): State<Arc<House>>, (Extension(runtime), Extension(c
         Err(error) => return answer::own_fault(&error.into()),
     };
     let sight = Sight::of(&runtime, &caller);
-    let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": cost(&runtime.config.prices, row)})).collect();
+    let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": row.known_cost().map(dollars)})).collect();
     json_response(&json!({"days": days, "rows": rows}))
 }
 

@@ -47,11 +47,9 @@ async fn usage_adds_up_by_day_model_and_caller() {
     let known = rows.iter().find(|row| row.model.starts_with("claude-opus")).unwrap();
     assert_eq!((known.caller.as_str(), known.requests, known.failed), ("tester", 3, 0));
     assert_eq!((known.input, known.output, known.cache_read, known.cache_write, known.cache_write_1h), (3_000_000, 300_000, 6_000_000, 90, 30));
-    let prices = &gateway.app.house.runtime.load().config.prices;
-    let cost = seaway::price::cost(prices, known).unwrap();
-    assert!((cost - (15.0 + 7.5 + 3.0 + 0.000_675)).abs() < 1e-6, "{cost}");
+    assert_eq!((known.cost, known.estimated, known.unpriced), (15_000_000 + 7_500_000 + 3_000_000 + 675, 0, 0));
     let failed = rows.iter().find(|row| row.model == "claude-x").unwrap();
-    assert_eq!((failed.requests, failed.failed, seaway::price::cost(prices, failed)), (1, 1, None));
+    assert_eq!((failed.requests, failed.failed, failed.known_cost()), (1, 1, Some(0)));
     let future = seaway::store::Filter { since: i64::MAX };
     assert_eq!(seaway::store::usage(&database, &future).unwrap(), []);
 }
@@ -59,7 +57,7 @@ async fn usage_adds_up_by_day_model_and_caller() {
 /// A store with a million records, every other one older than a month.
 fn full(path: &std::path::Path) {
     let setting = seaway::config::Store { path: Some(path.to_owned()), retention: std::time::Duration::MAX };
-    drop(seaway::store::Store::start(setting, |error| panic!("{error}")));
+    drop(seaway::store::Store::start(setting, std::sync::Arc::default(), |error| panic!("{error}")));
     // The thread that makes it may still be at it.
     while !seaway::store::open_to_read(path).is_ok_and(|store| store.is_some_and(|store| store.prepare("SELECT * FROM record, hourly").is_ok())) {
         std::thread::yield_now();
@@ -75,9 +73,9 @@ fn full(path: &std::path::Path) {
             WITH RECURSIVE each (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM each WHERE number < 1000000),
                  timed AS (SELECT number, now - 60 * 86400000 + number * 5184 AS at FROM each, n)
             SELECT unhex(printf('%012x', at) || hex(randomblob(10))), at, NULL, caller, messages, messages, NULL, sonnet, NULL, sonnet, 1, 1, 200, completed, NULL, NULL, 1,
-                   10, 5, 0, 0, 0, 700, 900, randomblob(32), NULL, NULL
+                   10, 5, 0, 0, 0, 700, 900, randomblob(32), NULL, NULL, 105
             FROM timed, n;
-        INSERT INTO hourly SELECT at / 3600000, model, caller, caller, count(*), 0, sum(input), sum(output), 0, 0, 0 FROM record GROUP BY 1, 2, 3, 4;
+        INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h) SELECT at / 3600000, model, caller, caller, count(*), 0, sum(input), sum(output), 0, 0, 0 FROM record GROUP BY 1, 2, 3, 4;
         COMMIT;";
     database.execute_batch(fill).unwrap();
 }

@@ -271,7 +271,7 @@ async function showUsage() {
   draw();
   const money = (cost) => (cost === null ? "–" : "$" + cost.toFixed(4));
   $("figures").tBodies[0].replaceChildren(...rows.toReversed().map(({ row: one, cost }) => make("tr", {}, ...[
-    ["", one.day], ["", one.model], ["", one.caller], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", money(cost)],
+    ["", one.day], ["", one.model], ["", one.caller], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", money(cost) + (cost !== null && one.unpriced ? " +" : "")],
   ].map(([className, text]) => make("td", { className, text })))));
 }
 $("measure").addEventListener("change", draw);

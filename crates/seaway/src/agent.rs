@@ -7,6 +7,7 @@ pub mod tasks;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::StatusCode;
 use seaway_wire::claude_code::Failure;
 use seaway_wire::claude_code::run::Done;
 use seaway_wire::messages::Summary;
@@ -101,7 +102,7 @@ impl Job {
     /// The id under which the request is recorded.
     #[must_use]
     pub fn record_id(&self) -> &str {
-        &self.entry.record.id
+        self.entry.id()
     }
 
     /// Waits for its turn, and starts.
@@ -120,17 +121,17 @@ impl Job {
         };
         match started {
             Ok(running) => {
-                self.entry.record.attempts = 1;
-                Ok(Work { job: self, running })
+                self.entry.attempted(1, true);
+                Ok(Work { job: self, running, stop_reason: None })
             }
             Err(fault) => Err(self.faulted(fault)),
         }
     }
 
     fn faulted(mut self, fault: Fault) -> Fault {
-        self.entry.record.status = fault.kind.status(Dialect::Messages);
-        self.entry.record.fault = Some(fault.kind.name().to_owned());
-        self.entry.close(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
+        self.entry.answering(StatusCode::from_u16(fault.kind.status(Dialect::Messages)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+        self.entry.failed(fault.kind.name());
+        self.entry.ends(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
         fault
     }
 }
@@ -139,6 +140,8 @@ impl Job {
 pub struct Work {
     job: Job,
     running: Running,
+    /// Why it ended.
+    stop_reason: Option<StopReason>,
 }
 
 /// What there is to tell of it.
@@ -160,7 +163,7 @@ impl Work {
         };
         match news {
             Some(News::Events(events)) => {
-                self.job.entry.first_byte();
+                self.job.entry.heard();
                 (Told::Events(events), Some(self))
             }
             Some(News::Silence) => (Told::Silence, Some(self)),
@@ -187,9 +190,7 @@ impl Work {
 
     async fn done(&mut self, done: &Done, kept: bool) -> String {
         let model = self.running.model().map(str::to_owned);
-        let summary =
-            Summary { model: model.clone(), so_far: 0, usage: self.running.counted(), stop_reason: done.stop_reason.as_deref().map(StopReason::parse), error: None, ended: true };
-        self.job.entry.record.summary = summary;
+        self.stop_reason = done.stop_reason.as_deref().map(StopReason::parse);
         let mut session = match &self.job.errand.session {
             Continued::From(id) | Continued::With(id) if kept && !self.running.is_deleted() => Some(id.as_str()),
             Continued::From(_) | Continued::With(_) | Continued::No => None,
@@ -215,14 +216,14 @@ impl Work {
 
     fn over(self, answer: Answer) -> (Told, Option<Self>) {
         let mut job = self.job;
-        job.entry.record.summary.usage = self.running.counted();
-        job.entry.record.summary.model = self.running.model().map(str::to_owned);
+        let (model, usage) = (self.running.model().map(str::to_owned), self.running.counted());
+        job.entry.saw(&Summary { model, usage, stop_reason: self.stop_reason, ended: answer.is_ok(), ..Summary::default() });
         drop(self.running);
         let answer = match answer {
             Ok(body) => {
-                job.entry.record.status = 200;
-                job.entry.first_byte();
-                job.entry.close(Outcome::Completed);
+                job.entry.answering(StatusCode::OK);
+                job.entry.heard();
+                job.entry.ends(Outcome::Completed);
                 Ok(body)
             }
             Err(fault) => Err(job.faulted(fault)),

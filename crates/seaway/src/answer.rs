@@ -1,7 +1,6 @@
-//! Responses that are ours: faults, receipts and request ids as headers.
+//! Heads of answers: faults, receipts and request ids as headers.
 
-use axum::body::Body;
-use axum::response::Response;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use seaway_wire::messages::Change;
@@ -17,46 +16,30 @@ const NOTE_LIMIT: usize = 1000;
 /// The longest name and place in it, in characters: a client may name a member as it likes.
 const ENTRY_LIMIT: usize = 100;
 
-/// Writes a JSON response.
-#[must_use]
-pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+/// The status and headers of an answer.
+#[derive(Debug, Default)]
+pub struct Head {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
 }
 
-/// Says that we are there, and no more.
+/// A fault as an answer in the client's dialect.
 #[must_use]
-pub fn empty() -> Response {
-    let mut response = Response::new(Body::empty());
-    identify(response.headers_mut(), &own_id());
-    response
+pub fn of_fault(fault: &Fault, dialect: Dialect, request_id: &str) -> (Head, Bytes) {
+    (head_of_fault(fault, fault.kind.status(dialect), request_id), fault.body(dialect, request_id).into())
 }
 
-/// Shows a fault in the client's dialect.
+/// A fault as an answer on a path that both vendors' clients use.
 #[must_use]
-pub fn fault(fault: &Fault, dialect: Dialect, request_id: &str) -> Response {
-    shown(fault, fault.kind.status(dialect), fault.body(dialect, request_id), request_id)
+pub fn of_shared_fault(fault: &Fault, request_id: &str) -> (Head, Bytes) {
+    (head_of_fault(fault, fault.kind.status(Dialect::Messages), request_id), fault.shared_body(request_id).into())
 }
 
-/// Shows a fault on a path of our own.
-#[must_use]
-pub fn own_fault(wrong: &Fault) -> Response {
-    fault(wrong, Dialect::Messages, &own_id())
-}
-
-/// Shows a fault on a path that both vendors' clients use.
-#[must_use]
-pub fn shared_fault(fault: &Fault, request_id: &str) -> Response {
-    shown(fault, fault.kind.status(Dialect::Messages), fault.shared_body(request_id), request_id)
-}
-
-fn shown(fault: &Fault, status: u16, body: String, request_id: &str) -> Response {
+fn head_of_fault(fault: &Fault, status: u16, request_id: &str) -> Head {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(status, body);
-    let headers = response.headers_mut();
-    identify(headers, request_id);
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    identify(&mut headers, request_id);
     headers.insert(FAULT, HeaderValue::from_static(fault.layer.unwrap_or(layer(fault.kind))));
     if let Some(wait) = fault.retry_after {
         headers.insert(RETRY_AFTER, wait.as_secs().max(1).into());
@@ -65,7 +48,7 @@ fn shown(fault: &Fault, status: u16, body: String, request_id: &str) -> Response
     if matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden | FaultKind::NotReady) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    response
+    Head { status, headers }
 }
 
 /// Where the trouble is.

@@ -1,32 +1,34 @@
 //! The heart: one request, from parsed to finished.
 
+mod egress;
+mod gather;
 mod keep;
+mod pipe;
 mod prepare;
-mod relayed;
-mod translated;
+mod respond;
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use seaway_wire::{Dialect, Fault, FaultKind, Request, chat, responses};
 
+use pipe::Surroundings;
 use prepare::Prepared;
+
+pub use pipe::{Answer, Pipe};
 
 use crate::auth::Caller;
 use crate::config::{Config, Preset};
 use crate::house::House;
 use crate::ledger::{Entry, Opening};
 use crate::plan::Endpoint;
-use crate::record::Outcome;
 use crate::route;
 use crate::runtime::Runtime;
 use crate::store::Keeper;
-use crate::upstream::{Call, Payload, Reply, Upstream};
-use crate::{answer, drain, headers};
+use crate::upstream::{Call, Payload, Reply, RequestBody, Upstream};
+use crate::{drain, headers};
 
 /// What a client asks.
 #[derive(Debug)]
@@ -41,7 +43,7 @@ pub struct Ask {
 }
 
 /// Serves a request, in whatever dialect its endpoint has.
-pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response {
+pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Answer {
     // What will be recorded must have room; nearly always it has.
     house.ledger.store().room().await;
     let body = ask.body.clone();
@@ -67,7 +69,7 @@ pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Response
 }
 
 /// Sends a request on that is not looked into: batches, files, what else the API has, and responses that the upstream keeps.
-pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, method: Method, path: String, client: HeaderMap, body: Body) -> Response {
+pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, method: Method, path: String, client: HeaderMap, body: RequestBody) -> Answer {
     let dialect = Dialect::of_path(&path).unwrap_or(Dialect::Messages);
     let endpoint = match path.split(['/', '?']).nth(2) {
         Some("responses") => "responses",
@@ -79,7 +81,7 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, met
     house.ledger.store().room().await;
     let entry = house.ledger.open(Opening { caller, dialect, endpoint, asked: String::new(), stream: false, prices: runtime.config.prices.clone() });
     let climbs = path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..");
-    let ask = Ask { caller: entry.record.caller.clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };
+    let ask = Ask { caller: entry.caller().clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };
     let mut exchange = Exchange { runtime: runtime.clone(), house, ask, entry };
     if climbs {
         return exchange.fault(&Fault::new(FaultKind::InvalidRequest, "the path climbs out of the API; write it without `..`"));
@@ -172,8 +174,7 @@ impl Exchange {
         let mut refused = None;
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
         while let Some((upstream, prepared)) = next {
-            self.entry.record.changes = prepared.changes;
-            self.entry.record.wanted = prepared.wanted;
+            self.entry.prepared(prepared.wanted, prepared.changes);
             self.entry.goes_to(&upstream.name);
             let result = self.call(upstream, prepared.call).await;
             let passed_on = match &result {
@@ -284,33 +285,27 @@ impl Exchange {
             }
         };
         let (result, hashes) = tokio::join!(asked, hashes);
-        (self.entry.record.body_in, self.entry.record.body_out) = hashes;
+        self.entry.carried(hashes.0, hashes.1);
         match result {
             Some(Ok(reply)) => {
-                self.entry.record.attempts += reply.attempts;
-                self.entry.record.sent = true;
+                self.entry.attempted(reply.attempts, true);
                 Ok(reply)
             }
             Some(Err(error)) => {
-                self.entry.record.attempts += error.attempts;
-                self.entry.record.sent |= matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply);
+                self.entry.attempted(error.attempts, matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply));
                 Err(error.into())
             }
             None => Err(drain::fault()),
         }
     }
 
-    fn fault(mut self, fault: &Fault) -> Response {
-        let request_id = self.entry.record.id.clone();
-        let mut response = answer::fault(fault, self.ask.endpoint.dialect(), &request_id);
-        answer::note(response.headers_mut(), &self.entry.record.changes);
-        if let Some(cause) = std::error::Error::source(fault) {
-            tracing::debug!(id = request_id, %cause, "a request failed");
-        }
-        self.entry.record.status = response.status().as_u16();
-        self.entry.record.fault = Some(fault.kind.name().to_owned());
-        self.entry.close(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
-        response
+    fn fault(self, fault: &Fault) -> Answer {
+        let around = self.around();
+        Answer::of_fault(self.entry, around, self.ask.endpoint.dialect(), fault)
+    }
+
+    fn around(&self) -> Surroundings {
+        Surroundings { drain: self.house.drain.clone(), tasks: self.house.tasks.clone() }
     }
 }
 

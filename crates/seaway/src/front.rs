@@ -22,7 +22,7 @@ use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::{access, answer, decode, drain};
+use crate::{access, answer, decode, drain, reply};
 
 /// How much of a refused body is read, so that the connection can be used again.
 const DRAIN_LIMIT: usize = 4 << 20;
@@ -44,7 +44,7 @@ pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: 
     let runtime = house.runtime.load_full();
     match admit(&house, &runtime, &request, door) {
         // Whether anybody is there is all that is asked; readiness has a path of its own.
-        Ok(_) if request.method() == Method::HEAD && !request.uri().path().starts_with("/health") => answer::empty(),
+        Ok(_) if request.method() == Method::HEAD && !request.uri().path().starts_with("/health") => reply::empty(),
         Ok(_) if wants_a_socket(request.headers()) => no_socket(request).await,
         Ok(caller) => {
             // One request sees one configuration, even if another comes while its body does.
@@ -63,7 +63,7 @@ pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: 
             let response = refuse(fault, request).await;
             if let Some(fault) = told {
                 let id = response.headers().get("request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-                house.ledger.refused(&fault, dialect, response.status().as_u16(), id);
+                house.ledger.refused(&fault, dialect, response.status(), id);
             }
             response
         }
@@ -96,13 +96,13 @@ fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
     let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(what = what.unwrap_or_default(), "a handler panicked; please report this");
     let fault = Fault::new(FaultKind::Internal, "something went wrong inside the gateway; its log says more");
-    answer::fault(&fault, dialect, &answer::own_id())
+    reply::fault(&fault, dialect, &answer::own_id())
 }
 
 /// Answers a request that is refused. Its body is read within limits; else the connection closes.
 pub async fn refuse(fault: Fault, request: Request) -> Response {
     let dialect = dialect_of(&request);
-    let mut response = answer::fault(&fault, dialect, &answer::own_id());
+    let mut response = reply::fault(&fault, dialect, &answer::own_id());
     // Who waits for a go-ahead has sent no body, and should not be told to.
     let waits = request.headers().contains_key(EXPECT);
     if waits || !drained(request.into_body()).await {

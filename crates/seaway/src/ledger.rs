@@ -5,6 +5,7 @@ mod entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -159,17 +160,17 @@ impl Ledger {
     }
 
     /// Records a request that was not let in.
-    pub fn refused(self: &Arc<Self>, fault: &Fault, dialect: Dialect, status: u16, request_id: &str) {
+    pub fn refused(self: &Arc<Self>, fault: &Fault, dialect: Dialect, status: StatusCode, request_id: &str) {
         self.refused.get_or_create(&ByReason { reason: fault.kind.name() }).inc();
         if !self.may_record_refusal() {
             return;
         }
         let opening = Opening { caller: Caller(REFUSED.into()), dialect, endpoint: "refused", asked: String::new(), stream: false, prices: Arc::default() };
         let mut entry = self.open(opening);
-        entry.request_id(request_id);
-        entry.record.status = status;
-        entry.record.fault = Some(fault.kind.name().to_owned());
-        entry.close(Outcome::Faulted);
+        entry.known_as(request_id);
+        entry.answering(status);
+        entry.failed(fault.kind.name());
+        entry.ends(Outcome::Faulted);
     }
 
     fn may_record_refusal(&self) -> bool {

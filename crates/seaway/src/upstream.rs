@@ -42,7 +42,14 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// The body of an answer.
 pub type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
 /// The body of a request: whole, or as it comes in.
-pub type CallBody = Either<Full<Bytes>, axum::body::Body>;
+pub type CallBody = Either<Full<Bytes>, RequestBody>;
+/// The body of a request that is not looked into.
+pub type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// A client's body that broke off.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's body broke off")]
+pub struct BodyError(#[from] pub BoxError);
 
 /// What an upstream is asked.
 #[derive(Debug)]
@@ -73,7 +80,7 @@ pub enum Payload {
     /// Can be sent again.
     Whole(Bytes),
     /// Is sent as it comes in, once.
-    Streamed(axum::body::Body),
+    Streamed(RequestBody),
 }
 
 /// What it answers: head first, then a stream of frames.

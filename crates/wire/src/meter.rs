@@ -11,6 +11,8 @@ use crate::stage::{End, Tap};
 const EVENT_LIMIT: usize = 32 << 20;
 /// The largest JSON answer that is read along. A larger one is forwarded unread.
 const JSON_LIMIT: usize = 8 << 20;
+/// So much of a stream has begun, whether or not it holds a whole event.
+const BEGINNING_LIMIT: usize = 1 << 20;
 
 /// Reads along as an answer is relayed.
 #[derive(Debug)]
@@ -19,6 +21,15 @@ pub struct Meter {
     dialect: Dialect,
     summary: Summary,
     form: Form,
+    beginning: Beginning,
+}
+
+/// How far an answer is that has just begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beginning {
+    /// So many bytes came, and no whole event.
+    Waits(usize),
+    Over,
 }
 
 #[derive(Debug)]
@@ -49,7 +60,7 @@ impl Meter {
     }
 
     fn with(dialect: Dialect, form: Form) -> Self {
-        Self { dialect, summary: Summary::default(), form }
+        Self { dialect, summary: Summary::default(), form, beginning: Beginning::Waits(0) }
     }
 
     #[must_use]
@@ -60,6 +71,12 @@ impl Meter {
     #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
+    }
+
+    /// True once an answer has surely begun: with a whole event of a stream, or with the first bytes of anything else.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.beginning == Beginning::Over
     }
 
     /// True where an event of our own may be written into the stream.
@@ -92,13 +109,23 @@ fn of_json(dialect: Dialect, body: &[u8]) -> Summary {
 
 impl Tap for Meter {
     fn read(&mut self, frame: &[u8]) {
+        if let Beginning::Waits(read) = self.beginning
+            && !frame.is_empty()
+        {
+            let read = read.saturating_add(frame.len());
+            let over = !matches!(self.form, Form::Events(_)) || read > BEGINNING_LIMIT;
+            self.beginning = if over { Beginning::Over } else { Beginning::Waits(read) };
+        }
         match &mut self.form {
             Form::Events(decoder) => {
                 let summary = &mut self.summary;
                 let mut events = decoder.read(frame);
                 let lost = loop {
                     match events.next() {
-                        Ok(Some(event)) => observe(self.dialect, summary, &event),
+                        Ok(Some(event)) => {
+                            self.beginning = Beginning::Over;
+                            observe(self.dialect, summary, &event);
+                        }
                         Ok(None) => break false,
                         Err(_) => break true,
                     }

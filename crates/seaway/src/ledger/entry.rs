@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
+use seaway_wire::messages::{Change, Summary};
+
 use super::Ledger;
+use crate::auth::Caller;
 use crate::config::{PriceBook, UpstreamName};
 use crate::live::Live;
 use crate::record::{Outcome, Record};
 
-/// A record in the making. It is written exactly once: by [`Entry::close`], or when
+/// A record in the making. It is written exactly once: by [`Entry::ends`], or when
 /// it is dropped, which is what happens when a client leaves.
 #[derive(Debug)]
 pub struct Entry {
-    pub record: Box<Record>,
+    record: Box<Record>,
     ledger: Arc<Ledger>,
     live: Arc<Live>,
     prices: Arc<PriceBook>,
@@ -23,6 +27,29 @@ pub struct Entry {
 impl Entry {
     pub(super) fn open(ledger: Arc<Ledger>, record: Record, live: Arc<Live>, prices: Arc<PriceBook>) -> Self {
         Self { record: Box::new(record), ledger, live, prices, started: Instant::now(), open: true }
+    }
+
+    /// Our own id of the exchange.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// The id by which the client knows it.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.record.request_id
+    }
+
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.record.caller
+    }
+
+    /// What was changed on its way so far.
+    #[must_use]
+    pub fn changes(&self) -> &[Change] {
+        &self.record.changes
     }
 
     /// How long ago its request came.
@@ -37,39 +64,87 @@ impl Entry {
         self.live.concerns(&self.record.asked, Some(upstream.0.clone()));
     }
 
-    /// Notes how much was said so far, in tokens; roughly.
-    pub fn said(&self, tokens: u64) {
-        self.live.tokens(tokens);
+    /// Notes what the upstream is asked for in place of the client's model, and what else was changed for it.
+    pub fn prepared(&mut self, wanted: Option<String>, changes: Vec<Change>) {
+        self.record.wanted = wanted;
+        self.record.changes = changes;
     }
 
-    /// Notes that the first byte of the answer is here.
-    pub fn first_byte(&mut self) {
+    /// Notes what was changed beside that.
+    pub fn changed(&mut self, more: &[Change]) {
+        self.record.changes.extend_from_slice(more);
+    }
+
+    /// Notes the bodies that came and went, by their hashes.
+    pub fn carried(&mut self, came: Option<blake3::Hash>, went: Option<blake3::Hash>) {
+        (self.record.body_in, self.record.body_out) = (came, went);
+    }
+
+    /// Notes attempts at an upstream. `sent`: it got one of them, or may have.
+    pub fn attempted(&mut self, attempts: u32, sent: bool) {
+        self.record.attempts += attempts;
+        self.record.sent |= sent;
+    }
+
+    /// Notes the id under which the client will know the exchange.
+    pub fn known_as(&mut self, id: &str) {
+        id.clone_into(&mut self.record.request_id);
+    }
+
+    /// Notes that the upstream was heard; the first time counts.
+    pub fn heard(&mut self) {
         if self.record.first_byte.is_none() {
             self.record.first_byte = Some(self.started.elapsed());
             self.live.first_byte();
         }
     }
 
-    /// Notes the ids under which the exchange is known.
-    pub fn request_id(&mut self, id: &str) {
-        id.clone_into(&mut self.record.request_id);
+    /// Notes how much was said so far, in tokens; roughly.
+    pub fn said(&self, tokens: u64) {
+        self.live.tokens(tokens);
     }
 
-    /// Writes the record.
-    pub fn close(&mut self, outcome: Outcome) {
+    /// Notes what was read of the answer.
+    pub fn saw(&mut self, summary: &Summary) {
+        self.record.summary = summary.clone();
+    }
+
+    /// Notes which status the client gets.
+    pub fn answering(&mut self, status: StatusCode) {
+        self.record.status = status.as_u16();
+    }
+
+    /// Notes what went wrong, in one word.
+    pub fn failed(&mut self, fault: &str) {
+        self.record.fault = Some(fault.to_owned());
+    }
+
+    /// True for an answer that is an error, however whole it is.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.record.summary.error.is_some() || self.record.status >= 400
+    }
+
+    /// Writes the record. What went wrong is what the upstream said, unless somebody knew better.
+    pub fn ends(&mut self, outcome: Outcome) {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        self.record.outcome = outcome;
-        self.record.total = self.started.elapsed();
-        self.record.price(&self.prices);
-        self.ledger.ended(self.record.clone(), &self.live);
+        let record = &mut self.record;
+        if record.fault.is_none() && outcome != Outcome::Completed {
+            let said = record.summary.error.as_ref().map(|error| error.kind.clone());
+            record.fault = said.or_else(|| (record.status >= 400).then(|| format!("status_{}", record.status)));
+        }
+        record.outcome = outcome;
+        record.total = self.started.elapsed();
+        record.price(&self.prices);
+        self.ledger.ended(record.clone(), &self.live);
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let outcome = if self.ledger.is_cutting() { Outcome::Drained } else { Outcome::ClientGone };
-        self.close(outcome);
+        self.ends(outcome);
     }
 }

@@ -10,13 +10,13 @@ use axum::routing::{MethodRouter, post};
 use http::header::CONTENT_ENCODING;
 
 use super::preset_header;
-use crate::answer;
 use crate::auth::Caller;
 use crate::exchange::{self, Ask};
 use crate::front::whole_body;
 use crate::house::House;
 use crate::plan::Endpoint;
 use crate::runtime::Runtime;
+use crate::{answer, reply};
 
 type Shared = State<Arc<House>>;
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
@@ -40,10 +40,10 @@ async fn serve(house: Arc<House>, (Extension(runtime), Extension(caller)): Known
     let limit = runtime.config.body_limit;
     let body = match whole_body(&head.headers, body, limit).await {
         Ok(body) => body,
-        Err(fault) => return answer::fault(&fault, endpoint.dialect(), &answer::own_id()),
+        Err(fault) => return reply::fault(&fault, endpoint.dialect(), &answer::own_id()),
     };
     // It was read: what goes on from here is plain.
     head.headers.remove(CONTENT_ENCODING);
     let ask = Ask { caller, endpoint, preset: preset.or_else(|| preset_header(&head.headers)), query: head.uri.query().map(str::to_owned), headers: head.headers, body };
-    exchange::run(house, runtime, ask).await
+    reply::of_exchange(exchange::run(house, runtime, ask).await)
 }

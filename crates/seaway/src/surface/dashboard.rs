@@ -21,12 +21,12 @@ use serde_json::json;
 
 use super::{login, status};
 use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
-use crate::answer;
 use crate::auth::Caller;
 use crate::connect::OTHERS;
 use crate::connect::clients::CLIENTS;
 use crate::house::House;
 use crate::record::dollars;
+use crate::reply;
 use crate::runtime::Runtime;
 use crate::store::Filter;
 use crate::upstream::claude_code::Whose;
@@ -103,7 +103,7 @@ fn asset(kind: &'static str, text: &'static str) -> Response {
 }
 
 fn json_response(value: &serde_json::Value) -> Response {
-    let mut response = answer::json(StatusCode::OK, value.to_string());
+    let mut response = reply::json(StatusCode::OK, value.to_string());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -132,7 +132,7 @@ enum Proof {
 
 async fn sign_in(State(house): State<Arc<House>>, Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap, body: Bytes) -> Response {
     let Ok(proof) = serde_json::from_slice(&body) else {
-        return answer::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"key\": \"…\"} with the local key, or {\"ticket\": \"…\"} of a link").param("key"));
+        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"key\": \"…\"} with the local key, or {\"ticket\": \"…\"} of a link").param("key"));
     };
     let (known, wrong) = match proof {
         Proof::Key(key) => (runtime.keyring.whose(key.trim()), "this is not the local key; `seaway key show` prints it"),
@@ -144,10 +144,10 @@ async fn sign_in(State(house): State<Arc<House>>, Extension(runtime): Extension<
     let Some(caller) = known else {
         // Guessing is slow.
         tokio::time::sleep(WRONG_KEY).await;
-        return answer::own_fault(&Fault::new(FaultKind::Unauthenticated, wrong));
+        return reply::own_fault(&Fault::new(FaultKind::Unauthenticated, wrong));
     };
     if !may_look(&runtime, &caller) {
-        return answer::own_fault(&not_named(&caller));
+        return reply::own_fault(&not_named(&caller));
     }
     let secure = headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
     let mut response = json_response(&json!({"caller": &*caller.0}));
@@ -175,14 +175,14 @@ fn month() -> i64 {
 
 async fn usage(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, span: Result<Query<Span>, axum::extract::rejection::QueryRejection>) -> Response {
     let Ok(Query(Span { days })) = span else {
-        return answer::own_fault(&Fault::new(FaultKind::InvalidRequest, "days: expected a whole number").param("days"));
+        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "days: expected a whole number").param("days"));
     };
     // Whole days, in UTC: the first one too.
     let today = jiff::Timestamp::now().as_millisecond() / DAY;
     let since = (today + 1 - days.clamp(1, 3660)) * DAY;
     let rows = match house.ledger.store().usage(Filter { since }).await {
         Ok(rows) => rows,
-        Err(error) => return answer::own_fault(&error.into()),
+        Err(error) => return reply::own_fault(&error.into()),
     };
     let sight = Sight::of(&runtime, &caller);
     let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": row.known_cost().map(dollars)})).collect();
@@ -206,20 +206,20 @@ struct Closing {
 
 async fn close(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, body: Bytes) -> Response {
     let Ok(Closing { owner, id }) = serde_json::from_slice(&body) else {
-        return answer::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"owner\": \"…\", \"id\": \"…\"}"));
+        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"owner\": \"…\", \"id\": \"…\"}"));
     };
     if !Sight::of(&runtime, &caller).sees(&owner) {
-        return answer::own_fault(&Fault::new(FaultKind::Forbidden, format!("the sessions of `{owner}` are not yours; `dashboard.callers` names who may close them")));
+        return reply::own_fault(&Fault::new(FaultKind::Forbidden, format!("the sessions of `{owner}` are not yours; `dashboard.callers` names who may close them")));
     }
     let whose = Whose { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
     let warm = runtime.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
     let kept = match house.ledger.store().forget_session(&owner, &id).await {
         Ok(kept) => kept,
-        Err(error) => return answer::own_fault(&error.into()),
+        Err(error) => return reply::own_fault(&error.into()),
     };
     super::sessions::erase(&runtime, &kept);
     if warm == 0 && kept.is_empty() {
-        return answer::own_fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`; it may have ended by itself")));
+        return reply::own_fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`; it may have ended by itself")));
     }
     json_response(&json!({"closed": id}))
 }

@@ -15,10 +15,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::agent::{no_program, program_of};
-use crate::answer;
 use crate::config::Listen;
 use crate::front;
 use crate::house::House;
+use crate::reply;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::{LoginError, Program, Unusable};
 
@@ -59,7 +59,7 @@ fn failed(error: &LoginError) -> Fault {
 async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     let program = match program(&runtime) {
         Ok(program) => program,
-        Err(none) => return answer::own_fault(&none),
+        Err(none) => return reply::own_fault(&none),
     };
     let setting = program.setting();
     let installed = program.installed().program(setting).await;
@@ -76,7 +76,7 @@ async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
         Some(upstream) => upstream.usable().await,
         None => Ok(()),
     };
-    answer::json(
+    reply::json(
         StatusCode::OK,
         json!({
             "installed": installed.is_ok(),
@@ -114,9 +114,9 @@ async fn begin(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     };
     match begun {
         Ok((id, url)) => {
-            answer::json(StatusCode::OK, json!({"id": id, "url": url, "next": format!("open the address, sign in, and POST {{\"code\": \"…\"}} to /auth/login/{id}")}).to_string())
+            reply::json(StatusCode::OK, json!({"id": id, "url": url, "next": format!("open the address, sign in, and POST {{\"code\": \"…\"}} to /auth/login/{id}")}).to_string())
         }
-        Err(no) => answer::own_fault(&no),
+        Err(no) => reply::own_fault(&no),
     }
 }
 
@@ -129,7 +129,7 @@ struct Pasted {
 async fn finish(Extension(runtime): Extension<Arc<Runtime>>, path: Result<Path<String>, PathRejection>, body: Bytes) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let Ok(pasted) = serde_json::from_slice::<Pasted>(&body) else {
-        return answer::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
+        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
     };
     let finished = match changeable(&runtime) {
         Ok(program) => program.finish_login(&id, &pasted.code).await.map_err(|error| failed(&error)),
@@ -140,8 +140,8 @@ async fn finish(Extension(runtime): Extension<Arc<Runtime>>, path: Result<Path<S
         upstream.health.good();
     }
     match finished {
-        Ok(status) => answer::json(StatusCode::OK, json!({"loggedIn": status.logged_in, "authMethod": status.auth_method, "email": status.email}).to_string()),
-        Err(no) => answer::own_fault(&no),
+        Ok(status) => reply::json(StatusCode::OK, json!({"loggedIn": status.logged_in, "authMethod": status.auth_method, "email": status.email}).to_string()),
+        Err(no) => reply::own_fault(&no),
     }
 }
 
@@ -151,7 +151,7 @@ async fn leave(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
         Err(no) => Err(no),
     };
     match left {
-        Ok(()) => answer::json(StatusCode::OK, json!({"loggedIn": false}).to_string()),
-        Err(no) => answer::own_fault(&no),
+        Ok(()) => reply::json(StatusCode::OK, json!({"loggedIn": false}).to_string()),
+        Err(no) => reply::own_fault(&no),
     }
 }

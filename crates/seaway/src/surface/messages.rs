@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use http_body_util::BodyExt;
 
 use seaway_wire::Dialect;
 
@@ -12,7 +13,8 @@ use crate::auth::Caller;
 use crate::config::Place;
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::{exchange, route};
+use crate::upstream::BodyError;
+use crate::{exchange, reply, route};
 
 /// True for a path of the Messages API that is its upstream's to answer.
 pub(super) fn is_relayed(runtime: &Runtime, path: &str) -> bool {
@@ -28,5 +30,6 @@ pub(super) async fn relay(State(house): State<Arc<House>>, (Extension(runtime), 
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     // Whatever it is served below.
     let path = path.find("/v1/").map_or(path.as_str(), |at| &path[at..]).to_owned();
-    exchange::relay(house, runtime, caller, head.method, path, head.headers, body).await
+    let body = body.map_err(|error| BodyError(error.into())).boxed_unsync();
+    reply::of_exchange(exchange::relay(house, runtime, caller, head.method, path, head.headers, body).await)
 }

@@ -15,7 +15,7 @@ use crate::auth::Caller;
 use crate::catalog::{NoList, both_shapes};
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::{answer, headers, route};
+use crate::{answer, headers, reply, route};
 
 /// How many models a page has when the client does not say.
 const PAGE: usize = 1000;
@@ -157,13 +157,13 @@ fn page(models: &[(String, String)], paging: &Paging, codex: bool) -> Result<Str
 }
 
 fn answered(body: String) -> Response {
-    let mut response = answer::json(StatusCode::OK, body);
+    let mut response = reply::json(StatusCode::OK, body);
     answer::identify(response.headers_mut(), &answer::own_id());
     response
 }
 
 fn fault(fault: &Fault) -> Response {
-    answer::shared_fault(fault, &answer::own_id())
+    reply::shared_fault(fault, &answer::own_id())
 }
 
 /// The upstream's own error if it gave one that can be shown, else ours.
@@ -177,7 +177,7 @@ fn unlisted(no_list: &NoList) -> Response {
     if !readable || no_list.status.is_success() {
         return fault(&Fault::new(FaultKind::BadReply, no_list.message.clone()));
     }
-    let mut response = answer::json(no_list.status, no_list.body.clone());
+    let mut response = reply::json(no_list.status, no_list.body.clone());
     *response.headers_mut() = headers::to_client(&no_list.headers, false);
     answer::identify(response.headers_mut(), &answer::own_id());
     response

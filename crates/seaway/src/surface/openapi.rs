@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::answer;
+use crate::reply;
 
 /// Who describes the APIs that are not ours.
 const MESSAGES: &str = "https://platform.claude.com/docs/en/api/messages";
@@ -74,7 +74,7 @@ const ENDPOINTS: &[Endpoint] = &[
 ];
 
 pub(super) async fn get() -> Response {
-    answer::json(StatusCode::OK, description().to_string())
+    reply::json(StatusCode::OK, description().to_string())
 }
 
 /// The whole description.

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{dashboard, status};
 use crate::front::{Door, refuse};
 use crate::house::House;
-use crate::{answer, reload};
+use crate::{reload, reply};
 
 pub(super) fn routes() -> Router<Arc<House>> {
     Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload)).route("/owner/key", get(key)).route("/owner/link", post(link))
@@ -23,7 +23,7 @@ async fn look(State(house): State<Arc<House>>, Extension(door): Extension<Door>,
     if door != Door::Own {
         return elsewhere(request).await;
     }
-    answer::json(StatusCode::OK, serde_json::to_string(&status::look(&house, true).await).unwrap_or_default())
+    reply::json(StatusCode::OK, serde_json::to_string(&status::look(&house, true).await).unwrap_or_default())
 }
 
 /// The key that clients need, and where it comes from: whoever asks elsewhere may know another configuration.
@@ -33,7 +33,7 @@ async fn key(State(house): State<Arc<House>>, Extension(door): Extension<Door>, 
     }
     let runtime = house.runtime.load();
     let key = runtime.keyring.first().map(secrecy::ExposeSecret::expose_secret);
-    answer::json(StatusCode::OK, json!({"key": key, "from": runtime.config.key_from}).to_string())
+    reply::json(StatusCode::OK, json!({"key": key, "from": runtime.config.key_from}).to_string())
 }
 
 /// What to put behind an address so that a browser is signed in, once.
@@ -41,7 +41,7 @@ async fn link(State(house): State<Arc<House>>, Extension(door): Extension<Door>,
     if door != Door::Own {
         return elsewhere(request).await;
     }
-    answer::json(StatusCode::OK, json!({"fragment": dashboard::fragment(&house)}).to_string())
+    reply::json(StatusCode::OK, json!({"fragment": dashboard::fragment(&house)}).to_string())
 }
 
 async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door>, request: Request) -> Response {
@@ -49,7 +49,7 @@ async fn reload(State(house): State<Arc<House>>, Extension(door): Extension<Door
         return elsewhere(request).await;
     }
     match reload::reload(&house) {
-        Ok(()) => answer::json(StatusCode::OK, "{}"),
+        Ok(()) => reply::json(StatusCode::OK, "{}"),
         Err(error) => refuse(Fault::new(FaultKind::InvalidRequest, error), request).await,
     }
 }

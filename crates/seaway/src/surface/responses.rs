@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::auth::Caller;
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::{answer, exchange, front, route, store};
+use crate::{answer, front, reply, route, store};
 
 type Shared = State<Arc<House>>;
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
@@ -39,10 +39,7 @@ async fn find(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known
         let message = format!("there is no response `{id}`; it may have failed, have been made with `store: false` or by somebody else, be deleted, or be too old");
         return Found::Elsewhere(front::refuse(Fault::new(FaultKind::NotFound, message).param("response_id"), request).await);
     }
-    let (head, body) = request.into_parts();
-    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-    let path = path.find("/v1/").map_or(path.as_str(), |at| &path[at..]).to_owned();
-    Found::Elsewhere(exchange::relay(house.clone(), runtime, caller, head.method, path, head.headers, body).await)
+    Found::Elsewhere(super::messages::relay(State(house.clone()), (Extension(runtime), Extension(caller)), request).await)
 }
 
 fn id_of(id: Id) -> String {
@@ -51,7 +48,7 @@ fn id_of(id: Id) -> String {
 }
 
 fn told(body: String) -> Response {
-    let mut response = answer::json(StatusCode::OK, body);
+    let mut response = reply::json(StatusCode::OK, body);
     answer::identify(response.headers_mut(), &answer::own_id());
     response
 }
@@ -73,7 +70,7 @@ pub(super) async fn delete(State(house): Shared, known: Known, id: Id, request: 
     match find(&house, known, &id, request).await {
         Found::Kept(kept) => {
             if let Err(error) = house.ledger.store().forget_response(&owner, &kept.id).await {
-                return answer::fault(&error.into(), Dialect::Responses, &answer::own_id());
+                return reply::fault(&error.into(), Dialect::Responses, &answer::own_id());
             }
             told(format!("{{\"id\":{},\"object\":\"response\",\"deleted\":true}}", quote(&kept.id)))
         }
@@ -86,7 +83,7 @@ pub(super) async fn cancel(State(house): Shared, known: Known, id: Id, request: 
     match find(&house, known, &id_of(id), request).await {
         Found::Kept(kept) => {
             let fault = Fault::new(FaultKind::InvalidRequest, format!("the response `{}` was not made in the background, so it cannot be cancelled", kept.id));
-            let mut response = answer::fault(&fault, Dialect::Responses, &answer::own_id());
+            let mut response = reply::fault(&fault, Dialect::Responses, &answer::own_id());
             answer::identify(response.headers_mut(), &answer::own_id());
             response
         }
@@ -110,7 +107,7 @@ pub(super) async fn items(State(house): Shared, known: Known, id: Id, paging: Re
     match find(&house, known, &id_of(id), request).await {
         Found::Kept(kept) => match page(kept.items, &paging) {
             Ok(page) => told(page),
-            Err(fault) => answer::fault(&fault, Dialect::Responses, &answer::own_id()),
+            Err(fault) => reply::fault(&fault, Dialect::Responses, &answer::own_id()),
         },
         Found::Elsewhere(response) => response,
     }

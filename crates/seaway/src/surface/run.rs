@@ -17,12 +17,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::agent::{Asked, Job, Manner, Told, Work, tasks};
-use crate::answer;
 use crate::auth::Caller;
 use crate::front::whole_body;
 use crate::house::House;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::Verdict;
+use crate::{answer, reply};
 
 type Shared = State<Arc<House>>;
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
@@ -58,16 +58,16 @@ async fn prepare(house: &Arc<House>, (Extension(runtime), Extension(caller)): Kn
 async fn run(State(house): Shared, known: Known, request: Request) -> Response {
     let (job, stream) = match prepare(&house, known, request, false).await {
         Ok(prepared) => prepared,
-        Err(wrong) => return answer::own_fault(&wrong),
+        Err(wrong) => return reply::own_fault(&wrong),
     };
     let (id, request_id) = (job.id().to_owned(), job.record_id().to_owned());
     let mut response = match job.start().await {
         Ok(work) if stream => streamed(&id, &request_id, work),
         Ok(work) => match work.finish().await {
-            Ok(body) => answer::json(StatusCode::OK, body),
-            Err(wrong) => answer::fault(&wrong, Dialect::Messages, &request_id),
+            Ok(body) => reply::json(StatusCode::OK, body),
+            Err(wrong) => reply::fault(&wrong, Dialect::Messages, &request_id),
         },
-        Err(wrong) => answer::fault(&wrong, Dialect::Messages, &request_id),
+        Err(wrong) => reply::fault(&wrong, Dialect::Messages, &request_id),
     };
     answer::identify(response.headers_mut(), &request_id);
     response
@@ -114,21 +114,21 @@ struct Judged {
 async fn judge(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<(String, String)>, PathRejection>, body: Bytes) -> Response {
     let (id, ask) = path.map(|Path(path)| path).unwrap_or_default();
     let Ok(judged) = serde_json::from_slice::<Judged>(&body) else {
-        return answer::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
+        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
     };
     if house.agents.judge(&caller, &id, Verdict { request_id: ask.clone(), allow: judged.allow }) {
-        return answer::json(StatusCode::OK, json!({"id": ask, "allow": judged.allow}).to_string());
+        return reply::json(StatusCode::OK, json!({"id": ask, "allow": judged.allow}).to_string());
     }
-    answer::own_fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))
+    reply::own_fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))
 }
 
 async fn begin(State(house): Shared, known: Known, request: Request) -> Response {
     match prepare(&house, known, request, true).await {
         Ok((job, _)) => match job.in_background().await {
-            Ok(task) => answer::json(StatusCode::ACCEPTED, tasks::shown(&task)),
-            Err(wrong) => answer::own_fault(&wrong),
+            Ok(task) => reply::json(StatusCode::ACCEPTED, tasks::shown(&task)),
+            Err(wrong) => reply::own_fault(&wrong),
         },
-        Err(wrong) => answer::own_fault(&wrong),
+        Err(wrong) => reply::own_fault(&wrong),
     }
 }
 
@@ -141,9 +141,9 @@ async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Kno
     match listed.await {
         Ok(listed) => {
             let listed: Vec<String> = listed.iter().map(tasks::shown).collect();
-            answer::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
+            reply::json(StatusCode::OK, format!("{{\"tasks\":[{}]}}", listed.join(",")))
         }
-        Err(error) => answer::own_fault(&error.into()),
+        Err(error) => reply::own_fault(&error.into()),
     }
 }
 
@@ -155,16 +155,16 @@ async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<
         store.task(&caller.0, &id).await
     };
     match found.await {
-        Ok(Some(task)) => answer::json(StatusCode::OK, tasks::shown(&task)),
-        Ok(None) => answer::own_fault(&tasks::unknown(&id)),
-        Err(error) => answer::own_fault(&error.into()),
+        Ok(Some(task)) => reply::json(StatusCode::OK, tasks::shown(&task)),
+        Ok(None) => reply::own_fault(&tasks::unknown(&id)),
+        Err(error) => reply::own_fault(&error.into()),
     }
 }
 
 async fn remove(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     match tasks::remove(&house, &caller, &id).await {
-        Ok(done) => answer::json(StatusCode::OK, json!({"id": id, "status": done}).to_string()),
-        Err(wrong) => answer::own_fault(&wrong),
+        Ok(done) => reply::json(StatusCode::OK, json!({"id": id, "status": done}).to_string()),
+        Err(wrong) => reply::own_fault(&wrong),
     }
 }

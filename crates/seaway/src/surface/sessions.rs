@@ -13,9 +13,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::messages;
-use crate::answer;
 use crate::auth::Caller;
 use crate::house::House;
+use crate::reply;
 use crate::runtime::Runtime;
 use crate::store::Session;
 use crate::upstream::claude_code::{Program, Warm, Whose};
@@ -60,12 +60,12 @@ async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -
     let (Extension(runtime), Extension(caller)) = known;
     let mut warm: Vec<Warm> = programs(&runtime).flat_map(Program::warm).filter(|warm| warm.whose.owner == caller.0).collect();
     let Some(retention) = programs(&runtime).map(|program| program.setting().retention).max() else {
-        return answer::json(StatusCode::OK, "{\"sessions\":[]}");
+        return reply::json(StatusCode::OK, "{\"sessions\":[]}");
     };
     let mut shown = Vec::new();
     let sessions = match house.ledger.store().sessions(&caller.0, retention).await {
         Ok(sessions) => sessions,
-        Err(error) => return answer::own_fault(&error.into()),
+        Err(error) => return reply::own_fault(&error.into()),
     };
     for session in sessions {
         let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
@@ -94,7 +94,7 @@ async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -
             last_used: last_used.map(|at| at.to_string()),
         }
     }));
-    answer::json(StatusCode::OK, json!({"sessions": shown}).to_string())
+    reply::json(StatusCode::OK, json!({"sessions": shown}).to_string())
 }
 
 async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
@@ -107,13 +107,13 @@ async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path
     let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
     let kept = match house.ledger.store().forget_session(&caller.0, &id).await {
         Ok(kept) => kept,
-        Err(error) => return answer::own_fault(&error.into()),
+        Err(error) => return reply::own_fault(&error.into()),
     };
     erase(&runtime, &kept);
     if warm || !kept.is_empty() {
-        return answer::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());
+        return reply::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());
     }
-    answer::own_fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`")))
+    reply::own_fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`")))
 }
 
 /// Removes from the disk what was kept of sessions of runs. Their names are ours; those of conversations are their clients'.

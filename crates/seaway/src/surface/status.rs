@@ -8,8 +8,8 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
-use crate::answer;
 use crate::house::House;
+use crate::reply;
 use crate::tunnel::Told;
 use crate::upstream::Trouble;
 
@@ -126,15 +126,15 @@ pub(super) async fn ready(State(house): State<Arc<House>>) -> Response {
 }
 
 pub(super) async fn live() -> Response {
-    answer::json(StatusCode::OK, "{\"status\":\"ok\"}")
+    reply::json(StatusCode::OK, "{\"status\":\"ok\"}")
 }
 
 pub(super) async fn hello() -> Response {
-    answer::json(StatusCode::OK, "{}")
+    reply::json(StatusCode::OK, "{}")
 }
 
 pub(super) fn root() -> Response {
-    answer::json(StatusCode::OK, format!("{{\"name\":\"seaway\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
+    reply::json(StatusCode::OK, format!("{{\"name\":\"seaway\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
 }
 
 pub(super) async fn metrics(State(house): State<Arc<House>>) -> Response {
@@ -142,5 +142,5 @@ pub(super) async fn metrics(State(house): State<Arc<House>>) -> Response {
 }
 
 fn show(status: StatusCode, health: &Health) -> Response {
-    answer::json(status, serde_json::to_string(health).unwrap_or_default())
+    reply::json(status, serde_json::to_string(health).unwrap_or_default())
 }

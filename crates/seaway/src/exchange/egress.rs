@@ -1,0 +1,175 @@
+//! How an answer reaches the client: relayed, translated, or gathered. A closed set.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use seaway_wire::messages::Summary;
+use seaway_wire::responses::{self, Kept};
+use seaway_wire::stage::{End, Out, Relay, Stage};
+use seaway_wire::{Dialect, Fault, Meter, chat};
+
+use super::gather::{Gather, Refusal};
+
+/// A stage that has read the answer, whichever it is, so that it can say what it cost.
+#[expect(clippy::large_enum_variant, reason = "the relay, which is the largest, is what most requests need; a box would cost each of them")]
+pub(super) enum Egress {
+    /// As it comes. `at_once`: its head does not wait for a beginning.
+    Relay { relay: Relay<Meter>, at_once: bool },
+    /// From Messages into Chat.
+    Chat(Box<chat::Stream>),
+    /// From Messages into Responses.
+    Responses(Box<responses::Stream>),
+    /// When it is whole.
+    Gather(Box<Gather>),
+}
+
+impl Egress {
+    /// For what is not looked into.
+    pub(super) fn opaque(dialect: Dialect) -> Self {
+        Self::Relay { relay: Relay::new(Meter::opaque(dialect)), at_once: true }
+    }
+
+    pub(super) fn relay(meter: Meter) -> Self {
+        Self::Relay { relay: Relay::new(meter), at_once: false }
+    }
+
+    pub(super) fn push(&mut self, frame: Bytes, out: &mut Out) {
+        match self {
+            Self::Relay { relay, .. } => relay.push(frame, out),
+            Self::Chat(stream) => stream.push(frame, out),
+            Self::Responses(stream) => stream.push(frame, out),
+            Self::Gather(gather) => gather.push(&frame),
+        }
+    }
+
+    /// Told once that nothing more will come, and why if that was not the upstream's doing. False if the answer is not whole.
+    pub(super) fn finish(&mut self, end: End, why: Option<&Fault>, out: &mut Out) -> bool {
+        match self {
+            Self::Relay { relay, .. } => relay.finish(end, out),
+            Self::Chat(stream) => {
+                if let Some(why) = why {
+                    stream.cut(why, out);
+                }
+                stream.finish(end, out)
+            }
+            Self::Responses(stream) => {
+                if let Some(why) = why {
+                    stream.cut(why, out);
+                }
+                stream.finish(end, out)
+            }
+            Self::Gather(gather) => gather.finish(end, out),
+        }
+    }
+
+    /// True once the client's head can be decided: by a whole event of a stream, or the first bytes of anything else.
+    pub(super) fn has_begun(&self, out: &Out) -> bool {
+        match self {
+            Self::Relay { relay, at_once } => *at_once || relay.tap().has_begun(),
+            Self::Chat(_) | Self::Responses(_) => !out.is_empty(),
+            Self::Gather(gather) => gather.has_refused() || !out.is_empty(),
+        }
+    }
+
+    /// Decides what the upstream's head leaves open.
+    pub(super) fn begins(&self, headers: &mut HeaderMap) {
+        if matches!(self, Self::Chat(_) | Self::Responses(_)) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+            headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+        }
+    }
+
+    /// Why there is no whole answer, as far as the head can still say it.
+    pub(super) fn take_refusal(&mut self) -> Option<Refusal> {
+        match self {
+            Self::Relay { .. } => None,
+            Self::Chat(stream) => stream.failure().cloned().map(Refusal::from),
+            Self::Responses(stream) => stream.failure().cloned().map(Refusal::from),
+            Self::Gather(gather) => gather.take_refusal(),
+        }
+    }
+
+    /// What is to be kept of the answer, once it is whole. Told once.
+    pub(super) fn take_kept(&mut self) -> Option<Kept> {
+        match self {
+            Self::Relay { .. } | Self::Chat(_) => None,
+            Self::Responses(stream) => stream.take_kept(),
+            Self::Gather(gather) => gather.take_kept(),
+        }
+    }
+
+    /// Writes the end of an answer that was to be kept, which says whether it is.
+    pub(super) fn settle(&mut self, kept: bool, out: &mut Out) {
+        match self {
+            Self::Relay { .. } | Self::Chat(_) => {}
+            Self::Responses(stream) => stream.settle(kept, out),
+            Self::Gather(gather) => gather.settle(kept, out),
+        }
+    }
+
+    pub(super) fn summary(&self) -> &Summary {
+        match self {
+            Self::Relay { relay, .. } => relay.tap().summary(),
+            Self::Chat(stream) => stream.summary(),
+            Self::Responses(stream) => stream.summary(),
+            Self::Gather(gather) => gather.summary(),
+        }
+    }
+
+    /// True where something of our own may be written.
+    pub(super) fn between_events(&self) -> bool {
+        match self {
+            Self::Relay { relay, .. } => relay.tap().between_events(),
+            Self::Chat(stream) => !stream.is_over(),
+            Self::Responses(stream) => !stream.is_over(),
+            Self::Gather(_) => false,
+        }
+    }
+
+    /// What is written into a long silence.
+    pub(super) fn sign_of_life(&self) -> &'static [u8] {
+        match self {
+            Self::Relay { relay, .. } if relay.tap().dialect() == Dialect::Messages => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+            Self::Relay { .. } | Self::Chat(_) | Self::Responses(_) | Self::Gather(_) => b": keep-alive\n\n",
+        }
+    }
+
+    /// What goes with a head that had to leave before the answer began.
+    pub(super) fn sign_of_waiting(&self) -> Option<&'static [u8]> {
+        match self {
+            Self::Relay { .. } | Self::Gather(_) => None,
+            Self::Chat(_) | Self::Responses(_) => Some(self.sign_of_life()),
+        }
+    }
+
+    /// True if what goes out is not as long as what comes in.
+    pub(super) const fn changes_length(&self) -> bool {
+        match self {
+            Self::Relay { .. } => false,
+            Self::Chat(_) | Self::Responses(_) | Self::Gather(_) => true,
+        }
+    }
+
+    /// True if the client is told in words that the answer is not whole, so that the transfer itself can end in order.
+    pub(super) fn has_told(&self) -> bool {
+        match self {
+            Self::Relay { .. } => false,
+            Self::Chat(stream) => stream.failure().is_some(),
+            Self::Responses(stream) => stream.failure().is_some(),
+            Self::Gather(gather) => gather.has_refused(),
+        }
+    }
+
+    /// True if the answer is whole although the upstream has not ended its body.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self, Self::Gather(gather) if gather.is_settled())
+    }
+
+    /// True if nothing that may still come is of use.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Gather(gather) => gather.is_settled() || gather.is_too_long(),
+            Self::Relay { .. } | Self::Chat(_) | Self::Responses(_) => self.has_told(),
+        }
+    }
+}

@@ -1,0 +1,507 @@
+//! The way out: every answer leaves through a pipe, and has its record written by it.
+//!
+//! A pipe is polled when the client's socket has room, and then asks the upstream: no task, no
+//! channel and no lock stands between. Before that, [`Pipe::begin`] waits until the head of the
+//! answer is known. The record is written when the answer ends, or when the client leaves and the
+//! pipe is dropped.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use seaway_wire::stage::{End, Out};
+use seaway_wire::{Dialect, Fault, FaultKind};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::task::TaskTracker;
+
+use super::egress::Egress;
+use super::gather::Refusal;
+use crate::answer::{self, Head};
+use crate::drain::{self, Drain};
+use crate::ledger::Entry;
+use crate::record::Outcome;
+use crate::store::{Keeper, Keeping};
+use crate::upstream::gate::Pass;
+use crate::upstream::{BoxError, ReplyBody, next_frame};
+
+/// How long a connection may take to end an answer that is whole already.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// What a client gets: a head, and the frames that follow it.
+pub struct Answer {
+    pub head: Head,
+    pub frames: Pipe,
+}
+
+/// Why a transfer is broken off.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error("the upstream's answer was cut off")]
+    Truncated,
+    #[error("the upstream sent nothing for {} seconds", .0.as_secs())]
+    Idle(Duration),
+    #[error("the gateway is shutting down")]
+    Drained,
+}
+
+impl Cut {
+    /// The same for a client that can still be told in words.
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Truncated => Fault::new(FaultKind::BadReply, self.to_string()),
+            Self::Idle(_) => Fault::new(FaultKind::TimedOut, self.to_string()),
+            Self::Drained => drain::fault(),
+        }
+    }
+}
+
+/// How long silence is borne.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Silence after which an event stream gets a sign of life; `None`: the answer is none, or has no room for it.
+    pub(super) ping: Option<Duration>,
+    /// Silence after which the upstream is given up.
+    pub(super) idle: Option<Duration>,
+}
+
+/// What a pipe is about to carry.
+pub(super) struct Flow {
+    pub(super) body: ReplyBody,
+    pub(super) egress: Egress,
+    pub(super) keeper: Option<Keeper>,
+    pub(super) patience: Patience,
+    pub(super) pass: Pass,
+}
+
+/// What a pipe has from the gateway.
+pub(super) struct Surroundings {
+    pub(super) drain: Drain,
+    pub(super) tasks: TaskTracker,
+}
+
+enum State {
+    /// The upstream speaks, or is silent.
+    Flowing(ReplyBody),
+    /// The answer is whole, and its end waits until it is kept. The upstream may not have ended its body yet.
+    Keeping(Option<ReplyBody>, Keeping),
+    /// Nothing more will come than what waits to be written.
+    Ended,
+    /// The transfer will be broken off. `flushed`: what came before was given its chance to leave.
+    Breaking { cut: Cut, flushed: bool },
+}
+
+/// How the upstream's part of an answer ended.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// As it should.
+    Whole,
+    /// In its midst.
+    Short,
+    /// In its midst, and by us.
+    Drained,
+}
+
+/// The body of an answer on its way.
+pub struct Pipe {
+    state: State,
+    egress: Egress,
+    out: Out,
+    entry: Entry,
+    silence: Silence,
+    around: Surroundings,
+    /// Polled once, to be woken when a drain cuts; the flag in the drain tells the rest.
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    keeper: Option<Keeper>,
+    /// The client has its head, so that no status can be changed any more.
+    has_head: bool,
+    ending: Option<Ending>,
+    /// Held until the upstream's part is over.
+    pass: Option<Pass>,
+}
+
+impl Answer {
+    /// A fault of ours; the record ends with it.
+    pub(super) fn of_fault(entry: Entry, around: Surroundings, dialect: Dialect, fault: &Fault) -> Self {
+        let patience = Patience { ping: None, idle: None };
+        Pipe::with(State::Ended, Egress::opaque(dialect), entry, around, patience).fails(dialect, fault)
+    }
+}
+
+impl Pipe {
+    fn with(state: State, egress: Egress, entry: Entry, around: Surroundings, patience: Patience) -> Self {
+        let silence = Silence::new(patience);
+        Self { state, egress, out: Out::new(), entry, silence, around, cut: None, keeper: None, has_head: false, ending: None, pass: None }
+    }
+
+    pub(super) fn new(flow: Flow, entry: Entry, around: Surroundings) -> Self {
+        let Flow { body, egress, keeper, patience, pass } = flow;
+        let mut pipe = Self::with(State::Flowing(body), egress, entry, around, patience);
+        (pipe.keeper, pipe.pass) = (keeper, Some(pass));
+        pipe
+    }
+
+    /// Waits until the answer has begun, so that what fails before is an ordinary error with a status; no longer than
+    /// `patience`, after which the head leaves all the same.
+    ///
+    /// Dropped meanwhile (the client left), the record says so, and the upstream is told to stop.
+    pub(super) async fn begin(mut self, mut head: Head, dialect: Dialect, patience: Option<Duration>) -> Answer {
+        self.end_if_told();
+        let begun = poll_fn(|cx| self.poll_begun(cx));
+        let in_time = if let Some(patience) = patience {
+            tokio::time::timeout(patience, begun).await.is_ok()
+        } else {
+            begun.await;
+            true
+        };
+        if !in_time && self.silence.patience.ping.is_some() {
+            self.out.extend(self.egress.sign_of_waiting().map(Bytes::from_static));
+        }
+        match self.refusal(head.status) {
+            None => {
+                self.egress.begins(&mut head.headers);
+                self.leaves(head)
+            }
+            Some(Refusal::Said { status, body }) => {
+                head.status = status;
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                self.out = Out::from([body]);
+                (self.state, self.ending, self.pass) = (State::Ended, Some(Ending::Whole), None);
+                self.entry.saw(self.egress.summary());
+                self.leaves(head)
+            }
+            Some(Refusal::Fault(fault)) => self.fails(dialect, &fault),
+        }
+    }
+
+    /// The head is decided, and leaves.
+    fn leaves(mut self, head: Head) -> Answer {
+        self.entry.answering(head.status);
+        self.has_head = true;
+        self.record();
+        Answer { head, frames: self }
+    }
+
+    /// Answers with a fault of ours in place of all that came.
+    fn fails(mut self, dialect: Dialect, fault: &Fault) -> Answer {
+        let (mut head, body) = answer::of_fault(fault, dialect, self.entry.id());
+        answer::note(&mut head.headers, self.entry.changes());
+        if let Some(cause) = std::error::Error::source(fault) {
+            tracing::debug!(id = self.entry.id(), %cause, "a request failed");
+        }
+        self.out = Out::from([body]);
+        (self.state, self.has_head, self.pass) = (State::Ended, true, None);
+        self.entry.answering(head.status);
+        self.entry.failed(fault.kind.name());
+        self.entry.ends(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
+        Answer { head, frames: self }
+    }
+
+    /// Why there is no answer, as far as that is known while its head has not left.
+    fn refusal(&mut self, status: StatusCode) -> Option<Refusal> {
+        match &self.state {
+            State::Breaking { cut: Cut::Truncated, .. } if !status.is_success() => {
+                let message = format!("the upstream's error (status {}) was cut off", status.as_u16());
+                Some(Refusal::Fault(Fault::new(FaultKind::BadReply, message)))
+            }
+            State::Breaking { cut, .. } => Some(Refusal::Fault(cut.fault())),
+            State::Flowing(_) | State::Keeping(..) => self.egress.take_refusal(),
+            State::Ended if self.egress.has_begun(&self.out) => self.egress.take_refusal(),
+            State::Ended => Some(self.egress.take_refusal().unwrap_or_else(|| Refusal::Fault(Fault::new(FaultKind::BadReply, NOTHING)))),
+        }
+    }
+
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while matches!(self.state, State::Flowing(_) | State::Keeping(..)) && !self.egress.has_begun(&self.out) {
+            ready!(self.poll_on(cx));
+        }
+        Poll::Ready(())
+    }
+
+    /// Goes on by one step, whatever it has to wait for.
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.state {
+            State::Flowing(upstream) => match Pin::new(upstream).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.frame(data);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, id = self.entry.request_id(), "the upstream's answer broke off");
+                    // Where the dialect could say it, a status still can.
+                    self.end(End::Broken, (!self.has_head).then_some(Cut::Truncated));
+                }
+                Poll::Ready(None) => self.end(End::Complete, None),
+                Poll::Pending => ready!(self.poll_silence(cx)),
+            },
+            State::Keeping(_, keeping) => {
+                let kept = ready!(keeping.as_mut().poll(cx));
+                self.settle(kept);
+            }
+            State::Ended | State::Breaking { .. } => {}
+        }
+        Poll::Ready(())
+    }
+
+    /// Nothing came: has the silence lasted too long, or is it time to go?
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_cut(cx) {
+            self.end(End::Broken, Some(Cut::Drained));
+            return Poll::Ready(());
+        }
+        let may_ping = self.has_head && self.egress.between_events();
+        match ready!(self.silence.poll(cx, may_ping)) {
+            Waited::Ping => self.out.push_back(Bytes::from_static(self.egress.sign_of_life())),
+            Waited::Enough(limit) => self.end(End::Broken, Some(Cut::Idle(limit))),
+        }
+        Poll::Ready(())
+    }
+
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.cut.is_none() {
+            let mut cut = Box::pin(self.around.drain.wait_cut());
+            let _registered = cut.as_mut().poll(cx);
+            self.cut = Some(cut);
+        }
+        self.around.drain.is_cutting()
+    }
+
+    /// Takes a frame of the upstream's.
+    fn frame(&mut self, frame: Bytes) {
+        self.entry.heard();
+        self.silence.heard();
+        self.egress.push(frame, &mut self.out);
+        self.entry.said(self.egress.summary().so_far);
+        // Flowing → Keeping: the answer is whole, and is told so when it is kept.
+        if let Some(keeping) = self.keeping()
+            && let State::Flowing(upstream) = std::mem::replace(&mut self.state, State::Ended)
+        {
+            self.state = State::Keeping(Some(upstream), keeping);
+        }
+        // An upstream's pings say nothing in another dialect, so it is what goes out that counts.
+        if !self.out.is_empty() {
+            self.silence.spoke();
+        }
+        self.end_if_told();
+    }
+
+    /// Begins to keep the answer if it is to be kept.
+    fn keeping(&mut self) -> Option<Keeping> {
+        let kept = self.egress.take_kept()?;
+        let keeping = self.keeper.take().map(|keeper| keeper.keep(kept));
+        if keeping.is_none() {
+            self.egress.settle(false, &mut self.out);
+        }
+        keeping
+    }
+
+    /// The answer is kept, or is known not to be, and its client is told which.
+    fn settle(&mut self, kept: bool) {
+        self.egress.settle(kept, &mut self.out);
+        // Keeping → Flowing, or the end where the upstream has come to it already.
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Keeping(Some(upstream), _) => {
+                self.state = State::Flowing(upstream);
+                self.end_if_told();
+            }
+            _ => self.ended(true, None),
+        }
+    }
+
+    /// A body of known length is dropped as soon as its last byte is read, and asked no more.
+    fn end_if_told(&mut self) {
+        if let State::Flowing(upstream) = &self.state
+            && (self.egress.is_over() || upstream.is_end_stream())
+        {
+            self.end(End::Complete, None);
+        }
+    }
+
+    /// The upstream's part is over.
+    fn end(&mut self, end: End, cut: Option<Cut>) {
+        let State::Flowing(upstream) = std::mem::replace(&mut self.state, State::Ended) else { return };
+        if self.egress.is_settled() && !upstream.is_end_stream() {
+            self.around.tasks.spawn(see_off(upstream));
+        }
+        if let Some(cut) = cut {
+            if !self.has_head {
+                // Flowing → Breaking: a status will say it.
+                self.entry.saw(self.egress.summary());
+                self.state = State::Breaking { cut, flushed: true };
+                return;
+            }
+            let whole = self.egress.finish(end, Some(&cut.fault()), &mut self.out);
+            return self.ended(whole, Some(cut));
+        }
+        let whole = self.egress.finish(end, None, &mut self.out);
+        match self.keeping() {
+            Some(keeping) => self.state = State::Keeping(None, keeping),
+            None => self.ended(whole, None),
+        }
+    }
+
+    /// Nothing more will come.
+    fn ended(&mut self, whole: bool, cut: Option<Cut>) {
+        self.pass = None;
+        self.entry.saw(self.egress.summary());
+        self.ending = Some(match &cut {
+            Some(Cut::Drained) => Ending::Drained,
+            _ if whole => Ending::Whole,
+            _ => Ending::Short,
+        });
+        self.state = if whole || self.egress.has_told() { State::Ended } else { State::Breaking { cut: cut.unwrap_or(Cut::Truncated), flushed: false } };
+        self.record();
+    }
+
+    /// Writes the record, once both the head and the end are known.
+    fn record(&mut self) {
+        if !self.has_head {
+            return;
+        }
+        let outcome = match self.ending {
+            None => return,
+            Some(Ending::Drained) => Outcome::Drained,
+            Some(Ending::Short) => Outcome::Truncated,
+            Some(Ending::Whole) if self.entry.is_error() => Outcome::Faulted,
+            Some(Ending::Whole) => Outcome::Completed,
+        };
+        self.entry.ends(outcome);
+    }
+
+    /// How many bytes wait to be written.
+    fn held(&self) -> u64 {
+        self.out.iter().map(|frame| frame.len() as u64).sum()
+    }
+}
+
+/// Said where an upstream ends its answer before it began.
+const NOTHING: &str = "the upstream's answer ended before it began";
+
+/// Reads what an answer's end is followed by, which is no more than the mark of its end: a connection that has not had
+/// it cannot serve again. The client does not wait for that.
+async fn see_off(mut body: ReplyBody) {
+    let rest = async { while let Ok(Some(_)) = next_frame(&mut body, None).await {} };
+    let _late = tokio::time::timeout(LAST_MOMENT, rest).await;
+}
+
+impl Drop for Pipe {
+    /// The client left, or read all that matters and did not wait for the end.
+    fn drop(&mut self) {
+        if matches!(self.state, State::Flowing(_) | State::Keeping(..)) {
+            self.entry.saw(self.egress.summary());
+            if self.has_head && self.egress.summary().ended {
+                self.entry.ends(Outcome::Completed);
+            }
+        }
+    }
+}
+
+impl Body for Pipe {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(frame) = this.out.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            match &mut this.state {
+                State::Flowing(_) | State::Keeping(..) => ready!(this.poll_on(cx)),
+                State::Ended => return Poll::Ready(None),
+                State::Breaking { flushed, .. } => {
+                    // An error makes hyper drop the connection with all that it still holds. Waiting for one turn lets
+                    // it write that first.
+                    if !std::mem::replace(flushed, true) {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    let State::Breaking { cut, .. } = std::mem::replace(&mut this.state, State::Ended) else { return Poll::Ready(None) };
+                    return Poll::Ready(Some(Err(cut.into())));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Ended) && self.out.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.state {
+            // Pings of ours may join and chunks be longer than events, so a stream has no known length.
+            State::Flowing(_) | State::Keeping(..) if self.silence.patience.ping.is_some() || self.egress.changes_length() => SizeHint::default(),
+            State::Flowing(upstream) | State::Keeping(Some(upstream), _) => match upstream.size_hint().exact() {
+                Some(rest) => SizeHint::with_exact(rest + self.held()),
+                None => SizeHint::default(),
+            },
+            State::Keeping(None, _) | State::Ended | State::Breaking { .. } => SizeHint::with_exact(self.held()),
+        }
+    }
+}
+
+/// Watches how long nothing came. One timer, moved only when it goes off.
+struct Silence {
+    patience: Patience,
+    since: Instant,
+    pinged: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+enum Waited {
+    Ping,
+    Enough(Duration),
+}
+
+impl Silence {
+    fn new(patience: Patience) -> Self {
+        let now = Instant::now();
+        // Zero means: never.
+        let some = |time: Option<Duration>| time.filter(|time| !time.is_zero());
+        let patience = Patience { ping: some(patience.ping), idle: some(patience.idle) };
+        Self { patience, since: now, pinged: now, timer: None }
+    }
+
+    /// The upstream sent something.
+    fn heard(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// So did we.
+    fn spoke(&mut self) {
+        self.pinged = self.since;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, may_ping: bool) -> Poll<Waited> {
+        loop {
+            let now = Instant::now();
+            if let Some(limit) = self.patience.idle.filter(|limit| now >= self.since + *limit) {
+                return Poll::Ready(Waited::Enough(limit));
+            }
+            if self.patience.ping.is_some_and(|ping| now >= self.pinged + ping) {
+                self.pinged = now;
+                if may_ping {
+                    return Poll::Ready(Waited::Ping);
+                }
+            }
+            let Some(next) = self.next() else { return Poll::Pending };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            if timer.is_elapsed() {
+                timer.as_mut().reset(next);
+            }
+            std::task::ready!(timer.as_mut().poll(cx));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let ping = self.patience.ping.map(|ping| self.pinged + ping);
+        let idle = self.patience.idle.map(|idle| self.since + idle);
+        ping.into_iter().chain(idle).min()
+    }
+}

@@ -1,0 +1,209 @@
+//! How an upstream's reply becomes the client's answer.
+
+use std::time::Duration;
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body::Body as _;
+use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
+
+use super::egress::Egress;
+use super::gather::{Gather, Instead, Made};
+use super::pipe::{Answer, Flow, Patience, Pipe};
+use super::{Answered, Exchange, Form, Manner};
+use crate::answer::{self, Head};
+use crate::headers;
+use crate::store::Keeper;
+use crate::upstream::{Reply, Upstream};
+
+/// How long the head of an answer waits for its beginning, so that an error that comes in its place can have a status, if
+/// no other limit is set.
+const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+/// The least of it: an error that comes in place of the first event still has a status then.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How an answer is carried.
+struct Carriage {
+    egress: Egress,
+    keeper: Option<Keeper>,
+    /// An event stream, which may get signs of life.
+    pings: bool,
+    /// Its head waits until it is whole, however long that takes.
+    waits: bool,
+}
+
+impl Carriage {
+    fn of(egress: Egress) -> Self {
+        let waits = matches!(egress, Egress::Gather(_));
+        Self { egress, keeper: None, pings: false, waits }
+    }
+}
+
+impl Exchange {
+    /// Answers the client with what an upstream answered.
+    pub(super) async fn respond(mut self, answered: Answered) -> Answer {
+        let Answered { reply, upstream, manner } = answered;
+        let mut head = Head { status: reply.status, headers: headers::to_client(&reply.headers, upstream.is_simulated()) };
+        let request_id = answer::identify(&mut head.headers, self.entry.id());
+        self.entry.changed(&reply.changes);
+        answer::note(&mut head.headers, self.entry.changes());
+        self.entry.known_as(&request_id);
+        if reply.status == StatusCode::UNAUTHORIZED && !upstream.passes_credentials() {
+            // It is our credential that was refused: the client cannot mend that by asking again.
+            head.headers.entry("x-should-retry").or_insert(HeaderValue::from_static("false"));
+        }
+        // Who follows it would take the prompt and the local key along.
+        head.headers.remove(LOCATION);
+        let carriage = match self.carriage(manner, &reply, &mut head, &upstream) {
+            Ok(carriage) => carriage,
+            Err(fault) => return self.fault(&fault),
+        };
+        let head_patience = (!carriage.waits).then(|| self.head_patience());
+        let patience = Patience { ping: carriage.pings.then_some(self.runtime.config.ping), idle: upstream.idle_timeout() };
+        let flow = Flow { body: reply.body, egress: carriage.egress, keeper: carriage.keeper, patience, pass: reply.pass };
+        let (around, dialect) = (self.around(), self.ask.endpoint.dialect());
+        Pipe::new(flow, self.entry, around).begin(head, dialect, head_patience).await
+    }
+
+    /// Chooses by what the client asked and the upstream answered.
+    fn carriage(&self, manner: Manner, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
+        if reply.status.is_informational() {
+            return Err(Fault::new(FaultKind::BadReply, "the upstream wants to change the protocol, which nobody asked for"));
+        }
+        let now = || jiff::Timestamp::now().as_second();
+        match manner {
+            Manner::Relayed(form) => self.relayed_as(form, reply, head),
+            Manner::Chat { shape, stream } => {
+                let stamp = chat::Stamp { id: self.entry.id().to_owned(), created: now() };
+                translated(Tongue::Chat(shape, stamp), stream, reply, head, upstream)
+            }
+            Manner::Responses { shape, stream, keeper, id } => {
+                let stamp = responses::Stamp { id, created: now(), clock: now };
+                translated(Tongue::Responses(shape, stamp, keeper), stream, reply, head, upstream)
+            }
+            Manner::Counted => translated(Tongue::Count, false, reply, head, upstream),
+        }
+    }
+
+    /// In the dialect in which the upstream gave it.
+    fn relayed_as(&self, form: Form, reply: &Reply, head: &mut Head) -> Result<Carriage, Fault> {
+        let dialect = self.ask.endpoint.dialect();
+        if form == Form::Opaque {
+            return Ok(Carriage::of(Egress::opaque(self.ask.endpoint.dialect())));
+        }
+        let encoded = head.headers.contains_key(CONTENT_ENCODING);
+        if !reply.status.is_success() {
+            let instead = Instead { status: reply.status, dialect, request_id: self.entry.request_id().to_owned(), legible: !encoded };
+            return Ok(Carriage::of(gather(Gather::body(Made::Error(instead)))));
+        }
+        let kind = kind_of(&head.headers);
+        if is_no_message(reply, &kind, form) {
+            let message = format!("the upstream answered with status {} and no message; check its `base_url`", reply.status.as_u16());
+            return Err(Fault::new(FaultKind::BadReply, message));
+        }
+        if form == Form::Folded && !kind.contains("json") {
+            head.status = StatusCode::OK;
+            head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return Ok(Carriage::of(gather(Gather::events(Made::Message))));
+        }
+        let pings = form == Form::Events && !encoded;
+        Ok(Carriage { pings, ..Carriage::of(Egress::relay(meter(form, dialect, &kind, encoded))) })
+    }
+
+    /// How long the head of an answer waits for its beginning. What the client waited for already counts.
+    fn head_patience(&self) -> Duration {
+        let ping = self.runtime.config.ping;
+        let whole = if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) };
+        whole.saturating_sub(self.entry.age()).max(whole.min(LEAST_PATIENCE))
+    }
+}
+
+/// In one of OpenAI's dialects, of an answer in Messages.
+fn translated(tongue: Tongue, stream: bool, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
+    let headers = &mut head.headers;
+    let encoded = headers.contains_key(CONTENT_ENCODING);
+    // What the upstream says of its own body is not true of ours.
+    for name in [CONTENT_ENCODING, ETAG, HeaderName::from_static("content-md5"), HeaderName::from_static("digest")] {
+        headers.remove(name);
+    }
+    headers::add_openai_limits(headers, jiff::Timestamp::now());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if !reply.status.is_success() {
+        let made = Made::Translated { status: reply.status, waits: headers.contains_key(RETRY_AFTER), own_key: upstream.passes_credentials() };
+        return Ok(Carriage::of(gather(Gather::body(made))));
+    }
+    if encoded {
+        return Err(Fault::new(FaultKind::BadReply, "the upstream's answer is encoded although nobody asked for that; it cannot be read"));
+    }
+    let kind = kind_of(&reply.headers);
+    // Streams that are labelled as something else are known; a page or JSON is none.
+    if stream && !kind.contains("json") && !kind.starts_with("text/html") {
+        let (egress, keeper) = tongue.streamed();
+        return Ok(Carriage { keeper, pings: true, ..Carriage::of(egress) });
+    }
+    head.status = StatusCode::OK;
+    let (made, keeper) = if stream {
+        let message = format!("the upstream answered with `{kind}` where a stream of events was asked for; check its `base_url`");
+        (Made::Nothing(Fault::new(FaultKind::BadReply, message)), None)
+    } else {
+        tongue.whole()
+    };
+    // The upstream may have been asked for a stream although we were not.
+    let gathered = if kind.contains("event-stream") { Gather::events(made) } else { Gather::body(made) };
+    Ok(Carriage { keeper, ..Carriage::of(gather(gathered)) })
+}
+
+fn gather(gather: Gather) -> Egress {
+    Egress::Gather(Box::new(gather))
+}
+
+/// The client's dialect, and what its answer depends on.
+enum Tongue {
+    Chat(chat::Shape, chat::Stamp),
+    Responses(Box<responses::Shape>, responses::Stamp, Option<Keeper>),
+    /// A count of tokens, which is never streamed.
+    Count,
+}
+
+impl Tongue {
+    fn streamed(self) -> (Egress, Option<Keeper>) {
+        match self {
+            Self::Chat(shape, stamp) => (Egress::Chat(Box::new(chat::Stream::new(shape, stamp))), None),
+            Self::Responses(shape, stamp, keeper) => (Egress::Responses(Box::new(responses::Stream::new(*shape, stamp))), keeper),
+            Self::Count => (gather(Gather::body(Made::Count)), None),
+        }
+    }
+
+    fn whole(self) -> (Made, Option<Keeper>) {
+        match self {
+            Self::Chat(shape, stamp) => (Made::Chat(shape, stamp), None),
+            Self::Responses(shape, stamp, keeper) => (Made::Responses(shape, stamp), keeper),
+            Self::Count => (Made::Count, None),
+        }
+    }
+}
+
+/// A web page, a text, nothing at all: whatever answered, it was not the Messages API.
+/// Streams that are labelled as something else are known, so for those only a page counts.
+fn is_no_message(reply: &Reply, kind: &str, form: Form) -> bool {
+    let empty = matches!(reply.status.as_u16(), 204 | 205) || reply.body.size_hint().exact() == Some(0);
+    let text = kind.starts_with("text/") && !kind.contains("event-stream");
+    kind.starts_with("text/html") || (form != Form::Events && (empty || text))
+}
+
+/// The type of an answer's body, in lower case.
+fn kind_of(headers: &HeaderMap) -> String {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Chooses by what the answer says it is, and by what was asked for where it says nothing.
+fn meter(form: Form, dialect: Dialect, kind: &str, encoded: bool) -> Meter {
+    match form {
+        Form::Opaque => Meter::opaque(dialect),
+        _ if encoded => Meter::opaque(dialect),
+        _ if kind.contains("event-stream") => Meter::for_events(dialect),
+        _ if kind.contains("json") => Meter::for_json(dialect),
+        Form::Events => Meter::for_events(dialect),
+        Form::Json | Form::Folded => Meter::for_json(dialect),
+    }
+}

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -14,17 +13,18 @@ use crate::agent::registry::Agents;
 use crate::causes::chain;
 use crate::config::{self, Listen, Loaded, Sources};
 use crate::drain::Drain;
-use crate::front::Door;
 use crate::house::{House, Origin};
+use crate::http::Routes;
+use crate::http::admission::Door;
+use crate::http::server::{self, BindError, Listener, Serving};
 use crate::instance::{self, Registered};
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
-use crate::server::{self, BindError, Listener, Serving};
 use crate::store::{Store, StoreError};
 use crate::ticket::Tickets;
 use crate::upstream::{self, Kit};
 use crate::workers::Workers;
-use crate::{reload, surface};
+use crate::{http, reload};
 
 /// How long tasks have to end once they were told to, beyond the grace.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
@@ -107,7 +107,7 @@ impl App {
             tickets: Tickets::default(),
             instance: uuid::Uuid::now_v7().simple().to_string().into(),
         });
-        let router = surface::router(&house);
+        let router = http::router(&house);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {
             let serving = Serving { router: router.clone(), door: Door::Public, drain: house.drain.clone(), tasks: connections.clone(), workers: workers.clone() };
@@ -123,7 +123,7 @@ impl App {
     }
 
     /// Makes this instance known to `seaway status`. It serves all the same without.
-    async fn register(&self, state_dir: &std::path::Path, router: Router) -> Option<Registered> {
+    async fn register(&self, state_dir: &std::path::Path, router: Routes) -> Option<Registered> {
         let registered = async {
             let path = instance::socket_path(state_dir)?;
             let listener = server::bind(&Listen::Unix(path.clone())).await.map_err(std::io::Error::other)?;

@@ -9,7 +9,6 @@
 //! [`app`] puts it all together from a [`config`]; [`cli`] is the only module that prints.
 
 pub mod access;
-pub mod address;
 pub mod agent;
 pub mod answer;
 pub mod app;
@@ -20,14 +19,13 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod credential;
-pub mod decode;
 pub mod dial;
 pub mod drain;
 pub mod exchange;
-pub mod front;
 pub mod grant;
 pub mod headers;
 pub mod house;
+pub mod http;
 pub mod instance;
 pub mod ledger;
 pub mod live;
@@ -37,12 +35,9 @@ pub mod process;
 pub mod record;
 pub mod refreshed;
 pub mod reload;
-pub mod reply;
 pub mod route;
 pub mod runtime;
-pub mod server;
 pub mod store;
-pub mod surface;
 pub mod ticket;
 pub mod trusted;
 pub mod tunnel;

@@ -35,7 +35,7 @@ use inbox::Inbox;
 use open::Urgency;
 
 pub use keeper::{Keeper, Keeping};
-pub use open::open_to_read;
+pub use open::{Reader, open_to_read};
 pub use promise::Promise;
 pub use reports::{Filter, Receipt, Row, Wanted, explain, requests, usage};
 pub use responses::Response;

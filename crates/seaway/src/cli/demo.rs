@@ -11,8 +11,8 @@ use super::facts::reachable;
 use super::serve::start_log;
 use crate::app::App;
 use crate::config::{Config, Environment, Listen, Loaded, Sources};
-use crate::server::BindError;
-use crate::surface::dashboard::fragment;
+use crate::http::dashboard::fragment;
+use crate::http::server::BindError;
 
 const KEY: &str = "demo";
 

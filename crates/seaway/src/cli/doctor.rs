@@ -18,7 +18,7 @@ use crate::store::Store;
 use crate::tunnel::{Layer, Login, Tunnel};
 use crate::upstream::claude_code::{Program, install};
 use crate::upstream::{Call, Kit, Upstream};
-use crate::{catalog, headers, instance, server};
+use crate::{catalog, headers, instance};
 
 #[derive(Debug, Serialize)]
 struct Finding {
@@ -127,7 +127,7 @@ async fn addresses(config: &Config, findings: &mut Vec<Finding>) {
             ));
             continue;
         }
-        findings.push(match server::bind(listen).await {
+        findings.push(match crate::http::server::bind(listen).await {
             _ if ours => good("address", format!("{listen}: our own gateway serves there")),
             Ok(_) => good("address", format!("{listen} is free")),
             Err(error) => bad("address", chain(&error), "stop the other program, or choose another `port`"),

@@ -14,10 +14,10 @@ use super::{say, status};
 use crate::app::App;
 use crate::auth::{key_file, unwritable};
 use crate::config::{Auth, Config, Listen, Log, Place};
+use crate::http::dashboard::fragment;
 use crate::instance::{self, Instance};
 use crate::log;
 use crate::route;
-use crate::surface::dashboard::fragment;
 use crate::tunnel::Login;
 
 pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {

@@ -17,8 +17,8 @@ use super::serve::{banner, open_tunnels, same, start_log};
 use crate::app::App;
 use crate::config::{self, Api, Config, Listen, Loaded, Place, Sources, run_folder};
 use crate::dial::{Detour, Dial};
+use crate::http::server::{self, BindError};
 use crate::instance;
-use crate::server::{self, BindError};
 use crate::tunnel::{Forward, Login, Tunnel, close_all, lockout};
 
 /// The upstream whose tunnel is meant: the one that requests go to by default, or the first that has one.

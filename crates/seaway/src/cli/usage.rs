@@ -68,7 +68,7 @@ pub(super) fn requests(cli: &Cli, options: &RequestsOptions) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn database(config: &Config) -> anyhow::Result<Option<rusqlite::Connection>> {
+fn database(config: &Config) -> anyhow::Result<Option<store::Reader>> {
     match &config.store.path {
         Some(path) => Ok(store::open_to_read(path)?),
         None => anyhow::bail!("`store.path` is `:memory:`: nothing is kept that could be shown"),

@@ -22,6 +22,9 @@ const SIDE_FILE_LIMIT: u64 = 64 << 20;
 /// How long it leaves that alone afterwards: a full disk stays full for a while.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// A connection that only reads.
+pub type Reader = Connection;
+
 /// A connection. Each reader has its own; a store in memory has but one.
 pub(super) type Shared = Arc<Mutex<Connection>>;
 
@@ -87,7 +90,7 @@ pub(super) fn private_file(path: &Path) -> std::io::Result<()> {
 /// # Errors
 ///
 /// [`StoreError`] if it cannot be read. `Ok(None)` if there is none yet.
-pub fn open_to_read(path: &Path) -> Result<Option<Connection>, StoreError> {
+pub fn open_to_read(path: &Path) -> Result<Option<Reader>, StoreError> {
     if !path.exists() {
         return Ok(None);
     }

@@ -126,7 +126,7 @@ async fn the_page_itself_knows_nothing_and_trusts_nobody() {
 async fn a_link_of_the_owners_signs_a_browser_in_once() {
     let gateway = gateway(&[("dashboard.callers", "[\"guest\"]")]).await;
     let redeem = async |ticket: &str| send(&gateway, "POST /dashboard/sign-in", &[ORIGIN], &json!({"ticket": ticket}).to_string()).await;
-    let fragment = seaway::surface::dashboard::fragment(&gateway.app.house);
+    let fragment = seaway::http::dashboard::fragment(&gateway.app.house);
     let ticket = fragment.strip_prefix("#in=").unwrap();
     let from_elsewhere = send(&gateway, "POST /dashboard/sign-in", &["Origin: http://evil.example"], &json!({"ticket": ticket}).to_string()).await;
     assert_eq!(from_elsewhere.status, 403);
@@ -146,7 +146,7 @@ async fn a_link_of_the_owners_signs_a_browser_in_once() {
     assert_eq!(outside.status, 404, "the owner's own socket alone makes one: {}", outside.text());
     assert_eq!(Client::connect(gateway.address, Some("k-me")).await.get("/owner/key").await.status, 404);
     let nobody = self::gateway(&[("dashboard.callers", "[\"somebody\"]")]).await;
-    assert_eq!(seaway::surface::dashboard::fragment(&nobody.app.house), "");
+    assert_eq!(seaway::http::dashboard::fragment(&nobody.app.house), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,10 +11,11 @@ use seaway_wire::json::quote;
 use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Deserialize;
 
+use super::{admission, reply};
 use crate::auth::Caller;
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::{answer, front, reply, route, store};
+use crate::{answer, route, store};
 
 type Shared = State<Arc<House>>;
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
@@ -31,13 +32,13 @@ async fn find(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known
     match house.ledger.store().response(&caller.0, id, runtime.config.responses_retention).await {
         Ok(Some(kept)) => return Found::Kept(Box::new(kept)),
         Ok(None) => {}
-        Err(error) => return Found::Elsewhere(front::refuse(error.into(), request).await),
+        Err(error) => return Found::Elsewhere(admission::refuse(error.into(), request).await),
     }
     let first = route::route(&runtime.config, "", "").into_iter().next();
     let speaks = first.and_then(|name| runtime.upstream(&name)).is_some_and(|upstream| upstream.setting.speaks.contains(&Dialect::Responses));
     if !speaks {
         let message = format!("there is no response `{id}`; it may have failed, have been made with `store: false` or by somebody else, be deleted, or be too old");
-        return Found::Elsewhere(front::refuse(Fault::new(FaultKind::NotFound, message).param("response_id"), request).await);
+        return Found::Elsewhere(admission::refuse(Fault::new(FaultKind::NotFound, message).param("response_id"), request).await);
     }
     Found::Elsewhere(super::messages::relay(State(house.clone()), (Extension(runtime), Extension(caller)), request).await)
 }
@@ -56,7 +57,7 @@ fn told(body: String) -> Response {
 pub(super) async fn get(State(house): Shared, known: Known, id: Id, request: Request) -> Response {
     if request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "stream=true")) {
         let fault = Fault::new(FaultKind::Unsupported, "stream: a kept response is whole already; ask for it without `stream`").param("stream");
-        return front::refuse(fault, request).await;
+        return admission::refuse(fault, request).await;
     }
     match find(&house, known, &id_of(id), request).await {
         Found::Kept(kept) => told(kept.object),
@@ -102,7 +103,7 @@ pub(super) struct Paging {
 pub(super) async fn items(State(house): Shared, known: Known, id: Id, paging: Result<Query<Paging>, QueryRejection>, request: Request) -> Response {
     let Ok(Query(paging)) = paging else {
         let fault = Fault::new(FaultKind::InvalidRequest, "limit: expected a whole number from 1 to 100").param("limit");
-        return front::refuse(fault, request).await;
+        return admission::refuse(fault, request).await;
     };
     match find(&house, known, &id_of(id), request).await {
         Found::Kept(kept) => match page(kept.items, &paging) {

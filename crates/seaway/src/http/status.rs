@@ -8,8 +8,8 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
+use super::reply;
 use crate::house::House;
-use crate::reply;
 use crate::tunnel::Told;
 use crate::upstream::Trouble;
 

@@ -16,13 +16,14 @@ use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::admission::whole_body;
+use super::reply;
 use crate::agent::{Asked, Job, Manner, Told, Work, tasks};
+use crate::answer;
 use crate::auth::Caller;
-use crate::front::whole_body;
 use crate::house::House;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::Verdict;
-use crate::{answer, reply};
 
 type Shared = State<Arc<House>>;
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);

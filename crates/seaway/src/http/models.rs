@@ -11,11 +11,12 @@ use seaway_wire::json::{Members, quote};
 use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 
+use super::reply;
 use crate::auth::Caller;
 use crate::catalog::{NoList, both_shapes};
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::{answer, headers, reply, route};
+use crate::{answer, headers, route};
 
 /// How many models a page has when the client does not say.
 const PAGE: usize = 1000;

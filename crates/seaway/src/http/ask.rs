@@ -9,14 +9,14 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use http::header::CONTENT_ENCODING;
 
-use super::preset_header;
+use super::admission::whole_body;
+use super::{preset_header, reply};
+use crate::answer;
 use crate::auth::Caller;
 use crate::exchange::{self, Ask};
-use crate::front::whole_body;
 use crate::house::House;
 use crate::plan::Endpoint;
 use crate::runtime::Runtime;
-use crate::{answer, reply};
 
 type Shared = State<Arc<House>>;
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);

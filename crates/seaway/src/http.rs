@@ -1,14 +1,19 @@
 //! The routes that clients know, and their thin handlers.
 
+mod address;
+pub mod admission;
 mod ask;
 pub mod dashboard;
+mod decode;
 mod login;
 mod messages;
 mod models;
 mod openapi;
 mod owner;
+mod reply;
 mod responses;
 mod run;
+pub mod server;
 mod sessions;
 pub mod status;
 
@@ -28,13 +33,15 @@ use crate::auth::Caller;
 use crate::house::House;
 use crate::plan::Endpoint;
 use crate::runtime::Runtime;
-use crate::{address, front};
 
 /// The configuration that a request sees, and who sent it.
 type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
 
+/// All routes, ready to be served.
+pub type Routes = Router;
+
 /// Builds all routes. Layers run from the last to the first.
-pub fn router(house: &Arc<House>) -> Router {
+pub fn router(house: &Arc<House>) -> Routes {
     let router = Router::new()
         .route("/", get(dashboard::root))
         .merge(dashboard::routes())
@@ -56,7 +63,7 @@ pub fn router(house: &Arc<House>) -> Router {
         .merge(owner::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(axum::middleware::from_fn_with_state(house.clone(), front::enter));
+        .layer(axum::middleware::from_fn_with_state(house.clone(), admission::enter));
     let origins = house.runtime.load().config.cors_origins.clone();
     let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
     router.with_state(house.clone())
@@ -107,13 +114,13 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 async fn unknown(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
     let path = request.uri().path();
     if let Some(why) = address::without_counterpart(path) {
-        return front::refuse(Fault::new(FaultKind::NotFound, format!("{path}: {why}")).code("unknown_url"), request).await;
+        return admission::refuse(Fault::new(FaultKind::NotFound, format!("{path}: {why}")).code("unknown_url"), request).await;
     }
     if messages::is_relayed(&known.0, path) {
         return messages::relay(State(house), known, request).await;
     }
     let message = format!("there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/responses`, `/v1/models` or `/health`");
-    front::refuse(Fault::new(FaultKind::NotFound, message).code("unknown_url"), request).await
+    admission::refuse(Fault::new(FaultKind::NotFound, message).code("unknown_url"), request).await
 }
 
 async fn wrong_method(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
@@ -123,7 +130,7 @@ async fn wrong_method(State(house): State<Arc<House>>, known: Known, request: Re
     let (method, path) = (request.method(), request.uri().path());
     let meant = if path.starts_with("/auth/log") { "POST" } else { method_of(path) };
     let message = format!("{method} cannot be used on {path}{}", if meant.is_empty() { String::new() } else { format!("; use {meant}") });
-    front::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
+    admission::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
 }
 
 /// The method that a path wants, where it wants one.

@@ -17,10 +17,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
-use crate::address;
+use super::address;
+use super::admission::Door;
 use crate::config::Listen;
 use crate::drain::Drain;
-use crate::front::Door;
 use crate::workers::Workers;
 
 /// How long a connection may be silent before its next request.

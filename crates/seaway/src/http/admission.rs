@@ -18,11 +18,12 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use seaway_wire::{Dialect, Fault, FaultKind};
 
+use super::{address, decode, reply};
 use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::{access, answer, decode, drain, reply};
+use crate::{access, answer, drain};
 
 /// How much of a refused body is read, so that the connection can be used again.
 const DRAIN_LIMIT: usize = 4 << 20;
@@ -74,7 +75,7 @@ pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: 
 fn dialect_of(request: &Request) -> Dialect {
     let headers = request.headers();
     let speaks_messages = headers.keys().any(|name| name.as_str().starts_with("anthropic-")) || headers.contains_key("x-api-key");
-    let openai = || crate::address::without_counterpart(request.uri().path()).is_some();
+    let openai = || address::without_counterpart(request.uri().path()).is_some();
     let own = || if openai() || !speaks_messages && headers.contains_key(AUTHORIZATION) { Dialect::Chat } else { Dialect::Messages };
     Dialect::of_path(request.uri().path()).unwrap_or_else(own)
 }

@@ -19,14 +19,13 @@ use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{login, status};
+use super::{login, reply, status};
 use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::auth::Caller;
 use crate::connect::OTHERS;
 use crate::connect::clients::CLIENTS;
 use crate::house::House;
 use crate::record::dollars;
-use crate::reply;
 use crate::runtime::Runtime;
 use crate::store::Filter;
 use crate::upstream::claude_code::Whose;

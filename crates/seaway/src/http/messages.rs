@@ -9,12 +9,13 @@ use http_body_util::BodyExt;
 
 use seaway_wire::Dialect;
 
+use super::reply;
 use crate::auth::Caller;
 use crate::config::Place;
 use crate::house::House;
 use crate::runtime::Runtime;
 use crate::upstream::BodyError;
-use crate::{exchange, reply, route};
+use crate::{exchange, route};
 
 /// True for a path of the Messages API that is its upstream's to answer.
 pub(super) fn is_relayed(runtime: &Runtime, path: &str) -> bool {

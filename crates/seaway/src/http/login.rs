@@ -14,11 +14,10 @@ use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::{admission, reply};
 use crate::agent::{no_program, program_of};
 use crate::config::Listen;
-use crate::front;
 use crate::house::House;
-use crate::reply;
 use crate::runtime::Runtime;
 use crate::upstream::claude_code::{LoginError, Program, Unusable};
 
@@ -104,7 +103,7 @@ async fn show(request: Request) -> Response {
         return Redirect::to("/").into_response();
     }
     let message = format!("GET cannot be used on {}; use POST, which begins to sign in, or open the dashboard at `/` in a browser", request.uri().path());
-    front::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
+    admission::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
 }
 
 async fn begin(Extension(runtime): Extension<Arc<Runtime>>) -> Response {

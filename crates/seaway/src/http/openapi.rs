@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use crate::reply;
+use super::reply;
 
 /// Who describes the APIs that are not ours.
 const MESSAGES: &str = "https://platform.claude.com/docs/en/api/messages";
@@ -204,7 +204,7 @@ mod tests {
 
     /// The routes as the source says them, with the prefixes that are described.
     fn routed() -> Vec<String> {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/surface");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
         let files = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "rs"));
         // The page's own questions are its own, and the owner's socket is no address.
         let files = files.filter(|path| !["dashboard.rs", "openapi.rs", "owner.rs"].iter().any(|name| path.ends_with(name)));

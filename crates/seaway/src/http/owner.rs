@@ -10,10 +10,10 @@ use http::StatusCode;
 use seaway_wire::{Fault, FaultKind};
 use serde_json::json;
 
-use super::{dashboard, status};
-use crate::front::{Door, refuse};
+use super::admission::{Door, refuse};
+use super::{dashboard, reply, status};
 use crate::house::House;
-use crate::{reload, reply};
+use crate::reload;
 
 pub(super) fn routes() -> Router<Arc<House>> {
     Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload)).route("/owner/key", get(key)).route("/owner/link", post(link))

@@ -12,10 +12,9 @@ use seaway_wire::{Fault, FaultKind};
 use serde::Serialize;
 use serde_json::json;
 
-use super::messages;
+use super::{messages, reply};
 use crate::auth::Caller;
 use crate::house::House;
-use crate::reply;
 use crate::runtime::Runtime;
 use crate::store::Session;
 use crate::upstream::claude_code::{Program, Warm, Whose};

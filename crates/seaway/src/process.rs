@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the code that starts children")]
 
 mod family;
+mod folder;
 mod piped;
 mod tool;
 pub mod watch;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Command;
 
-pub use piped::{FOLDERS, Folder, Launch, ListenError, Piped, is_alive, mark, sweep};
+pub use folder::{FOLDERS, Folder};
+pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
 pub use tool::{Ended, background, background_asking, end, private_file, tool};
 
 /// Why a child gave no answer.

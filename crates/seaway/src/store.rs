@@ -6,9 +6,11 @@
 //!   is told, and read by a connection of its own.
 //! - *Reports* are what people ask. They have a connection of their own too, and are in nobody's way.
 
+mod files;
 mod inbox;
 mod journal;
 mod keeper;
+mod keys;
 mod open;
 mod promise;
 mod reports;

@@ -100,6 +100,17 @@ fn is_read_only(file: &File) -> bool {
     rustix::fs::fstatvfs(file).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
+/// Makes a file that nobody else may read, if it is not there. SQLite, for one, gives its side files the mode of the main
+/// one, so that one is made first.
+///
+/// # Errors
+///
+/// Why it cannot be opened.
+pub fn private_file(path: &Path) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;

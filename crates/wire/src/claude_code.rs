@@ -12,6 +12,7 @@
 
 mod ask;
 mod blocks;
+mod failure;
 pub mod input;
 pub mod login;
 pub mod output;
@@ -23,9 +24,11 @@ mod whole;
 
 pub use ask::{Ask, Message, Role, Terms, Thinking};
 pub use blocks::{Answered, Results};
+pub use failure::Failure;
+pub use output::Call;
 pub use print::{Print, fingerprints};
 pub use tools::Tool;
-pub use turn::{After, Call, Failure, Step, Turn};
+pub use turn::{After, Step, Turn};
 
 use std::fmt;
 

@@ -79,3 +79,8 @@ where
     let (answer, _closed) = tokio::join!(ask, connection);
     answer
 }
+
+/// An address that one can go to: who listens everywhere is at loopback too.
+pub(super) fn reachable(address: String) -> String {
+    address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+}

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::args::Cli;
+use super::client::reachable;
 use super::client::{Answer, Client};
-use super::facts::reachable;
 use super::serve::start_log;
 use crate::app::App;
 use crate::config::{Config, Environment, Listen, Loaded, Sources};

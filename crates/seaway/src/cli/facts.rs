@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::args::Cli;
-use super::client::Client;
+use super::client::{Client, reachable};
 use super::{keys, serve};
 use crate::auth::key_file;
 use crate::config::{Auth, Config, Environment, Listen, Sources};
@@ -92,11 +92,6 @@ fn config_holds(cli: &Cli, environment: &Environment) -> bool {
 /// Where clients of this machine reach the gateway.
 fn address(config: &Config) -> Option<String> {
     config.listen.iter().find(|listen| matches!(listen, Listen::Tcp(_))).map(|listen| reachable(listen.to_string()))
-}
-
-/// An address that one can go to: who listens everywhere is at loopback too.
-pub(super) fn reachable(address: String) -> String {
-    address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 }
 
 /// What a gateway that runs lists.

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use super::args::Cli;
-use super::facts::reachable;
+use super::client::reachable;
 use super::{say, status};
 use crate::app::App;
 use crate::auth::{key_file, unwritable};

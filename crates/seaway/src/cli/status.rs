@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::client::Client;
-use super::facts::reachable;
+use super::client::reachable;
 use crate::config::run_folder;
 use crate::instance::{self, Instance};
 use crate::tunnel::lockout::{self, Verdict};

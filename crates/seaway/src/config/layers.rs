@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Document, Item, TableLike};
 
 use super::settings::{self, Kind, Setting};
-use super::value::Value;
+use super::value::{Value, toml_value};
 
 /// The segments of a setting's key.
 pub type Key = Vec<String>;
@@ -348,27 +348,6 @@ fn value_of(item: &Item) -> Result<Value, String> {
         Some(value) => toml_value(value),
         None => Err("expected a value, not a list of tables".into()),
     }
-}
-
-/// Reads a list as a file would have it.
-pub(super) fn parse_list(text: &str) -> Option<Value> {
-    toml_value(&text.trim().parse().ok()?).ok().filter(|value| matches!(value, Value::List(_)))
-}
-
-fn toml_value(value: &toml_edit::Value) -> Result<Value, String> {
-    use toml_edit::Value as Toml;
-    Ok(match value {
-        Toml::String(text) => Value::Text(text.value().clone()),
-        Toml::Integer(count) => Value::Count(*count.value()),
-        Toml::Float(amount) => Value::Amount(*amount.value()),
-        Toml::Boolean(flag) => Value::Flag(*flag.value()),
-        Toml::Datetime(_) => return Err("a date is not expected here".into()),
-        Toml::Array(items) => Value::List(items.iter().map(toml_value).collect::<Result<_, _>>()?),
-        Toml::InlineTable(table) => {
-            let entries = table.iter().map(|(name, value)| Ok((name.to_owned(), toml_value(value)?)));
-            Value::Map(entries.collect::<Result<_, String>>()?)
-        }
-    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Value {
             Kind::Amount => Self::Amount(text.parse().map_err(|_| "expected a number")?),
             // As a file has it, where it is one of TOML's; a JSON list is one of them.
             Kind::Texts | Kind::Counts if text.trim_start().starts_with('[') => {
-                super::layers::parse_list(text).or_else(|| Self::parse_any(text)).ok_or_else(|| format!("expected {}", expected(kind)))?
+                parse_list(text).or_else(|| Self::parse_any(text)).ok_or_else(|| format!("expected {}", expected(kind)))?
             }
             Kind::Texts => Self::List(list().map(|item| Self::Text(item.to_owned())).collect()),
             Kind::Counts => {
@@ -217,6 +217,27 @@ fn expected(kind: Kind) -> String {
         Kind::TextMap => "a table of texts".into(),
         Kind::AnyMap => "a table".into(),
     }
+}
+
+/// Reads a list as a file would have it.
+pub(super) fn parse_list(text: &str) -> Option<Value> {
+    toml_value(&text.trim().parse().ok()?).ok().filter(|value| matches!(value, Value::List(_)))
+}
+
+pub(super) fn toml_value(value: &toml_edit::Value) -> Result<Value, String> {
+    use toml_edit::Value as Toml;
+    Ok(match value {
+        Toml::String(text) => Value::Text(text.value().clone()),
+        Toml::Integer(count) => Value::Count(*count.value()),
+        Toml::Float(amount) => Value::Amount(*amount.value()),
+        Toml::Boolean(flag) => Value::Flag(*flag.value()),
+        Toml::Datetime(_) => return Err("a date is not expected here".into()),
+        Toml::Array(items) => Value::List(items.iter().map(toml_value).collect::<Result<_, _>>()?),
+        Toml::InlineTable(table) => {
+            let entries = table.iter().map(|(name, value)| Ok((name.to_owned(), toml_value(value)?)));
+            Value::Map(entries.collect::<Result<_, String>>()?)
+        }
+    })
 }
 
 #[cfg(test)]

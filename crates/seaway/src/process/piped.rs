@@ -16,6 +16,7 @@ use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use super::folder::{FOLDERS, Folder, is_ours};
 use super::{Group, family, watch};
 
 /// The longest line that a child may write.
@@ -31,8 +32,6 @@ const STARTING: Duration = Duration::from_secs(60);
 /// How long a child has to leave after each signal.
 const STEP: Duration = Duration::from_secs(2);
 
-/// What the names of temporary folders begin with, before the number of the gateway they belong to.
-pub const FOLDERS: &str = "seaway-child-";
 /// The file in one that says which process it was made for.
 const MARK: &str = ".child";
 
@@ -45,32 +44,6 @@ pub struct Launch {
     /// All of it: nothing is inherited.
     pub environment: Vec<(String, SecretString)>,
     pub folder: PathBuf,
-}
-
-/// A temporary folder for one child, removed after it, also by who finds it once its gateway was killed.
-#[derive(Debug)]
-pub struct Folder(tempfile::TempDir);
-
-impl Folder {
-    /// Makes one that only we can look into.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be made.
-    pub fn make(temporary: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::PermissionsExt;
-        if temporary.as_os_str().to_string_lossy().contains(char::is_control) || !temporary.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no folder for temporary files; set TMPDIR to one that is there", temporary.display())));
-        }
-        let private = std::fs::Permissions::from_mode(0o700);
-        let prefix = format!("{FOLDERS}{}-", std::process::id());
-        tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(temporary).map(Self)
-    }
-
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
 }
 
 /// A running child. Dropping it kills it with all that it started; [`Piped::stop`] is kinder.
@@ -347,17 +320,6 @@ pub fn sweep(temporary: &Path) {
         }
         let _shared_or_gone = std::fs::remove_dir_all(entry.path());
     }
-}
-
-/// True for a folder that was made for a child of ours.
-pub(super) fn is_child_folder(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOLDERS)) && is_ours(path)
-}
-
-fn is_ours(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::symlink_metadata(path);
-    meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o777 == 0o700)
 }
 
 /// True if there is a process with this number, whoever's.

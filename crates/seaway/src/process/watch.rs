@@ -15,7 +15,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::family;
-use super::piped::is_child_folder;
+use super::folder::is_child_folder;
 
 /// The first word on the command line of that process.
 pub const COMMAND: &str = "watch-children";

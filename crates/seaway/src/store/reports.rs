@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::Serialize;
 
-use super::journal::{HOUR, bound, key};
+use super::keys::{HOUR, bound, key};
 use super::{Promise, Store};
 
 /// Which records count.

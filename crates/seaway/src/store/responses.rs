@@ -5,7 +5,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use seaway_wire::responses::Memory;
 
-use super::schema::{give_back, signed};
+use super::keys::signed;
+use super::schema::give_back;
 use super::sessions::expired;
 use super::{Promise, Store, StoreError};
 

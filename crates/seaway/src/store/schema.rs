@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use seaway_wire::Usage;
 
 use super::StoreError;
-use super::journal::bound;
+use super::keys::{bound, signed};
 use crate::config::PriceBook;
 
 /// Each step brings the layout to the version that is its place in the list.
@@ -266,7 +266,7 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Copy { path: copy.clone(), source };
     // One that was killed meanwhile may have had this number.
     let _none = std::fs::remove_file(&unfinished);
-    super::open::private_file(&unfinished).map_err(|error| failed(error.into()))?;
+    crate::trusted::private_file(&unfinished).map_err(|error| failed(error.into()))?;
     let written = database.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(|error| failed(error.into()));
     let placed = written.and_then(|_| std::fs::rename(&unfinished, &copy).map_err(|error| failed(error.into())));
     if placed.is_err() {
@@ -313,10 +313,6 @@ pub(super) fn migrate(database: &mut Connection, path: &Path, prices: &PriceBook
         tracing::warn!(%error, path = %path.display(), "the store keeps the room of what is deleted, until there is room to write it anew; that is tried at the next start");
     }
     Ok(())
-}
-
-pub(super) fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Records that are deleted at once at most: a promise waits so long.

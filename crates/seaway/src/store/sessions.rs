@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::schema::signed;
+use super::keys::signed;
 use super::{Promise, Store};
 
 /// Where a named conversation stands, without a word of it.

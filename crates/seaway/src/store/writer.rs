@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::files::{Files, Shared, empty_side_file, locked};
 use super::inbox::{Inbox, Next};
 use super::journal::{Journal, Owed, Pace, Written};
-use super::open::{Files, Shared, empty_side_file, locked};
 use super::schema;
 use crate::record::Record;
 

@@ -6,21 +6,26 @@
 //! soon as it would go on by itself.
 
 mod answers;
+mod children;
+mod conversations;
 mod errand;
 mod flow;
 mod home;
 mod installed;
 mod launch;
 mod login;
+mod plan;
 mod policy;
 mod pool;
+mod run_request;
 mod seat;
 mod seed;
 mod sessions;
 mod shared;
+mod spawn;
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -29,16 +34,15 @@ use seaway_wire::claude_code::{Ask, COMPLETE, Failure, Terms, fingerprints};
 use seaway_wire::messages::Change;
 use seaway_wire::model::Traits;
 use seaway_wire::{FaultKind, Request};
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use errand::{Continued, Ear, Errand, Line, News, Running, Verdict, line};
+pub use errand::{Ear, Line, News, Running, Verdict, line};
 pub use installed::{Installed, Unusable, install};
 pub(crate) use launch::is_model_name;
 pub use login::LoginError;
 pub(crate) use policy::KNOWN;
 pub use pool::Whose;
+pub use run_request::{Continued, Errand};
 
 use super::gate::Gate;
 use super::retry::backoff;
@@ -46,11 +50,14 @@ use super::{Call, Payload, Reply, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::process::Piped;
-use crate::refreshed::Refreshed;
 use crate::store::Store;
-use flow::{Flow, Held};
+use children::Children;
+use conversations::{Conversations, Held};
+use flow::Flow;
+use plan::Plan;
 use pool::Kept;
 use shared::Shared;
+use spawn::Spawner;
 
 /// How long nothing may come of a request before who watches its stream is told that it is not forgotten.
 const QUIET: Duration = Duration::from_secs(10);
@@ -65,28 +72,21 @@ pub struct Program {
 impl Program {
     pub(super) fn new(name: &UpstreamName, setting: &config::Program, limits: &Limits, gate: Arc<Gate>, store: Store) -> Self {
         let tasks = TaskTracker::new();
-        let shared = Arc::new(Shared {
+        let spawner = Spawner {
             name: name.clone(),
             credential: setting.credential.clone().map(|setting| Credential::new(setting, &tasks)),
             setting: setting.clone(),
-            limits: limits.clone(),
-            gate,
             installed: Installed::new(tasks.clone()),
-            pool: Mutex::default(),
-            turns: Mutex::default(),
-            models: Refreshed::new(tasks.clone()),
-            limits_told: Mutex::default(),
-            seeds: seed::Seeds::new(tasks.clone()),
-            closing: CancellationToken::new(),
-            day: Mutex::new(seed::today()),
-            logins: login::Logins::default(),
-            forgotten: Mutex::default(),
-            store,
             tasks,
-            handle: Handle::current(),
+        };
+        let shared = Arc::new(Shared {
+            limits: limits.clone(),
+            children: Arc::new(Children::new(spawner, gate.clone())),
+            conversations: Conversations::new(name.clone(), limits.clone(), setting.retention, gate, store),
+            plan: Plan::default(),
         });
         crate::process::sweep(&setting.temporary);
-        shared.prewarm();
+        shared.children.prewarm();
         Self { shared }
     }
 
@@ -97,15 +97,15 @@ impl Program {
     /// The upstream's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.shared.name.0
+        &self.shared.name().0
     }
 
     pub fn setting(&self) -> &config::Program {
-        &self.shared.setting
+        self.shared.setting()
     }
 
     pub fn installed(&self) -> &Installed {
-        &self.shared.installed
+        self.shared.installed()
     }
 
     /// Tells whether requests could be served now.
@@ -115,21 +115,21 @@ impl Program {
     /// What is missing, and what to do.
     pub async fn ready(&self) -> Result<(), String> {
         let shared = &self.shared;
-        shared.installed.program(&shared.setting).await.map_err(|error| error.to_string())?;
-        if let Some(credential) = &shared.credential {
+        shared.installed().program(shared.setting()).await.map_err(|error| error.to_string())?;
+        if let Some(credential) = &shared.children.spawner.credential {
             let written = credential.write(&mut http::HeaderMap::new()).await;
-            return written.map_err(|error| format!("upstream `{}` has no usable credential: {error}", shared.name));
+            return written.map_err(|error| format!("upstream `{}` has no usable credential: {error}", shared.name()));
         }
-        let login = shared.installed.login(&shared.setting).await;
-        if shared.installed.login_has_changed() {
-            shared.limits_told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let login = shared.installed().login(shared.setting()).await;
+        if shared.installed().login_has_changed() {
+            shared.plan.forget();
         }
         match login {
             Ok(status) if status.logged_in => {
                 let expires = status.login_expires_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
                 match expires.filter(|at| *at <= jiff::Timestamp::now()) {
                     Some(at) => Err(Unusable::Expired(at).to_string()),
-                    None => self.within_limit(),
+                    None => shared.plan.within_limit(),
                 }
             }
             Ok(_) => Err(Unusable::SignedOut.to_string()),
@@ -137,67 +137,47 @@ impl Program {
         }
     }
 
-    /// An error while the limit of the whole plan is reached. That of a family of models leaves the others.
-    fn within_limit(&self) -> Result<(), String> {
-        let now = jiff::Timestamp::now().as_second();
-        let reached = |limit: &Limit| limit.family().is_none() && limit.is_reached(now);
-        let Some(limit) = self.limits().into_iter().find(reached) else { return Ok(()) };
-        let at = limit.resets_at.and_then(|at| jiff::Timestamp::from_second(at).ok()).map(|at| at.to_string()).unwrap_or_default();
-        Err(format!("the plan's limit is reached; it resets at {at}"))
-    }
-
     /// What the program last said of its plan's limits that still holds: first what is reached, then what it warned of, of
     /// both the plan's before those of families of models.
     #[must_use]
     pub fn limits(&self) -> Vec<Limit> {
-        let now = jiff::Timestamp::now().as_second();
-        let told = self.shared.limits_told.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut limits: Vec<Limit> = told.values().filter(|limit| limit.resets_at.is_none_or(|at| at > now)).cloned().collect();
-        limits.sort_by_key(|limit| (limit.status != "rejected", limit.status == "allowed", limit.family().is_some()));
-        limits
+        self.shared.plan.limits()
     }
 
     /// True once after a login became another one, or one at all: what was refused before says nothing of it.
     #[must_use]
     pub fn takes_new_login(&self) -> bool {
-        self.shared.installed.take_change_of_login()
+        self.shared.installed().take_change_of_login()
     }
 
     /// Finds the program and asks for its version.
     pub(super) async fn probe(&self) -> Result<(), Unusable> {
-        self.shared.installed.program(&self.shared.setting).await.map(drop)
+        self.shared.installed().program(self.shared.setting()).await.map(drop)
     }
 
     /// Lets go of what waited for too long.
     pub(super) fn sweep(&self) {
-        let shared = &self.shared;
-        let mut gone = shared.pool().sweep(shared.setting.idle, shared.setting.prewarm, Instant::now(), Piped::is_alive);
-        let today = seed::today();
-        if std::mem::replace(&mut *shared.day.lock().unwrap_or_else(PoisonError::into_inner), today) != today {
-            // They would tell the model the date of yesterday, and then that it has changed.
-            gone.extend(shared.pool().take_spares());
-        }
-        shared.end_all(gone);
-        sessions::sweep(&shared.setting);
+        self.shared.children.sweep();
+        sessions::sweep(self.setting());
         self.sweep_logins();
-        shared.lock_turns().retain(|_, turn| turn.strong_count() > 0);
+        self.shared.conversations.sweep();
     }
 
     /// Ends every child, and waits for them.
     pub(super) async fn close(&self) {
         let shared = &self.shared;
-        shared.closing.cancel();
-        let gone = shared.pool().close();
-        shared.end_all(gone);
+        shared.children.closing.cancel();
+        let gone = shared.children.pool().close();
+        shared.children.end_all(gone);
         self.close_logins();
-        shared.tasks.close();
-        let _late = tokio::time::timeout(FAREWELL, shared.tasks.wait()).await;
+        shared.children.spawner.tasks.close();
+        let _late = tokio::time::timeout(FAREWELL, shared.children.spawner.tasks.wait()).await;
     }
 
     /// The conversations that are warm.
     #[must_use]
     pub fn warm(&self) -> Vec<Warm> {
-        let pool = self.shared.pool();
+        let pool = self.shared.children.pool();
         pool.kept()
             .map(|kept| Warm { id: id_of(kept), whose: kept.whose.clone(), model: kept.model.clone(), turns: kept.turns, holds: kept.calls.len(), idle: kept.since.elapsed() })
             .collect()
@@ -206,22 +186,22 @@ impl Program {
     /// Children that wait for nobody's next turn yet.
     #[must_use]
     pub fn spares(&self) -> usize {
-        self.shared.pool().spares()
+        self.shared.children.pool().spares()
     }
 
     /// Ends what is warm of a session, by its name or ours; true if there was something.
     pub fn forget(&self, whose: &Whose, id: &str) -> bool {
         let mut gone = Vec::new();
-        self.shared.pool().take(|kept| kept.whose == *whose || (kept.whose.owner == whose.owner && kept.whose.session.is_none() && id_of(kept) == id), &mut gone);
+        self.shared.children.pool().take(|kept| kept.whose == *whose || (kept.whose.owner == whose.owner && kept.whose.session.is_none() && id_of(kept) == id), &mut gone);
         let some = !gone.is_empty();
-        self.shared.end_all(gone);
-        self.shared.forget_later(whose);
+        self.shared.children.end_all(gone);
+        self.shared.conversations.forget_later(whose);
         some
     }
 
     /// Removes what is kept of a session of runs. Whose it is, the caller has to know.
     pub fn erase(&self, id: &str) {
-        sessions::erase(&self.shared.setting, id);
+        sessions::erase(self.shared.setting(), id);
     }
 
     /// Asks the program.
@@ -232,13 +212,13 @@ impl Program {
             (&Method::POST, "/v1/messages/count_tokens") => Ok(answers::estimate(&call.body)),
             (&Method::GET, "/v1/models") => {
                 drop(call);
-                Ok(answers::list(&self.shared.models().await?))
+                Ok(answers::list(&self.shared.children.models().await?))
             }
             (&Method::GET, path) if path.starts_with("/v1/models/") => {
                 drop(call);
-                Ok(answers::model(&self.shared.models().await?, path))
+                Ok(answers::model(&self.shared.children.models().await?, path))
             }
-            _ => Ok(Reply::error(404, "not_found_error", &format!("upstream `{}` is the Claude Code program, which has no {path}", self.shared.name))),
+            _ => Ok(Reply::error(404, "not_found_error", &format!("upstream `{}` is the Claude Code program, which has no {path}", self.shared.name()))),
         }
     }
 
@@ -255,7 +235,7 @@ impl Program {
         let stream = ask.stream;
         drop(ask);
         let whose = Whose { owner, session };
-        let held = shared.enter(&whose, false).await?;
+        let held = shared.conversations.enter(&whose, false).await?;
         let mut answering = Box::pin(answer(shared.clone(), body, whose, held));
         let quick = tokio::time::timeout(if stream { QUIET } else { Duration::MAX }, &mut answering).await;
         let Ok(answered) = quick else {
@@ -279,7 +259,7 @@ fn read<'b>(shared: &Shared, body: &'b [u8]) -> Result<Ask<'b>, UpstreamError> {
     let wrong = |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
     let request = Request::parse(body).map_err(wrong)?;
     let traits = Traits::of(request.model.as_deref().unwrap_or_default());
-    Ask::read(&request, &Terms { traits, strict: shared.setting.strict }).map_err(wrong)
+    Ask::read(&request, &Terms { traits, strict: shared.setting().strict }).map_err(wrong)
 }
 
 /// What came of asking.
@@ -300,13 +280,13 @@ async fn answer(shared: Arc<Shared>, body: Bytes, whose: Whose, held: Held) -> R
     } else {
         let late = || UpstreamError {
             attempts: 1,
-            ..UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name, limit.as_secs()))
+            ..UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name(), limit.as_secs()))
         };
         tokio::time::timeout(limit, answering).await.map_err(|_| late())??
     };
     let answers = begun.as_ref().ok().and_then(|(_, flow)| flow.model()).filter(|model| !answers::is_meant(&ask.model, model));
     let notes = match answers {
-        Some(model) if shared.setting.strict => {
+        Some(model) if shared.setting().strict => {
             let message = format!("model: `{}` was asked for, and Claude Code would answer as `{model}`", ask.model);
             return Err(UpstreamError { attempts, ..UpstreamError::new(FaultKind::InvalidRequest, message) });
         }
@@ -326,12 +306,12 @@ async fn late(shared: Arc<Shared>, answering: impl Future<Output = Result<Answer
     let why = match answering.await {
         Ok(Answer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
         Ok(Answer { begun: Err(failure), .. }) => match unanswered(&shared, &failure) {
-            Ok(_) => shared.with_limit(&failure),
+            Ok(_) => shared.plan.with_limit(&failure),
             Err(error) => told(error),
         },
         Err(error) => told(error),
     };
-    tracing::warn!(upstream = %shared.name, message = why.message, "no answer came of a request whose stream had begun");
+    tracing::warn!(upstream = %shared.name(), message = why.message, "no answer came of a request whose stream had begun");
     Err(why.event().into())
 }
 
@@ -355,7 +335,7 @@ async fn attempts(shared: &Arc<Shared>, ask: &Ask<'_>, whose: Whose, mut held: H
         if attempts > shared.limits.retries || !is_safe(shared, &failure) {
             return Ok((Err(failure), attempts));
         }
-        tracing::debug!(upstream = %shared.name, attempts, message = failure.message, "trying again");
+        tracing::debug!(upstream = %shared.name(), attempts, message = failure.message, "trying again");
         let Some(left) = flow.discard().await else { return Ok((Err(failure), attempts)) };
         tokio::time::sleep(backoff(attempts)).await;
         held = left;
@@ -379,7 +359,7 @@ async fn whole(shared: &Shared, first: Bytes, mut flow: Flow) -> Result<Reply, U
     while let Some(bytes) = piece {
         fold.push(&bytes);
         let silent = || UpstreamError::new(FaultKind::TimedOut, "Claude Code said nothing for too long (`idle_timeout`)");
-        let next = match shared.setting.idle_timeout {
+        let next = match shared.setting().idle_timeout {
             Duration::ZERO => flow.next().await,
             idle => tokio::time::timeout(idle, flow.next()).await.map_err(|_| silent())?,
         };
@@ -394,9 +374,9 @@ async fn whole(shared: &Shared, first: Bytes, mut flow: Flow) -> Result<Reply, U
 /// What the program says instead of an answer.
 fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, UpstreamError> {
     if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
-        shared.installed.forget_login();
+        shared.installed().forget_login();
     }
-    let failure = &shared.with_limit(failure);
+    let failure = &shared.plan.with_limit(failure);
     match failure.status {
         Some(_) => Ok(answers::refused(failure)),
         None if failure.is_final => Ok(answers::refused(failure)),

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::failure::Failure;
 use super::login::Limit;
-use super::turn::{Call, Failure};
 
 /// One line, as far as anybody here looks at it. Kinds that are newer than this gateway, and the
 /// many that say nothing to it, are [`Line::Other`].
@@ -299,6 +299,15 @@ pub fn models(answer: &RawValue) -> Option<Vec<Model>> {
         models: Vec<Model>,
     }
     serde_json::from_str::<List>(answer.get()).ok().map(|list| list.models)
+}
+
+/// A call of a client's tool that the program holds open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub request_id: String,
+    /// As JSON.
+    pub rpc_id: String,
+    pub tool_use_id: String,
 }
 
 #[cfg(test)]

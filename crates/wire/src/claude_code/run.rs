@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
+use super::failure::Failure;
 use super::login::Limit;
 use super::output::{Line, Outcome};
-use super::turn::Failure;
 use crate::json::{Members, quote};
 use crate::sse::write_event;
 use crate::usage::{Report, Usage};

@@ -1,7 +1,6 @@
 //! Runs: the program at work with tools of its own, within what it was granted.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +19,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::flow::Working;
 use super::launch::{self, Transcript};
 use super::policy::{Judgement, Policy};
+use super::run_request::{Continued, Errand};
 use super::shared::Shared;
-use super::{Program, Whose, seat, sessions};
+use super::{Program, Whose, seat, sessions, spawn};
 use crate::process::{Folder, Piped};
 use crate::upstream::UpstreamError;
 
@@ -29,34 +29,6 @@ use crate::upstream::UpstreamError;
 const JUDGES: &str = "seaway-judges";
 /// How long nothing may happen before that is told.
 const QUIET: Duration = Duration::from_secs(15);
-
-/// What is to be done.
-#[derive(Debug, Clone)]
-pub struct Errand {
-    /// By our name.
-    pub id: String,
-    pub prompt: String,
-    /// The tools that its client asked for, each with a rule in brackets or without; those of the configuration otherwise.
-    pub tools: Option<Vec<String>>,
-    /// Where it works: a real path, below one of the roots.
-    pub folder: PathBuf,
-    pub model: Option<String>,
-    pub max_turns: Option<u32>,
-    pub session: Continued,
-    /// It waits for its place as long as it takes.
-    pub patient: bool,
-}
-
-/// What came before.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Continued {
-    /// Nothing, and nothing is kept.
-    No,
-    /// Nothing, but it is kept under this id.
-    From(String),
-    /// The session with this id.
-    With(String),
-}
 
 /// An answer to a question whether a tool may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,20 +119,20 @@ impl Program {
             Continued::From(id) | Continued::With(id) => Some(id.as_str().into()),
         };
         let whose = Whose { owner, session };
-        let held = shared.enter(&whose, errand.patient).await?;
+        let held = shared.conversations.enter(&whose, errand.patient).await?;
         let temporary = furnished(shared, errand).await?;
-        let policy = Policy::new(shared, errand, temporary.path(), ear.is_some());
+        let policy = Policy::new(shared.setting(), errand, temporary.path(), ear.is_some());
         let arguments = arguments(errand, &policy);
-        let start = seat::Start { arguments, manners: launch::WORKING, works_in: errand.folder.clone(), temporary, has_tools: true, more: Vec::new() };
-        let child = seat::start_in(shared, start).await?;
+        let start = spawn::Start { arguments, manners: launch::WORKING, works_in: errand.folder.clone(), temporary, has_tools: true, more: Vec::new() };
+        let child = shared.children.spawner.start_in(start).await?;
         let mut working = Working::new(child, shared.clone(), held);
         if let Err(why) = begin(working.child(), &errand.prompt).await {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, "Claude Code did not start");
-            return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({why})", shared.name)));
+            return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({why})", shared.name())));
         }
         let now = Instant::now();
-        let until = Some(shared.setting.agent.run_timeout).filter(|limit| !limit.is_zero()).map(|limit| now + limit);
+        let until = Some(shared.setting().agent.run_timeout).filter(|limit| !limit.is_zero()).map(|limit| now + limit);
         let deadline = deadline(shared, until, working.child());
         Ok(Running {
             working: Some(working),
@@ -171,8 +143,8 @@ impl Program {
             out: Vec::new(),
             last: None,
             heard: now,
-            asking: shared.setting.agent.ask_timeout,
-            idle: shared.setting.idle_timeout,
+            asking: shared.setting().agent.ask_timeout,
+            idle: shared.setting().idle_timeout,
             until,
             _deadline: deadline,
             session: match &errand.session {
@@ -220,9 +192,9 @@ impl Running {
     #[must_use]
     pub fn is_deleted(&self) -> bool {
         let (Some((whose, id)), Some(working)) = (&self.session, &self.finished) else { return false };
-        let deleted = working.shared().is_forgotten(whose);
+        let deleted = working.shared().conversations.is_forgotten(whose);
         if deleted {
-            sessions::erase(&working.shared().setting, id);
+            sessions::erase(working.shared().setting(), id);
         }
         deleted
     }
@@ -272,7 +244,7 @@ impl Running {
             Happened::Quiet | Happened::Told => {}
             Happened::Limit(limit) => {
                 if let Some(working) = &self.working {
-                    working.shared().limited(limit);
+                    working.shared().plan.limited(limit);
                 }
             }
             Happened::Withdrawn(id) => {
@@ -311,7 +283,7 @@ impl Running {
             self.finished = Some(working);
             kept
         } else {
-            working.shared().clone().spawn(async move { working.wind_up().await });
+            working.shared().children.clone().spawn(async move { working.wind_up().await });
             false
         };
         self.last = Some(News::Done(done, kept));
@@ -378,9 +350,9 @@ impl Running {
 
 /// A temporary folder for a run, with what is kept of its session.
 async fn furnished(shared: &Shared, errand: &Errand) -> Result<Folder, UpstreamError> {
-    let temporary = seat::folder(shared)?;
+    let temporary = shared.children.spawner.folder()?;
     if let Continued::With(id) = &errand.session {
-        let (setting, id, folder) = (shared.setting.clone(), id.clone(), temporary.path().to_owned());
+        let (setting, id, folder) = (shared.setting().clone(), id.clone(), temporary.path().to_owned());
         let taken = tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
         taken.map_err(std::io::Error::other).flatten().map_err(|error| match error.kind() {
             // It was deleted while this waited for its turn, or somebody else removed it.
@@ -405,7 +377,7 @@ fn deadline(shared: &Shared, until: Option<Instant>, child: &Piped) -> DropGuard
     let running = CancellationToken::new();
     if let Some(until) = until {
         let (over, end) = (running.clone(), child.end_all());
-        shared.spawn(async move {
+        shared.children.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => end(),
                 () = over.cancelled() => {}
@@ -417,7 +389,7 @@ fn deadline(shared: &Shared, until: Option<Instant>, child: &Piped) -> DropGuard
 
 /// Keeps what a run wrote of its session; false if that cannot be.
 async fn keep(working: &mut Working, id: String) -> bool {
-    let (setting, folder) = (working.shared().setting.clone(), working.child().folder().to_owned());
+    let (setting, folder) = (working.shared().setting().clone(), working.child().folder().to_owned());
     let kept = tokio::task::spawn_blocking(move || sessions::keep(&setting, &id, &folder)).await;
     match kept.map_err(std::io::Error::other).flatten() {
         Ok(()) => true,

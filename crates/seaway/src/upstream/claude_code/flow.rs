@@ -8,13 +8,12 @@ use seaway_wire::claude_code::output::Line;
 use seaway_wire::claude_code::{After, Failure, Print, Role, Step, Turn};
 use seaway_wire::json::RawObject;
 use seaway_wire::messages::Fold;
-use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
-use super::pool::{Kept, Whose};
+use super::conversations::{Conversation, Held};
+use super::pool::Kept;
 use super::shared::Shared;
 use crate::process::Piped;
-use crate::upstream::gate::Pass;
 
 /// How often a killed child is looked for.
 const REAPING: Duration = Duration::from_millis(2);
@@ -26,12 +25,6 @@ pub(super) struct Working {
     child: Option<Piped>,
     shared: Arc<Shared>,
     held: Option<Held>,
-}
-
-/// The right to work, and the turn of a session.
-pub(super) struct Held {
-    pub(super) _pass: Pass,
-    pub(super) _turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Working {
@@ -80,24 +73,9 @@ impl Working {
 impl Drop for Working {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
-            self.shared.end(child, self.held.take());
+            self.shared.children.end(child, self.held.take());
         }
     }
-}
-
-/// The conversation that an answer belongs to.
-#[derive(Debug, Clone)]
-pub(super) struct Conversation {
-    pub(super) whose: Whose,
-    pub(super) model: String,
-    /// Before the answer.
-    pub(super) print: Print,
-    /// How many turns the child answered before.
-    pub(super) turns: u64,
-    /// The settings that hold for it.
-    pub(super) settings: String,
-    /// Those that hold until its turn is over.
-    pub(super) fixed: String,
 }
 
 /// An answer on its way.
@@ -158,7 +136,7 @@ impl Flow {
             };
             match step {
                 Step::Quiet | Step::Wrote => {}
-                Step::Limit(limit) => working.shared.limited(limit),
+                Step::Limit(limit) => working.shared.plan.limited(limit),
                 Step::Say(text) => {
                     if working.child().say(&text).await.is_err() {
                         tracing::debug!("Claude Code does not listen any more");
@@ -217,7 +195,7 @@ impl Flow {
         let shared = working.shared.clone();
         if after == After::Ends {
             working.kill();
-            shared.restock(&self.conversation.model);
+            shared.children.restock(&self.conversation.model);
             return;
         }
         let Some(blocks) = blocks(&self.said) else { return };
@@ -225,14 +203,14 @@ impl Flow {
         let turn = std::mem::replace(&mut self.turn, Turn::begun(Vec::new()));
         let print = self.conversation.print.then(Role::Assistant, &blocks);
         // Announced before the client has the end of its answer: its next request finds it.
-        let announced = Announced { done: shared.pool().settles(self.conversation.whose.clone(), print), shared: shared.clone() };
+        let announced = Announced { done: shared.children.pool().settles(self.conversation.whose.clone(), print), shared: shared.clone() };
         let settling = settle(working, turn, after, print, self.conversation.clone());
         let model = self.conversation.model.clone();
         let again = shared.clone();
-        shared.spawn(async move {
+        shared.children.spawn(async move {
             settling.await;
             drop(announced);
-            again.restock(&model);
+            again.children.restock(&model);
         });
     }
 }
@@ -245,7 +223,7 @@ struct Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        self.shared.pool().settled(&self.done);
+        self.shared.children.pool().settled(&self.done);
     }
 }
 
@@ -259,11 +237,11 @@ async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print
     let (Some(child), held) = working.release() else { return };
     let calls = if after == After::Holds { turn.calls().to_vec() } else { Vec::new() };
     let turns = conversation.turns + 1;
-    if shared.is_forgotten(&conversation.whose) {
-        return shared.let_go(child, held);
+    if shared.conversations.is_forgotten(&conversation.whose) {
+        return shared.children.let_go(child, held);
     }
-    shared.remember(&conversation, turns).await;
-    shared.keep(Kept {
+    shared.conversations.remember(&conversation, turns).await;
+    shared.children.keep(Kept {
         whose: conversation.whose,
         model: conversation.model,
         print,
@@ -289,7 +267,7 @@ async fn ready(shared: &Shared, child: &mut Piped, turn: &mut Turn, after: After
         }
         match turn.line(&line, &mut Vec::new()) {
             Step::Say(text) => drop(child.say(&text).await),
-            Step::Limit(limit) => shared.limited(limit),
+            Step::Limit(limit) => shared.plan.limited(limit),
             Step::Quiet | Step::Wrote | Step::Over(_) | Step::Failed(_) => {}
         }
         if after == After::Holds && turn.holds_all() {

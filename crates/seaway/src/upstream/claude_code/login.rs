@@ -57,32 +57,32 @@ impl Program {
     pub async fn begin_login(&self) -> Result<(String, String), LoginError> {
         let shared = self.shared();
         self.sweep_logins();
-        let waiting = shared.logins.lock().len();
+        let waiting = shared.plan.logins.lock().len();
         if waiting >= MOST {
             return Err(LoginError::TooMany(waiting));
         }
-        let launch = shared.installed.command(&shared.setting, &["auth", "login"]).await?;
-        let folder = process::Folder::make(&shared.setting.temporary).map_err(LoginError::Start)?;
-        let mut child = Piped::spawn(launch, folder, false, &shared.tasks).map_err(LoginError::Start)?;
+        let launch = shared.installed().command(shared.setting(), &["auth", "login"]).await?;
+        let folder = process::Folder::make(&shared.setting().temporary).map_err(LoginError::Start)?;
+        let mut child = Piped::spawn(launch, folder, false, &shared.children.spawner.tasks).map_err(LoginError::Start)?;
         let shown = tokio::time::timeout(ADDRESS, shown(&mut child)).await.unwrap_or_else(|_| Err("it took too long".into()));
         match shown {
             Ok(address) => {
                 let id = format!("login_{}", uuid::Uuid::now_v7().simple());
                 let refused = {
-                    let mut logins = shared.logins.lock();
+                    let mut logins = shared.plan.logins.lock();
                     // Others may have begun meanwhile.
                     if logins.len() >= MOST { Some(child) } else { logins.insert(id.clone(), (child, Instant::now())).map(|(old, _)| old) }
                 };
                 match refused {
                     None => Ok((id, address)),
                     Some(child) => {
-                        shared.let_go(child, ());
+                        shared.children.let_go(child, ());
                         Err(LoginError::TooMany(MOST))
                     }
                 }
             }
             Err(why) => {
-                shared.let_go(child, ());
+                shared.children.let_go(child, ());
                 Err(LoginError::NoAddress(why))
             }
         }
@@ -100,7 +100,7 @@ impl Program {
             return Err(LoginError::Code);
         }
         self.sweep_logins();
-        let (mut child, _) = shared.logins.lock().remove(id).ok_or(LoginError::Unknown)?;
+        let (mut child, _) = shared.plan.logins.lock().remove(id).ok_or(LoginError::Unknown)?;
         let said = async {
             child.say(&format!("{code}\n")).await.map_err(|error| error.to_string())?;
             let mut last = String::new();
@@ -111,9 +111,9 @@ impl Program {
         };
         let said = tokio::time::timeout(TRYING, said).await.unwrap_or_else(|_| Err("it took too long".into()));
         let (words, status) = child.last_will().await;
-        shared.installed.forget_login();
+        shared.installed().forget_login();
         match said {
-            Ok(_) if status.is_some_and(|status| status.success()) => Ok(shared.installed.login(&shared.setting).await?),
+            Ok(_) if status.is_some_and(|status| status.success()) => Ok(shared.installed().login(shared.setting()).await?),
             // Its last line says why; more than that is not for the wire.
             Ok(last) => Err(LoginError::Refused(words.lines().last().unwrap_or(&last).chars().take(200).collect())),
             Err(why) => Err(LoginError::Refused(why)),
@@ -127,9 +127,9 @@ impl Program {
     /// [`LoginError`] if the program says no.
     pub async fn logout(&self) -> Result<(), LoginError> {
         let shared = self.shared();
-        let launch = shared.installed.command(&shared.setting, &["auth", "logout"]).await?;
+        let launch = shared.installed().command(shared.setting(), &["auth", "logout"]).await?;
         let ran = process::run(launch, TRYING).await;
-        shared.installed.forget_login();
+        shared.installed().forget_login();
         match ran {
             Ok((status, _)) if status.success() => Ok(()),
             Ok((_, said)) => Err(LoginError::Refused(said.trim().to_owned())),
@@ -140,18 +140,18 @@ impl Program {
     /// Ends sign-ins for which nobody came back.
     pub(super) fn sweep_logins(&self) {
         let shared = self.shared();
-        let late: Vec<Piped> = shared.logins.lock().extract_if(|_, (_, since)| since.elapsed() > OPEN).map(|(_, (child, _))| child).collect();
+        let late: Vec<Piped> = shared.plan.logins.lock().extract_if(|_, (_, since)| since.elapsed() > OPEN).map(|(_, (child, _))| child).collect();
         for child in late {
-            shared.let_go(child, ());
+            shared.children.let_go(child, ());
         }
     }
 
     /// Ends every sign-in.
     pub(super) fn close_logins(&self) {
         let shared = self.shared();
-        let all: Vec<Piped> = shared.logins.lock().drain().map(|(_, (child, _))| child).collect();
+        let all: Vec<Piped> = shared.plan.logins.lock().drain().map(|(_, (child, _))| child).collect();
         for child in all {
-            shared.let_go(child, ());
+            shared.children.let_go(child, ());
         }
     }
 }

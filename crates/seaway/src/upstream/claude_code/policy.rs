@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::errand::Errand;
 use super::home;
-use super::shared::Shared;
+use super::run_request::Errand;
 use crate::config::{Permission, Program};
 use crate::grant::{Cover, Grant, Place, Private, cover, is_file_tool, outside};
 use crate::process;
@@ -39,17 +38,17 @@ pub(super) enum Judgement {
 
 impl Policy {
     /// For a run whose child has its settings and temporary files in `temporary`; with `asks` somebody can be asked.
-    pub(super) fn new(shared: &Shared, errand: &Errand, temporary: &Path, asks: bool) -> Self {
-        let agent = &shared.setting.agent;
+    pub(super) fn new(setting: &Program, errand: &Errand, temporary: &Path, asks: bool) -> Self {
+        let agent = &setting.agent;
         let others = match agent.permission {
             // Without a stream there is nobody to ask.
             Permission::Ask if !asks => Permission::Deny,
             permission => permission,
         };
         let roots = agent.workspace.iter().filter_map(|root| root.canonicalize().ok()).collect();
-        let place = Place { folder: errand.folder.clone(), cwd: errand.folder.clone(), home: home::home(&shared.setting) };
+        let place = Place { folder: errand.folder.clone(), cwd: errand.folder.clone(), home: home::home(setting) };
         let policy = Self::of(errand.tools.clone(), agent.tools.clone(), others, roots, place);
-        Self { private: private(&shared.setting, temporary), ..policy }
+        Self { private: private(setting, temporary), ..policy }
     }
 
     fn of(asked: Option<Vec<String>>, granted: Vec<String>, others: Permission, roots: Vec<PathBuf>, place: Place) -> Self {

@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio_util::task::TaskTracker;
 
-use super::shared::Shared;
-use super::{home, launch, seat};
+use super::spawn::{Spawner, working_folder};
+use super::{home, launch};
 use crate::refreshed::{Fetched, Refreshed};
 
 /// Rows that say what surrounds the program. Others are about the turn that was asked with.
@@ -49,6 +49,26 @@ impl Seeds {
         Self { written: Mutex::default(), tasks }
     }
 
+    /// The transcript to begin with, if there is one. The first to ask for it finds it out.
+    pub(super) async fn of(&self, spawner: &Arc<Spawner>, model: &str) -> Option<PathBuf> {
+        let (_, version) = spawner.installed.program(&spawner.setting).await.ok()?;
+        if launch::has_key(&spawner.setting) || version < COMPLETE {
+            return None;
+        }
+        let name = name(spawner, model, version)?;
+        let path = spawner.setting.folder.join("seeds").join(&name);
+        let written = self.written(&name);
+        written.forget_if(|path| path.as_ref().is_some_and(|path| !path.is_file()));
+        let found = written.get(|| {
+            let (spawner, model) = (spawner.clone(), model.to_owned());
+            async move {
+                let value = if path.is_file() { Some(path) } else { learn(&spawner, &model, version, path).await };
+                Fetched { fresh: if value.is_some() { Duration::MAX } else { AGAIN }, value, lasting: false }
+            }
+        });
+        found.await.ok().flatten()
+    }
+
     fn written(&self, name: &str) -> Refreshed<Option<PathBuf>> {
         let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let today = today().to_string();
@@ -57,41 +77,21 @@ impl Seeds {
     }
 }
 
-/// The transcript to begin with, if there is one. The first to ask for it finds it out.
-pub(super) async fn of(shared: &Arc<Shared>, model: &str) -> Option<PathBuf> {
-    let (_, version) = shared.installed.program(&shared.setting).await.ok()?;
-    if launch::has_key(&shared.setting) || version < COMPLETE {
-        return None;
-    }
-    let name = name(shared, model, version)?;
-    let path = shared.setting.folder.join("seeds").join(&name);
-    let written = shared.seeds.written(&name);
-    written.forget_if(|path| path.as_ref().is_some_and(|path| !path.is_file()));
-    let found = written.get(|| {
-        let (shared, model) = (shared.clone(), model.to_owned());
-        async move {
-            let value = if path.is_file() { Some(path) } else { learn(&shared, &model, version, path).await };
-            Fetched { fresh: if value.is_some() { Duration::MAX } else { AGAIN }, value, lasting: false }
-        }
-    });
-    found.await.ok().flatten()
-}
-
 /// Asks for the words and writes them down there.
-async fn learn(shared: &Arc<Shared>, model: &str, version: Version, path: PathBuf) -> Option<PathBuf> {
-    let asked = tokio::time::timeout(PATIENCE, ask(shared, model)).await.unwrap_or_else(|_| Err("it took too long".into()));
+async fn learn(spawner: &Spawner, model: &str, version: Version, path: PathBuf) -> Option<PathBuf> {
+    let asked = tokio::time::timeout(PATIENCE, ask(spawner, model)).await.unwrap_or_else(|_| Err("it took too long".into()));
     if let Err(why) = asked.and_then(|rows| write(&path, &rows, &version.to_string())) {
-        tracing::warn!(upstream = %shared.name, model, why, "Claude Code does not say what it adds to a prompt: conversations that change processes pay for it again");
+        tracing::warn!(upstream = %spawner.name, model, why, "Claude Code does not say what it adds to a prompt: conversations that change processes pay for it again");
         return None;
     }
     Some(path)
 }
 
 /// What the words depend on.
-fn name(shared: &Shared, model: &str, version: Version) -> Option<String> {
+fn name(spawner: &Spawner, model: &str, version: Version) -> Option<String> {
     let mut hasher = Sha256::new();
-    let account = home::identity(&shared.setting).ok()?;
-    for part in [&shared.name.0, model, &version.to_string(), &seat::working_folder(&shared.setting).display().to_string(), &account] {
+    let account = home::identity(&spawner.setting).ok()?;
+    for part in [&spawner.name.0, model, &version.to_string(), &working_folder(&spawner.setting).display().to_string(), &account] {
         hasher.update(part.as_bytes());
         hasher.update(b"\0");
     }
@@ -106,8 +106,8 @@ pub(super) fn today() -> jiff::civil::Date {
 }
 
 /// Has the program write a turn to nobody, and reads its rows.
-async fn ask(shared: &Arc<Shared>, model: &str) -> Result<Vec<Value>, String> {
-    let mut child = seat::spawn_apart(shared, model).await.map_err(|error| error.message)?;
+async fn ask(spawner: &Spawner, model: &str) -> Result<Vec<Value>, String> {
+    let mut child = spawner.spawn_apart(model).await.map_err(|error| error.message)?;
     child.say(&input::user(r#"[{"type":"text","text":"."}]"#, true)).await.map_err(|error| error.to_string())?;
     loop {
         let line = child.line().await.map_err(|error| error.to_string())?.ok_or("it ended")?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use seaway_wire::json::{Members, quote};
 use seaway_wire::model::Capabilities;
-use seaway_wire::{Fault, FaultKind};
+use seaway_wire::{Endpoint, Fault, FaultKind};
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
@@ -307,7 +307,8 @@ async fn fetch_in_time(upstream: &Upstream, client: &HeaderMap, query: &str) -> 
 async fn fetch(upstream: &Upstream, client: &HeaderMap, query: &str) -> Result<Models, NoList> {
     let mut headers = client.clone();
     headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
-    let call = Call::own(Method::GET, format!("/v1/models?limit=1000{}{query}", if query.is_empty() { "" } else { "&" }), headers, Bytes::new());
+    let query = format!("limit=1000{}{query}", if query.is_empty() { "" } else { "&" });
+    let call = Call::own(Method::GET, Endpoint::Models, Some(query), headers, Bytes::new());
     let reply = upstream.call(call).await.map_err(|error| NoList { failure: Some((error.kind, error.layer, error.retry_after)), ..unreachable(error.message) })?;
     let (status, headers) = (reply.status, reply.headers.clone());
     let body = whole(reply).await.map_err(unreachable)?;

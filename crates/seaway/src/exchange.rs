@@ -1,5 +1,6 @@
 //! The heart: one request, from parsed to finished.
 
+mod belonging;
 mod egress;
 mod gather;
 mod keep;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use http_body::Body as _;
-use seaway_wire::{Dialect, Fault, FaultKind, Request, chat, responses};
+use http_body_util::{BodyExt, Full};
+use seaway_wire::{Endpoint, Fault, FaultKind, Request, chat, responses};
 
 use pipe::Surroundings;
 use prepare::Prepared;
@@ -20,14 +21,14 @@ use prepare::Prepared;
 pub use pipe::{Answer, Pipe};
 
 use crate::auth::Caller;
+use crate::causes::chain;
 use crate::config::{Config, Preset};
 use crate::house::House;
 use crate::ledger::{Entry, Opening};
-use crate::plan::Endpoint;
 use crate::route;
 use crate::runtime::Runtime;
 use crate::store::Keeper;
-use crate::upstream::{Call, Payload, Reply, RequestBody, Upstream};
+use crate::upstream::{Call, Payload, Reply, Target, Upstream};
 use crate::{drain, headers};
 
 /// What a client asks.
@@ -68,37 +69,71 @@ pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Answer {
     }
 }
 
+/// A request that is sent on as it comes.
+pub struct RelayedRequest {
+    pub caller: Caller,
+    pub method: Method,
+    pub target: Target,
+    pub query: Option<String>,
+    /// As the client sent them.
+    pub headers: HeaderMap,
+    pub body: Payload,
+}
+
 /// Sends a request on that is not looked into: batches, files, what else the API has, and responses that the upstream keeps.
-pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, caller: Caller, method: Method, path: String, client: HeaderMap, body: RequestBody) -> Answer {
-    let dialect = Dialect::of_path(&path).unwrap_or(Dialect::Messages);
-    let endpoint = match path.split(['/', '?']).nth(2) {
-        Some("responses") => "responses",
-        Some("files") => "files",
-        Some("messages") => "batches",
-        Some("skills") => "skills",
-        _ => "other",
+pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, request: RelayedRequest) -> Answer {
+    let RelayedRequest { caller, method, target, query, headers, body } = request;
+    let endpoint = target.endpoint().unwrap_or(Endpoint::Messages);
+    let name = match &target {
+        Target::Known { endpoint, .. } => endpoint.name(),
+        Target::Other(path) if path.starts_with("/v1/skills") => "skills",
+        Target::Other(_) => "other",
     };
     house.ledger.store().room().await;
-    let entry = house.ledger.open(Opening { caller, dialect, endpoint, asked: String::new(), stream: false, prices: runtime.config.prices.clone() });
-    let climbs = path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..");
-    let ask = Ask { caller: entry.caller().clone(), endpoint: Endpoint::Create, headers: client, query: None, preset: None, body: Bytes::new() };
-    let mut exchange = Exchange { runtime: runtime.clone(), house, ask, entry };
-    if climbs {
+    let prices = runtime.config.prices.clone();
+    let entry = house.ledger.open(Opening { caller: caller.clone(), dialect: endpoint.dialect(), endpoint: name, asked: String::new(), stream: false, prices });
+    let ask = Ask { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
+    let mut exchange = Exchange { house, runtime, ask, entry };
+    if climbs(&target.to_string()) || query.as_deref().is_some_and(climbs) {
         return exchange.fault(&Fault::new(FaultKind::InvalidRequest, "the path climbs out of the API; write it without `..`"));
     }
-    let first = route::route(&runtime.config, "", "").into_iter().next();
-    let Some(upstream) = first.and_then(|name| runtime.upstream(&name)) else {
-        let fault = no_upstream(&runtime.config);
-        return exchange.fault(&fault);
+    let batch = match &body {
+        Payload::Whole(bytes) if target.endpoint() == Some(Endpoint::Batches) => Some(bytes.clone()),
+        Payload::Whole(_) | Payload::Streamed(_) => None,
     };
-    let headers = exchange.headers_for(upstream);
-    let body = if body.is_end_stream() { Payload::Whole(Bytes::new()) } else { Payload::Streamed(body) };
-    let call = Call { method, path, headers, body, owner: exchange.ask.caller.0.clone(), session: None };
+    let upstream = match belonging::upstream_of(&exchange.runtime, exchange.house.ledger.store(), &method, &target, batch.as_deref()).await {
+        Ok(upstream) => upstream,
+        Err(fault) => return exchange.fault(&fault),
+    };
+    let headers = exchange.headers_for(&upstream);
+    let body = match body {
+        Payload::Whole(bytes) if !bytes.is_empty() => once(bytes),
+        body => body,
+    };
+    let form = if belonging::makes(&method, &target) { Form::Created } else { Form::Opaque };
+    let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
+    let call = Call { method, target, query, headers, body, owner: exchange.ask.caller.0.clone(), session: None };
     exchange.entry.goes_to(&upstream.name);
-    match exchange.call(upstream, call).await {
-        Ok(reply) => exchange.respond(Answered { reply, upstream: upstream.clone(), manner: Manner::Relayed(Form::Opaque) }).await,
-        Err(fault) => exchange.fault(&fault),
+    let reply = match exchange.call(&upstream, call).await {
+        Ok(reply) => reply,
+        Err(fault) => return exchange.fault(&fault),
+    };
+    if let Some(id) = deleted.filter(|_| reply.status.is_success())
+        && let Err(error) = exchange.house.ledger.store().forget_made(&id).await
+    {
+        tracing::warn!(id, error = %chain(&error), "where something was is remembered, although it is deleted");
     }
+    exchange.respond(Answered { reply, upstream, manner: Manner::Relayed(form) }).await
+}
+
+/// True for a path that could lead out of what it stands below.
+fn climbs(path: &str) -> bool {
+    path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..")
+}
+
+/// What makes something is sent once: a second time would make it twice.
+fn once(bytes: Bytes) -> Payload {
+    Payload::Streamed(Full::new(bytes).map_err(|never| match never {}).boxed_unsync())
 }
 
 /// The model of a request.
@@ -154,6 +189,8 @@ enum Form {
     /// A whole message, from an answer that we had streamed.
     Folded,
     Opaque,
+    /// As it comes, but that where it was made is kept before.
+    Created,
 }
 
 impl Exchange {
@@ -169,7 +206,9 @@ impl Exchange {
         let alias = route::alias(&runtime.config.aliases, asked);
         let names = route::route(&runtime.config, asked, alias.unwrap_or(asked));
         let targets: Vec<&Arc<Upstream>> = names.iter().filter_map(|name| runtime.upstream(name)).collect();
-        let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests()).into_iter();
+        let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests());
+        belonging::holder_first(&runtime, self.house.ledger.store(), &self.ask.body, &mut targets).await?;
+        let mut targets = targets.into_iter();
         let model = Model { asked, alias, from_default };
         let mut refused = None;
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;

@@ -22,16 +22,16 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
-use seaway_wire::{Fault, FaultKind};
+use seaway_wire::endpoint::{Answered, ENDPOINTS};
+use seaway_wire::{Endpoint, Fault, FaultKind};
 use tower_http::cors::CorsLayer;
 
 use crate::auth::Caller;
 use crate::house::House;
-use crate::plan::Endpoint;
 use crate::runtime::Runtime;
 
 /// The configuration that a request sees, and who sent it.
@@ -69,35 +69,45 @@ pub fn router(house: &Arc<House>) -> Routes {
     router.with_state(house.clone())
 }
 
-/// The API below a prefix. Not nested: that would cost every request another layer.
+/// The API below a prefix, by the table. Not nested: that would cost every request another layer.
 fn api(prefix: &str) -> Router<Arc<House>> {
-    let at = |path: &str| format!("{prefix}{path}");
-    Router::new()
-        .route(&at("/messages"), ask::at(Endpoint::Create))
-        .route(&at("/messages/count_tokens"), ask::at(Endpoint::CountTokens))
-        .route(&at("/chat/completions"), ask::at(Endpoint::Chat))
-        .route(&at("/responses"), ask::at(Endpoint::Responses))
-        .route(&at("/responses/input_tokens"), ask::at(Endpoint::InputTokens))
-        .route(&at("/responses/compact"), any(unknown))
-        .route(&at("/responses/{id}"), get(responses::get).delete(responses::delete))
-        .route(&at("/responses/{id}/input_items"), get(responses::items))
-        .route(&at("/responses/{id}/cancel"), post(responses::cancel))
-        .route(&at("/{preset}/responses"), ask::at_preset(Endpoint::Responses))
-        .route(&at("/{preset}/responses/input_tokens"), ask::at_preset(Endpoint::InputTokens))
-        .route(&at("/{preset}/responses/{id}"), get(responses::get).delete(responses::delete))
-        .route(&at("/{preset}/responses/{id}/input_items"), get(responses::items))
-        .route(&at("/{preset}/responses/{id}/cancel"), post(responses::cancel))
-        .route(&at("/{preset}/messages"), ask::at_preset(Endpoint::Create))
-        .route(&at("/{preset}/messages/count_tokens"), ask::at_preset(Endpoint::CountTokens))
-        .route(&at("/{preset}/chat/completions"), ask::at_preset(Endpoint::Chat))
-        .route(&at("/messages/batches"), any(messages::relay))
-        .route(&at("/messages/batches/{*rest}"), any(messages::relay))
-        .route(&at("/files"), any(messages::relay))
-        .route(&at("/files/{*rest}"), any(messages::relay))
-        .route(&at("/models"), get(models::list))
-        // What a client asks that has a preset in its base URL.
-        .route(&at("/{preset}/models"), get(models::list))
-        .route(&at("/models/{*id}"), get(models::one))
+    let mut router = Router::new();
+    for row in &ENDPOINTS {
+        let path = format!("{prefix}{}", row.path);
+        let with_preset = format!("{prefix}/{{preset}}{}", row.path);
+        router = match row.answered {
+            Answered::ByModel => router.route(&path, ask::at(row.endpoint)).route(&with_preset, ask::at_preset(row.endpoint)),
+            Answered::ByUpstream => router.route(&path, any(messages::relay)),
+            Answered::ByUs if row.presets => router.route(&path, ours(row.endpoint)).route(&with_preset, ours(row.endpoint)),
+            Answered::ByUs => router.route(&path, ours(row.endpoint)),
+        };
+    }
+    // What is newer than the table, below what its upstream has.
+    router.route(&format!("{prefix}/messages/batches/{{id}}/{{*rest}}"), any(messages::relay)).route(&format!("{prefix}/files/{{id}}/{{*rest}}"), any(messages::relay))
+}
+
+/// Who answers what we answer ourselves.
+fn ours(endpoint: Endpoint) -> MethodRouter<Arc<House>> {
+    match endpoint {
+        Endpoint::Models => get(models::list),
+        Endpoint::Model => get(models::one),
+        Endpoint::Response => get(responses::get).delete(responses::delete),
+        Endpoint::InputItems => get(responses::items),
+        Endpoint::ResponseCancel => post(responses::cancel),
+        Endpoint::Compact
+        | Endpoint::Messages
+        | Endpoint::CountTokens
+        | Endpoint::Batches
+        | Endpoint::Batch
+        | Endpoint::BatchCancel
+        | Endpoint::BatchResults
+        | Endpoint::Files
+        | Endpoint::File
+        | Endpoint::FileContent
+        | Endpoint::Completions
+        | Endpoint::Responses
+        | Endpoint::InputTokens => any(unknown),
+    }
 }
 
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {

@@ -3,55 +3,9 @@
 use std::borrow::Cow;
 
 use seaway_wire::messages::{Edits, Suffix};
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::{Dialect, Endpoint, Fault, FaultKind};
 
 use crate::config::{Preset, Upstream};
-
-/// What a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    Create,
-    CountTokens,
-    /// A completion, in Chat.
-    Chat,
-    Responses,
-    /// How many tokens a Responses request has.
-    InputTokens,
-}
-
-impl Endpoint {
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Create => "messages",
-            Self::CountTokens => "count_tokens",
-            Self::Chat => "completions",
-            Self::Responses => "responses",
-            Self::InputTokens => "input_tokens",
-        }
-    }
-
-    #[must_use]
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Create => "/v1/messages",
-            Self::CountTokens => "/v1/messages/count_tokens",
-            Self::Chat => "/v1/chat/completions",
-            Self::Responses => "/v1/responses",
-            Self::InputTokens => "/v1/responses/input_tokens",
-        }
-    }
-
-    /// The dialect that its clients speak.
-    #[must_use]
-    pub const fn dialect(self) -> Dialect {
-        match self {
-            Self::Create | Self::CountTokens => Dialect::Messages,
-            Self::Chat => Dialect::Chat,
-            Self::Responses | Self::InputTokens => Dialect::Responses,
-        }
-    }
-}
 
 /// Collects the edits that the configuration asks for.
 ///
@@ -59,7 +13,7 @@ impl Endpoint {
 #[must_use]
 pub fn edits(upstream: &Upstream, preset: Option<&Preset>, model: Option<(&'static str, String)>, endpoint: Endpoint) -> Edits {
     let configured = &upstream.edits;
-    let create = !matches!(endpoint, Endpoint::CountTokens | Endpoint::InputTokens);
+    let create = !endpoint.counts();
     let mut edits = Edits {
         model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)),
         drop: configured.drop.clone(),

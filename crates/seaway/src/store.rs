@@ -11,6 +11,7 @@ mod inbox;
 mod journal;
 mod keeper;
 mod keys;
+mod made;
 mod open;
 mod promise;
 mod reports;
@@ -36,7 +37,7 @@ use crate::record::Record;
 use inbox::Inbox;
 use open::Urgency;
 
-pub use keeper::{Keeper, Keeping};
+pub use keeper::{Keeper, Keeping, Keepsake};
 pub use open::{Reader, open_to_read};
 pub use promise::Promise;
 pub use reports::{Filter, Receipt, Row, Wanted, explain, requests, usage};

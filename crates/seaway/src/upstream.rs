@@ -22,7 +22,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Either, Full};
 use seaway_wire::messages::Change;
-use seaway_wire::{Fault, FaultKind};
+use seaway_wire::{Endpoint, Fault, FaultKind};
 use tokio_util::task::TaskTracker;
 
 pub use body::{ReadError, next_frame, read_whole};
@@ -55,8 +55,9 @@ pub struct BodyError(#[from] pub BoxError);
 #[derive(Debug)]
 pub struct Call {
     pub method: Method,
-    /// From `/v1/` on, with the query as the client sent it.
-    pub path: String,
+    pub target: Target,
+    /// As the client sent it.
+    pub query: Option<String>,
     /// End-to-end headers, without any local credential.
     pub headers: HeaderMap,
     pub body: Payload,
@@ -69,8 +70,64 @@ pub struct Call {
 impl Call {
     /// A request of our own.
     #[must_use]
-    pub fn own(method: Method, path: impl Into<String>, headers: HeaderMap, body: Bytes) -> Self {
-        Self { method, path: path.into(), headers, body: Payload::Whole(body), owner: "".into(), session: None }
+    pub fn own(method: Method, endpoint: Endpoint, query: Option<String>, headers: HeaderMap, body: Bytes) -> Self {
+        Self { method, target: endpoint.into(), query, headers, body: Payload::Whole(body), owner: "".into(), session: None }
+    }
+}
+
+/// What of an upstream's API is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    Known {
+        endpoint: Endpoint,
+        /// As it stands in the path.
+        id: Option<String>,
+    },
+    /// What is newer than this gateway, as the client wrote it from `/v1/` on.
+    Other(String),
+}
+
+impl From<Endpoint> for Target {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::Known { endpoint, id: None }
+    }
+}
+
+impl Target {
+    /// Reads a path from `/v1/` on, without its query.
+    #[must_use]
+    pub fn of_path(path: &str) -> Self {
+        match Endpoint::find(path) {
+            Some((endpoint, id)) => Self::Known { endpoint, id: id.map(str::to_owned) },
+            None => Self::Other(path.to_owned()),
+        }
+    }
+
+    #[must_use]
+    pub const fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Known { endpoint, .. } => Some(*endpoint),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The id of what is asked for.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            Self::Known { id, .. } => id.as_deref(),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// Its path, from `/v1/` on.
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Known { endpoint, id } => f.write_str(&endpoint.path(id.as_deref())),
+            Self::Other(path) => f.write_str(path),
+        }
     }
 }
 
@@ -298,7 +355,7 @@ impl Upstream {
     /// is a reply like any other.
     pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
         // Whether it lists its models says nothing of whether it answers, and a count of our own nothing at all.
-        let asks = call.method != Method::GET && !(self.program().is_some() && call.path.contains("count_tokens"));
+        let asks = call.method != Method::GET && !(self.program().is_some() && call.target.endpoint() == Some(Endpoint::CountTokens));
         let result = match &self.place {
             Place::Api(api) => self.attempts(api, call, self.pass().await?).await,
             // It holds its places beyond the answer, until the child is put aside.

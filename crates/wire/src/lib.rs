@@ -15,6 +15,7 @@
 pub mod chat;
 pub mod claude_code;
 pub mod dialect;
+pub mod endpoint;
 pub mod fault;
 pub mod json;
 pub mod lines;
@@ -33,6 +34,7 @@ pub mod stage;
 pub mod usage;
 
 pub use dialect::Dialect;
+pub use endpoint::Endpoint;
 pub use fault::{Fault, FaultKind};
 pub use meter::Meter;
 pub use request::Request;

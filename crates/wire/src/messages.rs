@@ -8,9 +8,11 @@ mod edit;
 mod event;
 mod fold;
 mod partial;
+mod related;
 
 pub(crate) use block::Block;
 pub use edit::{Change, Edited, Edits, Suffix};
 pub(crate) use event::{BlockDelta, BlockStart};
 pub use event::{Kind, Summary, UpstreamError};
 pub use fold::{Fold, FoldError, Folded};
+pub use related::{files_of_message, id_of_made, models_of_batch};

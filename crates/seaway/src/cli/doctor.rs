@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
+use seaway_wire::Endpoint;
 use seaway_wire::claude_code::{COMPLETE, COMPOSED, Version};
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
@@ -301,7 +302,7 @@ async fn round_trip(upstream: &Upstream, model: &str) -> Finding {
     let layer = format!("{} round trip", upstream.name);
     let stream = upstream.setting.always_stream;
     let body = serde_json::json!({"model": model, "max_tokens": 8, "stream": stream, "messages": [{"role": "user", "content": "Say ok."}]}).to_string();
-    let call = Call::own(Method::POST, "/v1/messages", plain_headers(), Bytes::from(body));
+    let call = Call::own(Method::POST, Endpoint::Messages, None, plain_headers(), Bytes::from(body));
     match upstream.call(call).await {
         Ok(reply) if reply.status.is_success() => good(layer, format!("{model} answered")),
         Ok(reply) => {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use seaway_wire::Endpoint;
 use seaway_wire::price::Price;
 use secrecy::SecretString;
 
@@ -327,7 +328,7 @@ impl Reader<'_> {
         let mut presets = Vec::new();
         for name in self.layers.names("preset") {
             let at = |rest: &str| below("preset", &name, rest);
-            if RESERVED.contains(&name.as_str()) || name.is_empty() || name.contains('/') {
+            if is_reserved(&name) || name.is_empty() || name.contains('/') {
                 let origin = self.group_origin(&at("")[..2]);
                 self.layers.mistake(origin, format!("preset.{name}: this name is a path of the API; choose another"));
             }
@@ -379,8 +380,11 @@ fn micros(dollars: f64) -> u64 {
     (dollars * 1e6).round() as u64
 }
 
-/// Names that a preset's path would collide with.
-const RESERVED: [&str; 10] = ["v1", "messages", "models", "files", "chat", "completions", "responses", "run", "tasks", "sessions"];
+/// True for a name that a preset's path would collide with.
+fn is_reserved(name: &str) -> bool {
+    const OURS: [&str; 5] = ["v1", "completions", "run", "tasks", "sessions"];
+    OURS.contains(&name) || Endpoint::first_segments().any(|segment| segment == name)
+}
 
 fn tcp(listen: &mut Listen) -> Option<&mut SocketAddr> {
     match listen {

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use seaway_wire::messages::Summary;
-use seaway_wire::responses::{self, Kept};
+use seaway_wire::responses;
 use seaway_wire::stage::{End, Out, Relay, Stage};
 use seaway_wire::{Dialect, Fault, Meter, chat};
 
 use super::gather::{Gather, Refusal};
+use crate::store::Keepsake;
 
 /// A stage that has read the answer, whichever it is, so that it can say what it cost.
 #[expect(clippy::large_enum_variant, reason = "the relay, which is the largest, is what most requests need; a box would cost each of them")]
@@ -90,10 +91,10 @@ impl Egress {
     }
 
     /// What is to be kept of the answer, once it is whole. Told once.
-    pub(super) fn take_kept(&mut self) -> Option<Kept> {
+    pub(super) fn take_kept(&mut self) -> Option<Keepsake> {
         match self {
             Self::Relay { .. } | Self::Chat(_) => None,
-            Self::Responses(stream) => stream.take_kept(),
+            Self::Responses(stream) => stream.take_kept().map(Keepsake::Response),
             Self::Gather(gather) => gather.take_kept(),
         }
     }

@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use http::StatusCode;
-use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said};
+use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said, id_of_made};
 use seaway_wire::openai::{UpstreamFault, translate_error};
-use seaway_wire::responses::{self, Kept};
+use seaway_wire::responses;
 use seaway_wire::stage::{End, Out};
 use seaway_wire::{Dialect, Fault, FaultKind, chat};
+
+use crate::store::Keepsake;
 
 /// The largest answer that is held as a whole.
 const WHOLE_LIMIT: usize = 256 << 20;
@@ -21,6 +23,8 @@ pub(super) enum Made {
     Responses(Box<responses::Shape>, responses::Stamp),
     /// A count of tokens, told in Responses.
     Count,
+    /// A description of what was made at the upstream, told as it came.
+    Created,
     /// Nothing: it is not what was asked for.
     Nothing(Fault),
     /// An error, told as it came, or in place of what is not JSON.
@@ -31,6 +35,15 @@ pub(super) enum Made {
         waits: bool,
         own_key: bool,
     },
+}
+
+/// An answer that waits until what it is about is kept.
+#[derive(Default)]
+enum Waiting {
+    #[default]
+    Nothing,
+    Response(String),
+    Made(Bytes),
 }
 
 /// What is told in place of an error that is not JSON.
@@ -78,8 +91,8 @@ pub(super) struct Gather {
     summary: Summary,
     refusal: Option<Refusal>,
     /// To be kept before the client is told `answer`.
-    kept: Option<Kept>,
-    answer: String,
+    kept: Option<Keepsake>,
+    answer: Waiting,
 }
 
 impl Gather {
@@ -92,7 +105,7 @@ impl Gather {
     }
 
     fn with(held: Held, made: Made) -> Self {
-        Self { held, size: 0, made, summary: Summary::default(), refusal: None, kept: None, answer: String::new() }
+        Self { held, size: 0, made, summary: Summary::default(), refusal: None, kept: None, answer: Waiting::Nothing }
     }
 
     pub(super) fn push(&mut self, frame: &[u8]) {
@@ -139,14 +152,19 @@ impl Gather {
         self.refusal.take()
     }
 
-    pub(super) fn take_kept(&mut self) -> Option<Kept> {
+    pub(super) fn take_kept(&mut self) -> Option<Keepsake> {
         self.kept.take()
     }
 
     /// Tells the answer that was to be kept, and whether it is.
     pub(super) fn settle(&mut self, kept: bool, out: &mut Out) {
-        let answer = std::mem::take(&mut self.answer);
-        out.push_back(if kept { answer } else { responses::unkept(&answer) }.into());
+        match std::mem::take(&mut self.answer) {
+            Waiting::Nothing => {}
+            Waiting::Response(answer) if kept => out.push_back(answer.into()),
+            Waiting::Response(answer) => out.push_back(responses::unkept(&answer).into()),
+            // It is there, whoever knows where.
+            Waiting::Made(answer) => out.push_back(answer),
+        }
     }
 
     /// Tells the answer, or has a reason why there is none; false where it was cut off.
@@ -203,12 +221,17 @@ impl Gather {
             Made::Chat(shape, stamp) => chat::completion(&body, &shape, &stamp),
             Made::Responses(shape, stamp) => match responses::response(&body, *shape, stamp) {
                 Ok((answer, Some(kept))) => {
-                    (self.answer, self.kept) = (answer, Some(kept));
+                    (self.answer, self.kept) = (Waiting::Response(answer), Some(Keepsake::Response(kept)));
                     return Ok(None);
                 }
                 told => told.map(|(answer, _)| answer),
             },
             Made::Count => responses::counted(&body),
+            Made::Created => {
+                let Some(id) = id_of_made(&body) else { return Ok(Some(body)) };
+                (self.answer, self.kept) = (Waiting::Made(body), Some(Keepsake::Made(id)));
+                return Ok(None);
+            }
             Made::Nothing(fault) => return Err(Refusal::Fault(fault)),
             Made::Error(instead) => return instead.of(body).map(Some),
             Made::Translated { status, waits, own_key } => return Err(translate_error(status.as_u16(), &body, waits, own_key).into()),

@@ -35,6 +35,6 @@ impl Exchange {
         if self.runtime.config.responses_retention.is_zero() {
             return None;
         }
-        Some(Keeper::new(self.house.ledger.store().clone(), self.ask.caller.0.clone(), responses::input_items(request, id, before)))
+        Some(Keeper::of_response(self.house.ledger.store().clone(), self.ask.caller.0.clone(), responses::input_items(request, id, before)))
     }
 }

@@ -183,6 +183,8 @@ impl Pipe {
     fn leaves(mut self, head: Head) -> Answer {
         self.entry.answering(head.status);
         self.has_head = true;
+        // That there is a head is a sign of life.
+        self.silence.pinged = Instant::now();
         self.record();
         Answer { head, frames: self }
     }

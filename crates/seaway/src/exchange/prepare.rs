@@ -8,13 +8,13 @@ use http::{HeaderMap, HeaderValue, Method};
 use seaway_wire::messages::{Change, Edits};
 use seaway_wire::model::Traits;
 use seaway_wire::openai::Terms;
-use seaway_wire::{Dialect, Fault, Request, chat, responses};
+use seaway_wire::{Dialect, Endpoint, Fault, Request, chat, responses};
 
 use super::{Exchange, Form, Manner};
 use crate::config::Preset;
 use crate::headers;
-use crate::plan::{self, Endpoint, Way};
-use crate::upstream::{Call, Payload, Upstream};
+use crate::plan::{self, Way};
+use crate::upstream::{Call, Upstream};
 
 /// The header that names a conversation.
 const SESSION: &str = "seaway-session";
@@ -66,12 +66,8 @@ impl Exchange {
         if self.ask.endpoint.dialect() == Dialect::Messages {
             headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
         }
-        let mut path = self.ask.endpoint.path().to_owned();
-        if let Some(query) = &self.ask.query {
-            path.push('?');
-            path.push_str(query);
-        }
-        Prepared { call: self.post(path, headers, body), changes: edited.changes, manner: Manner::Relayed(form), wanted: None }
+        let call = Call { query: self.ask.query.clone(), ..self.post(self.ask.endpoint, headers, body) };
+        Prepared { call, changes: edited.changes, manner: Manner::Relayed(form), wanted: None }
     }
 
     async fn to_messages(&self, upstream: &Arc<Upstream>, request: &Request<'_>, preset: Option<&Preset>, model: Instead) -> Result<Prepared, Fault> {
@@ -103,8 +99,8 @@ impl Exchange {
             body = edited.body.unwrap_or(body);
         }
         let headers = headers::translated_to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials(), &spoken.betas);
-        let path = if self.ask.endpoint == Endpoint::InputTokens { Endpoint::CountTokens } else { Endpoint::Create }.path();
-        let call = self.post(path.to_owned(), headers, Bytes::from(body));
+        let endpoint = if self.ask.endpoint.counts() { Endpoint::CountTokens } else { Endpoint::Messages };
+        let call = self.post(endpoint, headers, Bytes::from(body));
         Ok(Prepared { call, changes, manner: spoken.manner, wanted: None })
     }
 
@@ -125,9 +121,9 @@ impl Exchange {
         Ok(Spoken { body, changes, betas, manner: Manner::Responses { shape: Box::new(shape), stream, keeper, id } })
     }
 
-    fn post(&self, path: String, headers: HeaderMap, body: Bytes) -> Call {
+    fn post(&self, endpoint: Endpoint, headers: HeaderMap, body: Bytes) -> Call {
         let named = self.ask.headers.get(SESSION).and_then(|name| name.to_str().ok()).filter(|name| !name.is_empty());
-        Call { method: Method::POST, path, headers, body: Payload::Whole(body), owner: self.ask.caller.0.clone(), session: named.map(Into::into) }
+        Call { owner: self.ask.caller.0.clone(), session: named.map(Into::into), ..Call::own(Method::POST, endpoint, None, headers, body) }
     }
 
     /// What a model takes: by its name, or, where that says nothing, by its upstream's word.

@@ -72,6 +72,7 @@ impl Exchange {
         }
         let now = || jiff::Timestamp::now().as_second();
         match manner {
+            Manner::Relayed(Form::Created) => Ok(self.created(reply, head, upstream)),
             Manner::Relayed(form) => self.relayed_as(form, reply, head),
             Manner::Chat { shape, stream } => {
                 let stamp = chat::Stamp { id: self.entry.id().to_owned(), created: now() };
@@ -108,6 +109,16 @@ impl Exchange {
         }
         let pings = form == Form::Events && !encoded;
         Ok(Carriage { pings, ..Carriage::of(Egress::relay(meter(form, dialect, &kind, encoded))) })
+    }
+
+    /// With what it made: where that is, is kept before its client is told.
+    fn created(&self, reply: &Reply, head: &Head, upstream: &Upstream) -> Carriage {
+        let legible = !head.headers.contains_key(CONTENT_ENCODING) && kind_of(&head.headers).contains("json");
+        if !reply.status.is_success() || !legible {
+            return Carriage::of(Egress::opaque(self.ask.endpoint.dialect()));
+        }
+        let keeper = Keeper::of_made(self.house.ledger.store().clone(), upstream.name.to_string());
+        Carriage { keeper: Some(keeper), ..Carriage::of(gather(Gather::body(Made::Created))) }
     }
 
     /// How long the head of an answer waits for its beginning. What the client waited for already counts.
@@ -199,7 +210,7 @@ fn kind_of(headers: &HeaderMap) -> String {
 /// Chooses by what the answer says it is, and by what was asked for where it says nothing.
 fn meter(form: Form, dialect: Dialect, kind: &str, encoded: bool) -> Meter {
     match form {
-        Form::Opaque => Meter::opaque(dialect),
+        Form::Opaque | Form::Created => Meter::opaque(dialect),
         _ if encoded => Meter::opaque(dialect),
         _ if kind.contains("event-stream") => Meter::for_events(dialect),
         _ if kind.contains("json") => Meter::for_json(dialect),

@@ -1,5 +1,7 @@
 //! Where clients send what they mean: base URLs with `/v1` and without, twice, or with a slash too many. Pure.
 
+use seaway_wire::Dialect;
+
 /// What an address may begin with, before `/v1`.
 const PREFIXES: [&str; 5] = ["", "/anthropic", "/openai", "/argoapi", "/api"];
 
@@ -53,6 +55,25 @@ pub fn without_counterpart(path: &str) -> Option<&'static str> {
     })
 }
 
+/// Tells the dialect of a path, so that even a 404 is said in the client's language; `None` for a path that says
+/// nothing of it.
+#[must_use]
+pub fn dialect_of(path: &str) -> Option<Dialect> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+    let vendor = segments.next_if(|segment| matches!(*segment, "openai" | "anthropic"));
+    while segments.next_if_eq(&"v1").is_some() {}
+    match segments.next() {
+        Some("responses" | "conversations") => Some(Dialect::Responses),
+        Some("chat" | "completions" | "embeddings" | "images" | "audio" | "moderations") => Some(Dialect::Chat),
+        Some("messages" | "files" | "skills") => Some(Dialect::Messages),
+        // `/v1/PRESET/chat/completions`
+        Some(_) if matches!(segments.peek(), Some(&"chat")) => Some(Dialect::Chat),
+        Some(_) if matches!(segments.peek(), Some(&"responses")) => Some(Dialect::Responses),
+        Some(_) if matches!(segments.peek(), Some(&"messages")) => Some(Dialect::Messages),
+        _ => vendor.map(|vendor| if vendor == "openai" { Dialect::Chat } else { Dialect::Messages }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +122,28 @@ mod tests {
         for path in ["/v1/skills", "/v1/messages/batches", "/v1/responses/resp_1", "/embeddings", "/v1"] {
             assert!(without_counterpart(path).is_none(), "{path}");
         }
+    }
+
+    #[track_caller]
+    fn dialect(path: &str, expect: impl Into<Option<Dialect>>) {
+        assert_eq!(dialect_of(path), expect.into(), "{path}");
+    }
+
+    #[test]
+    fn a_path_tells_its_dialect() {
+        dialect("/v1/messages", Dialect::Messages);
+        dialect("/anthropic/v1/messages", Dialect::Messages);
+        dialect("/v1/messages/batches/x", Dialect::Messages);
+        dialect("/nowhere", None);
+        dialect("/", None);
+        dialect("/v1/models", None);
+        dialect("/v1/terse/messages", Dialect::Messages);
+        dialect("/anthropic/v1/models", Dialect::Messages);
+        dialect("/v1/v1/chat/completions", Dialect::Chat);
+        dialect("/v1/chat/completions", Dialect::Chat);
+        dialect("/openai/v1/models", Dialect::Chat);
+        dialect("/v1/terse/chat/completions", Dialect::Chat);
+        dialect("/v1/responses/resp_1", Dialect::Responses);
+        dialect("/openai/v1/responses", Dialect::Responses);
     }
 }

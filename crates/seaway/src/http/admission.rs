@@ -77,7 +77,7 @@ fn dialect_of(request: &Request) -> Dialect {
     let speaks_messages = headers.keys().any(|name| name.as_str().starts_with("anthropic-")) || headers.contains_key("x-api-key");
     let openai = || address::without_counterpart(request.uri().path()).is_some();
     let own = || if openai() || !speaks_messages && headers.contains_key(AUTHORIZATION) { Dialect::Chat } else { Dialect::Messages };
-    Dialect::of_path(request.uri().path()).unwrap_or_else(own)
+    address::dialect_of(request.uri().path()).unwrap_or_else(own)
 }
 
 /// True for a client that wants to leave HTTP.

@@ -8,6 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use http::header::CONTENT_ENCODING;
+use seaway_wire::Endpoint;
 
 use super::admission::whole_body;
 use super::{preset_header, reply};
@@ -15,7 +16,6 @@ use crate::answer;
 use crate::auth::Caller;
 use crate::exchange::{self, Ask};
 use crate::house::House;
-use crate::plan::Endpoint;
 use crate::runtime::Runtime;
 
 type Shared = State<Arc<House>>;

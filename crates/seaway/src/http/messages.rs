@@ -5,17 +5,22 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use bytes::Bytes;
+use http::Method;
+use http::header::CONTENT_ENCODING;
+use http_body::Body as _;
 use http_body_util::BodyExt;
+use seaway_wire::{Dialect, Endpoint};
 
-use seaway_wire::Dialect;
-
+use super::admission::whole_body;
 use super::reply;
 use crate::auth::Caller;
 use crate::config::Place;
+use crate::exchange::RelayedRequest;
 use crate::house::House;
 use crate::runtime::Runtime;
-use crate::upstream::BodyError;
-use crate::{exchange, route};
+use crate::upstream::{BodyError, Payload, Target};
+use crate::{answer, exchange, route};
 
 /// True for a path of the Messages API that is its upstream's to answer.
 pub(super) fn is_relayed(runtime: &Runtime, path: &str) -> bool {
@@ -27,10 +32,25 @@ pub(super) fn is_relayed(runtime: &Runtime, path: &str) -> bool {
 
 /// What is not looked into: sent on as it comes.
 pub(super) async fn relay(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): (Extension<Arc<Runtime>>, Extension<Caller>), request: Request) -> Response {
-    let (head, body) = request.into_parts();
-    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let (mut head, body) = request.into_parts();
+    let path = head.uri.path();
     // Whatever it is served below.
-    let path = path.find("/v1/").map_or(path.as_str(), |at| &path[at..]).to_owned();
-    let body = body.map_err(|error| BodyError(error.into())).boxed_unsync();
-    reply::of_exchange(exchange::relay(house, runtime, caller, head.method, path, head.headers, body).await)
+    let target = Target::of_path(path.find("/v1/").map_or(path, |at| &path[at..]));
+    let body = if body.is_end_stream() {
+        Payload::Whole(Bytes::new())
+    } else if head.method == Method::POST && target.endpoint() == Some(Endpoint::Batches) {
+        // Its models say where it belongs.
+        match whole_body(&head.headers, body, runtime.config.body_limit).await {
+            Ok(body) => {
+                head.headers.remove(CONTENT_ENCODING);
+                Payload::Whole(body)
+            }
+            Err(fault) => return reply::fault(&fault, Dialect::Messages, &answer::own_id()),
+        }
+    } else {
+        Payload::Streamed(body.map_err(|error| BodyError(error.into())).boxed_unsync())
+    };
+    let query = head.uri.query().map(str::to_owned);
+    let request = RelayedRequest { caller, method: head.method, target, query, headers: head.headers, body };
+    reply::of_exchange(exchange::relay(house, runtime, request).await)
 }

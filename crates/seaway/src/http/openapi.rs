@@ -4,6 +4,8 @@
 
 use axum::response::Response;
 use http::StatusCode;
+use seaway_wire::endpoint::{ENDPOINTS, Method};
+use seaway_wire::{Dialect, Endpoint};
 use serde_json::{Map, Value, json};
 
 use super::reply;
@@ -12,12 +14,11 @@ use super::reply;
 const MESSAGES: &str = "https://platform.claude.com/docs/en/api/messages";
 const OPENAI: &str = "https://platform.openai.com/docs/api-reference";
 
-/// What answers with events where `stream` asks for them.
-const STREAMED: [&str; 4] = ["/v1/messages", "/v1/chat/completions", "/v1/responses", "/v1/run"];
-
 /// One thing to ask.
-struct Endpoint {
+struct Described {
     method: &'static str,
+    /// Before `path`.
+    prefix: &'static str,
     path: &'static str,
     about: &'static str,
     group: &'static str,
@@ -29,42 +30,41 @@ struct Endpoint {
     answer: Option<&'static str>,
     /// Who else describes it.
     elsewhere: Option<&'static str>,
+    /// It answers with events where `stream` asks for them.
+    streams: bool,
 }
 
-const fn own(method: &'static str, path: &'static str, group: &'static str, about: &'static str) -> Endpoint {
-    Endpoint { method, path, about, group, open: false, body: None, answer: None, elsewhere: None }
+impl Described {
+    fn path(&self) -> String {
+        format!("{}{}", self.prefix, self.path.replace("{*", "{"))
+    }
 }
 
-const fn theirs(method: &'static str, path: &'static str, elsewhere: &'static str, about: &'static str) -> Endpoint {
-    Endpoint { elsewhere: Some(elsewhere), ..own(method, path, "compatible", about) }
+const fn own(method: &'static str, path: &'static str, group: &'static str, about: &'static str) -> Described {
+    Described { method, prefix: "", path, about, group, open: false, body: None, answer: None, elsewhere: None, streams: false }
 }
 
-const fn open(method: &'static str, path: &'static str, about: &'static str, answer: Option<&'static str>) -> Endpoint {
-    Endpoint { open: true, answer, ..own(method, path, "health", about) }
+const fn open(method: &'static str, path: &'static str, about: &'static str, answer: Option<&'static str>) -> Described {
+    Described { open: true, answer, ..own(method, path, "health", about) }
 }
 
-const ENDPOINTS: &[Endpoint] = &[
-    theirs("post", "/v1/messages", MESSAGES, "Make a message"),
-    theirs("post", "/v1/messages/count_tokens", MESSAGES, "Count the tokens of a request"),
-    theirs("post", "/v1/chat/completions", OPENAI, "Make a completion, as OpenAI's Chat Completions"),
-    theirs("post", "/v1/responses", OPENAI, "Make a response, as OpenAI's Responses"),
-    theirs("post", "/v1/responses/input_tokens", OPENAI, "Count the tokens of a request"),
-    theirs("get", "/v1/responses/{id}", OPENAI, "Show a response that was kept"),
-    theirs("delete", "/v1/responses/{id}", OPENAI, "Delete a response"),
-    theirs("get", "/v1/responses/{id}/input_items", OPENAI, "List what a response was asked"),
-    theirs("get", "/v1/models", OPENAI, "List the models, in both vendors' shapes at once"),
-    theirs("get", "/v1/models/{id}", OPENAI, "Show a model"),
-    Endpoint { body: Some("Run"), answer: Some("RunResult"), ..own("post", "/v1/run", "program", "Have the Claude Code program work, and wait for what it comes to") },
-    Endpoint { body: Some("Verdict"), ..own("post", "/v1/run/{id}/permissions/{ask}", "program", "Answer what a run asks") },
-    Endpoint { body: Some("Run"), answer: Some("Task"), ..own("post", "/v1/tasks", "program", "Have it work in the background") },
+const OWN: &[Described] = &[
+    Described {
+        body: Some("Run"),
+        answer: Some("RunResult"),
+        streams: true,
+        ..own("post", "/v1/run", "program", "Have the Claude Code program work, and wait for what it comes to")
+    },
+    Described { body: Some("Verdict"), ..own("post", "/v1/run/{id}/permissions/{ask}", "program", "Answer what a run asks") },
+    Described { body: Some("Run"), answer: Some("Task"), ..own("post", "/v1/tasks", "program", "Have it work in the background") },
     own("get", "/v1/tasks", "program", "List the tasks"),
-    Endpoint { answer: Some("Task"), ..own("get", "/v1/tasks/{id}", "program", "Show a task") },
+    Described { answer: Some("Task"), ..own("get", "/v1/tasks/{id}", "program", "Show a task") },
     own("delete", "/v1/tasks/{id}", "program", "Cancel a task, or delete one that is over"),
     own("get", "/v1/sessions", "program", "List the conversations that can be gone on with"),
     own("delete", "/v1/sessions/{id}", "program", "Forget a conversation"),
-    Endpoint { answer: Some("Login"), ..own("get", "/auth/status", "login", "Tell whether the program is signed in") },
-    Endpoint { answer: Some("LoginBegun"), ..own("post", "/auth/login", "login", "Begin to sign the program in") },
-    Endpoint { body: Some("Code"), answer: Some("Login"), ..own("post", "/auth/login/{id}", "login", "Finish with the code that the page shows") },
+    Described { answer: Some("Login"), ..own("get", "/auth/status", "login", "Tell whether the program is signed in") },
+    Described { answer: Some("LoginBegun"), ..own("post", "/auth/login", "login", "Begin to sign the program in") },
+    Described { body: Some("Code"), answer: Some("Login"), ..own("post", "/auth/login/{id}", "login", "Finish with the code that the page shows") },
     own("post", "/auth/logout", "login", "Sign the program out"),
     open("get", "/health", "Tell how the gateway and its upstreams are", Some("Health")),
     open("get", "/health/live", "Tell that the process lives", None),
@@ -72,6 +72,48 @@ const ENDPOINTS: &[Endpoint] = &[
     own("get", "/metrics", "health", "Figures for Prometheus"),
     open("get", "/openapi.json", "This description", None),
 ];
+
+/// What the vendors describe, by the table.
+fn theirs() -> Vec<Described> {
+    let rows = ENDPOINTS.iter().flat_map(|row| row.methods.iter().map(move |method| (row, *method)));
+    let described = rows.filter_map(|(row, method)| {
+        let elsewhere = Some(if row.dialect == Some(Dialect::Messages) { MESSAGES } else { OPENAI });
+        let method_name = match method {
+            Method::Get => "get",
+            Method::Post => "post",
+            Method::Delete => "delete",
+        };
+        Some(Described { prefix: "/v1", elsewhere, streams: row.streams, ..own(method_name, row.path, "compatible", about(row.endpoint, method)?) })
+    });
+    described.collect()
+}
+
+/// What is done there; `None` for what is not described.
+const fn about(endpoint: Endpoint, method: Method) -> Option<&'static str> {
+    Some(match (endpoint, method) {
+        (Endpoint::Messages, _) => "Make a message",
+        (Endpoint::CountTokens | Endpoint::InputTokens, _) => "Count the tokens of a request",
+        (Endpoint::Batches, Method::Post) => "Make a batch of messages, at the upstream that its models lead to",
+        (Endpoint::Batches, _) => "List the batches of the first upstream",
+        (Endpoint::Batch, Method::Delete) => "Delete a batch",
+        (Endpoint::Batch, _) => "Show a batch, at the upstream that made it",
+        (Endpoint::BatchCancel, _) => "Cancel a batch",
+        (Endpoint::BatchResults, _) => "Read the results of a batch",
+        (Endpoint::Files, Method::Post) => "Send a file to the first upstream",
+        (Endpoint::Files, _) => "List the files of the first upstream",
+        (Endpoint::File, Method::Delete) => "Delete a file",
+        (Endpoint::File, _) => "Describe a file, at the upstream that holds it",
+        (Endpoint::FileContent, _) => "Read a file",
+        (Endpoint::Models, _) => "List the models, in both vendors' shapes at once",
+        (Endpoint::Model, _) => "Show a model",
+        (Endpoint::Completions, _) => "Make a completion, as OpenAI's Chat Completions",
+        (Endpoint::Responses, _) => "Make a response, as OpenAI's Responses",
+        (Endpoint::Response, Method::Delete) => "Delete a response",
+        (Endpoint::Response, _) => "Show a response that was kept",
+        (Endpoint::InputItems, _) => "List what a response was asked",
+        (Endpoint::Compact | Endpoint::ResponseCancel, _) => return None,
+    })
+}
 
 pub(super) async fn get() -> Response {
     reply::json(StatusCode::OK, description().to_string())
@@ -81,8 +123,8 @@ pub(super) async fn get() -> Response {
 #[must_use]
 pub fn description() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for endpoint in ENDPOINTS {
-        let place = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+    for endpoint in theirs().iter().chain(OWN) {
+        let place = paths.entry(endpoint.path()).or_insert_with(|| json!({}));
         place[endpoint.method] = operation(endpoint);
     }
     json!({
@@ -112,10 +154,10 @@ pub fn description() -> Value {
     })
 }
 
-fn operation(endpoint: &Endpoint) -> Value {
+fn operation(endpoint: &Described) -> Value {
     let schema = |name: Option<&str>| name.map_or_else(|| json!({"type": "object"}), |name| json!({"$ref": format!("#/components/schemas/{name}")}));
     let mut operation = json!({
-        "operationId": format!("{}{}", endpoint.method, endpoint.path.replace(['/', '{', '}', '.'], "_")),
+        "operationId": format!("{}{}", endpoint.method, endpoint.path().replace(['/', '{', '}', '.'], "_")),
         "summary": endpoint.about,
         "tags": [endpoint.group],
         "responses": {
@@ -141,7 +183,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     if endpoint.path == "/health/ready" {
         operation["responses"]["503"] = json!({"description": "Not now", "content": {"application/json": {"schema": schema(Some("Health"))}}});
     }
-    if STREAMED.contains(&endpoint.path) && endpoint.method == "post" {
+    if endpoint.streams {
         operation["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": {"type": "string"}});
     }
     if endpoint.open {
@@ -222,20 +264,18 @@ mod tests {
     #[test]
     fn every_endpoint_is_routed() {
         let routed = routed();
-        for endpoint in ENDPOINTS {
-            let known = routed.iter().any(|path| path == endpoint.path || path.replace("{*id}", "{id}") == bare(endpoint.path));
+        for endpoint in OWN {
+            let known = routed.iter().any(|path| *path == endpoint.path || path == bare(endpoint.path));
             assert!(known, "{} is described and not there", endpoint.path);
         }
     }
 
     #[test]
     fn every_route_of_ours_is_described() {
-        let aside = ["/", "/api/hello"];
-        // A preset's are described once; batches, files and completions are relayed or refused.
-        let theirs = ["/{preset}", "/messages/batches", "/files", "/responses/compact", "/responses/{id}/cancel"];
+        let aside = ["/", "/api/hello", "/messages/batches/{id}/{*rest}", "/files/{id}/{*rest}"];
         for path in routed() {
-            let known = ENDPOINTS.iter().any(|endpoint| endpoint.path == path || bare(endpoint.path) == path.replace("{*id}", "{id}"));
-            assert!(known || aside.contains(&path.as_str()) || theirs.iter().any(|prefix| path.starts_with(prefix)), "{path} is there and not described");
+            let known = OWN.iter().any(|endpoint| endpoint.path == path || bare(endpoint.path) == path);
+            assert!(known || aside.contains(&path.as_str()), "{path} is there and not described");
         }
     }
 

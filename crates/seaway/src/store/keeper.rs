@@ -8,35 +8,62 @@ use seaway_wire::responses::Kept;
 use super::{Response, Store};
 use crate::causes::chain;
 
-/// Keeps one response, once it is whole.
+/// What is left of an answer that can be asked for again.
+#[derive(Debug)]
+pub enum Keepsake {
+    Response(Kept),
+    /// The id of something that was made at the upstream.
+    Made(String),
+}
+
+/// Keeps one thing, once its answer is whole.
 #[derive(Debug)]
 pub struct Keeper {
     store: Store,
-    owner: Arc<str>,
-    items: Vec<String>,
+    whose: Whose,
+}
+
+#[derive(Debug)]
+enum Whose {
+    /// An owner's, whose request had these items.
+    Owner(Arc<str>, Vec<String>),
+    /// An upstream's.
+    Upstream(String),
 }
 
 /// Resolves to whether a response is kept.
 pub type Keeping = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl Keeper {
-    /// One for the answer to `owner`, whose request had these items.
+    /// One for the response to `owner`, whose request had these items.
     #[must_use]
-    pub fn new(store: Store, owner: Arc<str>, items: Vec<String>) -> Self {
-        Self { store, owner, items }
+    pub fn of_response(store: Store, owner: Arc<str>, items: Vec<String>) -> Self {
+        Self { store, whose: Whose::Owner(owner, items) }
+    }
+
+    /// One for what is made at an upstream.
+    #[must_use]
+    pub fn of_made(store: Store, upstream: String) -> Self {
+        Self { store, whose: Whose::Upstream(upstream) }
     }
 
     /// Keeps it, and says whether that is done: its client is to be told.
     #[must_use]
-    pub fn keep(self, kept: Kept) -> Keeping {
-        let created = jiff::Timestamp::now().as_second();
-        let id = kept.id.clone();
-        let response = Response { id: kept.id, owner: self.owner.to_string(), created, object: kept.object, items: self.items, memory: kept.memory };
-        let done = self.store.keep_response(response);
+    pub fn keep(self, keepsake: Keepsake) -> Keeping {
+        let (id, done) = match (keepsake, self.whose) {
+            (Keepsake::Response(kept), Whose::Owner(owner, items)) => {
+                let created = jiff::Timestamp::now().as_second();
+                let id = kept.id.clone();
+                let response = Response { id: kept.id, owner: owner.to_string(), created, object: kept.object, items, memory: kept.memory };
+                (id, self.store.keep_response(response))
+            }
+            (Keepsake::Made(id), Whose::Upstream(upstream)) => (id.clone(), self.store.keep_made(id, upstream)),
+            (Keepsake::Response(_), Whose::Upstream(_)) | (Keepsake::Made(_), Whose::Owner(..)) => return Box::pin(async { false }),
+        };
         Box::pin(async move {
             let kept = done.await;
             if let Err(error) = &kept {
-                tracing::error!(id, error = %chain(error), "a response could not be kept; its client is told so");
+                tracing::error!(id, error = %chain(error), "what an answer was about could not be kept");
             }
             kept.is_ok()
         })

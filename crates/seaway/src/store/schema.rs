@@ -6,12 +6,12 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior, params};
 use seaway_wire::Usage;
 
-use super::StoreError;
 use super::keys::{bound, signed};
+use super::{StoreError, made};
 use crate::config::PriceBook;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -191,6 +191,14 @@ const MIGRATIONS: [&str; 6] = [
             r.first_byte_us, r.total_us, r.body_in, r.body_out, coalesce((SELECT text FROM name WHERE id = r.changes), '[]') AS changes, r.cost, r.id AS key
         FROM record AS r;
 ",
+    "
+    CREATE TABLE made (
+        id TEXT PRIMARY KEY,            -- of a file or a batch
+        upstream TEXT NOT NULL,
+        made INTEGER NOT NULL           -- seconds since the epoch
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX made_at ON made (made);
+",
 ];
 
 /// From this layout on, a record says what it cost.
@@ -330,7 +338,7 @@ pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite
     if !more {
         let tasks = transaction.execute("DELETE FROM task WHERE id IN (SELECT id FROM task WHERE ended < ?1 LIMIT ?2)", params![oldest, SLICE])?;
         let sessions = transaction.execute("DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE used < ?1 LIMIT ?2)", params![oldest / 1000, SLICE])?;
-        more = tasks + sessions > 0;
+        more = tasks + sessions > 0 || made::forget(&transaction, SLICE)?;
     }
     transaction.commit()?;
     if more {
@@ -373,11 +381,13 @@ mod tests {
                 let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
                 old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
             } else {
-                old.execute_batch(
+                old.execute_batch(&format!(
                     "INSERT INTO name VALUES (7, '7'), (8, '8');
-                    INSERT INTO record VALUES (zeroblob(16), 2, NULL, 8, 8, 8, 8, 7, NULL, 8, 9, NULL, 10, 8, NULL, NULL, 1, 15, 16, 17, 18, 19, NULL, 21, NULL, NULL, NULL);
-                    INSERT INTO hourly VALUES (0, 8, 8, 8, 1, 1, 15, 16, 17, 18, 19);",
-                )
+                    INSERT INTO record VALUES (zeroblob(16), 2, NULL, 8, 8, 8, 8, 7, NULL, 8, 9, NULL, 10, 8, NULL, NULL, 1, 15, 16, 17, 18, 19, NULL, 21, NULL, NULL, NULL{});
+                    INSERT INTO hourly VALUES (0, 8, 8, 8, 1, 1, 15, 16, 17, 18, 19{});",
+                    if from < 6 { "" } else { ", 30" },
+                    if from < 6 { "" } else { ", 30, 30, 0" },
+                ))
                 .unwrap();
             }
             drop(old);

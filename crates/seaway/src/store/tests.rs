@@ -39,6 +39,7 @@ macro_rules! every_engine {
 every_engine! {
     a_session_is_its_owners_until_it_expires
     a_response_is_its_owners_until_it_is_deleted_or_old
+    what_was_made_is_found_where_it_was_made
     what_is_promised_is_found_at_once
     a_task_is_whose_lease_lasts
     records_are_found_and_summed
@@ -100,6 +101,16 @@ async fn a_response_is_its_owners_until_it_is_deleted_or_old(store: Store) {
         left.extend(found("me", &format!("resp_{number}")).await.map(|_| number));
     }
     assert_eq!(left, [98, 99], "the oldest made room");
+}
+
+async fn what_was_made_is_found_where_it_was_made(store: Store) {
+    for (id, upstream) in [("file_1", "a"), ("batch_1", "b"), ("file_1", "c")] {
+        store.keep_made(id.into(), upstream.into()).await.unwrap();
+    }
+    let at = async |id: &str| store.made_at(id).await.unwrap();
+    assert_eq!((at("file_1").await.as_deref(), at("batch_1").await.as_deref(), at("file_2").await), (Some("c"), Some("b"), None));
+    store.forget_made("file_1").await.unwrap();
+    assert_eq!((at("file_1").await, at("batch_1").await.as_deref()), (None, Some("b")));
 }
 
 async fn what_is_promised_is_found_at_once(store: Store) {

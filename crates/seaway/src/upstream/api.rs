@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use seaway_wire::FaultKind;
+use seaway_wire::{Endpoint, FaultKind};
 use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
@@ -32,6 +32,7 @@ pub(super) struct Api {
 /// A request's head, the same for every attempt but for the credential.
 pub(super) struct Head {
     method: Method,
+    endpoint: Option<Endpoint>,
     uri: Uri,
     headers: HeaderMap,
 }
@@ -94,7 +95,11 @@ impl Api {
 
     pub(super) fn prepare(&self, call: Call) -> (Head, Payload) {
         let prefix = self.base.path().trim_end_matches('/');
-        let path = format!("{prefix}{}", call.path);
+        let mut path = format!("{prefix}{}", call.target);
+        if let Some(query) = &call.query {
+            path.push('?');
+            path.push_str(query);
+        }
         let mut headers = call.headers;
         headers.insert(HOST, self.host.clone());
         for (name, value) in &self.extra {
@@ -106,7 +111,7 @@ impl Api {
             headers.insert(CONTENT_LENGTH, bytes.len().into());
         }
         let uri = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
-        (Head { method: call.method, uri: self.target(uri), headers }, call.body)
+        (Head { method: call.method, endpoint: call.target.endpoint(), uri: self.target(uri), headers }, call.body)
     }
 
     /// HTTP/1.1 wants the path alone, HTTP/2 the whole address; hyper writes either from the latter.
@@ -137,7 +142,7 @@ impl Api {
         let own = self.passthrough && CARRIERS.iter().any(|name| head.headers.contains_key(name));
         if !own {
             self.authorize(sent).await?;
-            if self.responses_bearer && head.uri.path().ends_with("/v1/responses") {
+            if self.responses_bearer && head.endpoint == Some(Endpoint::Responses) {
                 bear(sent);
             }
         }

@@ -33,7 +33,7 @@ use seaway_wire::claude_code::login::Limit;
 use seaway_wire::claude_code::{Ask, COMPLETE, Failure, Terms, fingerprints};
 use seaway_wire::messages::Change;
 use seaway_wire::model::Traits;
-use seaway_wire::{FaultKind, Request};
+use seaway_wire::{Endpoint, FaultKind, Request};
 use tokio_util::task::TaskTracker;
 
 pub use errand::{Ear, Line, News, Running, Verdict, line};
@@ -206,19 +206,19 @@ impl Program {
 
     /// Asks the program.
     pub(super) async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
-        let path = call.path.split('?').next().unwrap_or_default().to_owned();
-        match (&call.method, path.as_str()) {
-            (&Method::POST, "/v1/messages") => self.create(call).await,
-            (&Method::POST, "/v1/messages/count_tokens") => Ok(answers::estimate(&call.body)),
-            (&Method::GET, "/v1/models") => {
+        match (&call.method, call.target.endpoint()) {
+            (&Method::POST, Some(Endpoint::Messages)) => self.create(call).await,
+            (&Method::POST, Some(Endpoint::CountTokens)) => Ok(answers::estimate(&call.body)),
+            (&Method::GET, Some(Endpoint::Models)) => {
                 drop(call);
                 Ok(answers::list(&self.shared.children.models().await?))
             }
-            (&Method::GET, path) if path.starts_with("/v1/models/") => {
+            (&Method::GET, Some(Endpoint::Model)) => {
+                let id = call.target.id().unwrap_or_default().to_owned();
                 drop(call);
-                Ok(answers::model(&self.shared.children.models().await?, path))
+                Ok(answers::model(&self.shared.children.models().await?, &id))
             }
-            _ => Ok(Reply::error(404, "not_found_error", &format!("upstream `{}` is the Claude Code program, which has no {path}", self.shared.name()))),
+            _ => Ok(Reply::error(404, "not_found_error", &format!("upstream `{}` is the Claude Code program, which has no {}", self.shared.name(), call.target))),
         }
     }
 

@@ -16,9 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use seaway_wire::Endpoint;
 use seaway_wire::messages::Fold;
 use serde_json::{Value, json};
 
@@ -53,13 +54,12 @@ impl Sandbox {
     /// Answers as the API would.
     pub(super) async fn answer(&self, call: Call, pass: Pass) -> Reply {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let path = call.path.split('?').next().unwrap_or_default();
-        let mut reply = match (call.method.as_str(), path) {
-            ("POST", "/v1/messages") => self.message(body_of(&call.body), &betas(&call.headers), number).await,
-            ("POST", "/v1/messages/count_tokens") => count(body_of(&call.body)),
-            ("GET", "/v1/models") => json_reply(&models()),
-            ("GET", _) if path.starts_with("/v1/models/") => model(&path["/v1/models/".len()..]),
-            _ => Reply::error(404, "not_found_error", &format!("the simulated upstream has no {} {path}", call.method)),
+        let mut reply = match (&call.method, call.target.endpoint()) {
+            (&Method::POST, Some(Endpoint::Messages)) => self.message(body_of(&call.body), &betas(&call.headers), number).await,
+            (&Method::POST, Some(Endpoint::CountTokens)) => count(body_of(&call.body)),
+            (&Method::GET, Some(Endpoint::Models)) => json_reply(&models()),
+            (&Method::GET, Some(Endpoint::Model)) => model(call.target.id().unwrap_or_default()),
+            _ => Reply::error(404, "not_found_error", &format!("the simulated upstream has no {} {}", call.method, call.target)),
         };
         let id = format!("req_sandbox_{number:06}");
         for (name, value) in [("request-id", id.as_str()), ("seaway-simulated", "true")] {

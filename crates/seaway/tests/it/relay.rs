@@ -1,6 +1,6 @@
 //! Bytes that need no translation are not touched, in either direction.
 
-use crate::support::{ASK, Gateway, Upstream, answer_json, events, stream};
+use crate::support::{ASK, Client, Gateway, Upstream, answer_json, events, stream};
 
 /// Key order, spacing, number spelling, escapes and unknown members: all a gateway could spoil.
 const ODD: &str = "{\n \"stream\" :false,\"zeta\":1.0,\"model\":\"claude-\\u0078\",\"n\":12345678901234567890,\"messages\":[{\"content\":\"\\ud83d\\ude00 ü\",\"role\":\"user\",\"new\":{}}] ,\"max_tokens\":9}\n";
@@ -106,6 +106,70 @@ async fn batches_and_files_are_relayed() {
     client.ask("DELETE /v1/files/f_1", &[], "").await;
     upstream.next().await.answer("404 Not Found\r\ncontent-type: application/json", "{\"type\":\"error\"}").await;
     assert_eq!(client.answer().await.status, 404);
+}
+
+/// Sends a request, has one upstream answer it, and returns the line of it that the upstream got.
+async fn served(client: &mut Client, upstream: &mut Upstream, line: &str, body: &str, answer: &str) -> String {
+    client.ask(line, &[], body).await;
+    let received = upstream.next().await;
+    let got = received.line.clone();
+    received.answer("200 OK\r\ncontent-type: application/json", answer).await;
+    let told = client.answer().await;
+    assert_eq!((told.status, &*told.text()), (200, answer), "{line}");
+    got
+}
+
+#[tokio::test]
+async fn batches_and_files_stay_with_their_upstream() {
+    let (mut first, mut second) = (Upstream::start().await, Upstream::start().await);
+    let (one, two) = (first.url(), second.url());
+    let config = format!(
+        "[upstream.a]\nkind = 'messages'\nbase_url = '{one}'\napi_key = 'x'\n[upstream.b]\nkind = 'messages'\nbase_url = '{two}'\napi_key = 'x'\n[alias]\nfar = 'claude-b'\n[[route]]\nmodel = 'claude-b'\nupstream = 'b'\n[[route]]\nmodel = 'claude-both'\nupstream = ['b', 'a']\n[[route]]\nmodel = '*'\nupstream = ['a', 'b']\n"
+    );
+    let gateway = Gateway::with_file(&config, &[]).await;
+    let mut client = gateway.client().await;
+    let batch = |models: &[&str]| {
+        let requests: Vec<String> = models.iter().map(|model| format!(r#"{{"custom_id":"{model}","params":{{"model":"{model}"}}}}"#)).collect();
+        format!(r#"{{"requests":[{}]}}"#, requests.join(","))
+    };
+    // By its models, also by what an alias stands for, to where all of them can go.
+    for (models, id) in [(&["claude-b"][..], "b1"), (&["far"], "b2"), (&["claude-a", "claude-b"], "b3"), (&["claude-both", "claude-b"], "b4")] {
+        let made = format!(r#"{{"id":"{id}","type":"message_batch"}}"#);
+        assert_eq!(served(&mut client, &mut second, "POST /v1/messages/batches?beta=true", &batch(models), &made).await, "POST /v1/messages/batches?beta=true HTTP/1.1");
+    }
+    served(&mut client, &mut first, "POST /v1/messages/batches", &batch(&["claude-a"]), r#"{"id":"a1"}"#).await;
+    served(&mut client, &mut second, "GET /v1/messages/batches/b1/results", "", "{}").await;
+    served(&mut client, &mut second, "POST /anthropic/v1/messages/batches/b3/cancel", "", "{}").await;
+    served(&mut client, &mut first, "GET /v1/messages/batches/a1", "", "{}").await;
+    served(&mut client, &mut first, "GET /v1/messages/batches/nobodys", "", "{}").await;
+    // A file goes to the first, and the messages that name it follow.
+    served(&mut client, &mut first, "POST /v1/files", "content", r#"{"id":"file_1","type":"file"}"#).await;
+    served(&mut client, &mut first, "GET /v1/files/file_1/content", "", "{}").await;
+    let message = |model: &str, file: &str| {
+        format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":[{{"type":"document","source":{{"type":"file","file_id":"{file}"}}}}]}}]}}"#)
+    };
+    served(&mut client, &mut second, "POST /v1/messages", &message("claude-both", "nobodys"), "{}").await;
+    served(&mut client, &mut first, "POST /v1/messages", &message("claude-both", "file_1"), "{}").await;
+    served(&mut client, &mut second, "POST /v1/messages", &message("claude-b", "file_1"), "{}").await;
+    // What was deleted is anywhere again.
+    served(&mut client, &mut second, "DELETE /v1/messages/batches/b1", "", "{}").await;
+    served(&mut client, &mut first, "GET /v1/messages/batches/b1", "", "{}").await;
+    drop(gateway);
+}
+
+#[tokio::test]
+async fn a_batch_that_belongs_nowhere_is_refused_in_words() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    let (one, two) = (first.url(), second.url());
+    let config = format!(
+        "[upstream.a]\nkind = 'messages'\nbase_url = '{one}'\napi_key = 'x'\n[upstream.b]\nkind = 'messages'\nbase_url = '{two}'\napi_key = 'x'\n[[route]]\nmodel = 'claude-b'\nupstream = 'b'\n[[route]]\nmodel = '*'\nupstream = 'a'\n"
+    );
+    let gateway = Gateway::with_file(&config, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages/batches", &[], r#"{"requests":[{"params":{"model":"claude-a"}},{"params":{"model":"claude-b"}}]}"#).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("invalid_request_error")));
+    assert!(answer.text().contains("`claude-a` to a, `claude-b` to b"), "{}", answer.text());
 }
 
 #[tokio::test]

@@ -202,8 +202,7 @@ pub(super) fn list(models: &[Listed]) -> Reply {
 }
 
 /// One of them, by its id or by what the program calls it.
-pub(super) fn model(models: &[Listed], path: &str) -> Reply {
-    let id = path.rsplit('/').next().unwrap_or_default();
+pub(super) fn model(models: &[Listed], id: &str) -> Reply {
     let found = models.iter().find_map(|model| id_of(model).filter(|known| *known == id || model.value == id).map(|id| entry(id, model)));
     found.map_or_else(|| Reply::error(404, "not_found_error", &format!("model: {id}")), |entry| Reply::json(200, entry))
 }
@@ -273,8 +272,8 @@ mod tests {
         let listed = text(list(&models())).await;
         assert_eq!(listed.matches("\"id\":\"claude-opus-5-5\"").count(), 1, "{listed}");
         assert!(listed.contains("\"display_name\":\"Claude Haiku 5.5\""), "{listed}");
-        assert!(text(model(&models(), "/v1/models/haiku")).await.contains("claude-haiku-5-5"));
-        assert_eq!(model(&models(), "/v1/models/gpt").status, 404);
+        assert!(text(model(&models(), "haiku")).await.contains("claude-haiku-5-5"));
+        assert_eq!(model(&models(), "gpt").status, 404);
     }
 
     fn limited(kind: &str, wait: i64) -> Failure {

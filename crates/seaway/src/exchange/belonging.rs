@@ -1,0 +1,83 @@
+//! Which upstream a request belongs to that is sent on as it comes.
+
+use std::sync::Arc;
+
+use http::Method;
+use seaway_wire::messages::{files_of_message, models_of_batch};
+use seaway_wire::{Endpoint, Fault, FaultKind};
+
+use super::no_upstream;
+use crate::route;
+use crate::runtime::Runtime;
+use crate::store::{Store, StoreError};
+use crate::upstream::{Target, Upstream};
+
+/// True for what makes something that can be asked for again.
+pub(super) fn makes(method: &Method, target: &Target) -> bool {
+    *method == Method::POST && matches!(target.endpoint(), Some(Endpoint::Batches | Endpoint::Files))
+}
+
+/// Finds the upstream of what an id names, of the models of a batch, or the first one that there is.
+pub(super) async fn upstream_of(runtime: &Runtime, store: &Store, method: &Method, target: &Target, batch: Option<&[u8]>) -> Result<Arc<Upstream>, Fault> {
+    if let Some(id) = target.id()
+        && let Some(upstream) = upstream_of_made(runtime, store, id).await?
+    {
+        return Ok(upstream.clone());
+    }
+    if let (true, Some(batch)) = (makes(method, target), batch) {
+        return upstream_of_batch(runtime, batch);
+    }
+    let first = route::route(&runtime.config, "", "").into_iter().next();
+    first.and_then(|name| runtime.upstream(&name)).cloned().ok_or_else(|| no_upstream(&runtime.config))
+}
+
+async fn upstream_of_made<'r>(runtime: &'r Runtime, store: &Store, id: &str) -> Result<Option<&'r Arc<Upstream>>, StoreError> {
+    // Where there is one, it can be nowhere else.
+    if runtime.upstreams.len() < 2 {
+        return Ok(None);
+    }
+    let name = store.made_at(id).await?;
+    Ok(name.and_then(|name| runtime.upstreams.iter().find(|upstream| *upstream.name.0 == *name)))
+}
+
+/// All requests of a batch go to one upstream: the first to which every one of their models leads.
+fn upstream_of_batch(runtime: &Runtime, body: &[u8]) -> Result<Arc<Upstream>, Fault> {
+    let config = &runtime.config;
+    let models = models_of_batch(body);
+    let lead_to = |model: &str| {
+        let names = route::route(config, model, route::alias(&config.aliases, model).unwrap_or(model));
+        names.iter().filter_map(|name| runtime.upstream(name)).collect::<Vec<_>>()
+    };
+    let mut shared = lead_to(models.first().map_or("", String::as_str));
+    for model in models.iter().skip(1) {
+        let also = lead_to(model);
+        shared.retain(|upstream| also.iter().any(|other| other.name == upstream.name));
+    }
+    if let Some(upstream) = shared.first() {
+        return Ok(Arc::clone(upstream));
+    }
+    if models.len() < 2 {
+        return Err(no_upstream(config));
+    }
+    let each: Vec<String> = models.iter().map(|model| format!("`{model}` to {}", lead_to(model).first().map_or("none", |upstream| &*upstream.name.0))).collect();
+    let message = format!("requests: a batch goes to one upstream, and these models lead to several ({}); send a batch for each", each.join(", "));
+    Err(Fault::new(FaultKind::InvalidRequest, message).param("requests"))
+}
+
+/// Puts the upstream first that holds a file which a message names, if it is one of those that could be asked.
+pub(super) async fn holder_first(runtime: &Runtime, store: &Store, body: &[u8], targets: &mut [&Arc<Upstream>]) -> Result<(), StoreError> {
+    if targets.len() < 2 {
+        return Ok(());
+    }
+    for id in files_of_message(body).into_iter().take(FILES) {
+        let Some(holder) = upstream_of_made(runtime, store, id).await? else { continue };
+        if let Some(at) = targets.iter().position(|target| target.name == holder.name) {
+            targets[..=at].rotate_right(1);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// So many of the files that a message names are looked for.
+const FILES: usize = 16;

@@ -1,0 +1,90 @@
+//! What a body says of where it belongs: the models of a batch, the files of a message, the id of what was made.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use memchr::memmem;
+use serde::Deserialize;
+
+/// Returns the models that a batch asks; none where it cannot be read, which its upstream will say.
+#[must_use]
+pub fn models_of_batch(body: &[u8]) -> BTreeSet<String> {
+    #[derive(Deserialize)]
+    struct Batch<'a> {
+        #[serde(borrow)]
+        requests: Vec<Item<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Item<'a> {
+        #[serde(borrow)]
+        params: Params<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Params<'a> {
+        #[serde(borrow)]
+        model: Cow<'a, str>,
+    }
+    let batch = serde_json::from_slice::<Batch<'_>>(body);
+    batch.map_or_else(|_| BTreeSet::new(), |batch| batch.requests.into_iter().map(|item| item.params.model.into_owned()).collect())
+}
+
+/// Returns the files that a message names, by their ids. Found by their member alone: a text that speaks of one names
+/// a file too, and nobody but a store of ids is asked for it.
+#[must_use]
+pub fn files_of_message(body: &[u8]) -> Vec<&str> {
+    const MEMBER: &[u8] = b"\"file_id\"";
+    let ids = memmem::find_iter(body, MEMBER).filter_map(|at| {
+        let rest = body[at + MEMBER.len()..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+        let id = &rest[..memchr::memchr(b'"', rest)?];
+        std::str::from_utf8(id).ok().filter(|id| !id.is_empty() && id.len() <= LONGEST)
+    });
+    ids.collect()
+}
+
+/// The longest id that is believed to be one.
+const LONGEST: usize = 200;
+
+/// Returns the id of what an answer says was made.
+#[must_use]
+pub fn id_of_made(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Made {
+        id: String,
+    }
+    serde_json::from_slice::<Made>(body).ok().map(|made| made.id).filter(|id| !id.is_empty() && id.len() <= LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_of_a_batch_are_found() {
+        let batch = br#"{"requests":[{"custom_id":"1","params":{"model":"b","messages":[]}},{"params":{"max_tokens":1,"model":"a"}},{"params":{"model":"b"}}]}"#;
+        assert_eq!(models_of_batch(batch).into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        for unreadable in ["", "{}", r#"{"requests":[{"params":{}}]}"#, r#"{"requests":[1]}"#] {
+            assert!(models_of_batch(unreadable.as_bytes()).is_empty(), "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn the_files_of_a_message_are_found() {
+        let cases: [(&str, &[&str]); 5] = [
+            (r#"{"source":{"type":"file","file_id":"file_1"}},{"file_id" : "file_2"}"#, &["file_1", "file_2"]),
+            (r#"{"text":"a \"file_id\": \"x\""}"#, &[]),
+            (r#"{"file_id":7}"#, &[]),
+            (r#"{"file_id":""#, &[]),
+            (r#"{"file_id":"""#, &[]),
+        ];
+        for (body, expect) in cases {
+            assert_eq!(files_of_message(body.as_bytes()), expect, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_was_made_has_an_id() {
+        assert_eq!(id_of_made(br#"{"type":"file","id":"file_1","size_bytes":3}"#).as_deref(), Some("file_1"));
+        assert_eq!(id_of_made(b"[]"), None);
+        assert_eq!(id_of_made(br#"{"id":""}"#), None);
+    }
+}

@@ -3,6 +3,7 @@
 //! This is the only module that reads the environment. Everything else is given values.
 
 mod build;
+mod kind;
 mod layers;
 mod paths;
 mod ports;
@@ -26,6 +27,7 @@ use secrecy::SecretString;
 use crate::trusted::{self, Modes};
 
 pub use build::find_program;
+pub use kind::{UpstreamKind, Vendor};
 pub use layers::{Layers, Mistake, Origin};
 pub use paths::run_folder;
 pub use ports::derived as derived_port;
@@ -511,8 +513,7 @@ pub struct Api {
     pub socket: Option<PathBuf>,
     /// By which tunnel it is reached.
     pub via: Option<Arc<Tunnel>>,
-    /// The key is wanted as a bearer token too, on Responses.
-    pub responses_bearer: bool,
+    pub vendor: Vendor,
     pub credential: Option<Credential>,
     pub passthrough: bool,
     pub headers: Vec<(HeaderName, HeaderValue)>,

@@ -12,6 +12,7 @@ mod pool;
 mod reach;
 mod retry;
 mod sandbox;
+mod vendor;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub use body::{ReadError, next_frame, read_whole};
 pub use health::{Health, Trouble};
 pub(crate) use pool::sweep_thread;
 use reach::Reach;
-use retry::{Next, Retry, retry_after};
+use retry::{Extra, Next, Retry, retry_after};
 
 use crate::config::{self, UpstreamName};
 use crate::store::Store;
@@ -153,6 +154,19 @@ pub struct Reply {
     pub changes: Vec<Change>,
 }
 
+/// What may be done after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recourse {
+    /// Nothing: it may have done its work.
+    Nothing,
+    /// Trying again may help, and harms nothing.
+    Again,
+    /// The same, and a first time at once: a kept connection was found closed before anything was sent on it.
+    Unsent,
+    /// Once more at once: the way there was at fault, and was mended since.
+    Reconnected,
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
@@ -160,14 +174,9 @@ pub struct UpstreamError {
     pub kind: FaultKind,
     /// Names the upstream, what happened, and what to do where somebody can.
     pub message: String,
-    /// Trying again may help, and harms nothing.
-    pub again: bool,
+    pub recourse: Recourse,
     /// How many attempts it took.
     pub attempts: u32,
-    /// A kept connection was found closed before anything was sent on it.
-    pub stale: bool,
-    /// The way there was at fault, and was mended since.
-    pub mended: bool,
     pub retry_after: Option<Duration>,
     /// Where the trouble is, if that is neither us nor the upstream.
     pub layer: Option<&'static str>,
@@ -178,7 +187,7 @@ pub struct UpstreamError {
 impl UpstreamError {
     /// An error of which nothing more is known.
     fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), again: false, attempts: 0, stale: false, mended: false, retry_after: None, layer: None, source: None }
+        Self { kind, message: message.into(), recourse: Recourse::Nothing, attempts: 0, retry_after: None, layer: None, source: None }
     }
 }
 
@@ -382,7 +391,7 @@ impl Upstream {
     async fn attempts(&self, api: &api::Api, call: Call, pass: Pass) -> Result<Reply, UpstreamError> {
         let limits = &self.setting.limits;
         let (head, mut payload) = api.prepare(call);
-        let mut retry = Retry { limits, attempts: 0, refreshed: false, stale: false, mended: false };
+        let mut retry = Retry::new(limits);
         loop {
             retry.attempts += 1;
             let (body, again) = split(payload);
@@ -390,8 +399,8 @@ impl Upstream {
             let mended = api.mended();
             let result = api.attempt(&head, body, &mut sent).await;
             let result = match result {
-                Err(error) if !retry.mended && !error.stale => match api.mend(&error, mended).await {
-                    Ok(true) => Err(UpstreamError { mended: true, ..error }),
+                Err(error) if !retry.had(Extra::Reconnected) && error.recourse != Recourse::Unsent => match api.mend(&error, mended).await {
+                    Ok(true) => Err(UpstreamError { recourse: Recourse::Reconnected, ..error }),
                     Ok(false) => Err(error),
                     Err(no_way) => Err(no_way),
                 },

@@ -19,7 +19,7 @@ use secrecy::SecretString;
 
 use super::layers::{BUILT_IN, Layers, Origin, dotted};
 use super::value::Value;
-use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES, Store, Upstream, UpstreamName, paths, proxies, settings};
+use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES, Store, Upstream, UpstreamKind, UpstreamName, paths, proxies, settings};
 use crate::trusted::Modes;
 
 pub use program::find as find_program;
@@ -29,7 +29,7 @@ const DEFAULTS: &str = include_str!("defaults.toml");
 /// Builds the configuration; what cannot be right is left in the layers as mistakes.
 pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     layers.add_file(Path::new(BUILT_IN), DEFAULTS);
-    layers.join_names("upstream", &upstreams::BUILT_IN);
+    layers.join_names("upstream", &UpstreamKind::BUILT_IN);
     for group in ["tunnel", "preset", "price"] {
         layers.join_names(group, &[argo::TUNNEL]);
     }
@@ -293,7 +293,7 @@ impl Reader<'_> {
         let configured = self.layers.names("upstream");
         // One that is there and wrong has been told already.
         if found.is_none() && !configured.iter().any(|known| known == name) {
-            let known = || configured.iter().map(String::as_str).chain(upstreams::BUILT_IN);
+            let known = || configured.iter().map(String::as_str).chain(UpstreamKind::BUILT_IN);
             let near = settings::near(name, known()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
             let names: Vec<String> = configured.iter().map(|name| format!("`{name}`")).collect();
             let names = if names.is_empty() { "none is configured".to_owned() } else { format!("there are {}", names.join(", ")) };

@@ -3,6 +3,8 @@
 //! Flags, variables, the schema, the README's table, `config show` and the
 //! checking of a file all read this one table, so they cannot disagree.
 
+use super::kind::UpstreamKind;
+
 /// What a setting's value looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -82,7 +84,7 @@ pub const SETTINGS: &[Setting] = &[
     plain("route.*.upstream", Kind::Texts, "", "where they go; the next is tried when one is unreachable, overloaded or rate limited"),
     plain(
         "upstream.*.kind",
-        Kind::Choice(&["anthropic", "messages", "claude-code", "argo", "sandbox"]),
+        Kind::Choice(UpstreamKind::NAMES),
         "",
         "`anthropic`: the API; `messages`: anything that speaks it; `claude-code`: the official program under your own login; `argo`: Argonne's gateway, by ssh; `sandbox`: simulated",
     ),

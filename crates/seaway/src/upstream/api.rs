@@ -9,9 +9,9 @@ use seaway_wire::{Endpoint, FaultKind};
 use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
-use super::{BoxError, Call, CallBody, Cause, Payload, ReplyBody, UpstreamError};
+use super::{BoxError, Call, CallBody, Cause, Payload, Recourse, ReplyBody, UpstreamError};
 use crate::auth::CARRIERS;
-use crate::config::{self, Limits, UpstreamName};
+use crate::config::{self, Limits, UpstreamName, Vendor};
 use crate::credential::{Credential, CredentialError};
 use crate::dial::Dial;
 use crate::tunnel::{Login, Tunnel, TunnelError};
@@ -23,7 +23,7 @@ pub(super) struct Api {
     extra: HeaderMap,
     credential: Option<Credential>,
     passthrough: bool,
-    responses_bearer: bool,
+    vendor: Vendor,
     first_byte: Duration,
     pool: Arc<Pool>,
     tunnel: Option<Arc<Tunnel>>,
@@ -53,7 +53,7 @@ impl Api {
             extra: api.headers.iter().cloned().collect(),
             credential: api.credential.clone().map(|setting| Credential::new(setting, tasks)),
             passthrough: api.passthrough,
-            responses_bearer: api.responses_bearer,
+            vendor: api.vendor,
             first_byte: limits.first_byte_timeout,
             pool: Pool::new(dial, api.keepalive, tasks.clone()),
             tunnel,
@@ -94,12 +94,7 @@ impl Api {
     }
 
     pub(super) fn prepare(&self, call: Call) -> (Head, Payload) {
-        let prefix = self.base.path().trim_end_matches('/');
-        let mut path = format!("{prefix}{}", call.target);
-        if let Some(query) = &call.query {
-            path.push('?');
-            path.push_str(query);
-        }
+        let uri = self.vendor.address(&self.base, &call.target, call.query.as_deref());
         let mut headers = call.headers;
         headers.insert(HOST, self.host.clone());
         for (name, value) in &self.extra {
@@ -110,18 +105,7 @@ impl Api {
         {
             headers.insert(CONTENT_LENGTH, bytes.len().into());
         }
-        let uri = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
-        (Head { method: call.method, endpoint: call.target.endpoint(), uri: self.target(uri), headers }, call.body)
-    }
-
-    /// HTTP/1.1 wants the path alone, HTTP/2 the whole address; hyper writes either from the latter.
-    fn target(&self, path: Uri) -> Uri {
-        if self.base.scheme_str() != Some("https") {
-            return path;
-        }
-        let mut parts = self.base.clone().into_parts();
-        parts.path_and_query = path.path_and_query().cloned();
-        Uri::from_parts(parts).unwrap_or(path)
+        (Head { method: call.method, endpoint: call.target.endpoint(), uri, headers }, call.body)
     }
 
     async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), UpstreamError> {
@@ -142,9 +126,7 @@ impl Api {
         let own = self.passthrough && CARRIERS.iter().any(|name| head.headers.contains_key(name));
         if !own {
             self.authorize(sent).await?;
-            if self.responses_bearer && head.endpoint == Some(Endpoint::Responses) {
-                bear(sent);
-            }
+            self.vendor.sign(head.endpoint, sent);
         }
         let mut request = Request::new(body);
         *request.method_mut() = head.method.clone();
@@ -200,7 +182,7 @@ impl Api {
     }
 
     fn unreachable(&self, error: SendError) -> UpstreamError {
-        let stale = matches!(error, SendError::Unsent(_));
+        let unsent = matches!(error, SendError::Unsent(_));
         // It did answer, so it did its work.
         let unreadable = matches!(error, SendError::Unreadable(_));
         let source: Cause = Arc::new(error);
@@ -215,22 +197,15 @@ impl Api {
         UpstreamError {
             kind: if unreadable { FaultKind::BadReply } else { FaultKind::Unreachable },
             message,
-            again: !unreadable,
-            stale,
-            mended: false,
+            recourse: match (unsent, unreadable) {
+                (true, _) => Recourse::Unsent,
+                (false, true) => Recourse::Nothing,
+                (false, false) => Recourse::Again,
+            },
             attempts: 0,
             retry_after: None,
             layer: None,
             source: Some(source),
         }
-    }
-}
-
-/// Says the key as a bearer token too.
-fn bear(sent: &mut HeaderMap) {
-    let token = sent.get("x-api-key").and_then(|key| HeaderValue::from_bytes(&[b"Bearer ", key.as_bytes()].concat()).ok());
-    if let Some(mut token) = token {
-        token.set_sensitive(true);
-        sent.insert(http::header::AUTHORIZATION, token);
     }
 }

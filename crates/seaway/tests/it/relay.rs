@@ -115,7 +115,7 @@ async fn served(client: &mut Client, upstream: &mut Upstream, line: &str, body: 
     let got = received.line.clone();
     received.answer("200 OK\r\ncontent-type: application/json", answer).await;
     let told = client.answer().await;
-    assert_eq!((told.status, &*told.text()), (200, answer), "{line}");
+    assert_eq!((told.status, told.text()), (200, answer), "{line}");
     got
 }
 

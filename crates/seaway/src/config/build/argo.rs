@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Reader, below, key};
 use crate::config::layers::Origin;
 use crate::config::value::Value;
-use crate::config::{Carrier, Credential, Place, Source, Upstream};
+use crate::config::{Carrier, Credential, Place, Source, Upstream, UpstreamKind};
 
 /// The tunnel that the preset brings along.
 pub(super) const TUNNEL: &str = "cels";
@@ -17,8 +17,8 @@ impl Reader<'_> {
     pub(super) fn means_argo(&self) -> bool {
         let kind = |name: &str| self.text_at(&below("upstream", name, "kind"));
         match self.text("default_upstream") {
-            Some(name) => kind(&name).unwrap_or(name) == "argo",
-            None => self.layers.names("upstream").first().and_then(|name| kind(name)).as_deref() == Some("argo"),
+            Some(name) => UpstreamKind::parse(&kind(&name).unwrap_or(name)) == Some(UpstreamKind::ARGO),
+            None => self.layers.names("upstream").first().and_then(|name| UpstreamKind::parse(&kind(name)?)) == Some(UpstreamKind::ARGO),
         }
     }
 
@@ -78,7 +78,8 @@ impl Reader<'_> {
 
     /// `--env` and its like are said of one upstream: where there is none of the kind, nobody would hear them.
     pub(super) fn flags_of_tunnels(&mut self, upstreams: &[Arc<Upstream>]) {
-        let argo = self.layers.names("upstream").iter().any(|name| self.text_at(&below("upstream", name, "kind")).as_deref() == Some("argo"));
+        let argo =
+            self.layers.names("upstream").iter().any(|name| self.text_at(&below("upstream", name, "kind")).and_then(|kind| UpstreamKind::parse(&kind)) == Some(UpstreamKind::ARGO));
         let tunnel = upstreams.iter().any(|upstream| matches!(&upstream.place, Place::Api(api) if api.via.is_some()));
         let settings = [("env", false), ("direct", false), ("host", true), ("jump", true), ("tunnel_host", true), ("tunnel_port", true)];
         for (setting, any) in settings.into_iter().filter(|_| !argo) {

@@ -45,10 +45,10 @@ impl Reader<'_> {
     pub(super) fn program(&mut self, name: &str, listen: &[Listen]) -> Option<Program> {
         let at = |rest: &str| below("upstream", name, rest);
         let base_url = match self.text_at(&at("base_url")) {
-            Some(_) => Some(self.base_url(name, "claude-code", listen)?),
+            Some(_) => Some(self.base_url(name, None, listen)?),
             None => None,
         };
-        let credential = self.credential(name, "claude-code");
+        let credential = self.credential(name, None);
         let local = listen.iter().all(Listen::is_local);
         let remote = self.flag("claude_code.remote");
         if credential.is_none() && !local && !remote {

@@ -2,8 +2,8 @@
 
 use super::upstreams::CREDENTIALS;
 use super::{Reader, below};
-use crate::config::Told;
 use crate::config::layers::{Origin, dotted};
+use crate::config::{Told, UpstreamKind, Vendor};
 
 /// Where a credential can be said, strongest first.
 const SOURCES: [&str; 4] = ["value", "env", "file", "command"];
@@ -12,21 +12,21 @@ const TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 
 impl Reader<'_> {
     /// Says where an upstream's credential comes from, and what lost to it.
-    pub(super) fn told(&self, name: &str, kind: &str) -> Told {
+    pub(super) fn told(&self, name: &str, kind: UpstreamKind) -> Told {
         let mut all: Vec<String> = ["api_key", "bearer"].iter().flat_map(|group| SOURCES.iter().filter_map(|source| self.said(name, group, source))).collect();
         let set = |variable: &str| self.environment.get(variable).is_some();
         let variables = || CREDENTIALS.iter().map(|(variable, _)| *variable).filter(|variable| set(variable)).map(|variable| format!("${variable}"));
         match kind {
-            "anthropic" => all.extend(variables()),
-            "claude-code" => {
+            UpstreamKind::Http(Vendor::Anthropic) => all.extend(variables()),
+            UpstreamKind::ClaudeCode => {
                 all.push(if set(TOKEN) { format!("the program's own login, by ${TOKEN}") } else { "the program's own login".to_owned() });
                 all.extend(variables());
             }
-            "argo" => all.push(match ["ARGO_USER", "CELS_USERNAME"].iter().find(|variable| set(variable)) {
+            UpstreamKind::Http(Vendor::Argo) => all.push(match ["ARGO_USER", "CELS_USERNAME"].iter().find(|variable| set(variable)) {
                 Some(variable) => format!("your user name, of ${variable}"),
                 None => "your user name here".to_owned(),
             }),
-            _ => {}
+            UpstreamKind::Http(Vendor::Messages) | UpstreamKind::Sandbox => {}
         }
         // What is named twice is one: `api_key.env` may name one of the usual variables.
         let mut lost = all.into_iter();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::{Reader, argo, below, key};
-use crate::config::{Place, Tunnel, Upstream, paths, ports};
+use crate::config::{Place, Tunnel, Upstream, Vendor, paths, ports};
 
 /// What ssh is given of our environment: what it needs to find keys, agents, tickets and tokens.
 const GIVEN: [&str; 20] = [
@@ -44,10 +44,10 @@ impl Reader<'_> {
     }
 
     /// The tunnel that an upstream names, if it does.
-    pub(super) fn via(&mut self, upstream: &str, kind: &str) -> Option<Arc<Tunnel>> {
+    pub(super) fn via(&mut self, upstream: &str, vendor: Vendor) -> Option<Arc<Tunnel>> {
         let at = below("upstream", upstream, "via");
         let name = self.text_at(&at).filter(|name| !name.is_empty())?;
-        let preset = kind == "argo" && name == argo::TUNNEL;
+        let preset = vendor == Vendor::Argo && name == argo::TUNNEL;
         let first = self.text("default_upstream").or_else(|| self.layers.names("upstream").into_iter().next());
         self.shorthand(&name, preset, first.is_none_or(|first| first == upstream));
         let known = self.layers.names("tunnel");
@@ -57,7 +57,7 @@ impl Reader<'_> {
             self.mistake_at(&at, &format!("no tunnel is called `{name}`; {names}"));
             return None;
         }
-        self.tunnel(&name, kind == "argo").map(Arc::new)
+        self.tunnel(&name, vendor == Vendor::Argo).map(Arc::new)
     }
 
     fn tunnel(&mut self, name: &str, argo: bool) -> Option<Tunnel> {

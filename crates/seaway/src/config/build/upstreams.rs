@@ -10,12 +10,7 @@ use super::{Reader, below, key};
 use crate::config::layers::{Origin, dotted};
 use crate::config::show::without_userinfo;
 use crate::config::value::Value;
-use crate::config::{Api, Carrier, Credential, Edits, Glob, Limits, Listen, OWN_LOGIN, PLAN_TOKEN, Place, Proxy, Source, Upstream, UpstreamName};
-
-/// Upstreams that need no more than their name: each is of the kind that it is called.
-pub(super) const BUILT_IN: [&str; 4] = ["anthropic", "claude-code", "argo", "sandbox"];
-
-const ANTHROPIC: &str = "https://api.anthropic.com";
+use crate::config::{Api, Carrier, Credential, Edits, Glob, Limits, Listen, OWN_LOGIN, PLAN_TOKEN, Place, Proxy, Source, Upstream, UpstreamKind, UpstreamName, Vendor};
 
 /// Variables that people have set for Anthropic's own tools, strongest first.
 pub(super) const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
@@ -32,7 +27,7 @@ impl Reader<'_> {
 
     /// What is said of a built-in upstream by its name alone is laid over what it is.
     fn lay_over(&mut self, names: &[String]) {
-        for name in names.iter().filter(|name| BUILT_IN.contains(&name.as_str())) {
+        for name in names.iter().filter(|name| UpstreamKind::of_name(name).is_some()) {
             let kind = below("upstream", name, "kind");
             if self.layers.get(&kind).is_none() {
                 let origin = self.group_origin(&kind[..2]);
@@ -44,7 +39,7 @@ impl Reader<'_> {
     /// An upstream that is asked for by its kind (`--upstream sandbox`), or, when none is
     /// configured, what the environment offers. Never the simulated one by itself.
     fn implied(&mut self, names: &[String], listen: &[Listen]) -> Option<String> {
-        let asked = self.text("default_upstream").filter(|name| BUILT_IN.contains(&name.as_str()) && !names.contains(name));
+        let asked = self.text("default_upstream").filter(|name| UpstreamKind::of_name(name).is_some() && !names.contains(name));
         if asked.is_none() && !names.is_empty() {
             return None;
         }
@@ -55,7 +50,8 @@ impl Reader<'_> {
             self.layers.warn("Claude Code is installed, but a plan's login serves its owner alone: it is used on loopback only, or with `claude_code.remote = true` and an upstream of that kind".into());
         }
         let installed = || local && there;
-        let kind = asked.or_else(|| credential.map(|_| "anthropic".to_owned())).or_else(|| installed().then(|| "claude-code".to_owned()))?;
+        let offered = || credential.map(|_| UpstreamKind::Http(Vendor::Anthropic)).or_else(|| installed().then_some(UpstreamKind::ClaudeCode));
+        let kind = asked.or_else(|| offered().map(|kind| kind.name().to_owned()))?;
         let origin = self.origin(&key("default_upstream"));
         self.layers.add(below("upstream", &kind, "kind"), Value::Text(kind.clone()), origin);
         Some(kind)
@@ -63,27 +59,27 @@ impl Reader<'_> {
 
     fn upstream(&mut self, name: &str, listen: &[Listen]) -> Option<Upstream> {
         let at = |rest: &str| below("upstream", name, rest);
-        let Some(kind) = self.text_at(&at("kind")) else {
+        let Some(kind) = self.text_at(&at("kind")).and_then(|kind| UpstreamKind::parse(&kind)) else {
             let origin = self.group_origin(&at("")[..2]);
             self.layers.mistake(origin, format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `claude-code`, `argo`, `sandbox`"));
             return None;
         };
-        if kind == "argo" {
+        if kind == UpstreamKind::ARGO {
             self.expand_argo(name);
         }
-        let place = match kind.as_str() {
-            "sandbox" => Place::Sandbox,
-            "claude-code" => Place::Program(Box::new(self.program(name, listen)?)),
-            _ => Place::Api(Box::new(self.api(name, &kind, listen)?)),
+        let place = match kind {
+            UpstreamKind::Sandbox => Place::Sandbox,
+            UpstreamKind::ClaudeCode => Place::Program(Box::new(self.program(name, listen)?)),
+            UpstreamKind::Http(vendor) => Place::Api(Box::new(self.api(name, vendor, listen)?)),
         };
         let mut hasher = DefaultHasher::new();
-        let counts = |key: &[String]| key.starts_with(&at("")[..2]) || (kind == "claude-code" && ["claude_code", "model", "strict"].contains(&key[0].as_str()));
+        let counts = |key: &[String]| key.starts_with(&at("")[..2]) || (kind == UpstreamKind::ClaudeCode && ["claude_code", "model", "strict"].contains(&key[0].as_str()));
         for (key, (value, _)) in self.layers.iter().filter(|(key, _)| counts(key)) {
             format!("{key:?}{value:?}").hash(&mut hasher);
         }
         format!("{place:?}").hash(&mut hasher);
         let mut limits = self.limits(name);
-        if kind == "claude-code" {
+        if kind == UpstreamKind::ClaudeCode {
             limits.concurrency = limits.concurrency.or_else(|| self.workers());
         }
         let upstream = Upstream {
@@ -96,12 +92,12 @@ impl Reader<'_> {
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
             translate: self.get(&at("translate")).map(|value| value.texts().into_iter().map(Glob).collect()),
             set_chat: self.json_members(&at("set_chat")),
-            told: self.told(name, &kind),
+            told: self.told(name, kind),
             match_models: self.get(&at("match_models")).and_then(|value| value.flag()).unwrap_or_default(),
             fingerprint: hasher.finish(),
         };
         if !matches!(upstream.place, Place::Api(_)) && upstream.speaks != [Dialect::Messages] {
-            self.mistake_at(&at("speaks"), &format!("an upstream of kind `{kind}` speaks `messages` only"));
+            self.mistake_at(&at("speaks"), &format!("an upstream of kind `{}` speaks `messages` only", kind.name()));
         }
         if upstream.edits_messages() && !upstream.speaks.contains(&Dialect::Messages) {
             self.mistake_at(&at("speaks"), "requests can only be edited in `messages`; add it, or take the edits out");
@@ -109,13 +105,13 @@ impl Reader<'_> {
         Some(upstream)
     }
 
-    fn api(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Api> {
+    fn api(&mut self, name: &str, vendor: Vendor, listen: &[Listen]) -> Option<Api> {
         let at = |rest: &str| below("upstream", name, rest);
-        let via = self.via(name, kind);
+        let via = self.via(name, vendor);
         if via.is_some() && self.text_at(&at("socket")).is_some() {
             self.mistake_at(&at("socket"), "`socket` and `via` are two ways to one place; leave one out");
         }
-        let base_url = self.base_url(name, kind, listen)?;
+        let base_url = self.base_url(name, Some(vendor), listen)?;
         if via.is_some() && base_url.scheme_str() != Some("https") {
             self.mistake_at(&at("base_url"), "what is reached by a tunnel has to be `https`: it proves its name, whoever is in between");
         }
@@ -123,8 +119,8 @@ impl Reader<'_> {
             base_url,
             socket: self.text_at(&at("socket")).map(|text| self.path(&text)),
             via,
-            responses_bearer: kind == "argo",
-            credential: self.credential(name, kind),
+            vendor,
+            credential: self.credential(name, Some(vendor)),
             passthrough: self.get(&at("passthrough")).and_then(|value| value.flag()).unwrap_or_default(),
             headers: self.headers(&at("headers")),
             ca_file: self.text_at(&at("ca_file")).map(|text| self.path(&text)),
@@ -135,13 +131,15 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn base_url(&mut self, name: &str, kind: &str, listen: &[Listen]) -> Option<Uri> {
+    pub(super) fn base_url(&mut self, name: &str, vendor: Option<Vendor>, listen: &[Listen]) -> Option<Uri> {
         let at = below("upstream", name, "base_url");
         let (text, variable) = match (self.text_at(&at), self.environment.get("ANTHROPIC_BASE_URL")) {
             (Some(text), _) => (text, false),
-            (None, Some(text)) if kind == "anthropic" => (text.to_owned(), true),
-            (None, _) if kind == "anthropic" => (ANTHROPIC.to_owned(), false),
+            (None, Some(text)) if vendor.is_some_and(Vendor::takes_variables) => (text.to_owned(), true),
             (None, _) => {
+                if let Some(home) = vendor.and_then(Vendor::home) {
+                    return home.parse().ok();
+                }
                 let kind = below("upstream", name, "kind");
                 let origin = self.origin(&kind);
                 self.layers.mistake(origin, format!("{}: `base_url` is missing", dotted(&kind[..2])));
@@ -163,17 +161,16 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn credential(&mut self, name: &str, kind: &str) -> Option<Credential> {
+    pub(super) fn credential(&mut self, name: &str, vendor: Option<Vendor>) -> Option<Credential> {
         for (group, carrier) in [("api_key", Carrier::ApiKey), ("bearer", Carrier::Bearer)] {
             if let Some(source) = self.source(name, group) {
                 return Some(Credential { carrier, source });
             }
         }
-        if kind == "argo" {
-            return Some(self.argo_credential());
-        }
-        if kind != "anthropic" {
-            return None;
+        match vendor {
+            Some(Vendor::Argo) => return Some(self.argo_credential()),
+            Some(vendor) if vendor.takes_variables() => {}
+            Some(_) | None => return None,
         }
         let (variable, carrier) = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some())?;
         let value = self.environment.get(variable)?.to_owned();

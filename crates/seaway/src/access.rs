@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request};
 use seaway_wire::{Fault, FaultKind};
 
 use crate::auth::Caller;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
 
 /// What anyone may have: the page itself, which knows nothing, and its door.
 pub fn is_open<B>(request: &Request<B>) -> bool {
@@ -23,11 +23,11 @@ pub fn is_open<B>(request: &Request<B>) -> bool {
 }
 
 /// Who signed in, on what the page uses.
-pub fn signed_in<B>(runtime: &Runtime, request: &Request<B>) -> Option<Caller> {
+pub fn signed_in<B>(snapshot: &Snapshot, request: &Request<B>) -> Option<Caller> {
     if !is_ours(request.uri().path()) || !(matches!(*request.method(), Method::GET | Method::HEAD) || is_own_page(request.headers())) {
         return None;
     }
-    looks(runtime, request.headers())
+    looks(snapshot, request.headers())
 }
 
 /// Whether somebody who has a key may see what a dashboard shows.
@@ -35,8 +35,8 @@ pub fn signed_in<B>(runtime: &Runtime, request: &Request<B>) -> Option<Caller> {
 /// # Errors
 ///
 /// If `dashboard.callers` names others.
-pub fn admit<B>(runtime: &Runtime, request: &Request<B>, caller: &Caller) -> Result<(), Fault> {
-    if is_ours(request.uri().path()) && !may_look(runtime, caller) {
+pub fn admit<B>(snapshot: &Snapshot, request: &Request<B>, caller: &Caller) -> Result<(), Fault> {
+    if is_ours(request.uri().path()) && !may_look(snapshot, caller) {
         return Err(not_named(caller));
     }
     Ok(())
@@ -48,24 +48,24 @@ fn is_ours(path: &str) -> bool {
 
 /// Who looks, by a cookie that holds now.
 #[must_use]
-pub fn looks(runtime: &Runtime, headers: &HeaderMap) -> Option<Caller> {
-    if runtime.keyring.is_open() {
+pub fn looks(snapshot: &Snapshot, headers: &HeaderMap) -> Option<Caller> {
+    if snapshot.keyring.is_open() {
         return Some(Caller("open".into()));
     }
-    let caller = cookie::caller(headers, &runtime.keyring, jiff::Timestamp::now().as_second())?;
-    may_look(runtime, &caller).then_some(caller)
+    let caller = cookie::caller(headers, &snapshot.keyring, jiff::Timestamp::now().as_second())?;
+    may_look(snapshot, &caller).then_some(caller)
 }
 
 /// Whether `dashboard.callers` leaves somebody in.
 #[must_use]
-pub fn may_look(runtime: &Runtime, caller: &Caller) -> bool {
-    runtime.config.dashboard_callers.is_empty() || is_named(runtime, caller)
+pub fn may_look(snapshot: &Snapshot, caller: &Caller) -> bool {
+    snapshot.config.dashboard_callers.is_empty() || is_named(snapshot, caller)
 }
 
 /// Whether `dashboard.callers` names somebody.
 #[must_use]
-pub fn is_named(runtime: &Runtime, caller: &Caller) -> bool {
-    runtime.config.dashboard_callers.iter().any(|name| **name == *caller.0)
+pub fn is_named(snapshot: &Snapshot, caller: &Caller) -> bool {
+    snapshot.config.dashboard_callers.iter().any(|name| **name == *caller.0)
 }
 
 /// The fault of somebody whom `dashboard.callers` leaves out.

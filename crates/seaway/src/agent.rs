@@ -13,22 +13,22 @@ use seaway_wire::claude_code::run::Done;
 use seaway_wire::messages::Summary;
 use seaway_wire::{Dialect, Fault, FaultKind, StopReason};
 
-pub use ask::Asked;
+pub use ask::RunBody;
 
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain;
-use crate::house::House;
 use crate::ledger::{Entry, Opening};
 use crate::record::Outcome;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::store::Session;
 use crate::upstream::Upstream;
-use crate::upstream::claude_code::{Continued, Ear, Errand, News, Program, Running, Unusable, line};
+use crate::upstream::claude_code::{ActiveRun, Continued, News, PermissionChannel, Program, RunRequest, Unusable, line};
 
 /// How a run is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum RunMode {
     /// The client waits for the answer.
     Whole,
     /// The client watches.
@@ -37,7 +37,7 @@ pub enum Manner {
     Background,
 }
 
-impl Manner {
+impl RunMode {
     const fn endpoint(self) -> &'static str {
         match self {
             Self::Whole | Self::Watched => "run",
@@ -48,20 +48,20 @@ impl Manner {
 
 /// A run that was looked over and can start.
 pub struct Job {
-    house: Arc<House>,
+    state: Arc<AppState>,
     upstream: Arc<Upstream>,
     caller: Caller,
-    errand: Errand,
-    pub listed: Arc<registry::Listed>,
+    run_request: RunRequest,
+    pub listed: Arc<registry::ListedRun>,
     /// How many runs its session had before.
     runs: u64,
-    ear: Option<Ear>,
+    permissions: Option<PermissionChannel>,
     entry: Entry,
     began: Instant,
 }
 
 /// What a run came to, for its client.
-pub type Answer = Result<String, Fault>;
+pub type RunAnswer = Result<String, Fault>;
 
 impl Job {
     /// Looks a request over: everything that can be refused is refused here, before any work.
@@ -69,34 +69,34 @@ impl Job {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub async fn prepare(house: &Arc<House>, runtime: &Runtime, caller: &Caller, asked: Asked, manner: Manner) -> Result<Self, Fault> {
-        let upstream = program_of(runtime).cloned().ok_or_else(no_program)?;
+    pub async fn prepare(state: &Arc<AppState>, snapshot: &Snapshot, caller: &Caller, asked: RunBody, mode: RunMode) -> Result<Self, Fault> {
+        let upstream = program_of(snapshot).cloned().ok_or_else(no_program)?;
         let Some(program) = upstream.program() else { return Err(no_program()) };
-        if house.drain.has_begun() {
+        if state.drain.has_begun() {
             return Err(drain::fault());
         }
-        house.ledger.store().room().await;
-        let session = session(house, program, caller, &asked).await?;
+        state.ledger.store().room().await;
+        let session = session(state, program, caller, &asked).await?;
         let runs = session.as_ref().map_or(0, |session| session.turns);
-        let errand = Errand { patient: manner == Manner::Background, ..asked.errand(program.setting(), session)? };
-        let (line, ear) = (manner == Manner::Watched).then(line).unzip();
-        let listed = Arc::new(house.agents.list(caller, &errand.id, line));
+        let run_request = RunRequest { patient: mode == RunMode::Background, ..asked.run_request(program.setting(), session)? };
+        let (line, permissions) = (mode == RunMode::Watched).then(line).unzip();
+        let listed = Arc::new(state.agents.list(caller, &run_request.id, line));
         let opening = Opening {
             caller: caller.clone(),
             dialect: Dialect::Messages,
-            endpoint: manner.endpoint(),
-            asked: errand.model.clone().unwrap_or_default(),
-            stream: manner == Manner::Watched,
-            prices: runtime.config.prices.clone(),
+            endpoint: mode.endpoint(),
+            asked: run_request.model.clone().unwrap_or_default(),
+            stream: mode == RunMode::Watched,
+            prices: snapshot.config.prices.clone(),
         };
-        let mut entry = house.ledger.open(opening);
+        let mut entry = state.ledger.open(opening);
         entry.goes_to(&upstream.name);
-        Ok(Self { house: house.clone(), caller: caller.clone(), errand, listed, runs, ear, entry, began: Instant::now(), upstream })
+        Ok(Self { state: state.clone(), caller: caller.clone(), run_request, listed, runs, permissions, entry, began: Instant::now(), upstream })
     }
 
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.errand.id
+        &self.run_request.id
     }
 
     /// The id under which the request is recorded.
@@ -110,19 +110,19 @@ impl Job {
     /// # Errors
     ///
     /// Why it could not.
-    pub async fn start(mut self) -> Result<Work, Fault> {
+    pub async fn start(mut self) -> Result<RunningWork, Fault> {
         let Some(program) = self.upstream.program() else { return Err(no_program()) };
         let owner = self.caller.0.clone();
-        let starting = program.run(&self.errand, owner, self.ear.take());
+        let starting = program.run(&self.run_request, owner, self.permissions.take());
         let started = tokio::select! {
             started = starting => started.map_err(Fault::from),
             () = self.listed.end.cancelled() => Err(ended()),
-            () = self.house.drain.wait_cut() => Err(drain::fault()),
+            () = self.state.drain.wait_cut() => Err(drain::fault()),
         };
         match started {
             Ok(running) => {
                 self.entry.attempted(1, true);
-                Ok(Work { job: self, running, stop_reason: None })
+                Ok(RunningWork { job: self, running, stop_reason: None })
             }
             Err(fault) => Err(self.faulted(fault)),
         }
@@ -137,36 +137,36 @@ impl Job {
 }
 
 /// A run at work.
-pub struct Work {
+pub struct RunningWork {
     job: Job,
-    running: Running,
+    running: ActiveRun,
     /// Why it ended.
     stop_reason: Option<StopReason>,
 }
 
 /// What there is to tell of it.
-pub enum Told {
+pub enum RunEvent {
     /// Events for whoever watches.
     Events(bytes::Bytes),
     /// Nothing for a while.
     Silence,
-    Over(Answer),
+    Over(RunAnswer),
 }
 
-impl Work {
+impl RunningWork {
     /// Waits for the next thing to tell; nothing comes after the end.
-    pub async fn next(mut self) -> (Told, Option<Self>) {
+    pub async fn next(mut self) -> (RunEvent, Option<Self>) {
         let news = tokio::select! {
             news = self.running.next() => news,
             () = self.job.listed.end.cancelled() => return self.over(Err(ended())),
-            () = self.job.house.drain.wait_cut() => return self.over(Err(drain::fault())),
+            () = self.job.state.drain.wait_cut() => return self.over(Err(drain::fault())),
         };
         match news {
             Some(News::Events(events)) => {
                 self.job.entry.heard();
-                (Told::Events(events), Some(self))
+                (RunEvent::Events(events), Some(self))
             }
-            Some(News::Silence) => (Told::Silence, Some(self)),
+            Some(News::Silence) => (RunEvent::Silence, Some(self)),
             Some(News::Done(done, kept)) => {
                 let answer = self.done(&done, kept).await;
                 self.over(Ok(answer))
@@ -177,13 +177,13 @@ impl Work {
     }
 
     /// Works until the end, whoever watches.
-    pub async fn finish(self) -> Answer {
+    pub async fn finish(self) -> RunAnswer {
         let mut work = self;
         loop {
             match work.next().await {
-                (Told::Over(answer), _) => return answer,
-                (Told::Events(_) | Told::Silence, Some(next)) => work = next,
-                (Told::Events(_) | Told::Silence, None) => return Err(ended()),
+                (RunEvent::Over(answer), _) => return answer,
+                (RunEvent::Events(_) | RunEvent::Silence, Some(next)) => work = next,
+                (RunEvent::Events(_) | RunEvent::Silence, None) => return Err(ended()),
             }
         }
     }
@@ -191,18 +191,18 @@ impl Work {
     async fn done(&mut self, done: &Done, kept: bool) -> String {
         let model = self.running.model().map(str::to_owned);
         self.stop_reason = done.stop_reason.as_deref().map(StopReason::parse);
-        let mut session = match &self.job.errand.session {
+        let mut session = match &self.job.run_request.session {
             Continued::From(id) | Continued::With(id) if kept && !self.running.is_deleted() => Some(id.as_str()),
             Continued::From(_) | Continued::With(_) | Continued::No => None,
         };
         if let Some(name) = session {
-            let kept = self.job.house.ledger.store().keep_session(Session {
+            let kept = self.job.state.ledger.store().keep_session(Session {
                 upstream: self.job.upstream.name.to_string(),
                 owner: self.job.caller.0.to_string(),
                 name: name.to_owned(),
                 program_id: name.to_owned(),
                 model: model.clone().unwrap_or_default(),
-                folder: Some(self.job.errand.folder.display().to_string()),
+                folder: Some(self.job.run_request.folder.display().to_string()),
                 turns: self.job.runs + 1,
                 used: jiff::Timestamp::now().as_second(),
             });
@@ -211,10 +211,10 @@ impl Work {
                 session = None;
             }
         }
-        done.body(&self.job.errand.id, session, model.as_deref(), self.job.began.elapsed().as_millis())
+        done.body(&self.job.run_request.id, session, model.as_deref(), self.job.began.elapsed().as_millis())
     }
 
-    fn over(self, answer: Answer) -> (Told, Option<Self>) {
+    fn over(self, answer: RunAnswer) -> (RunEvent, Option<Self>) {
         let mut job = self.job;
         let (model, usage) = (self.running.model().map(str::to_owned), self.running.counted());
         job.entry.saw(&Summary { model, usage, stop_reason: self.stop_reason, ended: answer.is_ok(), ..Summary::default() });
@@ -228,14 +228,14 @@ impl Work {
             }
             Err(fault) => Err(job.faulted(fault)),
         };
-        (Told::Over(answer), None)
+        (RunEvent::Over(answer), None)
     }
 }
 
 /// The first upstream that is the program.
 #[must_use]
-pub fn program_of(runtime: &Runtime) -> Option<&Arc<Upstream>> {
-    runtime.upstreams.iter().find(|upstream| upstream.program().is_some())
+pub fn program_of(snapshot: &Snapshot) -> Option<&Arc<Upstream>> {
+    snapshot.upstreams.iter().find(|upstream| upstream.program().is_some())
 }
 
 /// The answer where there is none.
@@ -267,9 +267,9 @@ fn fault(failure: Failure) -> Fault {
 }
 
 /// What came before a run, if it continues something.
-async fn session(house: &House, program: &Program, caller: &Caller, asked: &Asked) -> Result<Option<Session>, Fault> {
+async fn session(state: &AppState, program: &Program, caller: &Caller, asked: &RunBody) -> Result<Option<Session>, Fault> {
     let Some(id) = &asked.session_id else { return Ok(None) };
-    let known = house.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await?;
+    let known = state.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await?;
     let unknown = || {
         let message = format!("there is no session `{id}`, or it has expired; start one with `\"keepSession\": true`");
         Fault::new(FaultKind::NotFound, message).param("sessionId")

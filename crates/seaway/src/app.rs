@@ -13,16 +13,16 @@ use crate::agent::registry::Agents;
 use crate::causes::chain;
 use crate::config::{self, Listen, Loaded, Sources};
 use crate::drain::Drain;
-use crate::house::{House, Origin};
 use crate::http::Routes;
 use crate::http::admission::Door;
 use crate::http::server::{self, BindError, Listener, Serving};
 use crate::instance::{self, Registered};
 use crate::ledger::Ledger;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::{AppState, ConfigOrigin};
 use crate::store::{Store, StoreError};
 use crate::ticket::Tickets;
-use crate::upstream::{self, Kit};
+use crate::upstream::{self, Dependencies};
 use crate::workers::Workers;
 use crate::{http, reload};
 
@@ -50,7 +50,7 @@ pub enum StartError {
 
 /// A gateway that holds its addresses and serves.
 pub struct App {
-    pub house: Arc<House>,
+    pub state: Arc<AppState>,
     /// Where it can be reached, as it really is.
     pub addresses: Vec<Listen>,
     grace: Duration,
@@ -94,30 +94,30 @@ impl App {
         let state_dir = config.state_dir.clone();
         let mut config = config;
         config.listen = listeners.iter().filter_map(Listener::address).collect();
-        let runtime = Runtime::new(config, None, &Kit { tasks: tasks.clone(), store: store.clone() })?;
-        let addresses = runtime.config.listen.clone();
-        let house = Arc::new(House {
-            runtime: ArcSwap::from_pointee(runtime),
+        let snapshot = Snapshot::new(config, None, &Dependencies { tasks: tasks.clone(), store: store.clone() })?;
+        let addresses = snapshot.config.listen.clone();
+        let state = Arc::new(AppState {
+            snapshot: ArcSwap::from_pointee(snapshot),
             ledger: Ledger::new(store, drain.clone()),
             drain,
             tasks,
             started: Instant::now(),
-            origin: Origin { sources, path },
+            origin: ConfigOrigin { sources, path },
             agents: Agents::default(),
             tickets: Tickets::default(),
             instance: uuid::Uuid::now_v7().simple().to_string().into(),
         });
-        let router = http::router(&house);
+        let router = http::router(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {
-            let serving = Serving { router: router.clone(), door: Door::Public, drain: house.drain.clone(), tasks: connections.clone(), workers: workers.clone() };
+            let serving = Serving { router: router.clone(), door: Door::Public, drain: state.drain.clone(), tasks: connections.clone(), workers: workers.clone() };
             connections.spawn(listener.serve(serving));
         }
-        let mut app = Self { house, addresses, grace, signals, connections, workers, registered: None };
+        let mut app = Self { state, addresses, grace, signals, connections, workers, registered: None };
         app.registered = app.register(&state_dir, router).await;
-        app.house.tasks.spawn(sweep(app.house.clone()));
+        app.state.tasks.spawn(sweep(app.state.clone()));
         if watch {
-            app.house.tasks.spawn(watch_file(app.house.clone(), saved_at));
+            app.state.tasks.spawn(watch_file(app.state.clone(), saved_at));
         }
         Ok(app)
     }
@@ -127,7 +127,7 @@ impl App {
         let registered = async {
             let path = instance::socket_path(state_dir)?;
             let listener = server::bind(&Listen::Unix(path.clone())).await.map_err(std::io::Error::other)?;
-            let serving = Serving { router, door: Door::Own, drain: self.house.drain.clone(), tasks: self.connections.clone(), workers: self.workers.clone() };
+            let serving = Serving { router, door: Door::Own, drain: self.state.drain.clone(), tasks: self.connections.clone(), workers: self.workers.clone() };
             self.connections.spawn(listener.serve(serving));
             instance::register(state_dir, self.addresses.iter().map(ToString::to_string).collect(), path)
         };
@@ -138,12 +138,12 @@ impl App {
     pub async fn run(mut self) {
         loop {
             tokio::select! {
-                _ = self.signals.hangup.recv() => reload::reload_or_warn(&self.house),
+                _ = self.signals.hangup.recv() => reload::reload_or_warn(&self.state),
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
             }
         }
-        tracing::info!(in_flight = self.house.ledger.running(), "draining; a second signal stops at once");
+        tracing::info!(in_flight = self.state.ledger.running(), "draining; a second signal stops at once");
         self.leave().await;
     }
 
@@ -165,7 +165,7 @@ impl App {
 
     async fn leave(&mut self) {
         tokio::select! {
-            () = drain(&self.house, &self.connections, self.grace) => {}
+            () = drain(&self.state, &self.connections, self.grace) => {}
             _ = self.signals.terminate.recv() => {}
             _ = self.signals.interrupt.recv() => {}
         }
@@ -174,43 +174,43 @@ impl App {
 }
 
 /// Stops accepting, waits for what is in flight, cuts the rest, writes what is recorded.
-async fn drain(house: &House, connections: &TaskTracker, grace: Duration) {
-    house.drain.begin();
+async fn drain(state: &AppState, connections: &TaskTracker, grace: Duration) {
+    state.drain.begin();
     connections.close();
     // What works in the background has no connection to be waited for.
     let all = async {
         connections.wait().await;
-        house.agents.all_ended().await;
+        state.agents.all_ended().await;
     };
     if tokio::time::timeout(grace, all).await.is_err() {
-        tracing::warn!(left = house.ledger.running(), "the grace is over; what is left is cut off");
-        house.drain.cut();
+        tracing::warn!(left = state.ledger.running(), "the grace is over; what is left is cut off");
+        state.drain.cut();
         let last = async {
             connections.wait().await;
-            house.agents.all_ended().await;
+            state.agents.all_ended().await;
         };
         let _late = tokio::time::timeout(LAST_MOMENTS, last).await;
     }
-    for upstream in &house.runtime.load().upstreams {
+    for upstream in &state.snapshot.load().upstreams {
         upstream.close().await;
     }
-    if tokio::time::timeout(LAST_MOMENTS, house.ledger.store().flush()).await.is_err() {
+    if tokio::time::timeout(LAST_MOMENTS, state.ledger.store().flush()).await.is_err() {
         tracing::error!("the store was too slow for the last records; they are in the log alone");
     }
 }
 
-async fn sweep(house: Arc<House>) {
+async fn sweep(state: Arc<AppState>) {
     let mut every = tokio::time::interval(Duration::from_secs(30));
     let mut swept: Option<JoinHandle<()>> = None;
     for turn in 0_u64.. {
         every.tick().await;
-        let runtime = house.runtime.load_full();
+        let snapshot = state.snapshot.load_full();
         // What is too old is not found before that either. Nothing here waits for a disk.
         if turn % 10 == 0 && swept.as_ref().is_none_or(JoinHandle::is_finished) {
-            swept = Some(house.tasks.spawn(sweep_store(house.clone(), runtime.clone())));
+            swept = Some(state.tasks.spawn(sweep_store(state.clone(), snapshot.clone())));
         }
         upstream::sweep_thread();
-        for upstream in &runtime.upstreams {
+        for upstream in &snapshot.upstreams {
             upstream.sweep();
             // Asking the program costs a process, so it is asked at the start and every five minutes.
             if turn % 10 == 0
@@ -223,11 +223,11 @@ async fn sweep(house: Arc<House>) {
     }
 }
 
-async fn sweep_store(house: Arc<House>, runtime: Arc<Runtime>) {
-    let store = house.ledger.store();
+async fn sweep_store(state: Arc<AppState>, snapshot: Arc<Snapshot>) {
+    let store = state.ledger.store();
     let swept = async {
-        store.settle_tasks(&house.instance).await?;
-        store.sweep_responses(runtime.config.responses_retention, runtime.config.responses_limit).await
+        store.settle_tasks(&state.instance).await?;
+        store.sweep_responses(snapshot.config.responses_retention, snapshot.config.responses_limit).await
     };
     if let Err(error) = swept.await {
         tracing::error!(error = %chain(&error), "old responses could not be deleted");
@@ -235,14 +235,14 @@ async fn sweep_store(house: Arc<House>, runtime: Arc<Runtime>) {
 }
 
 /// Looks once a second whether the file was saved.
-async fn watch_file(house: Arc<House>, mut seen: Option<SystemTime>) {
+async fn watch_file(state: Arc<AppState>, mut seen: Option<SystemTime>) {
     let mut every = tokio::time::interval(Duration::from_secs(1));
     loop {
         every.tick().await;
-        let now = config::saved_at(&house.origin.path);
+        let now = config::saved_at(&state.origin.path);
         if now.is_some() && now != seen {
             seen = now;
-            reload::reload_or_warn(&house);
+            reload::reload_or_warn(&state);
         }
     }
 }

@@ -44,10 +44,10 @@ pub struct NoList {
     pub failure: Option<(FaultKind, Option<&'static str>, Option<Duration>)>,
 }
 
-type Listed = Result<Models, Arc<NoList>>;
+type ListResult = Result<Models, Arc<NoList>>;
 
 /// Whose list it is: an upstream's, or, where it shows each credential its own, what one credential sees there.
-type Whose = (UpstreamName, Option<[u8; 32]>);
+type ListKey = (UpstreamName, Option<[u8; 32]>);
 
 /// Credentials whose lists are kept, at the most.
 const MOST_LISTS: usize = 256;
@@ -55,7 +55,7 @@ const MOST_LISTS: usize = 256;
 /// The lists, each fetched by one for all who want it.
 #[derive(Debug)]
 pub struct Catalog {
-    lists: Mutex<HashMap<Whose, Refreshed<Listed>>>,
+    lists: Mutex<HashMap<ListKey, Refreshed<ListResult>>>,
     tasks: TaskTracker,
 }
 
@@ -93,7 +93,7 @@ impl From<Unresolved> for Fault {
 }
 
 #[derive(Deserialize)]
-struct List {
+struct ModelList {
     data: Vec<Members>,
 }
 
@@ -147,7 +147,7 @@ impl Catalog {
     }
 
     /// Where a list is kept, and what it is asked for with.
-    fn list(&self, upstream: &Upstream, client: &HeaderMap) -> (Refreshed<Listed>, HeaderMap) {
+    fn list(&self, upstream: &Upstream, client: &HeaderMap) -> (Refreshed<ListResult>, HeaderMap) {
         let mut headers = own_headers();
         let mut whose = (upstream.name.clone(), None);
         // A passed credential may see other models than the next one, and may need what the client sends beside it.
@@ -213,14 +213,14 @@ fn find(models: &[Members], name: &str) -> Option<String> {
     let names = |model: &Members| ["id", "internal_id"].into_iter().filter_map(|key| text(model, key)).collect::<Vec<_>>();
     let exact = models.iter().find(|model| text(model, "internal_id").as_deref() == Some(name));
     let like = |same: &dyn Fn(&str) -> bool| models.iter().find(|model| names(model).iter().any(|known| same(known)));
-    let wanted = Known::of(name);
-    let found = exact.or_else(|| like(&|known| known == name)).or_else(|| like(&|known| bare(known) == bare(name))).or_else(|| like(&|known| Known::of(known) == wanted));
+    let wanted = PlainName::of(name);
+    let found = exact.or_else(|| like(&|known| known == name)).or_else(|| like(&|known| bare(known) == bare(name))).or_else(|| like(&|known| PlainName::of(known) == wanted));
     if let Some(found) = found {
         return asked_as(found);
     }
     // An undated name stands for the newest of its dates, and a dated one for a name without.
     let words =
-        |known: &str| Some(Known::of(known)).filter(|known| known.words == wanted.words && known.numbers == wanted.numbers && (wanted.date.is_none() || known.date.is_none()));
+        |known: &str| Some(PlainName::of(known)).filter(|known| known.words == wanted.words && known.numbers == wanted.numbers && (wanted.date.is_none() || known.date.is_none()));
     let dated = models.iter().filter_map(|model| Some((names(model).iter().filter_map(|known| words(known)).max_by(|a, b| a.date.cmp(&b.date))?.date, model)));
     dated.max_by(|(a, _), (b, _)| a.cmp(b)).and_then(|(_, model)| asked_as(model))
 }
@@ -231,7 +231,7 @@ fn bare(name: &str) -> String {
 
 /// A model's name without what platforms put around it.
 #[derive(Debug, PartialEq, Eq)]
-struct Known {
+struct PlainName {
     /// Sorted: platforms differ in where they put the number.
     words: Vec<String>,
     /// In their order.
@@ -240,7 +240,7 @@ struct Known {
     date: Option<String>,
 }
 
-impl Known {
+impl PlainName {
     /// Reads `anthropic/claude-opus-4.7`, `us.anthropic.claude-opus-4-7-20260101-v1:0`, `claude-opus-4-7@20260101`, …
     fn of(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
@@ -296,7 +296,7 @@ fn late(upstream: &Upstream, patience: Duration) -> NoList {
     NoList { failure: Some((FaultKind::TimedOut, None, None)), ..unreachable(message) }
 }
 
-async fn fetch_in_time(upstream: &Upstream, client: &HeaderMap, query: &str) -> Listed {
+async fn fetch_in_time(upstream: &Upstream, client: &HeaderMap, query: &str) -> ListResult {
     match tokio::time::timeout(PATIENCE, fetch(upstream, client, query)).await {
         Ok(found) => found.map_err(Arc::new),
         Err(_) => Err(Arc::new(late(upstream, PATIENCE))),
@@ -312,7 +312,7 @@ async fn fetch(upstream: &Upstream, client: &HeaderMap, query: &str) -> Result<M
     let reply = upstream.call(call).await.map_err(|error| NoList { failure: Some((error.kind, error.layer, error.retry_after)), ..unreachable(error.message) })?;
     let (status, headers) = (reply.status, reply.headers.clone());
     let body = whole(reply).await.map_err(unreachable)?;
-    let list = serde_json::from_slice::<List>(&body).ok().filter(|_| status.is_success());
+    let list = serde_json::from_slice::<ModelList>(&body).ok().filter(|_| status.is_success());
     match list {
         Some(list) => Ok(Arc::new(list.data.into_iter().filter(|model| model.get("id").is_some()).collect())),
         None => Err(NoList { failure: None, status, headers, body, message: format!("upstream `{}` lists no models (status {})", upstream.name, status.as_u16()) }),

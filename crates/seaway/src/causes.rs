@@ -1,5 +1,8 @@
 //! Error chains as text.
 
+/// Any error, with its causes.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Writes an error and all its causes, from the outermost in.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -41,7 +41,7 @@ use say;
 /// The command was asked in a way that cannot be answered.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Asked(String);
+struct UsageError(String);
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -97,5 +97,5 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(USAGE);
     }
     eprintln!("error: {error:#}");
-    if error.is::<Asked>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+    if error.is::<UsageError>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }

@@ -28,7 +28,7 @@ use crate::trusted::{self, Modes};
 
 pub use build::find_program;
 pub use kind::{UpstreamKind, Vendor};
-pub use layers::{Layers, Mistake, Origin};
+pub use layers::{Layers, Mistake, ValueOrigin};
 pub use paths::run_folder;
 pub use ports::derived as derived_port;
 pub use price::PriceBook;
@@ -169,9 +169,9 @@ pub struct Config {
     pub models_only: bool,
     pub aliases: Vec<(Glob, String)>,
     pub routes: Vec<Route>,
-    pub upstreams: Vec<Arc<Upstream>>,
+    pub upstreams: Vec<Arc<UpstreamConfig>>,
     pub presets: Vec<Preset>,
-    pub store: Store,
+    pub store: StoreConfig,
     /// How long responses are kept that clients may go on from.
     /// In bytes.
     pub responses_limit: u64,
@@ -180,7 +180,7 @@ pub struct Config {
     /// What a client's `no_proxy` should say, where a proxy is set that it would come to us by.
     pub no_proxy: Option<String>,
     /// How ssh is run here, whatever it is to reach.
-    pub ssh: Tunnel,
+    pub ssh: TunnelConfig,
 }
 
 /// An address to listen on.
@@ -274,9 +274,9 @@ pub struct Route {
 
 /// An upstream's configuration.
 #[derive(Debug)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     pub name: UpstreamName,
-    pub place: Place,
+    pub place: UpstreamPlace,
     pub limits: Limits,
     pub edits: Edits,
     /// What it can be asked in.
@@ -292,32 +292,32 @@ pub struct Upstream {
     /// Model names are matched against the upstream's list, ignoring case and punctuation.
     pub match_models: bool,
     /// Where its credential comes from.
-    pub told: Told,
+    pub told: CredentialNote,
     /// Changes whenever anything in this upstream's configuration does.
     pub fingerprint: u64,
 }
 
 /// Where a credential comes from, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct CredentialNote {
     /// What is used.
     pub used: Option<String>,
     /// What is there too, and is not.
     pub lost: Vec<String>,
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for CredentialNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.used.as_deref().unwrap_or("no credential"))?;
         if self.lost.is_empty() { Ok(()) } else { write!(f, " (not used: {})", self.lost.join(", ")) }
     }
 }
 
-impl Upstream {
+impl UpstreamConfig {
     /// True if it serves the Claude Code program's own login, and may do so on loopback only.
     #[must_use]
     pub fn is_login(&self) -> bool {
-        matches!(&self.place, Place::Program(program) if program.credential.is_none() && !program.remote)
+        matches!(&self.place, UpstreamPlace::Program(program) if program.credential.is_none() && !program.remote)
     }
 
     /// True if something in the configuration edits requests, which only works on Messages.
@@ -329,9 +329,9 @@ impl Upstream {
 
 /// What answers.
 #[derive(Debug)]
-pub enum Place {
-    Api(Box<Api>),
-    Program(Box<Program>),
+pub enum UpstreamPlace {
+    Api(Box<ApiConfig>),
+    Program(Box<ProgramConfig>),
     Sandbox,
 }
 
@@ -342,7 +342,7 @@ pub(crate) const OWN_LOGIN: &str = "this is Claude Code's own login; a Claude pl
 
 /// The official Claude Code program, and what it may do.
 #[derive(Debug, Clone)]
-pub struct Program {
+pub struct ProgramConfig {
     /// Where it is said to be; `claude` otherwise.
     pub path: Option<PathBuf>,
     /// Where programs are looked for.
@@ -350,7 +350,7 @@ pub struct Program {
     /// Another place than Anthropic's for it to ask.
     pub base_url: Option<Uri>,
     /// In place of the program's own login.
-    pub credential: Option<Credential>,
+    pub credential: Option<CredentialConfig>,
     /// All that its processes are given of our environment.
     pub environment: Vec<(String, SecretString)>,
     /// The model for processes that are started before anybody asks.
@@ -373,7 +373,7 @@ pub struct Program {
 }
 
 #[cfg(test)]
-impl Program {
+impl ProgramConfig {
     /// One for tests, with everything below a folder.
     pub(crate) fn example(folder: &Path) -> Self {
         Self {
@@ -426,7 +426,7 @@ pub enum Permission {
 
 /// A way by ssh to a machine from which an upstream can be reached.
 #[derive(Debug, Clone)]
-pub struct Tunnel {
+pub struct TunnelConfig {
     pub name: String,
     /// Where to log in.
     pub host: String,
@@ -457,7 +457,7 @@ pub struct Tunnel {
     pub probe: Duration,
 }
 
-impl Tunnel {
+impl TunnelConfig {
     /// A way to a host, with nothing else said.
     #[must_use]
     pub fn to(host: &str) -> Self {
@@ -507,14 +507,14 @@ impl Tunnel {
 
 /// Where a Messages API is, and how to be let in.
 #[derive(Debug)]
-pub struct Api {
+pub struct ApiConfig {
     /// Scheme, authority and a path without a slash at its end.
     pub base_url: Uri,
     pub socket: Option<PathBuf>,
     /// By which tunnel it is reached.
-    pub via: Option<Arc<Tunnel>>,
+    pub via: Option<Arc<TunnelConfig>>,
     pub vendor: Vendor,
-    pub credential: Option<Credential>,
+    pub credential: Option<CredentialConfig>,
     pub passthrough: bool,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub ca_file: Option<PathBuf>,
@@ -539,7 +539,7 @@ pub enum Proxy {
 
 /// A credential: which header it goes into, and where it comes from.
 #[derive(Debug, Clone)]
-pub struct Credential {
+pub struct CredentialConfig {
     pub carrier: Carrier,
     pub source: Source,
 }
@@ -602,7 +602,7 @@ pub struct Preset {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Store {
+pub struct StoreConfig {
     /// `None`: in memory.
     pub path: Option<PathBuf>,
     pub retention: Duration,
@@ -623,14 +623,14 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::default();
         let path = Self::path(sources).unwrap_or_else(|| {
-            layers.mistake(Origin::Default, format!("{NO_HOME}, or name the file: --config FILE"));
+            layers.mistake(ValueOrigin::Default, format!("{NO_HOME}, or name the file: --config FILE"));
             PathBuf::new()
         });
         // The last one said is the one that was meant.
         for (key, text) in sources.flags.iter().rev() {
             let path = key_path(key);
             let flag = settings::find(&path).and_then(Setting::flag).unwrap_or_else(|| format!("set {key}"));
-            layers.add_text(path, text, Origin::Flag(flag));
+            layers.add_text(path, text, ValueOrigin::Flag(flag));
         }
         layers.add_variables(sources.environment.iter());
         // Before it is read: what is saved meanwhile is newer than what we have.
@@ -640,10 +640,10 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && sources.file.is_none() => {}
             // The words name the file or folder that is not trusted.
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && error.get_ref().is_some() => {
-                layers.mistake(Origin::File { path: path.clone(), line: 1, column: 1 }, format!("not read: {error}"));
+                layers.mistake(ValueOrigin::File { path: path.clone(), line: 1, column: 1 }, format!("not read: {error}"));
             }
             Err(error) => {
-                let origin = Origin::Flag("config".into());
+                let origin = ValueOrigin::Flag("config".into());
                 layers.mistake(origin, format!("cannot read {}: {error}", path.display()));
             }
         }

@@ -22,7 +22,7 @@ use crate::config::{Environment, merged_no_proxy};
 
 pub use asks::{Asks, Holder};
 pub use other::{OTHERS, Other, any, other};
-pub use yaml::Place;
+pub use yaml::LinePlace;
 
 /// What clients have to know of this gateway.
 #[derive(Debug, Clone, Default)]
@@ -88,7 +88,7 @@ pub enum Change {
     StrictJson(Vec<Edit>),
     Toml(Vec<Edit>),
     /// Lines between our marks.
-    Yaml(Place, String),
+    Yaml(LinePlace, String),
 }
 
 /// One member that is ours.
@@ -110,7 +110,7 @@ pub enum Assigned {
 
 /// Why a file is left alone.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum FileRefusal {
     #[error("it is not what it should be: {0}")]
     Malformed(String),
     #[error("{0}")]
@@ -145,25 +145,29 @@ impl Edit {
 }
 
 /// True if lines end as on Windows; all of them have to.
-fn line_ends(text: &str) -> Result<bool, Refusal> {
+fn line_ends(text: &str) -> Result<bool, FileRefusal> {
     let returns = text.matches("\r\n").count();
-    if returns > 0 && returns < text.matches('\n').count() { Err(Refusal::Ambiguous("its lines end now with and now without a carriage return".into())) } else { Ok(returns > 0) }
+    if returns > 0 && returns < text.matches('\n').count() {
+        Err(FileRefusal::Ambiguous("its lines end now with and now without a carriage return".into()))
+    } else {
+        Ok(returns > 0)
+    }
 }
 
 /// The value of a member of a TOML text.
 fn toml_member(text: &str, keys: &[&str]) -> Option<Value> {
     let path: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
-    toml::Document::parse(text).ok()?.get(&path).ok()?
+    toml::TomlDocument::parse(text).ok()?.get(&path).ok()?
 }
 
 /// A text with members that can be looked at and changed one by one.
 trait Members: Sized {
-    fn parse(text: &str) -> Result<Self, Refusal>;
+    fn parse(text: &str) -> Result<Self, FileRefusal>;
     /// All of it, to hold a change against.
     fn all(&self) -> Value;
-    fn get(&self, path: &[String]) -> Result<Option<Value>, Refusal>;
-    fn set(&mut self, path: &[String], value: &Value) -> Result<(), Refusal>;
-    fn remove(&mut self, path: &[String]) -> Result<(), Refusal>;
+    fn get(&self, path: &[String]) -> Result<Option<Value>, FileRefusal>;
+    fn set(&mut self, path: &[String], value: &Value) -> Result<(), FileRefusal>;
+    fn remove(&mut self, path: &[String]) -> Result<(), FileRefusal>;
     fn write(&self) -> String;
 }
 
@@ -172,15 +176,15 @@ impl Change {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if the text is not what it should be, or says something else already.
-    pub fn apply(&self, text: &str, force: bool) -> Result<String, Refusal> {
+    /// [`FileRefusal`] if the text is not what it should be, or says something else already.
+    pub fn apply(&self, text: &str, force: bool) -> Result<String, FileRefusal> {
         match self {
-            Self::Json(edits) => set_all::<json::Document>(text, edits, force),
+            Self::Json(edits) => set_all::<json::JsonDocument>(text, edits, force),
             Self::StrictJson(edits) => {
                 json::strictly(text)?;
-                set_all::<json::Document>(text, edits, force)
+                set_all::<json::JsonDocument>(text, edits, force)
             }
-            Self::Toml(edits) => set_all::<toml::Document>(text, edits, force),
+            Self::Toml(edits) => set_all::<toml::TomlDocument>(text, edits, force),
             Self::Yaml(place, block) => yaml::insert(text, place, block),
         }
     }
@@ -190,17 +194,17 @@ impl Change {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if the text is not what it should be.
-    pub fn revert(&self, before: &str, now: &str) -> Result<String, Refusal> {
+    /// [`FileRefusal`] if the text is not what it should be.
+    pub fn revert(&self, before: &str, now: &str) -> Result<String, FileRefusal> {
         match self {
-            Self::Json(edits) | Self::StrictJson(edits) => put_back::<json::Document>(before, now, edits),
-            Self::Toml(edits) => put_back::<toml::Document>(before, now, edits),
+            Self::Json(edits) | Self::StrictJson(edits) => put_back::<json::JsonDocument>(before, now, edits),
+            Self::Toml(edits) => put_back::<toml::TomlDocument>(before, now, edits),
             Self::Yaml(..) => yaml::remove(now),
         }
     }
 }
 
-fn set_all<D: Members>(text: &str, edits: &[Edit], force: bool) -> Result<String, Refusal> {
+fn set_all<D: Members>(text: &str, edits: &[Edit], force: bool) -> Result<String, FileRefusal> {
     let mut document = D::parse(text)?;
     let mut expected = document.all();
     for edit in edits {
@@ -210,14 +214,14 @@ fn set_all<D: Members>(text: &str, edits: &[Edit], force: bool) -> Result<String
             continue;
         }
         if there.is_some() && !edit.freely && !force {
-            return Err(Refusal::Foreign(edit.path.join(".")));
+            return Err(FileRefusal::Foreign(edit.path.join(".")));
         }
         document.set(&edit.path, &wanted)?;
         assign(&mut expected, &edit.path, wanted);
     }
     let written = document.write();
     // Read again: nothing else may have changed.
-    if D::parse(&written)?.all() == expected { Ok(written) } else { Err(Refusal::Ambiguous("it cannot be changed without changing more than ours".into())) }
+    if D::parse(&written)?.all() == expected { Ok(written) } else { Err(FileRefusal::Ambiguous("it cannot be changed without changing more than ours".into())) }
 }
 
 fn assign(all: &mut Value, path: &[String], value: Value) {
@@ -231,7 +235,7 @@ fn assign(all: &mut Value, path: &[String], value: Value) {
     *place = value;
 }
 
-fn put_back<D: Members>(before: &str, now: &str, edits: &[Edit]) -> Result<String, Refusal> {
+fn put_back<D: Members>(before: &str, now: &str, edits: &[Edit]) -> Result<String, FileRefusal> {
     let (original, mut document) = (D::parse(before)?, D::parse(now)?);
     for edit in edits.iter().rev() {
         let was = original.get(&edit.path)?;
@@ -296,7 +300,7 @@ mod tests {
             assert!(after.contains(kept), "{kept}: {after}");
         }
         let back = Change::Json(claude()).revert(text, &after.replace("\"opus\"", "\"haiku\"")).unwrap();
-        let (back, was) = (json::Document::parse(&back).unwrap().all(), json::Document::parse(&text.replace("\"opus\"", "\"haiku\"")).unwrap().all());
+        let (back, was) = (json::JsonDocument::parse(&back).unwrap().all(), json::JsonDocument::parse(&text.replace("\"opus\"", "\"haiku\"")).unwrap().all());
         assert_eq!(back, was);
     }
 
@@ -316,14 +320,14 @@ mod tests {
     fn what_is_of_another_hand_is_not_replaced_without_force() {
         let json = Change::Json(claude());
         let text = r#"{"apiKeyHelper": "theirs", "env": {"NO_PROXY": "a"}}"#;
-        assert_eq!(json.apply(text, false), Err(Refusal::Foreign("apiKeyHelper".into())));
+        assert_eq!(json.apply(text, false), Err(FileRefusal::Foreign("apiKeyHelper".into())));
         let after = json.apply(text, true).unwrap();
-        let values = |text: &str| json::Document::parse(text).unwrap().all();
+        let values = |text: &str| json::JsonDocument::parse(text).unwrap().all();
         assert_eq!(values(&json.revert(text, &after).unwrap()), values(text));
         let newer = json.revert(text, &after.replace("seaway key show", "newer")).unwrap();
         assert_eq!(values(&newer), values(&text.replace("theirs", "newer")));
         let toml = Change::Toml(codex());
-        assert_eq!(toml.apply("[model_providers.seaway]\nbase_url = \"http://other\"\n", false), Err(Refusal::Foreign("model_providers.seaway".into())));
+        assert_eq!(toml.apply("[model_providers.seaway]\nbase_url = \"http://other\"\n", false), Err(FileRefusal::Foreign("model_providers.seaway".into())));
         assert!(toml.apply("model_provider = \"azure\"\n", false).is_ok(), "a choice is replaced");
     }
 
@@ -333,11 +337,11 @@ mod tests {
         for text in
             ["{\"env\":{},\"env\":{}}", "{\"env\": 7}", "[]", "{", "{\"a\":1} x", "{a: 1}", "{'a': 1}", "{\"apiKeyHelper\":\"seaway key show\",\"apiKeyHelper\":\"theirs\"}"]
         {
-            assert!(matches!(json.apply(text, true), Err(Refusal::Malformed(_) | Refusal::Ambiguous(_))), "{text}: {:?}", json.apply(text, true));
+            assert!(matches!(json.apply(text, true), Err(FileRefusal::Malformed(_) | FileRefusal::Ambiguous(_))), "{text}: {:?}", json.apply(text, true));
         }
         let toml = Change::Toml(codex());
         for text in ["model_providers = 7\n", "a = \n", "a = 1\na = 2\n", "model_providers.seaway = 1\n[model_providers.seaway]\n"] {
-            assert!(matches!(toml.apply(text, true), Err(Refusal::Malformed(_) | Refusal::Ambiguous(_))), "{text}: {:?}", toml.apply(text, true));
+            assert!(matches!(toml.apply(text, true), Err(FileRefusal::Malformed(_) | FileRefusal::Ambiguous(_))), "{text}: {:?}", toml.apply(text, true));
         }
     }
 

@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Carrier, Credential as Setting, OWN_LOGIN, PLAN_TOKEN, Source};
+use crate::config::{Carrier, CredentialConfig as Setting, OWN_LOGIN, PLAN_TOKEN, Source};
 use crate::process::{self, ProcessError};
-use crate::refreshed::{Fetched, Gone, Refreshed};
+use crate::refreshed::{Fetched, GatewayGone, Refreshed};
 
 /// How long a credential command may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -33,14 +33,14 @@ pub enum CredentialError {
     #[error("the credential command failed: {0}; its own words are in the log")]
     Command(Arc<ProcessError>),
     #[error("the credential command did not end: {0}")]
-    Gone(#[from] Gone),
+    GatewayGone(#[from] GatewayGone),
     #[error("the credential has a character that no header can carry")]
     Characters,
     #[error("{OWN_LOGIN}")]
     Plan,
 }
 
-type Written = Result<HeaderValue, CredentialError>;
+type HeaderResult = Result<HeaderValue, CredentialError>;
 
 /// One upstream's credential.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ pub struct Credential {
     /// What was read last of a source that is at hand.
     read: Mutex<Option<Read>>,
     /// What a command printed: it runs once for all who wait, and to its end if they leave.
-    printed: Refreshed<Written>,
+    printed: Refreshed<HeaderResult>,
 }
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Credential {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self, read: impl FnOnce() -> Result<(SecretString, Good), CredentialError>) -> Written {
+    fn kept(&self, read: impl FnOnce() -> Result<(SecretString, Good), CredentialError>) -> HeaderResult {
         let mut kept = self.lock_read();
         if let Some(kept) = kept.as_ref().filter(|kept| self.still_good(&kept.good)) {
             return Ok(kept.header.clone());
@@ -135,7 +135,7 @@ impl Credential {
         }
     }
 
-    async fn print(&self, line: &str, ttl: Duration) -> Written {
+    async fn print(&self, line: &str, ttl: Duration) -> HeaderResult {
         let carrier = self.setting.carrier;
         let line = || line.to_owned();
         let printed = self.printed.get(move || {
@@ -160,7 +160,7 @@ async fn run(line: &str) -> Result<SecretString, CredentialError> {
 }
 
 /// Writes a secret as its header's value.
-fn written(carrier: Carrier, secret: &SecretString) -> Written {
+fn written(carrier: Carrier, secret: &SecretString) -> HeaderResult {
     let text = secret.expose_secret().trim();
     if text.starts_with(PLAN_TOKEN) {
         return Err(CredentialError::Plan);

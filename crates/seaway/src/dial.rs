@@ -17,17 +17,16 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
-use crate::config::{Api, Proxy};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::causes::BoxError;
+use crate::config::{ApiConfig, Proxy};
 
 /// Bytes both ways.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// A fresh connection.
 pub struct Dialled {
-    pub stream: Box<dyn Stream>,
+    pub stream: Box<dyn ByteStream>,
     /// The server chose HTTP/2.
     pub http2: bool,
 }
@@ -81,7 +80,7 @@ pub struct Dial {
 
 impl Dial {
     #[must_use]
-    pub fn new(api: &Api) -> Self {
+    pub fn new(api: &ApiConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -166,7 +165,7 @@ impl Dial {
         Ok(Dialled { stream: Box::new(stream), http2 })
     }
 
-    async fn plain(&self) -> Result<Box<dyn Stream>, BoxError> {
+    async fn plain(&self) -> Result<Box<dyn ByteStream>, BoxError> {
         match self.detour() {
             Some(Detour::Socket(path)) => return Ok(Box::new(connect_socket(&path).await?)),
             Some(Detour::Tcp(host, port)) => {

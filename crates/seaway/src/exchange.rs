@@ -23,17 +23,17 @@ pub use pipe::{Answer, Pipe};
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::config::{Config, Preset};
-use crate::house::House;
 use crate::ledger::{Entry, Opening};
 use crate::route;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::store::Keeper;
 use crate::upstream::{Call, Payload, Reply, Target, Upstream};
 use crate::{drain, headers};
 
 /// What a client asks.
 #[derive(Debug)]
-pub struct Ask {
+pub struct ClientRequest {
     pub caller: Caller,
     pub endpoint: Endpoint,
     /// As the client sent them.
@@ -44,21 +44,21 @@ pub struct Ask {
 }
 
 /// Serves a request, in whatever dialect its endpoint has.
-pub async fn run(house: Arc<House>, runtime: Arc<Runtime>, ask: Ask) -> Answer {
+pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRequest) -> Answer {
     // What will be recorded must have room; nearly always it has.
-    house.ledger.store().room().await;
-    let body = ask.body.clone();
+    state.ledger.store().room().await;
+    let body = client.body.clone();
     let request = Request::parse(&body);
     let known = request.as_ref().ok();
-    let entry = house.ledger.open(Opening {
-        caller: ask.caller.clone(),
-        dialect: ask.endpoint.dialect(),
-        endpoint: ask.endpoint.name(),
+    let entry = state.ledger.open(Opening {
+        caller: client.caller.clone(),
+        dialect: client.endpoint.dialect(),
+        endpoint: client.endpoint.name(),
         asked: known.and_then(|request| request.model.as_deref()).unwrap_or_default().to_owned(),
         stream: known.is_some_and(|request| request.stream),
-        prices: runtime.config.prices.clone(),
+        prices: snapshot.config.prices.clone(),
     });
-    let mut exchange = Exchange { house, runtime, ask, entry };
+    let mut exchange = Exchange { state, snapshot, client, entry };
     let answered = match request {
         Ok(request) => exchange.ask_upstreams(&request).await,
         Err(fault) => Err(fault),
@@ -81,7 +81,7 @@ pub struct RelayedRequest {
 }
 
 /// Sends a request on that is not looked into: batches, files, what else the API has, and responses that the upstream keeps.
-pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, request: RelayedRequest) -> Answer {
+pub async fn relay(state: Arc<AppState>, snapshot: Arc<Snapshot>, request: RelayedRequest) -> Answer {
     let RelayedRequest { caller, method, target, query, headers, body } = request;
     let endpoint = target.endpoint().unwrap_or(Endpoint::Messages);
     let name = match &target {
@@ -89,11 +89,11 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, request: RelayedReq
         Target::Other(path) if path.starts_with("/v1/skills") => "skills",
         Target::Other(_) => "other",
     };
-    house.ledger.store().room().await;
-    let prices = runtime.config.prices.clone();
-    let entry = house.ledger.open(Opening { caller: caller.clone(), dialect: endpoint.dialect(), endpoint: name, asked: String::new(), stream: false, prices });
-    let ask = Ask { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
-    let mut exchange = Exchange { house, runtime, ask, entry };
+    state.ledger.store().room().await;
+    let prices = snapshot.config.prices.clone();
+    let entry = state.ledger.open(Opening { caller: caller.clone(), dialect: endpoint.dialect(), endpoint: name, asked: String::new(), stream: false, prices });
+    let client = ClientRequest { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
+    let mut exchange = Exchange { state, snapshot, client, entry };
     if climbs(&target.to_string()) || query.as_deref().is_some_and(climbs) {
         return exchange.fault(&Fault::new(FaultKind::InvalidRequest, "the path climbs out of the API; write it without `..`"));
     }
@@ -101,7 +101,7 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, request: RelayedReq
         Payload::Whole(bytes) if target.endpoint() == Some(Endpoint::Batches) => Some(bytes.clone()),
         Payload::Whole(_) | Payload::Streamed(_) => None,
     };
-    let upstream = match belonging::upstream_of(&exchange.runtime, exchange.house.ledger.store(), &method, &target, batch.as_deref()).await {
+    let upstream = match belonging::upstream_of(&exchange.snapshot, exchange.state.ledger.store(), &method, &target, batch.as_deref()).await {
         Ok(upstream) => upstream,
         Err(fault) => return exchange.fault(&fault),
     };
@@ -110,20 +110,20 @@ pub async fn relay(house: Arc<House>, runtime: Arc<Runtime>, request: RelayedReq
         Payload::Whole(bytes) if !bytes.is_empty() => once(bytes),
         body => body,
     };
-    let form = if belonging::makes(&method, &target) { Form::Created } else { Form::Opaque };
+    let form = if belonging::makes(&method, &target) { RelayForm::Created } else { RelayForm::Opaque };
     let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
-    let call = Call { method, target, query, headers, body, owner: exchange.ask.caller.0.clone(), session: None };
+    let call = Call { method, target, query, headers, body, owner: exchange.client.caller.0.clone(), session: None };
     exchange.entry.goes_to(&upstream.name);
     let reply = match exchange.call(&upstream, call).await {
         Ok(reply) => reply,
         Err(fault) => return exchange.fault(&fault),
     };
     if let Some(id) = deleted.filter(|_| reply.status.is_success())
-        && let Err(error) = exchange.house.ledger.store().forget_made(&id).await
+        && let Err(error) = exchange.state.ledger.store().forget_made(&id).await
     {
         tracing::warn!(id, error = %chain(&error), "where something was is remembered, although it is deleted");
     }
-    exchange.respond(Answered { reply, upstream, manner: Manner::Relayed(form) }).await
+    exchange.respond(Answered { reply, upstream, plan: AnswerPlan::Relayed(form) }).await
 }
 
 /// True for a path that could lead out of what it stands below.
@@ -148,30 +148,30 @@ struct Model<'m> {
 
 /// One request on its way.
 struct Exchange {
-    house: Arc<House>,
-    runtime: Arc<Runtime>,
-    ask: Ask,
+    state: Arc<AppState>,
+    snapshot: Arc<Snapshot>,
+    client: ClientRequest,
     entry: Entry,
 }
 
 struct Answered {
     reply: Reply,
     upstream: Arc<Upstream>,
-    manner: Manner,
+    plan: AnswerPlan,
 }
 
 /// How the client is to get its answer.
 #[derive(Debug)]
-enum Manner {
-    Relayed(Form),
+enum AnswerPlan {
+    Relayed(RelayForm),
     /// Translated from Messages into Chat.
     Chat {
-        shape: chat::Shape,
+        shape: chat::ChatShape,
         stream: bool,
     },
     /// Translated from Messages into Responses.
     Responses {
-        shape: Box<responses::Shape>,
+        shape: Box<responses::ResponsesShape>,
         stream: bool,
         /// By which it is known; `None` where nothing of it is kept.
         keeper: Option<Keeper>,
@@ -183,7 +183,7 @@ enum Manner {
 
 /// What a relayed answer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum RelayForm {
     Events,
     Json,
     /// A whole message, from an answer that we had streamed.
@@ -196,18 +196,18 @@ enum Form {
 impl Exchange {
     /// Asks one target after the other until one can serve.
     async fn ask_upstreams(&mut self, request: &Request<'_>) -> Result<Answered, Fault> {
-        let runtime = self.runtime.clone();
-        let preset = self.preset(&runtime)?;
-        let (asked, from_default) = match (&request.model, &runtime.config.default_model) {
+        let snapshot = self.snapshot.clone();
+        let preset = self.preset(&snapshot)?;
+        let (asked, from_default) = match (&request.model, &snapshot.config.default_model) {
             (Some(model), _) => (model.as_ref(), false),
             (None, Some(model)) => (model.as_str(), true),
             (None, None) => return Err(Fault::new(FaultKind::InvalidRequest, "model: field required").param("model")),
         };
-        let alias = route::alias(&runtime.config.aliases, asked);
-        let names = route::route(&runtime.config, asked, alias.unwrap_or(asked));
-        let targets: Vec<&Arc<Upstream>> = names.iter().filter_map(|name| runtime.upstream(name)).collect();
+        let alias = route::alias(&snapshot.config.aliases, asked);
+        let names = route::route(&snapshot.config, asked, alias.unwrap_or(asked));
+        let targets: Vec<&Arc<Upstream>> = names.iter().filter_map(|name| snapshot.upstream(name)).collect();
         let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests());
-        belonging::holder_first(&runtime, self.house.ledger.store(), &self.ask.body, &mut targets).await?;
+        belonging::holder_first(&snapshot, self.state.ledger.store(), &self.client.body, &mut targets).await?;
         let mut targets = targets.into_iter();
         let model = Model { asked, alias, from_default };
         let mut refused = None;
@@ -222,14 +222,14 @@ impl Exchange {
             };
             next = if passed_on { self.next(&mut targets, request, preset, model, &mut refused).await } else { None };
             if next.is_none() {
-                return result.map(|reply| Answered { reply, upstream: upstream.clone(), manner: prepared.manner });
+                return result.map(|reply| Answered { reply, upstream: upstream.clone(), plan: prepared.plan });
             }
             match result {
                 Ok(reply) => tracing::warn!(upstream = %upstream.name, status = reply.status.as_u16(), "trying the next upstream"),
                 Err(fault) => tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream"),
             }
         }
-        Err(refused.unwrap_or_else(|| no_upstream(&self.runtime.config)))
+        Err(refused.unwrap_or_else(|| no_upstream(&self.snapshot.config)))
     }
 
     /// Prepares a call of the next upstream that can be asked. The first one's refusal is kept: it
@@ -265,9 +265,9 @@ impl Exchange {
         None
     }
 
-    fn preset<'r>(&self, runtime: &'r Runtime) -> Result<Option<&'r Preset>, Fault> {
-        let Some(name) = &self.ask.preset else { return Ok(None) };
-        let presets = &runtime.config.presets;
+    fn preset<'r>(&self, snapshot: &'r Snapshot) -> Result<Option<&'r Preset>, Fault> {
+        let Some(name) = &self.client.preset else { return Ok(None) };
+        let presets = &snapshot.config.presets;
         let found = presets.iter().find(|preset| preset.name == *name);
         let unknown = || {
             let names: Vec<String> = presets.iter().map(|preset| format!("`{}`", preset.name)).collect();
@@ -278,7 +278,7 @@ impl Exchange {
 
     /// What of the client's headers an upstream gets.
     fn headers_for(&self, upstream: &Upstream) -> HeaderMap {
-        headers::to_upstream(&self.ask.headers, &self.runtime.keyring, upstream.passes_credentials())
+        headers::to_upstream(&self.client.headers, &self.snapshot.keyring, upstream.passes_credentials())
     }
 
     /// `opus` and its like stand for the newest that the upstream lists.
@@ -287,7 +287,7 @@ impl Exchange {
             return Ok(None);
         }
         let headers = self.headers_for(upstream);
-        Ok(Some(self.runtime.catalog.newest(upstream, &headers, asked).await?))
+        Ok(Some(self.snapshot.catalog.newest(upstream, &headers, asked).await?))
     }
 
     /// The upstream's own way to write a model's name, if it lists one and that is asked for.
@@ -296,7 +296,7 @@ impl Exchange {
             return None;
         }
         let headers = self.headers_for(upstream);
-        self.runtime.catalog.listed(upstream, &headers, asked).await.filter(|listed| listed != asked)
+        self.snapshot.catalog.listed(upstream, &headers, asked).await.filter(|listed| listed != asked)
     }
 
     /// Calls an upstream. The hashes for the receipt are made while it thinks.
@@ -305,7 +305,7 @@ impl Exchange {
             Payload::Whole(bytes) => bytes.clone(),
             Payload::Streamed(_) => Bytes::new(),
         };
-        let came = &self.ask.body;
+        let came = &self.client.body;
         // The program is told what is asked, not sent these bytes.
         let looked_at = matches!(call.body, Payload::Whole(_)) && !came.is_empty() && upstream.program().is_none();
         let hashes = async {
@@ -320,7 +320,7 @@ impl Exchange {
             tokio::select! {
                 biased;
                 result = upstream.call(call) => Some(result),
-                () = self.house.drain.wait_cut() => None,
+                () = self.state.drain.wait_cut() => None,
             }
         };
         let (result, hashes) = tokio::join!(asked, hashes);
@@ -340,11 +340,11 @@ impl Exchange {
 
     fn fault(self, fault: &Fault) -> Answer {
         let around = self.around();
-        Answer::of_fault(self.entry, around, self.ask.endpoint.dialect(), fault)
+        Answer::of_fault(self.entry, around, self.client.endpoint.dialect(), fault)
     }
 
     fn around(&self) -> Surroundings {
-        Surroundings { drain: self.house.drain.clone(), tasks: self.house.tasks.clone() }
+        Surroundings { drain: self.state.drain.clone(), tasks: self.state.tasks.clone() }
     }
 }
 

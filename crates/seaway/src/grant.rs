@@ -51,7 +51,7 @@ pub fn is_file_tool(tool: &str) -> bool {
 
 /// Where a run works, and what `~` means to it.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct RunPlace {
     /// Where it began: what rules without a beginning are about.
     pub folder: PathBuf,
     /// Where the program is now: a command may have led it elsewhere. What is named without a beginning lies there.
@@ -59,7 +59,7 @@ pub struct Place {
     pub home: PathBuf,
 }
 
-impl Place {
+impl RunPlace {
     /// The file or folder that is meant by a text, where it really leads; `None` for what may mean something else to the program.
     fn meant(&self, text: &str) -> Option<PathBuf> {
         // The program takes blanks from both ends, and has another idea of what is one.
@@ -127,7 +127,7 @@ pub enum Cover {
 
 /// Tells whether grants cover a use, together where it is several commands.
 #[must_use]
-pub fn cover(grants: &[String], tool: &str, input: &Value, place: &Place) -> Cover {
+pub fn cover(grants: &[String], tool: &str, input: &Value, place: &RunPlace) -> Cover {
     let of_it: Vec<Grant<'_>> = grants.iter().filter_map(|text| Grant::parse(text)).filter(|grant| same_tool(grant.tool, tool)).collect();
     let rules: Vec<&str> = of_it.iter().filter_map(|grant| grant.rule).filter(|rule| *rule != "*").collect();
     let any = |fits: &dyn Fn(&str) -> bool| rules.iter().any(|rule| fits(rule));
@@ -163,7 +163,7 @@ fn is_of(url: &str, domain: &str) -> bool {
 
 /// True if a file is meant by a rule: `//srv/**` from the root, `~/notes/*` from home, anything else from where the run works.
 /// What stands before the first wildcard leads where its links lead. With `below` a folder is meant if all in it is.
-fn leads_to(rule: &str, place: &Place, path: &Path, below: bool) -> bool {
+fn leads_to(rule: &str, place: &RunPlace, path: &Path, below: bool) -> bool {
     let options = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
     let (from, rest) = match (rule.strip_prefix("//"), rule.strip_prefix("~/")) {
         (Some(rest), _) => (Path::new("/"), rest),
@@ -193,7 +193,7 @@ pub struct Private {
 impl Private {
     /// Why a file tool may not do that; `None` if it may. One that looks through folders may not begin above them either.
     #[must_use]
-    pub fn refuses(&self, tool: &str, input: &Value, place: &Place) -> Option<String> {
+    pub fn refuses(&self, tool: &str, input: &Value, place: &RunPlace) -> Option<String> {
         let Some(paths) = place.named(tool, input) else {
             return Some("what it names cannot be told for sure; name it without `~USER`, blanks at its ends or letters made of two".into());
         };
@@ -219,14 +219,14 @@ impl Private {
 
     /// The same for all that a tool names.
     #[must_use]
-    pub fn may_read_all(&self, tool: &str, input: &Value, place: &Place) -> bool {
+    pub fn may_read_all(&self, tool: &str, input: &Value, place: &RunPlace) -> bool {
         place.named(tool, input).is_some_and(|paths| paths.iter().all(|path| self.may_read(tool, path)))
     }
 }
 
 /// Why a file tool's arguments are no business of a run; `None` if all that they name lies within the roots.
 #[must_use]
-pub fn outside(tool: &str, input: &Value, place: &Place, roots: &[PathBuf]) -> Option<String> {
+pub fn outside(tool: &str, input: &Value, place: &RunPlace, roots: &[PathBuf]) -> Option<String> {
     if !is_file_tool(tool) {
         return None;
     }
@@ -309,8 +309,8 @@ mod tests {
         }
     }
 
-    fn place(folder: &Path) -> Place {
-        Place { folder: folder.to_owned(), cwd: folder.to_owned(), home: "/home/of-the-owner".into() }
+    fn place(folder: &Path) -> RunPlace {
+        RunPlace { folder: folder.to_owned(), cwd: folder.to_owned(), home: "/home/of-the-owner".into() }
     }
 
     #[test]
@@ -319,7 +319,7 @@ mod tests {
         let root = folder.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("sub/src")).unwrap();
         std::os::unix::fs::symlink("/etc", root.join("sub/link")).unwrap();
-        let moved = Place { cwd: root.join("sub"), ..place(&root) };
+        let moved = RunPlace { cwd: root.join("sub"), ..place(&root) };
         let roots = [root.clone()];
         let grep = |path: &str| serde_json::json!({"pattern": "x", "path": path});
         assert!(outside("Grep", &grep("link"), &moved, &roots).is_some() && outside("Grep", &grep("link"), &place(&root), &roots).is_none());
@@ -395,7 +395,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("/etc", work.join("out")).unwrap();
         std::os::unix::fs::symlink(root.join("srv"), root.join("link")).unwrap();
-        let place = Place { cwd: work.clone(), folder: work, home };
+        let place = RunPlace { cwd: work.clone(), folder: work, home };
         let linked = format!("Edit(/{}/**)", root.join("link").display());
         let grants = [
             "Bash(git log:*)",

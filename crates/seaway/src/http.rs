@@ -31,17 +31,20 @@ use seaway_wire::{Endpoint, Fault, FaultKind};
 use tower_http::cors::CorsLayer;
 
 use crate::auth::Caller;
-use crate::house::House;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
+
+/// What handlers share.
+type Gateway = State<Arc<AppState>>;
 
 /// The configuration that a request sees, and who sent it.
-type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
+type Admitted = (Extension<Arc<Snapshot>>, Extension<Caller>);
 
 /// All routes, ready to be served.
 pub type Routes = Router;
 
 /// Builds all routes. Layers run from the last to the first.
-pub fn router(house: &Arc<House>) -> Routes {
+pub fn router(state: &Arc<AppState>) -> Routes {
     let router = Router::new()
         .route("/", get(dashboard::root))
         .merge(dashboard::routes())
@@ -63,14 +66,14 @@ pub fn router(house: &Arc<House>) -> Routes {
         .merge(owner::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(axum::middleware::from_fn_with_state(house.clone(), admission::enter));
-    let origins = house.runtime.load().config.cors_origins.clone();
+        .layer(axum::middleware::from_fn_with_state(state.clone(), admission::enter));
+    let origins = state.snapshot.load().config.cors_origins.clone();
     let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
-    router.with_state(house.clone())
+    router.with_state(state.clone())
 }
 
 /// The API below a prefix, by the table. Not nested: that would cost every request another layer.
-fn api(prefix: &str) -> Router<Arc<House>> {
+fn api(prefix: &str) -> Router<Arc<AppState>> {
     let mut router = Router::new();
     for row in &ENDPOINTS {
         let path = format!("{prefix}{}", row.path);
@@ -87,7 +90,7 @@ fn api(prefix: &str) -> Router<Arc<House>> {
 }
 
 /// Who answers what we answer ourselves.
-fn ours(endpoint: Endpoint) -> MethodRouter<Arc<House>> {
+fn ours(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
     match endpoint {
         Endpoint::Models => get(models::list),
         Endpoint::Model => get(models::one),
@@ -121,21 +124,21 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 }
 
 /// What has no address of its own here: the rest of the Messages API is its upstream's to answer.
-async fn unknown(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
+async fn unknown(State(state): State<Arc<AppState>>, known: Admitted, request: Request) -> Response {
     let path = request.uri().path();
     if let Some(why) = address::without_counterpart(path) {
         return admission::refuse(Fault::new(FaultKind::NotFound, format!("{path}: {why}")).code("unknown_url"), request).await;
     }
     if messages::is_relayed(&known.0, path) {
-        return messages::relay(State(house), known, request).await;
+        return messages::relay(State(state), known, request).await;
     }
     let message = format!("there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/responses`, `/v1/models` or `/health`");
     admission::refuse(Fault::new(FaultKind::NotFound, message).code("unknown_url"), request).await
 }
 
-async fn wrong_method(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
+async fn wrong_method(State(state): State<Arc<AppState>>, known: Admitted, request: Request) -> Response {
     if sessions::are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
-        return messages::relay(State(house), known, request).await;
+        return messages::relay(State(state), known, request).await;
     }
     let (method, path) = (request.method(), request.uri().path());
     let meant = if path.starts_with("/auth/log") { "POST" } else { method_of(path) };

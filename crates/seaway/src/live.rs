@@ -42,7 +42,7 @@ struct About {
 /// One exchange as it is shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Shown {
+pub struct LiveExchange {
     pub id: String,
     pub caller: String,
     pub dialect: &'static str,
@@ -76,10 +76,10 @@ impl Live {
         self.tokens.store(so_far, Ordering::Relaxed);
     }
 
-    fn shown(&self) -> Shown {
+    fn shown(&self) -> LiveExchange {
         let About { model, upstream } = self.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let first_byte = Some(self.first_byte.load(Ordering::Relaxed)).filter(|micros| *micros > 0);
-        Shown {
+        LiveExchange {
             id: self.id.clone(),
             caller: self.caller.to_string(),
             dialect: self.dialect,
@@ -102,7 +102,7 @@ fn short(name: &str) -> String {
 
 /// One that ended: what it was, and what became of it. Written for every request, so it holds as little as it can.
 #[derive(Debug)]
-struct Ended {
+struct EndedExchange {
     live: Arc<Live>,
     /// The id that the client saw, if it is another.
     request_id: Option<String>,
@@ -114,10 +114,10 @@ struct Ended {
     status: u16,
 }
 
-impl Ended {
-    fn shown(&self) -> Shown {
+impl EndedExchange {
+    fn shown(&self) -> LiveExchange {
         let shown = self.live.shown();
-        Shown {
+        LiveExchange {
             id: self.request_id.clone().unwrap_or(shown.id),
             model: self.model.clone().unwrap_or(shown.model),
             elapsed: u64::try_from(self.total.as_millis()).unwrap_or(u64::MAX),
@@ -134,7 +134,7 @@ impl Ended {
 pub struct Lives {
     numbers: AtomicU64,
     running: Mutex<BTreeMap<u64, Arc<Live>>>,
-    ended: Mutex<VecDeque<Ended>>,
+    ended: Mutex<VecDeque<EndedExchange>>,
 }
 
 impl Lives {
@@ -157,7 +157,7 @@ impl Lives {
     pub(crate) fn end(&self, live: &Arc<Live>, record: &Record) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&live.number);
         let answered = record.summary.model.as_deref().filter(|model| *model != record.asked);
-        let ended = Ended {
+        let ended = EndedExchange {
             live: live.clone(),
             request_id: (record.request_id != live.id).then(|| record.request_id.clone()),
             model: answered.map(short),
@@ -173,13 +173,13 @@ impl Lives {
 
     /// Those under way, the oldest first.
     #[must_use]
-    pub fn running(&self) -> Vec<Shown> {
+    pub fn running(&self) -> Vec<LiveExchange> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).values().map(|live| live.shown()).collect()
     }
 
     /// Those that ended last, the newest first.
     #[must_use]
-    pub fn ended(&self) -> Vec<Shown> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Ended::shown).collect()
+    pub fn ended(&self) -> Vec<LiveExchange> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().map(EndedExchange::shown).collect()
     }
 }

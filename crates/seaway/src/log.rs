@@ -61,18 +61,18 @@ fn stderr() -> Box<dyn Write + Send> {
 
 /// A handle on lines that are on their way.
 #[derive(Debug, Clone)]
-pub struct Lines(Arc<Shared>);
+pub struct Lines(Arc<LogShared>);
 
 #[derive(Debug)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+struct LogShared {
+    waiting: Mutex<PendingLines>,
     changed: Condvar,
     limit: usize,
     dropped: Counter,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingLines {
     text: Vec<u8>,
     /// A batch is being written.
     writing: bool,
@@ -84,7 +84,7 @@ struct Waiting {
 
 impl Lines {
     fn to(target: impl Write + Send + 'static, limit: usize, dropped: Counter) -> Self {
-        let lines = Self(Arc::new(Shared { waiting: Mutex::default(), changed: Condvar::new(), limit, dropped }));
+        let lines = Self(Arc::new(LogShared { waiting: Mutex::default(), changed: Condvar::new(), limit, dropped }));
         let shared = lines.0.clone();
         // Without the thread all lines are dropped once the buffer is full, and counted.
         let _thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write_to(target));
@@ -115,7 +115,7 @@ impl Lines {
         let mut waiting = shared.lock();
         waiting.flushing += 1;
         shared.changed.notify_all();
-        let unwritten = |waiting: &mut Waiting| waiting.writing || !waiting.text.is_empty();
+        let unwritten = |waiting: &mut PendingLines| waiting.writing || !waiting.text.is_empty();
         let (mut waiting, late) = shared.changed.wait_timeout_while(waiting, patience, unwritten).unwrap_or_else(PoisonError::into_inner);
         waiting.flushing -= 1;
         !late.timed_out()
@@ -134,8 +134,8 @@ impl Write for Lines {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl LogShared {
+    fn lock(&self) -> MutexGuard<'_, PendingLines> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,7 +157,7 @@ impl Shared {
     fn next(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
         let idle = self.changed.wait_while(self.lock(), |waiting| waiting.text.is_empty()).unwrap_or_else(PoisonError::into_inner);
-        let gathers = |waiting: &mut Waiting| waiting.flushing == 0 && waiting.text.len() < self.limit / 2;
+        let gathers = |waiting: &mut PendingLines| waiting.flushing == 0 && waiting.text.len() < self.limit / 2;
         let (mut waiting, _over) = self.changed.wait_timeout_while(idle, GATHER, gathers).unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut waiting.text, batch);
         waiting.writing = true;

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use seaway_wire::messages::{Edits, Suffix};
 use seaway_wire::{Dialect, Endpoint, Fault, FaultKind};
 
-use crate::config::{Preset, Upstream};
+use crate::config::{Preset, UpstreamConfig};
 
 /// Collects the edits that the configuration asks for.
 ///
 /// `model` is the name to ask for in place of the client's, with the reason.
 #[must_use]
-pub fn edits(upstream: &Upstream, preset: Option<&Preset>, model: Option<(&'static str, String)>, endpoint: Endpoint) -> Edits {
+pub fn edits(upstream: &UpstreamConfig, preset: Option<&Preset>, model: Option<(&'static str, String)>, endpoint: Endpoint) -> Edits {
     let configured = &upstream.edits;
     let create = !endpoint.counts();
     let mut edits = Edits {
@@ -44,7 +44,7 @@ pub fn edits(upstream: &Upstream, preset: Option<&Preset>, model: Option<(&'stat
 
 /// How a client that speaks one dialect is served by an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Mode {
     /// In the client's own dialect.
     Relay,
     /// Through Messages.
@@ -57,16 +57,16 @@ pub enum Way {
 /// # Errors
 ///
 /// If there is none.
-pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>, model: &str) -> Result<Way, Fault> {
+pub fn mode(upstream: &UpstreamConfig, dialect: Dialect, preset: Option<&Preset>, model: &str) -> Result<Mode, Fault> {
     let speaks = |dialect: Dialect| upstream.speaks.contains(&dialect);
     let edited = match &upstream.translate {
         Some(models) => models.iter().any(|glob| glob.matches(model)),
         None => upstream.edits_messages(),
     };
     match dialect {
-        Dialect::Messages if speaks(Dialect::Messages) => Ok(Way::Relay),
-        Dialect::Chat | Dialect::Responses if speaks(dialect) && preset.is_none() && !edited => Ok(Way::Relay),
-        Dialect::Chat | Dialect::Responses if speaks(Dialect::Messages) => Ok(Way::Translate),
+        Dialect::Messages if speaks(Dialect::Messages) => Ok(Mode::Relay),
+        Dialect::Chat | Dialect::Responses if speaks(dialect) && preset.is_none() && !edited => Ok(Mode::Relay),
+        Dialect::Chat | Dialect::Responses if speaks(Dialect::Messages) => Ok(Mode::Translate),
         Dialect::Chat | Dialect::Messages | Dialect::Responses => {
             let known: Vec<&str> = upstream.speaks.iter().map(|dialect| dialect.name()).collect();
             let with = if preset.is_some() { " with a preset" } else { "" };
@@ -78,7 +78,7 @@ pub fn way(upstream: &Upstream, dialect: Dialect, preset: Option<&Preset>, model
 
 /// The edits that can be made to a request that is relayed in one of OpenAI's dialects.
 #[must_use]
-pub fn openai_edits(upstream: &Upstream, model: Option<(&'static str, String)>, dialect: Dialect) -> Edits {
+pub fn openai_edits(upstream: &UpstreamConfig, model: Option<(&'static str, String)>, dialect: Dialect) -> Edits {
     let set_chat = upstream.set_chat.iter().filter(|_| dialect == Dialect::Chat);
     Edits {
         model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)),

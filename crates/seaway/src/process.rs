@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 pub use folder::{FOLDERS, Folder};
 pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
-pub use tool::{Ended, background, background_asking, end, private_file, tool};
+pub use tool::{ToolExit, background, background_asking, end, private_file, tool};
 
 /// Why a child gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -23,15 +23,15 @@ pub struct Fetched<T> {
 /// The fetch ended without a word: the gateway is leaving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the gateway left before it was known")]
-pub struct Gone;
+pub struct GatewayGone;
 
 /// A value that is fetched when somebody wants it. Clones share it.
 pub struct Refreshed<T> {
-    state: Arc<Mutex<State<T>>>,
+    state: Arc<Mutex<RefreshState<T>>>,
     tasks: TaskTracker,
 }
 
-struct State<T> {
+struct RefreshState<T> {
     /// How often something was forgotten: what was asked for before that is not kept.
     epoch: u64,
     known: Option<(Instant, Fetched<T>)>,
@@ -54,7 +54,7 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     /// Nothing is fetched yet. What is, is fetched in `tasks`.
     #[must_use]
     pub fn new(tasks: TaskTracker) -> Self {
-        Self { state: Arc::new(Mutex::new(State { epoch: 0, known: None, flight: None })), tasks }
+        Self { state: Arc::new(Mutex::new(RefreshState { epoch: 0, known: None, flight: None })), tasks }
     }
 
     /// Returns the value: the one that is known if that is fresh or lasting, else the one that is fetched, by this or by whoever came before.
@@ -63,8 +63,8 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     ///
     /// # Errors
     ///
-    /// [`Gone`] if the fetch does not come to its end.
-    pub async fn get<F>(&self, fetch: impl FnOnce() -> F) -> Result<T, Gone>
+    /// [`GatewayGone`] if the fetch does not come to its end.
+    pub async fn get<F>(&self, fetch: impl FnOnce() -> F) -> Result<T, GatewayGone>
     where
         F: Future<Output = Fetched<T>> + Send + 'static,
     {
@@ -82,8 +82,8 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
             }
             flight
         };
-        let landed = flight.wait_for(Option::is_some).await.map_err(|_| Gone)?;
-        landed.clone().ok_or(Gone)
+        let landed = flight.wait_for(Option::is_some).await.map_err(|_| GatewayGone)?;
+        landed.clone().ok_or(GatewayGone)
     }
 
     /// True if something is known that [`Self::get`] would return at once.
@@ -107,7 +107,7 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
         (state.known, state.flight) = (None, None);
     }
 
-    fn launch<F>(&self, state: &mut State<T>, fetch: F) -> watch::Receiver<Option<T>>
+    fn launch<F>(&self, state: &mut RefreshState<T>, fetch: F) -> watch::Receiver<Option<T>>
     where
         F: Future<Output = Fetched<T>> + Send + 'static,
     {
@@ -138,7 +138,7 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     }
 }
 
-fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+fn lock<T>(state: &Mutex<RefreshState<T>>) -> MutexGuard<'_, RefreshState<T>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -162,7 +162,7 @@ mod tests {
             Arc::new(Self { value: Refreshed::new(TaskTracker::new()), fetches: AtomicU32::new(0), let_go: Arc::new(Semaphore::new(0)) })
         }
 
-        async fn get(&self, fresh: Duration, lasting: bool) -> Result<u32, Gone> {
+        async fn get(&self, fresh: Duration, lasting: bool) -> Result<u32, GatewayGone> {
             self.value
                 .get(|| {
                     let value = self.fetches.fetch_add(1, Ordering::Relaxed) + 1;

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use crate::config::{Auth, Config, Listen};
-use crate::house::House;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 
 /// Puts a new configuration in place. A bad one changes nothing.
 ///
 /// # Errors
 ///
 /// Every mistake in it.
-pub fn reload(house: &House) -> Result<(), String> {
-    let loaded = Config::load(&house.origin.sources).map_err(|error| error.to_string())?;
-    let before = house.runtime.load_full();
+pub fn reload(state: &AppState) -> Result<(), String> {
+    let loaded = Config::load(&state.origin.sources).map_err(|error| error.to_string())?;
+    let before = state.snapshot.load_full();
     if loaded.config.listen != before.config.listen || loaded.config.cors_origins != before.config.cors_origins {
         tracing::warn!("`listen`, `port` and `cors_origins` only change with a restart");
     }
@@ -25,20 +25,20 @@ pub fn reload(house: &House) -> Result<(), String> {
     if let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.is_login() && !config.listen.iter().all(Listen::is_local)) {
         return Err(format!("upstream.{}: a plan's login serves its owner alone, and this gateway listens beyond loopback until it is restarted", upstream.name));
     }
-    let next = Arc::new(Runtime::new(config, Some(&before), &house.kit()).map_err(|error| error.to_string())?);
-    house.runtime.store(next.clone());
+    let next = Arc::new(Snapshot::new(config, Some(&before), &state.dependencies()).map_err(|error| error.to_string())?);
+    state.snapshot.store(next.clone());
     for gone in before.upstreams.iter().filter(|old| !next.upstreams.iter().any(|new| Arc::ptr_eq(old, new))) {
         let gone = gone.clone();
         // What is in flight there goes on to its end.
-        house.tasks.spawn(async move { gone.close().await });
+        state.tasks.spawn(async move { gone.close().await });
     }
-    tracing::info!(file = %house.origin.path.display(), "the configuration was reloaded");
+    tracing::info!(file = %state.origin.path.display(), "the configuration was reloaded");
     Ok(())
 }
 
 /// The same for who can tell nobody but the log.
-pub fn reload_or_warn(house: &House) {
-    if let Err(error) = reload(house) {
+pub fn reload_or_warn(state: &AppState) {
+    if let Err(error) = reload(state) {
         tracing::error!("the configuration was not reloaded, everything stays as it is:\n{error}");
     }
 }

@@ -40,7 +40,7 @@ use open::Urgency;
 pub use keeper::{Keeper, Keeping, Keepsake};
 pub use open::{Reader, open_to_read};
 pub use promise::Promise;
-pub use reports::{Filter, Receipt, Row, Wanted, explain, requests, usage};
+pub use reports::{Filter, Receipt, RequestFilter, Row, explain, requests, usage};
 pub use responses::Response;
 pub use sessions::Session;
 pub use tasks::{LEASE, RESTARTED, Task, TaskStatus};
@@ -89,14 +89,14 @@ impl From<StoreError> for Fault {
 }
 
 /// What is to be done with the database. Dropped undone, whoever waits learns that the store is out of use.
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+type StoreWork = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A handle on the store. Its threads end with the last one.
 #[derive(Debug, Clone)]
 pub struct Store {
     writer: Arc<Handle>,
-    lookups: Sender<Work>,
-    reports: Sender<Work>,
+    lookups: Sender<StoreWork>,
+    reports: Sender<StoreWork>,
 }
 
 /// Ends the writer when nobody can ask it for anything any more.
@@ -114,7 +114,7 @@ impl Store {
     /// called if that is not possible. By `prices` is estimated what older records have cost, which did
     /// not keep it.
     #[must_use]
-    pub fn start(setting: config::Store, prices: Arc<PriceBook>, failed: impl FnOnce(&StoreError) + Send + 'static) -> Self {
+    pub fn start(setting: config::StoreConfig, prices: Arc<PriceBook>, failed: impl FnOnce(&StoreError) + Send + 'static) -> Self {
         let inbox = Arc::new(Inbox::default());
         let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
         let handle = Arc::new(Handle(inbox.clone()));
@@ -140,7 +140,7 @@ impl Store {
     /// A store that forgets everything with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::start(config::Store { path: None, retention: Duration::MAX }, Arc::default(), |_| {})
+        Self::start(config::StoreConfig { path: None, retention: Duration::MAX }, Arc::default(), |_| {})
     }
 
     /// Queues a record. It is written even if the store falls behind, see [`Self::room`].
@@ -188,7 +188,7 @@ impl Store {
     }
 }
 
-fn ask<T: Send + 'static>(queue: &Sender<Work>, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+fn ask<T: Send + 'static>(queue: &Sender<StoreWork>, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
     let (work, promise) = promise::of_reading(work);
     // A queue that nobody reads drops it.
     let _gone = queue.send(work);

@@ -6,7 +6,7 @@ mod failure;
 mod identity;
 pub mod lockout;
 mod master;
-mod words;
+mod ssh_args;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,13 +17,13 @@ use seaway_wire::FaultKind;
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
-pub use failure::Cause;
+pub use failure::SshFailure;
 pub use identity::{HostKey, Identity};
-pub use words::Forward;
+pub use ssh_args::Forward;
 
-use crate::config::{self, Tunnel as Setting};
+use crate::config::{self, TunnelConfig as Setting};
 use crate::dial::{Detour, Dial, DialError};
-use lockout::{Lockout, Record, Verdict};
+use lockout::{Lockout, LockoutRecord, LockoutVerdict};
 use master::{Life, Master, SshError};
 
 /// How long another process of ours may work on the same tunnel.
@@ -39,7 +39,7 @@ const MOMENT: Duration = Duration::from_millis(500);
 /// Where the trouble is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Layer {
+pub enum TunnelLayer {
     /// No login, or none allowed.
     Ssh,
     /// Logged in, but the forward does not work.
@@ -48,7 +48,7 @@ pub enum Layer {
     Upstream,
 }
 
-impl Layer {
+impl TunnelLayer {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -63,7 +63,7 @@ impl Layer {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct TunnelError {
-    pub layer: Layer,
+    pub layer: TunnelLayer,
     pub kind: FaultKind,
     /// Names what failed, what was said, and what to do.
     pub message: String,
@@ -85,7 +85,7 @@ pub enum Login {
 
 /// What `/health`, `status` and `doctor` tell of a tunnel.
 #[derive(Debug, Clone, Serialize)]
-pub struct Told {
+pub struct TunnelStatus {
     pub name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
@@ -114,7 +114,7 @@ pub struct Told {
 
 /// One way to one upstream.
 pub struct Tunnel {
-    pub setting: Arc<config::Tunnel>,
+    pub setting: Arc<config::TunnelConfig>,
     master: Master,
     lockout: Lockout,
     forwards: Vec<Forward>,
@@ -155,7 +155,7 @@ struct Seen {
 impl Tunnel {
     /// The way to what `dial` dials, by a socket that only we can open.
     #[must_use]
-    pub fn new(setting: Arc<config::Tunnel>, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
+    pub fn new(setting: Arc<config::TunnelConfig>, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
         let to = setting.open_at.map_or_else(|| dial.authority(), |port| format!("localhost:{port}"));
         let from = format!("./{}.sock", &blake3::hash(to.as_bytes()).to_hex()[..8]);
         let socket = setting.folder.join(&from[2..]);
@@ -164,11 +164,11 @@ impl Tunnel {
 
     /// A way by these forwards; `detour` is where the upstream is reached then.
     #[must_use]
-    pub fn by(setting: Arc<config::Tunnel>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
+    pub fn by(setting: Arc<config::TunnelConfig>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
         Self::with(setting, forwards, detour, dial, tasks, false)
     }
 
-    fn with(setting: Arc<config::Tunnel>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker, reuses: bool) -> Arc<Self> {
+    fn with(setting: Arc<config::TunnelConfig>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker, reuses: bool) -> Arc<Self> {
         Arc::new(Self {
             reuses,
             direct_failure: Mutex::default(),
@@ -267,7 +267,7 @@ impl Tunnel {
                 let pause = match (error.tried, error.layer, last.as_ref()) {
                     (false, _, _) => MOMENT,
                     // Only logins can be held against us.
-                    (true, Layer::Ssh, Some(failed)) if failed.error.layer == Layer::Ssh && failed.error.tried => (failed.pause * 2).min(LONGEST_PAUSE),
+                    (true, TunnelLayer::Ssh, Some(failed)) if failed.error.layer == TunnelLayer::Ssh && failed.error.tried => (failed.pause * 2).min(LONGEST_PAUSE),
                     (true, _, _) => PAUSE,
                 };
                 if error.tried {
@@ -296,12 +296,12 @@ impl Tunnel {
             Life::Lives(pid) => {
                 self.lock().master = Some(pid);
                 match self.use_master().await? {
-                    Found::Way(changed) => return Ok(changed),
+                    MasterOutcome::Way(changed) => return Ok(changed),
                     // What costs a login to mend is left for those who may log in; streams may still live on it.
-                    Found::DeadEnd(why) if login == Login::Never => return Err(TunnelError { tried: false, ..self.nobody_there(&why) }),
-                    Found::Nothing if login == Login::Never => return Err(self.not_now()),
-                    Found::DeadEnd(_) => silent_before = true,
-                    Found::Nothing => {}
+                    MasterOutcome::DeadEnd(why) if login == Login::Never => return Err(TunnelError { tried: false, ..self.nobody_there(&why) }),
+                    MasterOutcome::Nothing if login == Login::Never => return Err(self.not_now()),
+                    MasterOutcome::DeadEnd(_) => silent_before = true,
+                    MasterOutcome::Nothing => {}
                 }
                 self.master.exit().await;
             }
@@ -328,28 +328,28 @@ impl Tunnel {
     }
 
     /// Goes by the master that lives, with the forward as it is or made anew.
-    async fn use_master(&self) -> Result<Found, TunnelError> {
+    async fn use_master(&self) -> Result<MasterOutcome, TunnelError> {
         if self.is_forwarded() && self.verify().await.is_ok() {
             self.prove().await;
-            return Ok(Found::Way(false));
+            return Ok(MasterOutcome::Way(false));
         }
         match self.forward().await {
             Ok(()) => {}
-            Err(error) if matches!(error.cause, Cause::Port | Cause::Local) => return Err(self.not_forwarded(&error)),
+            Err(error) if matches!(error.cause, SshFailure::Port | SshFailure::Local) => return Err(self.not_forwarded(&error)),
             Err(error) => {
                 tracing::info!(tunnel = self.setting.name, said = error.said, "ssh does not listen any more");
-                return Ok(Found::Nothing);
+                return Ok(MasterOutcome::Nothing);
             }
         }
         let Err(why) = self.verify().await else {
             self.prove().await;
-            return Ok(Found::Way(true));
+            return Ok(MasterOutcome::Way(true));
         };
         if self.taciturn.load(Ordering::Acquire) || self.master.knock().await {
             return Err(self.nobody_there(&why));
         }
         tracing::info!(tunnel = self.setting.name, why = crate::causes::chain(&why), "the way is dead although ssh lives");
-        Ok(Found::DeadEnd(why))
+        Ok(MasterOutcome::DeadEnd(why))
     }
 
     fn not_now(&self) -> TunnelError {
@@ -411,21 +411,21 @@ impl Tunnel {
     }
 
     /// What the lock-out says, if it says no.
-    fn refused(&self, record: &Record) -> Option<TunnelError> {
+    fn refused(&self, record: &LockoutRecord) -> Option<TunnelError> {
         let now = jiff::Timestamp::now().as_second();
         let (wait, what) = match record.verdict(now) {
-            Verdict::Free => return None,
-            Verdict::Rests(until) => {
+            LockoutVerdict::Free => return None,
+            LockoutVerdict::Rests(until) => {
                 let wait = Duration::from_secs((until - now).cast_unsigned());
                 (wait, format!("rests for {} minutes more", wait.as_secs().div_ceil(60)))
             }
-            Verdict::Locked => (lockout::REST, "is locked".to_owned()),
+            LockoutVerdict::Locked => (lockout::REST, "is locked".to_owned()),
         };
         let message = format!(
             "ssh to {} {what}, so that this machine is not blocked for everybody: logins failed too often, the last with `{}`. Correct that (`{}` by hand shows it), then run `seaway unlock`",
             self.setting.door(),
             record.last,
-            words::by_hand(&self.setting)
+            ssh_args::by_hand(&self.setting)
         );
         Some(TunnelError { retry_after: Some(wait), tried: false, ..self.ssh(FaultKind::NotReady, message) })
     }
@@ -460,14 +460,14 @@ impl Tunnel {
     }
 
     fn ssh(&self, kind: FaultKind, message: String) -> TunnelError {
-        TunnelError { layer: Layer::Ssh, kind, message: format!("tunnel `{}`: {message}", self.setting.name), retry_after: None, tried: true }
+        TunnelError { layer: TunnelLayer::Ssh, kind, message: format!("tunnel `{}`: {message}", self.setting.name), retry_after: None, tried: true }
     }
 
     fn not_let_in(&self, error: &SshError, login: Login) -> TunnelError {
-        let kind = if error.cause == Cause::Network { FaultKind::Unreachable } else { FaultKind::NotReady };
+        let kind = if error.cause == SshFailure::Network { FaultKind::Unreachable } else { FaultKind::NotReady };
         let remedy = match (error.cause, login) {
-            (Cause::Authentication, Login::Asking) => "try again with the right answers".to_owned(),
-            (cause, _) => cause.remedy(&words::by_hand(&self.setting)),
+            (SshFailure::Authentication, Login::Asking) => "try again with the right answers".to_owned(),
+            (cause, _) => cause.remedy(&ssh_args::by_hand(&self.setting)),
         };
         self.ssh(kind, format!("ssh to {} failed ({}): {}; {remedy}{}", self.setting.host, error.cause, error.said, self.not_directly()))
     }
@@ -480,7 +480,7 @@ impl Tunnel {
     }
 
     fn not_forwarded(&self, error: &SshError) -> TunnelError {
-        let remedy = error.cause.remedy(&words::by_hand(&self.setting));
+        let remedy = error.cause.remedy(&ssh_args::by_hand(&self.setting));
         TunnelError::tunnel(format!("tunnel `{}`: logged in to {}, but it forwards nothing: {}; {remedy}", self.setting.name, self.setting.host, error.said))
     }
 
@@ -492,11 +492,11 @@ impl Tunnel {
         let prohibited = refusal.as_ref().is_some_and(|refusal| refusal.contains("administratively prohibited"));
         let (layer, message) = match (open_at, refusal) {
             (_, Some(refusal)) if prohibited => {
-                (Layer::Tunnel, format!("logged in to {host}, but its ssh server forwards nothing: {refusal}. Ask whoever runs it (AllowTcpForwarding)"))
+                (TunnelLayer::Tunnel, format!("logged in to {host}, but its ssh server forwards nothing: {refusal}. Ask whoever runs it (AllowTcpForwarding)"))
             }
-            (Some(port), _) => (Layer::Tunnel, format!("logged in to {host}, but nothing usable listens on its port {port}: does `seaway tunnel` run there? ({beyond})")),
-            (None, Some(refusal)) => (Layer::Upstream, format!("logged in to {host}, but from there: {refusal} ({beyond})")),
-            (None, None) => (Layer::Upstream, format!("logged in to {host}, but beyond it {beyond}")),
+            (Some(port), _) => (TunnelLayer::Tunnel, format!("logged in to {host}, but nothing usable listens on its port {port}: does `seaway tunnel` run there? ({beyond})")),
+            (None, Some(refusal)) => (TunnelLayer::Upstream, format!("logged in to {host}, but from there: {refusal} ({beyond})")),
+            (None, None) => (TunnelLayer::Upstream, format!("logged in to {host}, but beyond it {beyond}")),
         };
         TunnelError { layer, kind: FaultKind::Unreachable, message: format!("tunnel `{name}`: {message}"), retry_after: None, tried: true }
     }
@@ -560,17 +560,17 @@ impl Tunnel {
 
     /// Whether it is up, and if not, why.
     #[must_use]
-    pub fn told(&self) -> Told {
+    pub fn told(&self) -> TunnelStatus {
         let verdict = self.lockout.read().map(|record| record.verdict(jiff::Timestamp::now().as_second()));
         let (lockout, locked_until) = match verdict {
-            Ok(Verdict::Free) => (None, None),
-            Ok(Verdict::Rests(until)) => (Some("rests"), Some(until)),
-            Ok(Verdict::Locked) => (Some("locked"), None),
+            Ok(LockoutVerdict::Free) => (None, None),
+            Ok(LockoutVerdict::Rests(until)) => (Some("rests"), Some(until)),
+            Ok(LockoutVerdict::Locked) => (Some("locked"), None),
             Err(_) => (Some("unreadable"), None),
         };
         let up = self.up.load(Ordering::Acquire);
         let seen = self.lock();
-        Told {
+        TunnelStatus {
             name: self.setting.name.clone(),
             host: self.setting.host.clone(),
             door: self.setting.door().to_owned(),
@@ -586,7 +586,7 @@ impl Tunnel {
 }
 
 /// What came of the master that lives.
-enum Found {
+enum MasterOutcome {
     /// A way; true if something had to be done for it.
     Way(bool),
     /// Nothing comes from the other end.
@@ -599,7 +599,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
-impl Told {
+impl TunnelStatus {
     /// The same for those who may not know who we are and where we go.
     #[must_use]
     pub fn discreet(self) -> Self {
@@ -610,13 +610,13 @@ impl Told {
 impl TunnelError {
     /// What is known of a tunnel that is not up.
     #[must_use]
-    pub fn not_up(told: Told) -> Self {
+    pub fn not_up(told: TunnelStatus) -> Self {
         let message = told.why.unwrap_or_else(|| format!("tunnel `{}` is not up yet", told.name));
-        Self { layer: Layer::Tunnel, kind: FaultKind::NotReady, message, retry_after: None, tried: false }
+        Self { layer: TunnelLayer::Tunnel, kind: FaultKind::NotReady, message, retry_after: None, tried: false }
     }
 
     fn tunnel(message: String) -> Self {
-        Self { layer: Layer::Tunnel, kind: FaultKind::Unreachable, message, retry_after: None, tried: true }
+        Self { layer: TunnelLayer::Tunnel, kind: FaultKind::Unreachable, message, retry_after: None, tried: true }
     }
 }
 
@@ -630,7 +630,7 @@ pub struct Living {
 }
 
 /// The masters that live on this machine. `ssh` is how to speak to them.
-pub async fn masters(run_folder: &Path, ssh: &config::Tunnel) -> Vec<Living> {
+pub async fn masters(run_folder: &Path, ssh: &config::TunnelConfig) -> Vec<Living> {
     let mut found = Vec::new();
     for master in folders(run_folder, ssh) {
         if let Some(pid) = master.pid().await {
@@ -641,7 +641,7 @@ pub async fn masters(run_folder: &Path, ssh: &config::Tunnel) -> Vec<Living> {
 }
 
 /// Ends every login on this machine that is ours. Returns how many there were.
-pub async fn close_all(run_folder: &Path, ssh: &config::Tunnel) -> usize {
+pub async fn close_all(run_folder: &Path, ssh: &config::TunnelConfig) -> usize {
     let mut closed = 0;
     for master in folders(run_folder, ssh) {
         closed += usize::from(master.life().await != Life::Gone);
@@ -650,11 +650,11 @@ pub async fn close_all(run_folder: &Path, ssh: &config::Tunnel) -> usize {
     closed
 }
 
-fn folders(run_folder: &Path, ssh: &config::Tunnel) -> Vec<Master> {
+fn folders(run_folder: &Path, ssh: &config::TunnelConfig) -> Vec<Master> {
     let entries = std::fs::read_dir(run_folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let ours = entries.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ssh-")) && path.is_dir());
     // A word to a master needs its socket alone; who is at the other end does not matter.
-    ours.map(|folder| Master::new(Arc::new(config::Tunnel { folder, ..ssh.clone() }))).collect()
+    ours.map(|folder| Master::new(Arc::new(config::TunnelConfig { folder, ..ssh.clone() }))).collect()
 }
 
 async fn watch(tunnel: Weak<Tunnel>, every: Duration, eager: bool) {

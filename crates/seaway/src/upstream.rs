@@ -35,11 +35,11 @@ use retry::{Extra, Next, Retry, retry_after};
 use crate::config::{self, UpstreamName};
 use crate::store::Store;
 use crate::tunnel::Tunnel;
-use gate::{Gate, Pass};
+use gate::{Gate, Permit};
 
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub use crate::causes::BoxError;
 /// What is behind an error that several are told of.
-pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+pub type SharedError = Arc<dyn std::error::Error + Send + Sync>;
 /// The body of an answer.
 pub type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
 /// The body of a request: whole, or as it comes in.
@@ -149,7 +149,7 @@ pub struct Reply {
     /// How many attempts it took.
     pub attempts: u32,
     /// Held until the answer is over.
-    pub pass: Pass,
+    pub permit: Permit,
     /// What the upstream could not do as it was asked.
     pub changes: Vec<Change>,
 }
@@ -181,7 +181,7 @@ pub struct UpstreamError {
     /// Where the trouble is, if that is neither us nor the upstream.
     pub layer: Option<&'static str>,
     #[source]
-    pub source: Option<Cause>,
+    pub source: Option<SharedError>,
 }
 
 impl UpstreamError {
@@ -207,14 +207,14 @@ impl From<UpstreamError> for Fault {
 /// An upstream, ready to be called from many tasks.
 pub struct Upstream {
     pub name: UpstreamName,
-    pub setting: Arc<config::Upstream>,
+    pub setting: Arc<config::UpstreamConfig>,
     pub health: Health,
     pub gate: Arc<Gate>,
     reach: Reach,
-    place: Place,
+    place: Backing,
 }
 
-enum Place {
+enum Backing {
     Api(Box<api::Api>),
     Program(Box<claude_code::Program>),
     Sandbox(sandbox::Sandbox),
@@ -226,19 +226,21 @@ const REFUSED_FOR: i64 = 300;
 
 /// What upstreams share with the rest of the house.
 #[derive(Debug, Clone)]
-pub struct Kit {
+pub struct Dependencies {
     pub tasks: TaskTracker,
     pub store: Store,
 }
 
 impl Upstream {
     #[must_use]
-    pub fn new(setting: Arc<config::Upstream>, kit: &Kit) -> Self {
+    pub fn new(setting: Arc<config::UpstreamConfig>, dependencies: &Dependencies) -> Self {
         let gate = Arc::new(Gate::new(&setting.limits));
         let place = match &setting.place {
-            config::Place::Api(api) => Place::Api(Box::new(api::Api::new(&setting.name, api, &setting.limits, &kit.tasks))),
-            config::Place::Program(program) => Place::Program(Box::new(claude_code::Program::new(&setting.name, program, &setting.limits, gate.clone(), kit.store.clone()))),
-            config::Place::Sandbox => Place::Sandbox(sandbox::Sandbox::default()),
+            config::UpstreamPlace::Api(api) => Backing::Api(Box::new(api::Api::new(&setting.name, api, &setting.limits, &dependencies.tasks))),
+            config::UpstreamPlace::Program(program) => {
+                Backing::Program(Box::new(claude_code::Program::new(&setting.name, program, &setting.limits, gate.clone(), dependencies.store.clone())))
+            }
+            config::UpstreamPlace::Sandbox => Backing::Sandbox(sandbox::Sandbox::default()),
         };
         Self { name: setting.name.clone(), gate, health: Health::default(), reach: Reach::default(), place, setting }
     }
@@ -246,37 +248,37 @@ impl Upstream {
     /// True if answers are simulated.
     #[must_use]
     pub fn is_simulated(&self) -> bool {
-        matches!(self.place, Place::Sandbox(_))
+        matches!(self.place, Backing::Sandbox(_))
     }
 
     /// How long a reply may be silent before it is given up.
     #[must_use]
     pub fn idle_timeout(&self) -> Option<Duration> {
         match &self.setting.place {
-            config::Place::Api(api) => Some(api.idle_timeout).filter(|time| !time.is_zero()),
-            config::Place::Program(program) => Some(program.idle_timeout).filter(|time| !time.is_zero()),
-            config::Place::Sandbox => None,
+            config::UpstreamPlace::Api(api) => Some(api.idle_timeout).filter(|time| !time.is_zero()),
+            config::UpstreamPlace::Program(program) => Some(program.idle_timeout).filter(|time| !time.is_zero()),
+            config::UpstreamPlace::Sandbox => None,
         }
     }
 
     /// True if the client's own credential is sent on.
     #[must_use]
     pub fn passes_credentials(&self) -> bool {
-        matches!(&self.setting.place, config::Place::Api(api) if api.passthrough)
+        matches!(&self.setting.place, config::UpstreamPlace::Api(api) if api.passthrough)
     }
 
     /// Does what needs doing now and then.
     pub fn sweep(&self) {
         match &self.place {
-            Place::Api(api) => api.sweep(),
-            Place::Program(program) => program.sweep(),
-            Place::Sandbox(_) => {}
+            Backing::Api(api) => api.sweep(),
+            Backing::Program(program) => program.sweep(),
+            Backing::Sandbox(_) => {}
         }
     }
 
     /// Lets go of everything, for good.
     pub async fn close(&self) {
-        if let Place::Program(program) = &self.place {
+        if let Backing::Program(program) = &self.place {
             program.close().await;
         }
     }
@@ -285,8 +287,8 @@ impl Upstream {
     #[must_use]
     pub fn program(&self) -> Option<&claude_code::Program> {
         match &self.place {
-            Place::Program(program) => Some(program),
-            Place::Api(_) | Place::Sandbox(_) => None,
+            Backing::Program(program) => Some(program),
+            Backing::Api(_) | Backing::Sandbox(_) => None,
         }
     }
 
@@ -294,8 +296,8 @@ impl Upstream {
     #[must_use]
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         match &self.place {
-            Place::Api(api) => api.tunnel(),
-            Place::Program(_) | Place::Sandbox(_) => None,
+            Backing::Api(api) => api.tunnel(),
+            Backing::Program(_) | Backing::Sandbox(_) => None,
         }
     }
 
@@ -309,11 +311,11 @@ impl Upstream {
         self.usable().await?;
         match &self.place {
             // A tunnel says itself whether it is up; none is opened to find out.
-            Place::Api(api) if api.tunnel().is_none() => {
+            Backing::Api(api) if api.tunnel().is_none() => {
                 let found = self.reach.look(grace, api.probe()).await;
                 found.map_err(|why| format!("upstream `{}` cannot be reached: {why}", self.name))
             }
-            Place::Api(_) | Place::Program(_) | Place::Sandbox(_) => Ok(()),
+            Backing::Api(_) | Backing::Program(_) | Backing::Sandbox(_) => Ok(()),
         }
     }
 
@@ -323,7 +325,7 @@ impl Upstream {
     ///
     /// What is missing, and what to do.
     pub async fn usable(&self) -> Result<(), String> {
-        if let Place::Program(program) = &self.place {
+        if let Backing::Program(program) = &self.place {
             let ready = program.ready().await;
             if program.takes_new_login() {
                 // Whatever was refused before was another login's.
@@ -338,8 +340,8 @@ impl Upstream {
             return Err(trouble.message);
         }
         match &self.place {
-            Place::Api(api) => api.ready().await.map_err(|error| error.message),
-            Place::Program(_) | Place::Sandbox(_) => Ok(()),
+            Backing::Api(api) => api.ready().await.map_err(|error| error.message),
+            Backing::Program(_) | Backing::Sandbox(_) => Ok(()),
         }
     }
 
@@ -350,9 +352,9 @@ impl Upstream {
     /// What went wrong, cause by cause.
     pub async fn probe(&self) -> Result<(), BoxError> {
         match &self.place {
-            Place::Api(api) => api.probe().await,
-            Place::Program(program) => program.probe().await.map_err(BoxError::from),
-            Place::Sandbox(_) => Ok(()),
+            Backing::Api(api) => api.probe().await,
+            Backing::Program(program) => program.probe().await.map_err(BoxError::from),
+            Backing::Sandbox(_) => Ok(()),
         }
     }
 
@@ -366,10 +368,10 @@ impl Upstream {
         // Whether it lists its models says nothing of whether it answers, and a count of our own nothing at all.
         let asks = call.method != Method::GET && !(self.program().is_some() && call.target.endpoint() == Some(Endpoint::CountTokens));
         let result = match &self.place {
-            Place::Api(api) => self.attempts(api, call, self.pass().await?).await,
+            Backing::Api(api) => self.attempts(api, call, self.permit().await?).await,
             // It holds its places beyond the answer, until the child is put aside.
-            Place::Program(program) => program.call(call).await,
-            Place::Sandbox(sandbox) => Ok(sandbox.answer(call, self.pass().await?).await),
+            Backing::Program(program) => program.call(call).await,
+            Backing::Sandbox(sandbox) => Ok(sandbox.answer(call, self.permit().await?).await),
         };
         match &result {
             Ok(_) => self.reach.told(Ok(())),
@@ -384,11 +386,11 @@ impl Upstream {
         result
     }
 
-    async fn pass(&self) -> Result<Pass, UpstreamError> {
+    async fn permit(&self) -> Result<Permit, UpstreamError> {
         self.gate.enter().await.map_err(|refused| refused.of(&self.name))
     }
 
-    async fn attempts(&self, api: &api::Api, call: Call, pass: Pass) -> Result<Reply, UpstreamError> {
+    async fn attempts(&self, api: &api::Api, call: Call, permit: Permit) -> Result<Reply, UpstreamError> {
         let limits = &self.setting.limits;
         let (head, mut payload) = api.prepare(call);
         let mut retry = Retry::new(limits);
@@ -427,7 +429,7 @@ impl Upstream {
                         api.refused(&sent);
                     }
                     return match result {
-                        Ok(reply) => Ok(Reply::new(reply, retry.attempts, pass)),
+                        Ok(reply) => Ok(Reply::new(reply, retry.attempts, permit)),
                         Err(error) => Err(UpstreamError { attempts: retry.attempts, ..error }),
                     };
                 }
@@ -462,9 +464,9 @@ impl Upstream {
 }
 
 impl Reply {
-    fn new(response: http::Response<ReplyBody>, attempts: u32, pass: Pass) -> Self {
+    fn new(response: http::Response<ReplyBody>, attempts: u32, permit: Permit) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, body, attempts, pass, changes: Vec::new() }
+        Self { status: head.status, headers: head.headers, body, attempts, permit, changes: Vec::new() }
     }
 
     /// An answer of our own making, in JSON.
@@ -472,7 +474,7 @@ impl Reply {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
-        Self { status, headers, body, attempts: 1, pass: Pass::free(), changes: Vec::new() }
+        Self { status, headers, body, attempts: 1, permit: Permit::free(), changes: Vec::new() }
     }
 
     /// An error, as the Messages API writes it.

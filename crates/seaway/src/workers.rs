@@ -16,10 +16,10 @@ const TIDY: Duration = Duration::from_secs(30);
 
 /// A handle on the threads. They end when the last one is dropped.
 #[derive(Debug, Clone)]
-pub struct Workers(Arc<Shared>);
+pub struct Workers(Arc<WorkerQueue>);
 
 #[derive(Debug)]
-struct Shared {
+struct WorkerQueue {
     handles: Vec<Handle>,
     next: AtomicUsize,
     _end: DropGuard,
@@ -43,7 +43,7 @@ impl Workers {
                 runtime.block_on(ended);
             })?;
         }
-        Ok(Self(Arc::new(Shared { handles, next: AtomicUsize::new(0), _end: end.drop_guard() })))
+        Ok(Self(Arc::new(WorkerQueue { handles, next: AtomicUsize::new(0), _end: end.drop_guard() })))
     }
 
     /// The thread whose turn it is.

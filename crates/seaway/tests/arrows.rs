@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
     &["live", "store", "tunnel"],
     &["catalog", "ledger", "upstream", "workers"],
     // What handlers share holds the list of runs, and runs hold what handlers share.
-    &["access", "agent/registry", "house", "runtime"],
+    &["access", "agent/registry", "snapshot", "state"],
     &["agent", "exchange", "reload"],
     &["http"],
     &["app"],
@@ -45,6 +45,27 @@ fn nobody_imports_from_above() {
 fn no_file_imports_itself_by_a_detour() {
     for of in ["seaway", "wire"] {
         assert_eq!(circles(&imports_of(of)), Vec::<BTreeSet<String>>::new(), "circles of files in {of}");
+    }
+}
+
+#[test]
+fn a_type_has_a_name_of_its_own() {
+    for of in ["seaway", "wire"] {
+        let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (file, source) in sources(of) {
+            for item in syn::parse_file(&source).unwrap().items {
+                let name = match item {
+                    Item::Struct(item) => item.ident,
+                    Item::Enum(item) => item.ident,
+                    Item::Trait(item) => item.ident,
+                    Item::Type(item) => item.ident,
+                    _ => continue,
+                };
+                named.entry(name.to_string()).or_default().push(file.clone());
+            }
+        }
+        named.retain(|_, files| files.len() > 1);
+        assert!(named.is_empty(), "one name for several types of {of}: {named:?}");
     }
 }
 

@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
-use seaway_wire::chat::{self, Shape, Stamp};
+use seaway_wire::chat::{self, ChatShape, ChatStamp};
 use seaway_wire::json::RawObject;
 use seaway_wire::messages::{Edits, Fold};
-use seaway_wire::model::Traits;
+use seaway_wire::model::ModelTraits;
 use seaway_wire::openai::Terms;
 use seaway_wire::stage::{End, Out, Relay, Stage};
 use seaway_wire::{Dialect, Meter, Request, responses};
@@ -105,7 +105,7 @@ fn chat_request() -> String {
 #[divan::bench]
 fn translate_a_chat_request(bencher: Bencher<'_, '_>) {
     let body = chat_request();
-    let terms = Terms { model: "claude-opus-4-8", traits: Traits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
+    let terms = Terms { model: "claude-opus-4-8", traits: ModelTraits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
     let translate = || Request::parse(black_box(body.as_bytes())).and_then(|request| chat::to_messages(&request, &terms)).map(|translated| translated.body.len());
     assert!(translate().is_ok());
     bencher.counter(BytesCount::of_str(&body)).bench(translate);
@@ -116,7 +116,7 @@ fn translate_a_chat_request(bencher: Bencher<'_, '_>) {
 fn translate_to_chunks(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
-        let mut stream = chat::Stream::new(Shape::default(), Stamp { id: "id".into(), created: 1 });
+        let mut stream = chat::ChatStream::new(ChatShape::default(), ChatStamp { id: "id".into(), created: 1 });
         let mut out = Out::new();
         for frame in &frames {
             stream.push(frame.clone(), &mut out);
@@ -131,7 +131,7 @@ fn translate_to_chunks(bencher: Bencher<'_, '_>, count: usize) {
 fn translate_to_events(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
-        let mut stream = responses::Stream::new(responses::Shape::default(), responses::Stamp { id: "id".into(), created: 1, clock: || 1 });
+        let mut stream = responses::ResponsesStream::new(responses::ResponsesShape::default(), responses::ResponsesStamp { id: "id".into(), created: 1, clock: || 1 });
         let mut out = Out::new();
         for frame in &frames {
             stream.push(frame.clone(), &mut out);
@@ -173,7 +173,7 @@ fn translate_a_responses_request(bencher: Bencher<'_, '_>) {
         })
         .collect();
     let body = serde_json::json!({"model": "m", "stream": true, "input": items, "tools": tools, "reasoning": {"effort": "high"}}).to_string();
-    let terms = Terms { model: "claude-opus-4-8", traits: Traits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
+    let terms = Terms { model: "claude-opus-4-8", traits: ModelTraits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
     let before = responses::Before::default();
     let translate = || Request::parse(black_box(body.as_bytes())).and_then(|request| responses::to_messages(&request, &before, &terms)).map(|translated| translated.body.len());
     assert!(translate().is_ok(), "{:?}", Request::parse(body.as_bytes()).and_then(|request| responses::to_messages(&request, &before, &terms)).err());
@@ -187,6 +187,6 @@ fn translate_a_message(bencher: Bencher<'_, '_>) {
         fold.push(&frame);
     }
     let message = fold.finish().map(|folded| folded.body).unwrap_or_default();
-    let stamp = Stamp { id: "id".into(), created: 1 };
-    bencher.counter(BytesCount::of_str(&message)).bench(|| chat::completion(black_box(message.as_bytes()), &Shape::default(), &stamp).is_ok());
+    let stamp = ChatStamp { id: "id".into(), created: 1 };
+    bencher.counter(BytesCount::of_str(&message)).bench(|| chat::completion(black_box(message.as_bytes()), &ChatShape::default(), &stamp).is_ok());
 }

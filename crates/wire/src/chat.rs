@@ -1,7 +1,7 @@
 //! OpenAI's Chat Completions API: a spoke.
 //!
 //! A request becomes one of Messages ([`to_messages`]), a message becomes a completion
-//! ([`completion`]), and a stream of Messages events a stream of chunks ([`Stream`]).
+//! ([`completion`]), and a stream of Messages events a stream of chunks ([`ChatStream`]).
 //!
 //! <https://platform.openai.com/docs/api-reference/chat> is the source of every protocol fact here.
 
@@ -12,9 +12,9 @@ mod response;
 mod stream;
 mod summary;
 
-pub use request::{Translated, to_messages};
+pub use request::{ChatRequest, to_messages};
 pub use response::{NoMessage, completion};
-pub use stream::Stream;
+pub use stream::ChatStream;
 pub use summary::{observe, summary_of_json};
 
 use std::collections::HashSet;
@@ -24,7 +24,7 @@ use crate::openai::Names;
 
 /// What of a request its answer depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Shape {
+pub struct ChatShape {
     pub names: Names,
     /// The tools whose calls have text in place of arguments, as the upstream calls them.
     pub custom: HashSet<String>,
@@ -36,7 +36,7 @@ pub struct Shape {
 
 /// When an answer was made, and what to call it if the upstream does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
+pub struct ChatStamp {
     pub id: String,
     /// Seconds since 1970.
     pub created: i64,

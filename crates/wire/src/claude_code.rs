@@ -22,12 +22,12 @@ mod tools;
 mod turn;
 mod whole;
 
-pub use ask::{Ask, Message, Role, Terms, Thinking};
-pub use blocks::{Answered, Results};
+pub use ask::{Ask, AskTerms, AskedMessage, AskedRole, ThinkingMode};
+pub use blocks::{AnsweredCall, Results};
 pub use failure::Failure;
-pub use output::Call;
+pub use output::HeldCall;
 pub use print::{Print, fingerprints};
-pub use tools::Tool;
+pub use tools::ClientTool;
 pub use turn::{After, Step, Turn};
 
 use std::fmt;

@@ -8,21 +8,21 @@ use bytes::{Bytes, BytesMut};
 /// A line is longer than the decoder was told to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a line is longer than {limit} bytes")]
-pub struct TooLong {
+pub struct LineTooLong {
     /// In bytes.
     pub limit: usize,
 }
 
 /// Cuts a byte stream into lines. What came and was not pulled yet stays.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct LineDecoder {
     limit: usize,
     buffer: BytesMut,
     /// So far there is no line's end.
     looked: usize,
 }
 
-impl Decoder {
+impl LineDecoder {
     /// Makes a decoder that refuses lines of more than `limit` bytes.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
@@ -38,17 +38,17 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// [`TooLong`] once a line outgrows the limit; the stream cannot be read further.
-    pub fn pull(&mut self) -> Result<Option<Bytes>, TooLong> {
+    /// [`LineTooLong`] once a line outgrows the limit; the stream cannot be read further.
+    pub fn pull(&mut self) -> Result<Option<Bytes>, LineTooLong> {
         loop {
             let Some(found) = memchr::memchr(b'\n', &self.buffer[self.looked..]) else {
                 self.looked = self.buffer.len();
-                return if self.looked > self.limit { Err(TooLong { limit: self.limit }) } else { Ok(None) };
+                return if self.looked > self.limit { Err(LineTooLong { limit: self.limit }) } else { Ok(None) };
             };
             let end = self.looked + found;
             self.looked = 0;
             if end > self.limit {
-                return Err(TooLong { limit: self.limit });
+                return Err(LineTooLong { limit: self.limit });
             }
             let mut line = self.buffer.split_to(end + 1);
             let length = line.strip_suffix(b"\r\n").map_or(end, <[u8]>::len);
@@ -68,7 +68,7 @@ mod tests {
     #[track_caller]
     fn check(source: &str, expect: &[&str]) {
         for size in 1..=source.len() {
-            let mut decoder = Decoder::with_limit(1 << 16);
+            let mut decoder = LineDecoder::with_limit(1 << 16);
             let mut seen = Vec::new();
             for piece in source.as_bytes().chunks(size) {
                 decoder.buffer().extend_from_slice(piece);
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn a_line_over_the_limit_is_refused() {
         for piece in ["0123456789\n", "0123456789"] {
-            let mut decoder = Decoder::with_limit(8);
+            let mut decoder = LineDecoder::with_limit(8);
             decoder.buffer().extend_from_slice(piece.as_bytes());
-            assert_eq!(decoder.pull(), Err(TooLong { limit: 8 }), "{piece:?}");
+            assert_eq!(decoder.pull(), Err(LineTooLong { limit: 8 }), "{piece:?}");
         }
     }
 }

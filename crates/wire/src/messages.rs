@@ -13,6 +13,6 @@ mod related;
 pub(crate) use block::Block;
 pub use edit::{Change, Edited, Edits, Suffix};
 pub(crate) use event::{BlockDelta, BlockStart};
-pub use event::{Kind, Summary, UpstreamError};
+pub use event::{EventKind, Summary, UpstreamError};
 pub use fold::{Fold, FoldError, Folded};
 pub use related::{files_of_message, id_of_made, models_of_batch};

@@ -2,9 +2,9 @@
 
 use crate::Dialect;
 use crate::chat;
-use crate::messages::{Kind, Summary};
+use crate::messages::{EventKind, Summary};
 use crate::responses;
-use crate::sse::{Decoder, Event};
+use crate::sse::{Event, EventDecoder};
 use crate::stage::{End, Tap};
 
 /// The largest event that is read along. A larger one is forwarded unread.
@@ -20,7 +20,7 @@ pub struct Meter {
     /// Of the answer.
     dialect: Dialect,
     summary: Summary,
-    form: Form,
+    form: MeterForm,
     beginning: Beginning,
 }
 
@@ -33,8 +33,8 @@ enum Beginning {
 }
 
 #[derive(Debug)]
-enum Form {
-    Events(Box<Decoder>),
+enum MeterForm {
+    Events(Box<EventDecoder>),
     Json(Vec<u8>),
     /// Bytes whose meaning is not ours to know, or that outgrew a limit.
     Opaque,
@@ -44,22 +44,22 @@ impl Meter {
     /// For a body of server-sent events.
     #[must_use]
     pub fn for_events(dialect: Dialect) -> Self {
-        Self::with(dialect, Form::Events(Box::new(Decoder::with_limit(EVENT_LIMIT))))
+        Self::with(dialect, MeterForm::Events(Box::new(EventDecoder::with_limit(EVENT_LIMIT))))
     }
 
     /// For a JSON body.
     #[must_use]
     pub fn for_json(dialect: Dialect) -> Self {
-        Self::with(dialect, Form::Json(Vec::new()))
+        Self::with(dialect, MeterForm::Json(Vec::new()))
     }
 
     /// For a body that is not looked into.
     #[must_use]
     pub fn opaque(dialect: Dialect) -> Self {
-        Self::with(dialect, Form::Opaque)
+        Self::with(dialect, MeterForm::Opaque)
     }
 
-    fn with(dialect: Dialect, form: Form) -> Self {
+    fn with(dialect: Dialect, form: MeterForm) -> Self {
         Self { dialect, summary: Summary::default(), form, beginning: Beginning::Waits(0) }
     }
 
@@ -83,8 +83,8 @@ impl Meter {
     #[must_use]
     pub fn between_events(&self) -> bool {
         match &self.form {
-            Form::Events(decoder) => decoder.between_events() && !self.summary.ended,
-            Form::Json(_) | Form::Opaque => false,
+            MeterForm::Events(decoder) => decoder.between_events() && !self.summary.ended,
+            MeterForm::Json(_) | MeterForm::Opaque => false,
         }
     }
 }
@@ -92,7 +92,7 @@ impl Meter {
 /// Takes what one event says.
 fn observe(dialect: Dialect, summary: &mut Summary, event: &Event<'_>) {
     match dialect {
-        Dialect::Messages => summary.observe(Kind::of(event), event.data),
+        Dialect::Messages => summary.observe(EventKind::of(event), event.data),
         Dialect::Chat => chat::observe(summary, event.data),
         Dialect::Responses => responses::observe(summary, event.data),
     }
@@ -113,11 +113,11 @@ impl Tap for Meter {
             && !frame.is_empty()
         {
             let read = read.saturating_add(frame.len());
-            let over = !matches!(self.form, Form::Events(_)) || read > BEGINNING_LIMIT;
+            let over = !matches!(self.form, MeterForm::Events(_)) || read > BEGINNING_LIMIT;
             self.beginning = if over { Beginning::Over } else { Beginning::Waits(read) };
         }
         match &mut self.form {
-            Form::Events(decoder) => {
+            MeterForm::Events(decoder) => {
                 let summary = &mut self.summary;
                 let mut events = decoder.read(frame);
                 let lost = loop {
@@ -132,12 +132,12 @@ impl Tap for Meter {
                 };
                 drop(events);
                 if lost {
-                    self.form = Form::Opaque;
+                    self.form = MeterForm::Opaque;
                 }
             }
-            Form::Json(held) if held.len() + frame.len() <= JSON_LIMIT => held.extend_from_slice(frame),
-            Form::Json(_) => self.form = Form::Opaque,
-            Form::Opaque => {}
+            MeterForm::Json(held) if held.len() + frame.len() <= JSON_LIMIT => held.extend_from_slice(frame),
+            MeterForm::Json(_) => self.form = MeterForm::Opaque,
+            MeterForm::Opaque => {}
         }
     }
 
@@ -146,14 +146,14 @@ impl Tap for Meter {
         match &self.form {
             // An error event ends an answer as well as `message_stop` does. So does a stop
             // reason where the upstream ended the body itself: some never send the last event.
-            Form::Events(_) => self.summary.ended || (complete && (self.summary.error.is_some() || self.summary.stop_reason.is_some())),
-            Form::Json(held) => {
+            MeterForm::Events(_) => self.summary.ended || (complete && (self.summary.error.is_some() || self.summary.stop_reason.is_some())),
+            MeterForm::Json(held) => {
                 if complete {
                     self.summary = of_json(self.dialect, held);
                 }
                 complete
             }
-            Form::Opaque => complete,
+            MeterForm::Opaque => complete,
         }
     }
 }

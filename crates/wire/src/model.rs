@@ -117,7 +117,7 @@ impl Effort {
 
 /// What a model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Traits {
+pub struct ModelTraits {
     pub sampling: Sampling,
     /// The conversation may end with the beginning of the answer.
     pub prefill: bool,
@@ -148,7 +148,7 @@ const ALL: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High, Effort::Xhig
 
 /// The row for models that nobody knows. What a client asks for by name, such as a schema for the
 /// answer, is sent all the same: an error is better than an answer that ignores it.
-const UNKNOWN: Traits = Traits {
+const UNKNOWN: ModelTraits = ModelTraits {
     sampling: Sampling::Refused,
     prefill: false,
     thinking: Thinking::No,
@@ -165,7 +165,7 @@ const UNKNOWN: Traits = Traits {
 };
 
 /// The newest models; each row below says what it has of its own.
-const NEWEST: Traits = Traits {
+const NEWEST: ModelTraits = ModelTraits {
     sampling: Sampling::Refused,
     prefill: false,
     thinking: Thinking::Adaptive,
@@ -182,7 +182,7 @@ const NEWEST: Traits = Traits {
 };
 
 /// Models that think with a budget, before 4.6.
-const MANUAL: Traits = Traits {
+const MANUAL: ModelTraits = ModelTraits {
     sampling: Sampling::One,
     prefill: true,
     thinking: Thinking::Manual,
@@ -198,7 +198,7 @@ const MANUAL: Traits = Traits {
     known: true,
 };
 
-impl Traits {
+impl ModelTraits {
     /// Tells what the model with this id takes.
     #[must_use]
     pub fn of(id: &str) -> Self {
@@ -278,12 +278,12 @@ impl Traits {
 #[serde(default)]
 pub struct Capabilities {
     max_tokens: Option<u64>,
-    capabilities: Told,
+    capabilities: ToldCapabilities,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct ToldCapabilities {
     effort: Option<ToldEffort>,
     thinking: ToldThinking,
     structured_outputs: Option<Supported>,
@@ -359,7 +359,7 @@ mod tests {
     #[test]
     fn every_row_of_the_table() {
         let flags = |id: &str| {
-            let traits = Traits::of(id);
+            let traits = ModelTraits::of(id);
             let manual = traits.thinking == Thinking::Manual;
             let adaptive = traits.thinking == Thinking::Adaptive;
             (traits.sampling == Sampling::One, traits.prefill, manual, adaptive, traits.efforts.len(), traits.forced_tool, traits.system_turns, traits.max_output / 1000)
@@ -387,15 +387,15 @@ mod tests {
             r#"{"id":"x","max_tokens":5000,"capabilities":{"effort":{"supported":true,"max":{"supported":true}},"thinking":{"supported":true,"types":{"adaptive":{"supported":true}}},"structured_outputs":{"supported":false},"new":{}}}"#,
         )
         .unwrap();
-        let traits = Traits::of("x").with(&told);
+        let traits = ModelTraits::of("x").with(&told);
         assert_eq!((traits.thinking, traits.efforts, traits.structured, traits.max_output), (Thinking::Adaptive, TO_MAX, Some(false), 5000));
-        assert_eq!(Traits::of("x").with(&Capabilities::default()), UNKNOWN);
+        assert_eq!(ModelTraits::of("x").with(&Capabilities::default()), UNKNOWN);
     }
 
     #[test]
     fn a_wish_gets_the_nearest_level() {
-        assert_eq!(Traits::of("claude-opus-4-6").effort(Effort::Xhigh), Some(Effort::Max));
-        assert_eq!(Traits::of("claude-opus-4-5").effort(Effort::Max), Some(Effort::High));
-        assert_eq!(Traits::of("claude-haiku-4-5").effort(Effort::Low), None);
+        assert_eq!(ModelTraits::of("claude-opus-4-6").effort(Effort::Xhigh), Some(Effort::Max));
+        assert_eq!(ModelTraits::of("claude-opus-4-5").effort(Effort::Max), Some(Effort::High));
+        assert_eq!(ModelTraits::of("claude-haiku-4-5").effort(Effort::Low), None);
     }
 }

@@ -29,7 +29,7 @@ pub use errors::{UpstreamFault, translate_error};
 pub use names::Names;
 pub use tools::{Calls, order};
 
-use crate::model::{Model, Traits};
+use crate::model::{Model, ModelTraits};
 
 /// What requests have to announce that let Claude compact a conversation, or that hold what it made of one.
 /// <https://platform.claude.com/docs/en/build-with-claude/compaction>
@@ -47,7 +47,7 @@ pub(crate) fn is_another_model(a: &str, b: &str) -> bool {
 pub struct Terms<'t> {
     /// The model to ask for.
     pub model: &'t str,
-    pub traits: Traits,
+    pub traits: ModelTraits,
     /// Refuse what cannot be carried over, where it would be noted otherwise.
     pub strict: bool,
     /// The limit of an answer for which the client gives none, if the model's own is not meant.

@@ -15,7 +15,7 @@ pub use responses::{responses_again, responses_request, responses_stream};
 
 use crate::json::{Patch, RawObject};
 use crate::messages::{Edits, Fold, Suffix};
-use crate::sse::Decoder;
+use crate::sse::EventDecoder;
 use crate::stage::{End, Out, Relay, Stage};
 use crate::{Dialect, Meter, Request};
 
@@ -32,7 +32,7 @@ pub fn sse(input: &[u8]) {
 }
 
 fn decode(input: &[u8], size: usize) -> Vec<(Option<String>, Vec<u8>)> {
-    let mut decoder = Decoder::with_limit(LIMIT);
+    let mut decoder = EventDecoder::with_limit(LIMIT);
     let mut seen = Vec::new();
     for piece in input.chunks(size) {
         let mut events = decoder.read(piece);

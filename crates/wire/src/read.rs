@@ -10,11 +10,11 @@ use crate::{Fault, FaultKind};
 #[derive(Debug, Clone, Copy)]
 pub struct Path<'p> {
     before: Option<&'p Path<'p>>,
-    step: Step<'p>,
+    step: PathStep<'p>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step<'p> {
+enum PathStep<'p> {
     Key(&'p str),
     At(usize),
 }
@@ -22,17 +22,17 @@ enum Step<'p> {
 impl<'p> Path<'p> {
     /// A member of the request itself.
     pub const fn of(key: &'p str) -> Self {
-        Self { before: None, step: Step::Key(key) }
+        Self { before: None, step: PathStep::Key(key) }
     }
 
     /// A member of what is here.
     pub const fn key<'q>(&'q self, key: &'q str) -> Path<'q> {
-        Path { before: Some(self), step: Step::Key(key) }
+        Path { before: Some(self), step: PathStep::Key(key) }
     }
 
     /// An element of what is here.
     pub const fn at(&self, index: usize) -> Path<'_> {
-        Path { before: Some(self), step: Step::At(index) }
+        Path { before: Some(self), step: PathStep::At(index) }
     }
 }
 
@@ -42,9 +42,9 @@ impl fmt::Display for Path<'_> {
             before.fmt(f)?;
         }
         match self.step {
-            Step::Key(key) if self.before.is_some() => write!(f, ".{key}"),
-            Step::Key(key) => f.write_str(key),
-            Step::At(index) => write!(f, "[{index}]"),
+            PathStep::Key(key) if self.before.is_some() => write!(f, ".{key}"),
+            PathStep::Key(key) => f.write_str(key),
+            PathStep::At(index) => write!(f, "[{index}]"),
         }
     }
 }

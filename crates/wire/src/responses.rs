@@ -1,7 +1,7 @@
 //! OpenAI's Responses API: a spoke.
 //!
 //! A request becomes one of Messages ([`to_messages`]), a message becomes a response ([`response`]), and a stream of
-//! Messages events a stream of Responses events ([`Stream`]). What a later request needs to go on from a response is
+//! Messages events a stream of Responses events ([`ResponsesStream`]). What a later request needs to go on from a response is
 //! a [`Memory`], which whoever has a store keeps.
 //!
 //! <https://platform.openai.com/docs/api-reference/responses> is the source of every protocol fact here.
@@ -18,15 +18,15 @@ mod summary;
 pub use echo::Echo;
 pub use items::listed as input_items;
 pub use memory::Memory;
-pub use request::{Before, Translated, previous, references, to_messages};
-pub use stream::{Kept, Stream, countable, counted, response, unkept};
+pub use request::{Before, ResponsesRequest, previous, references, to_messages};
+pub use stream::{Kept, ResponsesStream, countable, counted, response, unkept};
 pub use summary::{observe, summary_of_json};
 
 use crate::openai::{Calls, Names};
 
 /// What of a request its answer depends on.
 #[derive(Debug, Clone, Default)]
-pub struct Shape {
+pub struct ResponsesShape {
     pub names: Names,
     /// What the calls of some tools become.
     pub calls: Calls,
@@ -39,7 +39,7 @@ pub struct Shape {
 
 /// What an answer is called, and when things happen.
 #[derive(Debug, Clone)]
-pub struct Stamp {
+pub struct ResponsesStamp {
     /// Without a prefix; items are called after it.
     pub id: String,
     /// Seconds since 1970.

@@ -18,7 +18,7 @@ pub struct Event<'a> {
 /// An event is larger than the decoder was told to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a server-sent event is larger than {limit} bytes")]
-pub struct TooLong {
+pub struct EventTooLong {
     /// In bytes.
     pub limit: usize,
 }
@@ -28,7 +28,7 @@ pub struct TooLong {
 /// An event that lies whole within one frame is borrowed from it; only what a
 /// frame leaves unfinished is copied.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct EventDecoder {
     limit: usize,
     /// The start of a line whose end has not come yet.
     line: Vec<u8>,
@@ -48,7 +48,7 @@ enum Data {
     Kept,
 }
 
-impl Decoder {
+impl EventDecoder {
     /// Makes a decoder that refuses events of more than `limit` bytes.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
@@ -66,16 +66,16 @@ impl Decoder {
         self.line.is_empty() && self.data == Data::None && self.name.is_empty()
     }
 
-    fn hold(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+    fn hold(&mut self, bytes: &[u8]) -> Result<(), EventTooLong> {
         if self.line.len() + self.kept.len() + bytes.len() > self.limit {
-            return Err(TooLong { limit: self.limit });
+            return Err(EventTooLong { limit: self.limit });
         }
         self.line.extend_from_slice(bytes);
         Ok(())
     }
 
     /// Takes one whole line. True when it ends an event that has data.
-    fn line(&mut self, frame: &[u8], line: Range<usize>) -> Result<bool, TooLong> {
+    fn line(&mut self, frame: &[u8], line: Range<usize>) -> Result<bool, EventTooLong> {
         let held = std::mem::take(&mut self.line);
         let fresh = held.is_empty();
         let text: &[u8] = if fresh { &frame[line.clone()] } else { &held };
@@ -117,9 +117,9 @@ impl Decoder {
     }
 
     /// None → Frame or Kept: the first line. Anything → Kept: a further one.
-    fn data_line(&mut self, frame: &[u8], value: &[u8], place: Option<Range<usize>>) -> Result<(), TooLong> {
+    fn data_line(&mut self, frame: &[u8], value: &[u8], place: Option<Range<usize>>) -> Result<(), EventTooLong> {
         match (&self.data, place) {
-            (Data::None, Some(place)) if place.len() > self.limit => return Err(TooLong { limit: self.limit }),
+            (Data::None, Some(place)) if place.len() > self.limit => return Err(EventTooLong { limit: self.limit }),
             (Data::None, Some(place)) => {
                 self.data = Data::Frame(place);
                 return Ok(());
@@ -133,7 +133,7 @@ impl Decoder {
         }
         self.data = Data::Kept;
         if self.kept.len() + value.len() > self.limit {
-            return Err(TooLong { limit: self.limit });
+            return Err(EventTooLong { limit: self.limit });
         }
         self.kept.extend_from_slice(value);
         Ok(())
@@ -152,7 +152,7 @@ impl Decoder {
 /// The events that one frame completes.
 #[derive(Debug)]
 pub struct Events<'a> {
-    decoder: &'a mut Decoder,
+    decoder: &'a mut EventDecoder,
     frame: &'a [u8],
     at: usize,
     /// The event handed out last has to be cleared first.
@@ -164,9 +164,9 @@ impl Events<'_> {
     ///
     /// # Errors
     ///
-    /// [`TooLong`] once an event outgrows the limit; the stream cannot be read further.
+    /// [`EventTooLong`] once an event outgrows the limit; the stream cannot be read further.
     #[expect(clippy::should_implement_trait, reason = "each event borrows from the decoder; no `Iterator` can lend")]
-    pub fn next(&mut self) -> Result<Option<Event<'_>>, TooLong> {
+    pub fn next(&mut self) -> Result<Option<Event<'_>>, EventTooLong> {
         self.forget();
         while let Some(line) = self.next_line()? {
             if self.decoder.line(self.frame, line)? {
@@ -196,7 +196,7 @@ impl Events<'_> {
     }
 
     /// Finds the next whole line; what is left of the frame is held for the next one.
-    fn next_line(&mut self) -> Result<Option<Range<usize>>, TooLong> {
+    fn next_line(&mut self) -> Result<Option<Range<usize>>, EventTooLong> {
         if self.decoder.after_cr && self.at < self.frame.len() {
             self.decoder.after_cr = false;
             self.at += usize::from(self.frame[self.at] == b'\n');
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     fn decode(source: &[u8], size: usize) -> Vec<(String, String)> {
-        let mut decoder = Decoder::with_limit(1 << 16);
+        let mut decoder = EventDecoder::with_limit(1 << 16);
         let mut seen = Vec::new();
         for piece in source.chunks(size) {
             let mut events = decoder.read(piece);
@@ -319,14 +319,14 @@ mod tests {
 
     #[test]
     fn an_event_over_the_limit_is_refused() {
-        let mut decoder = Decoder::with_limit(8);
+        let mut decoder = EventDecoder::with_limit(8);
         let mut events = decoder.read(b"data: 0123456789");
-        assert_eq!(events.next(), Err(TooLong { limit: 8 }));
+        assert_eq!(events.next(), Err(EventTooLong { limit: 8 }));
     }
 
     #[test]
     fn it_knows_when_it_is_between_events() {
-        let mut decoder = Decoder::with_limit(64);
+        let mut decoder = EventDecoder::with_limit(64);
         for (piece, between) in [("", true), ("da", false), ("ta: 1\n", false), ("\n", true), ("event: x\n", false)] {
             let mut events = decoder.read(piece.as_bytes());
             while events.next().unwrap().is_some() {}

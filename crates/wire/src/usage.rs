@@ -29,12 +29,12 @@ pub struct Report {
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<Lifetimes>,
-    output_tokens_details: Option<Details>,
+    output_tokens_details: Option<OutputTokenDetails>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Details {
+struct OutputTokenDetails {
     thinking_tokens: Option<u64>,
 }
 

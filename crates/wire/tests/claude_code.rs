@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use seaway_wire::claude_code::{Step, Tool, Turn};
-use seaway_wire::lines::Decoder;
+use seaway_wire::claude_code::{ClientTool, Step, Turn};
+use seaway_wire::lines::LineDecoder;
 use seaway_wire::properties;
 
 fn cases() -> Vec<(PathBuf, String)> {
@@ -24,9 +24,9 @@ fn cases() -> Vec<(PathBuf, String)> {
 
 /// What a client gets of a turn, and how it ends.
 fn play(source: &str, size: usize) -> String {
-    let tool = |name: &str| Tool { name: name.to_owned(), manifest: "{}".to_owned() };
+    let tool = |name: &str| ClientTool { name: name.to_owned(), manifest: "{}".to_owned() };
     let tools = if source.contains("\"tools\":[\"get_weather\"") { vec![tool("get_weather"), tool("Read")] } else { Vec::new() };
-    let (mut decoder, mut turn, mut out) = (Decoder::with_limit(1 << 20), Turn::begun(tools), Vec::new());
+    let (mut decoder, mut turn, mut out) = (LineDecoder::with_limit(1 << 20), Turn::begun(tools), Vec::new());
     for piece in source.as_bytes().chunks(size) {
         decoder.buffer().extend_from_slice(piece);
         while let Some(line) = decoder.pull().unwrap() {

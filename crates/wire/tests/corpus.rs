@@ -11,9 +11,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use seaway_wire::chat::{self, Shape, Stamp};
+use seaway_wire::chat::{self, ChatShape, ChatStamp};
 use seaway_wire::messages::{Change, Fold};
-use seaway_wire::model::Traits;
+use seaway_wire::model::ModelTraits;
 use seaway_wire::openai::Terms;
 use seaway_wire::responses::{self, Before};
 use seaway_wire::stage::{End, Out, Stage};
@@ -43,7 +43,7 @@ fn matches(snapshot: &Path, came: &str) {
 }
 
 fn chunks(source: &[u8], size: usize) -> String {
-    let mut stream = chat::Stream::new(Shape { include_usage: true, ..Shape::default() }, Stamp { id: "id".into(), created: 1 });
+    let mut stream = chat::ChatStream::new(ChatShape { include_usage: true, ..ChatShape::default() }, ChatStamp { id: "id".into(), created: 1 });
     let mut out = Out::new();
     source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
     stream.finish(End::Complete, &mut out);
@@ -65,13 +65,13 @@ fn every_recorded_stream_becomes_its_chunks() {
 #[test]
 fn every_message_becomes_its_completion() {
     for (path, message) in cases("message.json") {
-        let completion = chat::completion(message.as_bytes(), &Shape::default(), &Stamp { id: "id".into(), created: 1 });
+        let completion = chat::completion(message.as_bytes(), &ChatShape::default(), &ChatStamp { id: "id".into(), created: 1 });
         matches(&path.join("chat.json"), &completion.unwrap());
     }
 }
 
 fn events(source: &[u8], size: usize) -> String {
-    let mut stream = responses::Stream::new(responses::Shape { encrypted: true, ..Default::default() }, moment());
+    let mut stream = responses::ResponsesStream::new(responses::ResponsesShape { encrypted: true, ..Default::default() }, moment());
     let mut out = Out::new();
     source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
     let kept = stream.take_kept().is_some();
@@ -80,8 +80,8 @@ fn events(source: &[u8], size: usize) -> String {
     String::from_utf8(out.iter().flat_map(|frame| frame.iter().copied()).collect()).unwrap()
 }
 
-fn moment() -> responses::Stamp {
-    responses::Stamp { id: "id".into(), created: 1, clock: || 2 }
+fn moment() -> responses::ResponsesStamp {
+    responses::ResponsesStamp { id: "id".into(), created: 1, clock: || 2 }
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_stream_of_events_that_is_cut_never_looks_whole() {
 #[test]
 fn every_message_becomes_the_response_that_its_events_end_with() {
     for (path, message) in cases("message.json") {
-        let (object, kept) = responses::response(message.as_bytes(), responses::Shape { encrypted: true, ..Default::default() }, moment()).unwrap();
+        let (object, kept) = responses::response(message.as_bytes(), responses::ResponsesShape { encrypted: true, ..Default::default() }, moment()).unwrap();
         let source = std::fs::read_to_string(path.join("upstream.sse")).unwrap();
         let events = events(source.as_bytes(), source.len());
         let last = events.lines().rfind(|line| line.starts_with("data: ")).unwrap();
@@ -133,7 +133,7 @@ fn asked(source: &str, translate: impl Fn(&Request<'_>, &Terms<'_>) -> Result<(S
     let mut came = String::new();
     for model in ["claude-haiku-4-5", "claude-opus-5-5"] {
         let request = Request::parse(source.as_bytes()).unwrap();
-        match translate(&request, &Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None }) {
+        match translate(&request, &Terms { model, traits: ModelTraits::of(model), strict: false, max_tokens: None, marked: false, web_search: None }) {
             Ok((body, changes)) => {
                 let notes: Vec<String> = changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
                 came.push_str(&format!("{body}\n{}\n", notes.join(", ")));

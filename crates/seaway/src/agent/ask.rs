@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 
-use crate::config::{Agent, Permission, Program};
+use crate::config::{Agent, Permission, ProgramConfig};
 use crate::grant::{Grant, is_file_tool};
 use crate::store::Session;
-use crate::upstream::claude_code::{Continued, Errand, KNOWN};
+use crate::upstream::claude_code::{Continued, KNOWN, RunRequest};
 
 /// The body of a request.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Asked {
+pub struct RunBody {
     pub prompt: String,
     /// Tools of the program's own; those of the configuration otherwise.
     pub allowed_tools: Option<Vec<String>>,
@@ -34,7 +34,7 @@ fn wrong(param: &'static str, why: impl std::fmt::Display) -> Fault {
     Fault::new(FaultKind::InvalidRequest, format!("{param}: {why}")).param(param)
 }
 
-impl Asked {
+impl RunBody {
     /// Reads a body.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Asked {
     }
 
     /// Makes an errand of it, within what the configuration grants.
-    pub(super) fn errand(self, setting: &Program, session: Option<Session>) -> Result<Errand, Fault> {
+    pub(super) fn run_request(self, setting: &ProgramConfig, session: Option<Session>) -> Result<RunRequest, Fault> {
         let tools = tools(self.allowed_tools, &setting.agent)?;
         if let Some(model) = self.model.as_deref().filter(|model| !crate::upstream::claude_code::is_model_name(model)) {
             return Err(wrong("model", format!("`{model}` is no name of a model")));
@@ -71,7 +71,7 @@ impl Asked {
             None if self.keep_session => Continued::From(id()),
             None => Continued::No,
         };
-        Ok(Errand { id: format!("run_{}", id().replace('-', "")), prompt: self.prompt, tools, folder, model: self.model, max_turns: self.max_turns, session, patient: false })
+        Ok(RunRequest { id: format!("run_{}", id().replace('-', "")), prompt: self.prompt, tools, folder, model: self.model, max_turns: self.max_turns, session, patient: false })
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
             ("[]", "not valid"),
         ];
         for (body, expect) in table {
-            let message = Asked::parse(body.as_bytes()).unwrap_err().message;
+            let message = RunBody::parse(body.as_bytes()).unwrap_err().message;
             assert!(message.contains(expect), "{message}");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Caller;
-use crate::upstream::claude_code::{Line, Verdict};
+use crate::upstream::claude_code::{PermissionSender, PermissionVerdict};
 
 /// Runs under way, by who may answer and end them.
 #[derive(Debug, Clone, Default)]
@@ -17,19 +17,19 @@ pub struct Agents(Arc<Mutex<HashMap<String, Hand>>>);
 #[derive(Debug, Clone)]
 struct Hand {
     owner: Caller,
-    line: Option<Line>,
+    line: Option<PermissionSender>,
     end: CancellationToken,
 }
 
 /// Keeps a run in the list until it is dropped.
-pub struct Listed {
+pub struct ListedRun {
     agents: Agents,
     id: String,
     /// Cancelled when somebody wants the run to end.
     pub end: CancellationToken,
 }
 
-impl Drop for Listed {
+impl Drop for ListedRun {
     fn drop(&mut self) {
         self.agents.lock().remove(&self.id);
     }
@@ -46,10 +46,10 @@ impl Agents {
 
     /// Puts a run on the list.
     #[must_use]
-    pub fn list(&self, caller: &Caller, id: &str, line: Option<Line>) -> Listed {
+    pub fn list(&self, caller: &Caller, id: &str, line: Option<PermissionSender>) -> ListedRun {
         let end = CancellationToken::new();
         self.lock().insert(id.to_owned(), Hand { owner: caller.clone(), line, end: end.clone() });
-        Listed { agents: self.clone(), id: id.to_owned(), end }
+        ListedRun { agents: self.clone(), id: id.to_owned(), end }
     }
 
     /// Ends a run; false if there is none of this caller's.
@@ -66,7 +66,7 @@ impl Agents {
     }
 
     /// Answers a question of a run; false if nobody waits for it.
-    pub fn judge(&self, caller: &Caller, id: &str, verdict: Verdict) -> bool {
+    pub fn judge(&self, caller: &Caller, id: &str, verdict: PermissionVerdict) -> bool {
         self.hand(caller, id).and_then(|hand| hand.line).is_some_and(|line| line.answer(verdict))
     }
 }

@@ -8,11 +8,11 @@ use seaway_wire::{Dialect, Fault, FaultKind};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Answer, Job};
+use super::{Job, RunAnswer};
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain::Drain;
-use crate::house::House;
+use crate::state::AppState;
 use crate::store::{LEASE, RESTARTED, Store, Task, TaskStatus};
 
 fn now() -> i64 {
@@ -27,7 +27,7 @@ impl Job {
     /// If it cannot be kept; nothing is begun then.
     pub async fn in_background(self) -> Result<Task, Fault> {
         let task = Task {
-            id: self.errand.id.clone(),
+            id: self.run_request.id.clone(),
             owner: self.caller.0.to_string(),
             status: TaskStatus::Queued,
             created: now(),
@@ -36,10 +36,10 @@ impl Job {
             answer: None,
             error: None,
         };
-        let desk = Desk { store: self.house.ledger.store().clone(), instance: self.house.instance.clone(), drain: self.house.drain.clone() };
+        let desk = TaskDesk { store: self.state.ledger.store().clone(), instance: self.state.instance.clone(), drain: self.state.drain.clone() };
         desk.store.keep_task(task.clone(), &desk.instance).await?;
         let mut kept = task.clone();
-        let tasks = self.house.tasks.clone();
+        let tasks = self.state.tasks.clone();
         // Until its end is written, so that a gateway that leaves waits for that.
         let listed = self.listed.clone();
         tasks.spawn(async move {
@@ -66,13 +66,13 @@ impl Job {
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where tasks are written down, and in whose name.
-struct Desk {
+struct TaskDesk {
     store: Store,
     instance: Arc<str>,
     drain: Drain,
 }
 
-impl Desk {
+impl TaskDesk {
     /// Says now and then that somebody works on a task.
     async fn renew(&self, id: &str) -> Infallible {
         loop {
@@ -95,7 +95,7 @@ impl Desk {
     }
 }
 
-fn over(task: Task, answer: Answer, cancelled: bool) -> Task {
+fn over(task: Task, answer: RunAnswer, cancelled: bool) -> Task {
     let ended = Some(now());
     match answer {
         Ok(answer) => Task { status: TaskStatus::Completed, ended, answer: Some(answer), ..task },
@@ -130,13 +130,13 @@ pub fn shown(task: &Task) -> String {
 /// # Errors
 ///
 /// If there is none.
-pub async fn remove(house: &Arc<House>, caller: &Caller, id: &str) -> Result<&'static str, Fault> {
+pub async fn remove(state: &Arc<AppState>, caller: &Caller, id: &str) -> Result<&'static str, Fault> {
     // What works here is ended, whatever is written of it.
-    if house.agents.end(caller, id) {
+    if state.agents.end(caller, id) {
         return Ok("cancelling");
     }
-    let store = house.ledger.store();
-    store.settle_tasks(&house.instance).await?;
+    let store = state.ledger.store();
+    store.settle_tasks(&state.instance).await?;
     let Some(task) = store.task(&caller.0, id).await? else { return Err(unknown(id)) };
     if task.status.is_over() {
         store.forget_task(&caller.0, id).await?;

@@ -322,7 +322,7 @@ impl Cli {
         }
         let mut flags = self.settings.0.clone();
         for pair in &self.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| super::Asked(format!("--set {pair}: expected KEY=VALUE")))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| super::UsageError(format!("--set {pair}: expected KEY=VALUE")))?;
             flags.push((key.trim().to_owned(), value.to_owned()));
         }
         let level = match (self.quiet, self.verbose) {

@@ -12,16 +12,16 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// Speaks to one gateway. A connection per request: these are few.
 pub(super) struct Client {
-    to: Place,
+    to: GatewayPlace,
 }
 
-enum Place {
+enum GatewayPlace {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
 /// A whole answer.
-pub(super) struct Answer {
+pub(super) struct ClientAnswer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -31,35 +31,35 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn tcp(address: SocketAddr) -> Self {
-        Self { to: Place::Tcp(address) }
+        Self { to: GatewayPlace::Tcp(address) }
     }
 
     pub(super) fn unix(path: &Path) -> Self {
-        Self { to: Place::Unix(path.to_owned()) }
+        Self { to: GatewayPlace::Unix(path.to_owned()) }
     }
 
-    pub(super) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    pub(super) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<ClientAnswer> {
         self.send(Method::GET, path, Vec::new(), headers).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    pub(super) async fn post(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<ClientAnswer> {
         self.send(Method::POST, path, body, headers).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+    async fn send(&self, method: Method, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<ClientAnswer> {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body)))?;
         match &self.to {
-            Place::Tcp(address) => exchange(TcpStream::connect(address).await?, request).await,
-            Place::Unix(path) => exchange(UnixStream::connect(path).await?, request).await,
+            GatewayPlace::Tcp(address) => exchange(TcpStream::connect(address).await?, request).await,
+            GatewayPlace::Unix(path) => exchange(UnixStream::connect(path).await?, request).await,
         }
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<Answer>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result<ClientAnswer>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -74,7 +74,7 @@ where
                 whole.extend_from_slice(&data);
             }
         }
-        anyhow::Ok(Answer { status: head.status, headers: head.headers, body: whole.into(), frames })
+        anyhow::Ok(ClientAnswer { status: head.status, headers: head.headers, body: whole.into(), frames })
     };
     let (answer, _closed) = tokio::join!(ask, connection);
     answer

@@ -7,21 +7,21 @@ use secrecy::{ExposeSecret, SecretString};
 use similar::TextDiff;
 
 use super::args::{Cli, ConnectOptions};
-use super::{Asked, facts, keys, trial};
+use super::{UsageError, facts, keys, trial};
 use crate::config::{Environment, near};
-use crate::connect::clients::{CLIENTS, Client};
-use crate::connect::disk::{Changed, Shelf};
+use crate::connect::clients::{CLIENTS, ClientSetup};
+use crate::connect::disk::{Changed, UndoJournal};
 use crate::connect::{Facts, OTHERS, Setup, any, other};
 
 pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
     let config = crate::config::Config::load(&sources)?.config;
-    let shelf = Shelf::open(&std::path::absolute(&config.state_dir)?)?;
+    let shelf = UndoJournal::open(&std::path::absolute(&config.state_dir)?)?;
     let Some(name) = &options.client else {
         list(&shelf)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let client = Client::named(name);
+    let client = ClientSetup::named(name);
     if options.undo {
         let client = client.ok_or_else(|| unknown(name))?;
         return undo(&shelf, client.name, options.dry_run, keys::wanted(&config)?.as_ref());
@@ -41,10 +41,10 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
 fn unknown(name: &str) -> anyhow::Error {
     let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).chain(OTHERS.iter().map(|other| other.name)).collect();
     let near = near(name, names.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    Asked(format!("there is no client `{name}` here{near}; there are {}", names.join(", "))).into()
+    UsageError(format!("there is no client `{name}` here{near}; there are {}", names.join(", "))).into()
 }
 
-fn list(shelf: &Shelf) -> anyhow::Result<()> {
+fn list(shelf: &UndoJournal) -> anyhow::Result<()> {
     println!("set up by `seaway connect NAME`:");
     for client in CLIENTS {
         println!("  {:<12}{}{}", client.name, client.about, if shelf.is_connected(client.name)? { " (is set up; `--undo` takes it back)" } else { "" });
@@ -54,7 +54,7 @@ fn list(shelf: &Shelf) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn connect(shelf: &Shelf, client: &Client, facts: &Facts, options: &ConnectOptions) -> anyhow::Result<ExitCode> {
+fn connect(shelf: &UndoJournal, client: &ClientSetup, facts: &Facts, options: &ConnectOptions) -> anyhow::Result<ExitCode> {
     let setup = client.setup(facts);
     if options.print {
         for file in &setup.files {
@@ -84,7 +84,7 @@ fn connect(shelf: &Shelf, client: &Client, facts: &Facts, options: &ConnectOptio
 }
 
 /// Asks one small thing as the client will, and says whether it came.
-fn try_out(client: &Client, setup: &Setup, facts: &Facts) -> anyhow::Result<()> {
+fn try_out(client: &ClientSetup, setup: &Setup, facts: &Facts) -> anyhow::Result<()> {
     let Some(asks) = client.asks(setup, facts) else {
         eprintln!("warning: what was written cannot be read as {} reads it; nothing was asked", client.about);
         return Ok(());
@@ -101,7 +101,7 @@ fn try_out(client: &Client, setup: &Setup, facts: &Facts) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn undo(shelf: &Shelf, name: &str, only_say: bool, key: Option<&SecretString>) -> anyhow::Result<ExitCode> {
+fn undo(shelf: &UndoJournal, name: &str, only_say: bool, key: Option<&SecretString>) -> anyhow::Result<ExitCode> {
     if !shelf.is_connected(name)? {
         eprintln!("{name} was not set up by `seaway connect`, so there is nothing to take back");
         return Ok(ExitCode::SUCCESS);

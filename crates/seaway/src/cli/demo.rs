@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::Cli;
 use super::client::reachable;
-use super::client::{Answer, Client};
+use super::client::{Client, ClientAnswer};
 use super::serve::start_log;
 use crate::app::App;
 use crate::config::{Config, Environment, Listen, Loaded, Sources};
@@ -58,7 +58,7 @@ pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
         list_models(&client).await?;
         if !once {
             let address = reachable(Listen::Tcp(address).to_string());
-            let fragment = if std::io::stdout().is_terminal() { fragment(&app.house) } else { String::new() };
+            let fragment = if std::io::stdout().is_terminal() { fragment(&app.state) } else { String::new() };
             invite(&address, &fragment);
             app.run().await;
         }
@@ -106,7 +106,7 @@ async fn scene(client: &Client, title: &str, path: &str, body: &Value) -> anyhow
     Ok(())
 }
 
-fn show(answer: &Answer) {
+fn show(answer: &ClientAnswer) {
     let id = answer.headers.get("request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let streamed = answer.headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
     let body = if streamed { folded(&answer.body) } else { serde_json::from_slice(&answer.body).unwrap_or_default() };

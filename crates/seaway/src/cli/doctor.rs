@@ -16,9 +16,9 @@ use crate::auth::{Keyring, unwritable};
 use crate::causes::chain;
 use crate::config::{Config, ConfigError, Listen};
 use crate::store::Store;
-use crate::tunnel::{Layer, Login, Tunnel};
+use crate::tunnel::{Login, Tunnel, TunnelLayer};
 use crate::upstream::claude_code::{Program, install};
-use crate::upstream::{Call, Kit, Upstream};
+use crate::upstream::{Call, Dependencies, Upstream};
 use crate::{catalog, headers, instance};
 
 #[derive(Debug, Serialize)]
@@ -76,9 +76,9 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     if config.upstreams.is_empty() {
         findings.push(bad("upstream", "none is configured", "set ANTHROPIC_API_KEY, install Claude Code for a plan, or configure an [upstream.NAME]"));
     }
-    let kit = Kit { tasks: TaskTracker::new(), store: Store::in_memory() };
+    let dependencies = Dependencies { tasks: TaskTracker::new(), store: Store::in_memory() };
     for setting in &config.upstreams {
-        let upstream = Arc::new(Upstream::new(Arc::clone(setting), &kit));
+        let upstream = Arc::new(Upstream::new(Arc::clone(setting), &dependencies));
         progress(&format!("asking upstream {}", upstream.name));
         if !upstream.is_simulated() {
             findings.push(good(format!("{} uses", upstream.name), setting.told.to_string()));
@@ -203,7 +203,7 @@ async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, f
             true
         }
         Err(error) => {
-            let login = error.layer == Layer::Ssh || tunnel.master().await.is_none();
+            let login = error.layer == TunnelLayer::Ssh || tunnel.master().await.is_none();
             if !login {
                 findings.push(good(layer("login"), format!("logged in to {}{way}", tunnel.setting.host)));
             }

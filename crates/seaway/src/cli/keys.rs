@@ -35,7 +35,7 @@ pub(super) fn run(cli: &Cli, command: &KeyCommand) -> anyhow::Result<ExitCode> {
 
 /// What a gateway that runs wants of its clients.
 #[derive(Deserialize)]
-struct Wanted {
+struct RunningKey {
     /// Nothing if any key will do.
     key: Option<String>,
     /// Where it comes from, unless it is the made one.
@@ -43,7 +43,7 @@ struct Wanted {
 }
 
 /// Asks a gateway for its key; nothing from one that is older than the question, or that is gone.
-fn ask(running: &Instance) -> Option<Wanted> {
+fn ask(running: &Instance) -> Option<RunningKey> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let limit = std::time::Duration::from_secs(5);
     let answer = runtime.block_on(async { tokio::time::timeout(limit, Client::unix(&running.socket).get("/owner/key", &[])).await }).ok()?.ok()?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tokio_util::task::TaskTracker;
 
 use super::args::Cli;
-use crate::config::{Config, Place, Program};
+use crate::config::{Config, ProgramConfig, UpstreamPlace};
 use crate::process;
 use crate::upstream::claude_code::Installed;
 
@@ -30,9 +30,9 @@ pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn program(config: &Config) -> Option<Program> {
+fn program(config: &Config) -> Option<ProgramConfig> {
     config.upstreams.iter().find_map(|upstream| match &upstream.place {
-        Place::Program(program) => Some((**program).clone()),
-        Place::Api(_) | Place::Sandbox => None,
+        UpstreamPlace::Program(program) => Some((**program).clone()),
+        UpstreamPlace::Api(_) | UpstreamPlace::Sandbox => None,
     })
 }

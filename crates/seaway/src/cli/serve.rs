@@ -13,7 +13,7 @@ use super::client::reachable;
 use super::{say, status};
 use crate::app::App;
 use crate::auth::{key_file, unwritable};
-use crate::config::{Auth, Config, Listen, Log, Place};
+use crate::config::{Auth, Config, Listen, Log, UpstreamPlace};
 use crate::http::dashboard::fragment;
 use crate::instance::{self, Instance};
 use crate::log;
@@ -109,7 +109,7 @@ async fn replace(running: &Instance, grace: Duration) -> anyhow::Result<()> {
 
 /// Opens the tunnels that requests will want, and says what came of it. Requests that come meanwhile wait for the same.
 pub(super) fn open_tunnels(app: &App) {
-    let runtime = app.house.runtime.load();
+    let runtime = app.state.snapshot.load();
     let routed = runtime.config.routes.iter().flat_map(|route| route.upstreams.iter().cloned());
     let wanted: Vec<_> = routed.chain(route::route(&runtime.config, "", "")).collect();
     for upstream in runtime.upstreams.iter().filter(|upstream| wanted.contains(&upstream.name)) {
@@ -124,7 +124,7 @@ pub(super) fn open_tunnels(app: &App) {
                 Err(error) => say!("  tunnel    not up; requests fail until it is. {error}"),
             }
         };
-        app.house.tasks.spawn(work);
+        app.state.tasks.spawn(work);
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) fn start_log(setting: &Log) {
 
 /// What there is to know, and what to paste.
 pub(super) fn banner(app: &App) {
-    let runtime = app.house.runtime.load();
+    let runtime = app.state.snapshot.load();
     if runtime.upstreams.is_empty() {
         say!("seaway has no upstream yet: requests are answered with 503 until there is one.");
         say!(
@@ -152,7 +152,7 @@ pub(super) fn banner(app: &App) {
     let upstreams: Vec<String> = runtime.upstreams.iter().map(|upstream| upstream.name.to_string() + if upstream.is_simulated() { " (simulated)" } else { "" }).collect();
     say!("seaway {} serves on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
     say!("  upstream  {}", if upstreams.is_empty() { "none".to_owned() } else { upstreams.join(", ") });
-    for upstream in runtime.config.upstreams.iter().filter(|upstream| !matches!(upstream.place, Place::Sandbox)) {
+    for upstream in runtime.config.upstreams.iter().filter(|upstream| !matches!(upstream.place, UpstreamPlace::Sandbox)) {
         let name = if runtime.upstreams.len() > 1 { format!("{}: ", upstream.name) } else { String::new() };
         say!("  by        {name}{}", upstream.told);
     }
@@ -166,7 +166,7 @@ pub(super) fn banner(app: &App) {
     if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
         let address = reachable(address.to_string());
         paste(&address);
-        invite(&address, &if std::io::stderr().is_terminal() { fragment(&app.house) } else { String::new() });
+        invite(&address, &if std::io::stderr().is_terminal() { fragment(&app.state) } else { String::new() });
     }
     hint_proxy(&runtime.config);
 }

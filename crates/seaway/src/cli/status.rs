@@ -11,7 +11,7 @@ use super::client::Client;
 use super::client::reachable;
 use crate::config::run_folder;
 use crate::instance::{self, Instance};
-use crate::tunnel::lockout::{self, Verdict};
+use crate::tunnel::lockout::{self, LockoutVerdict};
 use crate::tunnel::{self, Forward, Living};
 
 pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode> {
@@ -72,11 +72,11 @@ fn forwards(living: &Living) -> Vec<String> {
 /// The machines that ssh may not log in to for now.
 fn locked(path: &Path) -> anyhow::Result<Vec<Value>> {
     let now = jiff::Timestamp::now().as_second();
-    let told = |(host, record): (String, lockout::Record)| {
+    let told = |(host, record): (String, lockout::LockoutRecord)| {
         let (state, until) = match record.verdict(now) {
-            Verdict::Free => return None,
-            Verdict::Rests(until) => ("rests", Some(until)),
-            Verdict::Locked => ("is locked", None),
+            LockoutVerdict::Free => return None,
+            LockoutVerdict::Rests(until) => ("rests", Some(until)),
+            LockoutVerdict::Locked => ("is locked", None),
         };
         Some(json!({"host": host, "state": state, "until": until, "last": record.last}))
     };

@@ -6,7 +6,7 @@ use seaway_wire::Dialect;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use super::client::{Answer, Client};
+use super::client::{Client, ClientAnswer};
 use crate::causes::chain;
 use crate::config::Environment;
 use crate::connect::{Asks, Holder};
@@ -60,7 +60,7 @@ pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String
 }
 
 /// The answer's text in short.
-fn said(body: &Value, answer: &Answer) -> Result<String, Failure> {
+fn said(body: &Value, answer: &ClientAnswer) -> Result<String, Failure> {
     let places = ["/content", "/choices/0/message/content", "/output"];
     let found = places.iter().find_map(|place| body.pointer(place)).ok_or("what came is no answer")?;
     let text: String = texts(found).chars().take(SHOWN).collect();

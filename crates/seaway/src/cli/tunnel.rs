@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::task::TaskTracker;
 
-use super::Asked;
+use super::UsageError;
 use super::args::{Cli, RelayOptions, TunnelCommand, TunnelOptions};
 use super::say;
 use super::serve::{banner, open_tunnels, same, start_log};
 use crate::app::App;
-use crate::config::{self, Api, Config, Listen, Loaded, Place, Sources, run_folder};
+use crate::config::{self, ApiConfig, Config, Listen, Loaded, Sources, UpstreamPlace, run_folder};
 use crate::dial::{Detour, Dial};
 use crate::http::server::{self, BindError};
 use crate::instance;
@@ -24,14 +24,14 @@ use crate::tunnel::{Forward, Login, Tunnel, close_all, lockout};
 /// The upstream whose tunnel is meant: the one that requests go to by default, or the first that has one.
 struct Meant {
     name: String,
-    setting: Arc<config::Tunnel>,
+    setting: Arc<config::TunnelConfig>,
     dial: Arc<Dial>,
     /// ` --env test`, if that is meant.
     env: String,
 }
 
 impl Meant {
-    fn of(upstream: &config::Upstream, api: &Api) -> Option<Self> {
+    fn of(upstream: &config::UpstreamConfig, api: &ApiConfig) -> Option<Self> {
         Some(Self { name: upstream.name.to_string(), setting: api.via.clone()?, dial: Arc::new(Dial::new(api)), env: String::new() })
     }
 
@@ -44,8 +44,8 @@ impl Meant {
     fn find(config: &Config) -> Option<Self> {
         let mut all = config.upstreams.iter().filter(|upstream| config.default_upstream.as_ref().is_none_or(|name| *name == upstream.name));
         all.find_map(|upstream| match &upstream.place {
-            Place::Api(api) => Self::of(upstream, api),
-            Place::Program(_) | Place::Sandbox => None,
+            UpstreamPlace::Api(api) => Self::of(upstream, api),
+            UpstreamPlace::Program(_) | UpstreamPlace::Sandbox => None,
         })
     }
 }
@@ -58,9 +58,9 @@ fn load(cli: &Cli) -> anyhow::Result<(Loaded, Sources, Meant)> {
         Some(name) => format!("upstream `{name}` has no tunnel: give it one with `via`; `--upstream argo` has one unless `--direct` is said"),
         None => "no upstream here is reached by a tunnel: say `--upstream argo` for Argonne's gateway, or give an upstream one with `via`".into(),
     };
-    let mut meant = Meant::find(&loaded.config).ok_or_else(|| Asked(none()))?;
+    let mut meant = Meant::find(&loaded.config).ok_or_else(|| UsageError(none()))?;
     if meant.setting.open_at.is_some() {
-        return Err(Asked("`--tunnel-host` is for the machine that uses the tunnel: there it is `seaway serve`".into()).into());
+        return Err(UsageError("`--tunnel-host` is for the machine that uses the tunnel: there it is `seaway serve`".into()).into());
     }
     if let Some(env) = loaded.layers.text("argo.env").filter(|env| env != "prod") {
         meant.env = format!(" --env {env}");
@@ -120,7 +120,7 @@ async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_folder_of(setting: &config::Tunnel) -> PathBuf {
+fn run_folder_of(setting: &config::TunnelConfig) -> PathBuf {
     setting.folder.parent().map(Path::to_owned).unwrap_or_default()
 }
 
@@ -149,7 +149,7 @@ fn listening(bind: &str, port: u16) -> anyhow::Result<SocketAddr> {
     let bind = if bind == "*" { "0.0.0.0" } else { bind };
     let bare = bind.trim_matches(['[', ']']);
     let ip = if bare == "localhost" { Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { bare.parse() };
-    let ip = ip.map_err(|_| Asked(format!("--bind {bind}: expected an address of this machine, such as 127.0.0.1, or `*` for all")))?;
+    let ip = ip.map_err(|_| UsageError(format!("--bind {bind}: expected an address of this machine, such as 127.0.0.1, or `*` for all")))?;
     Ok(SocketAddr::from((ip, port)))
 }
 
@@ -175,7 +175,7 @@ async fn close(cli: &Cli) -> anyhow::Result<ExitCode> {
 
 pub(super) fn relay(cli: &Cli, options: &RelayOptions) -> anyhow::Result<ExitCode> {
     if options.to.starts_with('-') || options.to.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err(Asked(format!("`{}` is no name of a machine", options.to)).into());
+        return Err(UsageError(format!("`{}` is no name of a machine", options.to)).into());
     }
     let (loaded, sources, meant) = load(cli)?;
     let bind = listening(&options.bind, meant.setting.tunnel_port)?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::args::{Cli, RequestsOptions, UsageOptions};
 use crate::config::{Config, parse_span};
 use crate::record::dollars;
-use crate::store::{self, Filter, Receipt, Row, Wanted};
+use crate::store::{self, Filter, Receipt, RequestFilter, Row};
 
 pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
@@ -30,13 +30,13 @@ pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode>
 
 /// A time ago, in milliseconds since the epoch.
 fn since(text: &str) -> anyhow::Result<i64> {
-    let span = parse_span(text).ok_or_else(|| super::Asked(format!("--since {text}: expected a time such as `7d`")))?;
+    let span = parse_span(text).ok_or_else(|| super::UsageError(format!("--since {text}: expected a time such as `7d`")))?;
     Ok(jiff::Timestamp::now().as_millisecond().saturating_sub(i64::try_from(span.as_millis())?))
 }
 
 pub(super) fn requests(cli: &Cli, options: &RequestsOptions) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
-    let wanted = Wanted {
+    let wanted = RequestFilter {
         since: since(&options.since)?,
         model: options.model.clone(),
         caller: options.caller.clone(),

@@ -17,9 +17,12 @@ use seaway_wire::Endpoint;
 use seaway_wire::price::Price;
 use secrecy::SecretString;
 
-use super::layers::{BUILT_IN, Layers, Origin, dotted};
+use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
-use super::{Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES, Store, Upstream, UpstreamKind, UpstreamName, paths, proxies, settings};
+use super::{
+    Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES, StoreConfig, UpstreamConfig, UpstreamKind, UpstreamName, paths, proxies,
+    settings,
+};
 use crate::trusted::Modes;
 
 pub use program::find as find_program;
@@ -34,13 +37,13 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         layers.join_names(group, &[argo::TUNNEL]);
     }
     foreign::warn(layers, environment);
-    let mut reader = Reader { layers, environment };
+    let mut reader = ConfigReader { layers, environment };
     let listen = reader.listen();
     let upstreams = reader.upstreams(&listen);
     let ssh = reader.ssh(&upstreams);
     reader.flags_of_tunnels(&upstreams);
     let state_dir = reader.state_dir().unwrap_or_else(|| {
-        reader.layers.mistake(Origin::Default, format!("{NO_HOME}, or name the folder: --state-dir FOLDER"));
+        reader.layers.mistake(ValueOrigin::Default, format!("{NO_HOME}, or name the folder: --state-dir FOLDER"));
         PathBuf::new()
     });
     let config = Config {
@@ -85,7 +88,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
 /// The local key, as one of the tools has it that Seaway replaces.
 const FOREIGN_KEY: &str = "PROXY_API_KEY";
 
-struct Reader<'a> {
+struct ConfigReader<'a> {
     layers: &'a mut Layers,
     environment: &'a Environment,
 }
@@ -101,7 +104,7 @@ fn below(group: &str, name: &str, rest: &str) -> Vec<String> {
     segments
 }
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// A value, or its default. Layers hold only values that fit their setting.
     fn get(&self, key: &[String]) -> Option<Value> {
         if let Some((value, _)) = self.layers.get(key) {
@@ -146,14 +149,14 @@ impl Reader<'_> {
         self.get(key).and_then(|value| value.count())
     }
 
-    fn origin(&self, key: &[String]) -> Origin {
-        self.layers.get(key).map_or(Origin::Default, |(_, origin)| origin.clone())
+    fn origin(&self, key: &[String]) -> ValueOrigin {
+        self.layers.get(key).map_or(ValueOrigin::Default, |(_, origin)| origin.clone())
     }
 
     /// Where a group of settings first shows itself.
-    fn group_origin(&self, group: &[String]) -> Origin {
+    fn group_origin(&self, group: &[String]) -> ValueOrigin {
         let first = self.layers.iter().find(|(key, _)| key.starts_with(group));
-        first.map_or(Origin::Default, |(_, (_, origin))| origin.clone())
+        first.map_or(ValueOrigin::Default, |(_, (_, origin))| origin.clone())
     }
 
     fn mistake(&mut self, name: &str, why: &str) {
@@ -179,7 +182,7 @@ impl Reader<'_> {
     }
 
     fn modes(&mut self) -> Modes {
-        if let Origin::File { .. } = self.origin(&key(STRICT_MODES)) {
+        if let ValueOrigin::File { .. } = self.origin(&key(STRICT_MODES)) {
             self.mistake(STRICT_MODES, "only `--strict-modes` or $SEAWAY_STRICT_MODES can say that; a file cannot vouch for itself");
         }
         super::modes(self.layers)
@@ -204,7 +207,7 @@ impl Reader<'_> {
         {
             address.set_port(super::ports::derived(&self.local_user()));
             let derived = address.to_string();
-            self.layers.add(key("listen"), Value::List(vec![Value::Text(derived)]), Origin::Default);
+            self.layers.add(key("listen"), Value::List(vec![Value::Text(derived)]), ValueOrigin::Default);
         }
         if let Some(port) = self.count_at(&key("port")) {
             match (u16::try_from(port), addresses.iter_mut().find_map(tcp)) {
@@ -283,12 +286,12 @@ impl Reader<'_> {
         aliases
     }
 
-    fn default_upstream(&mut self, upstreams: &[Arc<Upstream>]) -> Option<UpstreamName> {
+    fn default_upstream(&mut self, upstreams: &[Arc<UpstreamConfig>]) -> Option<UpstreamName> {
         let name = self.text("default_upstream")?;
         self.known(&key("default_upstream"), &name, upstreams)
     }
 
-    fn known(&mut self, key: &[String], name: &str, upstreams: &[Arc<Upstream>]) -> Option<UpstreamName> {
+    fn known(&mut self, key: &[String], name: &str, upstreams: &[Arc<UpstreamConfig>]) -> Option<UpstreamName> {
         let found = upstreams.iter().find(|upstream| &*upstream.name.0 == name);
         let configured = self.layers.names("upstream");
         // One that is there and wrong has been told already.
@@ -302,7 +305,7 @@ impl Reader<'_> {
         found.map(|upstream| upstream.name.clone())
     }
 
-    fn routes(&mut self, upstreams: &[Arc<Upstream>]) -> Vec<Route> {
+    fn routes(&mut self, upstreams: &[Arc<UpstreamConfig>]) -> Vec<Route> {
         let mut routes = Vec::new();
         for name in self.layers.names("route") {
             let at = below("route", &name, "upstream");
@@ -344,13 +347,13 @@ impl Reader<'_> {
         presets
     }
 
-    fn store(&self, state_dir: &Path) -> Store {
+    fn store(&self, state_dir: &Path) -> StoreConfig {
         let path = match self.text("store.path").as_deref() {
             Some(":memory:") => None,
             Some(path) => Some(self.path(path)),
             None => Some(state_dir.join("seaway.db")),
         };
-        Store { path, retention: self.span("store.retention") }
+        StoreConfig { path, retention: self.span("store.retention") }
     }
 
     fn prices(&mut self) -> PriceBook {
@@ -358,7 +361,7 @@ impl Reader<'_> {
         for name in self.layers.names("price") {
             let amount = |rest: &str| self.get(&below("price", &name, rest)).and_then(|value| value.amount());
             let (Some(input), Some(output)) = (amount("input"), amount("output")) else {
-                self.layers.mistake(Origin::Default, format!("price.\"{name}\": needs both `input` and `output`"));
+                self.layers.mistake(ValueOrigin::Default, format!("price.\"{name}\": needs both `input` and `output`"));
                 continue;
             };
             let price = Price {
@@ -395,7 +398,7 @@ fn tcp(listen: &mut Listen) -> Option<&mut SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, ConfigError, Environment, Loaded, Place, Sources};
+    use crate::config::{Config, ConfigError, Environment, Loaded, Sources, UpstreamPlace};
 
     fn load(file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
         let path = tempfile::NamedTempFile::new().unwrap();
@@ -469,8 +472,8 @@ mod tests {
         assert_eq!(name(&load("", &[("PATH", &path)], &[("listen", "0.0.0.0:1")]).unwrap()), None, "a login is for its owner alone");
         assert_eq!(name(&load("", &[("CLAUDE_PATH", &format!("{path}/claude"))], &[]).unwrap()).as_deref(), Some("claude-code"));
         match &loaded.config.upstreams[0].place {
-            Place::Api(api) => assert_eq!((api.base_url.to_string().as_str(), api.credential.is_none()), ("http://h/p", true)),
-            Place::Program(_) | Place::Sandbox => panic!("no API"),
+            UpstreamPlace::Api(api) => assert_eq!((api.base_url.to_string().as_str(), api.credential.is_none()), ("http://h/p", true)),
+            UpstreamPlace::Program(_) | UpstreamPlace::Sandbox => panic!("no API"),
         }
     }
 
@@ -504,8 +507,8 @@ mod tests {
         assert_eq!((program.config.upstreams[0].name.to_string().as_str(), program.config.upstreams[0].limits.queue), ("claude-code", 7));
         let argo = load("", &[("LOGNAME", "a"), ("HOME", "/h")], &[("default_upstream", "argo"), ("upstream.argo.ca_file", "/c.pem")]).unwrap();
         match &argo.config.upstreams[0].place {
-            Place::Api(api) => assert_eq!((api.ca_file.as_deref(), api.via.is_some()), (Some(std::path::Path::new("/c.pem")), true)),
-            Place::Program(_) | Place::Sandbox => panic!("no API"),
+            UpstreamPlace::Api(api) => assert_eq!((api.ca_file.as_deref(), api.via.is_some()), (Some(std::path::Path::new("/c.pem")), true)),
+            UpstreamPlace::Program(_) | UpstreamPlace::Sandbox => panic!("no API"),
         }
     }
 
@@ -520,11 +523,11 @@ mod tests {
     }
 
     /// What a configuration makes of Argonne's gateway and its tunnel.
-    fn argo(file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]) -> (String, Option<crate::config::Tunnel>) {
+    fn argo(file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]) -> (String, Option<crate::config::TunnelConfig>) {
         let vars: Vec<_> = [("LOGNAME", "alice"), ("HOME", "/home/alice")].iter().filter(|(name, _)| !vars.iter().any(|(given, _)| given == name)).chain(vars).copied().collect();
         let loaded = load(file, &vars, flags).unwrap();
         let upstream = &loaded.config.upstreams[0];
-        let Place::Api(api) = &upstream.place else { panic!("it is an API") };
+        let UpstreamPlace::Api(api) = &upstream.place else { panic!("it is an API") };
         let credential = match &api.credential.as_ref().unwrap().source {
             crate::config::Source::Value(value) => secrecy::ExposeSecret::expose_secret(value).to_owned(),
             other => panic!("{other:?}"),
@@ -536,7 +539,7 @@ mod tests {
     #[test]
     fn argo_is_a_preset_that_can_be_overridden() {
         let said = [("default_upstream", "argo")];
-        let way = |tunnel: &Option<crate::config::Tunnel>| {
+        let way = |tunnel: &Option<crate::config::TunnelConfig>| {
             let tunnel = tunnel.as_ref().unwrap();
             format!("{:?} {} by {:?} {:?}", tunnel.user.as_deref().unwrap_or(""), tunnel.host, tunnel.jump.as_deref(), tunnel.open_at)
         };
@@ -562,7 +565,7 @@ mod tests {
         refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'", &[], "has to be `https`");
         let own = "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'\n";
         let loaded = load(own, &[], &[("argo.host", "flag"), ("argo.tunnel_port", "7")]).unwrap();
-        let Place::Api(api) = &loaded.config.upstreams[0].place else { panic!("it is an API") };
+        let UpstreamPlace::Api(api) = &loaded.config.upstreams[0].place else { panic!("it is an API") };
         let tunnel = api.via.as_deref().unwrap();
         assert_eq!((tunnel.host.as_str(), tunnel.tunnel_port, tunnel.user.as_deref()), ("flag", 7, None), "flags are for any tunnel");
         for host in ["-oProxyCommand=x", "a b", "a;b", "$(a)"] {

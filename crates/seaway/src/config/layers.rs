@@ -17,14 +17,14 @@ pub const BUILT_IN: &str = "(built in)";
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     Default,
     File { path: PathBuf, line: usize, column: usize },
     Variable(String),
     Flag(String),
 }
 
-impl Origin {
+impl ValueOrigin {
     /// The strongest first.
     pub(super) fn rank(&self) -> u8 {
         match self {
@@ -36,7 +36,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -50,7 +50,7 @@ impl fmt::Display for Origin {
 /// Something in the configuration that cannot be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    pub origin: Origin,
+    pub origin: ValueOrigin,
     /// Names the setting, what was wrong, what would be right.
     pub message: String,
 }
@@ -64,14 +64,14 @@ impl fmt::Display for Mistake {
 /// Every value that some layer gives, the strongest layer's where several do.
 #[derive(Debug, Default)]
 pub struct Layers {
-    values: BTreeMap<Key, (Value, Origin)>,
+    values: BTreeMap<Key, (Value, ValueOrigin)>,
     mistakes: Vec<Mistake>,
     warnings: Vec<String>,
 }
 
 impl Layers {
     /// Returns a value and where it came from.
-    pub fn get(&self, key: &[String]) -> Option<&(Value, Origin)> {
+    pub fn get(&self, key: &[String]) -> Option<&(Value, ValueOrigin)> {
         self.values.get(key)
     }
 
@@ -82,13 +82,13 @@ impl Layers {
         self.get(&key)?.0.text().map(str::to_owned)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&Key, &(Value, Origin))> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &(Value, ValueOrigin))> {
         self.values.iter()
     }
 
     /// The names that stand for the `*` right below `group`, in the order in which they were written.
     pub fn names(&self, group: &str) -> Vec<String> {
-        let mut names: Vec<(&Origin, &String)> = Vec::new();
+        let mut names: Vec<(&ValueOrigin, &String)> = Vec::new();
         for (key, (_, origin)) in &self.values {
             if let [first, name, ..] = key.as_slice()
                 && first == group
@@ -103,7 +103,7 @@ impl Layers {
         names.into_iter().map(|(_, name)| name.clone()).collect()
     }
 
-    pub fn mistake(&mut self, origin: Origin, message: impl Into<String>) {
+    pub fn mistake(&mut self, origin: ValueOrigin, message: impl Into<String>) {
         let mistake = Mistake { origin, message: message.into() };
         if !self.mistakes.contains(&mistake) {
             self.mistakes.push(mistake);
@@ -126,7 +126,7 @@ impl Layers {
 
     /// Adds a value unless a stronger layer has given one. Tables of the owner's own names
     /// are joined, name by name. Call with the strongest layer first.
-    pub fn add(&mut self, key: Key, value: Value, origin: Origin) {
+    pub fn add(&mut self, key: Key, value: Value, origin: ValueOrigin) {
         match (self.values.get_mut(&key), value) {
             (Some((Value::Map(known), _)), Value::Map(more)) => {
                 let new: Vec<_> = more.into_iter().filter(|(name, _)| !known.iter().any(|(given, _)| given == name)).collect();
@@ -140,12 +140,12 @@ impl Layers {
     }
 
     /// Sets a value in place of what any layer says.
-    pub(super) fn put(&mut self, key: Key, value: Value, origin: Origin) {
+    pub(super) fn put(&mut self, key: Key, value: Value, origin: ValueOrigin) {
         self.values.insert(key, (value, origin));
     }
 
     /// Adds a value given as text, by a flag or a variable.
-    pub fn add_text(&mut self, key: Key, text: &str, origin: Origin) {
+    pub fn add_text(&mut self, key: Key, text: &str, origin: ValueOrigin) {
         if let Some((table, name)) = entry_of_table(&key) {
             let any = settings::find(&table).is_some_and(|setting| setting.kind == Kind::AnyMap);
             let value = any.then(|| Value::parse_any(text)).flatten().unwrap_or_else(|| Value::Text(text.to_owned()));
@@ -171,7 +171,7 @@ impl Layers {
             let key: Key = rest.to_lowercase().split("__").map(str::to_owned).collect();
             let ours = entry_of_table(&key).is_some() || resolve(key.clone()).is_ok() || settings::nearest(&key).is_some();
             if ours {
-                self.add_text(key, text, Origin::Variable(name.to_owned()));
+                self.add_text(key, text, ValueOrigin::Variable(name.to_owned()));
             } else {
                 // Somebody else's, perhaps; it may still be a mistake.
                 self.warnings.push(format!("${name} is not a setting of Seaway's and was left alone"));
@@ -183,7 +183,7 @@ impl Layers {
     /// hyphen or dot in a variable's name. Call when all layers are there.
     pub(super) fn join_names(&mut self, group: &str, kinds: &[&str]) {
         let of = |layers: &Self, variables: bool| -> Vec<String> {
-            let named = layers.values.iter().filter(|(key, (_, origin))| key.len() > 2 && key[0] == group && matches!(origin, Origin::Variable(_)) == variables);
+            let named = layers.values.iter().filter(|(key, (_, origin))| key.len() > 2 && key[0] == group && matches!(origin, ValueOrigin::Variable(_)) == variables);
             named.map(|(key, _)| key[1].clone()).collect()
         };
         let known: Vec<String> = of(self, false).into_iter().chain(kinds.iter().map(|kind| (*kind).to_owned())).collect();
@@ -203,7 +203,7 @@ impl Layers {
 
     /// Adds a file's settings.
     pub fn add_file(&mut self, path: &Path, text: &str) {
-        let mut file = File { path, text, layers: self };
+        let mut file = LayerFile { path, text, layers: self };
         match Document::parse(text) {
             Ok(document) => file.table(document.as_table(), &mut Vec::new()),
             Err(error) => {
@@ -269,31 +269,31 @@ pub fn dotted(key: &[String]) -> String {
 }
 
 /// What the owner says comes before what ships.
-fn place(origin: &Origin) -> (u8, usize, usize) {
+fn place(origin: &ValueOrigin) -> (u8, usize, usize) {
     match origin {
-        Origin::Flag(_) | Origin::Variable(_) => (0, 0, 0),
-        Origin::File { path, line, column } => (if path.starts_with(BUILT_IN) { 2 } else { 1 }, *line, *column),
-        Origin::Default => (3, 0, 0),
+        ValueOrigin::Flag(_) | ValueOrigin::Variable(_) => (0, 0, 0),
+        ValueOrigin::File { path, line, column } => (if path.starts_with(BUILT_IN) { 2 } else { 1 }, *line, *column),
+        ValueOrigin::Default => (3, 0, 0),
     }
 }
 
-fn earlier<'a>(a: &'a Origin, b: &'a Origin) -> &'a Origin {
+fn earlier<'a>(a: &'a ValueOrigin, b: &'a ValueOrigin) -> &'a ValueOrigin {
     if place(a) <= place(b) { a } else { b }
 }
 
 /// One file on its way into the layers.
-struct File<'a> {
+struct LayerFile<'a> {
     path: &'a Path,
     text: &'a str,
     layers: &'a mut Layers,
 }
 
-impl File<'_> {
-    fn origin(&self, span: Option<std::ops::Range<usize>>) -> Origin {
+impl LayerFile<'_> {
+    fn origin(&self, span: Option<std::ops::Range<usize>>) -> ValueOrigin {
         let before = &self.text[..span.map_or(0, |span| span.start).min(self.text.len())];
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        Origin::File { path: self.path.to_owned(), line, column }
+        ValueOrigin::File { path: self.path.to_owned(), line, column }
     }
 
     fn table(&mut self, table: &dyn TableLike, key: &mut Key) {
@@ -392,7 +392,7 @@ mod tests {
     #[test]
     fn the_stronger_layer_wins() {
         let mut layers = Layers::default();
-        layers.add_text(key("port"), "1", Origin::Flag("port".into()));
+        layers.add_text(key("port"), "1", ValueOrigin::Flag("port".into()));
         layers.add_variables([("SEAWAY_PORT", "2"), ("SEAWAY_UPSTREAM__A__API_KEY", "k"), ("HOME", "/")].into_iter());
         layers.add_file(Path::new("s.toml"), "port = 3\ngrace = 9\n[upstream.a]\napi_key = \"file\"\n");
         assert_eq!(layers.take_mistakes(), []);
@@ -413,8 +413,8 @@ mod tests {
     #[test]
     fn a_name_of_the_owners_own_can_be_set_alone() {
         let mut layers = Layers::default();
-        layers.add_text(key("alias.gpt-4.1"), "a", Origin::Flag("set alias.gpt-4.1".into()));
-        layers.add_text(key("upstream.u.set.top_k"), "5", Origin::Flag("set".into()));
+        layers.add_text(key("alias.gpt-4.1"), "a", ValueOrigin::Flag("set alias.gpt-4.1".into()));
+        layers.add_text(key("upstream.u.set.top_k"), "5", ValueOrigin::Flag("set".into()));
         layers.add_file(Path::new("s.toml"), "[alias]\n'gpt-4.1' = 'weaker'\nb = 'c'\n");
         assert_eq!(layers.take_mistakes(), []);
         let json = |name: &str| layers.get(&key(name)).unwrap().0.to_json().to_string();

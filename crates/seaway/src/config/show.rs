@@ -7,7 +7,7 @@ use super::settings::{Kind, SETTINGS, Setting, find};
 
 /// One effective setting.
 #[derive(Debug, serde::Serialize)]
-pub struct Shown {
+pub struct ShownSetting {
     pub key: String,
     /// Redacted where it is a secret.
     pub value: Json,
@@ -16,10 +16,10 @@ pub struct Shown {
 
 /// Lists every setting that has a value, with where it came from.
 #[must_use]
-pub fn shown(layers: &Layers) -> Vec<Shown> {
+pub fn shown(layers: &Layers) -> Vec<ShownSetting> {
     let fixed = SETTINGS.iter().filter(|setting| !setting.path.contains('*') && !setting.default.is_empty());
     let defaults = fixed.filter(|setting| layers.get(&setting.path.split('.').map(str::to_owned).collect::<Vec<_>>()).is_none());
-    let mut all: Vec<Shown> = defaults.map(|setting| Shown { key: setting.path.into(), value: setting.default.into(), origin: "default".into() }).collect();
+    let mut all: Vec<ShownSetting> = defaults.map(|setting| ShownSetting { key: setting.path.into(), value: setting.default.into(), origin: "default".into() }).collect();
     for (key, (value, origin)) in layers.iter() {
         let secret = find(key).is_some_and(|setting| setting.secret);
         let value = match value.text() {
@@ -29,7 +29,7 @@ pub fn shown(layers: &Layers) -> Vec<Shown> {
         };
         let origin = origin.to_string();
         let origin = if origin.starts_with("(built in)") { "default".into() } else { origin };
-        all.push(Shown { key: dotted(key), value, origin });
+        all.push(ShownSetting { key: dotted(key), value, origin });
     }
     all.sort_by(|a, b| a.key.cmp(&b.key));
     all

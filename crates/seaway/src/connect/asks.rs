@@ -46,17 +46,17 @@ fn value_of(file: &FileChange) -> Option<Value> {
     let text = std::fs::read_to_string(&file.path).ok()?;
     match &file.change {
         Change::StrictJson(_) => serde_json::from_str(&text).ok(),
-        Change::Json(_) => Some(jsonc::Document::parse(&text).ok()?.all()),
-        Change::Toml(_) => Some(toml::Document::parse(&text).ok()?.all()),
+        Change::Json(_) => Some(jsonc::JsonDocument::parse(&text).ok()?.all()),
+        Change::Toml(_) => Some(toml::TomlDocument::parse(&text).ok()?.all()),
         Change::Yaml(..) => serde_saphyr::from_str(&text).ok(),
     }
 }
 
 /// How a client asks, by the files of its setup in their order.
-pub(super) type Reader = fn(&[Value], &Facts) -> Option<Asks>;
+pub(super) type SetupReader = fn(&[Value], &Facts) -> Option<Asks>;
 
 /// Reads a setup back.
-pub(super) fn read(setup: &Setup, reader: Reader, facts: &Facts) -> Option<Asks> {
+pub(super) fn read(setup: &Setup, reader: SetupReader, facts: &Facts) -> Option<Asks> {
     let values: Vec<Value> = setup.files.iter().map(value_of).collect::<Option<_>>()?;
     reader(&values, facts)
 }

@@ -12,24 +12,24 @@ use crate::config::PROXIES;
 
 /// A client whose settings lie in files.
 #[derive(Debug)]
-pub struct Client {
+pub struct ClientSetup {
     pub name: &'static str,
     pub about: &'static str,
     setup: fn(&Facts) -> Setup,
-    asks: asks::Reader,
+    asks: asks::SetupReader,
 }
 
-pub const CLIENTS: &[Client] = &[
-    Client { name: "claude", about: "Claude Code", setup: claude, asks: asks::claude },
-    Client { name: "codex", about: "OpenAI's Codex", setup: codex, asks: asks::codex },
-    Client { name: "opencode", about: "opencode", setup: agents::opencode, asks: asks::opencode },
-    Client { name: "pi", about: "the pi coding agent", setup: agents::pi, asks: asks::pi },
-    Client { name: "aider", about: "aider", setup: lists::aider, asks: asks::aider },
-    Client { name: "continue", about: "Continue (VS Code, JetBrains, its command line)", setup: lists::continue_dev, asks: asks::continue_dev },
-    Client { name: "llm", about: "llm, the command line tool", setup: lists::llm, asks: asks::llm },
+pub const CLIENTS: &[ClientSetup] = &[
+    ClientSetup { name: "claude", about: "Claude Code", setup: claude, asks: asks::claude },
+    ClientSetup { name: "codex", about: "OpenAI's Codex", setup: codex, asks: asks::codex },
+    ClientSetup { name: "opencode", about: "opencode", setup: agents::opencode, asks: asks::opencode },
+    ClientSetup { name: "pi", about: "the pi coding agent", setup: agents::pi, asks: asks::pi },
+    ClientSetup { name: "aider", about: "aider", setup: lists::aider, asks: asks::aider },
+    ClientSetup { name: "continue", about: "Continue (VS Code, JetBrains, its command line)", setup: lists::continue_dev, asks: asks::continue_dev },
+    ClientSetup { name: "llm", about: "llm, the command line tool", setup: lists::llm, asks: asks::llm },
 ];
 
-impl Client {
+impl ClientSetup {
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         CLIENTS.iter().find(|client| client.name == name)

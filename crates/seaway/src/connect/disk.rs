@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Change, FileChange, Refusal};
+use super::{Change, FileChange, FileRefusal};
 use crate::auth::{own_dir, replace};
-use file::{Was, at, look, missing, put, read, real, restore};
+use file::{FileState, at, look, missing, put, read, real, restore};
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum DiskError {
         source: io::Error,
     },
     #[error("{} is left alone: {refusal}", .path.display())]
-    Refused { path: PathBuf, refusal: Refusal },
+    Refused { path: PathBuf, refusal: FileRefusal },
     #[error("{} was changed by another program this very moment; try again", .0.display())]
     Raced(PathBuf),
     #[error("{} cannot be read, so nobody knows what was there before; move it away if you want to set up anew", .path.display())]
@@ -44,21 +44,21 @@ pub struct Changed {
 
 /// What is remembered of a client that was set up.
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
-struct Record {
-    files: Vec<Kept>,
+struct UndoRecord {
+    files: Vec<UndoEntry>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Kept {
+struct UndoEntry {
     path: PathBuf,
     /// What was done to it. There are two while one takes the place of the other, the newer first.
-    layers: Vec<Layer>,
+    layers: Vec<UndoLayer>,
     /// Folders that were made for it, the outermost first.
     folders: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Layer {
+struct UndoLayer {
     change: Change,
     /// What the file was without us; nothing if there was none.
     before: Option<Before>,
@@ -74,7 +74,7 @@ struct Before {
 
 /// The folder with records and backups. One process at a time.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct UndoJournal {
     folder: PathBuf,
     _lock: File,
 }
@@ -84,13 +84,13 @@ struct Planned {
     path: PathBuf,
     change: Change,
     /// What it is without us, if it is anything.
-    base: Option<Was>,
-    now: Option<Was>,
+    base: Option<FileState>,
+    now: Option<FileState>,
     after: String,
-    known: Option<Kept>,
+    known: Option<UndoEntry>,
 }
 
-impl Shelf {
+impl UndoJournal {
     /// Opens it, and waits for who has it open.
     ///
     /// # Errors
@@ -112,14 +112,14 @@ impl Shelf {
         self.folder.join(format!("{client}.json"))
     }
 
-    fn record(&self, client: &str) -> Result<Record, DiskError> {
+    fn record(&self, client: &str) -> Result<UndoRecord, DiskError> {
         let path = self.record_path(client);
-        let Some(text) = read(&path)? else { return Ok(Record::default()) };
+        let Some(text) = read(&path)? else { return Ok(UndoRecord::default()) };
         serde_json::from_str(&text).map_err(|source| DiskError::Record { path, source })
     }
 
     /// Writes a record, or makes an empty one go; then the backups go that nobody speaks of.
-    fn remember(&self, client: &str, record: &Record) -> Result<(), DiskError> {
+    fn remember(&self, client: &str, record: &UndoRecord) -> Result<(), DiskError> {
         let path = self.record_path(client);
         if record.files.is_empty() {
             let _gone = std::fs::remove_file(&path);
@@ -166,7 +166,7 @@ impl Shelf {
             let after = change.apply(base.as_ref().map_or("", |base| &base.text), force).map_err(|refusal| DiskError::Refused { path: path.clone(), refusal })?;
             planned.push(Planned { path, change: change.clone(), base, now, after, known });
         }
-        let text = |was: &Option<Was>| was.as_ref().map_or_else(String::new, |was| was.text.clone());
+        let text = |was: &Option<FileState>| was.as_ref().map_or_else(String::new, |was| was.text.clone());
         let told = planned.iter().map(|plan| Changed { path: plan.path.clone(), before: text(&plan.now), after: Some(plan.after.clone()) }).collect();
         if !only_say {
             self.write(client, &record, &planned)?;
@@ -174,11 +174,11 @@ impl Shelf {
         Ok(told)
     }
 
-    fn write(&self, client: &str, before: &Record, planned: &[Planned]) -> Result<(), DiskError> {
+    fn write(&self, client: &str, before: &UndoRecord, planned: &[Planned]) -> Result<(), DiskError> {
         // First the record: whatever happens then can be undone, whether a file is still the old one or already ours.
         let mut record = before.clone();
         for plan in planned {
-            let mut kept = plan.known.clone().unwrap_or_else(|| Kept { path: plan.path.clone(), layers: Vec::new(), folders: missing(&plan.path) });
+            let mut kept = plan.known.clone().unwrap_or_else(|| UndoEntry { path: plan.path.clone(), layers: Vec::new(), folders: missing(&plan.path) });
             kept.layers.insert(0, self.layer(client, plan)?);
             record.files.retain(|other| other.path != plan.path);
             record.files.push(kept);
@@ -200,14 +200,14 @@ impl Shelf {
         self.remember(client, &record)
     }
 
-    fn layer(&self, client: &str, plan: &Planned) -> Result<Layer, DiskError> {
+    fn layer(&self, client: &str, plan: &Planned) -> Result<UndoLayer, DiskError> {
         let mut before = None;
-        if let Some(Was { text, mode }) = &plan.base {
+        if let Some(FileState { text, mode }) = &plan.base {
             let backup = self.folder.join(format!("{client}-{}.before", &hash(text)[..16]));
             replace(&backup, text.as_bytes()).map_err(at(&backup))?;
             before = Some(Before { mode: *mode, backup });
         }
-        Ok(Layer { change: plan.change.clone(), before, after: hash(&plan.after) })
+        Ok(UndoLayer { change: plan.change.clone(), before, after: hash(&plan.after) })
     }
 
     /// Puts back what was there. Files that were changed since lose only what is ours.
@@ -233,10 +233,10 @@ impl Shelf {
     }
 }
 
-impl Kept {
+impl UndoEntry {
     /// The file without what we did; nothing if there is nothing of anybody's in it.
-    fn undone(&self, now: Option<&Was>) -> Result<Option<Was>, DiskError> {
-        let Some(now) = now else { return self.layers.last().map_or(Ok(None), Layer::before) };
+    fn undone(&self, now: Option<&FileState>) -> Result<Option<FileState>, DiskError> {
+        let Some(now) = now else { return self.layers.last().map_or(Ok(None), UndoLayer::before) };
         if let Some(layer) = self.layers.iter().find(|layer| layer.after == hash(&now.text)) {
             return layer.before();
         }
@@ -246,17 +246,17 @@ impl Kept {
             let original = before.as_ref().map_or("", |was| &was.text);
             text = layer.change.revert(original, &text).map_err(|refusal| DiskError::Refused { path: self.path.clone(), refusal })?;
         }
-        let oldest = self.layers.last().map_or(Ok(None), Layer::before)?;
+        let oldest = self.layers.last().map_or(Ok(None), UndoLayer::before)?;
         let empty = oldest.is_none() && matches!(text.trim(), "" | "{}");
-        Ok((!empty).then(|| Was { text, mode: oldest.map_or(now.mode, |was| was.mode) }))
+        Ok((!empty).then(|| FileState { text, mode: oldest.map_or(now.mode, |was| was.mode) }))
     }
 }
 
-impl Layer {
-    fn before(&self) -> Result<Option<Was>, DiskError> {
+impl UndoLayer {
+    fn before(&self) -> Result<Option<FileState>, DiskError> {
         let Some(Before { mode, backup }) = &self.before else { return Ok(None) };
         let text = read(backup)?.ok_or_else(|| at(backup)(io::ErrorKind::NotFound.into()))?;
-        Ok(Some(Was { text, mode: *mode }))
+        Ok(Some(FileState { text, mode: *mode }))
     }
 }
 
@@ -278,8 +278,8 @@ mod tests {
             Self(tempfile::tempdir().unwrap())
         }
 
-        fn shelf(&self) -> Shelf {
-            Shelf::open(&self.0.path().join("state")).unwrap()
+        fn shelf(&self) -> UndoJournal {
+            UndoJournal::open(&self.0.path().join("state")).unwrap()
         }
 
         fn file(&self) -> PathBuf {
@@ -342,7 +342,7 @@ mod tests {
         let home = Home::new();
         home.put("{\"a\": {\"b\": \"0\"}}");
         let shelf = home.shelf();
-        assert!(matches!(shelf.connect("c", &home.changes("1"), false, false), Err(DiskError::Refused { refusal: Refusal::Foreign(_), .. })));
+        assert!(matches!(shelf.connect("c", &home.changes("1"), false, false), Err(DiskError::Refused { refusal: FileRefusal::Foreign(_), .. })));
         assert!(!shelf.is_connected("c").unwrap());
         shelf.connect("c", &home.changes("1"), true, false).unwrap();
         std::fs::write(home.file(), "{\"a\": {\"b\": \"1\"}, \"new\": true}").unwrap();
@@ -443,7 +443,7 @@ mod tests {
         let record = std::fs::read_to_string(home.0.path().join("state/connect/c.json")).unwrap();
         shelf.connect("c", &home.changes("2"), false, false).unwrap();
         // As after a crash: the record knows both, the file is still the first.
-        let (old, mut new): (Record, Record) = (serde_json::from_str(&record).unwrap(), shelf.record("c").unwrap());
+        let (old, mut new): (UndoRecord, UndoRecord) = (serde_json::from_str(&record).unwrap(), shelf.record("c").unwrap());
         new.files[0].layers.extend(old.files[0].layers.clone());
         shelf.remember("c", &new).unwrap();
         std::fs::write(home.file(), &first).unwrap();

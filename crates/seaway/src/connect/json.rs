@@ -4,11 +4,11 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstObjectProp, CstRootNode};
 use serde_json::Value;
 
-use super::{Members, Refusal};
+use super::{FileRefusal, Members};
 
 const MARK: &str = "\u{feff}";
 
-pub(super) struct Document {
+pub(super) struct JsonDocument {
     marked: bool,
     root: CstRootNode,
     top: CstObject,
@@ -31,22 +31,22 @@ fn options() -> ParseOptions {
 }
 
 /// Refuses what is no JSON by its letter.
-pub(super) fn strictly(text: &str) -> Result<(), Refusal> {
+pub(super) fn strictly(text: &str) -> Result<(), FileRefusal> {
     let text = text.strip_prefix(MARK).unwrap_or(text);
     if text.trim().is_empty() {
         return Ok(());
     }
     let read = serde_json::from_str::<serde::de::IgnoredAny>(text);
-    read.map(|_| ()).map_err(|error| Refusal::Malformed(format!("this client reads strict JSON, and passes over a file with a comment or a comma too many: {error}")))
+    read.map(|_| ()).map_err(|error| FileRefusal::Malformed(format!("this client reads strict JSON, and passes over a file with a comment or a comma too many: {error}")))
 }
 
-impl Members for Document {
-    fn parse(text: &str) -> Result<Self, Refusal> {
+impl Members for JsonDocument {
+    fn parse(text: &str) -> Result<Self, FileRefusal> {
         let marked = text.starts_with(MARK);
         let text = text.strip_prefix(MARK).unwrap_or(text);
         let text = if text.trim().is_empty() { "{}\n" } else { text };
-        let root = CstRootNode::parse(text, &options()).map_err(|error| Refusal::Malformed(error.to_string()))?;
-        let top = root.object_value().ok_or_else(|| Refusal::Malformed("expected a JSON object".into()))?;
+        let root = CstRootNode::parse(text, &options()).map_err(|error| FileRefusal::Malformed(error.to_string()))?;
+        let top = root.object_value().ok_or_else(|| FileRefusal::Malformed("expected a JSON object".into()))?;
         Ok(Self { marked, root, top })
     }
 
@@ -54,11 +54,11 @@ impl Members for Document {
         self.top.to_serde_value().unwrap_or_default()
     }
 
-    fn get(&self, path: &[String]) -> Result<Option<Value>, Refusal> {
+    fn get(&self, path: &[String]) -> Result<Option<Value>, FileRefusal> {
         Ok(self.find(path)?.and_then(|member| member.value()).and_then(|value| value.to_serde_value()))
     }
 
-    fn set(&mut self, path: &[String], value: &Value) -> Result<(), Refusal> {
+    fn set(&mut self, path: &[String], value: &Value) -> Result<(), FileRefusal> {
         let Some((key, holders)) = path.split_last() else { return Ok(()) };
         let mut object = self.top.clone();
         for holder in holders {
@@ -76,7 +76,7 @@ impl Members for Document {
         Ok(())
     }
 
-    fn remove(&mut self, path: &[String]) -> Result<(), Refusal> {
+    fn remove(&mut self, path: &[String]) -> Result<(), FileRefusal> {
         if let Some(member) = self.find(path)? {
             member.remove();
         }
@@ -88,8 +88,8 @@ impl Members for Document {
     }
 }
 
-impl Document {
-    fn find(&self, path: &[String]) -> Result<Option<CstObjectProp>, Refusal> {
+impl JsonDocument {
+    fn find(&self, path: &[String]) -> Result<Option<CstObjectProp>, FileRefusal> {
         let Some((key, holders)) = path.split_last() else { return Ok(None) };
         let mut object = self.top.clone();
         for holder in holders {
@@ -100,15 +100,15 @@ impl Document {
     }
 }
 
-fn holds_object(member: &CstObjectProp, key: &str) -> Result<CstObject, Refusal> {
-    member.object_value().ok_or_else(|| Refusal::Ambiguous(format!("`{key}` is there, and is no object")))
+fn holds_object(member: &CstObjectProp, key: &str) -> Result<CstObject, FileRefusal> {
+    member.object_value().ok_or_else(|| FileRefusal::Ambiguous(format!("`{key}` is there, and is no object")))
 }
 
 /// The one member of that name; which of two counts would be anybody's guess.
-fn unique(object: &CstObject, key: &str) -> Result<Option<CstObjectProp>, Refusal> {
+fn unique(object: &CstObject, key: &str) -> Result<Option<CstObjectProp>, FileRefusal> {
     let mut named = object.properties().into_iter().filter(|member| member.decoded_name().as_deref() == Some(key));
     let found = named.next();
-    if named.next().is_some() { Err(Refusal::Ambiguous(format!("`{key}` is there twice"))) } else { Ok(found) }
+    if named.next().is_some() { Err(FileRefusal::Ambiguous(format!("`{key}` is there twice"))) } else { Ok(found) }
 }
 
 fn input(value: &Value) -> CstInputValue {

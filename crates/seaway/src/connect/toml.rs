@@ -3,18 +3,18 @@
 use serde_json::{Map, Value};
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike};
 
-use super::{Members, Refusal};
+use super::{FileRefusal, Members};
 
-pub(super) struct Document {
+pub(super) struct TomlDocument {
     toml: DocumentMut,
     /// Lines end as on Windows.
     carriage_returns: bool,
 }
 
-impl Members for Document {
-    fn parse(text: &str) -> Result<Self, Refusal> {
+impl Members for TomlDocument {
+    fn parse(text: &str) -> Result<Self, FileRefusal> {
         let carriage_returns = super::line_ends(text)?;
-        let toml = text.replace("\r\n", "\n").parse().map_err(|error: toml_edit::TomlError| Refusal::Malformed(error.to_string()))?;
+        let toml = text.replace("\r\n", "\n").parse().map_err(|error: toml_edit::TomlError| FileRefusal::Malformed(error.to_string()))?;
         Ok(Self { toml, carriage_returns })
     }
 
@@ -22,7 +22,7 @@ impl Members for Document {
         members(self.toml.as_table())
     }
 
-    fn get(&self, path: &[String]) -> Result<Option<Value>, Refusal> {
+    fn get(&self, path: &[String]) -> Result<Option<Value>, FileRefusal> {
         let mut item = self.toml.as_item();
         for key in path {
             let Some(table) = item.as_table_like() else { return Ok(None) };
@@ -32,7 +32,7 @@ impl Members for Document {
         Ok(Some(json(item)))
     }
 
-    fn set(&mut self, path: &[String], value: &Value) -> Result<(), Refusal> {
+    fn set(&mut self, path: &[String], value: &Value) -> Result<(), FileRefusal> {
         let Some((key, holders)) = path.split_last() else { return Ok(()) };
         let mut table: &mut dyn TableLike = self.toml.as_table_mut();
         for holder in holders {
@@ -41,7 +41,7 @@ impl Members for Document {
                 table.set_implicit(true);
                 Item::Table(table)
             };
-            table = table.entry(holder).or_insert_with(made).as_table_like_mut().ok_or_else(|| Refusal::Ambiguous(format!("`{holder}` is there, and is no table")))?;
+            table = table.entry(holder).or_insert_with(made).as_table_like_mut().ok_or_else(|| FileRefusal::Ambiguous(format!("`{holder}` is there, and is no table")))?;
         }
         match (table.get_mut(key).and_then(Item::as_value_mut), toml(value)) {
             // What stands around it stays.
@@ -56,7 +56,7 @@ impl Members for Document {
         Ok(())
     }
 
-    fn remove(&mut self, path: &[String]) -> Result<(), Refusal> {
+    fn remove(&mut self, path: &[String]) -> Result<(), FileRefusal> {
         let Some((key, holders)) = path.split_last() else { return Ok(()) };
         let mut table: &mut dyn TableLike = self.toml.as_table_mut();
         for holder in holders {

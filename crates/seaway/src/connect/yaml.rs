@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::FileRefusal;
 
 const BEGIN: &str = "# >>> seaway connect: these lines are its own, `--undo` takes them out";
 const END: &str = "# <<< seaway connect";
@@ -12,7 +12,7 @@ const WAS: &str = "# was: ";
 
 /// Where our lines go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum LinePlace {
     /// Behind everything: further members or further items, as the file has them.
     End,
     /// The first items of this member's list.
@@ -24,15 +24,15 @@ pub enum Place {
 }
 
 /// Adds our lines, in place of what stood between the marks.
-pub(super) fn insert(text: &str, place: &Place, block: &str) -> Result<String, Refusal> {
+pub(super) fn insert(text: &str, place: &LinePlace, block: &str) -> Result<String, FileRefusal> {
     let carriage_returns = super::line_ends(text)?;
     let bare = remove(text)?;
     let before = parse(&bare)?;
     let own = parse(block)?;
     let (written, expected) = match place {
-        Place::End => (at_the_end(&bare, block), joined(before, own)?),
-        Place::Under { member, head } if blank(&bare) => (at_the_end(head, &format!("{member}:\n{}", indented(block, "  "))), joined(parse(head)?, object(member, own))?),
-        Place::Under { member, .. } => match before.get(member) {
+        LinePlace::End => (at_the_end(&bare, block), joined(before, own)?),
+        LinePlace::Under { member, head } if blank(&bare) => (at_the_end(head, &format!("{member}:\n{}", indented(block, "  "))), joined(parse(head)?, object(member, own))?),
+        LinePlace::Under { member, .. } => match before.get(member) {
             None => (at_the_end(&bare, &format!("{member}:\n{}", indented(block, "  "))), joined(before, object(member, own))?),
             Some(list) if list.as_array().is_some_and(Vec::is_empty) => {
                 let mut expected = before.clone();
@@ -48,11 +48,11 @@ pub(super) fn insert(text: &str, place: &Place, block: &str) -> Result<String, R
         },
     };
     let written = if carriage_returns { written.replace("\r\n", "\n").replace('\n', "\r\n") } else { written };
-    if parse(&written)? == expected { Ok(written) } else { Err(Refusal::Ambiguous("it is not written in a way that lines can be added to".into())) }
+    if parse(&written)? == expected { Ok(written) } else { Err(FileRefusal::Ambiguous("it is not written in a way that lines can be added to".into())) }
 }
 
 /// Takes our lines out.
-pub(super) fn remove(text: &str) -> Result<String, Refusal> {
+pub(super) fn remove(text: &str) -> Result<String, FileRefusal> {
     let at = |mark: &str| text.lines().position(|line| line.trim() == mark);
     match (at(BEGIN), at(END)) {
         (None, None) => Ok(text.to_owned()),
@@ -60,7 +60,7 @@ pub(super) fn remove(text: &str) -> Result<String, Refusal> {
             let kept = |(number, line): (usize, &'_ str)| if (begin..=end).contains(&number) { line.strip_prefix(WAS).map(str::to_owned) } else { Some(line.to_owned()) };
             Ok(text.split_inclusive('\n').enumerate().filter_map(kept).collect())
         }
-        _ => Err(Refusal::Ambiguous("one of our two marks is missing".into())),
+        _ => Err(FileRefusal::Ambiguous("one of our two marks is missing".into())),
     }
 }
 
@@ -78,16 +78,16 @@ fn at_the_end(text: &str, block: &str) -> String {
 }
 
 /// In place of a member's line, which is kept between the marks and comes back with them gone.
-fn in_place_of(text: &str, member: &str, block: &str) -> Result<String, Refusal> {
+fn in_place_of(text: &str, member: &str, block: &str) -> Result<String, FileRefusal> {
     let heads = |line: &&str| line.strip_prefix(member).is_some_and(|rest| rest.starts_with(':'));
-    let line = text.lines().find(heads).filter(|line| line.contains("[]")).ok_or_else(|| Refusal::Ambiguous(format!("`{member}` is not a list on a line of its own")))?;
+    let line = text.lines().find(heads).filter(|line| line.contains("[]")).ok_or_else(|| FileRefusal::Ambiguous(format!("`{member}` is not a list on a line of its own")))?;
     let own = marked(&format!("{WAS}{line}\n{member}:\n{}", indented(block, "  ")), "");
     Ok(text.split_inclusive('\n').map(|one| if one.trim_end() == line.trim_end() { own.clone() } else { one.to_owned() }).collect())
 }
 
 /// Right behind the line of the member whose list it is.
-fn among(text: &str, member: &str, block: &str) -> Result<String, Refusal> {
-    let unclear = || Refusal::Ambiguous(format!("`{member}` is not a list with a line for each item's beginning"));
+fn among(text: &str, member: &str, block: &str) -> Result<String, FileRefusal> {
+    let unclear = || FileRefusal::Ambiguous(format!("`{member}` is not a list with a line for each item's beginning"));
     let heads = |line: &str| line.strip_prefix(member).and_then(|rest| rest.strip_prefix(':')).is_some_and(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('#'));
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let head = lines.iter().position(|line| heads(line)).ok_or_else(unclear)?;
@@ -109,13 +109,13 @@ fn object(key: &str, value: Value) -> Value {
 }
 
 /// What two halves of a file are together.
-fn joined(before: Value, own: Value) -> Result<Value, Refusal> {
+fn joined(before: Value, own: Value) -> Result<Value, FileRefusal> {
     match (before, own) {
         (Value::Null, own) => Ok(own),
         (Value::Object(mut before), Value::Object(own)) => {
             for (key, value) in own {
                 if before.insert(key.clone(), value).is_some() {
-                    return Err(Refusal::Taken(key));
+                    return Err(FileRefusal::Taken(key));
                 }
             }
             Ok(before.into())
@@ -124,27 +124,27 @@ fn joined(before: Value, own: Value) -> Result<Value, Refusal> {
             before.extend(own);
             Ok(before.into())
         }
-        _ => Err(Refusal::Malformed("it holds something else than it should".into())),
+        _ => Err(FileRefusal::Malformed("it holds something else than it should".into())),
     }
 }
 
-fn parse(text: &str) -> Result<Value, Refusal> {
+fn parse(text: &str) -> Result<Value, FileRefusal> {
     if text.lines().all(|line| blank(line) || line.trim_start().starts_with('#')) {
         return Ok(Value::Null);
     }
-    serde_saphyr::from_str(text).map_err(|error| Refusal::Malformed(error.to_string().lines().next().unwrap_or_default().to_owned()))
+    serde_saphyr::from_str(text).map_err(|error| FileRefusal::Malformed(error.to_string().lines().next().unwrap_or_default().to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn models() -> Place {
-        Place::Under { member: "models".into(), head: "name: Local\n".into() }
+    fn models() -> LinePlace {
+        LinePlace::Under { member: "models".into(), head: "name: Local\n".into() }
     }
 
     #[track_caller]
-    fn check(place: &Place, text: &str, block: &str, expect: &str) {
+    fn check(place: &LinePlace, text: &str, block: &str, expect: &str) {
         let after = insert(text, place, block).unwrap();
         let expect = expect.replace('(', &format!("{BEGIN}\n")).replace(')', &format!("{END}\n")).replace("[[", &format!("  {BEGIN}\n")).replace("]]", &format!("  {END}\n"));
         assert_eq!(after, expect);
@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn members_and_items_go_to_the_end() {
-        check(&Place::End, "", "a: 1", "(a: 1\n)");
-        check(&Place::End, "# mine\nb: 2", "a: 1", "# mine\nb: 2\n(a: 1\n)");
-        check(&Place::End, "- x: 1\n", "- y: 2\n", "- x: 1\n(- y: 2\n)");
+        check(&LinePlace::End, "", "a: 1", "(a: 1\n)");
+        check(&LinePlace::End, "# mine\nb: 2", "a: 1", "# mine\nb: 2\n(a: 1\n)");
+        check(&LinePlace::End, "- x: 1\n", "- y: 2\n", "- x: 1\n(- y: 2\n)");
     }
 
     #[test]
@@ -176,11 +176,11 @@ mod tests {
     #[test]
     fn what_cannot_be_added_to_is_refused() {
         for (place, text, block) in [
-            (Place::End, "a: 2\n", "a: 1"),
-            (Place::End, "- x\n", "a: 1"),
-            (Place::End, "{b: 1}\n", "a: 1"),
-            (Place::End, "a: [\n", "b: 1"),
-            (Place::End, "b: |\n  text\n---\nc: 1\n", "a: 1"),
+            (LinePlace::End, "a: 2\n", "a: 1"),
+            (LinePlace::End, "- x\n", "a: 1"),
+            (LinePlace::End, "{b: 1}\n", "a: 1"),
+            (LinePlace::End, "a: [\n", "b: 1"),
+            (LinePlace::End, "b: |\n  text\n---\nc: 1\n", "a: 1"),
             (models(), "models: [{name: x}]\n", "- name: s"),
             (models(), "models: 7\n", "- name: s"),
             (models(), "x: |\n models:\n - y\nmodels:\n  x: 1\n", "- name: s"),

@@ -8,7 +8,7 @@ use seaway_wire::{Endpoint, Fault, FaultKind};
 
 use super::no_upstream;
 use crate::route;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 use crate::upstream::{Target, Upstream};
 
@@ -18,35 +18,35 @@ pub(super) fn makes(method: &Method, target: &Target) -> bool {
 }
 
 /// Finds the upstream of what an id names, of the models of a batch, or the first one that there is.
-pub(super) async fn upstream_of(runtime: &Runtime, store: &Store, method: &Method, target: &Target, batch: Option<&[u8]>) -> Result<Arc<Upstream>, Fault> {
+pub(super) async fn upstream_of(snapshot: &Snapshot, store: &Store, method: &Method, target: &Target, batch: Option<&[u8]>) -> Result<Arc<Upstream>, Fault> {
     if let Some(id) = target.id()
-        && let Some(upstream) = upstream_of_made(runtime, store, id).await?
+        && let Some(upstream) = upstream_of_made(snapshot, store, id).await?
     {
         return Ok(upstream.clone());
     }
     if let (true, Some(batch)) = (makes(method, target), batch) {
-        return upstream_of_batch(runtime, batch);
+        return upstream_of_batch(snapshot, batch);
     }
-    let first = route::route(&runtime.config, "", "").into_iter().next();
-    first.and_then(|name| runtime.upstream(&name)).cloned().ok_or_else(|| no_upstream(&runtime.config))
+    let first = route::route(&snapshot.config, "", "").into_iter().next();
+    first.and_then(|name| snapshot.upstream(&name)).cloned().ok_or_else(|| no_upstream(&snapshot.config))
 }
 
-async fn upstream_of_made<'r>(runtime: &'r Runtime, store: &Store, id: &str) -> Result<Option<&'r Arc<Upstream>>, StoreError> {
+async fn upstream_of_made<'r>(snapshot: &'r Snapshot, store: &Store, id: &str) -> Result<Option<&'r Arc<Upstream>>, StoreError> {
     // Where there is one, it can be nowhere else.
-    if runtime.upstreams.len() < 2 {
+    if snapshot.upstreams.len() < 2 {
         return Ok(None);
     }
     let name = store.made_at(id).await?;
-    Ok(name.and_then(|name| runtime.upstreams.iter().find(|upstream| *upstream.name.0 == *name)))
+    Ok(name.and_then(|name| snapshot.upstreams.iter().find(|upstream| *upstream.name.0 == *name)))
 }
 
 /// All requests of a batch go to one upstream: the first to which every one of their models leads.
-fn upstream_of_batch(runtime: &Runtime, body: &[u8]) -> Result<Arc<Upstream>, Fault> {
-    let config = &runtime.config;
+fn upstream_of_batch(snapshot: &Snapshot, body: &[u8]) -> Result<Arc<Upstream>, Fault> {
+    let config = &snapshot.config;
     let models = models_of_batch(body);
     let lead_to = |model: &str| {
         let names = route::route(config, model, route::alias(&config.aliases, model).unwrap_or(model));
-        names.iter().filter_map(|name| runtime.upstream(name)).collect::<Vec<_>>()
+        names.iter().filter_map(|name| snapshot.upstream(name)).collect::<Vec<_>>()
     };
     let mut shared = lead_to(models.first().map_or("", String::as_str));
     for model in models.iter().skip(1) {
@@ -65,12 +65,12 @@ fn upstream_of_batch(runtime: &Runtime, body: &[u8]) -> Result<Arc<Upstream>, Fa
 }
 
 /// Puts the upstream first that holds a file which a message names, if it is one of those that could be asked.
-pub(super) async fn holder_first(runtime: &Runtime, store: &Store, body: &[u8], targets: &mut [&Arc<Upstream>]) -> Result<(), StoreError> {
+pub(super) async fn holder_first(snapshot: &Snapshot, store: &Store, body: &[u8], targets: &mut [&Arc<Upstream>]) -> Result<(), StoreError> {
     if targets.len() < 2 {
         return Ok(());
     }
     for id in files_of_message(body).into_iter().take(FILES) {
-        let Some(holder) = upstream_of_made(runtime, store, id).await? else { continue };
+        let Some(holder) = upstream_of_made(snapshot, store, id).await? else { continue };
         if let Some(at) = targets.iter().position(|target| target.name == holder.name) {
             targets[..=at].rotate_right(1);
             return Ok(());

@@ -17,9 +17,9 @@ pub(super) enum Egress {
     /// As it comes. `at_once`: its head does not wait for a beginning.
     Relay { relay: Relay<Meter>, at_once: bool },
     /// From Messages into Chat.
-    Chat(Box<chat::Stream>),
+    Chat(Box<chat::ChatStream>),
     /// From Messages into Responses.
-    Responses(Box<responses::Stream>),
+    Responses(Box<responses::ResponsesStream>),
     /// When it is whole.
     Gather(Box<Gather>),
 }

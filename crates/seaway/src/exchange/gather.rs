@@ -19,8 +19,8 @@ const ERROR_LIMIT: usize = 16 << 20;
 pub(super) enum Made {
     /// The message itself.
     Message,
-    Chat(chat::Shape, chat::Stamp),
-    Responses(Box<responses::Shape>, responses::Stamp),
+    Chat(chat::ChatShape, chat::ChatStamp),
+    Responses(Box<responses::ResponsesShape>, responses::ResponsesStamp),
     /// A count of tokens, told in Responses.
     Count,
     /// A description of what was made at the upstream, told as it came.
@@ -28,7 +28,7 @@ pub(super) enum Made {
     /// Nothing: it is not what was asked for.
     Nothing(Fault),
     /// An error, told as it came, or in place of what is not JSON.
-    Error(Instead),
+    Error(ErrorInstead),
     /// An error, told in OpenAI's shape. `waits`: it says when to come again; `own_key`: it is the client's key that was used.
     Translated {
         status: StatusCode,
@@ -39,7 +39,7 @@ pub(super) enum Made {
 
 /// An answer that waits until what it is about is kept.
 #[derive(Default)]
-enum Waiting {
+enum UntilKept {
     #[default]
     Nothing,
     Response(String),
@@ -47,7 +47,7 @@ enum Waiting {
 }
 
 /// What is told in place of an error that is not JSON.
-pub(super) struct Instead {
+pub(super) struct ErrorInstead {
     pub(super) status: StatusCode,
     pub(super) dialect: Dialect,
     pub(super) request_id: String,
@@ -77,7 +77,7 @@ impl Refusal {
     }
 }
 
-enum Held {
+enum Collected {
     Body(Vec<u8>),
     /// Of a message that comes in events.
     Events(Box<Fold>),
@@ -85,27 +85,27 @@ enum Held {
 
 /// A machine that frames go into, and that speaks when all of them are there.
 pub(super) struct Gather {
-    held: Held,
+    held: Collected,
     size: usize,
     made: Made,
     summary: Summary,
     refusal: Option<Refusal>,
     /// To be kept before the client is told `answer`.
     kept: Option<Keepsake>,
-    answer: Waiting,
+    answer: UntilKept,
 }
 
 impl Gather {
     pub(super) fn body(made: Made) -> Self {
-        Self::with(Held::Body(Vec::new()), made)
+        Self::with(Collected::Body(Vec::new()), made)
     }
 
     pub(super) fn events(made: Made) -> Self {
-        Self::with(Held::Events(Box::default()), made)
+        Self::with(Collected::Events(Box::default()), made)
     }
 
-    fn with(held: Held, made: Made) -> Self {
-        Self { held, size: 0, made, summary: Summary::default(), refusal: None, kept: None, answer: Waiting::Nothing }
+    fn with(held: Collected, made: Made) -> Self {
+        Self { held, size: 0, made, summary: Summary::default(), refusal: None, kept: None, answer: UntilKept::Nothing }
     }
 
     pub(super) fn push(&mut self, frame: &[u8]) {
@@ -114,8 +114,8 @@ impl Gather {
             return;
         }
         match &mut self.held {
-            Held::Body(held) => held.extend_from_slice(frame),
-            Held::Events(fold) => fold.push(frame),
+            Collected::Body(held) => held.extend_from_slice(frame),
+            Collected::Events(fold) => fold.push(frame),
         }
     }
 
@@ -129,7 +129,7 @@ impl Gather {
 
     /// True once no further frame changes the answer.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(&self.held, Held::Events(fold) if fold.settled())
+        matches!(&self.held, Collected::Events(fold) if fold.settled())
     }
 
     /// True for more than is held.
@@ -139,8 +139,8 @@ impl Gather {
 
     pub(super) fn summary(&self) -> &Summary {
         match &self.held {
-            Held::Events(fold) => fold.summary(),
-            Held::Body(_) => &self.summary,
+            Collected::Events(fold) => fold.summary(),
+            Collected::Body(_) => &self.summary,
         }
     }
 
@@ -159,11 +159,11 @@ impl Gather {
     /// Tells the answer that was to be kept, and whether it is.
     pub(super) fn settle(&mut self, kept: bool, out: &mut Out) {
         match std::mem::take(&mut self.answer) {
-            Waiting::Nothing => {}
-            Waiting::Response(answer) if kept => out.push_back(answer.into()),
-            Waiting::Response(answer) => out.push_back(responses::unkept(&answer).into()),
+            UntilKept::Nothing => {}
+            UntilKept::Response(answer) if kept => out.push_back(answer.into()),
+            UntilKept::Response(answer) => out.push_back(responses::unkept(&answer).into()),
             // It is there, whoever knows where.
-            Waiting::Made(answer) => out.push_back(answer),
+            UntilKept::Made(answer) => out.push_back(answer),
         }
     }
 
@@ -187,8 +187,8 @@ impl Gather {
 
     /// The body of the whole answer, however it came.
     fn whole(&mut self) -> Result<Bytes, Refusal> {
-        match std::mem::replace(&mut self.held, Held::Body(Vec::new())) {
-            Held::Events(fold) => {
+        match std::mem::replace(&mut self.held, Collected::Body(Vec::new())) {
+            Collected::Events(fold) => {
                 self.summary = fold.summary().clone();
                 match fold.finish() {
                     Ok(folded) => Ok(folded.body.into()),
@@ -199,11 +199,11 @@ impl Gather {
                     Err(error) => Err(Refusal::bad(error)),
                 }
             }
-            Held::Body(body) if self.is_error() => {
+            Collected::Body(body) if self.is_error() => {
                 self.summary = Summary { error: Said::parse(&body), ..Summary::default() };
                 Ok(body.into())
             }
-            Held::Body(body) => {
+            Collected::Body(body) => {
                 self.summary = Summary::of_json(&body);
                 match &self.summary.error {
                     // An error that calls itself a success.
@@ -221,7 +221,7 @@ impl Gather {
             Made::Chat(shape, stamp) => chat::completion(&body, &shape, &stamp),
             Made::Responses(shape, stamp) => match responses::response(&body, *shape, stamp) {
                 Ok((answer, Some(kept))) => {
-                    (self.answer, self.kept) = (Waiting::Response(answer), Some(Keepsake::Response(kept)));
+                    (self.answer, self.kept) = (UntilKept::Response(answer), Some(Keepsake::Response(kept)));
                     return Ok(None);
                 }
                 told => told.map(|(answer, _)| answer),
@@ -229,7 +229,7 @@ impl Gather {
             Made::Count => responses::counted(&body),
             Made::Created => {
                 let Some(id) = id_of_made(&body) else { return Ok(Some(body)) };
-                (self.answer, self.kept) = (Waiting::Made(body), Some(Keepsake::Made(id)));
+                (self.answer, self.kept) = (UntilKept::Made(body), Some(Keepsake::Made(id)));
                 return Ok(None);
             }
             Made::Nothing(fault) => return Err(Refusal::Fault(fault)),
@@ -240,7 +240,7 @@ impl Gather {
     }
 }
 
-impl Instead {
+impl ErrorInstead {
     /// An error that the upstream answered goes on as it came; what is not JSON becomes so.
     fn of(self, body: Bytes) -> Result<Bytes, Refusal> {
         if !self.legible || serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
@@ -303,7 +303,7 @@ mod tests {
 
     fn error(status: u16, legible: bool) -> Gather {
         let status = StatusCode::from_u16(status).unwrap();
-        Gather::body(Made::Error(Instead { status, dialect: Dialect::Messages, request_id: "req_1".into(), legible }))
+        Gather::body(Made::Error(ErrorInstead { status, dialect: Dialect::Messages, request_id: "req_1".into(), legible }))
     }
 
     fn translated() -> Gather {
@@ -357,8 +357,8 @@ mod tests {
 
     #[test]
     fn a_response_that_is_to_be_kept_waits_for_it() {
-        let shape = responses::Shape::default;
-        let stamp = || responses::Stamp { id: "1".into(), created: 5, clock: || 6 };
+        let shape = responses::ResponsesShape::default;
+        let stamp = || responses::ResponsesStamp { id: "1".into(), created: 5, clock: || 6 };
         let message = br#"{"type":"message","id":"m","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
         for kept in [true, false] {
             let (mut gather, mut out) = (Gather::body(Made::Responses(Box::new(shape()), stamp())), Out::new());

@@ -10,8 +10,8 @@ impl Exchange {
     /// What is kept of earlier responses, as far as a request speaks of it.
     pub(super) async fn before(&self, request: &Request<'_>) -> Result<Before, Fault> {
         let mut before = Before::default();
-        let (store, owner) = (self.house.ledger.store(), &self.ask.caller.0);
-        let retention = self.runtime.config.responses_retention;
+        let (store, owner) = (self.state.ledger.store(), &self.client.caller.0);
+        let retention = self.snapshot.config.responses_retention;
         if let Some(id) = responses::previous(request)? {
             let kept = store.response(owner, &id, retention).await?;
             let unknown = || {
@@ -32,9 +32,9 @@ impl Exchange {
 
     /// Who keeps the answer, if answers are kept at all.
     pub(super) fn keeper(&self, request: &Request<'_>, before: &Before, id: &str) -> Option<Keeper> {
-        if self.runtime.config.responses_retention.is_zero() {
+        if self.snapshot.config.responses_retention.is_zero() {
             return None;
         }
-        Some(Keeper::of_response(self.house.ledger.store().clone(), self.ask.caller.0.clone(), responses::input_items(request, id, before)))
+        Some(Keeper::of_response(self.state.ledger.store().clone(), self.client.caller.0.clone(), responses::input_items(request, id, before)))
     }
 }

@@ -27,7 +27,7 @@ use crate::drain::{self, Drain};
 use crate::ledger::Entry;
 use crate::record::Outcome;
 use crate::store::{Keeper, Keeping};
-use crate::upstream::gate::Pass;
+use crate::upstream::gate::Permit;
 use crate::upstream::{BoxError, ReplyBody, next_frame};
 
 /// How long a connection may take to end an answer that is whole already.
@@ -71,12 +71,12 @@ pub(super) struct Patience {
 }
 
 /// What a pipe is about to carry.
-pub(super) struct Flow {
+pub(super) struct UpstreamAnswer {
     pub(super) body: ReplyBody,
     pub(super) egress: Egress,
     pub(super) keeper: Option<Keeper>,
     pub(super) patience: Patience,
-    pub(super) pass: Pass,
+    pub(super) permit: Permit,
 }
 
 /// What a pipe has from the gateway.
@@ -85,7 +85,7 @@ pub(super) struct Surroundings {
     pub(super) tasks: TaskTracker,
 }
 
-enum State {
+enum PipeState {
     /// The upstream speaks, or is silent.
     Flowing(ReplyBody),
     /// The answer is whole, and its end waits until it is kept. The upstream may not have ended its body yet.
@@ -109,7 +109,7 @@ enum Ending {
 
 /// The body of an answer on its way.
 pub struct Pipe {
-    state: State,
+    state: PipeState,
     egress: Egress,
     out: Out,
     entry: Entry,
@@ -122,27 +122,27 @@ pub struct Pipe {
     has_head: bool,
     ending: Option<Ending>,
     /// Held until the upstream's part is over.
-    pass: Option<Pass>,
+    permit: Option<Permit>,
 }
 
 impl Answer {
     /// A fault of ours; the record ends with it.
     pub(super) fn of_fault(entry: Entry, around: Surroundings, dialect: Dialect, fault: &Fault) -> Self {
         let patience = Patience { ping: None, idle: None };
-        Pipe::with(State::Ended, Egress::opaque(dialect), entry, around, patience).fails(dialect, fault)
+        Pipe::with(PipeState::Ended, Egress::opaque(dialect), entry, around, patience).fails(dialect, fault)
     }
 }
 
 impl Pipe {
-    fn with(state: State, egress: Egress, entry: Entry, around: Surroundings, patience: Patience) -> Self {
+    fn with(state: PipeState, egress: Egress, entry: Entry, around: Surroundings, patience: Patience) -> Self {
         let silence = Silence::new(patience);
-        Self { state, egress, out: Out::new(), entry, silence, around, cut: None, keeper: None, has_head: false, ending: None, pass: None }
+        Self { state, egress, out: Out::new(), entry, silence, around, cut: None, keeper: None, has_head: false, ending: None, permit: None }
     }
 
-    pub(super) fn new(flow: Flow, entry: Entry, around: Surroundings) -> Self {
-        let Flow { body, egress, keeper, patience, pass } = flow;
-        let mut pipe = Self::with(State::Flowing(body), egress, entry, around, patience);
-        (pipe.keeper, pipe.pass) = (keeper, Some(pass));
+    pub(super) fn new(flow: UpstreamAnswer, entry: Entry, around: Surroundings) -> Self {
+        let UpstreamAnswer { body, egress, keeper, patience, permit } = flow;
+        let mut pipe = Self::with(PipeState::Flowing(body), egress, entry, around, patience);
+        (pipe.keeper, pipe.permit) = (keeper, Some(permit));
         pipe
     }
 
@@ -171,7 +171,7 @@ impl Pipe {
                 head.status = status;
                 head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 self.out = Out::from([body]);
-                (self.state, self.ending, self.pass) = (State::Ended, Some(Ending::Whole), None);
+                (self.state, self.ending, self.permit) = (PipeState::Ended, Some(Ending::Whole), None);
                 self.entry.saw(self.egress.summary());
                 self.leaves(head)
             }
@@ -197,7 +197,7 @@ impl Pipe {
             tracing::debug!(id = self.entry.id(), %cause, "a request failed");
         }
         self.out = Out::from([body]);
-        (self.state, self.has_head, self.pass) = (State::Ended, true, None);
+        (self.state, self.has_head, self.permit) = (PipeState::Ended, true, None);
         self.entry.answering(head.status);
         self.entry.failed(fault.kind.name());
         self.entry.ends(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
@@ -207,19 +207,19 @@ impl Pipe {
     /// Why there is no answer, as far as that is known while its head has not left.
     fn refusal(&mut self, status: StatusCode) -> Option<Refusal> {
         match &self.state {
-            State::Breaking { cut: Cut::Truncated, .. } if !status.is_success() => {
+            PipeState::Breaking { cut: Cut::Truncated, .. } if !status.is_success() => {
                 let message = format!("the upstream's error (status {}) was cut off", status.as_u16());
                 Some(Refusal::Fault(Fault::new(FaultKind::BadReply, message)))
             }
-            State::Breaking { cut, .. } => Some(Refusal::Fault(cut.fault())),
-            State::Flowing(_) | State::Keeping(..) => self.egress.take_refusal(),
-            State::Ended if self.egress.has_begun(&self.out) => self.egress.take_refusal(),
-            State::Ended => Some(self.egress.take_refusal().unwrap_or_else(|| Refusal::Fault(Fault::new(FaultKind::BadReply, NOTHING)))),
+            PipeState::Breaking { cut, .. } => Some(Refusal::Fault(cut.fault())),
+            PipeState::Flowing(_) | PipeState::Keeping(..) => self.egress.take_refusal(),
+            PipeState::Ended if self.egress.has_begun(&self.out) => self.egress.take_refusal(),
+            PipeState::Ended => Some(self.egress.take_refusal().unwrap_or_else(|| Refusal::Fault(Fault::new(FaultKind::BadReply, NOTHING)))),
         }
     }
 
     fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while matches!(self.state, State::Flowing(_) | State::Keeping(..)) && !self.egress.has_begun(&self.out) {
+        while matches!(self.state, PipeState::Flowing(_) | PipeState::Keeping(..)) && !self.egress.has_begun(&self.out) {
             ready!(self.poll_on(cx));
         }
         Poll::Ready(())
@@ -228,7 +228,7 @@ impl Pipe {
     /// Goes on by one step, whatever it has to wait for.
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.state {
-            State::Flowing(upstream) => match Pin::new(upstream).poll_frame(cx) {
+            PipeState::Flowing(upstream) => match Pin::new(upstream).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         self.frame(data);
@@ -242,11 +242,11 @@ impl Pipe {
                 Poll::Ready(None) => self.end(End::Complete, None),
                 Poll::Pending => ready!(self.poll_silence(cx)),
             },
-            State::Keeping(_, keeping) => {
+            PipeState::Keeping(_, keeping) => {
                 let kept = ready!(keeping.as_mut().poll(cx));
                 self.settle(kept);
             }
-            State::Ended | State::Breaking { .. } => {}
+            PipeState::Ended | PipeState::Breaking { .. } => {}
         }
         Poll::Ready(())
     }
@@ -282,9 +282,9 @@ impl Pipe {
         self.entry.said(self.egress.summary().so_far);
         // Flowing → Keeping: the answer is whole, and is told so when it is kept.
         if let Some(keeping) = self.keeping()
-            && let State::Flowing(upstream) = std::mem::replace(&mut self.state, State::Ended)
+            && let PipeState::Flowing(upstream) = std::mem::replace(&mut self.state, PipeState::Ended)
         {
-            self.state = State::Keeping(Some(upstream), keeping);
+            self.state = PipeState::Keeping(Some(upstream), keeping);
         }
         // An upstream's pings say nothing in another dialect, so it is what goes out that counts.
         if !self.out.is_empty() {
@@ -307,9 +307,9 @@ impl Pipe {
     fn settle(&mut self, kept: bool) {
         self.egress.settle(kept, &mut self.out);
         // Keeping → Flowing, or the end where the upstream has come to it already.
-        match std::mem::replace(&mut self.state, State::Ended) {
-            State::Keeping(Some(upstream), _) => {
-                self.state = State::Flowing(upstream);
+        match std::mem::replace(&mut self.state, PipeState::Ended) {
+            PipeState::Keeping(Some(upstream), _) => {
+                self.state = PipeState::Flowing(upstream);
                 self.end_if_told();
             }
             _ => self.ended(true, None),
@@ -318,7 +318,7 @@ impl Pipe {
 
     /// A body of known length is dropped as soon as its last byte is read, and asked no more.
     fn end_if_told(&mut self) {
-        if let State::Flowing(upstream) = &self.state
+        if let PipeState::Flowing(upstream) = &self.state
             && (self.egress.is_over() || upstream.is_end_stream())
         {
             self.end(End::Complete, None);
@@ -327,7 +327,7 @@ impl Pipe {
 
     /// The upstream's part is over.
     fn end(&mut self, end: End, cut: Option<Cut>) {
-        let State::Flowing(upstream) = std::mem::replace(&mut self.state, State::Ended) else { return };
+        let PipeState::Flowing(upstream) = std::mem::replace(&mut self.state, PipeState::Ended) else { return };
         if self.egress.is_settled() && !upstream.is_end_stream() {
             self.around.tasks.spawn(see_off(upstream));
         }
@@ -335,7 +335,7 @@ impl Pipe {
             if !self.has_head {
                 // Flowing → Breaking: a status will say it.
                 self.entry.saw(self.egress.summary());
-                self.state = State::Breaking { cut, flushed: true };
+                self.state = PipeState::Breaking { cut, flushed: true };
                 return;
             }
             let whole = self.egress.finish(end, Some(&cut.fault()), &mut self.out);
@@ -343,21 +343,21 @@ impl Pipe {
         }
         let whole = self.egress.finish(end, None, &mut self.out);
         match self.keeping() {
-            Some(keeping) => self.state = State::Keeping(None, keeping),
+            Some(keeping) => self.state = PipeState::Keeping(None, keeping),
             None => self.ended(whole, None),
         }
     }
 
     /// Nothing more will come.
     fn ended(&mut self, whole: bool, cut: Option<Cut>) {
-        self.pass = None;
+        self.permit = None;
         self.entry.saw(self.egress.summary());
         self.ending = Some(match &cut {
             Some(Cut::Drained) => Ending::Drained,
             _ if whole => Ending::Whole,
             _ => Ending::Short,
         });
-        self.state = if whole || self.egress.has_told() { State::Ended } else { State::Breaking { cut: cut.unwrap_or(Cut::Truncated), flushed: false } };
+        self.state = if whole || self.egress.has_told() { PipeState::Ended } else { PipeState::Breaking { cut: cut.unwrap_or(Cut::Truncated), flushed: false } };
         self.record();
     }
 
@@ -395,7 +395,7 @@ async fn see_off(mut body: ReplyBody) {
 impl Drop for Pipe {
     /// The client left, or read all that matters and did not wait for the end.
     fn drop(&mut self) {
-        if matches!(self.state, State::Flowing(_) | State::Keeping(..)) {
+        if matches!(self.state, PipeState::Flowing(_) | PipeState::Keeping(..)) {
             self.entry.saw(self.egress.summary());
             if self.has_head && self.egress.summary().ended {
                 self.entry.ends(Outcome::Completed);
@@ -415,16 +415,16 @@ impl Body for Pipe {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             match &mut this.state {
-                State::Flowing(_) | State::Keeping(..) => ready!(this.poll_on(cx)),
-                State::Ended => return Poll::Ready(None),
-                State::Breaking { flushed, .. } => {
+                PipeState::Flowing(_) | PipeState::Keeping(..) => ready!(this.poll_on(cx)),
+                PipeState::Ended => return Poll::Ready(None),
+                PipeState::Breaking { flushed, .. } => {
                     // An error makes hyper drop the connection with all that it still holds. Waiting for one turn lets
                     // it write that first.
                     if !std::mem::replace(flushed, true) {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    let State::Breaking { cut, .. } = std::mem::replace(&mut this.state, State::Ended) else { return Poll::Ready(None) };
+                    let PipeState::Breaking { cut, .. } = std::mem::replace(&mut this.state, PipeState::Ended) else { return Poll::Ready(None) };
                     return Poll::Ready(Some(Err(cut.into())));
                 }
             }
@@ -432,18 +432,18 @@ impl Body for Pipe {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, State::Ended) && self.out.is_empty()
+        matches!(self.state, PipeState::Ended) && self.out.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             // Pings of ours may join and chunks be longer than events, so a stream has no known length.
-            State::Flowing(_) | State::Keeping(..) if self.silence.patience.ping.is_some() || self.egress.changes_length() => SizeHint::default(),
-            State::Flowing(upstream) | State::Keeping(Some(upstream), _) => match upstream.size_hint().exact() {
+            PipeState::Flowing(_) | PipeState::Keeping(..) if self.silence.patience.ping.is_some() || self.egress.changes_length() => SizeHint::default(),
+            PipeState::Flowing(upstream) | PipeState::Keeping(Some(upstream), _) => match upstream.size_hint().exact() {
                 Some(rest) => SizeHint::with_exact(rest + self.held()),
                 None => SizeHint::default(),
             },
-            State::Keeping(None, _) | State::Ended | State::Breaking { .. } => SizeHint::with_exact(self.held()),
+            PipeState::Keeping(None, _) | PipeState::Ended | PipeState::Breaking { .. } => SizeHint::with_exact(self.held()),
         }
     }
 }

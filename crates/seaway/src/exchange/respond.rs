@@ -8,9 +8,9 @@ use http_body::Body as _;
 use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
 use super::egress::Egress;
-use super::gather::{Gather, Instead, Made};
-use super::pipe::{Answer, Flow, Patience, Pipe};
-use super::{Answered, Exchange, Form, Manner};
+use super::gather::{ErrorInstead, Gather, Made};
+use super::pipe::{Answer, Patience, Pipe, UpstreamAnswer};
+use super::{AnswerPlan, Answered, Exchange, RelayForm};
 use crate::answer::{self, Head};
 use crate::headers;
 use crate::store::Keeper;
@@ -42,7 +42,7 @@ impl Carriage {
 impl Exchange {
     /// Answers the client with what an upstream answered.
     pub(super) async fn respond(mut self, answered: Answered) -> Answer {
-        let Answered { reply, upstream, manner } = answered;
+        let Answered { reply, upstream, plan } = answered;
         let mut head = Head { status: reply.status, headers: headers::to_client(&reply.headers, upstream.is_simulated()) };
         let request_id = answer::identify(&mut head.headers, self.entry.id());
         self.entry.changed(&reply.changes);
@@ -54,47 +54,47 @@ impl Exchange {
         }
         // Who follows it would take the prompt and the local key along.
         head.headers.remove(LOCATION);
-        let carriage = match self.carriage(manner, &reply, &mut head, &upstream) {
+        let carriage = match self.carriage(plan, &reply, &mut head, &upstream) {
             Ok(carriage) => carriage,
             Err(fault) => return self.fault(&fault),
         };
         let head_patience = (!carriage.waits).then(|| self.head_patience());
-        let patience = Patience { ping: carriage.pings.then_some(self.runtime.config.ping), idle: upstream.idle_timeout() };
-        let flow = Flow { body: reply.body, egress: carriage.egress, keeper: carriage.keeper, patience, pass: reply.pass };
-        let (around, dialect) = (self.around(), self.ask.endpoint.dialect());
+        let patience = Patience { ping: carriage.pings.then_some(self.snapshot.config.ping), idle: upstream.idle_timeout() };
+        let flow = UpstreamAnswer { body: reply.body, egress: carriage.egress, keeper: carriage.keeper, patience, permit: reply.permit };
+        let (around, dialect) = (self.around(), self.client.endpoint.dialect());
         Pipe::new(flow, self.entry, around).begin(head, dialect, head_patience).await
     }
 
     /// Chooses by what the client asked and the upstream answered.
-    fn carriage(&self, manner: Manner, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
+    fn carriage(&self, plan: AnswerPlan, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
         if reply.status.is_informational() {
             return Err(Fault::new(FaultKind::BadReply, "the upstream wants to change the protocol, which nobody asked for"));
         }
         let now = || jiff::Timestamp::now().as_second();
-        match manner {
-            Manner::Relayed(Form::Created) => Ok(self.created(reply, head, upstream)),
-            Manner::Relayed(form) => self.relayed_as(form, reply, head),
-            Manner::Chat { shape, stream } => {
-                let stamp = chat::Stamp { id: self.entry.id().to_owned(), created: now() };
-                translated(Tongue::Chat(shape, stamp), stream, reply, head, upstream)
+        match plan {
+            AnswerPlan::Relayed(RelayForm::Created) => Ok(self.created(reply, head, upstream)),
+            AnswerPlan::Relayed(form) => self.relayed_as(form, reply, head),
+            AnswerPlan::Chat { shape, stream } => {
+                let stamp = chat::ChatStamp { id: self.entry.id().to_owned(), created: now() };
+                translated(Translation::Chat(shape, stamp), stream, reply, head, upstream)
             }
-            Manner::Responses { shape, stream, keeper, id } => {
-                let stamp = responses::Stamp { id, created: now(), clock: now };
-                translated(Tongue::Responses(shape, stamp, keeper), stream, reply, head, upstream)
+            AnswerPlan::Responses { shape, stream, keeper, id } => {
+                let stamp = responses::ResponsesStamp { id, created: now(), clock: now };
+                translated(Translation::Responses(shape, stamp, keeper), stream, reply, head, upstream)
             }
-            Manner::Counted => translated(Tongue::Count, false, reply, head, upstream),
+            AnswerPlan::Counted => translated(Translation::Count, false, reply, head, upstream),
         }
     }
 
     /// In the dialect in which the upstream gave it.
-    fn relayed_as(&self, form: Form, reply: &Reply, head: &mut Head) -> Result<Carriage, Fault> {
-        let dialect = self.ask.endpoint.dialect();
-        if form == Form::Opaque {
-            return Ok(Carriage::of(Egress::opaque(self.ask.endpoint.dialect())));
+    fn relayed_as(&self, form: RelayForm, reply: &Reply, head: &mut Head) -> Result<Carriage, Fault> {
+        let dialect = self.client.endpoint.dialect();
+        if form == RelayForm::Opaque {
+            return Ok(Carriage::of(Egress::opaque(self.client.endpoint.dialect())));
         }
         let encoded = head.headers.contains_key(CONTENT_ENCODING);
         if !reply.status.is_success() {
-            let instead = Instead { status: reply.status, dialect, request_id: self.entry.request_id().to_owned(), legible: !encoded };
+            let instead = ErrorInstead { status: reply.status, dialect, request_id: self.entry.request_id().to_owned(), legible: !encoded };
             return Ok(Carriage::of(gather(Gather::body(Made::Error(instead)))));
         }
         let kind = kind_of(&head.headers);
@@ -102,12 +102,12 @@ impl Exchange {
             let message = format!("the upstream answered with status {} and no message; check its `base_url`", reply.status.as_u16());
             return Err(Fault::new(FaultKind::BadReply, message));
         }
-        if form == Form::Folded && !kind.contains("json") {
+        if form == RelayForm::Folded && !kind.contains("json") {
             head.status = StatusCode::OK;
             head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             return Ok(Carriage::of(gather(Gather::events(Made::Message))));
         }
-        let pings = form == Form::Events && !encoded;
+        let pings = form == RelayForm::Events && !encoded;
         Ok(Carriage { pings, ..Carriage::of(Egress::relay(meter(form, dialect, &kind, encoded))) })
     }
 
@@ -115,22 +115,22 @@ impl Exchange {
     fn created(&self, reply: &Reply, head: &Head, upstream: &Upstream) -> Carriage {
         let legible = !head.headers.contains_key(CONTENT_ENCODING) && kind_of(&head.headers).contains("json");
         if !reply.status.is_success() || !legible {
-            return Carriage::of(Egress::opaque(self.ask.endpoint.dialect()));
+            return Carriage::of(Egress::opaque(self.client.endpoint.dialect()));
         }
-        let keeper = Keeper::of_made(self.house.ledger.store().clone(), upstream.name.to_string());
+        let keeper = Keeper::of_made(self.state.ledger.store().clone(), upstream.name.to_string());
         Carriage { keeper: Some(keeper), ..Carriage::of(gather(Gather::body(Made::Created))) }
     }
 
     /// How long the head of an answer waits for its beginning. What the client waited for already counts.
     fn head_patience(&self) -> Duration {
-        let ping = self.runtime.config.ping;
+        let ping = self.snapshot.config.ping;
         let whole = if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) };
         whole.saturating_sub(self.entry.age()).max(whole.min(LEAST_PATIENCE))
     }
 }
 
 /// In one of OpenAI's dialects, of an answer in Messages.
-fn translated(tongue: Tongue, stream: bool, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
+fn translated(tongue: Translation, stream: bool, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
     let headers = &mut head.headers;
     let encoded = headers.contains_key(CONTENT_ENCODING);
     // What the upstream says of its own body is not true of ours.
@@ -169,18 +169,18 @@ fn gather(gather: Gather) -> Egress {
 }
 
 /// The client's dialect, and what its answer depends on.
-enum Tongue {
-    Chat(chat::Shape, chat::Stamp),
-    Responses(Box<responses::Shape>, responses::Stamp, Option<Keeper>),
+enum Translation {
+    Chat(chat::ChatShape, chat::ChatStamp),
+    Responses(Box<responses::ResponsesShape>, responses::ResponsesStamp, Option<Keeper>),
     /// A count of tokens, which is never streamed.
     Count,
 }
 
-impl Tongue {
+impl Translation {
     fn streamed(self) -> (Egress, Option<Keeper>) {
         match self {
-            Self::Chat(shape, stamp) => (Egress::Chat(Box::new(chat::Stream::new(shape, stamp))), None),
-            Self::Responses(shape, stamp, keeper) => (Egress::Responses(Box::new(responses::Stream::new(*shape, stamp))), keeper),
+            Self::Chat(shape, stamp) => (Egress::Chat(Box::new(chat::ChatStream::new(shape, stamp))), None),
+            Self::Responses(shape, stamp, keeper) => (Egress::Responses(Box::new(responses::ResponsesStream::new(*shape, stamp))), keeper),
             Self::Count => (gather(Gather::body(Made::Count)), None),
         }
     }
@@ -196,10 +196,10 @@ impl Tongue {
 
 /// A web page, a text, nothing at all: whatever answered, it was not the Messages API.
 /// Streams that are labelled as something else are known, so for those only a page counts.
-fn is_no_message(reply: &Reply, kind: &str, form: Form) -> bool {
+fn is_no_message(reply: &Reply, kind: &str, form: RelayForm) -> bool {
     let empty = matches!(reply.status.as_u16(), 204 | 205) || reply.body.size_hint().exact() == Some(0);
     let text = kind.starts_with("text/") && !kind.contains("event-stream");
-    kind.starts_with("text/html") || (form != Form::Events && (empty || text))
+    kind.starts_with("text/html") || (form != RelayForm::Events && (empty || text))
 }
 
 /// The type of an answer's body, in lower case.
@@ -208,13 +208,13 @@ fn kind_of(headers: &HeaderMap) -> String {
 }
 
 /// Chooses by what the answer says it is, and by what was asked for where it says nothing.
-fn meter(form: Form, dialect: Dialect, kind: &str, encoded: bool) -> Meter {
+fn meter(form: RelayForm, dialect: Dialect, kind: &str, encoded: bool) -> Meter {
     match form {
-        Form::Opaque | Form::Created => Meter::opaque(dialect),
+        RelayForm::Opaque | RelayForm::Created => Meter::opaque(dialect),
         _ if encoded => Meter::opaque(dialect),
         _ if kind.contains("event-stream") => Meter::for_events(dialect),
         _ if kind.contains("json") => Meter::for_json(dialect),
-        Form::Events => Meter::for_events(dialect),
-        Form::Json | Form::Folded => Meter::for_json(dialect),
+        RelayForm::Events => Meter::for_events(dialect),
+        RelayForm::Json | RelayForm::Folded => Meter::for_json(dialect),
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Word {
 
 /// The simple commands of a line, each as its words; `None` if the line does more.
 pub(super) fn commands(line: &str) -> Option<Vec<Vec<Word>>> {
-    let mut reader = Reader::default();
+    let mut reader = ShellReader::default();
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
@@ -66,13 +66,13 @@ pub(super) fn commands(line: &str) -> Option<Vec<Vec<Word>>> {
 }
 
 #[derive(Default)]
-struct Reader {
+struct ShellReader {
     commands: Vec<Vec<Word>>,
     words: Vec<Word>,
     word: Option<Word>,
 }
 
-impl Reader {
+impl ShellReader {
     fn push(&mut self, c: char) {
         self.word.get_or_insert_default().text.push(c);
     }

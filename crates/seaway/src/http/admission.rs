@@ -21,8 +21,8 @@ use seaway_wire::{Dialect, Fault, FaultKind};
 use super::{address, decode, reply};
 use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
-use crate::house::House;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::{access, answer, drain};
 
 /// How much of a refused body is read, so that the connection can be used again.
@@ -39,17 +39,17 @@ pub enum Door {
 }
 
 /// Checks host, origin and key, and says who calls.
-pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: Next) -> Response {
+pub async fn enter(State(state): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
     mark_sensitive(request.headers_mut());
     let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Public);
-    let runtime = house.runtime.load_full();
-    match admit(&house, &runtime, &request, door) {
+    let snapshot = state.snapshot.load_full();
+    match admit(&state, &snapshot, &request, door) {
         // Whether anybody is there is all that is asked; readiness has a path of its own.
         Ok(_) if request.method() == Method::HEAD && !request.uri().path().starts_with("/health") => reply::empty(),
         Ok(_) if wants_a_socket(request.headers()) => no_socket(request).await,
         Ok(caller) => {
             // One request sees one configuration, even if another comes while its body does.
-            request.extensions_mut().insert(runtime);
+            request.extensions_mut().insert(snapshot);
             request.extensions_mut().insert(caller);
             let dialect = dialect_of(&request);
             let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
@@ -64,7 +64,7 @@ pub async fn enter(State(house): State<Arc<House>>, mut request: Request, next: 
             let response = refuse(fault, request).await;
             if let Some(fault) = told {
                 let id = response.headers().get("request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-                house.ledger.refused(&fault, dialect, response.status(), id);
+                state.ledger.refused(&fault, dialect, response.status(), id);
             }
             response
         }
@@ -127,24 +127,24 @@ async fn drained(mut body: Body) -> bool {
     tokio::time::timeout(DRAIN_TIME, read).await.unwrap_or(false)
 }
 
-fn admit(house: &House, runtime: &Runtime, request: &Request, door: Door) -> Result<Caller, Fault> {
+fn admit(state: &AppState, snapshot: &Snapshot, request: &Request, door: Door) -> Result<Caller, Fault> {
     if door == Door::Own {
         return Ok(Caller("owner".into()));
     }
-    check_host(&runtime.config, request)?;
-    check_origin(&runtime.config, request.headers())?;
-    if house.drain.has_begun() && request.method() == Method::POST {
+    check_host(&snapshot.config, request)?;
+    check_origin(&snapshot.config, request.headers())?;
+    if state.drain.has_begun() && request.method() == Method::POST {
         return Err(drain::fault());
     }
     if is_open(request) {
         return Ok(Caller("anyone".into()));
     }
-    if let Some(caller) = access::signed_in(runtime, request) {
+    if let Some(caller) = access::signed_in(snapshot, request) {
         return Ok(caller);
     }
     let wrong = || Fault::new(FaultKind::Unauthenticated, "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`");
-    let caller = runtime.keyring.caller(request.headers()).ok_or_else(wrong)?;
-    access::admit(runtime, request, &caller)?;
+    let caller = snapshot.keyring.caller(request.headers()).ok_or_else(wrong)?;
+    access::admit(snapshot, request, &caller)?;
     Ok(caller)
 }
 

@@ -19,16 +19,17 @@ use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::Admitted;
 use super::{login, reply, status};
 use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::auth::Caller;
 use crate::connect::OTHERS;
 use crate::connect::clients::CLIENTS;
-use crate::house::House;
 use crate::record::dollars;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::store::Filter;
-use crate::upstream::claude_code::Whose;
+use crate::upstream::claude_code::ConversationKey;
 
 const PAGE: &str = include_str!("dashboard/page.html");
 const STYLE: &str = include_str!("dashboard/page.css");
@@ -45,9 +46,7 @@ const WRONG_KEY: Duration = Duration::from_millis(500);
 /// In milliseconds.
 const DAY: i64 = 86_400_000;
 
-type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
-
-pub(super) fn routes() -> Router<Arc<House>> {
+pub(super) fn routes() -> Router<Arc<AppState>> {
     Router::new()
         // Here too, since that is where the cookie goes.
         .merge(login::routes("/dashboard/auth"))
@@ -72,9 +71,9 @@ enum Sight {
 }
 
 impl Sight {
-    fn of(runtime: &Runtime, caller: &Caller) -> Self {
-        let alone = runtime.keyring.is_open() || runtime.keyring.iter().count() < 2;
-        if alone || is_named(runtime, caller) { Self::All } else { Self::Own(caller.0.clone()) }
+    fn of(snapshot: &Snapshot, caller: &Caller) -> Self {
+        let alone = snapshot.keyring.is_open() || snapshot.keyring.iter().count() < 2;
+        if alone || is_named(snapshot, caller) { Self::All } else { Self::Own(caller.0.clone()) }
     }
 
     fn sees(&self, caller: &str) -> bool {
@@ -108,16 +107,16 @@ fn json_response(value: &serde_json::Value) -> Response {
 }
 
 /// Whether this browser is signed in; for a page that does not know yet.
-async fn door(Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap) -> Response {
-    json_response(&json!({"open": looks(&runtime, &headers).is_some()}))
+async fn door(Extension(snapshot): Extension<Arc<Snapshot>>, headers: HeaderMap) -> Response {
+    json_response(&json!({"open": looks(&snapshot, &headers).is_some()}))
 }
 
 /// A link's fragment that signs a browser in once, made for the owner: `#in=…`. Empty where no key is needed, or where
 /// nobody may look.
-pub fn fragment(house: &House) -> String {
-    let runtime = house.runtime.load();
-    let caller = runtime.keyring.iter().map(|(name, _)| Caller(name.clone())).find(|caller| may_look(&runtime, caller));
-    let ticket = caller.and_then(|caller| house.tickets.make(caller, Instant::now()));
+pub fn fragment(state: &AppState) -> String {
+    let snapshot = state.snapshot.load();
+    let caller = snapshot.keyring.iter().map(|(name, _)| Caller(name.clone())).find(|caller| may_look(&snapshot, caller));
+    let ticket = caller.and_then(|caller| state.tickets.make(caller, Instant::now()));
     ticket.map_or_else(String::new, |ticket| format!("#in={ticket}"))
 }
 
@@ -129,14 +128,14 @@ enum Proof {
     Ticket(String),
 }
 
-async fn sign_in(State(house): State<Arc<House>>, Extension(runtime): Extension<Arc<Runtime>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn sign_in(State(state): State<Arc<AppState>>, Extension(snapshot): Extension<Arc<Snapshot>>, headers: HeaderMap, body: Bytes) -> Response {
     let Ok(proof) = serde_json::from_slice(&body) else {
         return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"key\": \"…\"} with the local key, or {\"ticket\": \"…\"} of a link").param("key"));
     };
     let (known, wrong) = match proof {
-        Proof::Key(key) => (runtime.keyring.whose(key.trim()), "this is not the local key; `seaway key show` prints it"),
+        Proof::Key(key) => (snapshot.keyring.whose(key.trim()), "this is not the local key; `seaway key show` prints it"),
         Proof::Ticket(ticket) => {
-            let caller = house.tickets.redeem(&ticket, Instant::now()).filter(|caller| runtime.keyring.key_of(&caller.0).is_some());
+            let caller = state.tickets.redeem(&ticket, Instant::now()).filter(|caller| snapshot.keyring.key_of(&caller.0).is_some());
             (caller, "this link was used, or is too old; `seaway status` prints a new one, and `seaway key show` the local key")
         }
     };
@@ -145,12 +144,12 @@ async fn sign_in(State(house): State<Arc<House>>, Extension(runtime): Extension<
         tokio::time::sleep(WRONG_KEY).await;
         return reply::own_fault(&Fault::new(FaultKind::Unauthenticated, wrong));
     };
-    if !may_look(&runtime, &caller) {
+    if !may_look(&snapshot, &caller) {
         return reply::own_fault(&not_named(&caller));
     }
     let secure = headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
     let mut response = json_response(&json!({"caller": &*caller.0}));
-    if let Some(value) = runtime.keyring.key_of(&caller.0).and_then(|key| cookie::made(&headers, &caller, key, jiff::Timestamp::now().as_second(), secure)) {
+    if let Some(value) = snapshot.keyring.key_of(&caller.0).and_then(|key| cookie::made(&headers, &caller, key, jiff::Timestamp::now().as_second(), secure)) {
         response.headers_mut().insert(SET_COOKIE, value);
     }
     response
@@ -172,28 +171,32 @@ fn month() -> i64 {
     30
 }
 
-async fn usage(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, span: Result<Query<Span>, axum::extract::rejection::QueryRejection>) -> Response {
+async fn usage(
+    State(state): State<Arc<AppState>>,
+    (Extension(snapshot), Extension(caller)): Admitted,
+    span: Result<Query<Span>, axum::extract::rejection::QueryRejection>,
+) -> Response {
     let Ok(Query(Span { days })) = span else {
         return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "days: expected a whole number").param("days"));
     };
     // Whole days, in UTC: the first one too.
     let today = jiff::Timestamp::now().as_millisecond() / DAY;
     let since = (today + 1 - days.clamp(1, 3660)) * DAY;
-    let rows = match house.ledger.store().usage(Filter { since }).await {
+    let rows = match state.ledger.store().usage(Filter { since }).await {
         Ok(rows) => rows,
         Err(error) => return reply::own_fault(&error.into()),
     };
-    let sight = Sight::of(&runtime, &caller);
+    let sight = Sight::of(&snapshot, &caller);
     let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": row.known_cost().map(dollars)})).collect();
     json_response(&json!({"days": days, "rows": rows}))
 }
 
 /// What to paste where. The page knows best by which address it was reached, and the key is not for a cookie to buy:
 /// browsers send it to whoever listens on another port of this machine.
-async fn connect(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
+async fn connect(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
     let clients: Vec<_> = CLIENTS.iter().map(|client| json!({"name": client.name, "text": format!("# {}\nseaway connect {}", client.about, client.name)})).collect();
     let others: Vec<_> = OTHERS.iter().map(|other| json!({"name": other.name, "text": other.text})).collect();
-    json_response(&json!({"keyless": runtime.keyring.is_open(), "model": runtime.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}))
+    json_response(&json!({"keyless": snapshot.keyring.is_open(), "model": snapshot.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}))
 }
 
 #[derive(Deserialize)]
@@ -203,20 +206,20 @@ struct Closing {
     id: String,
 }
 
-async fn close(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): Known, body: Bytes) -> Response {
+async fn close(State(state): State<Arc<AppState>>, (Extension(snapshot), Extension(caller)): Admitted, body: Bytes) -> Response {
     let Ok(Closing { owner, id }) = serde_json::from_slice(&body) else {
         return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"owner\": \"…\", \"id\": \"…\"}"));
     };
-    if !Sight::of(&runtime, &caller).sees(&owner) {
+    if !Sight::of(&snapshot, &caller).sees(&owner) {
         return reply::own_fault(&Fault::new(FaultKind::Forbidden, format!("the sessions of `{owner}` are not yours; `dashboard.callers` names who may close them")));
     }
-    let whose = Whose { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
-    let warm = runtime.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
-    let kept = match house.ledger.store().forget_session(&owner, &id).await {
+    let whose = ConversationKey { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
+    let warm = snapshot.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
+    let kept = match state.ledger.store().forget_session(&owner, &id).await {
         Ok(kept) => kept,
         Err(error) => return reply::own_fault(&error.into()),
     };
-    super::sessions::erase(&runtime, &kept);
+    super::sessions::erase(&snapshot, &kept);
     if warm == 0 && kept.is_empty() {
         return reply::own_fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`; it may have ended by itself")));
     }

@@ -17,24 +17,24 @@ use serde_json::json;
 use super::{admission, reply};
 use crate::agent::{no_program, program_of};
 use crate::config::Listen;
-use crate::house::House;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::upstream::claude_code::{LoginError, Program, Unusable};
 
-pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
+pub(super) fn routes(prefix: &str) -> Router<Arc<AppState>> {
     let at = |path: &str| format!("{prefix}{path}");
     Router::new().route(&at("/status"), get(status)).route(&at("/login"), post(begin).get(show)).route(&at("/login/{id}"), post(finish)).route(&at("/logout"), post(leave))
 }
 
-fn program(runtime: &Runtime) -> Result<&Program, Fault> {
-    program_of(runtime).and_then(|upstream| upstream.program()).ok_or_else(no_program)
+fn program(snapshot: &Snapshot) -> Result<&Program, Fault> {
+    program_of(snapshot).and_then(|upstream| upstream.program()).ok_or_else(no_program)
 }
 
 /// The program, where it may be signed in and out from here.
-fn changeable(runtime: &Runtime) -> Result<&Program, Fault> {
-    let program = program(runtime)?;
+fn changeable(snapshot: &Snapshot) -> Result<&Program, Fault> {
+    let program = program(snapshot)?;
     // As it really listens: a reload does not change that.
-    let local = runtime.config.listen.iter().all(Listen::is_local);
+    let local = snapshot.config.listen.iter().all(Listen::is_local);
     if !local && !program.setting().remote {
         return Err(Fault::new(FaultKind::Forbidden, "signing in over HTTP is for loopback; run `seaway login` on the machine itself, or set `claude_code.remote = true`"));
     }
@@ -55,8 +55,8 @@ fn failed(error: &LoginError) -> Fault {
     Fault::new(kind, crate::causes::chain(error))
 }
 
-async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
-    let program = match program(&runtime) {
+async fn status(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
+    let program = match program(&snapshot) {
         Ok(program) => program,
         Err(none) => return reply::own_fault(&none),
     };
@@ -71,7 +71,7 @@ async fn status(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
     let login = login.ok();
     let expires = login.as_ref().and_then(|login| jiff::Timestamp::from_millisecond(login.login_expires_at?).ok());
     // Not the same as signed in: a login may be over, or a configured credential in its place.
-    let ready = match program_of(&runtime) {
+    let ready = match program_of(&snapshot) {
         Some(upstream) => upstream.usable().await,
         None => Ok(()),
     };
@@ -106,8 +106,8 @@ async fn show(request: Request) -> Response {
     admission::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
 }
 
-async fn begin(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
-    let begun = match changeable(&runtime) {
+async fn begin(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
+    let begun = match changeable(&snapshot) {
         Ok(program) => program.begin_login().await.map_err(|error| failed(&error)),
         Err(no) => Err(no),
     };
@@ -125,16 +125,16 @@ struct Pasted {
     code: String,
 }
 
-async fn finish(Extension(runtime): Extension<Arc<Runtime>>, path: Result<Path<String>, PathRejection>, body: Bytes) -> Response {
+async fn finish(Extension(snapshot): Extension<Arc<Snapshot>>, path: Result<Path<String>, PathRejection>, body: Bytes) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let Ok(pasted) = serde_json::from_slice::<Pasted>(&body) else {
         return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
     };
-    let finished = match changeable(&runtime) {
+    let finished = match changeable(&snapshot) {
         Ok(program) => program.finish_login(&id, &pasted.code).await.map_err(|error| failed(&error)),
         Err(no) => Err(no),
     };
-    if let Some(upstream) = program_of(&runtime).filter(|_| finished.is_ok()) {
+    if let Some(upstream) = program_of(&snapshot).filter(|_| finished.is_ok()) {
         // Whatever was refused before, was another login's.
         upstream.health.good();
     }
@@ -144,8 +144,8 @@ async fn finish(Extension(runtime): Extension<Arc<Runtime>>, path: Result<Path<S
     }
 }
 
-async fn leave(Extension(runtime): Extension<Arc<Runtime>>) -> Response {
-    let left = match changeable(&runtime) {
+async fn leave(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
+    let left = match changeable(&snapshot) {
         Ok(program) => program.logout().await.map_err(|error| failed(&error)),
         Err(no) => Err(no),
     };

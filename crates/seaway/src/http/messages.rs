@@ -15,23 +15,27 @@ use seaway_wire::{Dialect, Endpoint};
 use super::admission::whole_body;
 use super::reply;
 use crate::auth::Caller;
-use crate::config::Place;
+use crate::config::UpstreamPlace;
 use crate::exchange::RelayedRequest;
-use crate::house::House;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::upstream::{BodyError, Payload, Target};
 use crate::{answer, exchange, route};
 
 /// True for a path of the Messages API that is its upstream's to answer.
-pub(super) fn is_relayed(runtime: &Runtime, path: &str) -> bool {
+pub(super) fn is_relayed(snapshot: &Snapshot, path: &str) -> bool {
     let versioned = ["/v1/", "/anthropic/v1/"].iter().any(|start| path.starts_with(start));
-    let first = route::route(&runtime.config, "", "").into_iter().next();
-    let upstream = first.and_then(|name| runtime.upstream(&name));
-    versioned && upstream.is_some_and(|upstream| matches!(upstream.setting.place, Place::Api(_)) && upstream.setting.speaks.contains(&Dialect::Messages))
+    let first = route::route(&snapshot.config, "", "").into_iter().next();
+    let upstream = first.and_then(|name| snapshot.upstream(&name));
+    versioned && upstream.is_some_and(|upstream| matches!(upstream.setting.place, UpstreamPlace::Api(_)) && upstream.setting.speaks.contains(&Dialect::Messages))
 }
 
 /// What is not looked into: sent on as it comes.
-pub(super) async fn relay(State(house): State<Arc<House>>, (Extension(runtime), Extension(caller)): (Extension<Arc<Runtime>>, Extension<Caller>), request: Request) -> Response {
+pub(super) async fn relay(
+    State(state): State<Arc<AppState>>,
+    (Extension(snapshot), Extension(caller)): (Extension<Arc<Snapshot>>, Extension<Caller>),
+    request: Request,
+) -> Response {
     let (mut head, body) = request.into_parts();
     let path = head.uri.path();
     // Whatever it is served below.
@@ -40,7 +44,7 @@ pub(super) async fn relay(State(house): State<Arc<House>>, (Extension(runtime), 
         Payload::Whole(Bytes::new())
     } else if head.method == Method::POST && target.endpoint() == Some(Endpoint::Batches) {
         // Its models say where it belongs.
-        match whole_body(&head.headers, body, runtime.config.body_limit).await {
+        match whole_body(&head.headers, body, snapshot.config.body_limit).await {
             Ok(body) => {
                 head.headers.remove(CONTENT_ENCODING);
                 Payload::Whole(body)
@@ -52,5 +56,5 @@ pub(super) async fn relay(State(house): State<Arc<House>>, (Extension(runtime), 
     };
     let query = head.uri.query().map(str::to_owned);
     let request = RelayedRequest { caller, method: head.method, target, query, headers: head.headers, body };
-    reply::of_exchange(exchange::relay(house, runtime, request).await)
+    reply::of_exchange(exchange::relay(state, snapshot, request).await)
 }

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use super::reply;
 use crate::auth::Caller;
 use crate::catalog::{NoList, both_shapes};
-use crate::house::House;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::{answer, headers, route};
 
 /// How many models a page has when the client does not say.
@@ -25,25 +25,25 @@ const OURS: [&str; 5] = ["limit", "after_id", "before_id", "client_version", "be
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Paging {
+pub(super) struct ModelPaging {
     limit: Option<usize>,
     after_id: Option<String>,
     before_id: Option<String>,
 }
 
 pub(super) async fn list(
-    State(house): State<Arc<House>>,
+    State(state): State<Arc<AppState>>,
     Extension(_): Extension<Caller>,
     client: HeaderMap,
     uri: Uri,
-    paging: Result<Query<Paging>, axum::extract::rejection::QueryRejection>,
+    paging: Result<Query<ModelPaging>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
-    let runtime = house.runtime.load_full();
+    let snapshot = state.snapshot.load_full();
     let Ok(Query(paging)) = paging else {
         return fault(&Fault::new(FaultKind::InvalidRequest, "limit: input should be a whole number").param("limit"));
     };
     let query = uri.query().unwrap_or_default();
-    match gather(&runtime, &client, &narrowing(query)).await {
+    match gather(&snapshot, &client, &narrowing(query)).await {
         Ok(models) => match page(&models, &paging, asks_as_codex(query)) {
             Ok(page) => answered(page),
             Err(wrong) => fault(&wrong),
@@ -52,13 +52,13 @@ pub(super) async fn list(
     }
 }
 
-pub(super) async fn one(State(house): State<Arc<House>>, id: Result<Path<String>, PathRejection>, client: HeaderMap) -> Response {
-    let runtime = house.runtime.load_full();
+pub(super) async fn one(State(state): State<Arc<AppState>>, id: Result<Path<String>, PathRejection>, client: HeaderMap) -> Response {
+    let snapshot = state.snapshot.load_full();
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
-    let target = route::alias(&runtime.config.aliases, &id).unwrap_or(&id).to_owned();
-    let newest = newest(&runtime, &client, &target).await;
+    let target = route::alias(&snapshot.config.aliases, &id).unwrap_or(&id).to_owned();
+    let newest = newest(&snapshot, &client, &target).await;
     let target = newest.as_deref().unwrap_or(&target);
-    match gather(&runtime, &client, "").await {
+    match gather(&snapshot, &client, "").await {
         Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| known == target)) {
             Some((_, model)) => answered(model.clone()),
             None => fault(&Fault::new(FaultKind::NotFound, format!("model: {id}")).code("model_not_found")),
@@ -68,13 +68,13 @@ pub(super) async fn one(State(house): State<Arc<House>>, id: Result<Path<String>
 }
 
 /// What a family's name stands for.
-async fn newest(runtime: &Runtime, client: &HeaderMap, family: &str) -> Option<String> {
+async fn newest(snapshot: &Snapshot, client: &HeaderMap, family: &str) -> Option<String> {
     if !route::FAMILIES.contains(&family) {
         return None;
     }
-    for upstream in &runtime.upstreams {
-        let headers = headers::to_upstream(client, &runtime.keyring, upstream.passes_credentials());
-        if let Ok(newest) = runtime.catalog.newest(upstream, &headers, family).await {
+    for upstream in &snapshot.upstreams {
+        let headers = headers::to_upstream(client, &snapshot.keyring, upstream.passes_credentials());
+        if let Ok(newest) = snapshot.catalog.newest(upstream, &headers, family).await {
             return Some(newest);
         }
     }
@@ -95,18 +95,18 @@ fn asks_as_codex(query: &str) -> bool {
 
 /// Collects the models of every upstream, those that the owner lists, and the aliases that name one thing. If no
 /// upstream lists any, the first one's own answer says why.
-async fn gather(runtime: &Runtime, client: &HeaderMap, narrowing: &str) -> Result<Vec<(String, String)>, Box<Response>> {
+async fn gather(snapshot: &Snapshot, client: &HeaderMap, narrowing: &str) -> Result<Vec<(String, String)>, Box<Response>> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut failure = None;
-    for upstream in &runtime.upstreams {
-        let headers = headers::to_upstream(client, &runtime.keyring, upstream.passes_credentials());
-        let listed = if narrowing.is_empty() { runtime.catalog.models(upstream, &headers).await } else { runtime.catalog.narrowed(upstream, &headers, narrowing).await };
+    for upstream in &snapshot.upstreams {
+        let headers = headers::to_upstream(client, &snapshot.keyring, upstream.passes_credentials());
+        let listed = if narrowing.is_empty() { snapshot.catalog.models(upstream, &headers).await } else { snapshot.catalog.narrowed(upstream, &headers, narrowing).await };
         match listed {
             Ok(models) => models.iter().for_each(|model| add(&mut found, model)),
             Err(no_list) => failure = failure.or(Some(no_list)),
         }
     }
-    let config = &runtime.config;
+    let config = &snapshot.config;
     if config.models_only {
         found.retain(|(id, _)| config.models.contains(id));
     }
@@ -137,7 +137,7 @@ fn add(found: &mut Vec<(String, String)>, model: &Members) {
     }
 }
 
-fn page(models: &[(String, String)], paging: &Paging, codex: bool) -> Result<String, Fault> {
+fn page(models: &[(String, String)], paging: &ModelPaging, codex: bool) -> Result<String, Fault> {
     let at = |name: &'static str, id: &Option<String>| {
         let Some(id) = id else { return Ok(None) };
         let found = models.iter().position(|(known, _)| known == id);
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(paging: Paging, ids: &[&str], more: bool) {
+    fn check(paging: ModelPaging, ids: &[&str], more: bool) {
         let models: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| ((*id).to_owned(), format!("{{\"id\":\"{id}\"}}"))).collect();
         let page: serde_json::Value = serde_json::from_str(&page(&models, &paging, false).unwrap()).unwrap();
         let found: Vec<_> = page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn pages_go_both_ways() {
-        let paging = |limit, after: Option<&str>, before: Option<&str>| Paging { limit, after_id: after.map(Into::into), before_id: before.map(Into::into) };
+        let paging = |limit, after: Option<&str>, before: Option<&str>| ModelPaging { limit, after_id: after.map(Into::into), before_id: before.map(Into::into) };
         check(paging(None, None, None), &["a", "b", "c", "d"], false);
         check(paging(Some(2), None, None), &["a", "b"], true);
         check(paging(Some(2), Some("b"), None), &["c", "d"], false);

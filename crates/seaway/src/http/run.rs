@@ -18,18 +18,14 @@ use serde_json::json;
 
 use super::admission::whole_body;
 use super::reply;
-use crate::agent::{Asked, Job, Manner, Told, Work, tasks};
+use super::{Admitted, Gateway};
+use crate::agent::{Job, RunBody, RunEvent, RunMode, RunningWork, tasks};
 use crate::answer;
-use crate::auth::Caller;
-use crate::house::House;
-use crate::runtime::Runtime;
-use crate::upstream::claude_code::Verdict;
-
-type Shared = State<Arc<House>>;
-type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
+use crate::state::AppState;
+use crate::upstream::claude_code::PermissionVerdict;
 
 /// The routes below a prefix.
-pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
+pub(super) fn routes(prefix: &str) -> Router<Arc<AppState>> {
     let at = |path: &str| format!("{prefix}{path}");
     Router::new()
         .route(&at("/run"), post(run))
@@ -39,25 +35,25 @@ pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
 }
 
 /// Reads and looks over what is asked, before any work.
-async fn prepare(house: &Arc<House>, (Extension(runtime), Extension(caller)): Known, request: Request, background: bool) -> Result<(Job, bool), Fault> {
+async fn prepare(state: &Arc<AppState>, (Extension(snapshot), Extension(caller)): Admitted, request: Request, background: bool) -> Result<(Job, bool), Fault> {
     let (head, body) = request.into_parts();
-    let body = whole_body(&head.headers, body, runtime.config.body_limit).await?;
-    let asked = Asked::parse(&body)?;
+    let body = whole_body(&head.headers, body, snapshot.config.body_limit).await?;
+    let asked = RunBody::parse(&body)?;
     if background && asked.stream {
         let message = "stream: nobody watches a task; leave it out, and look at GET /v1/tasks/ID";
         return Err(Fault::new(FaultKind::InvalidRequest, message).param("stream"));
     }
-    let manner = match (background, asked.stream) {
-        (true, _) => Manner::Background,
-        (false, true) => Manner::Watched,
-        (false, false) => Manner::Whole,
+    let mode = match (background, asked.stream) {
+        (true, _) => RunMode::Background,
+        (false, true) => RunMode::Watched,
+        (false, false) => RunMode::Whole,
     };
-    let job = Job::prepare(house, &runtime, &caller, asked, manner).await?;
-    Ok((job, manner == Manner::Watched))
+    let job = Job::prepare(state, &snapshot, &caller, asked, mode).await?;
+    Ok((job, mode == RunMode::Watched))
 }
 
-async fn run(State(house): Shared, known: Known, request: Request) -> Response {
-    let (job, stream) = match prepare(&house, known, request, false).await {
+async fn run(State(state): Gateway, known: Admitted, request: Request) -> Response {
+    let (job, stream) = match prepare(&state, known, request, false).await {
         Ok(prepared) => prepared,
         Err(wrong) => return reply::own_fault(&wrong),
     };
@@ -75,7 +71,7 @@ async fn run(State(house): Shared, known: Known, request: Request) -> Response {
 }
 
 /// The events of a run; the last one is `result` or `error`.
-fn streamed(id: &str, request_id: &str, work: Work) -> Response {
+fn streamed(id: &str, request_id: &str, work: RunningWork) -> Response {
     let mut first = Vec::new();
     write_event(&mut first, "start", &json!({"id": id}).to_string());
     let state = (Some(Bytes::from(first)), Some(work));
@@ -87,9 +83,9 @@ fn streamed(id: &str, request_id: &str, work: Work) -> Response {
                 return Some((Ok::<_, std::convert::Infallible>(first), (None, work)));
             }
             Some(match work?.next().await {
-                (Told::Events(events), left) => (Ok(events), (None, left)),
-                (Told::Silence, left) => (Ok(Bytes::from_static(b": keep-alive\n\n")), (None, left)),
-                (Told::Over(answer), _) => {
+                (RunEvent::Events(events), left) => (Ok(events), (None, left)),
+                (RunEvent::Silence, left) => (Ok(Bytes::from_static(b": keep-alive\n\n")), (None, left)),
+                (RunEvent::Over(answer), _) => {
                     let mut last = Vec::new();
                     match answer {
                         Ok(body) => write_event(&mut last, "result", &body),
@@ -112,19 +108,19 @@ struct Judged {
     allow: bool,
 }
 
-async fn judge(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<(String, String)>, PathRejection>, body: Bytes) -> Response {
+async fn judge(State(state): Gateway, (_, Extension(caller)): Admitted, path: Result<Path<(String, String)>, PathRejection>, body: Bytes) -> Response {
     let (id, ask) = path.map(|Path(path)| path).unwrap_or_default();
     let Ok(judged) = serde_json::from_slice::<Judged>(&body) else {
         return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
     };
-    if house.agents.judge(&caller, &id, Verdict { request_id: ask.clone(), allow: judged.allow }) {
+    if state.agents.judge(&caller, &id, PermissionVerdict { request_id: ask.clone(), allow: judged.allow }) {
         return reply::json(StatusCode::OK, json!({"id": ask, "allow": judged.allow}).to_string());
     }
     reply::own_fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))
 }
 
-async fn begin(State(house): Shared, known: Known, request: Request) -> Response {
-    match prepare(&house, known, request, true).await {
+async fn begin(State(state): Gateway, known: Admitted, request: Request) -> Response {
+    match prepare(&state, known, request, true).await {
         Ok((job, _)) => match job.in_background().await {
             Ok(task) => reply::json(StatusCode::ACCEPTED, tasks::shown(&task)),
             Err(wrong) => reply::own_fault(&wrong),
@@ -133,11 +129,11 @@ async fn begin(State(house): Shared, known: Known, request: Request) -> Response
     }
 }
 
-async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Known) -> Response {
-    let store = house.ledger.store();
+async fn list(State(state): Gateway, (Extension(snapshot), Extension(caller)): Admitted) -> Response {
+    let store = state.ledger.store();
     let listed = async {
-        store.settle_tasks(&house.instance).await?;
-        store.tasks(&caller.0, runtime.config.store.retention).await
+        store.settle_tasks(&state.instance).await?;
+        store.tasks(&caller.0, snapshot.config.store.retention).await
     };
     match listed.await {
         Ok(listed) => {
@@ -148,11 +144,11 @@ async fn list(State(house): Shared, (Extension(runtime), Extension(caller)): Kno
     }
 }
 
-async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
+async fn look(State(state): Gateway, (_, Extension(caller)): Admitted, path: Result<Path<String>, PathRejection>) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
-    let store = house.ledger.store();
+    let store = state.ledger.store();
     let found = async {
-        store.settle_tasks(&house.instance).await?;
+        store.settle_tasks(&state.instance).await?;
         store.task(&caller.0, &id).await
     };
     match found.await {
@@ -162,9 +158,9 @@ async fn look(State(house): Shared, (_, Extension(caller)): Known, path: Result<
     }
 }
 
-async fn remove(State(house): Shared, (_, Extension(caller)): Known, path: Result<Path<String>, PathRejection>) -> Response {
+async fn remove(State(state): Gateway, (_, Extension(caller)): Admitted, path: Result<Path<String>, PathRejection>) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
-    match tasks::remove(&house, &caller, &id).await {
+    match tasks::remove(&state, &caller, &id).await {
         Ok(done) => reply::json(StatusCode::OK, json!({"id": id, "status": done}).to_string()),
         Err(wrong) => reply::own_fault(&wrong),
     }

@@ -168,7 +168,7 @@ enum Accepted {
 
 impl Accepted {
     /// Makes it the current thread's.
-    fn adopt(self) -> io::Result<Box<dyn Stream>> {
+    fn adopt(self) -> io::Result<Box<dyn ServerStream>> {
         Ok(match self {
             Self::Tcp(stream) => Box::new(TcpStream::from_std(stream)?),
             Self::Unix(stream) => Box::new(UnixStream::from_std(stream)?),
@@ -176,8 +176,8 @@ impl Accepted {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait ServerStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ServerStream for T {}
 
 async fn after_cut(drain: &Drain) {
     drain.wait_cut().await;

@@ -12,22 +12,20 @@ use seaway_wire::{Fault, FaultKind};
 use serde::Serialize;
 use serde_json::json;
 
+use super::Admitted;
 use super::{messages, reply};
-use crate::auth::Caller;
-use crate::house::House;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
+use crate::state::AppState;
 use crate::store::Session;
-use crate::upstream::claude_code::{Program, Warm, Whose};
+use crate::upstream::claude_code::{ConversationKey, Program, Warm};
 
-type Known = (Extension<Arc<Runtime>>, Extension<Caller>);
-
-pub(super) fn routes(prefix: &str) -> Router<Arc<House>> {
+pub(super) fn routes(prefix: &str) -> Router<Arc<AppState>> {
     Router::new().route(&format!("{prefix}/sessions"), get(list)).route(&format!("{prefix}/sessions/{{id}}"), delete(remove))
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+struct ShownSession {
     id: String,
     /// `messages` or `run`.
     kind: &'static str,
@@ -43,8 +41,8 @@ struct Shown {
     last_used: Option<String>,
 }
 
-fn programs(runtime: &Runtime) -> impl Iterator<Item = &Program> {
-    runtime.upstreams.iter().filter_map(|upstream| upstream.program())
+fn programs(snapshot: &Snapshot) -> impl Iterator<Item = &Program> {
+    snapshot.upstreams.iter().filter_map(|upstream| upstream.program())
 }
 
 /// True for a client that means the sessions of Anthropic's managed agents, which have the same address.
@@ -52,24 +50,24 @@ pub(super) fn are_managed(headers: &HeaderMap) -> bool {
     headers.get_all("anthropic-beta").iter().any(|value| value.to_str().is_ok_and(|betas| betas.contains("managed-agents")))
 }
 
-async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -> Response {
+async fn list(State(state): State<Arc<AppState>>, known: Admitted, request: Request) -> Response {
     if are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
-        return messages::relay(State(house), known, request).await;
+        return messages::relay(State(state), known, request).await;
     }
-    let (Extension(runtime), Extension(caller)) = known;
-    let mut warm: Vec<Warm> = programs(&runtime).flat_map(Program::warm).filter(|warm| warm.whose.owner == caller.0).collect();
-    let Some(retention) = programs(&runtime).map(|program| program.setting().retention).max() else {
+    let (Extension(snapshot), Extension(caller)) = known;
+    let mut warm: Vec<Warm> = programs(&snapshot).flat_map(Program::warm).filter(|warm| warm.whose.owner == caller.0).collect();
+    let Some(retention) = programs(&snapshot).map(|program| program.setting().retention).max() else {
         return reply::json(StatusCode::OK, "{\"sessions\":[]}");
     };
     let mut shown = Vec::new();
-    let sessions = match house.ledger.store().sessions(&caller.0, retention).await {
+    let sessions = match state.ledger.store().sessions(&caller.0, retention).await {
         Ok(sessions) => sessions,
         Err(error) => return reply::own_fault(&error.into()),
     };
     for session in sessions {
         let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
         let warm = at.map(|at| warm.remove(at));
-        shown.push(Shown {
+        shown.push(ShownSession {
             kind: if session.folder.is_some() { "run" } else { "messages" },
             id: session.name,
             model: session.model,
@@ -82,7 +80,7 @@ async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -
     }
     shown.extend(warm.into_iter().map(|warm| {
         let last_used = jiff::Timestamp::now().checked_sub(jiff::SignedDuration::try_from(warm.idle).unwrap_or_default()).ok();
-        Shown {
+        ShownSession {
             id: warm.id,
             kind: "messages",
             model: warm.model,
@@ -96,19 +94,19 @@ async fn list(State(house): State<Arc<House>>, known: Known, request: Request) -
     reply::json(StatusCode::OK, json!({"sessions": shown}).to_string())
 }
 
-async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+async fn remove(State(state): State<Arc<AppState>>, known: Admitted, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
     if are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
-        return messages::relay(State(house), known, request).await;
+        return messages::relay(State(state), known, request).await;
     }
-    let (Extension(runtime), Extension(caller)) = known;
+    let (Extension(snapshot), Extension(caller)) = known;
     let id = path.map(|Path(id)| id).unwrap_or_default();
-    let whose = Whose { owner: caller.0.clone(), session: Some(id.as_str().into()) };
-    let warm = programs(&runtime).filter(|program| program.forget(&whose, &id)).count() > 0;
-    let kept = match house.ledger.store().forget_session(&caller.0, &id).await {
+    let whose = ConversationKey { owner: caller.0.clone(), session: Some(id.as_str().into()) };
+    let warm = programs(&snapshot).filter(|program| program.forget(&whose, &id)).count() > 0;
+    let kept = match state.ledger.store().forget_session(&caller.0, &id).await {
         Ok(kept) => kept,
         Err(error) => return reply::own_fault(&error.into()),
     };
-    erase(&runtime, &kept);
+    erase(&snapshot, &kept);
     if warm || !kept.is_empty() {
         return reply::json(StatusCode::OK, json!({"id": id, "deleted": true}).to_string());
     }
@@ -116,8 +114,8 @@ async fn remove(State(house): State<Arc<House>>, known: Known, path: Result<Path
 }
 
 /// Removes from the disk what was kept of sessions of runs. Their names are ours; those of conversations are their clients'.
-pub(super) fn erase(runtime: &Runtime, deleted: &[Session]) {
+pub(super) fn erase(snapshot: &Snapshot, deleted: &[Session]) {
     for session in deleted.iter().filter(|session| session.folder.is_some()) {
-        programs(runtime).for_each(|program| program.erase(&session.program_id));
+        programs(snapshot).for_each(|program| program.erase(&session.program_id));
     }
 }

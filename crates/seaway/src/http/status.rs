@@ -9,13 +9,13 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use super::reply;
-use crate::house::House;
-use crate::tunnel::Told;
+use crate::state::AppState;
+use crate::tunnel::TunnelStatus;
 use crate::upstream::Trouble;
 
 /// What `/health` and `seaway status` say. No secrets.
 #[derive(Debug, Serialize)]
-pub struct Health {
+pub struct HealthReport {
     /// `ok`, `not ready` or `draining`.
     pub status: &'static str,
     pub version: &'static str,
@@ -63,12 +63,12 @@ pub struct UpstreamHealth {
     pub trouble: Option<Trouble>,
     /// The way there by ssh, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tunnel: Option<Told>,
+    pub tunnel: Option<TunnelStatus>,
 }
 
 /// Looks at every upstream, without sending a request. What names people and machines is for the owner alone.
-pub async fn look(house: &House, owner: bool) -> Health {
-    let runtime = house.runtime.load_full();
+pub async fn look(state: &AppState, owner: bool) -> HealthReport {
+    let runtime = state.snapshot.load_full();
     let mut upstreams = Vec::new();
     let mut authenticated = false;
     for upstream in &runtime.upstreams {
@@ -91,7 +91,7 @@ pub async fn look(house: &House, owner: bool) -> Health {
         });
     }
     let ready = upstreams.iter().any(|upstream| upstream.ready);
-    let status = match (house.drain.has_begun(), ready) {
+    let status = match (state.drain.has_begun(), ready) {
         (true, _) => "draining",
         (false, true) => "ok",
         (false, false) => "not ready",
@@ -102,12 +102,12 @@ pub async fn look(house: &House, owner: bool) -> Health {
         *kind += 1;
         sessions.open_calls += warm.holds;
     }
-    Health {
+    HealthReport {
         status,
         version: env!("CARGO_PKG_VERSION"),
-        uptime: house.started.elapsed().as_secs(),
+        uptime: state.started.elapsed().as_secs(),
         authenticated,
-        in_flight: house.ledger.running(),
+        in_flight: state.ledger.running(),
         queue: upstreams.iter().map(|upstream| upstream.queue).sum(),
         active_sessions: sessions.named + sessions.unnamed,
         sessions,
@@ -115,13 +115,13 @@ pub async fn look(house: &House, owner: bool) -> Health {
     }
 }
 
-pub(super) async fn health(State(house): State<Arc<House>>) -> Response {
-    show(StatusCode::OK, &look(&house, false).await)
+pub(super) async fn health(State(state): State<Arc<AppState>>) -> Response {
+    show(StatusCode::OK, &look(&state, false).await)
 }
 
 /// Ready means: a request could be served now.
-pub(super) async fn ready(State(house): State<Arc<House>>) -> Response {
-    let health = look(&house, false).await;
+pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
+    let health = look(&state, false).await;
     show(if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health)
 }
 
@@ -137,10 +137,10 @@ pub(super) fn root() -> Response {
     reply::json(StatusCode::OK, format!("{{\"name\":\"seaway\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
 }
 
-pub(super) async fn metrics(State(house): State<Arc<House>>) -> Response {
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], house.ledger.metrics()).into_response()
+pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
+    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], state.ledger.metrics()).into_response()
 }
 
-fn show(status: StatusCode, health: &Health) -> Response {
+fn show(status: StatusCode, health: &HealthReport) -> Response {
     reply::json(status, serde_json::to_string(health).unwrap_or_default())
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use rustix::process::Signal;
-use seaway_wire::lines::{Decoder, TooLong};
+use seaway_wire::lines::{LineDecoder, LineTooLong};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
@@ -56,7 +56,7 @@ pub struct Piped {
     mark: String,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
-    lines: Decoder,
+    lines: LineDecoder,
     tail: Tail,
     /// Done when its stderr is read to the end.
     tail_kept: JoinHandle<()>,
@@ -87,7 +87,7 @@ pub enum ListenError {
     #[error("its output cannot be read")]
     Read(#[from] io::Error),
     #[error(transparent)]
-    TooLong(#[from] TooLong),
+    LineTooLong(#[from] LineTooLong),
 }
 
 type Tail = Arc<Mutex<Vec<u8>>>;
@@ -117,7 +117,8 @@ impl Piped {
         let tail = Tail::default();
         let tail_kept = tasks.spawn(keep_tail(stderr, tail.clone()));
         let stdin = child.stdin.take();
-        let piped = Self { stdin, child, group, pid, mark, stdout, lines: Decoder::with_limit(LINE_LIMIT), tail, tail_kept, unread: 0, began: Instant::now(), has_tools, folder };
+        let piped =
+            Self { stdin, child, group, pid, mark, stdout, lines: LineDecoder::with_limit(LINE_LIMIT), tail, tail_kept, unread: 0, began: Instant::now(), has_tools, folder };
         // For who comes after a gateway that was killed together with its watch.
         std::fs::write(piped.folder.path().join(MARK), &piped.mark)?;
         Ok(piped)
@@ -207,7 +208,7 @@ impl Piped {
     /// # Errors
     ///
     /// If it is too long.
-    pub fn pending(&mut self) -> Result<Option<Bytes>, TooLong> {
+    pub fn pending(&mut self) -> Result<Option<Bytes>, LineTooLong> {
         self.lines.pull()
     }
 

@@ -14,7 +14,7 @@ use super::{Group, Launch, ProcessError};
 
 /// How a tool ended, and what it said.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ToolExit {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
@@ -33,7 +33,7 @@ fn command(launch: &Launch) -> Command {
 /// # Errors
 ///
 /// [`ProcessError`] if it cannot be started or takes too long.
-pub async fn tool(launch: &Launch, limit: Duration) -> Result<Ended, ProcessError> {
+pub async fn tool(launch: &Launch, limit: Duration) -> Result<ToolExit, ProcessError> {
     let mut command = command(launch);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().map_err(ProcessError::Spawn)?;
     let group = Group(child.id());
@@ -41,7 +41,7 @@ pub async fn tool(launch: &Launch, limit: Duration) -> Result<Ended, ProcessErro
     drop(group);
     let output = output.map_err(|_| ProcessError::TimedOut(limit))?.map_err(ProcessError::Spawn)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Ended { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    Ok(ToolExit { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }
 
 /// Runs a tool that leaves a process behind when it ends well. What it says goes into a file: a pipe would be held

@@ -30,7 +30,7 @@ static WATCH: Mutex<Option<Watch>> = Mutex::new(None);
 #[derive(Debug)]
 struct Watch {
     program: PathBuf,
-    running: Option<Running>,
+    running: Option<WatchProcess>,
     /// As they were told, by process id.
     known: BTreeMap<u32, String>,
     /// How many died.
@@ -39,7 +39,7 @@ struct Watch {
 
 /// The process that watches.
 #[derive(Debug)]
-struct Running {
+struct WatchProcess {
     pipe: ChildStdin,
     pid: u32,
     mark: String,
@@ -92,7 +92,7 @@ impl Watch {
             let pipe = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
             // Nobody waits for one that does not read any more: it is replaced.
             rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK)?;
-            self.running = Some(Running { pipe, pid: child.id(), mark: super::mark(child.id()).unwrap_or_default() });
+            self.running = Some(WatchProcess { pipe, pid: child.id(), mark: super::mark(child.id()).unwrap_or_default() });
             std::thread::Builder::new().name(NAME.to_owned()).spawn(move || replace(child)).map(drop)
         });
         if let Err(error) = started {

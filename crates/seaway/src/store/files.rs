@@ -19,9 +19,9 @@ const SIDE_FILE_LIMIT: u64 = 64 << 20;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A connection. Each reader has its own; a store in memory has but one.
-pub(super) type Shared = Arc<Mutex<Connection>>;
+pub(super) type SharedConnection = Arc<Mutex<Connection>>;
 
-pub(super) fn locked(shared: &Shared) -> MutexGuard<'_, Connection> {
+pub(super) fn locked(shared: &SharedConnection) -> MutexGuard<'_, Connection> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn of(path: &Path, database: Shared) -> Self {
+    pub(super) fn of(path: &Path, database: SharedConnection) -> Self {
         let mut side = path.as_os_str().to_owned();
         side.push("-wal");
         let (background, asked) = sync_channel(1);
@@ -52,7 +52,7 @@ impl Files {
     }
 
     /// Keeps the side file from growing without end.
-    pub(super) fn limit_side_file(&self, writer: &Shared) {
+    pub(super) fn limit_side_file(&self, writer: &SharedConnection) {
         let size = std::fs::metadata(&self.side).map_or(0, |file| file.len());
         let just_tried = self.tried.get().is_some_and(|tried| tried.elapsed() < AGAIN);
         if size > SIDE_FILE_LIMIT && !just_tried {
@@ -66,7 +66,7 @@ impl Files {
 }
 
 /// Writes everything back and cuts the side file to nothing.
-pub(super) fn empty_side_file(writer: &Shared) {
+pub(super) fn empty_side_file(writer: &SharedConnection) {
     warn_on_error(checkpoint_at_once(&locked(writer), "TRUNCATE"));
 }
 

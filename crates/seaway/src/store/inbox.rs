@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, oneshot};
 
-use super::Work;
+use super::StoreWork;
 use crate::record::Record;
 
 /// How long records gather, so that many are written at once: about twelve times a second at any load.
@@ -20,8 +20,8 @@ const ROOM: usize = 16 << 20;
 const WORK_ROOM: usize = 64 << 20;
 
 /// What to do next.
-pub(super) enum Next {
-    Work(Work),
+pub(super) enum WriterStep {
+    Work(StoreWork),
     /// Records, in the order in which they came; what waits for them to be written.
     Records(VecDeque<Box<Record>>, Vec<oneshot::Sender<()>>),
     /// Nothing is due.
@@ -32,7 +32,7 @@ pub(super) enum Next {
 
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<PendingWork>,
     /// Looked at between two records, without the lock.
     has_work: AtomicBool,
     changed: Condvar,
@@ -43,9 +43,9 @@ pub(super) struct Inbox {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct PendingWork {
     /// With the bytes that each holds.
-    work: VecDeque<(usize, Work)>,
+    work: VecDeque<(usize, StoreWork)>,
     /// Of all of them.
     bytes: usize,
     records: VecDeque<Box<Record>>,
@@ -55,20 +55,20 @@ struct Waiting {
     closed: bool,
 }
 
-impl std::fmt::Debug for Waiting {
+impl std::fmt::Debug for PendingWork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Waiting").field("work", &self.work.len()).field("records", &self.records.len()).finish_non_exhaustive()
     }
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, PendingWork> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues what somebody was promised, of so many bytes. False if more waits already than may wait: a store that does not
     /// answer must not fill the memory.
-    pub(super) fn work(&self, bytes: usize, work: Work) -> bool {
+    pub(super) fn work(&self, bytes: usize, work: StoreWork) -> bool {
         let mut waiting = self.lock();
         if bytes > 0 && waiting.bytes > WORK_ROOM {
             return false;
@@ -87,11 +87,11 @@ impl Inbox {
     }
 
     /// The next promise, if one waits.
-    pub(super) fn work_at_hand(&self) -> Option<Work> {
+    pub(super) fn work_at_hand(&self) -> Option<StoreWork> {
         self.next_work(&mut self.lock())
     }
 
-    fn next_work(&self, waiting: &mut Waiting) -> Option<Work> {
+    fn next_work(&self, waiting: &mut PendingWork) -> Option<StoreWork> {
         let (bytes, work) = waiting.work.pop_front()?;
         waiting.bytes -= bytes;
         self.has_work.store(!waiting.work.is_empty(), Ordering::Relaxed);
@@ -143,23 +143,23 @@ impl Inbox {
     }
 
     /// Waits for something to do, but no longer than until `idle`.
-    pub(super) fn next(&self, idle: Option<Instant>) -> Next {
+    pub(super) fn next(&self, idle: Option<Instant>) -> WriterStep {
         let mut waiting = self.lock();
         loop {
             if let Some(work) = self.next_work(&mut waiting) {
-                return Next::Work(work);
+                return WriterStep::Work(work);
             }
             let now = Instant::now();
             let due = waiting.since.map(|since| since + GATHER);
             if waiting.closed && waiting.records.is_empty() && waiting.flushes.is_empty() {
-                return Next::Closed;
+                return WriterStep::Closed;
             }
             let urgent = waiting.closed || !waiting.flushes.is_empty();
             if urgent || due.is_some_and(|due| due <= now) {
                 return waiting.take();
             }
             if idle.is_some_and(|idle| idle <= now) {
-                return Next::Idle;
+                return WriterStep::Idle;
             }
             let until = due.into_iter().chain(idle).min();
             waiting = match until {
@@ -170,10 +170,10 @@ impl Inbox {
     }
 }
 
-impl Waiting {
-    fn take(&mut self) -> Next {
+impl PendingWork {
+    fn take(&mut self) -> WriterStep {
         self.since = None;
-        Next::Records(std::mem::take(&mut self.records), std::mem::take(&mut self.flushes))
+        WriterStep::Records(std::mem::take(&mut self.records), std::mem::take(&mut self.flushes))
     }
 }
 

@@ -109,7 +109,7 @@ fn upstream(record: &Record) -> &str {
 
 /// What one transaction did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Written {
+pub(super) struct BatchResult {
     /// Records, the first ones, that need not be written again.
     pub(super) records: usize,
     /// How many of them the database would not take by themselves; they are summed all the same.
@@ -119,7 +119,7 @@ pub(super) struct Written {
 impl Journal {
     /// Writes records and what is owed in one transaction, or nothing: all of them, or as many as there are before `go_on` says
     /// that something else is in a hurry.
-    pub(super) fn write(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<Written> {
+    pub(super) fn write(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<BatchResult> {
         let written = self.write_in_turn(database, records, owed, go_on);
         if written.is_err() || self.names.len() > KNOWN {
             // Names that were new in it are not there.
@@ -128,10 +128,10 @@ impl Journal {
         written
     }
 
-    fn write_in_turn(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<Written> {
+    fn write_in_turn(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<BatchResult> {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut sums: HashMap<(i64, i64, i64, i64), Counts> = HashMap::new();
-        let mut written = Written::default();
+        let mut written = BatchResult::default();
         let mut pace = Pace::of(records.len());
         for record in records {
             if written.records >= AT_LEAST && !go_on() {

@@ -20,11 +20,11 @@ pub enum Keepsake {
 #[derive(Debug)]
 pub struct Keeper {
     store: Store,
-    whose: Whose,
+    whose: KeptFor,
 }
 
 #[derive(Debug)]
-enum Whose {
+enum KeptFor {
     /// An owner's, whose request had these items.
     Owner(Arc<str>, Vec<String>),
     /// An upstream's.
@@ -38,27 +38,27 @@ impl Keeper {
     /// One for the response to `owner`, whose request had these items.
     #[must_use]
     pub fn of_response(store: Store, owner: Arc<str>, items: Vec<String>) -> Self {
-        Self { store, whose: Whose::Owner(owner, items) }
+        Self { store, whose: KeptFor::Owner(owner, items) }
     }
 
     /// One for what is made at an upstream.
     #[must_use]
     pub fn of_made(store: Store, upstream: String) -> Self {
-        Self { store, whose: Whose::Upstream(upstream) }
+        Self { store, whose: KeptFor::Upstream(upstream) }
     }
 
     /// Keeps it, and says whether that is done: its client is to be told.
     #[must_use]
     pub fn keep(self, keepsake: Keepsake) -> Keeping {
         let (id, done) = match (keepsake, self.whose) {
-            (Keepsake::Response(kept), Whose::Owner(owner, items)) => {
+            (Keepsake::Response(kept), KeptFor::Owner(owner, items)) => {
                 let created = jiff::Timestamp::now().as_second();
                 let id = kept.id.clone();
                 let response = Response { id: kept.id, owner: owner.to_string(), created, object: kept.object, items, memory: kept.memory };
                 (id, self.store.keep_response(response))
             }
-            (Keepsake::Made(id), Whose::Upstream(upstream)) => (id.clone(), self.store.keep_made(id, upstream)),
-            (Keepsake::Response(_), Whose::Upstream(_)) | (Keepsake::Made(_), Whose::Owner(..)) => return Box::pin(async { false }),
+            (Keepsake::Made(id), KeptFor::Upstream(upstream)) => (id.clone(), self.store.keep_made(id, upstream)),
+            (Keepsake::Response(_), KeptFor::Upstream(_)) | (Keepsake::Made(_), KeptFor::Owner(..)) => return Box::pin(async { false }),
         };
         Box::pin(async move {
             let kept = done.await;

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::files::{BUSY, Files, SIDE_FILE, Shared, locked};
+use super::files::{BUSY, Files, SIDE_FILE, SharedConnection, locked};
 use super::writer::Writer;
-use super::{StoreError, Work, schema};
+use super::{StoreError, StoreWork, schema};
 use crate::config::PriceBook;
 
 /// A connection that only reads.
@@ -16,8 +16,8 @@ pub type Reader = Connection;
 
 pub(super) struct Open {
     pub(super) writer: Writer,
-    pub(super) lookups: Shared,
-    pub(super) reports: Shared,
+    pub(super) lookups: SharedConnection,
+    pub(super) reports: SharedConnection,
 }
 
 /// Opens the store and brings its layout up to date.
@@ -76,7 +76,7 @@ pub fn open_to_read(path: &Path) -> Result<Option<Reader>, StoreError> {
 }
 
 /// Has a thread do what is asked of a connection, in turn, as long as somebody can ask.
-pub(super) fn read_by(name: &str, shared: Shared, urgency: Urgency, asked: Receiver<Work>) {
+pub(super) fn read_by(name: &str, shared: SharedConnection, urgency: Urgency, asked: Receiver<StoreWork>) {
     let work = move || {
         if urgency == Urgency::Patient {
             stand_back();

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
 
-use super::{StoreError, Work};
+use super::{StoreError, StoreWork};
 
 /// How long anybody waits for the store: for a disk that hangs, or for a large store that is brought to a newer layout.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,16 +25,16 @@ pub struct Promise<T> {
 }
 
 /// Work that answers, and its answer.
-pub(super) fn of<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
+pub(super) fn of<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (StoreWork, Promise<T>) {
     answered(false, work)
 }
 
 /// The same where nothing is to be done for somebody who has left.
-pub(super) fn of_reading<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
+pub(super) fn of_reading<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (StoreWork, Promise<T>) {
     answered(true, work)
 }
 
-fn answered<T: Send + 'static>(only_if_wanted: bool, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (Work, Promise<T>) {
+fn answered<T: Send + 'static>(only_if_wanted: bool, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (StoreWork, Promise<T>) {
     let (done, wait) = oneshot::channel();
     let work = move |database: &mut Connection| {
         if !(only_if_wanted && done.is_closed()) {

@@ -161,7 +161,7 @@ pub(super) const BY_REQUEST: &str = "SELECT id FROM record WHERE request = ?1 OR
 
 /// Which requests are listed.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct RequestFilter {
     /// Milliseconds since the epoch.
     pub since: i64,
     /// A part of the model's name, by whichever name it is known.
@@ -180,7 +180,7 @@ pub struct Wanted {
 /// # Errors
 ///
 /// If the store cannot be read.
-pub fn requests(database: &Connection, wanted: &Wanted) -> rusqlite::Result<Vec<Receipt>> {
+pub fn requests(database: &Connection, wanted: &RequestFilter) -> rusqlite::Result<Vec<Receipt>> {
     let mut select = database.prepare(&format!(
         "SELECT {COLUMNS} FROM exchange
          WHERE key >= ?1 AND (?2 IS NULL OR instr(coalesce(model, '') || ' ' || coalesce(wanted, '') || ' ' || asked, ?2)) AND (?3 IS NULL OR caller = ?3)

@@ -115,7 +115,7 @@ fn forget_oldest(database: &mut Connection, over: i64) -> rusqlite::Result<i64> 
 fn item(response: &Response, id: &str) -> Option<String> {
     let object: Output = serde_json::from_str(&response.object).ok()?;
     let mut all = object.output.iter().map(|raw| raw.get()).chain(response.items.iter().map(String::as_str));
-    let item = all.find(|item| serde_json::from_str::<Named>(item).is_ok_and(|named| named.id == id))?;
+    let item = all.find(|item| serde_json::from_str::<NamedItem>(item).is_ok_and(|named| named.id == id))?;
     Some(response.memory.with_thinking(&response.object, item))
 }
 
@@ -125,7 +125,7 @@ struct Output {
 }
 
 #[derive(serde::Deserialize)]
-struct Named {
+struct NamedItem {
     #[serde(default)]
     id: String,
 }

@@ -15,7 +15,7 @@ use crate::record::Outcome;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn on_disk(path: &Path, retention: Duration) -> Store {
-    Store::start(config::Store { path: Some(path.to_owned()), retention }, Arc::default(), |error| panic!("{error}"))
+    Store::start(config::StoreConfig { path: Some(path.to_owned()), retention }, Arc::default(), |error| panic!("{error}"))
 }
 
 /// Runs a test on every engine.
@@ -207,10 +207,10 @@ async fn records_are_found_and_summed(store: Store) {
     let hash = Some(blake3::hash(b"in").to_hex().to_string());
     assert_eq!((named.body_in, named.body_out, named.changes), (hash.clone(), hash, vec![("alias".to_owned(), "model".to_owned())]));
     assert_eq!((named.caller.as_str(), named.upstream.as_deref(), named.asked.as_str(), named.sent, named.cost), ("me", Some("up"), "sonnet", Some(true), Some(24)));
-    let listed = async |wanted: Wanted| store.report(move |database| requests(database, &wanted)).await.unwrap().len();
-    assert_eq!(listed(Wanted { limit: 10, ..Wanted::default() }).await, 4);
-    assert_eq!(listed(Wanted { limit: 10, failed: true, model: Some("n".into()), ..Wanted::default() }).await, 1);
-    assert_eq!(listed(Wanted { limit: 10, since: i64::MAX, ..Wanted::default() }).await, 0);
+    let listed = async |wanted: RequestFilter| store.report(move |database| requests(database, &wanted)).await.unwrap().len();
+    assert_eq!(listed(RequestFilter { limit: 10, ..RequestFilter::default() }).await, 4);
+    assert_eq!(listed(RequestFilter { limit: 10, failed: true, model: Some("n".into()), ..RequestFilter::default() }).await, 1);
+    assert_eq!(listed(RequestFilter { limit: 10, since: i64::MAX, ..RequestFilter::default() }).await, 0);
 }
 
 async fn many_records_are_all_there(store: Store) {
@@ -298,7 +298,7 @@ async fn a_store_that_cannot_be_opened_says_so() {
     let path = folder.path().join("seaway.db");
     std::fs::write(&path, "this is no database, and long enough to be looked at").unwrap();
     let (tell, told) = channel();
-    let store = Store::start(config::Store { path: Some(path), retention: DAY }, Arc::default(), move |error| tell.send(error.to_string()).unwrap());
+    let store = Store::start(config::StoreConfig { path: Some(path), retention: DAY }, Arc::default(), move |error| tell.send(error.to_string()).unwrap());
     assert!(matches!(store.response("me", "resp_1", DAY).await, Err(StoreError::Gone)));
     assert!(matches!(store.keep_response(response("resp_1", 0)).await, Err(StoreError::Gone)));
     store.record(Box::new(record(None, "m")));

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::files::{Files, Shared, empty_side_file, locked};
-use super::inbox::{Inbox, Next};
-use super::journal::{Journal, Owed, Pace, Written};
+use super::files::{Files, SharedConnection, empty_side_file, locked};
+use super::inbox::{Inbox, WriterStep};
+use super::journal::{BatchResult, Journal, Owed, Pace};
 use super::schema;
 use crate::record::Record;
 
@@ -24,7 +24,7 @@ const HELD_BACK: usize = 8 << 20;
 
 /// Writes until nobody can ask for anything any more.
 pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
-    let mut desk = Desk {
+    let mut desk = WriterDesk {
         writer,
         inbox,
         journal: Journal::default(),
@@ -40,17 +40,17 @@ pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
     };
     loop {
         match inbox.next(desk.next()) {
-            Next::Work(work) => {
+            WriterStep::Work(work) => {
                 desk.busy = true;
                 work(&mut locked(&writer.shared));
                 desk.written();
             }
-            Next::Records(records, flushes) => {
+            WriterStep::Records(records, flushes) => {
                 desk.busy = true;
                 desk.take(records, flushes);
             }
-            Next::Idle => desk.tidy(),
-            Next::Closed => break,
+            WriterStep::Idle => desk.tidy(),
+            WriterStep::Closed => break,
         }
     }
     desk.leave();
@@ -60,27 +60,27 @@ pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
 pub(super) fn refuse(inbox: &Inbox) {
     loop {
         match inbox.next(None) {
-            Next::Records(records, _flushes) => {
+            WriterStep::Records(records, _flushes) => {
                 for record in records {
                     record.log();
                     inbox.dropped.inc();
                     inbox.release(record.size());
                 }
             }
-            Next::Work(_) | Next::Idle => {}
-            Next::Closed => return,
+            WriterStep::Work(_) | WriterStep::Idle => {}
+            WriterStep::Closed => return,
         }
     }
 }
 
 /// What the thread writes with.
 pub(super) struct Writer {
-    pub(super) shared: Shared,
+    pub(super) shared: SharedConnection,
     /// None for a store in memory.
     pub(super) files: Option<Files>,
 }
 
-struct Desk<'a> {
+struct WriterDesk<'a> {
     writer: &'a Writer,
     inbox: &'a Inbox,
     journal: Journal,
@@ -101,7 +101,7 @@ struct Desk<'a> {
     wrote: Option<Instant>,
 }
 
-impl Desk<'_> {
+impl WriterDesk<'_> {
     /// When there is something to do besides what comes.
     fn next(&self) -> Option<Instant> {
         let quiet = self.wrote.map(|wrote| wrote + QUIET);
@@ -140,7 +140,7 @@ impl Desk<'_> {
         }
     }
 
-    fn wrote_records(&mut self, written: Written) {
+    fn wrote_records(&mut self, written: BatchResult) {
         self.inbox.dropped.inc_by(written.refused);
         let size: usize = self.unwritten.drain(..written.records).map(|record| record.size()).sum();
         self.held -= size;

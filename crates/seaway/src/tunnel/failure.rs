@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Why ssh failed, as its words tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum SshFailure {
     HostKey,
     Authentication,
     Network,
@@ -15,12 +15,12 @@ pub enum Cause {
 }
 
 /// The words of each cause, in lower case; the first match wins.
-const WORDS: [(Cause, &[&str]); 5] = [
+const WORDS: [(SshFailure, &[&str]); 5] = [
     // ssh did not understand what it was told, by us or by its owner.
-    (Cause::Local, &["bad configuration option", "bad configuration options", "invalid environment variable expansion", "unsupported option"]),
-    (Cause::HostKey, &["host key verification failed", "remote host identification has changed", "no matching host key", "host key is known for"]),
+    (SshFailure::Local, &["bad configuration option", "bad configuration options", "invalid environment variable expansion", "unsupported option"]),
+    (SshFailure::HostKey, &["host key verification failed", "remote host identification has changed", "no matching host key", "host key is known for"]),
     (
-        Cause::Authentication,
+        SshFailure::Authentication,
         &[
             "permission denied",
             "publickey",
@@ -31,11 +31,11 @@ const WORDS: [(Cause, &[&str]); 5] = [
             "authentication failed",
         ],
     ),
-    (Cause::Network, &["timed out", "connection refused", "could not resolve", "name or service not known", "unreachable", "no route to host"]),
-    (Cause::Port, &["address already in use", "cannot listen", "remote port forwarding failed", "could not request local forwarding", "port forwarding failed"]),
+    (SshFailure::Network, &["timed out", "connection refused", "could not resolve", "name or service not known", "unreachable", "no route to host"]),
+    (SshFailure::Port, &["address already in use", "cannot listen", "remote port forwarding failed", "could not request local forwarding", "port forwarding failed"]),
 ];
 
-impl Cause {
+impl SshFailure {
     /// Tells the cause from what ssh wrote to stderr.
     #[must_use]
     pub fn of(stderr: &str) -> Self {
@@ -71,7 +71,7 @@ impl Cause {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for SshFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::HostKey => "host key",
@@ -97,8 +97,8 @@ fn telling_lines(stderr: &str) -> impl Iterator<Item = &str> {
 /// The line of ssh's words that says most: the first that has a cause, else the last.
 #[must_use]
 pub fn telling(stderr: &str) -> String {
-    let cause = Cause::of(stderr);
-    let telling = telling_lines(stderr).find(|line| (cause != Cause::Unknown && Cause::of(line) == cause) || line.contains("open failed"));
+    let cause = SshFailure::of(stderr);
+    let telling = telling_lines(stderr).find(|line| (cause != SshFailure::Unknown && SshFailure::of(line) == cause) || line.contains("open failed"));
     telling.or_else(|| telling_lines(stderr).last()).unwrap_or("ssh said nothing").to_owned()
 }
 
@@ -109,35 +109,35 @@ mod tests {
     #[test]
     fn the_first_match_wins() {
         let table = [
-            ("@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@\nHost key verification failed.\n", Cause::HostKey),
-            ("Unable to negotiate with 1.2.3.4 port 22: no matching host key type found. Their offer: ssh-rsa", Cause::HostKey),
-            ("alice@logins: Permission denied (publickey,keyboard-interactive).\nConnection closed by UNKNOWN port 65535", Cause::Authentication),
-            ("Received disconnect from 1.2.3.4 port 22:2: Too many authentication failures", Cause::Authentication),
-            ("sign_and_send_pubkey: no mutual signature supported", Cause::Authentication),
-            ("Unable to negotiate with 1.2.3.4 port 22: no matching key exchange method found", Cause::Authentication),
-            ("ssh: connect to host h port 22: Connection timed out", Cause::Network),
-            ("ssh: connect to host h port 22: Connection refused", Cause::Network),
-            ("ssh: Could not resolve hostname h: Name or service not known", Cause::Network),
-            ("ssh: connect to host h port 22: Network is unreachable", Cause::Network),
-            ("ssh: connect to host h port 22: No route to host", Cause::Network),
-            ("bind [127.0.0.1]:9: Address already in use\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 9", Cause::Port),
-            ("Error: remote port forwarding failed for listen port 9", Cause::Port),
-            ("something new", Cause::Unknown),
-            ("/home/a/.ssh/config: line 3: Bad configuration option: x\nterminating, 1 bad configuration options", Cause::Local),
-            ("Connection closed by 1.2.3.4 port 22", Cause::Unknown),
-            ("Your account has expired\nkex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", Cause::Unknown),
-            ("kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", Cause::Unknown),
-            ("debug1: Offering public key\nAuthenticated to j using \"publickey\".\nchannel 0: open failed: connect failed: Connection refused", Cause::Network),
-            ("", Cause::Unknown),
+            ("@@@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @@@\nHost key verification failed.\n", SshFailure::HostKey),
+            ("Unable to negotiate with 1.2.3.4 port 22: no matching host key type found. Their offer: ssh-rsa", SshFailure::HostKey),
+            ("alice@logins: Permission denied (publickey,keyboard-interactive).\nConnection closed by UNKNOWN port 65535", SshFailure::Authentication),
+            ("Received disconnect from 1.2.3.4 port 22:2: Too many authentication failures", SshFailure::Authentication),
+            ("sign_and_send_pubkey: no mutual signature supported", SshFailure::Authentication),
+            ("Unable to negotiate with 1.2.3.4 port 22: no matching key exchange method found", SshFailure::Authentication),
+            ("ssh: connect to host h port 22: Connection timed out", SshFailure::Network),
+            ("ssh: connect to host h port 22: Connection refused", SshFailure::Network),
+            ("ssh: Could not resolve hostname h: Name or service not known", SshFailure::Network),
+            ("ssh: connect to host h port 22: Network is unreachable", SshFailure::Network),
+            ("ssh: connect to host h port 22: No route to host", SshFailure::Network),
+            ("bind [127.0.0.1]:9: Address already in use\nchannel_setup_fwd_listener_tcpip: cannot listen to port: 9", SshFailure::Port),
+            ("Error: remote port forwarding failed for listen port 9", SshFailure::Port),
+            ("something new", SshFailure::Unknown),
+            ("/home/a/.ssh/config: line 3: Bad configuration option: x\nterminating, 1 bad configuration options", SshFailure::Local),
+            ("Connection closed by 1.2.3.4 port 22", SshFailure::Unknown),
+            ("Your account has expired\nkex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", SshFailure::Unknown),
+            ("kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535", SshFailure::Unknown),
+            ("debug1: Offering public key\nAuthenticated to j using \"publickey\".\nchannel 0: open failed: connect failed: Connection refused", SshFailure::Network),
+            ("", SshFailure::Unknown),
         ];
         for (said, cause) in table {
-            assert_eq!(Cause::of(said), cause, "{said}");
+            assert_eq!(SshFailure::of(said), cause, "{said}");
         }
     }
 
     #[test]
     fn what_the_other_end_may_hold_against_us_counts() {
-        let counted = [Cause::HostKey, Cause::Authentication, Cause::Network, Cause::Port, Cause::Local, Cause::Unknown].map(Cause::counts);
+        let counted = [SshFailure::HostKey, SshFailure::Authentication, SshFailure::Network, SshFailure::Port, SshFailure::Local, SshFailure::Unknown].map(SshFailure::counts);
         assert_eq!(counted, [true, true, false, false, false, true]);
     }
 

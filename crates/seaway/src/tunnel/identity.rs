@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::failure::telling;
-use super::words;
-use crate::config::Tunnel;
+use super::ssh_args;
+use crate::config::TunnelConfig;
 use crate::process::{self, Launch};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,8 +38,8 @@ impl std::fmt::Display for Identity {
 /// # Errors
 ///
 /// What ssh says of its settings, if it cannot read them or cannot be run.
-pub async fn find(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Result<Option<Identity>, String> {
-    let settings = match process::tool(&launch(words::settings(tunnel)), PATIENCE).await {
+pub async fn find(tunnel: &TunnelConfig, launch: impl Fn(Vec<String>) -> Launch) -> Result<Option<Identity>, String> {
+    let settings = match process::tool(&launch(ssh_args::settings(tunnel)), PATIENCE).await {
         Ok(ended) if ended.status.success() => ended.stdout,
         Ok(ended) => return Err(format!("ssh cannot read its settings: {}", telling(&ended.stderr))),
         Err(error @ process::ProcessError::Spawn(_)) => return Err(format!("ssh ({}) cannot be run: {}", tunnel.program.display(), crate::causes::chain(&error))),
@@ -55,7 +55,7 @@ pub async fn find(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Re
 }
 
 /// How many keys the agent has, if there is one with any.
-async fn agent(tunnel: &Tunnel, launch: &impl Fn(Vec<String>) -> Launch, named: Option<String>) -> Option<usize> {
+async fn agent(tunnel: &TunnelConfig, launch: &impl Fn(Vec<String>) -> Launch, named: Option<String>) -> Option<usize> {
     let mut launch = launch(vec!["-l".into()]);
     if let Some(socket) = named {
         launch.environment.retain(|(name, _)| name != "SSH_AUTH_SOCK");
@@ -82,7 +82,7 @@ fn identity_files(settings: &str, home: &Path) -> Vec<PathBuf> {
     files.map(|file| file.strip_prefix("~/").map_or_else(|| PathBuf::from(file), |rest| home.join(rest))).collect()
 }
 
-fn other(settings: &str, tunnel: &Tunnel) -> Option<Identity> {
+fn other(settings: &str, tunnel: &TunnelConfig) -> Option<Identity> {
     let is_set = |name: &'static str| values(settings, name).any(|value| !matches!(value, "no" | "none"));
     let cache = format!("/tmp/krb5cc_{}", rustix::process::geteuid().as_raw());
     let ticket = tunnel.environment.iter().any(|(name, _)| name == "KRB5CCNAME") || Path::new(&cache).exists();
@@ -124,10 +124,10 @@ pub struct HostKey {
 
 /// The machines on the way, and whether ssh knows their keys. Those behind options that make keys of no
 /// account are left out.
-pub async fn host_keys(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) -> Vec<HostKey> {
+pub async fn host_keys(tunnel: &TunnelConfig, launch: impl Fn(Vec<String>) -> Launch) -> Vec<HostKey> {
     let mut found = Vec::new();
     let jumps = tunnel.jump.iter().flat_map(|jump| jump.split(',')).map(str::trim).filter(|jump| !jump.is_empty());
-    let hops = jumps.map(words::settings_of).chain([words::settings(tunnel)]);
+    let hops = jumps.map(ssh_args::settings_of).chain([ssh_args::settings(tunnel)]);
     for words in hops {
         let Ok(said) = process::tool(&launch(words), PATIENCE).await else { continue };
         let first = |name| values(&said.stdout, name).next().unwrap_or_default();
@@ -151,13 +151,13 @@ pub async fn host_keys(tunnel: &Tunnel, launch: impl Fn(Vec<String>) -> Launch) 
 }
 
 /// A tool that comes with ssh lies beside it.
-fn beside(tunnel: &Tunnel, name: &str) -> PathBuf {
+fn beside(tunnel: &TunnelConfig, name: &str) -> PathBuf {
     let beside = tunnel.program.with_file_name(name);
     if beside.is_file() { beside } else { name.into() }
 }
 
 /// What to do without one.
-pub fn remedy(tunnel: &Tunnel) -> String {
+pub fn remedy(tunnel: &TunnelConfig) -> String {
     format!(
         "there is no key to log in to {} with: make one with `ssh-keygen -t ed25519`, put its public half on file with the institution, \
          or start an agent and add one with `ssh-add`",
@@ -185,8 +185,8 @@ mod tests {
         let settings = "host h\nidentityfile ~/.ssh/id_x\nidentityfile /k\nidentityagent /run/agent\ngssapiauthentication yes\n";
         assert_eq!(identity_files(settings, Path::new("/home/a")), [PathBuf::from("/home/a/.ssh/id_x"), "/k".into()]);
         assert_eq!(named_agent(settings).as_deref(), Some("/run/agent"));
-        assert_eq!(other("hostbasedauthentication yes\n", &Tunnel::to("h")), Some(Identity::Other("this machine's own key")));
-        let ticket = Tunnel { environment: vec![("KRB5CCNAME".into(), "x".to_owned().into())], ..Tunnel::to("h") };
+        assert_eq!(other("hostbasedauthentication yes\n", &TunnelConfig::to("h")), Some(Identity::Other("this machine's own key")));
+        let ticket = TunnelConfig { environment: vec![("KRB5CCNAME".into(), "x".to_owned().into())], ..TunnelConfig::to("h") };
         assert_eq!(other(settings, &ticket), Some(Identity::Other("a Kerberos ticket")));
     }
 }

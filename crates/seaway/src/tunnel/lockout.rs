@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::failure::Cause;
+use super::failure::SshFailure;
 use crate::auth::{own_dir, replace};
 
 /// Failures in a row that make a round.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is held against one place.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct LockoutRecord {
     /// In a row, since the last round.
     failures: u32,
     rounds: u32,
@@ -40,27 +40,27 @@ pub struct Record {
 
 /// Whether ssh may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LockoutVerdict {
     Free,
     /// Not before this time, in seconds since the epoch.
     Rests(i64),
     Locked,
 }
 
-impl Record {
+impl LockoutRecord {
     /// Says whether a login may be tried at `now`.
     #[must_use]
-    pub fn verdict(&self, now: i64) -> Verdict {
+    pub fn verdict(&self, now: i64) -> LockoutVerdict {
         if self.rounds >= LAST_ROUND {
-            return Verdict::Locked;
+            return LockoutVerdict::Locked;
         }
         // A clock that was set back must not make it longer.
         let until = self.until.map(|until| until.min(now + REST.as_secs().cast_signed()));
-        until.filter(|until| *until > now).map_or(Verdict::Free, Verdict::Rests)
+        until.filter(|until| *until > now).map_or(LockoutVerdict::Free, LockoutVerdict::Rests)
     }
 
     /// Notes a login that failed.
-    pub fn failed(&mut self, cause: Cause, last: &str, now: i64) {
+    pub fn failed(&mut self, cause: SshFailure, last: &str, now: i64) {
         if !cause.counts() {
             return;
         }
@@ -81,7 +81,7 @@ pub struct Lockout {
     place: String,
 }
 
-type Records = BTreeMap<String, Record>;
+type Records = BTreeMap<String, LockoutRecord>;
 
 impl Lockout {
     #[must_use]
@@ -94,7 +94,7 @@ impl Lockout {
     /// # Errors
     ///
     /// If the file is there and cannot be read: then nobody knows, and nobody may log in.
-    pub fn read(&self) -> io::Result<Record> {
+    pub fn read(&self) -> io::Result<LockoutRecord> {
         Ok(all(&self.path)?.remove(&self.place).unwrap_or_default())
     }
 
@@ -103,7 +103,7 @@ impl Lockout {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn failed(&self, cause: Cause, last: &str, now: i64) -> io::Result<()> {
+    pub fn failed(&self, cause: SshFailure, last: &str, now: i64) -> io::Result<()> {
         if !cause.counts() {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl Lockout {
     ///
     /// If the file cannot be written.
     pub fn proved(&self) -> io::Result<()> {
-        if self.read()? == Record::default() {
+        if self.read()? == LockoutRecord::default() {
             return Ok(());
         }
         self.change(|records| drop(records.remove(&self.place)))
@@ -191,30 +191,30 @@ mod tests {
 
     #[test]
     fn three_rounds_of_two_lock_and_the_network_never_does() {
-        let mut record = Record::default();
+        let mut record = LockoutRecord::default();
         for _ in 0..5 {
-            record.failed(Cause::Network, "n", 0);
+            record.failed(SshFailure::Network, "n", 0);
         }
-        assert_eq!((record.verdict(0), &*record.last), (Verdict::Free, ""));
+        assert_eq!((record.verdict(0), &*record.last), (LockoutVerdict::Free, ""));
         let mut now = 1000;
         for round in 1..=3 {
-            record.failed(Cause::Authentication, "denied", now);
-            assert_eq!(record.verdict(now), Verdict::Free, "one may be a slip");
-            record.failed(Cause::Unknown, "denied", now + 1);
-            let expect = if round == 3 { Verdict::Locked } else { Verdict::Rests(now + 1 + QUARTER) };
+            record.failed(SshFailure::Authentication, "denied", now);
+            assert_eq!(record.verdict(now), LockoutVerdict::Free, "one may be a slip");
+            record.failed(SshFailure::Unknown, "denied", now + 1);
+            let expect = if round == 3 { LockoutVerdict::Locked } else { LockoutVerdict::Rests(now + 1 + QUARTER) };
             assert_eq!(record.verdict(now + 1), expect);
             now += 1 + QUARTER;
-            assert_eq!(record.verdict(now), if round == 3 { Verdict::Locked } else { Verdict::Free });
+            assert_eq!(record.verdict(now), if round == 3 { LockoutVerdict::Locked } else { LockoutVerdict::Free });
         }
-        assert_eq!(record.verdict(i64::MAX / 2), Verdict::Locked, "no time heals it");
+        assert_eq!(record.verdict(i64::MAX / 2), LockoutVerdict::Locked, "no time heals it");
     }
 
     #[test]
     fn a_clock_that_was_set_back_makes_no_longer_rest() {
-        let mut record = Record::default();
-        record.failed(Cause::HostKey, "", 1_000_000);
-        record.failed(Cause::HostKey, "", 1_000_000);
-        assert_eq!(record.verdict(5), Verdict::Rests(5 + QUARTER));
+        let mut record = LockoutRecord::default();
+        record.failed(SshFailure::HostKey, "", 1_000_000);
+        record.failed(SshFailure::HostKey, "", 1_000_000);
+        assert_eq!(record.verdict(5), LockoutVerdict::Rests(5 + QUARTER));
     }
 
     #[test]
@@ -224,14 +224,14 @@ mod tests {
         let (here, there) = (Lockout::new(&path, "here"), Lockout::new(&path, "there"));
         for _ in 0..6 {
             // As a process that starts anew each time.
-            Lockout::new(&path, "here").failed(Cause::Authentication, "denied", 7).unwrap();
+            Lockout::new(&path, "here").failed(SshFailure::Authentication, "denied", 7).unwrap();
         }
-        assert_eq!((here.read().unwrap().verdict(7), there.read().unwrap().verdict(7)), (Verdict::Locked, Verdict::Free));
+        assert_eq!((here.read().unwrap().verdict(7), there.read().unwrap().verdict(7)), (LockoutVerdict::Locked, LockoutVerdict::Free));
         here.proved().unwrap();
-        assert_eq!(here.read().unwrap(), Record::default());
-        there.failed(Cause::Unknown, "x", 7).unwrap();
+        assert_eq!(here.read().unwrap(), LockoutRecord::default());
+        there.failed(SshFailure::Unknown, "x", 7).unwrap();
         assert_eq!(clear(&path).unwrap().keys().collect::<Vec<_>>(), ["there"]);
-        assert!(clear(&path).unwrap().is_empty() && there.read().unwrap() == Record::default());
+        assert!(clear(&path).unwrap().is_empty() && there.read().unwrap() == LockoutRecord::default());
         std::fs::write(&path, "{").unwrap();
         assert!(here.read().unwrap_err().to_string().contains("is damaged") && here.proved().is_err());
         clear(&path).unwrap();
@@ -245,7 +245,7 @@ mod tests {
         std::thread::scope(|scope| {
             for place in 0..8 {
                 let path = &path;
-                scope.spawn(move || Lockout::new(path, &place.to_string()).failed(Cause::Unknown, "x", 1).unwrap());
+                scope.spawn(move || Lockout::new(path, &place.to_string()).failed(SshFailure::Unknown, "x", 1).unwrap());
             }
         });
         assert_eq!(all(&path).unwrap().len(), 8);

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::failure::{Cause, telling};
-use super::words::{self, Forward};
+use super::failure::{SshFailure, telling};
+use super::ssh_args::{self, Forward};
 use crate::auth::{own_dir, replace};
-use crate::config::Tunnel;
-use crate::process::{self, Ended, Launch, ProcessError};
+use crate::config::TunnelConfig;
+use crate::process::{self, Launch, ProcessError, ToolExit};
 
 /// How long a login may take that asks nobody.
 const LOGIN: Duration = Duration::from_secs(30);
@@ -33,25 +33,25 @@ const FORWARDS: &str = "forwards";
 /// Why ssh did not do as told.
 #[derive(Debug, Clone)]
 pub(super) struct SshError {
-    pub cause: Cause,
+    pub cause: SshFailure,
     /// The telling line of what it said.
     pub said: String,
 }
 
 impl SshError {
     fn of_words(stderr: &str) -> Self {
-        Self { cause: Cause::of(stderr), said: telling(stderr) }
+        Self { cause: SshFailure::of(stderr), said: telling(stderr) }
     }
 
     fn of_process(error: &ProcessError) -> Self {
-        let cause = if matches!(error, ProcessError::TimedOut(_)) { Cause::Network } else { Cause::Local };
+        let cause = if matches!(error, ProcessError::TimedOut(_)) { SshFailure::Network } else { SshFailure::Local };
         Self { cause, said: format!("ssh: {}", crate::causes::chain(error)) }
     }
 }
 
 impl From<std::io::Error> for SshError {
     fn from(error: std::io::Error) -> Self {
-        Self { cause: Cause::Local, said: error.to_string() }
+        Self { cause: SshFailure::Local, said: error.to_string() }
     }
 }
 
@@ -67,11 +67,11 @@ pub(super) enum Life {
 
 #[derive(Debug)]
 pub(super) struct Master {
-    setting: Arc<Tunnel>,
+    setting: Arc<TunnelConfig>,
 }
 
 impl Master {
-    pub(super) fn new(setting: Arc<Tunnel>) -> Self {
+    pub(super) fn new(setting: Arc<TunnelConfig>) -> Self {
         Self { setting }
     }
 
@@ -82,8 +82,8 @@ impl Master {
     /// Makes the folder and the files that ssh reads.
     pub(super) fn prepare(&self) -> std::io::Result<()> {
         own_dir(self.folder())?;
-        for (name, asks) in [(words::CONFIG, false), (words::CONFIG_ASKING, true)] {
-            let (path, text) = (self.folder().join(name), words::config_file(&self.setting.ssh_config, asks));
+        for (name, asks) in [(ssh_args::CONFIG, false), (ssh_args::CONFIG_ASKING, true)] {
+            let (path, text) = (self.folder().join(name), ssh_args::config_file(&self.setting.ssh_config, asks));
             if std::fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
                 replace(&path, text.as_bytes())?;
             }
@@ -92,18 +92,18 @@ impl Master {
     }
 
     pub(super) fn launch(&self, arguments: Vec<String>) -> Launch {
-        let Tunnel { program, environment, folder, .. } = &*self.setting;
+        let TunnelConfig { program, environment, folder, .. } = &*self.setting;
         Launch { program: program.clone(), arguments, environment: environment.clone(), folder: folder.clone() }
     }
 
-    async fn word(&self, word: &str, forward: Option<&Forward>) -> Result<Ended, SshError> {
-        let launch = self.launch(words::control(&self.setting, word, forward));
+    async fn word(&self, word: &str, forward: Option<&Forward>) -> Result<ToolExit, SshError> {
+        let launch = self.launch(ssh_args::control(&self.setting, word, forward));
         process::tool(&launch, WORD).await.map_err(|error| SshError::of_process(&error))
     }
 
     /// Whether it lives.
     pub(super) async fn life(&self) -> Life {
-        if !self.folder().join(words::CONTROL).exists() {
+        if !self.folder().join(ssh_args::CONTROL).exists() {
             return Life::Gone;
         }
         let Ok(ended) = self.word("check", None).await else { return Life::Silent };
@@ -126,9 +126,9 @@ impl Master {
 
     /// Logs in. This is what may cost a second factor.
     pub(super) async fn login(&self, asks: bool) -> Result<(), SshError> {
-        let file = self.folder().join(words::SAID);
+        let file = self.folder().join(ssh_args::SAID);
         let says = process::private_file(&file)?;
-        let launch = self.launch(words::login(&self.setting, asks));
+        let launch = self.launch(ssh_args::login(&self.setting, asks));
         let status = if asks {
             let asking = tokio::task::spawn_blocking(move || process::background_asking(&launch, says, LOGIN_ASKING));
             asking.await.unwrap_or_else(|error| Err(ProcessError::Spawn(std::io::Error::other(error))))
@@ -139,10 +139,10 @@ impl Master {
         tracing::debug!(tunnel = self.setting.name, said, "ssh");
         match status {
             Ok(status) if status.success() => self.remember().await,
-            Ok(status) if status.signal().is_some() => Err(SshError { cause: Cause::Local, said: "ssh was stopped".into() }),
+            Ok(status) if status.signal().is_some() => Err(SshError { cause: SshFailure::Local, said: "ssh was stopped".into() }),
             Ok(_) => Err(SshError::of_words(&said)),
             Err(error @ ProcessError::TimedOut(_)) if said.trim().is_empty() => Err(SshError::of_process(&error)),
-            Err(ProcessError::TimedOut(_)) => Err(SshError { cause: Cause::Network, said: telling(&said) }),
+            Err(ProcessError::TimedOut(_)) => Err(SshError { cause: SshFailure::Network, said: telling(&said) }),
             Err(error) => Err(SshError::of_process(&error)),
         }
     }
@@ -151,7 +151,7 @@ impl Master {
     async fn remember(&self) -> Result<(), SshError> {
         let Some(pid) = self.pid().await else {
             // A way that we cannot speak to is none.
-            return Err(SshError { cause: Cause::Local, said: "ssh logged in, but it does not listen on its control socket".into() });
+            return Err(SshError { cause: SshFailure::Local, said: "ssh logged in, but it does not listen on its control socket".into() });
         };
         if let Some(Err(error)) = process::mark(pid).map(|mark| replace(&self.folder().join(PROCESS), mark.as_bytes())) {
             tracing::debug!(%error, "which process the master is was not written down");
@@ -190,7 +190,7 @@ impl Master {
 
     /// Why the other end opened no way lately, as ssh noted.
     pub(super) fn refusal(&self) -> Option<String> {
-        let path = self.folder().join(words::SAID);
+        let path = self.folder().join(ssh_args::SAID);
         let said = String::from_utf8_lossy(&std::fs::read(&path).ok()?).into_owned();
         // ssh appends to it, so that it may be emptied at any time.
         if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > MOST_SAID) {
@@ -213,13 +213,13 @@ impl Master {
     /// True if the other end answers over the master, even if it refuses.
     pub(super) async fn knock(&self) -> bool {
         let refused = ["refused by peer", "open failed", "administratively prohibited"];
-        let answered = |ended: &Ended| ended.stdout.starts_with("SSH-") || refused.iter().any(|words| ended.stderr.contains(words));
-        process::tool(&self.launch(words::knock(&self.setting)), KNOCK).await.as_ref().is_ok_and(answered)
+        let answered = |ended: &ToolExit| ended.stdout.starts_with("SSH-") || refused.iter().any(|words| ended.stderr.contains(words));
+        process::tool(&self.launch(ssh_args::knock(&self.setting)), KNOCK).await.as_ref().is_ok_and(answered)
     }
 
     /// Clears away a master that does not answer: over the socket it left the next one would not listen.
     pub(super) async fn bury(&self) {
-        if [words::CONTROL, FORWARDS].iter().any(|name| self.folder().join(name).exists()) {
+        if [ssh_args::CONTROL, FORWARDS].iter().any(|name| self.folder().join(name).exists()) {
             self.exit().await;
         }
     }
@@ -241,7 +241,7 @@ impl Master {
         if let Some(pid) = pid {
             process::end(pid, &marked);
         }
-        for name in [words::CONTROL, PROCESS, FORWARDS] {
+        for name in [ssh_args::CONTROL, PROCESS, FORWARDS] {
             let _gone = std::fs::remove_file(self.folder().join(name));
         }
     }

@@ -9,7 +9,7 @@ use seaway_wire::{Endpoint, FaultKind};
 use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
-use super::{BoxError, Call, CallBody, Cause, Payload, Recourse, ReplyBody, UpstreamError};
+use super::{BoxError, Call, CallBody, Payload, Recourse, ReplyBody, SharedError, UpstreamError};
 use crate::auth::CARRIERS;
 use crate::config::{self, Limits, UpstreamName, Vendor};
 use crate::credential::{Credential, CredentialError};
@@ -30,7 +30,7 @@ pub(super) struct Api {
 }
 
 /// A request's head, the same for every attempt but for the credential.
-pub(super) struct Head {
+pub(super) struct RequestHead {
     method: Method,
     endpoint: Option<Endpoint>,
     uri: Uri,
@@ -38,7 +38,7 @@ pub(super) struct Head {
 }
 
 impl Api {
-    pub(super) fn new(name: &UpstreamName, api: &config::Api, limits: &Limits, tasks: &TaskTracker) -> Self {
+    pub(super) fn new(name: &UpstreamName, api: &config::ApiConfig, limits: &Limits, tasks: &TaskTracker) -> Self {
         let dial = Arc::new(Dial::new(api));
         let tunnel = api.via.clone().map(|setting| Tunnel::new(setting, dial.clone(), tasks.clone()));
         if let Some(tunnel) = &tunnel {
@@ -93,7 +93,7 @@ impl Api {
         }
     }
 
-    pub(super) fn prepare(&self, call: Call) -> (Head, Payload) {
+    pub(super) fn prepare(&self, call: Call) -> (RequestHead, Payload) {
         let uri = self.vendor.address(&self.base, &call.target, call.query.as_deref());
         let mut headers = call.headers;
         headers.insert(HOST, self.host.clone());
@@ -105,7 +105,7 @@ impl Api {
         {
             headers.insert(CONTENT_LENGTH, bytes.len().into());
         }
-        (Head { method: call.method, endpoint: call.target.endpoint(), uri, headers }, call.body)
+        (RequestHead { method: call.method, endpoint: call.target.endpoint(), uri, headers }, call.body)
     }
 
     async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), UpstreamError> {
@@ -119,7 +119,7 @@ impl Api {
     }
 
     /// Sends the request once. `sent` receives the credential that was used.
-    pub(super) async fn attempt(&self, head: &Head, body: CallBody, sent: &mut HeaderMap) -> Result<Response<ReplyBody>, UpstreamError> {
+    pub(super) async fn attempt(&self, head: &RequestHead, body: CallBody, sent: &mut HeaderMap) -> Result<Response<ReplyBody>, UpstreamError> {
         if let Some(tunnel) = &self.tunnel {
             tunnel.up(Login::Batch).await.map_err(|error| self.no_way(error))?;
         }
@@ -185,7 +185,7 @@ impl Api {
         let unsent = matches!(error, SendError::Unsent(_));
         // It did answer, so it did its work.
         let unreadable = matches!(error, SendError::Unreadable(_));
-        let source: Cause = Arc::new(error);
+        let source: SharedError = Arc::new(error);
         let verb = if unreadable { "answered, but" } else { "cannot be reached:" };
         let mut message = format!("upstream `{}` {verb} {source}", self.name);
         let mut cause = source.source();

@@ -6,9 +6,9 @@
 //! soon as it would go on by itself.
 
 mod answers;
+mod checkout;
 mod children;
 mod conversations;
-mod errand;
 mod flow;
 mod home;
 mod installed;
@@ -17,8 +17,8 @@ mod login;
 mod plan;
 mod policy;
 mod pool;
+mod run;
 mod run_request;
-mod seat;
 mod seed;
 mod sessions;
 mod shared;
@@ -30,19 +30,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use seaway_wire::claude_code::login::Limit;
-use seaway_wire::claude_code::{Ask, COMPLETE, Failure, Terms, fingerprints};
+use seaway_wire::claude_code::{Ask, AskTerms, COMPLETE, Failure, fingerprints};
 use seaway_wire::messages::Change;
-use seaway_wire::model::Traits;
+use seaway_wire::model::ModelTraits;
 use seaway_wire::{Endpoint, FaultKind, Request};
 use tokio_util::task::TaskTracker;
 
-pub use errand::{Ear, Line, News, Running, Verdict, line};
 pub use installed::{Installed, Unusable, install};
 pub(crate) use launch::is_model_name;
 pub use login::LoginError;
 pub(crate) use policy::KNOWN;
-pub use pool::Whose;
-pub use run_request::{Continued, Errand};
+pub use pool::ConversationKey;
+pub use run::{ActiveRun, News, PermissionChannel, PermissionSender, PermissionVerdict, line};
+pub use run_request::{Continued, RunRequest};
 
 use super::gate::Gate;
 use super::retry::backoff;
@@ -52,11 +52,11 @@ use crate::credential::Credential;
 use crate::process::Piped;
 use crate::store::Store;
 use children::Children;
-use conversations::{Conversations, Held};
-use flow::Flow;
+use conversations::{Conversations, TurnGuard};
+use flow::AnswerStream;
 use plan::Plan;
-use pool::Kept;
-use shared::Shared;
+use pool::WarmChild;
+use shared::ProgramState;
 use spawn::Spawner;
 
 /// How long nothing may come of a request before who watches its stream is told that it is not forgotten.
@@ -66,11 +66,11 @@ const FAREWELL: Duration = Duration::from_secs(8);
 
 /// The program, ready to be asked.
 pub struct Program {
-    shared: Arc<Shared>,
+    shared: Arc<ProgramState>,
 }
 
 impl Program {
-    pub(super) fn new(name: &UpstreamName, setting: &config::Program, limits: &Limits, gate: Arc<Gate>, store: Store) -> Self {
+    pub(super) fn new(name: &UpstreamName, setting: &config::ProgramConfig, limits: &Limits, gate: Arc<Gate>, store: Store) -> Self {
         let tasks = TaskTracker::new();
         let spawner = Spawner {
             name: name.clone(),
@@ -79,7 +79,7 @@ impl Program {
             installed: Installed::new(tasks.clone()),
             tasks,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProgramState {
             limits: limits.clone(),
             children: Arc::new(Children::new(spawner, gate.clone())),
             conversations: Conversations::new(name.clone(), limits.clone(), setting.retention, gate, store),
@@ -90,7 +90,7 @@ impl Program {
         Self { shared }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<ProgramState> {
         &self.shared
     }
 
@@ -100,7 +100,7 @@ impl Program {
         &self.shared.name().0
     }
 
-    pub fn setting(&self) -> &config::Program {
+    pub fn setting(&self) -> &config::ProgramConfig {
         self.shared.setting()
     }
 
@@ -190,7 +190,7 @@ impl Program {
     }
 
     /// Ends what is warm of a session, by its name or ours; true if there was something.
-    pub fn forget(&self, whose: &Whose, id: &str) -> bool {
+    pub fn forget(&self, whose: &ConversationKey, id: &str) -> bool {
         let mut gone = Vec::new();
         self.shared.children.pool().take(|kept| kept.whose == *whose || (kept.whose.owner == whose.owner && kept.whose.session.is_none() && id_of(kept) == id), &mut gone);
         let some = !gone.is_empty();
@@ -234,7 +234,7 @@ impl Program {
         let notes = answers::notes(&ask, &headers);
         let stream = ask.stream;
         drop(ask);
-        let whose = Whose { owner, session };
+        let whose = ConversationKey { owner, session };
         let held = shared.conversations.enter(&whose, false).await?;
         let mut answering = Box::pin(answer(shared.clone(), body, whose, held));
         let quick = tokio::time::timeout(if stream { QUIET } else { Duration::MAX }, &mut answering).await;
@@ -243,7 +243,7 @@ impl Program {
             let told = late(shared.clone(), answering);
             return Ok(Reply { changes: notes, ..answers::awaited(told) });
         };
-        let Answer { begun, attempts, notes: more } = answered?;
+        let BegunAnswer { begun, attempts, notes: more } = answered?;
         let reply = match begun {
             Ok((first, flow)) if stream => answers::streamed(first, flow),
             Ok((first, flow)) => whole(shared, first, flow).await?,
@@ -255,15 +255,15 @@ impl Program {
 }
 
 /// Reads a request for the program.
-fn read<'b>(shared: &Shared, body: &'b [u8]) -> Result<Ask<'b>, UpstreamError> {
+fn read<'b>(shared: &ProgramState, body: &'b [u8]) -> Result<Ask<'b>, UpstreamError> {
     let wrong = |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
     let request = Request::parse(body).map_err(wrong)?;
-    let traits = Traits::of(request.model.as_deref().unwrap_or_default());
-    Ask::read(&request, &Terms { traits, strict: shared.setting().strict }).map_err(wrong)
+    let traits = ModelTraits::of(request.model.as_deref().unwrap_or_default());
+    Ask::read(&request, &AskTerms { traits, strict: shared.setting().strict }).map_err(wrong)
 }
 
 /// What came of asking.
-struct Answer {
+struct BegunAnswer {
     begun: Begun,
     attempts: u32,
     /// What is to be told of it.
@@ -271,7 +271,7 @@ struct Answer {
 }
 
 /// Asks, and waits for the beginning of an answer as long as the configuration says.
-async fn answer(shared: Arc<Shared>, body: Bytes, whose: Whose, held: Held) -> Result<Answer, UpstreamError> {
+async fn answer(shared: Arc<ProgramState>, body: Bytes, whose: ConversationKey, held: TurnGuard) -> Result<BegunAnswer, UpstreamError> {
     let ask = read(&shared, &body)?;
     let limit = shared.limits.first_byte_timeout;
     let answering = attempts(&shared, &ask, whose, held);
@@ -297,15 +297,15 @@ async fn answer(shared: Arc<Shared>, body: Bytes, whose: Whose, held: Held) -> R
     let uncached = (uncached > 0).then(|| Change { name: "prompt cache".into(), path: format!("not read for {uncached} bytes of history; Claude Code {COMPLETE} and newer can") });
     let notes = notes.into_iter().chain(uncached).collect();
     let begun = begun.map_err(|failure| Box::new(answers::put_right(*failure, &ask.model)));
-    Ok(Answer { begun, attempts, notes })
+    Ok(BegunAnswer { begun, attempts, notes })
 }
 
 /// What is said in a stream that has begun without an answer: the answer and what is to be told of it, or an event that
 /// says why there is none.
-async fn late(shared: Arc<Shared>, answering: impl Future<Output = Result<Answer, UpstreamError>>) -> Result<(Bytes, Flow, Vec<Change>), Bytes> {
+async fn late(shared: Arc<ProgramState>, answering: impl Future<Output = Result<BegunAnswer, UpstreamError>>) -> Result<(Bytes, AnswerStream, Vec<Change>), Bytes> {
     let why = match answering.await {
-        Ok(Answer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
-        Ok(Answer { begun: Err(failure), .. }) => match unanswered(&shared, &failure) {
+        Ok(BegunAnswer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
+        Ok(BegunAnswer { begun: Err(failure), .. }) => match unanswered(&shared, &failure) {
             Ok(_) => shared.plan.with_limit(&failure),
             Err(error) => told(error),
         },
@@ -320,12 +320,12 @@ fn told(error: UpstreamError) -> Failure {
 }
 
 /// Tries until something comes. Only what surely did nothing is tried again.
-async fn attempts(shared: &Arc<Shared>, ask: &Ask<'_>, whose: Whose, mut held: Held) -> Result<(Begun, u32), UpstreamError> {
+async fn attempts(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: ConversationKey, mut held: TurnGuard) -> Result<(Begun, u32), UpstreamError> {
     let prints = fingerprints(ask);
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let taken = seat::take(shared, ask, &whose, &prints, held).await;
+        let taken = checkout::checkout(shared, ask, &whose, &prints, held).await;
         let mut flow = taken.map_err(|error| UpstreamError { attempts, ..error })?;
         let failure = match flow.next().await {
             Ok(Some(first)) => return Ok((Ok((first, flow)), attempts)),
@@ -343,7 +343,7 @@ async fn attempts(shared: &Arc<Shared>, ask: &Ask<'_>, whose: Whose, mut held: H
 }
 
 /// True for a failure after which the model surely did nothing that counts.
-fn is_safe(shared: &Shared, failure: &Failure) -> bool {
+fn is_safe(shared: &ProgramState, failure: &Failure) -> bool {
     match failure.status {
         // A plan that is used up stays so for longer than anybody would wait here.
         Some(_) if failure.limit.is_some() => false,
@@ -353,7 +353,7 @@ fn is_safe(shared: &Shared, failure: &Failure) -> bool {
 }
 
 /// Reads an answer to its end for a client that asked for no stream.
-async fn whole(shared: &Shared, first: Bytes, mut flow: Flow) -> Result<Reply, UpstreamError> {
+async fn whole(shared: &ProgramState, first: Bytes, mut flow: AnswerStream) -> Result<Reply, UpstreamError> {
     let mut fold = seaway_wire::messages::Fold::default();
     let mut piece = Some(first);
     while let Some(bytes) = piece {
@@ -372,7 +372,7 @@ async fn whole(shared: &Shared, first: Bytes, mut flow: Flow) -> Result<Reply, U
 }
 
 /// What the program says instead of an answer.
-fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, UpstreamError> {
+fn unanswered(shared: &ProgramState, failure: &Failure) -> Result<Reply, UpstreamError> {
     if failure.status == Some(401) || failure.class.as_deref() == Some("authentication_failed") {
         shared.installed().forget_login();
     }
@@ -389,14 +389,14 @@ fn unanswered(shared: &Shared, failure: &Failure) -> Result<Reply, UpstreamError
 }
 
 /// An answer that has begun, or why none did.
-type Begun = Result<(Bytes, Flow), Box<Failure>>;
+type Begun = Result<(Bytes, AnswerStream), Box<Failure>>;
 
 /// A conversation that can go on at once.
 #[derive(Debug)]
 pub struct Warm {
     /// Its name, or one of ours until its next turn.
     pub id: String,
-    pub whose: Whose,
+    pub whose: ConversationKey,
     pub model: String,
     pub turns: u64,
     /// Tool calls that are held open.
@@ -404,6 +404,6 @@ pub struct Warm {
     pub idle: Duration,
 }
 
-fn id_of(kept: &Kept<Piped>) -> String {
+fn id_of(kept: &WarmChild<Piped>) -> String {
     kept.whose.session.as_deref().map_or_else(|| format!("warm_{}", &kept.print.text()[..16]), str::to_owned)
 }

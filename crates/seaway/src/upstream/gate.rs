@@ -40,11 +40,11 @@ impl Refused {
 
 /// The right to use the upstream; given back when dropped.
 #[derive(Debug)]
-pub struct Pass {
+pub struct Permit {
     _slot: Option<OwnedSemaphorePermit>,
 }
 
-impl Pass {
+impl Permit {
     /// A pass that holds nothing.
     #[must_use]
     pub fn free() -> Self {
@@ -82,29 +82,29 @@ impl Gate {
     /// # Errors
     ///
     /// [`Refused`] at once if the queue is full, or when the time is up.
-    pub async fn enter(&self) -> Result<Pass, Refused> {
-        let Some(slots) = &self.slots else { return Ok(Pass::free()) };
+    pub async fn enter(&self) -> Result<Permit, Refused> {
+        let Some(slots) = &self.slots else { return Ok(Permit::free()) };
         if let Ok(slot) = slots.clone().try_acquire_owned() {
-            return Ok(Pass { _slot: Some(slot) });
+            return Ok(Permit { _slot: Some(slot) });
         }
         let _place = self.place()?;
         match tokio::time::timeout(self.timeout, slots.clone().acquire_owned()).await {
-            Ok(slot) => Ok(Pass { _slot: slot.ok() }),
+            Ok(slot) => Ok(Permit { _slot: slot.ok() }),
             Err(_) => Err(Refused::TimedOut(self.timeout)),
         }
     }
 
-    fn place(&self) -> Result<Place<'_>, Refused> {
+    fn place(&self) -> Result<QueuePlace<'_>, Refused> {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Place(&self.waiting);
+        let place = QueuePlace(&self.waiting);
         if waiting >= self.queue { Err(Refused::Full(waiting)) } else { Ok(place) }
     }
 }
 
 /// A place in the queue.
-struct Place<'a>(&'a AtomicUsize);
+struct QueuePlace<'a>(&'a AtomicUsize);
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

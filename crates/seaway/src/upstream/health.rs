@@ -12,10 +12,10 @@ const REST: Duration = Duration::from_secs(15);
 /// The health of one upstream, as its answers tell it. Nothing here ever keeps a
 /// request from the only upstream there is.
 #[derive(Debug, Default)]
-pub struct Health(Mutex<State>);
+pub struct Health(Mutex<HealthState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct HealthState {
     trouble: Option<Trouble>,
     rest_until: Option<Instant>,
 }
@@ -32,14 +32,14 @@ pub struct Trouble {
 }
 
 impl Health {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn good(&self) {
         let mut state = self.lock();
         if state.trouble.is_some() {
-            *state = State::default();
+            *state = HealthState::default();
         }
     }
 

@@ -27,15 +27,15 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
 use super::{BoxError, CallBody, ReplyBody};
-use crate::dial::{Dial, DialError, Dialled, Stream};
-use crate::refreshed::{Fetched, Gone, Refreshed};
+use crate::dial::{ByteStream, Dial, DialError, Dialled};
+use crate::refreshed::{Fetched, GatewayGone, Refreshed};
 use idle::{Idle, Lists, Reusable};
-use shared::Shared;
+use shared::SharedConnections;
 
 /// How often a shared connection may be closed as soon as it is open.
 const IN_VAIN: u32 = 2;
 
-type Io = TokioIo<Box<dyn Stream>>;
+type Io = TokioIo<Box<dyn ByteStream>>;
 
 /// Why a request had no answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub enum SendError {
     #[error(transparent)]
     Shared(Arc<Self>),
     #[error("no connection was opened: {0}")]
-    Gone(#[from] Gone),
+    GatewayGone(#[from] GatewayGone),
 }
 
 impl SendError {
@@ -96,7 +96,7 @@ impl Protocol {
 pub struct Pool {
     dial: Arc<Dial>,
     idle: Idle,
-    shared: Shared,
+    shared: SharedConnections,
     protocol: Protocol,
     /// One opens a connection for all who may share it.
     opening: Refreshed<Result<(), Arc<SendError>>>,
@@ -104,18 +104,18 @@ pub struct Pool {
 }
 
 /// An HTTP/1.1 connection with its driver.
-struct Line {
+struct Http1Connection {
     send: http1::SendRequest<CallBody>,
     driver: Option<http1::Connection<Io, CallBody>>,
 }
 
 thread_local! {
-    static LINES: Lists<Line> = const { RefCell::new(Vec::new()) };
+    static LINES: Lists<Http1Connection> = const { RefCell::new(Vec::new()) };
 }
 
 /// Drops what this thread keeps and nobody used for a while. Each thread that calls upstreams has to do so now and then.
 pub(crate) fn sweep_thread() {
-    idle::sweep::<Line>();
+    idle::sweep::<Http1Connection>();
 }
 
 impl Pool {
@@ -123,7 +123,7 @@ impl Pool {
     #[must_use]
     pub fn new(dial: Arc<Dial>, most: usize, tasks: TaskTracker) -> Arc<Self> {
         let protocol = Protocol(AtomicU8::new(if dial.is_encrypted() { Protocol::UNKNOWN } else { Protocol::HTTP1 }));
-        Arc::new(Self { dial, idle: Idle::new(most), shared: Shared::new(), protocol, opening: Refreshed::new(tasks.clone()), tasks })
+        Arc::new(Self { dial, idle: Idle::new(most), shared: SharedConnections::new(), protocol, opening: Refreshed::new(tasks.clone()), tasks })
     }
 
     /// Sends a request, which must name its `Host`.
@@ -140,7 +140,7 @@ impl Pool {
             if self.protocol.is_http1() {
                 let dialled = self.dial.connect().await?;
                 if !dialled.http2 {
-                    let line = Line::over(dialled).await?;
+                    let line = Http1Connection::over(dialled).await?;
                     return self.send_on(line, request).await;
                 }
                 // It learned another protocol.
@@ -170,7 +170,7 @@ impl Pool {
             return self.take_up(dialled).await;
         }
         self.protocol.saw(false);
-        self.idle.put(Line::over(dialled).await?);
+        self.idle.put(Http1Connection::over(dialled).await?);
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Pool {
         self.shared.forget();
     }
 
-    async fn send_on(self: &Arc<Self>, mut line: Line, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
+    async fn send_on(self: &Arc<Self>, mut line: Http1Connection, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
         origin_form(&mut request);
         let mut answer = pin!(line.send.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {
@@ -232,14 +232,14 @@ fn drive(driver: &mut Option<http1::Connection<Io, CallBody>>, cx: &mut Context<
     }
 }
 
-impl Line {
+impl Http1Connection {
     async fn over(dialled: Dialled) -> Result<Self, SendError> {
         let (send, driver) = http1::Builder::new().handshake(TokioIo::new(dialled.stream)).await.map_err(SendError::of)?;
         Ok(Self { send, driver: Some(driver) })
     }
 }
 
-impl Reusable for Line {
+impl Reusable for Http1Connection {
     /// True if nothing is under way on it and the server has not closed it.
     fn is_ready(&mut self) -> bool {
         drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
@@ -261,7 +261,7 @@ fn origin_form(request: &mut Request<CallBody>) {
 
 /// An answer's body, polled together with the connection it comes from.
 struct Driven {
-    line: Option<Line>,
+    line: Option<Http1Connection>,
     incoming: Incoming,
     pool: Arc<Pool>,
 }

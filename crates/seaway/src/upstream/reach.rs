@@ -17,19 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// What is known of the way to an upstream. Requests tell; where none came lately, a connection is opened and dropped.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    known: Mutex<Option<Known>>,
+    known: Mutex<Option<LastProbe>>,
     /// Of many that want to know, one looks.
     looking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Clone)]
-struct Known {
+struct LastProbe {
     at: Instant,
     /// Since when it cannot be reached, and why.
     lost: Option<(Instant, String)>,
 }
 
-impl Known {
+impl LastProbe {
     fn is_fresh(&self) -> bool {
         self.at.elapsed() < if self.lost.is_some() { BAD_FOR } else { GOOD_FOR }
     }
@@ -43,8 +43,8 @@ impl Known {
 }
 
 impl Reach {
-    fn fresh(&self) -> Option<Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(Known::is_fresh)
+    fn fresh(&self) -> Option<LastProbe> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(LastProbe::is_fresh)
     }
 
     /// An answer came, or none could.
@@ -52,7 +52,7 @@ impl Reach {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let since = known.as_ref().and_then(|known| known.lost.as_ref()).map_or(now, |(since, _)| *since);
-        *known = Some(Known { at: now, lost: found.err().map(|why| (since, why)) });
+        *known = Some(LastProbe { at: now, lost: found.err().map(|why| (since, why)) });
     }
 
     /// Tells whether the upstream can be reached, looking if nobody did lately. One that was lost for less than `grace`

@@ -23,10 +23,10 @@ use seaway_wire::Endpoint;
 use seaway_wire::messages::Fold;
 use serde_json::{Value, json};
 
-use super::gate::Pass;
+use super::gate::Permit;
 use super::{BoxError, Call, Payload, Reply, ReplyBody};
-use check::Refusal;
-use compose::Answer;
+use check::CheckRefusal;
+use compose::ComposedAnswer;
 use script::Script;
 
 /// The models it claims to have.
@@ -52,7 +52,7 @@ enum Step {
 
 impl Sandbox {
     /// Answers as the API would.
-    pub(super) async fn answer(&self, call: Call, pass: Pass) -> Reply {
+    pub(super) async fn answer(&self, call: Call, permit: Permit) -> Reply {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut reply = match (&call.method, call.target.endpoint()) {
             (&Method::POST, Some(Endpoint::Messages)) => self.message(body_of(&call.body), &betas(&call.headers), number).await,
@@ -65,10 +65,10 @@ impl Sandbox {
         for (name, value) in [("request-id", id.as_str()), ("seaway-simulated", "true")] {
             reply.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("")));
         }
-        Reply { pass, ..reply }
+        Reply { permit, ..reply }
     }
 
-    async fn message(&self, body: Result<Value, Refusal>, betas: &str, number: u64) -> Reply {
+    async fn message(&self, body: Result<Value, CheckRefusal>, betas: &str, number: u64) -> Reply {
         if body.as_ref().is_ok_and(|request| request["thread"]["type"] == "continue") {
             return no_thread();
         }
@@ -105,7 +105,7 @@ impl Sandbox {
     }
 
     fn play(&self, request: &Value, script: &Script, number: u64) -> Reply {
-        let answer = Answer::compose(request, script, self.cache.count(request), number);
+        let answer = ComposedAnswer::compose(request, script, self.cache.count(request), number);
         let streamed = request["stream"].as_bool() == Some(true);
         let frames = if streamed {
             answer.frames
@@ -168,7 +168,7 @@ fn body(steps: Vec<Step>) -> ReplyBody {
 }
 
 fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Reply {
-    Reply { status, headers, body, attempts: 1, pass: Pass::free(), changes: Vec::new() }
+    Reply { status, headers, body, attempts: 1, permit: Permit::free(), changes: Vec::new() }
 }
 
 fn json_reply(json: &Value) -> Reply {
@@ -187,11 +187,11 @@ fn no_thread() -> Reply {
     Reply::json(400, json!({"type": "error", "error": error}).to_string())
 }
 
-fn refused(refusal: &Refusal) -> Reply {
+fn refused(refusal: &CheckRefusal) -> Reply {
     Reply::error(refusal.status, refusal.kind, &refusal.message)
 }
 
-fn body_of(payload: &Payload) -> Result<Value, Refusal> {
+fn body_of(payload: &Payload) -> Result<Value, CheckRefusal> {
     match payload {
         Payload::Whole(bytes) => serde_json::from_slice(bytes).map_err(|error| format!("The request body is not valid JSON: {error}").into()),
         Payload::Streamed(_) => Err("The request body must be JSON".into()),
@@ -203,7 +203,7 @@ pub(super) fn estimate(request: &Value) -> u64 {
     tokens::of_request(request)
 }
 
-fn count(body: Result<Value, Refusal>) -> Reply {
+fn count(body: Result<Value, CheckRefusal>) -> Reply {
     match body.and_then(|request| check::conversation(&request).map(|()| request)) {
         Ok(request) => json_reply(&json!({"input_tokens": tokens::of_request(&request)})),
         Err(refusal) => refused(&refusal),

@@ -165,7 +165,7 @@ async fn an_open_gateway_takes_any_key_or_none() {
 async fn a_reload_does_not_open_what_others_can_reach() {
     let gateway = Gateway::with_file("", &[("listen", "0.0.0.0:0"), ("upstream.sandbox.kind", "sandbox")]).await;
     std::fs::write(gateway.state.path().join("seaway.toml"), "auth = 'none'\n").unwrap();
-    let house = &gateway.app.house;
+    let house = &gateway.app.state;
     assert!(seaway::reload::reload(house).unwrap_err().contains("for loopback only"));
     let mut client = Client::connect(([127, 0, 0, 1], gateway.address.port()).into(), None).await;
     assert_eq!(client.post("/v1/messages", ASK).await.status, 401);

@@ -54,7 +54,7 @@ impl House {
 
     /// Ends everything; nothing may be left of it.
     async fn close(self) {
-        for upstream in &self.gateway.app.house.runtime.load().upstreams {
+        for upstream in &self.gateway.app.state.snapshot.load().upstreams {
             upstream.close().await;
         }
         let mine = self.folder.path().to_string_lossy().into_owned();

@@ -31,7 +31,7 @@ async fn look(gateway: &Gateway, cookie: &str) -> String {
     page.ask("GET /dashboard/live", &[cookie], "").await;
     assert_eq!(page.head().await.status, 200);
     let mut text = page.chunk().await.expect("it tells something at once");
-    gateway.app.house.drain.begin();
+    gateway.app.state.drain.begin();
     while let Some(chunk) = page.chunk().await.filter(|chunk| !chunk.is_empty()) {
         text.extend(chunk);
     }
@@ -93,7 +93,7 @@ async fn where_nobody_is_named_each_sees_their_own() {
         let asked = json!({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}).to_string();
         assert_eq!(send(&gateway, "POST /v1/messages", &[&format!("X-Api-Key: {key}")], &asked).await.status, 200);
     }
-    gateway.app.house.ledger.store().flush().await;
+    gateway.app.state.ledger.store().flush().await;
     let (_, cookie) = sign_in(&gateway, "k-me").await;
     let usage = send(&gateway, "GET /dashboard/usage", &[&cookie], "").await.json();
     let rows = usage["rows"].as_array().unwrap();
@@ -126,7 +126,7 @@ async fn the_page_itself_knows_nothing_and_trusts_nobody() {
 async fn a_link_of_the_owners_signs_a_browser_in_once() {
     let gateway = gateway(&[("dashboard.callers", "[\"guest\"]")]).await;
     let redeem = async |ticket: &str| send(&gateway, "POST /dashboard/sign-in", &[ORIGIN], &json!({"ticket": ticket}).to_string()).await;
-    let fragment = seaway::http::dashboard::fragment(&gateway.app.house);
+    let fragment = seaway::http::dashboard::fragment(&gateway.app.state);
     let ticket = fragment.strip_prefix("#in=").unwrap();
     let from_elsewhere = send(&gateway, "POST /dashboard/sign-in", &["Origin: http://evil.example"], &json!({"ticket": ticket}).to_string()).await;
     assert_eq!(from_elsewhere.status, 403);
@@ -146,7 +146,7 @@ async fn a_link_of_the_owners_signs_a_browser_in_once() {
     assert_eq!(outside.status, 404, "the owner's own socket alone makes one: {}", outside.text());
     assert_eq!(Client::connect(gateway.address, Some("k-me")).await.get("/owner/key").await.status, 404);
     let nobody = self::gateway(&[("dashboard.callers", "[\"somebody\"]")]).await;
-    assert_eq!(seaway::http::dashboard::fragment(&nobody.app.house), "");
+    assert_eq!(seaway::http::dashboard::fragment(&nobody.app.state), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -87,7 +87,7 @@ async fn a_request_goes_on_from_a_response_also_after_a_restart() {
     let last = told(answer.text()).pop().unwrap();
     assert_eq!((&last["type"], &last["response"]["output"][1]["arguments"]), (&"response.completed".into(), &"{\"a\": 1.0}".into()), "{last}");
     let id = last["response"]["id"].as_str().unwrap().to_owned();
-    gateway.app.house.ledger.store().flush().await;
+    gateway.app.state.ledger.store().flush().await;
     // Another gateway on the same store.
     let gateway = Gateway::before(&upstream, &settings).await;
     let mut client = gateway.client().await;

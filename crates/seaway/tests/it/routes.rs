@@ -79,7 +79,7 @@ async fn a_full_queue_is_a_429_and_a_freed_place_is_used() {
     first.ask("POST /v1/messages", &[], ASK).await;
     let held = upstream.next().await;
     second.ask("POST /v1/messages", &[], ASK).await;
-    while gateway.app.house.runtime.load().upstreams[0].gate.waiting() == 0 {
+    while gateway.app.state.snapshot.load().upstreams[0].gate.waiting() == 0 {
         tokio::task::yield_now().await;
     }
     let refused = third.post("/v1/messages", ASK).await;

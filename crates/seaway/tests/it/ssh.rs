@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
-use seaway::config::{self, Config, Environment, Place, Sources, run_folder};
+use seaway::config::{self, Config, Environment, Sources, UpstreamPlace, run_folder};
 use seaway::dial::Dial;
-use seaway::tunnel::{Layer, Login, Tunnel, TunnelError, lockout};
+use seaway::tunnel::{Login, Tunnel, TunnelError, TunnelLayer, lockout};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
@@ -54,7 +54,7 @@ impl Home {
         let home = self.0.path().display().to_string();
         let environment = Environment::of([("HOME".to_owned(), home), ("LOGNAME".to_owned(), "alice".to_owned())]);
         let config = Config::load(&Sources { file: None, flags: self.settings(), environment }).unwrap().config;
-        let Place::Api(api) = &config.upstreams[0].place else { panic!("it is an API") };
+        let UpstreamPlace::Api(api) = &config.upstreams[0].place else { panic!("it is an API") };
         Tunnel::new(api.via.clone().unwrap(), Arc::new(Dial::new(api)), TaskTracker::new())
     }
 
@@ -88,7 +88,7 @@ async fn each_cause_has_its_remedy_and_counts_or_not() {
     for (said, cause, remedy, counted) in table {
         let home = Home::new(&format!("login: fail {said}"));
         let error = fails(&home).await;
-        assert_eq!(error.layer, Layer::Ssh);
+        assert_eq!(error.layer, TunnelLayer::Ssh);
         assert!(error.message.contains(&format!("({cause}): {said}; ")) && error.message.contains(remedy), "{error}");
         assert_eq!(lockout::all(&home.folder().join("ssh.json")).unwrap().contains_key("jump.example"), counted, "{cause}");
     }
@@ -185,7 +185,7 @@ fn two_users_have_two_ports_and_two_states() {
     let port = |user: &str| {
         let environment = Environment::of([("HOME".to_owned(), format!("/home/{user}")), ("LOGNAME".to_owned(), user.to_owned())]);
         let config = Config::load(&Sources { file: None, flags: vec![("default_upstream".into(), "argo".into())], environment }).unwrap().config;
-        let Place::Api(api) = &config.upstreams[0].place else { panic!("it is an API") };
+        let UpstreamPlace::Api(api) = &config.upstreams[0].place else { panic!("it is an API") };
         let tunnel = api.via.clone().unwrap();
         (config.listen[0].to_string(), tunnel.tunnel_port, tunnel.folder.clone(), credential(api))
     };
@@ -195,7 +195,7 @@ fn two_users_have_two_ports_and_two_states() {
     assert_eq!((alice.3.as_str(), bob.3.as_str()), ("alice", "bob"));
 }
 
-fn credential(api: &config::Api) -> String {
+fn credential(api: &config::ApiConfig) -> String {
     match &api.credential.as_ref().unwrap().source {
         config::Source::Value(value) => secrecy::ExposeSecret::expose_secret(value).to_owned(),
         other => panic!("{other:?}"),

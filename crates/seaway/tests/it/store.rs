@@ -56,7 +56,7 @@ async fn usage_adds_up_by_day_model_and_caller() {
 
 /// A store with a million records, every other one older than a month.
 fn full(path: &std::path::Path) {
-    let setting = seaway::config::Store { path: Some(path.to_owned()), retention: std::time::Duration::MAX };
+    let setting = seaway::config::StoreConfig { path: Some(path.to_owned()), retention: std::time::Duration::MAX };
     drop(seaway::store::Store::start(setting, std::sync::Arc::default(), |error| panic!("{error}")));
     // The thread that makes it may still be at it.
     while !seaway::store::open_to_read(path).is_ok_and(|store| store.is_some_and(|store| store.prepare("SELECT * FROM record, hourly").is_ok())) {
@@ -130,8 +130,8 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
     looker.abort();
     assert!(looker.await.unwrap_err().is_cancelled(), "every look was answered");
     gateway.quiet().await;
-    gateway.app.house.ledger.store().flush().await;
-    assert_eq!(gateway.app.house.ledger.store().dropped().get(), 0);
+    gateway.app.state.ledger.store().flush().await;
+    assert_eq!(gateway.app.state.ledger.store().dropped().get(), 0);
     let database = seaway::store::open_to_read(&path).unwrap().unwrap();
     let count = |what: &str| database.query_row(&format!("SELECT count(*) FROM exchange WHERE {what}"), [], |row| row.get::<_, usize>(0)).unwrap();
     assert_eq!((count("asked = 'sandbox-sonnet-1'"), count("asked = 'claude-opus-4-8'")), (ASKED, 2 * TURNS), "all were recorded");

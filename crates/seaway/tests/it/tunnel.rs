@@ -52,8 +52,8 @@ impl Way {
 }
 
 /// How the tests themselves speak to masters.
-pub fn ssh() -> seaway::config::Tunnel {
-    seaway::config::Tunnel::to("any")
+pub fn ssh() -> seaway::config::TunnelConfig {
+    seaway::config::TunnelConfig::to("any")
 }
 
 /// A gateway whose ssh processes go with it.

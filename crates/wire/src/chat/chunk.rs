@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Stamp, service_tier};
+use super::{ChatStamp, service_tier};
 use crate::Usage;
 use crate::json::push_quoted;
 use crate::openai::usage;
@@ -21,7 +21,7 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub(super) fn new(stamp: &Stamp, id: Option<&str>, model: &str, tier: Option<&str>, include_usage: bool) -> Self {
+    pub(super) fn new(stamp: &ChatStamp, id: Option<&str>, model: &str, tier: Option<&str>, include_usage: bool) -> Self {
         let mut head = String::from("data: {\"id\":");
         push_quoted(&mut head, &format!("chatcmpl-{}", id.unwrap_or(&stamp.id)));
         head.push_str(&format!(",\"object\":\"chat.completion.chunk\",\"created\":{},\"model\":", stamp.created));

@@ -4,14 +4,14 @@ use crate::messages::Block;
 use crate::openai::pieces::Pieces;
 
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenBlock {
     pub index: u64,
-    pub kind: OpenKind,
+    pub kind: OpenBlockKind,
     pub pieces: Pieces,
 }
 
 #[derive(Debug)]
-pub(super) enum OpenKind {
+pub(super) enum OpenBlockKind {
     Text {
         /// Where it begins in the whole text.
         start: usize,
@@ -29,8 +29,8 @@ pub(super) enum OpenKind {
     Other,
 }
 
-impl Open {
-    pub fn new(index: u64, kind: OpenKind) -> Self {
+impl OpenBlock {
+    pub fn new(index: u64, kind: OpenBlockKind) -> Self {
         Self { index, kind, pieces: Pieces::default() }
     }
 }

@@ -1,6 +1,6 @@
 //! From a Chat request to a Messages request: what Chat has of its own.
 
-use super::Shape;
+use super::ChatShape;
 use crate::json::RawObject;
 use crate::messages::Change;
 use crate::openai::Terms;
@@ -14,9 +14,9 @@ use crate::{Fault, Request};
 
 /// A request on its way to a Messages upstream.
 #[derive(Debug)]
-pub struct Translated {
+pub struct ChatRequest {
     pub body: String,
-    pub shape: Shape,
+    pub shape: ChatShape,
     /// What could not be carried over as it was.
     pub changes: Vec<Change>,
     /// What `anthropic-beta` has to announce.
@@ -34,7 +34,7 @@ const DEFAULTS: [(&str, &str); 2] = [("store", "false"), ("metadata", "{}")];
 /// # Errors
 ///
 /// A [`Fault`] that names the member which is wrong, or cannot be carried over.
-pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<Translated, Fault> {
+pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<ChatRequest, Fault> {
     const LISTS: [List<'_>; 2] = [List { name: "messages", kept: None }, List { name: "input", kept: None }];
     let source = &request.object;
     let mut draft = Draft::new(terms.strict, false);
@@ -62,8 +62,8 @@ pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<Translate
     let include_usage = members::includes_usage(&mut draft, source)? && request.stream;
     draft.limit_marks(terms.marked)?;
     let written = draft.write(terms.model, request.stream, source.source().len() + 512);
-    let shape = Shape { names: written.names, custom: written.calls.custom, legacy, include_usage };
-    Ok(Translated { body: written.body, shape, changes: written.notes.into_changes(), betas: written.betas })
+    let shape = ChatShape { names: written.names, custom: written.calls.custom, legacy, include_usage };
+    Ok(ChatRequest { body: written.body, shape, changes: written.notes.into_changes(), betas: written.betas })
 }
 
 /// What changes the answer so much that ignoring it would be a lie.

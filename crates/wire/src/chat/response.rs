@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Shape, Stamp, finish_reason, service_tier};
+use super::{ChatShape, ChatStamp, finish_reason, service_tier};
 use crate::json::{Tag, Text, push_quoted, quote, whole};
 use crate::openai::pieces::custom_input;
 use crate::openai::usage;
@@ -24,7 +24,7 @@ impl NoMessage {
 }
 
 #[derive(Deserialize)]
-struct Message<'a> {
+struct WholeMessage<'a> {
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
     #[serde(rename = "type", borrow, default)]
@@ -51,7 +51,7 @@ pub(super) struct StopDetails {
 /// The tier that served a message; part of its usage.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Served {
+pub(super) struct ChatServed {
     pub(super) service_tier: Option<String>,
 }
 
@@ -60,18 +60,18 @@ struct TextBlock<'a> {
     #[serde(borrow)]
     text: &'a RawValue,
     #[serde(borrow, default)]
-    citations: Option<Vec<Citation<'a>>>,
+    citations: Option<Vec<ChatCitation<'a>>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Citation<'a> {
+pub(super) struct ChatCitation<'a> {
     #[serde(borrow, default)]
     url: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     title: Option<Cow<'a, str>>,
 }
 
-impl Citation<'_> {
+impl ChatCitation<'_> {
     /// Writes the annotation for a citation of the web; others have no counterpart.
     pub(super) fn annotation(&self, start: usize, end: usize) -> Option<String> {
         let url = quote(self.url.as_deref()?);
@@ -105,7 +105,7 @@ pub(super) struct Thought<'a> {
 
 /// What a message says, sorted by where Chat has it. Texts are JSON without their quotes.
 #[derive(Default)]
-struct Said<'a> {
+struct ChatContent<'a> {
     content: String,
     /// Characters of `content`.
     length: usize,
@@ -115,8 +115,8 @@ struct Said<'a> {
     calls: Vec<String>,
 }
 
-impl<'a> Said<'a> {
-    fn take(&mut self, block: &'a RawValue, shape: &Shape) -> serde_json::Result<()> {
+impl<'a> ChatContent<'a> {
+    fn take(&mut self, block: &'a RawValue, shape: &ChatShape) -> serde_json::Result<()> {
         let source = block.get();
         let tag: Tag<'_> = serde_json::from_str(source)?;
         match &*tag.kind {
@@ -147,7 +147,7 @@ impl<'a> Said<'a> {
     }
 }
 
-fn call(block: &ToolUse<'_>, shape: &Shape) -> String {
+fn call(block: &ToolUse<'_>, shape: &ChatShape) -> String {
     let name = quote(shape.names.client(&block.name));
     if !shape.legacy && shape.custom.contains(&*block.name) {
         let input = quote(&custom_input(block.input()));
@@ -163,17 +163,17 @@ fn call(block: &ToolUse<'_>, shape: &Shape) -> String {
 /// # Errors
 ///
 /// [`NoMessage`] if it is none.
-pub fn completion(body: &[u8], shape: &Shape, stamp: &Stamp) -> Result<String, NoMessage> {
+pub fn completion(body: &[u8], shape: &ChatShape, stamp: &ChatStamp) -> Result<String, NoMessage> {
     let foreign = |error: serde_json::Error| NoMessage(error.to_string());
-    let message: Message<'_> = serde_json::from_slice(body).map_err(foreign)?;
+    let message: WholeMessage<'_> = serde_json::from_slice(body).map_err(foreign)?;
     if let Some(other) = message.kind.as_deref().filter(|kind| *kind != "message") {
         return Err(NoMessage(format!("its type is `{other}`")));
     }
-    let mut said = Said::default();
+    let mut said = ChatContent::default();
     message.content.iter().try_for_each(|block| said.take(block, shape)).map_err(foreign)?;
     // Counts of a new kind must not cost the answer.
     let report: Report = message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-    let served: Served = message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let served: ChatServed = message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let mut spent = Usage::default();
     spent.update(&report);
 
@@ -195,7 +195,7 @@ pub fn completion(body: &[u8], shape: &Shape, stamp: &Stamp) -> Result<String, N
     Ok(out)
 }
 
-fn write_message(out: &mut String, message: &Message<'_>, said: &Said<'_>, shape: &Shape) {
+fn write_message(out: &mut String, message: &WholeMessage<'_>, said: &ChatContent<'_>, shape: &ChatShape) {
     out.push_str("{\"role\":\"assistant\",\"content\":");
     if said.content.is_empty() && !said.calls.is_empty() {
         out.push_str("null");
@@ -234,9 +234,9 @@ mod tests {
     use crate::openai::Names;
 
     #[track_caller]
-    fn message(members: &str, shape: &Shape) -> serde_json::Value {
+    fn message(members: &str, shape: &ChatShape) -> serde_json::Value {
         let body = format!(r#"{{"id":"msg_1","type":"message","model":"claude-x",{members}}}"#);
-        let stamp = Stamp { id: "own".into(), created: 7 };
+        let stamp = ChatStamp { id: "own".into(), created: 7 };
         let completion: serde_json::Value = serde_json::from_str(&completion(body.as_bytes(), shape, &stamp).unwrap()).unwrap();
         assert_eq!((&completion["id"], &completion["created"]), (&"chatcmpl-msg_1".into(), &7.into()));
         completion
@@ -244,7 +244,7 @@ mod tests {
 
     #[track_caller]
     fn check(members: &str, expect: &str) {
-        let completion = message(members, &Shape::default());
+        let completion = message(members, &ChatShape::default());
         assert_eq!(completion["choices"][0].to_string(), expect);
     }
 
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_why() {
-        let refusal = |members: &str| message(&format!("\"stop_reason\":\"refusal\",{members}"), &Shape::default())["choices"][0].clone();
+        let refusal = |members: &str| message(&format!("\"stop_reason\":\"refusal\",{members}"), &ChatShape::default())["choices"][0].clone();
         let explained = refusal(r#""content":[],"stop_details":{"type":"refusal","explanation":"no \"x\""}"#);
         assert_eq!((&explained["message"]["refusal"], &explained["finish_reason"]), (&"no \"x\"".into(), &"content_filter".into()));
         assert_eq!(refusal(r#""content":[{"type":"text","text":"I won't"}],"stop_details":null"#)["message"]["refusal"], "I won't");
@@ -287,16 +287,16 @@ mod tests {
         let mut names = Names::default();
         names.add("fs_read_1", "fs.read", None);
         let members = r#""content":[{"type":"tool_use","id":"t","name":"fs_read_1","input":{}}],"stop_reason":"tool_use""#;
-        let modern = message(members, &Shape { names: names.clone(), ..Shape::default() });
+        let modern = message(members, &ChatShape { names: names.clone(), ..ChatShape::default() });
         assert_eq!(modern["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "fs.read");
-        let legacy = message(members, &Shape { names, legacy: true, ..Shape::default() });
+        let legacy = message(members, &ChatShape { names, legacy: true, ..ChatShape::default() });
         assert_eq!(legacy["choices"][0]["message"]["function_call"], serde_json::json!({"name": "fs.read", "arguments": "{}"}));
         assert_eq!(legacy["choices"][0]["finish_reason"], "function_call");
     }
 
     #[test]
     fn a_custom_call_is_text() {
-        let shape = Shape { custom: ["patch".to_owned()].into(), ..Shape::default() };
+        let shape = ChatShape { custom: ["patch".to_owned()].into(), ..ChatShape::default() };
         let completion = message(r#""content":[{"type":"tool_use","id":"t","name":"patch","input":{"input":"a\nb"}}],"stop_reason":"tool_use""#, &shape);
         assert_eq!(completion["choices"][0]["message"]["tool_calls"][0], serde_json::json!({"id": "t", "type": "custom", "custom": {"name": "patch", "input": "a\nb"}}));
     }
@@ -314,21 +314,21 @@ mod tests {
             ("compaction", "stop"),
             ("newer", "stop"),
         ] {
-            assert_eq!(message(&format!("\"content\":[],\"stop_reason\":\"{reason}\""), &Shape::default())["choices"][0]["finish_reason"], expect);
+            assert_eq!(message(&format!("\"content\":[],\"stop_reason\":\"{reason}\""), &ChatShape::default())["choices"][0]["finish_reason"], expect);
         }
     }
 
     #[test]
     fn tiers_are_renamed() {
-        let tier = |tier: &str| message(&format!("\"content\":[],\"usage\":{{\"service_tier\":\"{tier}\"}}"), &Shape::default())["service_tier"].clone();
+        let tier = |tier: &str| message(&format!("\"content\":[],\"usage\":{{\"service_tier\":\"{tier}\"}}"), &ChatShape::default())["service_tier"].clone();
         assert_eq!([tier("standard"), tier("priority"), tier("batch")], ["default", "priority", "flex"]);
     }
 
     #[test]
     fn what_is_no_message_is_told() {
-        let stamp = Stamp { id: "x".into(), created: 0 };
+        let stamp = ChatStamp { id: "x".into(), created: 0 };
         for body in ["", "[]", "{}", "<html>", r#"{"type":"error","content":[]}"#, r#"{"content":[7]}"#] {
-            assert!(completion(body.as_bytes(), &Shape::default(), &stamp).is_err(), "{body}");
+            assert!(completion(body.as_bytes(), &ChatShape::default(), &stamp).is_err(), "{body}");
         }
     }
 }

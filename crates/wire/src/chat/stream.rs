@@ -11,15 +11,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chunk::{self, Chunks};
-use super::open::{Open, OpenKind};
-use super::response::{Citation, Served, StopDetails, Thought, ToolUse};
-use super::{Shape, Stamp, finish_reason};
+use super::open::{OpenBlock, OpenBlockKind};
+use super::response::{ChatCitation, ChatServed, StopDetails, Thought, ToolUse};
+use super::{ChatShape, ChatStamp, finish_reason};
 use crate::json::{Members, Tag, Text, quote};
-use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
+use crate::messages::{Block, BlockDelta, BlockStart, EventKind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
 use crate::openai::pieces::{custom_input, foreign, one_line};
-use crate::sse::{Decoder, Event};
+use crate::sse::{Event, EventDecoder};
 use crate::stage::{End, Out, Stage};
 use crate::{Fault, FaultKind, StopReason};
 
@@ -29,16 +29,16 @@ const ROLE: &str = r#"{"role":"assistant","content":"","refusal":null}"#;
 
 /// Translates a stream.
 #[derive(Debug)]
-pub struct Stream {
-    decoder: Decoder,
-    shape: Shape,
-    stamp: Stamp,
+pub struct ChatStream {
+    decoder: EventDecoder,
+    shape: ChatShape,
+    stamp: ChatStamp,
     summary: Summary,
-    state: State,
+    state: ChatState,
     /// There once the first chunk was written.
     chunks: Option<Chunks>,
     /// Blocks that began and did not end.
-    open: Vec<Open>,
+    open: Vec<OpenBlock>,
     /// How many tool calls there were: their index counts them, not blocks.
     calls: usize,
     /// Characters of text so far.
@@ -50,7 +50,7 @@ pub struct Stream {
 }
 
 #[derive(Debug)]
-enum State {
+enum ChatState {
     Going,
     /// `[DONE]` was written.
     Ended,
@@ -59,19 +59,19 @@ enum State {
 }
 
 #[derive(Deserialize)]
-struct MessageStart<'a> {
+struct ChatMessageStart<'a> {
     #[serde(borrow)]
-    message: Head<'a>,
+    message: ChatHead<'a>,
 }
 
 #[derive(Deserialize)]
-struct Head<'a> {
+struct ChatHead<'a> {
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     model: Option<Cow<'a, str>>,
     #[serde(default)]
-    usage: Option<Served>,
+    usage: Option<ChatServed>,
     #[serde(borrow, default)]
     content: Option<Vec<&'a RawValue>>,
 }
@@ -85,7 +85,7 @@ struct TextStart<'a> {
 }
 
 #[derive(Deserialize)]
-struct Delta<'a> {
+struct ChatDelta<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -100,7 +100,7 @@ struct Delta<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct BlockStop {
+struct ChatBlockStop {
     index: u64,
 }
 
@@ -116,15 +116,15 @@ struct Stopped {
     stop_details: Option<StopDetails>,
 }
 
-impl Stream {
+impl ChatStream {
     #[must_use]
-    pub fn new(shape: Shape, stamp: Stamp) -> Self {
+    pub fn new(shape: ChatShape, stamp: ChatStamp) -> Self {
         Self {
-            decoder: Decoder::with_limit(EVENT_LIMIT),
+            decoder: EventDecoder::with_limit(EVENT_LIMIT),
             shape,
             stamp,
             summary: Summary::default(),
-            state: State::Going,
+            state: ChatState::Going,
             chunks: None,
             open: Vec::new(),
             calls: 0,
@@ -145,15 +145,15 @@ impl Stream {
     #[must_use]
     pub fn failure(&self) -> Option<&UpstreamFault> {
         match &self.state {
-            State::Failed(fault) => Some(fault),
-            State::Going | State::Ended => None,
+            ChatState::Failed(fault) => Some(fault),
+            ChatState::Going | ChatState::Ended => None,
         }
     }
 
     /// True once nothing that may still come can change the answer.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Ended | State::Failed(_))
+        matches!(self.state, ChatState::Ended | ChatState::Failed(_))
     }
 
     /// Ends a stream that will not go on, saying why.
@@ -166,7 +166,7 @@ impl Stream {
 
     fn fail(&mut self, fault: UpstreamFault) {
         chunk::error(&mut self.out, &fault.body);
-        self.state = State::Failed(fault);
+        self.state = ChatState::Failed(fault);
     }
 
     fn flush(&mut self, out: &mut Out) {
@@ -176,35 +176,35 @@ impl Stream {
     }
 
     fn event(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
-        let kind = Kind::of(event);
+        let kind = EventKind::of(event);
         self.summary.observe(kind, event.data);
         match kind {
-            Kind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
-            Kind::MessageStart => self.message_start(&serde_json::from_slice(event.data)?)?,
-            Kind::BlockStart => {
+            EventKind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
+            EventKind::MessageStart => self.message_start(&serde_json::from_slice(event.data)?)?,
+            EventKind::BlockStart => {
                 let start: BlockStart<'_> = serde_json::from_slice(event.data)?;
                 self.block_start(start.index, start.content_block)?;
             }
-            Kind::BlockStop => {
-                let stop: BlockStop = serde_json::from_slice(event.data).unwrap_or_default();
+            EventKind::BlockStop => {
+                let stop: ChatBlockStop = serde_json::from_slice(event.data).unwrap_or_default();
                 self.block_stop(stop.index);
             }
-            Kind::MessageDelta => {
+            EventKind::MessageDelta => {
                 let delta: MessageDelta = serde_json::from_slice(event.data).unwrap_or_default();
                 self.explanation = delta.delta.stop_details.and_then(|details| details.explanation).or(self.explanation.take());
             }
-            Kind::MessageStop => self.message_stop(),
-            Kind::Error => {
+            EventKind::MessageStop => self.message_stop(),
+            EventKind::Error => {
                 let said = self.summary.error.clone().expect("an error event was observed a moment ago");
                 self.fail(translate_event(&said));
             }
-            Kind::Ping | Kind::Other => {}
+            EventKind::Ping | EventKind::Other => {}
         }
         Ok(())
     }
 
     /// The first chunk has the role. A second start changes nothing.
-    fn message_start(&mut self, start: &MessageStart<'_>) -> serde_json::Result<()> {
+    fn message_start(&mut self, start: &ChatMessageStart<'_>) -> serde_json::Result<()> {
         if self.chunks.is_some() {
             return Ok(());
         }
@@ -244,26 +244,26 @@ impl Stream {
             "text" => {
                 let started: TextStart<'_> = serde_json::from_str(source)?;
                 text = started.text;
-                OpenKind::Text { start: self.length, citations: started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect() }
+                OpenBlockKind::Text { start: self.length, citations: started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect() }
             }
             // A legacy client knows one call; another was forbidden, and would be taken for more of the first.
-            "tool_use" if self.shape.legacy && self.calls > 0 => OpenKind::Other,
+            "tool_use" if self.shape.legacy && self.calls > 0 => OpenBlockKind::Other,
             "tool_use" => self.call(&serde_json::from_str(source)?),
             "thinking" | "redacted_thinking" => {
                 let started: Thought<'_> = serde_json::from_str(source)?;
                 text = started.thinking;
-                OpenKind::Thought(Block::new(index, serde_json::from_str::<Members>(source)?))
+                OpenBlockKind::Thought(Block::new(index, serde_json::from_str::<Members>(source)?))
             }
-            _ => OpenKind::Other,
+            _ => OpenBlockKind::Other,
         };
-        self.open.push(Open::new(index, kind));
+        self.open.push(OpenBlock::new(index, kind));
         match text {
             Some(text) => self.text(index, text),
             None => Ok(()),
         }
     }
 
-    fn call(&mut self, started: &ToolUse<'_>) -> OpenKind {
+    fn call(&mut self, started: &ToolUse<'_>) -> OpenBlockKind {
         let index = self.calls;
         self.calls += 1;
         let name = quote(self.shape.names.client(&started.name));
@@ -277,20 +277,20 @@ impl Stream {
             let (place, id) = (index.to_string(), quote(&started.id));
             self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"id\":", &id, ",\"type\":\"function\",\"function\":{\"name\":", &name, ",\"arguments\":\"\"}}]}"]);
         }
-        OpenKind::Call { index, input: Some(started.input().to_owned()), custom: custom.then(String::new) }
+        OpenBlockKind::Call { index, input: Some(started.input().to_owned()), custom: custom.then(String::new) }
     }
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
-        let delta: Delta<'_> = serde_json::from_str(event.delta.get())?;
+        let delta: ChatDelta<'_> = serde_json::from_str(event.delta.get())?;
         let Some(open) = self.opened(event.index) else { return Err(foreign("a delta for a block that never began")) };
-        if let OpenKind::Thought(block) = &mut open.kind {
+        if let OpenBlockKind::Thought(block) = &mut open.kind {
             block.delta(event.delta)?;
         }
         match (&*delta.kind, &mut open.kind) {
-            ("text_delta", OpenKind::Text { .. }) => self.text(event.index, required(delta.text)?),
-            ("thinking_delta", OpenKind::Thought(_)) => self.text(event.index, required(delta.thinking)?),
-            ("input_json_delta", OpenKind::Call { .. }) => self.arguments(event.index, required(delta.partial_json)?),
-            ("citations_delta", OpenKind::Text { citations, .. }) => {
+            ("text_delta", OpenBlockKind::Text { .. }) => self.text(event.index, required(delta.text)?),
+            ("thinking_delta", OpenBlockKind::Thought(_)) => self.text(event.index, required(delta.thinking)?),
+            ("input_json_delta", OpenBlockKind::Call { .. }) => self.arguments(event.index, required(delta.partial_json)?),
+            ("citations_delta", OpenBlockKind::Text { citations, .. }) => {
                 citations.extend(delta.citation.map(|raw| raw.get().to_owned()));
                 Ok(())
             }
@@ -299,14 +299,14 @@ impl Stream {
         }
     }
 
-    fn opened(&mut self, index: u64) -> Option<&mut Open> {
+    fn opened(&mut self, index: u64) -> Option<&mut OpenBlock> {
         self.open.iter_mut().rev().find(|open| open.index == index)
     }
 
     /// Sends a piece of an open block's text: of the answer, or of its thinking.
     fn text(&mut self, index: u64, raw: &RawValue) -> serde_json::Result<()> {
         let Some(open) = self.opened(index) else { return Ok(()) };
-        let thinks = matches!(open.kind, OpenKind::Thought(_));
+        let thinks = matches!(open.kind, OpenBlockKind::Thought(_));
         let text = open.pieces.next(raw)?;
         if text.inner().is_empty() {
             return Ok(());
@@ -323,7 +323,7 @@ impl Stream {
     fn arguments(&mut self, index: u64, raw: &RawValue) -> serde_json::Result<()> {
         let Some(open) = self.opened(index) else { return Ok(()) };
         let text = open.pieces.next(raw)?;
-        if let OpenKind::Call { index, input, custom } = &mut open.kind
+        if let OpenBlockKind::Call { index, input, custom } = &mut open.kind
             && !text.inner().is_empty()
         {
             *input = None;
@@ -349,21 +349,21 @@ impl Stream {
         let Some(at) = self.open.iter().rposition(|open| open.index == index) else { return };
         let open = self.open.remove(at);
         match open.kind {
-            OpenKind::Call { index, input, custom: Some(custom) } => {
+            OpenBlockKind::Call { index, input, custom: Some(custom) } => {
                 let streamed = || Text::of_cow(format!("\"{custom}\"").into()).map(|text| text.decoded().into_owned()).unwrap_or_default();
                 let written = input.unwrap_or_else(streamed);
                 let (place, said) = (index.to_string(), quote(&custom_input(&written)));
                 self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"custom\":{\"input\":", &said, "}}]}"]);
             }
             // A call whose arguments were not streamed has them in its start, or has none.
-            OpenKind::Call { index, input: Some(input), custom: None } => self.call_text(index, &quote(&input)),
-            OpenKind::Text { start, citations } => {
+            OpenBlockKind::Call { index, input: Some(input), custom: None } => self.call_text(index, &quote(&input)),
+            OpenBlockKind::Text { start, citations } => {
                 let end = self.length;
-                let cited = citations.iter().filter_map(|raw| serde_json::from_str::<Citation<'_>>(raw).ok()?.annotation(start, end));
+                let cited = citations.iter().filter_map(|raw| serde_json::from_str::<ChatCitation<'_>>(raw).ok()?.annotation(start, end));
                 self.annotations.extend(cited);
             }
-            OpenKind::Thought(block) => self.thoughts.push(one_line(&block.write())),
-            OpenKind::Call { input: None, custom: None, .. } | OpenKind::Other => {}
+            OpenBlockKind::Thought(block) => self.thoughts.push(one_line(&block.write())),
+            OpenBlockKind::Call { input: None, custom: None, .. } | OpenBlockKind::Other => {}
         }
     }
 
@@ -392,14 +392,14 @@ impl Stream {
         if let Some(chunks) = &self.chunks {
             chunks.finish(&mut self.out, reason, &self.summary.usage);
         }
-        self.state = State::Ended;
+        self.state = ChatState::Ended;
     }
 }
 
-impl Stage for Stream {
+impl Stage for ChatStream {
     fn push(&mut self, frame: Bytes, out: &mut Out) {
         // The decoder lends its events, so it steps out while they are applied.
-        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::with_limit(0));
+        let mut decoder = std::mem::replace(&mut self.decoder, EventDecoder::with_limit(0));
         let mut events = decoder.read(&frame);
         while !self.is_over() {
             let failed = match events.next() {
@@ -419,7 +419,7 @@ impl Stage for Stream {
     /// True also where the upstream itself ended its answer with an error.
     fn finish(&mut self, _: End, out: &mut Out) -> bool {
         self.cut(&Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"), out);
-        matches!(self.state, State::Ended) || self.summary.error.is_some()
+        matches!(self.state, ChatState::Ended) || self.summary.error.is_some()
     }
 }
 
@@ -439,11 +439,11 @@ mod tests {
 
     /// Translates `events` in pieces of every size; what comes out must not depend on it.
     #[track_caller]
-    fn run(events: &[&str], shape: &Shape, end: End) -> (Vec<String>, bool) {
+    fn run(events: &[&str], shape: &ChatShape, end: End) -> (Vec<String>, bool) {
         let source: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
         let mut seen = None;
         for size in 1..=source.len() {
-            let mut stream = Stream::new(shape.clone(), Stamp { id: "own".into(), created: 7 });
+            let mut stream = ChatStream::new(shape.clone(), ChatStamp { id: "own".into(), created: 7 });
             let mut out = Out::new();
             source.as_bytes().chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
             let whole = stream.finish(end, &mut out);
@@ -476,7 +476,7 @@ mod tests {
 
     /// The deltas and finish reasons of a whole stream.
     #[track_caller]
-    fn deltas(middle: &[String], reason: &str, shape: &Shape) -> Vec<String> {
+    fn deltas(middle: &[String], reason: &str, shape: &ChatShape) -> Vec<String> {
         let ended = ended(reason);
         let mut events = vec![START];
         events.extend(middle.iter().map(String::as_str));
@@ -496,7 +496,7 @@ mod tests {
 
     #[track_caller]
     fn check(middle: &[String], reason: &str, expect: &[&str]) {
-        let came = deltas(middle, reason, &Shape::default());
+        let came = deltas(middle, reason, &ChatShape::default());
         assert_eq!(came[0], ROLE);
         assert_eq!(came[1..], *expect);
     }
@@ -613,13 +613,13 @@ mod tests {
         let mut names = Names::default();
         names.add("n", "fs.read", None);
         let call = [start(0, r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#), delta(0, r#"{"type":"input_json_delta","partial_json":"{}"}"#)];
-        let came = deltas(&call, "tool_use", &Shape { names, legacy: true, ..Shape::default() });
+        let came = deltas(&call, "tool_use", &ChatShape { names, legacy: true, ..ChatShape::default() });
         assert_eq!(came[1..], [r#"{"function_call":{"name":"fs.read","arguments":""}}"#, r#"{"function_call":{"arguments":"{}"}}"#, r#"{} "function_call""#]);
     }
 
     #[test]
     fn a_custom_call_is_told_as_text_once_it_is_whole() {
-        let shape = Shape { custom: ["patch".to_owned()].into(), ..Shape::default() };
+        let shape = ChatShape { custom: ["patch".to_owned()].into(), ..ChatShape::default() };
         let call = [
             start(0, r#"{"type":"tool_use","id":"t","name":"patch","input":{}}"#),
             delta(0, r#"{"type":"input_json_delta","partial_json":"{\"input\": \"a\\"}"#),
@@ -641,7 +641,7 @@ mod tests {
 
     #[test]
     fn usage_comes_last_and_only_when_asked_for() {
-        let shape = Shape { include_usage: true, ..Shape::default() };
+        let shape = ChatShape { include_usage: true, ..ChatShape::default() };
         let (lines, _) = run(&[START, START, &ended("end_turn"), STOP, STOP], &shape, End::Complete);
         let chunks: Vec<serde_json::Value> = lines[..lines.len() - 1].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(chunks.len(), 3, "one role, one finish, one usage: {lines:?}");
@@ -652,7 +652,7 @@ mod tests {
     #[test]
     fn a_refusal_says_why_before_the_end() {
         let ended = r#"{"type":"message_delta","delta":{"stop_reason":"refusal","stop_details":{"type":"refusal","explanation":"no"}},"usage":{}}"#;
-        let (lines, _) = run(&[START, ended, STOP], &Shape::default(), End::Complete);
+        let (lines, _) = run(&[START, ended, STOP], &ChatShape::default(), End::Complete);
         assert!(lines[1].contains(r#""delta":{"refusal":"no"}"#) && lines[2].contains("content_filter"), "{lines:?}");
     }
 
@@ -662,7 +662,7 @@ mod tests {
         for upto in 0..=events.len() {
             let mut given: Vec<&str> = events[..upto].iter().map(String::as_str).collect();
             given.push(r#"{"type":"ping"}"#);
-            let (lines, whole) = run(&given, &Shape::default(), End::Complete);
+            let (lines, whole) = run(&given, &ChatShape::default(), End::Complete);
             assert!(!whole);
             assert!(lines.last().unwrap().starts_with(r#"{"error":{"message":"the upstream's stream ended before"#), "{lines:?}");
             assert!(lines.iter().all(|line| line != "[DONE]" && !line.contains(r#""finish_reason":""#)), "{lines:?}");
@@ -672,21 +672,21 @@ mod tests {
     #[test]
     fn an_error_event_ends_the_stream() {
         let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
-        let (lines, whole) = run(&[START, error, STOP], &Shape::default(), End::Complete);
+        let (lines, whole) = run(&[START, error, STOP], &ChatShape::default(), End::Complete);
         assert!(whole, "the upstream said so itself");
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1], r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#);
-        let (lines, whole) = run(&[STOP], &Shape::default(), End::Complete);
+        let (lines, whole) = run(&[STOP], &ChatShape::default(), End::Complete);
         assert!(lines[0].contains("before its answer began") && lines.len() == 1 && !whole, "{lines:?}");
         let lost = delta(0, r#"{"type":"text_delta","text":"lost"}"#);
-        let (lines, _) = run(&[START, &lost, &ended("end_turn"), STOP], &Shape::default(), End::Complete);
+        let (lines, _) = run(&[START, &lost, &ended("end_turn"), STOP], &ChatShape::default(), End::Complete);
         assert!(lines[1].contains("a block that never began") && lines.len() == 2, "{lines:?}");
         for text in ["7", "{\"a\":1}", "null"] {
             let odd = [start(0, r#"{"type":"text","text":"a\ud83d"}"#), delta(0, &format!(r#"{{"type":"text_delta","text":{text}}}"#))];
-            let (lines, whole) = run(&[START, &odd[0], &odd[1], STOP], &Shape::default(), End::Complete);
+            let (lines, whole) = run(&[START, &odd[0], &odd[1], STOP], &ChatShape::default(), End::Complete);
             assert!(!whole && lines.last().unwrap().contains("not a Messages stream"), "{lines:?}");
         }
-        let (lines, _) = run(&["{\"type\":\"message_start\",\"message\":7}"], &Shape::default(), End::Complete);
+        let (lines, _) = run(&["{\"type\":\"message_start\",\"message\":7}"], &ChatShape::default(), End::Complete);
         assert!(lines[0].contains("not a Messages stream"), "{lines:?}");
     }
 }

@@ -8,10 +8,10 @@ use crate::usage::Usage;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Answer {
+struct ChatAnswer {
     model: Option<String>,
-    choices: Vec<Choice>,
-    usage: Option<Counts>,
+    choices: Vec<ChatChoice>,
+    usage: Option<ChatCounts>,
     error: Option<ErrorFace>,
 }
 
@@ -25,28 +25,28 @@ struct ErrorFace {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Choice {
+struct ChatChoice {
     finish_reason: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Counts {
+struct ChatCounts {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
-    prompt_tokens_details: Option<InputDetails>,
-    completion_tokens_details: Option<OutputDetails>,
+    prompt_tokens_details: Option<ChatInputDetails>,
+    completion_tokens_details: Option<ChatOutputDetails>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct InputDetails {
+struct ChatInputDetails {
     cached_tokens: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct OutputDetails {
+struct ChatOutputDetails {
     reasoning_tokens: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ pub fn observe(summary: &mut Summary, data: &[u8]) {
         summary.ended = true;
         return;
     }
-    let answer: Answer = serde_json::from_slice(data).unwrap_or_default();
+    let answer: ChatAnswer = serde_json::from_slice(data).unwrap_or_default();
     if let Some(error) = answer.error {
         summary.error = Some(UpstreamError { kind: error.kind.unwrap_or_else(|| "error".into()), message: error.message.unwrap_or_default() });
     }

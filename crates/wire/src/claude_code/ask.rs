@@ -3,18 +3,18 @@
 use std::borrow::Cow;
 
 use super::blocks::{self, Results};
-use super::tools::{self, Tool};
+use super::tools::{self, ClientTool};
 use crate::json::{Node, RawObject, Text};
 use crate::messages::Change;
-use crate::model::{self, Effort, Family, Model, Off, Traits};
+use crate::model::{self, Effort, Family, Model, ModelTraits, Off};
 use crate::notes::Notes;
 use crate::read::{Path, array, count, member, number, object, string, text, unsupported, verbatim, wrong};
 use crate::{Fault, Request};
 
 /// What reading a request depends on besides the request.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    pub traits: Traits,
+pub struct AskTerms {
+    pub traits: ModelTraits,
     /// Refuse what cannot be carried over, where it would be noted otherwise.
     pub strict: bool,
 }
@@ -26,9 +26,9 @@ pub struct Ask<'a> {
     pub stream: bool,
     pub system: Vec<Text<'a>>,
     /// The last one is the user's.
-    pub messages: Vec<Message<'a>>,
-    pub tools: Vec<Tool>,
-    pub thinking: Thinking,
+    pub messages: Vec<AskedMessage<'a>>,
+    pub tools: Vec<ClientTool>,
+    pub thinking: ThinkingMode,
     pub max_tokens: u64,
     pub effort: Option<Effort>,
     /// What goes into the program's own request as it stands: a JSON object of few members, each
@@ -40,7 +40,7 @@ pub struct Ask<'a> {
 
 /// Whether and how much the model is to think.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Thinking {
+pub enum ThinkingMode {
     /// As the program has it: adaptively where the model can, else with a large budget.
     Own,
     Off,
@@ -49,17 +49,17 @@ pub enum Thinking {
 
 /// One turn of a conversation.
 #[derive(Debug, Clone)]
-pub struct Message<'a> {
-    pub role: Role,
+pub struct AskedMessage<'a> {
+    pub role: AskedRole,
     /// A list of blocks, as JSON.
     pub blocks: Cow<'a, str>,
 }
 
-impl Message<'_> {
+impl AskedMessage<'_> {
     /// True for a turn of the user's whose last text an older program takes for a command of its own.
     #[must_use]
     pub fn is_a_command(&self) -> bool {
-        self.role == Role::User && blocks::last_text(&self.blocks).is_some_and(|text| text.starts_with('/'))
+        self.role == AskedRole::User && blocks::last_text(&self.blocks).is_some_and(|text| text.starts_with('/'))
     }
 
     /// The results of tool calls in it, if it holds nothing else.
@@ -70,12 +70,12 @@ impl Message<'_> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum AskedRole {
     User,
     Assistant,
 }
 
-impl Role {
+impl AskedRole {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ impl<'a> Ask<'a> {
     /// # Errors
     ///
     /// What is wrong with it, or cannot be said to the program, by name.
-    pub fn read(request: &Request<'a>, terms: &Terms) -> Result<Self, Fault> {
+    pub fn read(request: &Request<'a>, terms: &AskTerms) -> Result<Self, Fault> {
         let body = &request.object;
         let mut notes = Notes::new(terms.strict);
         let model = request.model.clone().ok_or_else(|| wrong("model", "field required"))?;
@@ -132,9 +132,9 @@ impl<'a> Ask<'a> {
 }
 
 /// The limit of the answer. One that is beyond the model's the program would lower without a word.
-fn limit(node: &Node<'_>, model: &str, traits: &Traits) -> Result<u64, Fault> {
+fn limit(node: &Node<'_>, model: &str, traits: &ModelTraits) -> Result<u64, Fault> {
     let limit = count(node, "max_tokens")?;
-    if limit > traits.max_output && !Traits::is_unknown(model) {
+    if limit > traits.max_output && !ModelTraits::is_unknown(model) {
         let why = format!("{limit} > {}, which is the maximum allowed number of output tokens for {model}", traits.max_output);
         return Err(wrong("max_tokens", why));
     }
@@ -169,10 +169,10 @@ fn block_text<'a>(block: &RawObject<'a>, place: Path<'_>, notes: &mut Notes) -> 
     text(&said, place.key("text"))
 }
 
-fn messages<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<Message<'a>>, Fault> {
+fn messages<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<AskedMessage<'a>>, Fault> {
     let path = Path::of("messages");
     let node = member(body, "messages").ok_or_else(|| wrong(path, "field required"))?;
-    let mut messages: Vec<Message<'a>> = Vec::new();
+    let mut messages: Vec<AskedMessage<'a>> = Vec::new();
     for (index, node) in array(&node, path)?.iter().enumerate() {
         let place = path.at(index);
         let message = object(node, place)?;
@@ -183,21 +183,21 @@ fn messages<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<Message<'
         notes.unknown(&message, &["role", "content", "id", "type"], "messages")?;
         match &*role {
             "user" if nothing(&blocks) => return Err(wrong(place.key("content"), "user messages must have non-empty content")),
-            "user" => add(&mut messages, Role::User, blocks),
+            "user" => add(&mut messages, AskedRole::User, blocks),
             "assistant" if nothing(&blocks) => return Err(wrong(place.key("content"), "all messages must have non-empty content except for the optional final assistant message")),
-            "assistant" => add(&mut messages, Role::Assistant, blocks),
+            "assistant" => add(&mut messages, AskedRole::Assistant, blocks),
             // An empty one only carries settings of the turn.
             "system" if nothing(&blocks) => notes.say("messages.role: system", "not passed on")?,
             "system" => {
                 notes.say("messages.role: system", "said in the user turn")?;
-                add(&mut messages, Role::User, blocks);
+                add(&mut messages, AskedRole::User, blocks);
             }
             _ => return Err(wrong(place.key("role"), "expected `user` or `assistant`")),
         }
     }
     match messages.last() {
         None => Err(wrong(path, "expected at least one message")),
-        Some(last) if last.role == Role::Assistant => {
+        Some(last) if last.role == AskedRole::Assistant => {
             let why = "the conversation ends with the assistant; Claude Code cannot be made to continue an answer that was begun for it, so end with a user message";
             Err(unsupported(path, why))
         }
@@ -215,16 +215,16 @@ fn nothing(blocks: &str) -> bool {
 
 /// Adds a turn. One that follows another of the same voice joins it, as the API has it: the program would put a
 /// line break between them.
-fn add<'a>(messages: &mut Vec<Message<'a>>, role: Role, blocks: Cow<'a, str>) {
+fn add<'a>(messages: &mut Vec<AskedMessage<'a>>, role: AskedRole, blocks: Cow<'a, str>) {
     match messages.last_mut() {
         Some(last) if last.role == role => last.blocks = blocks::joined(&last.blocks, &blocks).into(),
-        _ => messages.push(Message { role, blocks }),
+        _ => messages.push(AskedMessage { role, blocks }),
     }
 }
 
 /// Every call has its result in the next turn, and every result its call in the one before. The program would mend
 /// what does not fit in words of its own.
-fn paired(messages: &[Message<'_>]) -> Result<(), Fault> {
+fn paired(messages: &[AskedMessage<'_>]) -> Result<(), Fault> {
     let mut open: Vec<String> = Vec::new();
     for (index, message) in messages.iter().enumerate() {
         let path = Path::of("messages");
@@ -248,12 +248,12 @@ fn paired(messages: &[Message<'_>]) -> Result<(), Fault> {
             );
             return Err(wrong(path.at(index.saturating_sub(1)), why));
         }
-        open = if message.role == Role::Assistant { calls } else { Vec::new() };
+        open = if message.role == AskedRole::Assistant { calls } else { Vec::new() };
     }
     Ok(())
 }
 
-fn thinking(body: &RawObject<'_>, model: &str, traits: &Traits, notes: &mut Notes) -> Result<Thinking, Fault> {
+fn thinking(body: &RawObject<'_>, model: &str, traits: &ModelTraits, notes: &mut Notes) -> Result<ThinkingMode, Fault> {
     let path = Path::of("thinking");
     let asked = match member(body, "thinking") {
         Some(node) => Some(object(&node, path)?),
@@ -274,13 +274,13 @@ fn thinking(body: &RawObject<'_>, model: &str, traits: &Traits, notes: &mut Note
     let off_by_silence = can_be_off && Model::parse(model).is_some_and(|model| model.major < 5);
     let budget = asked.as_ref().and_then(|asked| member(asked, "budget_tokens"));
     Ok(match (kind.as_deref(), traits.thinking) {
-        (_, model::Thinking::No) => Thinking::Own,
-        (None, _) if off_by_silence => Thinking::Off,
-        (Some("disabled"), _) if can_be_off => Thinking::Off,
-        (None, _) => Thinking::Own,
+        (_, model::Thinking::No) => ThinkingMode::Own,
+        (None, _) if off_by_silence => ThinkingMode::Off,
+        (Some("disabled"), _) if can_be_off => ThinkingMode::Off,
+        (None, _) => ThinkingMode::Own,
         (Some("disabled" | "between_tools"), _) => {
             notes.say("thinking", "kept, as the program has it for this model")?;
-            Thinking::Own
+            ThinkingMode::Own
         }
         (Some("enabled"), model::Thinking::Manual) => {
             let budget = budget.ok_or_else(|| wrong(path.key("budget_tokens"), "field required"))?;
@@ -291,20 +291,20 @@ fn thinking(body: &RawObject<'_>, model: &str, traits: &Traits, notes: &mut Note
             if member(body, "max_tokens").and_then(|limit| limit.as_u64()).is_some_and(|limit| limit <= budget) {
                 return Err(wrong("max_tokens", "must be greater than `thinking.budget_tokens`"));
             }
-            Thinking::Budget(budget)
+            ThinkingMode::Budget(budget)
         }
         (Some("adaptive"), model::Thinking::Manual) => return Err(wrong(path.key("type"), "adaptive thinking is not supported on this model; use `enabled` with `budget_tokens`")),
         (Some("enabled"), model::Thinking::Adaptive) => {
             notes.say("thinking.budget_tokens", "not passed on")?;
-            Thinking::Own
+            ThinkingMode::Own
         }
-        (Some("adaptive"), _) => Thinking::Own,
+        (Some("adaptive"), _) => ThinkingMode::Own,
         (Some(_), _) => return Err(wrong(path.key("type"), "expected `enabled`, `adaptive` or `disabled`")),
     })
 }
 
 /// Writes the members that go into the program's request as they are, and reads the effort.
-fn extra(body: &RawObject<'_>, model: &str, tools: &[Tool], terms: &Terms, notes: &mut Notes) -> Result<(Option<Effort>, String), Fault> {
+fn extra(body: &RawObject<'_>, model: &str, tools: &[ClientTool], terms: &AskTerms, notes: &mut Notes) -> Result<(Option<Effort>, String), Fault> {
     let mut members: Vec<(&str, String)> = Vec::new();
     for (key, most) in [("temperature", 1.0), ("top_p", 1.0), ("top_k", f64::MAX)] {
         if let Some(node) = member(body, key) {
@@ -331,7 +331,7 @@ fn extra(body: &RawObject<'_>, model: &str, tools: &[Tool], terms: &Terms, notes
 }
 
 /// Reads the effort, which is the API's default where none is given, and the format of the answer.
-fn output_config(body: &RawObject<'_>, model: &str, terms: &Terms, notes: &mut Notes) -> Result<(Option<Effort>, Option<String>), Fault> {
+fn output_config(body: &RawObject<'_>, model: &str, terms: &AskTerms, notes: &mut Notes) -> Result<(Option<Effort>, Option<String>), Fault> {
     let path = Path::of("output_config");
     // The program has defaults of its own, which are not the API's.
     let medium = Model::parse(model).is_some_and(|model| model.family == Family::Opus && (model.major, model.minor) >= (5, 5));
@@ -343,7 +343,7 @@ fn output_config(body: &RawObject<'_>, model: &str, terms: &Terms, notes: &mut N
             let name = string(&node, path.key("effort"))?;
             let known = [Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max];
             wish = known.into_iter().find(|effort| effort.name() == name).ok_or_else(|| wrong(path.key("effort"), "expected `low`, `medium`, `high`, `xhigh` or `max`"))?;
-            if terms.traits.effort(wish) != Some(wish) && !Traits::is_unknown(model) {
+            if terms.traits.effort(wish) != Some(wish) && !ModelTraits::is_unknown(model) {
                 return Err(wrong(path.key("effort"), format!("this model does not support the effort `{name}`")));
             }
         }
@@ -361,8 +361,8 @@ mod tests {
 
     fn read(body: &str, strict: bool) -> Result<Ask<'_>, Fault> {
         let request = Request::parse(body.as_bytes()).unwrap();
-        let traits = Traits::of(request.model.as_deref().unwrap_or_default());
-        Ask::read(&request, &Terms { traits, strict })
+        let traits = ModelTraits::of(request.model.as_deref().unwrap_or_default());
+        Ask::read(&request, &AskTerms { traits, strict })
     }
 
     #[track_caller]
@@ -386,14 +386,14 @@ mod tests {
     #[test]
     fn thinking_is_as_the_model_and_the_program_have_it() {
         let table = [
-            ("claude-sonnet-4-5", "", Thinking::Off, 0),
-            ("claude-sonnet-4-5", r#","thinking":{"type":"enabled","budget_tokens":2000}"#, Thinking::Budget(2000), 0),
-            ("claude-opus-4-8", "", Thinking::Off, 0),
-            ("claude-opus-4-8", r#","thinking":{"type":"adaptive","display":"omitted"}"#, Thinking::Own, 1),
-            ("claude-opus-4-8", r#","thinking":{"type":"enabled","budget_tokens":2000}"#, Thinking::Own, 1),
-            ("claude-sonnet-5-5", "", Thinking::Own, 0),
-            ("claude-sonnet-5-5", r#","thinking":{"type":"disabled"}"#, Thinking::Own, 1),
-            ("claude-3-5-haiku-latest", "", Thinking::Own, 0),
+            ("claude-sonnet-4-5", "", ThinkingMode::Off, 0),
+            ("claude-sonnet-4-5", r#","thinking":{"type":"enabled","budget_tokens":2000}"#, ThinkingMode::Budget(2000), 0),
+            ("claude-opus-4-8", "", ThinkingMode::Off, 0),
+            ("claude-opus-4-8", r#","thinking":{"type":"adaptive","display":"omitted"}"#, ThinkingMode::Own, 1),
+            ("claude-opus-4-8", r#","thinking":{"type":"enabled","budget_tokens":2000}"#, ThinkingMode::Own, 1),
+            ("claude-sonnet-5-5", "", ThinkingMode::Own, 0),
+            ("claude-sonnet-5-5", r#","thinking":{"type":"disabled"}"#, ThinkingMode::Own, 1),
+            ("claude-3-5-haiku-latest", "", ThinkingMode::Own, 0),
         ];
         for (model, members, expect, noted) in table {
             let body = format!(r#"{{"model":"{model}","max_tokens":3000,"messages":[{{"role":"user","content":"q"}}]{members}}}"#);

@@ -15,11 +15,11 @@ const LARGEST_PICTURE: usize = 350_000;
 
 /// The results of tool calls that a message holds, if it holds nothing else and each can be
 /// given to a call that is held open.
-pub type Results = Vec<Answered>;
+pub type Results = Vec<AnsweredCall>;
 
 /// One result, as the Model Context Protocol has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
+pub struct AnsweredCall {
     /// The id of the call that it answers.
     pub id: String,
     /// A `CallToolResult`, as JSON.
@@ -172,7 +172,7 @@ pub(super) fn results(blocks: &str) -> Option<Results> {
     results.filter(|results| !results.is_empty())
 }
 
-fn result(block: &Members) -> Option<Answered> {
+fn result(block: &Members) -> Option<AnsweredCall> {
     let known = |(key, _): (&str, &str)| ["type", "tool_use_id", "content", "is_error"].contains(&key);
     if block.get("type") != Some("\"tool_result\"") || !block.iter().all(known) {
         return None;
@@ -190,7 +190,7 @@ fn result(block: &Members) -> Option<Answered> {
         let texts: Option<Vec<String>> = items.iter().map(plain_text).collect();
         texts.filter(|_| plain)?.join(",")
     };
-    Some(Answered { id, result: format!("{{\"content\":[{content}],\"isError\":{failed}}}") })
+    Some(AnsweredCall { id, result: format!("{{\"content\":[{content}],\"isError\":{failed}}}") })
 }
 
 /// A text; everything else takes the other way.

@@ -94,7 +94,7 @@ struct FailedLine<'a> {
 #[derive(Deserialize)]
 struct FailedMessage<'a> {
     #[serde(borrow, default)]
-    content: Vec<Text<'a>>,
+    content: Vec<SaidText<'a>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -105,7 +105,7 @@ struct Params {
 
 /// A block, as far as it says something.
 #[derive(Deserialize)]
-struct Text<'a> {
+struct SaidText<'a> {
     #[serde(borrow, default)]
     text: Option<Cow<'a, str>>,
 }

@@ -2,9 +2,9 @@
 //!
 //! Each ends with a line break; none holds another one, since JSON escapes it.
 
-use super::ask::{Ask, Role, Thinking};
+use super::ask::{Ask, AskedRole, ThinkingMode};
 use super::output::Question;
-use super::tools::Tool;
+use super::tools::ClientTool;
 use crate::json::{Text, quote};
 
 /// The name under which a client's tools are served to the program.
@@ -43,7 +43,7 @@ fn server() -> String {
     format!("{{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{{\"tools\":{{}}}},\"serverInfo\":{{\"name\":\"{SERVER}\",\"version\":\"1\"}}}}")
 }
 
-fn list(tools: &[Tool]) -> String {
+fn list(tools: &[ClientTool]) -> String {
     let tools: Vec<&str> = tools.iter().map(|tool| tool.manifest.as_str()).collect();
     format!("{{\"tools\":[{}]}}", tools.join(","))
 }
@@ -59,11 +59,11 @@ pub fn settings(id: &str, ask: &Ask<'_>) -> String {
 
 /// Says whether and how much the model is to think.
 #[must_use]
-pub fn thinking(id: &str, thinking: Thinking) -> String {
+pub fn thinking(id: &str, thinking: ThinkingMode) -> String {
     let tokens = match thinking {
-        Thinking::Own => "null".to_owned(),
-        Thinking::Off => "0".to_owned(),
-        Thinking::Budget(tokens) => tokens.to_string(),
+        ThinkingMode::Own => "null".to_owned(),
+        ThinkingMode::Off => "0".to_owned(),
+        ThinkingMode::Budget(tokens) => tokens.to_string(),
     };
     control(id, &format!("{{\"subtype\":\"set_max_thinking_tokens\",\"max_thinking_tokens\":{tokens}}}"))
 }
@@ -84,12 +84,12 @@ pub fn hello(id: &str) -> String {
 #[must_use]
 pub fn user(blocks: &str, asks: bool) -> String {
     let quiet = if asks { "" } else { ",\"shouldQuery\":false" };
-    let message = turn(Role::User, blocks);
+    let message = turn(AskedRole::User, blocks);
     // What the client composed is sent as written: no `@file`, no `/command` in it is looked at.
     format!("{{\"type\":\"user\",\"message\":{message},\"parent_tool_use_id\":null,\"session_id\":\"\",\"client_composed\":true{quiet}}}\n")
 }
 
-fn turn(role: Role, blocks: &str) -> String {
+fn turn(role: AskedRole, blocks: &str) -> String {
     format!("{{\"role\":\"{}\",\"content\":{}}}", role.name(), one_line(blocks))
 }
 
@@ -124,7 +124,7 @@ pub fn result(request_id: &str, id: &str, result: &str) -> String {
 
 /// Answers whatever else the program may ask of the server of a client's tools.
 #[must_use]
-pub fn serve(question: &Question<'_>, tools: &[Tool]) -> String {
+pub fn serve(question: &Question<'_>, tools: &[ClientTool]) -> String {
     let id = question.id.as_deref().unwrap_or("0");
     match &*question.method {
         "initialize" => result(&question.request_id, id, &server()),

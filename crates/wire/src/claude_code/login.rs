@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What `auth status --json` says. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Status {
+pub struct LoginStatus {
     pub logged_in: bool,
     /// `none`, `api_key`, `api_key_helper`, `oauth_token` or `claude.ai`.
     #[serde(default)]
@@ -24,7 +24,7 @@ pub struct Status {
     pub login_expires_at: Option<i64>,
 }
 
-impl Status {
+impl LoginStatus {
     /// Reads what the program printed.
     #[must_use]
     pub fn parse(printed: &str) -> Option<Self> {
@@ -105,10 +105,10 @@ mod tests {
     #[test]
     fn the_status_is_read_as_it_is_printed() {
         let printed = r#"{"loggedIn":true,"authMethod":"claude.ai","apiProvider":"firstParty","loginExpiresAt":null,"email":null,"subscriptionType":"max","planTier":"max_20x"}"#;
-        let status = Status::parse(printed).unwrap();
+        let status = LoginStatus::parse(printed).unwrap();
         assert_eq!((status.logged_in, status.auth_method.as_str(), status.subscription_type.as_deref()), (true, "claude.ai", Some("max")));
-        assert!(!Status::parse("{\"loggedIn\":false,\"authMethod\":\"none\"}\n").unwrap().logged_in);
-        assert_eq!(Status::parse("Not logged in"), None);
+        assert!(!LoginStatus::parse("{\"loggedIn\":false,\"authMethod\":\"none\"}\n").unwrap().logged_in);
+        assert_eq!(LoginStatus::parse("Not logged in"), None);
     }
 
     #[test]

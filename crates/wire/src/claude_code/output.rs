@@ -24,11 +24,11 @@ pub enum Line<'a> {
     /// The program says that it failed, where an answer would stand.
     Failed(Failure),
     /// A finished block of the model's, a tool's result, or a word of a sub-agent's.
-    Said(Said<'a>),
+    Said(SaidBlock<'a>),
     /// The turn is over.
     Result(Box<Outcome<'a>>),
     /// One of the client's tools is to be called.
-    Call(Call),
+    Call(HeldCall),
     /// Anything else that the program asks of the server of the client's tools.
     Question(Question<'a>),
     /// A tool of the program's own is to be used, and its own rules do not say whether it may.
@@ -36,7 +36,7 @@ pub enum Line<'a> {
     /// A tool is about to be used, whatever the program's own rules say: a hook of ours is asked first.
     Hook(Permission<'a>),
     /// An answer to what we asked.
-    Answer(Answer<'a>),
+    Answer(ControlAnswer<'a>),
     /// The program does not want to know any more.
     Withdrawn(Cow<'a, str>),
     /// How full a plan's window is.
@@ -60,7 +60,7 @@ pub struct Init<'a> {
 
 /// A message line: whose it is, and what it says.
 #[derive(Debug)]
-pub struct Said<'a> {
+pub struct SaidBlock<'a> {
     pub user: bool,
     /// The whole message, as JSON.
     pub message: &'a RawValue,
@@ -127,7 +127,7 @@ pub struct Permission<'a> {
 
 /// An answer to a control request of ours.
 #[derive(Debug)]
-pub struct Answer<'a> {
+pub struct ControlAnswer<'a> {
     pub request_id: Cow<'a, str>,
     /// What came, as JSON, or why nothing did.
     pub result: Result<Option<&'a RawValue>, Cow<'a, str>>,
@@ -174,7 +174,7 @@ impl<'a> Line<'a> {
             ("assistant", _) if raw.error.is_some() => Failure::parse(line).map(Self::Failed),
             ("assistant" | "user", _) => {
                 let (user, nested, synthetic) = (raw.kind == "user", raw.parent_tool_use_id.is_some(), raw.synthetic == Some(true));
-                raw.message.map(|message| Self::Said(Said { user, message, nested, synthetic }))
+                raw.message.map(|message| Self::Said(SaidBlock { user, message, nested, synthetic }))
             }
             ("result", _) => serde_json::from_slice(line).ok().map(|outcome| Self::Result(Box::new(outcome))),
             ("control_request", _) => raw.request_id.zip(raw.request).and_then(|(id, request)| asked(id, request)),
@@ -250,7 +250,9 @@ fn asked<'a>(request_id: Cow<'a, str>, request: &'a RawValue) -> Option<Line<'a>
         ("mcp_message", Some(rpc)) => {
             let call = rpc.params.filter(|_| rpc.method == "tools/call").and_then(|params| serde_json::from_str::<RawCall<'_>>(params.get()).ok());
             Some(match (call, rpc.id) {
-                (Some(call), Some(id)) => Line::Call(Call { request_id: request_id.into_owned(), rpc_id: id.get().to_owned(), tool_use_id: call.meta.tool_use_id.into_owned() }),
+                (Some(call), Some(id)) => {
+                    Line::Call(HeldCall { request_id: request_id.into_owned(), rpc_id: id.get().to_owned(), tool_use_id: call.meta.tool_use_id.into_owned() })
+                }
                 (_, id) => Line::Question(Question { request_id, method: rpc.method, id: id.map(|id| Cow::Borrowed(id.get())) }),
             })
         }
@@ -273,13 +275,13 @@ struct RawAnswer<'a> {
 fn answer(response: &RawValue) -> Option<Line<'_>> {
     let raw: RawAnswer<'_> = serde_json::from_str(response.get()).ok()?;
     let result = if raw.subtype == "success" { Ok(raw.response) } else { Err(raw.error.unwrap_or(Cow::Borrowed("it gave no reason"))) };
-    Some(Line::Answer(Answer { request_id: raw.request_id, result }))
+    Some(Line::Answer(ControlAnswer { request_id: raw.request_id, result }))
 }
 
 /// One of the models that the program knows.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Model {
+pub struct ListedModel {
     /// What it can be asked for by, such as `opus`.
     pub value: String,
     /// What that stands for.
@@ -293,17 +295,17 @@ pub struct Model {
 
 /// Reads the answer to `list_models`.
 #[must_use]
-pub fn models(answer: &RawValue) -> Option<Vec<Model>> {
+pub fn models(answer: &RawValue) -> Option<Vec<ListedModel>> {
     #[derive(Deserialize)]
     struct List {
-        models: Vec<Model>,
+        models: Vec<ListedModel>,
     }
     serde_json::from_str::<List>(answer.get()).ok().map(|list| list.models)
 }
 
 /// A call of a client's tool that the program holds open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Call {
+pub struct HeldCall {
     pub request_id: String,
     /// As JSON.
     pub rpc_id: String,

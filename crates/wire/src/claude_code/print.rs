@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::ask::{Ask, Role};
+use super::ask::{Ask, AskedRole};
 
 /// The print of a conversation so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ impl Print {
 
     /// The print after one more turn; `blocks` is a list as JSON.
     #[must_use]
-    pub fn then(self, role: Role, blocks: &str) -> Self {
+    pub fn then(self, role: AskedRole, blocks: &str) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(self.0);
         hasher.update(role.name().as_bytes());
@@ -72,14 +72,14 @@ pub fn fingerprints(ask: &Ask<'_>) -> Vec<Print> {
 }
 
 /// What a turn says, in one spelling.
-fn said(role: Role, blocks: &str) -> String {
+fn said(role: AskedRole, blocks: &str) -> String {
     let Ok(Value::Array(blocks)) = serde_json::from_str(blocks) else { return blocks.to_owned() };
     let (mut out, mut text) = (String::new(), String::new());
     for block in &blocks {
         match block["type"].as_str() {
             Some("text") if block["citations"].as_array().is_none_or(Vec::is_empty) => text.push_str(block["text"].as_str().unwrap_or_default()),
             // Some clients send it back, some do not; it was heard either way.
-            Some("thinking" | "redacted_thinking") if role == Role::Assistant => {}
+            Some("thinking" | "redacted_thinking") if role == AskedRole::Assistant => {}
             _ => {
                 flush(&mut out, &mut text, role);
                 out.push('\u{1}');
@@ -91,10 +91,10 @@ fn said(role: Role, blocks: &str) -> String {
     out
 }
 
-fn flush(out: &mut String, text: &mut String, role: Role) {
+fn flush(out: &mut String, text: &mut String, role: AskedRole) {
     // Clients trim what the model said before they keep it.
     let text = std::mem::take(text);
-    let kept = if role == Role::Assistant { text.trim() } else { &text };
+    let kept = if role == AskedRole::Assistant { text.trim() } else { &text };
     if !kept.is_empty() {
         out.push('\u{2}');
         out.push_str(kept);
@@ -136,22 +136,22 @@ fn write(out: &mut String, value: &Value) {
 mod tests {
     use super::*;
 
-    fn print(role: Role, blocks: &str) -> Print {
+    fn print(role: AskedRole, blocks: &str) -> Print {
         Print([7; 32]).then(role, blocks)
     }
 
     #[test]
     fn the_same_said_otherwise_is_the_same() {
         let same = [
-            (Role::User, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#, r#"[{"text":"ab","type":"text","cache_control":{}}]"#),
-            (Role::Assistant, r#"[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a "}]"#, r#"[{"type":"text","text":"a"}]"#),
+            (AskedRole::User, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#, r#"[{"text":"ab","type":"text","cache_control":{}}]"#),
+            (AskedRole::Assistant, r#"[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a "}]"#, r#"[{"type":"text","text":"a"}]"#),
             (
-                Role::Assistant,
+                AskedRole::Assistant,
                 r#"[{"type":"tool_use","id":"i","name":"n","input":{"a":1,"b":"x"}}]"#,
                 r#"[{"type":"tool_use","name":"n","id":"i","input":{"b":"x", "a":1},"caller":{"type":"direct"}}]"#,
             ),
             (
-                Role::User,
+                AskedRole::User,
                 r#"[{"type":"tool_result","tool_use_id":"i","content":"x"}]"#,
                 r#"[{"type":"tool_result","tool_use_id":"i","is_error":false,"content":[{"type":"text","text":"x"}]}]"#,
             ),
@@ -170,14 +170,14 @@ mod tests {
             (r#"[{"type":"tool_result","tool_use_id":"i","content":"x"}]"#, r#"[{"type":"tool_result","tool_use_id":"i","is_error":true,"content":"x"}]"#),
         ];
         for (one, other) in different {
-            assert_ne!(print(Role::Assistant, one), print(Role::Assistant, other), "{one}");
+            assert_ne!(print(AskedRole::Assistant, one), print(AskedRole::Assistant, other), "{one}");
         }
-        assert_ne!(print(Role::User, "[]"), print(Role::Assistant, "[]"));
+        assert_ne!(print(AskedRole::User, "[]"), print(AskedRole::Assistant, "[]"));
     }
 
     #[test]
     fn a_print_survives_the_store() {
-        let print = print(Role::User, "[]");
+        let print = print(AskedRole::User, "[]");
         assert_eq!(Print::parse(&print.text()), Some(print));
         assert_eq!(Print::parse("00"), None);
     }

@@ -9,7 +9,7 @@ use crate::read::{Path, array, flag, member, object, string, text, unsupported, 
 
 /// One tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tool {
+pub struct ClientTool {
     pub name: String,
     /// As `tools/list` of the Model Context Protocol has it.
     pub manifest: String,
@@ -21,7 +21,7 @@ const IGNORED: [&str; 6] = ["strict", "defer_loading", "input_examples", "allowe
 /// A name that the program takes for a tool of its own, and offers no other under it.
 const KEPT_BACK: &str = "ToolSearch";
 
-pub(super) fn tools(node: &Node<'_>, notes: &mut Notes) -> Result<Vec<Tool>, Fault> {
+pub(super) fn tools(node: &Node<'_>, notes: &mut Notes) -> Result<Vec<ClientTool>, Fault> {
     let path = Path::of("tools");
     let (mut tools, mut names) = (Vec::new(), HashSet::new());
     for (index, node) in array(node, path)?.iter().enumerate() {
@@ -35,7 +35,7 @@ pub(super) fn tools(node: &Node<'_>, notes: &mut Notes) -> Result<Vec<Tool>, Fau
     Ok(tools)
 }
 
-fn tool(tool: &RawObject<'_>, place: Path<'_>, notes: &mut Notes) -> Result<Tool, Fault> {
+fn tool(tool: &RawObject<'_>, place: Path<'_>, notes: &mut Notes) -> Result<ClientTool, Fault> {
     if let Some(kind) = member(tool, "type") {
         let kind = string(&kind, place.key("type"))?;
         if kind != "custom" {
@@ -73,11 +73,11 @@ fn tool(tool: &RawObject<'_>, place: Path<'_>, notes: &mut Notes) -> Result<Tool
     // Only tools that are said to be harmless are called several at a time.
     let manifest =
         format!("{{\"name\":{},{description}\"inputSchema\":{},\"annotations\":{{\"readOnlyHint\":true}}}}", quote(&name), verbatim(&schema, place.key("input_schema"))?);
-    Ok(Tool { name, manifest })
+    Ok(ClientTool { name, manifest })
 }
 
 /// Reads `tool_choice` and writes it anew, so that nothing else comes along.
-pub(super) fn choice(node: &Node<'_>, tools: &[Tool], notes: &mut Notes) -> Result<String, Fault> {
+pub(super) fn choice(node: &Node<'_>, tools: &[ClientTool], notes: &mut Notes) -> Result<String, Fault> {
     let path = Path::of("tool_choice");
     let choice = object(node, path)?;
     let kind = member(&choice, "type").ok_or_else(|| wrong(path.key("type"), "field required"))?;
@@ -107,7 +107,7 @@ pub(super) fn choice(node: &Node<'_>, tools: &[Tool], notes: &mut Notes) -> Resu
 mod tests {
     use super::*;
 
-    fn read(source: &str) -> Result<(Vec<Tool>, usize), Fault> {
+    fn read(source: &str) -> Result<(Vec<ClientTool>, usize), Fault> {
         let body = format!("{{\"tools\":{source}}}");
         let object = RawObject::parse(body.as_bytes()).unwrap();
         let mut notes = Notes::new(false);

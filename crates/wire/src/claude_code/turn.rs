@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use super::failure::Failure;
 use super::input::{self, Decision};
 use super::login::Limit;
-use super::output::{Call, Line, Outcome};
-use super::tools::Tool;
+use super::output::{HeldCall, Line, Outcome};
+use super::tools::ClientTool;
 use super::whole::Whole;
 use crate::json::Tag;
 use crate::messages::{BlockDelta, BlockStart};
@@ -54,7 +54,7 @@ pub enum After {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum TurnState {
     /// Nothing came yet. The tools that the program offers must be the client's, and nothing else.
     Unchecked,
     Ready,
@@ -65,14 +65,14 @@ enum State {
 /// A machine that the program's lines are pushed into.
 #[derive(Debug)]
 pub struct Turn {
-    tools: Vec<Tool>,
-    state: State,
+    tools: Vec<ClientTool>,
+    state: TurnState,
     /// Something that a reader sees was said.
     visible: bool,
     stop: Option<StopReason>,
     /// The end of the message as it came; written when it is sure that it is one.
     delta: Option<String>,
-    calls: Vec<Call>,
+    calls: Vec<HeldCall>,
     /// The tool calls in the answer.
     uses: Vec<String>,
     /// It calls a tool that the client does not have.
@@ -87,10 +87,10 @@ pub struct Turn {
 impl Turn {
     /// For a turn that the program begins.
     #[must_use]
-    pub fn begun(tools: Vec<Tool>) -> Self {
+    pub fn begun(tools: Vec<ClientTool>) -> Self {
         Self {
             tools,
-            state: State::Unchecked,
+            state: TurnState::Unchecked,
             visible: false,
             stop: None,
             delta: None,
@@ -105,8 +105,8 @@ impl Turn {
 
     /// For a turn that goes on with the results of held calls.
     #[must_use]
-    pub fn resumed(tools: Vec<Tool>) -> Self {
-        Self { state: State::Ready, ..Self::begun(tools) }
+    pub fn resumed(tools: Vec<ClientTool>) -> Self {
+        Self { state: TurnState::Ready, ..Self::begun(tools) }
     }
 
     /// The model that answers, as far as that was said.
@@ -117,7 +117,7 @@ impl Turn {
 
     /// The calls that are held open.
     #[must_use]
-    pub fn calls(&self) -> &[Call] {
+    pub fn calls(&self) -> &[HeldCall] {
         &self.calls
     }
 
@@ -130,7 +130,7 @@ impl Turn {
     /// True once something was written for the client.
     #[must_use]
     pub fn has_begun(&self) -> bool {
-        matches!(self.state, State::Streaming | State::Over)
+        matches!(self.state, TurnState::Streaming | TurnState::Over)
     }
 
     /// Takes one line, and writes what it means to the client into `out`.
@@ -138,7 +138,7 @@ impl Turn {
         match Line::parse(line) {
             Line::Event { event, abandoned } => self.event(event, abandoned, out),
             // Unchecked → Ready: the program offers what the client has, and nothing of its own.
-            Line::Init(init) if self.state == State::Unchecked => {
+            Line::Init(init) if self.state == TurnState::Unchecked => {
                 self.model = Some(init.model.into_owned()).filter(|model| !model.is_empty());
                 self.check(init.tools)
             }
@@ -160,7 +160,7 @@ impl Turn {
                 let why = answer.result.err().unwrap_or_default();
                 self.failed(Failure { message: format!("Claude Code did not take a setting of this request: {why}"), ..Failure::default() })
             }
-            Line::Said(said) if self.state == State::Ready && !said.user && !said.nested => {
+            Line::Said(said) if self.state == TurnState::Ready && !said.user && !said.nested => {
                 self.whole.push(said.message);
                 Step::Quiet
             }
@@ -188,7 +188,7 @@ impl Turn {
         offered.sort_unstable();
         let message = match (offered.as_slice(), missing.as_slice()) {
             ([], []) => {
-                self.state = State::Ready;
+                self.state = TurnState::Ready;
                 return Step::Quiet;
             }
             ([], missing) => format!("Claude Code does not offer the model all of the client's tools ({} missing)", missing.join(", ")),
@@ -200,28 +200,28 @@ impl Turn {
     fn failed(&mut self, failure: Failure) -> Step {
         // A refusal is an answer: its own end follows.
         let refusal = failure.class.as_deref() == Some("invalid_request") && failure.status.is_none();
-        if self.state == State::Streaming && refusal {
+        if self.state == TurnState::Streaming && refusal {
             return Step::Quiet;
         }
-        if self.state == State::Over {
+        if self.state == TurnState::Over {
             return Step::Quiet;
         }
         self.failure = Some(failure.clone());
         // Before 2.1.300 only the result says which status it was, and follows at once.
-        if self.state == State::Ready && failure.status.is_none() && failure.reason.is_none() {
+        if self.state == TurnState::Ready && failure.status.is_none() && failure.reason.is_none() {
             return Step::Quiet;
         }
         Step::Failed(failure)
     }
 
     fn result(&mut self, outcome: &Outcome<'_>, out: &mut Vec<u8>) -> Step {
-        if self.state == State::Over {
+        if self.state == TurnState::Over {
             return Step::Quiet;
         }
         // Ready → Over: all of it was said, and none of it streamed.
-        if self.state == State::Ready && !outcome.is_error && self.whole.write(outcome, out) {
+        if self.state == TurnState::Ready && !outcome.is_error && self.whole.write(outcome, out) {
             self.uses.extend(self.whole.calls());
-            self.state = State::Over;
+            self.state = TurnState::Over;
             return Step::Over(After::Ends);
         }
         let said = outcome.errors.first().cloned().or_else(|| outcome.result.as_deref().map(str::to_owned));
@@ -241,22 +241,22 @@ impl Turn {
         let raw = event.get();
         let Ok(tag) = serde_json::from_str::<Tag<'_>>(raw) else { return Step::Quiet };
         match (&*tag.kind, &self.state) {
-            (_, State::Over) => Step::Quiet,
-            (_, State::Unchecked) => self.failed(Failure { message: "Claude Code answered before it said which tools it offers".into(), ..Failure::default() }),
+            (_, TurnState::Over) => Step::Quiet,
+            (_, TurnState::Unchecked) => self.failed(Failure { message: "Claude Code answered before it said which tools it offers".into(), ..Failure::default() }),
             // Ready → Streaming.
-            ("message_start", State::Ready) => {
-                self.state = State::Streaming;
-                let start = serde_json::from_str::<Beginning<'_>>(raw).ok();
+            ("message_start", TurnState::Ready) => {
+                self.state = TurnState::Streaming;
+                let start = serde_json::from_str::<TurnBeginning<'_>>(raw).ok();
                 self.model = start.and_then(|start| start.message.model).map(Cow::into_owned).or(self.model.take());
                 wrote(out, &tag.kind, raw)
             }
             // A second beginning: the first attempt was given up.
-            ("message_start", State::Streaming) => self.failed(cut_off()),
-            ("message_delta", State::Streaming) => self.delta(raw, out),
-            ("message_stop", State::Streaming) if abandoned => self.failed(cut_off()),
-            ("message_stop", State::Streaming) => self.stop(raw, out),
-            (_, State::Ready) => Step::Quiet,
-            (kind, State::Streaming) => {
+            ("message_start", TurnState::Streaming) => self.failed(cut_off()),
+            ("message_delta", TurnState::Streaming) => self.delta(raw, out),
+            ("message_stop", TurnState::Streaming) if abandoned => self.failed(cut_off()),
+            ("message_stop", TurnState::Streaming) => self.stop(raw, out),
+            (_, TurnState::Ready) => Step::Quiet,
+            (kind, TurnState::Streaming) => {
                 self.look(kind, raw);
                 wrote(out, kind, raw)
             }
@@ -310,7 +310,7 @@ impl Turn {
         if asks_again {
             // A moment later there would be another request, so its own last word is not waited for.
             write_event(out, "message_stop", STOP);
-            self.state = State::Over;
+            self.state = TurnState::Over;
             return Step::Over(After::Ends);
         }
         Step::Wrote
@@ -325,7 +325,7 @@ impl Turn {
             write_event(out, "message_delta", &earlier);
         }
         write_event(out, "message_stop", raw);
-        self.state = State::Over;
+        self.state = TurnState::Over;
         Step::Over(match self.stop {
             Some(StopReason::ToolUse) if !self.uses.is_empty() => After::Holds,
             Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::PauseTurn) if self.uses.is_empty() => After::Settles,
@@ -357,7 +357,7 @@ struct Opening<'a> {
 }
 
 #[derive(Deserialize)]
-struct Beginning<'a> {
+struct TurnBeginning<'a> {
     #[serde(borrow)]
     message: BeginningMessage<'a>,
 }
@@ -399,8 +399,8 @@ mod tests {
         event(&format!(r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":1}}}}"#))
     }
 
-    fn tool(name: &str) -> Tool {
-        Tool { name: name.into(), manifest: format!("{{\"name\":\"{name}\"}}") }
+    fn tool(name: &str) -> ClientTool {
+        ClientTool { name: name.into(), manifest: format!("{{\"name\":\"{name}\"}}") }
     }
 
     /// Pushes lines until one is not quiet; returns the names of the events and the last step.

@@ -49,7 +49,7 @@ impl<'a> RawObject<'a> {
 
     fn scan(source: &'a str, scanner: &mut Scanner<'a>) -> Result<Self, Malformed> {
         let mut object = Self { source, members: Vec::new(), close: 0 };
-        let mut seen = Seen::default();
+        let mut seen = SeenKeys::default();
         scanner.eat(b'{');
         let mut more = scanner.peek() != Some(b'}');
         while more {
@@ -64,7 +64,7 @@ impl<'a> RawObject<'a> {
         scanner.fail("expected `,` or `}`")
     }
 
-    fn member(&mut self, scanner: &mut Scanner<'a>, seen: &mut Seen) -> Result<(), Malformed> {
+    fn member(&mut self, scanner: &mut Scanner<'a>, seen: &mut SeenKeys) -> Result<(), Malformed> {
         scanner.peek();
         let key_start = scanner.position();
         scanner.key()?;
@@ -134,9 +134,9 @@ impl<'a> RawObject<'a> {
 /// The names that came already. Few are compared one by one, many are looked up: a body of
 /// a million members must not cost a million million comparisons.
 #[derive(Default)]
-struct Seen(HashSet<String>);
+struct SeenKeys(HashSet<String>);
 
-impl Seen {
+impl SeenKeys {
     const FEW: usize = 32;
 
     fn twice(&mut self, members: &[Member<'_>], key: &str) -> bool {

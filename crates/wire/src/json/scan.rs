@@ -17,7 +17,7 @@ pub struct Malformed {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Open {
+enum OpenContainer {
     Object,
     Array,
 }
@@ -26,7 +26,7 @@ enum Open {
 pub(super) struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
-    open: Vec<Open>,
+    open: Vec<OpenContainer>,
 }
 
 impl<'a> Scanner<'a> {
@@ -71,14 +71,14 @@ impl<'a> Scanner<'a> {
         loop {
             match self.peek() {
                 Some(b'{') => {
-                    self.push(Open::Object)?;
+                    self.push(OpenContainer::Object)?;
                     if self.peek() == Some(b'}') {
                         return Ok(());
                     }
                     self.key()?;
                 }
                 Some(b'[') => {
-                    self.push(Open::Array)?;
+                    self.push(OpenContainer::Array)?;
                     if self.peek() == Some(b']') {
                         return Ok(());
                     }
@@ -102,27 +102,27 @@ impl<'a> Scanner<'a> {
             }
             let inside = self.open.last().copied();
             match (inside, self.peek()) {
-                (Some(Open::Object), Some(b'}')) | (Some(Open::Array), Some(b']')) => {
+                (Some(OpenContainer::Object), Some(b'}')) | (Some(OpenContainer::Array), Some(b']')) => {
                     self.at += 1;
                     self.open.pop();
                 }
-                (Some(Open::Object), Some(b',')) => {
+                (Some(OpenContainer::Object), Some(b',')) => {
                     self.at += 1;
                     self.key()?;
                     return Ok(false);
                 }
-                (Some(Open::Array), Some(b',')) => {
+                (Some(OpenContainer::Array), Some(b',')) => {
                     self.at += 1;
                     return Ok(false);
                 }
                 (_, None) => return self.fail("the text ends inside an object or array"),
-                (Some(Open::Object), _) => return self.fail("expected `,` or `}`"),
+                (Some(OpenContainer::Object), _) => return self.fail("expected `,` or `}`"),
                 (_, _) => return self.fail("expected `,` or `]`"),
             }
         }
     }
 
-    fn push(&mut self, open: Open) -> Result<(), Malformed> {
+    fn push(&mut self, open: OpenContainer) -> Result<(), Malformed> {
         if self.open.len() >= MAX_DEPTH {
             return self.fail("nested too deeply");
         }

@@ -11,7 +11,7 @@ use crate::usage::{Report, StopReason, Usage};
 
 /// The kinds of event that a Messages stream is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     MessageStart,
     BlockStart,
     BlockDelta,
@@ -24,7 +24,7 @@ pub enum Kind {
     Other,
 }
 
-impl Kind {
+impl EventKind {
     /// Tells what an event is: by the `type` in its JSON, by its name only where that is missing.
     #[must_use]
     pub fn of(event: &sse::Event<'_>) -> Self {
@@ -120,13 +120,13 @@ pub struct Summary {
 #[serde(default)]
 struct Start<'a> {
     #[serde(borrow)]
-    message: Head<'a>,
+    message: SummaryHead<'a>,
 }
 
 /// The members of a message that matter here; also those of `message_delta`'s `delta`.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Head<'a> {
+struct SummaryHead<'a> {
     #[serde(borrow)]
     model: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -136,9 +136,9 @@ struct Head<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Delta<'a> {
+struct SummaryDelta<'a> {
     #[serde(borrow)]
-    delta: Head<'a>,
+    delta: SummaryHead<'a>,
     usage: Option<Report>,
 }
 
@@ -148,24 +148,24 @@ const BYTES_A_TOKEN: u64 = 4;
 
 impl Summary {
     /// Takes what one event of a stream says.
-    pub fn observe(&mut self, kind: Kind, data: &[u8]) {
+    pub fn observe(&mut self, kind: EventKind, data: &[u8]) {
         match kind {
-            Kind::MessageStart => {
+            EventKind::MessageStart => {
                 let start: Start<'_> = serde_json::from_slice(data).unwrap_or_default();
                 self.take(start.message);
             }
-            Kind::MessageDelta => {
-                let delta: Delta<'_> = serde_json::from_slice(data).unwrap_or_default();
+            EventKind::MessageDelta => {
+                let delta: SummaryDelta<'_> = serde_json::from_slice(data).unwrap_or_default();
                 self.take(delta.delta);
                 self.usage.update(&delta.usage.unwrap_or_default());
             }
-            Kind::MessageStop => self.ended = true,
-            Kind::Error => {
+            EventKind::MessageStop => self.ended = true,
+            EventKind::Error => {
                 let unnamed = || UpstreamError { kind: "api_error".into(), message: String::new() };
                 self.error = Some(UpstreamError::parse(data).unwrap_or_else(unnamed));
             }
-            Kind::BlockDelta => self.so_far += ((data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1),
-            Kind::BlockStart | Kind::BlockStop | Kind::Ping | Kind::Other => {}
+            EventKind::BlockDelta => self.so_far += ((data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1),
+            EventKind::BlockStart | EventKind::BlockStop | EventKind::Ping | EventKind::Other => {}
         }
     }
 
@@ -177,7 +177,7 @@ impl Summary {
         summary
     }
 
-    fn take(&mut self, head: Head<'_>) {
+    fn take(&mut self, head: SummaryHead<'_>) {
         if let Some(model) = head.model {
             self.model = Some(model.into_owned());
         }

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::block::Block;
-use super::event::{BlockDelta, BlockStart, Kind, Summary};
+use super::event::{BlockDelta, BlockStart, EventKind, Summary};
 use crate::fault::status_of_type;
 use crate::json::Members;
-use crate::sse::{Decoder, Event};
+use crate::sse::{Event, EventDecoder};
 
 /// The largest event of an answer that is folded.
 const EVENT_LIMIT: usize = 64 << 20;
@@ -19,7 +19,7 @@ const EVENT_LIMIT: usize = 64 << 20;
 /// A machine that events are pushed into and a message comes out of.
 #[derive(Debug)]
 pub struct Fold {
-    decoder: Decoder,
+    decoder: EventDecoder,
     message: Option<Members>,
     blocks: Vec<Block>,
     summary: Summary,
@@ -55,7 +55,7 @@ pub enum FoldError {
 
 impl Default for Fold {
     fn default() -> Self {
-        Self { decoder: Decoder::with_limit(EVENT_LIMIT), message: None, blocks: Vec::new(), summary: Summary::default(), error: None }
+        Self { decoder: EventDecoder::with_limit(EVENT_LIMIT), message: None, blocks: Vec::new(), summary: Summary::default(), error: None }
     }
 }
 
@@ -63,7 +63,7 @@ impl Fold {
     /// Takes one frame, cut wherever the network cut it.
     pub fn push(&mut self, frame: &[u8]) {
         // The decoder lends its events, so it steps out while they are applied.
-        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::with_limit(0));
+        let mut decoder = std::mem::replace(&mut self.decoder, EventDecoder::with_limit(0));
         let mut events = decoder.read(frame);
         while !self.settled() {
             match events.next() {
@@ -108,30 +108,30 @@ impl Fold {
     }
 
     fn event(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
-        let kind = Kind::of(event);
+        let kind = EventKind::of(event);
         self.summary.observe(kind, event.data);
         match kind {
-            Kind::MessageStart => {
-                let start: Start<'_> = parse(event.data)?;
+            EventKind::MessageStart => {
+                let start: FoldStart<'_> = parse(event.data)?;
                 self.message = Some(parse(start.message.get().as_bytes())?);
             }
-            Kind::BlockStart => {
+            EventKind::BlockStart => {
                 let start: BlockStart<'_> = parse(event.data)?;
                 self.blocks.push(Block::new(start.index, parse(start.content_block.get().as_bytes())?));
             }
-            Kind::BlockDelta => {
+            EventKind::BlockDelta => {
                 let delta: BlockDelta<'_> = parse(event.data)?;
                 let open = self.blocks.iter_mut().rev().find(|block| block.index == delta.index);
                 let block = open.ok_or_else(|| FoldError::Foreign("a delta for a block that never began".into()))?;
                 block.delta(delta.delta).map_err(|error| FoldError::Foreign(error.to_string()))?;
             }
-            Kind::MessageDelta => self.message_delta(&parse(event.data)?)?,
-            Kind::Error => {
+            EventKind::MessageDelta => self.message_delta(&parse(event.data)?)?,
+            EventKind::Error => {
                 let kind = self.summary.error.as_ref().map_or("", |error| &error.kind);
                 let body = String::from_utf8_lossy(event.data).into_owned();
                 return Err(FoldError::Upstream { status: status_of_type(kind), body });
             }
-            Kind::BlockStop | Kind::MessageStop | Kind::Ping | Kind::Other => {}
+            EventKind::BlockStop | EventKind::MessageStop | EventKind::Ping | EventKind::Other => {}
         }
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Fold {
 }
 
 #[derive(Deserialize)]
-struct Start<'a> {
+struct FoldStart<'a> {
     #[serde(borrow)]
     message: &'a RawValue,
 }

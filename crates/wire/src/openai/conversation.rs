@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::json::Text;
-use crate::model::Traits;
+use crate::model::ModelTraits;
 use crate::notes::Notes;
 use crate::read::wrong;
 use crate::{Fault, FaultKind};
@@ -28,25 +28,25 @@ impl Role {
 
 /// One content block, with its cache mark kept apart so that surplus ones can be taken off.
 #[derive(Debug)]
-pub struct Block<'a> {
-    pub kind: Kind<'a>,
+pub struct ContentBlock<'a> {
+    pub kind: ContentKind<'a>,
     /// The value of `cache_control`.
     pub mark: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug)]
-pub enum Kind<'a> {
+pub enum ContentKind<'a> {
     Text(Text<'a>),
     /// Thinking, word for word as the model that is asked wrote it.
     Thought(Cow<'a, str>),
     /// An image or a document, written as it stands.
     Media(String),
-    Call(Call<'a>),
+    Call(ToolCall<'a>),
     Result(ToolResult<'a>),
 }
 
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct ToolCall<'a> {
     /// As Messages takes it.
     pub id: Cow<'a, str>,
     pub name: Cow<'a, str>,
@@ -68,15 +68,15 @@ pub struct ToolResult<'a> {
 #[derive(Debug)]
 pub enum Content<'a> {
     Text(Text<'a>),
-    Blocks(Vec<Block<'a>>),
+    Blocks(Vec<ContentBlock<'a>>),
 }
 
 impl<'a> Content<'a> {
     /// As blocks; what says nothing is none.
-    pub fn into_blocks(self) -> Vec<Block<'a>> {
+    pub fn into_blocks(self) -> Vec<ContentBlock<'a>> {
         match self {
             Self::Text(text) if text.is_blank() => Vec::new(),
-            Self::Text(text) => vec![Block::new(Kind::Text(text))],
+            Self::Text(text) => vec![ContentBlock::new(ContentKind::Text(text))],
             Self::Blocks(blocks) => blocks,
         }
     }
@@ -89,20 +89,20 @@ impl<'a> Content<'a> {
     }
 }
 
-impl<'a> Block<'a> {
-    pub fn new(kind: Kind<'a>) -> Self {
+impl<'a> ContentBlock<'a> {
+    pub fn new(kind: ContentKind<'a>) -> Self {
         Self { kind, mark: None }
     }
 
     fn is_result(&self) -> bool {
-        matches!(self.kind, Kind::Result(_))
+        matches!(self.kind, ContentKind::Result(_))
     }
 }
 
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub struct ConversationTurn<'a> {
     pub role: Role,
-    pub blocks: Vec<Block<'a>>,
+    pub blocks: Vec<ContentBlock<'a>>,
 }
 
 /// The place of what was said before this request.
@@ -112,48 +112,48 @@ pub const REMEMBERED: usize = usize::MAX;
 #[derive(Debug, Default)]
 pub struct Conversation<'a> {
     /// Before everything else.
-    pub system: Vec<Block<'a>>,
-    pub turns: Vec<Turn<'a>>,
+    pub system: Vec<ContentBlock<'a>>,
+    pub turns: Vec<ConversationTurn<'a>>,
 }
 
 impl<'a> Conversation<'a> {
-    pub fn push(&mut self, role: Role, block: Block<'a>) {
+    pub fn push(&mut self, role: Role, block: ContentBlock<'a>) {
         if role == Role::System && self.turns.is_empty() {
             self.system.push(block);
             return;
         }
         match self.turns.last_mut() {
             Some(turn) if turn.role == role => turn.blocks.push(block),
-            _ => self.turns.push(Turn { role, blocks: vec![block] }),
+            _ => self.turns.push(ConversationTurn { role, blocks: vec![block] }),
         }
     }
 
     /// Adds a call. Where only results came since the last assistant turn, and not all of them, the call is still
     /// part of that turn: some clients tell of a call's end before they tell of the next call.
-    pub fn push_call(&mut self, call: Call<'a>) {
-        let results = self.turns.last().is_some_and(|turn| turn.role == Role::User && turn.blocks.iter().all(Block::is_result));
+    pub fn push_call(&mut self, call: ToolCall<'a>) {
+        let results = self.turns.last().is_some_and(|turn| turn.role == Role::User && turn.blocks.iter().all(ContentBlock::is_result));
         let before = self.turns.len().checked_sub(2).filter(|_| results && self.open_calls().next().is_some());
         match before {
-            Some(at) if self.turns[at].role == Role::Assistant => self.turns[at].blocks.push(Block::new(Kind::Call(call))),
-            _ => self.push(Role::Assistant, Block::new(Kind::Call(call))),
+            Some(at) if self.turns[at].role == Role::Assistant => self.turns[at].blocks.push(ContentBlock::new(ContentKind::Call(call))),
+            _ => self.push(Role::Assistant, ContentBlock::new(ContentKind::Call(call))),
         }
     }
 
     /// The calls of the last assistant turn that wait for their results.
-    fn open_calls(&self) -> impl Iterator<Item = &Call<'a>> {
+    fn open_calls(&self) -> impl Iterator<Item = &ToolCall<'a>> {
         let at = self.turns.iter().rposition(|turn| turn.role == Role::Assistant);
         let behind = at.map_or(&[][..], |at| &self.turns[at + 1..]);
-        let answered = move |id: &str| behind.iter().flat_map(|turn| &turn.blocks).any(|block| matches!(&block.kind, Kind::Result(result) if result.id == id));
+        let answered = move |id: &str| behind.iter().flat_map(|turn| &turn.blocks).any(|block| matches!(&block.kind, ContentKind::Result(result) if result.id == id));
         let blocks = at.map(|at| self.turns[at].blocks.iter()).into_iter().flatten();
         let calls = blocks.filter_map(|block| match &block.kind {
-            Kind::Call(call) => Some(call),
+            ContentKind::Call(call) => Some(call),
             _ => None,
         });
         calls.filter(move |call| !answered(&call.id))
     }
 
     /// The one call of the last assistant turn that waits for its result, if it is one.
-    pub fn sole_open_call(&self) -> Option<&Call<'a>> {
+    pub fn sole_open_call(&self) -> Option<&ToolCall<'a>> {
         let mut open = self.open_calls();
         open.next().filter(|_| open.next().is_none())
     }
@@ -162,7 +162,7 @@ impl<'a> Conversation<'a> {
     pub fn result_mut(&mut self, id: &str) -> Option<&mut ToolResult<'a>> {
         let turn = self.turns.last_mut().filter(|turn| turn.role == Role::User)?;
         turn.blocks.iter_mut().find_map(|block| match &mut block.kind {
-            Kind::Result(result) if result.id == id => Some(result),
+            ContentKind::Result(result) if result.id == id => Some(result),
             _ => None,
         })
     }
@@ -172,13 +172,13 @@ impl<'a> Conversation<'a> {
     /// # Errors
     ///
     /// Where that would take inventing or losing something: calls without results and the like.
-    pub fn settle(&mut self, traits: &Traits, model: &str, messages: &'static str, notes: &mut Notes) -> Result<(), Fault> {
+    pub fn settle(&mut self, traits: &ModelTraits, model: &str, messages: &'static str, notes: &mut Notes) -> Result<(), Fault> {
         if self.turns.is_empty()
-            && let Some(Block { kind: Kind::Text(last), .. }) = self.system.last()
+            && let Some(ContentBlock { kind: ContentKind::Text(last), .. }) = self.system.last()
         {
             // Claude answers users: who has only system text has put the question there. It keeps its weight as well.
-            let blocks = vec![Block::new(Kind::Text(last.clone()))];
-            self.turns.push(Turn { role: Role::User, blocks });
+            let blocks = vec![ContentBlock::new(ContentKind::Text(last.clone()))];
+            self.turns.push(ConversationTurn { role: Role::User, blocks });
             notes.say(messages, "last system text made the user turn too")?;
         }
         self.place_system_turns(traits.system_turns);
@@ -231,13 +231,13 @@ impl<'a> Conversation<'a> {
     }
 
     /// A last turn of the assistant's is the beginning of the answer.
-    fn prefill(&mut self, traits: &Traits, model: &str, messages: &str) -> Result<(), Fault> {
+    fn prefill(&mut self, traits: &ModelTraits, model: &str, messages: &str) -> Result<(), Fault> {
         let Some(turn) = self.turns.last_mut().filter(|turn| turn.role == Role::Assistant) else { return Ok(()) };
         if !traits.prefill {
             let why = format!("the conversation ends with an assistant message, which `{model}` does not continue; end it with a user message");
             return Err(wrong(messages, why));
         }
-        let Some(Block { kind: Kind::Text(text), .. }) = turn.blocks.last_mut() else { return Ok(()) };
+        let Some(ContentBlock { kind: ContentKind::Text(text), .. }) = turn.blocks.last_mut() else { return Ok(()) };
         let trimmed = text.decoded().trim_end().to_owned();
         if trimmed.len() < text.decoded().len() {
             *text = Text::quoted(&trimmed);
@@ -247,30 +247,30 @@ impl<'a> Conversation<'a> {
 }
 
 /// System text where no system turn may stand.
-fn tagged(block: Block<'_>) -> Block<'_> {
+fn tagged(block: ContentBlock<'_>) -> ContentBlock<'_> {
     match block.kind {
-        Kind::Text(text) => {
+        ContentKind::Text(text) => {
             let tagged = format!("<system>{}</system>", text.decoded());
-            Block { kind: Kind::Text(Text::quoted(&tagged)), mark: block.mark }
+            ContentBlock { kind: ContentKind::Text(Text::quoted(&tagged)), mark: block.mark }
         }
-        kind => Block { kind, mark: block.mark },
+        kind => ContentBlock { kind, mark: block.mark },
     }
 }
 
-fn results_first(turn: &mut Turn<'_>) {
+fn results_first(turn: &mut ConversationTurn<'_>) {
     // Stable: results keep their order, and so does the rest.
     turn.blocks.sort_by_key(|block| !block.is_result());
 }
 
 /// Checks the calls among an assistant's blocks against the results in the turn behind them.
-fn answered(blocks: &[Block<'_>], next: Option<&Turn<'_>>, messages: &str) -> Result<(), Fault> {
+fn answered(blocks: &[ContentBlock<'_>], next: Option<&ConversationTurn<'_>>, messages: &str) -> Result<(), Fault> {
     let calls = blocks.iter().filter_map(|block| match &block.kind {
-        Kind::Call(call) => Some(call),
+        ContentKind::Call(call) => Some(call),
         _ => None,
     });
     let user = next.filter(|next| next.role == Role::User);
     let results = user.map(|user| user.blocks.as_slice()).unwrap_or_default().iter().filter_map(|block| match &block.kind {
-        Kind::Result(result) => Some(result),
+        ContentKind::Result(result) => Some(result),
         _ => None,
     });
     let unpaired = |at: usize, why: String| {
@@ -303,33 +303,33 @@ fn answered(blocks: &[Block<'_>], next: Option<&Turn<'_>>, messages: &str) -> Re
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Block<'static> {
-        Block::new(Kind::Text(Text::quoted(text)))
+    fn text(text: &str) -> ContentBlock<'static> {
+        ContentBlock::new(ContentKind::Text(Text::quoted(text)))
     }
 
-    fn call(id: &'static str) -> Block<'static> {
-        Block::new(Kind::Call(Call { id: id.into(), name: "n".into(), input: "{}".into(), at: 1 }))
+    fn call(id: &'static str) -> ContentBlock<'static> {
+        ContentBlock::new(ContentKind::Call(ToolCall { id: id.into(), name: "n".into(), input: "{}".into(), at: 1 }))
     }
 
-    fn result(id: &'static str) -> Block<'static> {
-        Block::new(Kind::Result(ToolResult { id: id.into(), content: Content::Text(Text::quoted("r")), failed: false, at: 2 }))
+    fn result(id: &'static str) -> ContentBlock<'static> {
+        ContentBlock::new(ContentKind::Result(ToolResult { id: id.into(), content: Content::Text(Text::quoted("r")), failed: false, at: 2 }))
     }
 
     /// Says `said` (`u`, `a`, `s` with a text or a block) and shows the turns.
-    fn settle(said: Vec<(Role, Block<'static>)>, model: &str) -> Result<String, String> {
+    fn settle(said: Vec<(Role, ContentBlock<'static>)>, model: &str) -> Result<String, String> {
         let mut conversation = Conversation::default();
         for (role, block) in said {
             conversation.push(role, block);
         }
-        conversation.settle(&Traits::of(model), model, "messages", &mut Notes::new(false)).map_err(|fault| fault.message.into_owned())?;
-        let block = |block: &Block<'_>| match &block.kind {
-            Kind::Text(text) => text.decoded().into_owned(),
-            Kind::Thought(raw) => raw.clone().into_owned(),
-            Kind::Media(raw) => raw.clone(),
-            Kind::Call(call) => format!("call {}", call.id),
-            Kind::Result(result) => format!("result {}", result.id),
+        conversation.settle(&ModelTraits::of(model), model, "messages", &mut Notes::new(false)).map_err(|fault| fault.message.into_owned())?;
+        let block = |block: &ContentBlock<'_>| match &block.kind {
+            ContentKind::Text(text) => text.decoded().into_owned(),
+            ContentKind::Thought(raw) => raw.clone().into_owned(),
+            ContentKind::Media(raw) => raw.clone(),
+            ContentKind::Call(call) => format!("call {}", call.id),
+            ContentKind::Result(result) => format!("result {}", result.id),
         };
-        let turn = |turn: &Turn<'_>| format!("{}: {}", &turn.role.name()[..1], turn.blocks.iter().map(block).collect::<Vec<_>>().join(", "));
+        let turn = |turn: &ConversationTurn<'_>| format!("{}: {}", &turn.role.name()[..1], turn.blocks.iter().map(block).collect::<Vec<_>>().join(", "));
         Ok(conversation.turns.iter().map(turn).collect::<Vec<_>>().join(" | "))
     }
 
@@ -338,7 +338,7 @@ mod tests {
     const NEW: &str = "claude-opus-5-5";
 
     #[track_caller]
-    fn check(said: Vec<(Role, Block<'static>)>, model: &str, expect: Result<&str, &str>) {
+    fn check(said: Vec<(Role, ContentBlock<'static>)>, model: &str, expect: Result<&str, &str>) {
         match (settle(said, model), expect) {
             (Ok(came), Ok(expect)) => assert_eq!(came, expect),
             (Err(came), Err(expect)) => assert!(came.contains(expect), "{came}"),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::conversation::{Block, Call, Content, Conversation, Kind, Role, ToolResult, Turn};
+use super::conversation::{Content, ContentBlock, ContentKind, Conversation, ConversationTurn, Role, ToolCall, ToolResult};
 use super::names::Names;
 use super::thinking::{Demands, Settings, Wanted};
 use super::tools::{Calls, Chosen, Tool, Toolbox};
@@ -113,15 +113,15 @@ impl<'a> Draft<'a> {
     /// True if the conversation ends with results whose calls came without their thinking.
     fn is_thoughtless_loop(&self) -> bool {
         let mut turns = self.conversation.turns.iter().rev().filter(|turn| turn.role != Role::System);
-        let results = turns.next().is_some_and(|turn| turn.role == Role::User && matches!(turn.blocks.first(), Some(Block { kind: Kind::Result(_), .. })));
-        let thought = turns.next().is_some_and(|turn| matches!(turn.blocks.first(), Some(Block { kind: Kind::Thought(_), .. })));
+        let results = turns.next().is_some_and(|turn| turn.role == Role::User && matches!(turn.blocks.first(), Some(ContentBlock { kind: ContentKind::Result(_), .. })));
+        let thought = turns.next().is_some_and(|turn| matches!(turn.blocks.first(), Some(ContentBlock { kind: ContentKind::Thought(_), .. })));
         results && !thought
     }
 
     /// True if the conversation ends with an answer that is begun, and without thinking at that: who thinks begins with it.
     fn is_begun_without_thoughts(&self) -> bool {
         let last = self.conversation.turns.iter().rev().find(|turn| turn.role != Role::System);
-        last.is_some_and(|turn| turn.role == Role::Assistant && !matches!(turn.blocks.first(), Some(Block { kind: Kind::Thought(_), .. })))
+        last.is_some_and(|turn| turn.role == Role::Assistant && !matches!(turn.blocks.first(), Some(ContentBlock { kind: ContentKind::Thought(_), .. })))
     }
 
     /// Who asks, and how urgently.
@@ -246,7 +246,7 @@ fn lives_an_hour(mark: &str) -> bool {
     ttl.is_some_and(|ttl| ttl.raw() == "\"1h\"")
 }
 
-fn turn(out: &mut String, turn: &Turn<'_>) {
+fn turn(out: &mut String, turn: &ConversationTurn<'_>) {
     out.push_str("{\"role\":\"");
     out.push_str(turn.role.name());
     out.push_str("\",\"content\":");
@@ -290,17 +290,17 @@ fn close(out: &mut String, mark: Option<&str>) {
     out.push('}');
 }
 
-fn block(out: &mut String, block: &Block<'_>) {
+fn block(out: &mut String, block: &ContentBlock<'_>) {
     let mark = block.mark.as_deref();
     match &block.kind {
-        Kind::Text(text) => {
+        ContentKind::Text(text) => {
             out.push_str("{\"type\":\"text\",\"text\":");
             out.push_str(text.raw());
             close(out, mark);
         }
-        Kind::Thought(raw) => out.push_str(raw),
-        Kind::Media(raw) => marked(out, raw, mark),
-        Kind::Call(Call { id, name, input, .. }) => {
+        ContentKind::Thought(raw) => out.push_str(raw),
+        ContentKind::Media(raw) => marked(out, raw, mark),
+        ContentKind::Call(ToolCall { id, name, input, .. }) => {
             out.push_str("{\"type\":\"tool_use\",\"id\":");
             push_quoted(out, id);
             out.push_str(",\"name\":");
@@ -309,7 +309,7 @@ fn block(out: &mut String, block: &Block<'_>) {
             out.push_str(input);
             close(out, mark);
         }
-        Kind::Result(ToolResult { id, content, failed, .. }) => {
+        ContentKind::Result(ToolResult { id, content, failed, .. }) => {
             out.push_str("{\"type\":\"tool_result\",\"tool_use_id\":");
             push_quoted(out, id);
             out.push_str(",\"content\":");

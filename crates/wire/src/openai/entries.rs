@@ -7,10 +7,10 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
-use super::conversation::{Block, Call, Kind, Role, ToolResult};
+use super::conversation::{ContentBlock, ContentKind, Role, ToolCall, ToolResult};
 use super::declared::{Again, Collector};
 use super::draft::Draft;
-use super::parts::{Parts, Said, Speaker, is_sealed, label};
+use super::parts::{Parts, SaidParts, Speaker, is_sealed, label};
 use super::thinking::Wanted;
 use super::tools::{Arguments, arguments};
 use super::{Terms, is_another_model, names, seal};
@@ -35,7 +35,7 @@ pub fn converse<'a>(draft: &mut Draft<'a>, node: &Node<'a>, list: List<'a>, term
         if said.is_blank() {
             return Err(wrong(path, "it says nothing"));
         }
-        draft.conversation.push(Role::User, Block::new(Kind::Text(said)));
+        draft.conversation.push(Role::User, ContentBlock::new(ContentKind::Text(said)));
         return Ok(());
     }
     let Some(entries) = node.as_array() else {
@@ -82,12 +82,12 @@ impl<'a> Reader<'_, 'a, '_> {
             // A block of Messages where a message should be.
             Some("tool_use") if member(entry, "role").is_none() => {
                 let call = self.parts(at, Speaker::Assistant).call(entry, path)?;
-                self.draft.conversation.push(Role::Assistant, Block::new(Kind::Call(call)));
+                self.draft.conversation.push(Role::Assistant, ContentBlock::new(ContentKind::Call(call)));
                 Ok(())
             }
             Some("tool_result") if member(entry, "role").is_none() => {
                 let result = self.parts(at, Speaker::User).result(entry, path)?;
-                self.draft.conversation.push(Role::User, Block::new(Kind::Result(result)));
+                self.draft.conversation.push(Role::User, ContentBlock::new(ContentKind::Result(result)));
                 Ok(())
             }
             // And a call of Chat's.
@@ -159,10 +159,10 @@ impl<'a> Reader<'_, 'a, '_> {
         Parts { draft: self.draft, list: self.list.name, at, speaker, strict: self.terms.strict }
     }
 
-    fn said(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize, speaker: Speaker) -> Result<Said<'a>, Fault> {
+    fn said(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize, speaker: Speaker) -> Result<SaidParts<'a>, Fault> {
         match member(message, "content") {
             Some(node) => self.parts(at, speaker).content(&node, path.key("content")),
-            None => Ok(Said::default()),
+            None => Ok(SaidParts::default()),
         }
     }
 
@@ -173,8 +173,8 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// Adds a message's blocks; a mark on the message is one on its last block that can have one.
-    fn push(&mut self, role: Role, mut blocks: Vec<Block<'a>>, message: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
-        let last = blocks.iter_mut().rev().find(|block| !matches!(block.kind, Kind::Thought(_)));
+    fn push(&mut self, role: Role, mut blocks: Vec<ContentBlock<'a>>, message: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
+        let last = blocks.iter_mut().rev().find(|block| !matches!(block.kind, ContentKind::Thought(_)));
         if let (Some(node), Some(last)) = (member(message, "cache_control"), last) {
             last.mark = Some(verbatim(&node, path.key("cache_control"))?);
         }
@@ -192,14 +192,14 @@ impl<'a> Reader<'_, 'a, '_> {
         if blocks.is_empty() {
             blocks = self.thoughts_in_parts(message, path)?;
         }
-        let Said { blocks: spoken, lost } = self.said(message, path, at, Speaker::Assistant)?;
+        let SaidParts { blocks: spoken, lost } = self.said(message, path, at, Speaker::Assistant)?;
         if let Some(node) = member(message, "refusal") {
             let refusal = text(&node, path.key("refusal"))?;
             // Our own answers say a refusal twice where the upstream did not explain it.
-            let repeated = matches!(spoken.as_slice(), [Block { kind: Kind::Text(said), .. }] if said.decoded() == refusal.decoded());
+            let repeated = matches!(spoken.as_slice(), [ContentBlock { kind: ContentKind::Text(said), .. }] if said.decoded() == refusal.decoded());
             blocks.extend(spoken);
             if !repeated && !refusal.is_blank() {
-                blocks.push(Block::new(Kind::Text(refusal)));
+                blocks.push(ContentBlock::new(ContentKind::Text(refusal)));
             }
         } else {
             blocks.extend(spoken);
@@ -221,14 +221,14 @@ impl<'a> Reader<'_, 'a, '_> {
             let id = format!("call_legacy_{}", self.legacy.made);
             self.legacy.open.push_back(id.clone());
             let call = self.function(&object(&node, path)?, Cow::Owned(id), path, at)?;
-            blocks.push(Block::new(Kind::Call(call)));
+            blocks.push(ContentBlock::new(ContentKind::Call(call)));
         }
-        let blocks = Said { blocks, lost }.sensible()?;
+        let blocks = SaidParts { blocks, lost }.sensible()?;
         self.push(Role::Assistant, blocks, message, path)
     }
 
     /// Thinking that the client sends back, word for word, unless another model thought it.
-    fn thoughts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<Block<'a>>, Fault> {
+    fn thoughts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<ContentBlock<'a>>, Fault> {
         let Some(node) = member(message, "thinking_blocks") else { return Ok(Vec::new()) };
         let path = path.key("thinking_blocks");
         let thinker = member(message, "thinking_model").and_then(|node| node.as_str());
@@ -243,14 +243,14 @@ impl<'a> Reader<'_, 'a, '_> {
             if foreign || !is_sealed(&kind, &thought) {
                 self.draft.notes.left_out(format!("{}.thinking_blocks", self.list.name))?;
             } else {
-                blocks.push(Block::new(Kind::Thought(verbatim(node, path)?)));
+                blocks.push(ContentBlock::new(ContentKind::Thought(verbatim(node, path)?)));
             }
         }
         Ok(blocks)
     }
 
     /// The same from a part: some clients spread our message over the parts of theirs.
-    fn thoughts_in_parts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<Block<'a>>, Fault> {
+    fn thoughts_in_parts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<ContentBlock<'a>>, Fault> {
         let path = path.key("content");
         for (index, part) in member(message, "content").and_then(|node| node.as_array()).unwrap_or_default().iter().enumerate() {
             let Some(part) = part.as_object().filter(|part| member(part, "thinking_blocks").is_some()) else { continue };
@@ -262,7 +262,7 @@ impl<'a> Reader<'_, 'a, '_> {
     // ------------------------------------------------------------ calls
 
     /// A call as Chat has it.
-    fn tool_call(&mut self, call: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<Block<'a>, Fault> {
+    fn tool_call(&mut self, call: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<ContentBlock<'a>, Fault> {
         let place = format!("{}.tool_calls", self.list.name);
         self.draft.notes.unknown(call, &["id", "type", "function", "custom", "index", "cache_control"], &place)?;
         let mark = self.draft.mark_of(call, path)?;
@@ -278,18 +278,18 @@ impl<'a> Reader<'_, 'a, '_> {
                 let path = path.key("custom");
                 let custom = object(&required("custom")?, path)?;
                 self.draft.notes.unknown(&custom, &["name", "input"], &format!("{place}.custom"))?;
-                Call { id, name: names::tool(name(&custom, path)?), input: text_input(&custom, path)?, at }
+                ToolCall { id, name: names::tool(name(&custom, path)?), input: text_input(&custom, path)?, at }
             }
             Some(other) => return Err(unsupported(path.key("type"), format!("calls of type `{other}` are not supported; expected `function`"))),
         };
-        Ok(Block { kind: Kind::Call(call), mark })
+        Ok(ContentBlock { kind: ContentKind::Call(call), mark })
     }
 
-    fn function(&mut self, function: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: usize) -> Result<Call<'a>, Fault> {
+    fn function(&mut self, function: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: usize) -> Result<ToolCall<'a>, Fault> {
         let place = format!("{}.tool_calls.function", self.list.name);
         self.draft.notes.unknown(function, &["name", "arguments"], &place)?;
         let name = name(function, path)?;
-        Ok(Call { id, name: names::tool(name), input: self.arguments(function, path, &place)?, at })
+        Ok(ToolCall { id, name: names::tool(name), input: self.arguments(function, path, &place)?, at })
     }
 
     /// What is no JSON must not cost every later turn of a conversation: it is carried as a text.
@@ -309,7 +309,7 @@ impl<'a> Reader<'_, 'a, '_> {
         self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "arguments", "parsed_arguments", "caller"], self.list.name)?;
         let (id, name) = (call_id(item, path)?, full_name(item, path)?);
         let input = self.arguments(item, path, self.list.name)?;
-        self.draft.conversation.push_call(Call { id, name, input, at });
+        self.draft.conversation.push_call(ToolCall { id, name, input, at });
         Ok(())
     }
 
@@ -322,7 +322,7 @@ impl<'a> Reader<'_, 'a, '_> {
     fn custom_call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
         self.caller(item)?;
         self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "input", "caller"], self.list.name)?;
-        let call = Call { id: call_id(item, path)?, name: full_name(item, path)?, input: text_input(item, path)?, at };
+        let call = ToolCall { id: call_id(item, path)?, name: full_name(item, path)?, input: text_input(item, path)?, at };
         self.draft.conversation.push_call(call);
         Ok(())
     }
@@ -334,7 +334,7 @@ impl<'a> Reader<'_, 'a, '_> {
         }
         let id = call_id(item, path)?;
         let input = self.arguments(item, path, self.list.name)?;
-        self.draft.conversation.push_call(Call { id, name: Cow::Borrowed("tool_search"), input, at });
+        self.draft.conversation.push_call(ToolCall { id, name: Cow::Borrowed("tool_search"), input, at });
         Ok(())
     }
 
@@ -364,7 +364,7 @@ impl<'a> Reader<'_, 'a, '_> {
             first.content.append(content);
             return self.draft.notes.say(format!("{}.output", self.list.name), "joined to the same call's");
         }
-        let block = Block { kind: Kind::Result(ToolResult { id, content, failed: false, at }), mark };
+        let block = ContentBlock { kind: ContentKind::Result(ToolResult { id, content, failed: false, at }), mark };
         self.push(Role::User, vec![block], holder, path)
     }
 
@@ -419,7 +419,7 @@ impl<'a> Reader<'_, 'a, '_> {
             told.push_str(&about);
         }
         let content = super::conversation::Content::Text(Text::quoted(&told));
-        self.draft.conversation.push(Role::User, Block::new(Kind::Result(ToolResult { id, content, failed: false, at })));
+        self.draft.conversation.push(Role::User, ContentBlock::new(ContentKind::Result(ToolResult { id, content, failed: false, at })));
         Ok(())
     }
 
@@ -436,7 +436,7 @@ impl<'a> Reader<'_, 'a, '_> {
 
     fn say_of_spaces(&mut self, about: Vec<String>) {
         for about in about {
-            self.draft.conversation.push(Role::System, Block::new(Kind::Text(Text::quoted(&about))));
+            self.draft.conversation.push(Role::System, ContentBlock::new(ContentKind::Text(Text::quoted(&about))));
         }
     }
 
@@ -461,10 +461,10 @@ impl<'a> Reader<'_, 'a, '_> {
         let sealed = member(item, "encrypted_content").map(|node| string(&node, path.key("encrypted_content"))).transpose()?;
         let opened = sealed.and_then(|sealed| seal::open(&sealed)).filter(|opened| opened.is_thought() == (kind == "reasoning"));
         match opened.filter(|opened| !is_another_model(&opened.model, self.terms.model)) {
-            Some(opened) if opened.is_thought() => self.draft.conversation.push(Role::Assistant, Block::new(Kind::Thought(opened.block.into()))),
+            Some(opened) if opened.is_thought() => self.draft.conversation.push(Role::Assistant, ContentBlock::new(ContentKind::Thought(opened.block.into()))),
             Some(opened) => {
                 self.draft.announce(super::COMPACTION_BETA);
-                self.draft.conversation.push(Role::Assistant, Block::new(Kind::Media(opened.block)));
+                self.draft.conversation.push(Role::Assistant, ContentBlock::new(ContentKind::Media(opened.block)));
             }
             None => self.draft.notes.left_out(format!("{}.{kind}", self.list.name))?,
         }
@@ -494,14 +494,14 @@ impl<'a> Reader<'_, 'a, '_> {
         let answers = ["_output", "_response", "_message"].iter().any(|ending| kind.ends_with(ending));
         if let Some(url) = member(item, "output").and_then(|output| member(&output.as_object()?, "image_url")?.as_str()) {
             let seen = super::media::image(&url, path.key("output").key("image_url"))?;
-            self.draft.conversation.push(Role::User, Block::new(Kind::Media(seen)));
+            self.draft.conversation.push(Role::User, ContentBlock::new(ContentKind::Media(seen)));
             self.draft.notes.unknown(item, &["type", "id", "status", "output"], &place)?;
             return self.draft.notes.say(place, "carried as an image");
         }
         match plain_text(item, kind) {
             Some(said) => {
                 let role = if answers { Role::User } else { Role::Assistant };
-                self.draft.conversation.push(role, Block::new(Kind::Text(Text::quoted(&said))));
+                self.draft.conversation.push(role, ContentBlock::new(ContentKind::Text(Text::quoted(&said))));
                 self.draft.notes.say(place, "carried as text")
             }
             None => self.draft.notes.left_out(place),
@@ -509,8 +509,8 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 }
 
-fn is_same_call(one: &Block<'_>, other: &Block<'_>) -> bool {
-    matches!((&one.kind, &other.kind), (Kind::Call(one), Kind::Call(other)) if one.id == other.id && one.name == other.name)
+fn is_same_call(one: &ContentBlock<'_>, other: &ContentBlock<'_>) -> bool {
+    matches!((&one.kind, &other.kind), (ContentKind::Call(one), ContentKind::Call(other)) if one.id == other.id && one.name == other.name)
 }
 
 /// What an item of an unknown kind says: all it has but what only its sender needs.
@@ -621,7 +621,7 @@ pub fn is_reference(item: &RawObject<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::Traits;
+    use crate::model::ModelTraits;
     use crate::openai::Terms;
     use crate::{Request, chat};
 
@@ -630,7 +630,7 @@ mod tests {
     fn translated(messages: &str, strict: bool) -> Result<(String, String), String> {
         let body = format!("{{\"model\":\"x\",\"max_tokens\":9,\"messages\":{messages}}}");
         let request = Request::parse(body.as_bytes()).unwrap();
-        let terms = Terms { model: MODEL, traits: Traits::of(MODEL), strict, max_tokens: None, marked: false, web_search: None };
+        let terms = Terms { model: MODEL, traits: ModelTraits::of(MODEL), strict, max_tokens: None, marked: false, web_search: None };
         let translated = chat::to_messages(&request, &terms).map_err(|fault| fault.message.into_owned())?;
         let value: serde_json::Value = serde_json::from_str(&translated.body).unwrap();
         let notes: Vec<String> = translated.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::Terms;
-use super::conversation::{Block, Kind, Role};
+use super::conversation::{ContentBlock, ContentKind, Role};
 use super::declared::{Again, Collector, searches};
 use super::draft::Draft;
 use super::entries::{List, converse};
@@ -84,7 +84,7 @@ pub fn instructions<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &T
     if let Some(node) = member(source, "instructions") {
         let said = text(&node, "instructions")?;
         if !said.is_blank() {
-            draft.conversation.system.push(Block::new(Kind::Text(said)));
+            draft.conversation.system.push(ContentBlock::new(ContentKind::Text(said)));
         }
     }
     if let Some(node) = member(source, "system") {
@@ -116,7 +116,7 @@ pub fn tools<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_
 
 /// System text of our own, behind all that the client says.
 pub fn tell(draft: &mut Draft<'_>, texts: Vec<String>) {
-    draft.conversation.system.extend(texts.iter().map(|said| Block::new(Kind::Text(crate::json::Text::quoted(said)))));
+    draft.conversation.system.extend(texts.iter().map(|said| ContentBlock::new(ContentKind::Text(crate::json::Text::quoted(said)))));
 }
 
 /// True where calls may come several at once.
@@ -164,14 +164,14 @@ fn wishes<'a>(source: &RawObject<'a>, limits: &[&'static str], stream: bool, ter
 
 /// How thoughtfully, by OpenAI's words and OpenRouter's.
 #[derive(Default)]
-struct Reasoning<'a> {
+struct ReasoningSettings<'a> {
     effort: Option<Wanted>,
     called: Option<&'static str>,
     thinking: Option<(&'static str, Cow<'a, str>)>,
 }
 
-fn reasoning<'a>(source: &RawObject<'a>, terms: &Terms<'_>, notes: &mut Notes) -> Result<Reasoning<'a>, Fault> {
-    let mut said = Reasoning::default();
+fn reasoning<'a>(source: &RawObject<'a>, terms: &Terms<'_>, notes: &mut Notes) -> Result<ReasoningSettings<'a>, Fault> {
+    let mut said = ReasoningSettings::default();
     let holder = member(source, "reasoning").map(|node| object(&node, "reasoning")).transpose()?;
     let part = |key: &str| holder.as_ref().and_then(|holder| member(holder, key));
     let effort = |node: Node<'_>, path: &'static str| Wanted::parse(&string(&node, path)?, path);
@@ -202,7 +202,7 @@ fn reasoning<'a>(source: &RawObject<'a>, terms: &Terms<'_>, notes: &mut Notes) -
 }
 
 /// Who wants to see the thinking wants it thought; without an effort the model's own counts.
-fn summary<'a>(said: &mut Reasoning<'a>, node: Option<Node<'a>>, terms: &Terms<'_>, notes: &mut Notes) -> Result<(), Fault> {
+fn summary<'a>(said: &mut ReasoningSettings<'a>, node: Option<Node<'a>>, terms: &Terms<'_>, notes: &mut Notes) -> Result<(), Fault> {
     const PATH: &str = "reasoning.summary";
     let Some(summary) = node.map(|node| string(&node, PATH)).transpose()? else { return Ok(()) };
     match &*summary {

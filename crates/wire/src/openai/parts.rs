@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::conversation::{Block, Call, Content, Kind, ToolResult};
+use super::conversation::{Content, ContentBlock, ContentKind, ToolCall, ToolResult};
 use super::declared::without;
 use super::draft::Draft;
 use super::{media, names};
@@ -25,19 +25,19 @@ pub enum Speaker {
 
 /// What a message holds.
 #[derive(Debug, Default)]
-pub struct Said<'a> {
-    pub blocks: Vec<Block<'a>>,
+pub struct SaidParts<'a> {
+    pub blocks: Vec<ContentBlock<'a>>,
     /// Why a part could not be carried over. It was left out; a message that has nothing else loses its sense.
     pub lost: Option<Fault>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> SaidParts<'a> {
     /// The blocks.
     ///
     /// # Errors
     ///
     /// If all that was said could not be carried over.
-    pub fn sensible(self) -> Result<Vec<Block<'a>>, Fault> {
+    pub fn sensible(self) -> Result<Vec<ContentBlock<'a>>, Fault> {
         match self.lost {
             Some(fault) if self.blocks.is_empty() => Err(fault),
             _ => Ok(self.blocks),
@@ -84,10 +84,10 @@ const MEMBERS: [&str; 20] = [
 
 impl<'a> Parts<'_, 'a> {
     /// What a message or a result says: a string or parts. Blank text vanishes.
-    pub fn content(&mut self, node: &Node<'a>, path: Path<'_>) -> Result<Said<'a>, Fault> {
-        let mut said = Said::default();
+    pub fn content(&mut self, node: &Node<'a>, path: Path<'_>) -> Result<SaidParts<'a>, Fault> {
+        let mut said = SaidParts::default();
         if node.is_string() {
-            said.blocks.extend(words(node, path)?.map(Block::new));
+            said.blocks.extend(words(node, path)?.map(ContentBlock::new));
             return Ok(said);
         }
         let single = node.as_object().is_some().then(|| vec![node.clone()]);
@@ -95,7 +95,7 @@ impl<'a> Parts<'_, 'a> {
         for (index, node) in parts.iter().enumerate() {
             let path = path.at(index);
             if node.is_string() {
-                said.blocks.extend(words(node, path)?.map(Block::new));
+                said.blocks.extend(words(node, path)?.map(ContentBlock::new));
                 continue;
             }
             let part = object(node, path)?;
@@ -115,7 +115,7 @@ impl<'a> Parts<'_, 'a> {
         Ok(said)
     }
 
-    fn part(&mut self, node: &Node<'a>, part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Block<'a>>, Stop> {
+    fn part(&mut self, node: &Node<'a>, part: &RawObject<'a>, path: Path<'_>) -> Result<Option<ContentBlock<'a>>, Stop> {
         let at = |key: &'static str| path.key(key);
         let kind = member(part, "type").ok_or_else(|| wrong(at("type"), "field required"))?;
         let kind = string(&kind, at("type"))?;
@@ -128,29 +128,29 @@ impl<'a> Parts<'_, 'a> {
                 let key = if member(part, "refusal").is_some() { "refusal" } else { "text" };
                 words(&required(key)?, at(key))?
             }
-            "image_url" if sees => Some(Kind::Media(self.image(&required("image_url")?, at("image_url"))?)),
-            "input_image" if sees => Some(Kind::Media(self.input_image(part, path)?)),
+            "image_url" if sees => Some(ContentKind::Media(self.image(&required("image_url")?, at("image_url"))?)),
+            "input_image" if sees => Some(ContentKind::Media(self.input_image(part, path)?)),
             "file" if sees && member(part, "file").is_some() => {
                 let file = required("file")?;
-                Some(Kind::Media(self.file(&object(&file, at("file"))?, at("file"), ".file")?))
+                Some(ContentKind::Media(self.file(&object(&file, at("file"))?, at("file"), ".file")?))
             }
-            "input_file" if sees => Some(Kind::Media(self.file(part, path, "")?)),
-            "image" | "document" if sees => Some(Kind::Media(native(&media::native(node)))),
-            "search_result" if sees => Some(Kind::Media(native(&verbatim(node, path)?))),
-            "container_upload" if self.speaker == Speaker::User => Some(Kind::Media(native(&verbatim(node, path)?))),
-            "tool_use" if speaks => Some(Kind::Call(self.call(part, path)?)),
-            "tool_result" if self.speaker == Speaker::User => Some(Kind::Result(self.result(part, path)?)),
+            "input_file" if sees => Some(ContentKind::Media(self.file(part, path, "")?)),
+            "image" | "document" if sees => Some(ContentKind::Media(native(&media::native(node)))),
+            "search_result" if sees => Some(ContentKind::Media(native(&verbatim(node, path)?))),
+            "container_upload" if self.speaker == Speaker::User => Some(ContentKind::Media(native(&verbatim(node, path)?))),
+            "tool_use" if speaks => Some(ContentKind::Call(self.call(part, path)?)),
+            "tool_result" if self.speaker == Speaker::User => Some(ContentKind::Result(self.result(part, path)?)),
             "thinking" | "redacted_thinking" if speaks => self.thought(node, part, &kind, path)?,
             // What Claude's own tools did, and what it made of a long conversation.
-            kind if speaks && is_claudes(kind) => Some(Kind::Media(native(&verbatim(node, path)?))),
+            kind if speaks && is_claudes(kind) => Some(ContentKind::Media(native(&verbatim(node, path)?))),
             "input_audio" | "audio" => return Err(unsupported(at("type"), "Claude does not hear audio; send a transcript as text").into()),
             other => return Err(Stop::Lost(Box::new((label(other), self.foreign(other, at("type")))))),
         };
-        if !matches!(&*kind, "tool_use" | "tool_result") && !matches!(block, Some(Kind::Thought(_))) && !is_native(&kind) {
+        if !matches!(&*kind, "tool_use" | "tool_result") && !matches!(block, Some(ContentKind::Thought(_))) && !is_native(&kind) {
             self.unknown(part)?;
         }
-        let mark = self.draft.mark_of(part, path)?.filter(|_| !matches!(block, Some(Kind::Thought(_))));
-        Ok(block.map(|kind| Block { kind, mark }))
+        let mark = self.draft.mark_of(part, path)?.filter(|_| !matches!(block, Some(ContentKind::Thought(_))));
+        Ok(block.map(|kind| ContentBlock { kind, mark }))
     }
 
     fn foreign(&self, kind: &str, path: Path<'_>) -> Fault {
@@ -239,7 +239,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// A call as Messages has it.
-    pub fn call(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<Call<'a>, Fault> {
+    pub fn call(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<ToolCall<'a>, Fault> {
         let required = |key: &'static str| member(part, key).ok_or_else(|| wrong(path.key(key), "field required"));
         let id = string(&required("id")?, path.key("id"))?;
         let name = string(&required("name")?, path.key("name"))?;
@@ -251,7 +251,7 @@ impl<'a> Parts<'_, 'a> {
             }
         };
         self.draft.notes.unknown(part, &["type", "id", "name", "input", "cache_control", "caller"], &format!("{}.content", self.list))?;
-        Ok(Call { id: names::call_id(id), name: names::tool(name), input, at: self.at })
+        Ok(ToolCall { id: names::call_id(id), name: names::tool(name), input, at: self.at })
     }
 
     /// A result as Messages has it.
@@ -278,14 +278,14 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// Thinking that no API would take back is left out.
-    fn thought(&mut self, node: &Node<'a>, part: &RawObject<'a>, kind: &str, path: Path<'_>) -> Result<Option<Kind<'a>>, Fault> {
+    fn thought(&mut self, node: &Node<'a>, part: &RawObject<'a>, kind: &str, path: Path<'_>) -> Result<Option<ContentKind<'a>>, Fault> {
         if is_sealed(kind, part) && member(part, "cache_control").is_some() {
             // No mark can be on a thought.
             self.draft.notes.left_out(format!("{}.content.{kind}.cache_control", self.list))?;
-            return Ok(Some(Kind::Thought(without(&verbatim(node, path)?, &["cache_control"]).into())));
+            return Ok(Some(ContentKind::Thought(without(&verbatim(node, path)?, &["cache_control"]).into())));
         }
         if is_sealed(kind, part) {
-            return Ok(Some(Kind::Thought(verbatim(node, path)?)));
+            return Ok(Some(ContentKind::Thought(verbatim(node, path)?)));
         }
         self.draft.notes.left_out(format!("{}.content.{kind}", self.list))?;
         Ok(None)
@@ -312,9 +312,9 @@ pub fn is_sealed(kind: &str, thought: &RawObject<'_>) -> bool {
 }
 
 /// A text that says something.
-fn words<'a>(node: &Node<'a>, path: Path<'_>) -> Result<Option<Kind<'a>>, Fault> {
+fn words<'a>(node: &Node<'a>, path: Path<'_>) -> Result<Option<ContentKind<'a>>, Fault> {
     let said = text(node, path)?;
-    Ok((!said.is_blank()).then_some(Kind::Text(said)))
+    Ok((!said.is_blank()).then_some(ContentKind::Text(said)))
 }
 
 /// A block of Messages' own, without its mark, which is kept apart.

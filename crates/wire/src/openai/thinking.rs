@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::Fault;
 use crate::json::{Patch, RawObject, quote};
-use crate::model::{Effort, Off, Sampling, Thinking, Traits};
+use crate::model::{Effort, ModelTraits, Off, Sampling, Thinking};
 use crate::notes::Notes;
 use crate::read::wrong;
 
@@ -94,7 +94,7 @@ pub struct Demands {
 pub type Settings<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
 /// Decides what is sent of all that.
-pub fn settings<'a>(wishes: Wishes<'a>, demands: Demands, traits: &Traits, notes: &mut Notes) -> Result<Settings<'a>, Fault> {
+pub fn settings<'a>(wishes: Wishes<'a>, demands: Demands, traits: &ModelTraits, notes: &mut Notes) -> Result<Settings<'a>, Fault> {
     let most = if wishes.stream { traits.max_output } else { traits.max_output.min(UNSTREAMED) };
     let mut max_tokens = wishes.max_tokens.or(wishes.default_limit).unwrap_or(most);
     if traits.limit_is_known && !wishes.has_betas && wishes.max_tokens.is_some_and(|asked| asked > traits.max_output) {
@@ -131,7 +131,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+fn plan<'a>(wishes: &Wishes<'a>, demands: Demands, max_tokens: u64, traits: &ModelTraits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
     let forbidden = demands.forced_tool || demands.thoughtless_loop;
     if let Some((called, own)) = &wishes.thinking {
         let fitted = fitted(wishes, called, own, traits, notes)?;
@@ -172,7 +172,7 @@ enum Fitted<'a> {
 }
 
 /// Says thinking that is meant for another generation of models in the words of this one.
-fn fitted<'a>(wishes: &Wishes<'a>, called: &'static str, own: &Cow<'a, str>, traits: &Traits, notes: &mut Notes) -> Result<Fitted<'a>, Fault> {
+fn fitted<'a>(wishes: &Wishes<'a>, called: &'static str, own: &Cow<'a, str>, traits: &ModelTraits, notes: &mut Notes) -> Result<Fitted<'a>, Fault> {
     let stands = || Ok(Fitted::As(own.clone()));
     // What nobody knows may take anything.
     if !traits.known {
@@ -207,7 +207,7 @@ fn fitted<'a>(wishes: &Wishes<'a>, called: &'static str, own: &Cow<'a, str>, tra
 }
 
 /// As little thinking as a model can do.
-fn without<'a>(called: &'static str, traits: &Traits, notes: &mut Notes) -> Result<Fitted<'a>, Fault> {
+fn without<'a>(called: &'static str, traits: &ModelTraits, notes: &mut Notes) -> Result<Fitted<'a>, Fault> {
     notes.say(called, "as little as the model can")?;
     Ok(Fitted::Planned(without_thinking(traits)))
 }
@@ -227,7 +227,15 @@ fn display(thinking: &str) -> Option<String> {
 }
 
 /// The client says itself how to think: that stands, unless it is sure to be refused.
-fn own_plan<'a>(wishes: &Wishes<'a>, called: &'static str, own: &Cow<'a, str>, forbidden: bool, max_tokens: u64, traits: &Traits, notes: &mut Notes) -> Result<Plan<'a>, Fault> {
+fn own_plan<'a>(
+    wishes: &Wishes<'a>,
+    called: &'static str,
+    own: &Cow<'a, str>,
+    forbidden: bool,
+    max_tokens: u64,
+    traits: &ModelTraits,
+    notes: &mut Notes,
+) -> Result<Plan<'a>, Fault> {
     let kind = kind_of(own);
     let mut effort = level(wishes, traits);
     if kind.as_deref() == Some("disabled") && traits.off_has_low_efforts && effort.is_some_and(|effort| effort > Effort::High) {
@@ -272,14 +280,14 @@ fn is_above_high(effort: &str) -> bool {
 
 pub const ADAPTIVE: &str = r#"{"type":"adaptive","display":"summarized"}"#;
 
-fn level(wishes: &Wishes<'_>, traits: &Traits) -> Option<Effort> {
+fn level(wishes: &Wishes<'_>, traits: &ModelTraits) -> Option<Effort> {
     match wishes.effort {
         Some(Wanted::Level(wish, _)) => traits.effort(wish),
         Some(Wanted::None) | None => None,
     }
 }
 
-fn without_thinking<'a>(traits: &Traits) -> Plan<'a> {
+fn without_thinking<'a>(traits: &ModelTraits) -> Plan<'a> {
     match traits.off {
         Off::Silence => Plan::default(),
         Off::Disabled => Plan::think(r#"{"type":"disabled"}"#),
@@ -298,7 +306,7 @@ fn manual<'a>(wishes: &Wishes<'_>, budget: u64, forbidden: bool, max_tokens: u64
     Ok(Plan::think(format!("{{\"type\":\"enabled\",\"budget_tokens\":{budget}}}")))
 }
 
-fn sampling<'a>(out: &mut Settings<'a>, wishes: &Wishes<'a>, thinks: bool, traits: &Traits, notes: &mut Notes) -> Result<(), Fault> {
+fn sampling<'a>(out: &mut Settings<'a>, wishes: &Wishes<'a>, thinks: bool, traits: &ModelTraits, notes: &mut Notes) -> Result<(), Fault> {
     let taken = traits.sampling == Sampling::One && !thinks;
     let mut sent = false;
     if let Some(temperature) = &wishes.temperature {
@@ -374,7 +382,7 @@ mod tests {
     #[track_caller]
     fn check(wishes: Wishes<'_>, demands: Demands, model: &str, expect: &str) {
         let mut notes = Notes::new(false);
-        let settings = settings(wishes, demands, &Traits::of(model), &mut notes).unwrap();
+        let settings = settings(wishes, demands, &ModelTraits::of(model), &mut notes).unwrap();
         let mut said: Vec<String> = settings.iter().filter(|(key, _)| *key != "max_tokens").map(|(key, raw)| format!("{key}={raw}")).collect();
         said.extend(notes.into_changes().iter().map(|change| format!("({} {})", change.name, change.path)));
         assert_eq!(said.join(" "), expect, "{model}");
@@ -466,7 +474,7 @@ mod tests {
         let asked = |betas| Wishes { max_tokens: Some(65_536), limit_called: Some("max_completion_tokens"), has_betas: betas, ..Wishes::default() };
         let limit = |wishes: Wishes<'_>, model: &str| {
             let mut notes = Notes::new(false);
-            let limit = settings(wishes, FREE, &Traits::of(model), &mut notes).unwrap()[0].1.clone().into_owned();
+            let limit = settings(wishes, FREE, &ModelTraits::of(model), &mut notes).unwrap()[0].1.clone().into_owned();
             (limit, notes.into_changes().first().map(|change| format!("{} {}", change.name, change.path)).unwrap_or_default())
         };
         assert_eq!(limit(asked(false), "claude-haiku-4-5"), ("64000".to_owned(), "max_completion_tokens lowered to the model's limit".to_owned()));
@@ -488,7 +496,7 @@ mod tests {
 
     #[test]
     fn limits_by_model() {
-        let limit = |wishes: Wishes<'_>, model: &str| settings(wishes, FREE, &Traits::of(model), &mut Notes::new(false)).unwrap()[0].1.clone().into_owned();
+        let limit = |wishes: Wishes<'_>, model: &str| settings(wishes, FREE, &ModelTraits::of(model), &mut Notes::new(false)).unwrap()[0].1.clone().into_owned();
         assert_eq!(limit(Wishes::default(), "claude-opus-5-5"), "32000");
         assert_eq!(limit(Wishes { stream: true, ..Wishes::default() }, "claude-opus-5-5"), "128000");
         assert_eq!(limit(Wishes { stream: true, ..Wishes::default() }, "mystery"), "8000");

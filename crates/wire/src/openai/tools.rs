@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::Terms;
 use super::choice::{Choice, SEARCH};
-use super::conversation::{Block, Kind};
+use super::conversation::{ContentBlock, ContentKind};
 use super::names::{self, Names};
 use super::schema::Allowance;
 use crate::Fault;
@@ -65,7 +65,7 @@ pub struct Chosen<'a> {
     /// A tool has to be called.
     pub forced: bool,
     /// What the system prompt has to say, where the model takes no such order.
-    pub request: Option<Block<'a>>,
+    pub request: Option<ContentBlock<'a>>,
 }
 
 impl<'a> Toolbox<'a> {
@@ -169,7 +169,7 @@ impl<'a> Toolbox<'a> {
             notes.say(PATH, "softened to auto")?;
             let tool = name.as_ref().map(|name| names::tool(Cow::Borrowed(name.as_str())));
             let order = order(tool.as_deref());
-            chosen.request = Some(Block::new(Kind::Text(Text::quoted(&order))));
+            chosen.request = Some(ContentBlock::new(ContentKind::Text(Text::quoted(&order))));
         }
         let kind = if softened { "auto" } else { kind };
         let name = name.filter(|_| !softened).map_or_else(String::new, |name| format!(",\"name\":{}", quote(&names::tool(Cow::Borrowed(name.as_str())))));

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::taken::{MODELS, terms, translated};
 use crate::Request;
-use crate::chat::{Shape, Stamp, Stream, completion, to_messages};
+use crate::chat::{ChatShape, ChatStamp, ChatStream, completion, to_messages};
 use crate::stage::{End, Out, Stage};
 
 /// A request is refused by name, or becomes a request that Messages takes, the same every time.
@@ -55,7 +55,7 @@ fn says_something(message: &Value) -> bool {
 
 /// Where the network cuts does not matter to the chunks, and an accumulator takes them.
 pub fn chat_stream(input: &[u8]) {
-    for shape in [Shape::default(), Shape { include_usage: true, ..Shape::default() }, Shape { legacy: true, ..Shape::default() }] {
+    for shape in [ChatShape::default(), ChatShape { include_usage: true, ..ChatShape::default() }, ChatShape { legacy: true, ..ChatShape::default() }] {
         let (whole, complete) = chunks(input, input.len().max(1), &shape);
         for size in [1, 3, 11] {
             assert_eq!((&whole, complete), (&chunks(input, size, &shape).0, complete), "in pieces of {size} bytes");
@@ -63,17 +63,17 @@ pub fn chat_stream(input: &[u8]) {
         accumulated(&whole, &shape);
     }
     // And no answer at all makes the whole translation panic.
-    if let Ok(completion) = completion(input, &Shape::default(), &stamp()) {
+    if let Ok(completion) = completion(input, &ChatShape::default(), &stamp()) {
         assert!(serde_json::from_str::<serde::de::IgnoredAny>(&completion).is_ok(), "{completion}");
     }
 }
 
-fn stamp() -> Stamp {
-    Stamp { id: "id".into(), created: 1 }
+fn stamp() -> ChatStamp {
+    ChatStamp { id: "id".into(), created: 1 }
 }
 
-fn chunks(input: &[u8], size: usize, shape: &Shape) -> (String, bool) {
-    let mut stream = Stream::new(shape.clone(), stamp());
+fn chunks(input: &[u8], size: usize, shape: &ChatShape) -> (String, bool) {
+    let mut stream = ChatStream::new(shape.clone(), stamp());
     let mut out = Out::new();
     input.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
     let complete = stream.finish(End::Complete, &mut out);
@@ -82,7 +82,7 @@ fn chunks(input: &[u8], size: usize, shape: &Shape) -> (String, bool) {
 }
 
 /// Puts chunks together as OpenAI's SDKs do, and is as strict.
-fn accumulated(text: &str, shape: &Shape) {
+fn accumulated(text: &str, shape: &ChatShape) {
     let lines: Vec<&str> = text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("one line of data an event")).collect();
     let (last, chunks) = lines.split_last().expect("a stream says something");
     let done = *last == "[DONE]";

@@ -2,9 +2,9 @@
 
 use crate::Request;
 use crate::claude_code::run::Run;
-use crate::claude_code::{Ask, Role, Step, Terms, Turn, fingerprints, input};
-use crate::lines::Decoder;
-use crate::model::Traits;
+use crate::claude_code::{Ask, AskTerms, AskedRole, Step, Turn, fingerprints, input};
+use crate::lines::LineDecoder;
+use crate::model::ModelTraits;
 use crate::sse;
 
 const LIMIT: usize = 1 << 16;
@@ -15,7 +15,7 @@ pub fn claude_turn(input: &[u8]) {
     for size in [1, 3, 7] {
         assert_eq!(whole, play(input, size), "in pieces of {size} bytes");
     }
-    let mut decoder = sse::Decoder::with_limit(LIMIT);
+    let mut decoder = sse::EventDecoder::with_limit(LIMIT);
     let mut events = decoder.read(&whole.0);
     let mut stops = 0;
     while let Ok(Some(event)) = events.next() {
@@ -26,7 +26,7 @@ pub fn claude_turn(input: &[u8]) {
 }
 
 fn play(source: &[u8], size: usize) -> (Vec<u8>, String) {
-    let (mut decoder, mut turn, mut run) = (Decoder::with_limit(LIMIT), Turn::begun(Vec::new()), Run::default());
+    let (mut decoder, mut turn, mut run) = (LineDecoder::with_limit(LIMIT), Turn::begun(Vec::new()), Run::default());
     let (mut out, mut told, mut last) = (Vec::new(), Vec::new(), String::new());
     for piece in source.chunks(size) {
         decoder.buffer().extend_from_slice(piece);
@@ -44,13 +44,13 @@ fn play(source: &[u8], size: usize) -> (Vec<u8>, String) {
 /// Whatever is asked becomes lines that are JSON, one each, and a print that depends on what is said alone.
 pub fn claude_ask(input: &[u8]) {
     let Ok(request) = Request::parse(input) else { return };
-    let terms = Terms { traits: Traits::of(request.model.as_deref().unwrap_or_default()), strict: false };
+    let terms = AskTerms { traits: ModelTraits::of(request.model.as_deref().unwrap_or_default()), strict: false };
     let Ok(ask) = Ask::read(&request, &terms) else { return };
     let mut lines = vec![input::initialize("i", &ask), input::settings("s", &ask), input::thinking("t", ask.thinking)];
     for message in &ask.messages {
         lines.push(match message.role {
-            Role::User => input::user(&message.blocks, true),
-            Role::Assistant => input::assistant(&message.blocks, &ask.model, "m"),
+            AskedRole::User => input::user(&message.blocks, true),
+            AskedRole::Assistant => input::assistant(&message.blocks, &ask.model, "m"),
         });
     }
     for line in lines {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::taken::{MODELS, terms, translated};
 use crate::Request;
-use crate::responses::{Before, Kept, Shape, Stamp, Stream, response, to_messages};
+use crate::responses::{Before, Kept, ResponsesShape, ResponsesStamp, ResponsesStream, response, to_messages};
 use crate::stage::{End, Out, Stage};
 
 /// A request is refused by name, or becomes a request that Messages takes, the same every time.
@@ -21,7 +21,7 @@ pub fn responses_request(input: &[u8]) {
 /// Where the network cuts does not matter to the events, and an accumulator takes them.
 pub fn responses_stream(input: &[u8]) {
     for encrypted in [false, true] {
-        let shape = Shape { encrypted, ..Shape::default() };
+        let shape = ResponsesShape { encrypted, ..ResponsesShape::default() };
         let whole = played(input, input.len().max(1), &shape);
         for size in [1, 3, 11] {
             assert_eq!(whole, played(input, size, &shape), "in pieces of {size} bytes");
@@ -32,7 +32,7 @@ pub fn responses_stream(input: &[u8]) {
         }
     }
     // And no answer at all makes the whole translation panic.
-    if let Ok((object, _)) = response(input, Shape::default(), stamp()) {
+    if let Ok((object, _)) = response(input, ResponsesShape::default(), stamp()) {
         assert!(serde_json::from_str::<serde::de::IgnoredAny>(&object).is_ok(), "{object}");
     }
 }
@@ -48,7 +48,7 @@ pub fn responses_again(question: &[u8], answer: &[u8]) {
     }
     let Ok(request) = Request::parse(question) else { return };
     let Ok(first) = to_messages(&request, &Before::default(), &terms(MODEL, false)) else { return };
-    let Ok((object, Some(kept))) = response(answer, Shape { encrypted: true, ..first.shape }, stamp()) else { return };
+    let Ok((object, Some(kept))) = response(answer, ResponsesShape { encrypted: true, ..first.shape }, stamp()) else { return };
     let object: Value = serde_json::from_str(&object).expect("a response is JSON");
     // What was cut off is shown, and not remembered.
     if object["status"] != "completed" {
@@ -77,12 +77,12 @@ pub fn responses_again(question: &[u8], answer: &[u8]) {
     assert_eq!(turns(items, &Before::default()), named);
 }
 
-fn stamp() -> Stamp {
-    Stamp { id: "id".into(), created: 1, clock: || 2 }
+fn stamp() -> ResponsesStamp {
+    ResponsesStamp { id: "id".into(), created: 1, clock: || 2 }
 }
 
-fn played(input: &[u8], size: usize, shape: &Shape) -> (String, bool, Option<Kept>) {
-    let mut stream = Stream::new(shape.clone(), stamp());
+fn played(input: &[u8], size: usize, shape: &ResponsesShape) -> (String, bool, Option<Kept>) {
+    let mut stream = ResponsesStream::new(shape.clone(), stamp());
     let mut out = Out::new();
     input.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
     let kept = stream.take_kept();
@@ -94,7 +94,7 @@ fn played(input: &[u8], size: usize, shape: &Shape) -> (String, bool, Option<Kep
 
 /// An item as its events tell it.
 #[derive(Default)]
-struct Told {
+struct ToldResponse {
     id: String,
     parts: Vec<Value>,
     open: bool,
@@ -106,7 +106,7 @@ struct Told {
 /// Puts events together as OpenAI's SDKs do, and is as strict; returns the last object.
 fn accumulated(text: &str) -> Value {
     let mut done: Vec<Value> = Vec::new();
-    let mut item: Option<Told> = None;
+    let mut item: Option<ToldResponse> = None;
     let mut last = Value::Null;
     for (sequence, event) in text.split_terminator("\n\n").enumerate() {
         let (kind, data) = event.split_once('\n').expect("two lines an event");
@@ -123,7 +123,7 @@ fn accumulated(text: &str) -> Value {
             "created" | "in_progress" => assert!(sequence < 2 && event["response"]["status"] == "in_progress", "{data}"),
             "output_item.added" => {
                 assert!(item.is_none(), "two items are open: {data}");
-                item = Some(Told { id: event["item"]["id"].as_str().expect("an item has an id").to_owned(), ..Told::default() });
+                item = Some(ToldResponse { id: event["item"]["id"].as_str().expect("an item has an id").to_owned(), ..ToldResponse::default() });
             }
             "output_item.done" => {
                 let told = item.take().expect("an item that began");
@@ -149,7 +149,7 @@ fn accumulated(text: &str) -> Value {
     last
 }
 
-impl Told {
+impl ToldResponse {
     fn take(&mut self, kind: &str, event: &Value) {
         let said = |key: &str| event[key].as_str().unwrap_or_else(|| panic!("no {key}: {event}"));
         if let Some(index) = event.get("content_index") {
@@ -184,7 +184,7 @@ impl Told {
 }
 
 /// An item is what its events told.
-fn ends_as_told(told: &Told, item: &Value) {
+fn ends_as_told(told: &ToldResponse, item: &Value) {
     assert_eq!(item["id"], told.id, "{item}");
     match item["type"].as_str() {
         Some("message") => assert!(!told.open && item["content"] == Value::from(told.parts.clone()), "{item}"),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::messages::Change;
-use crate::model::Traits;
+use crate::model::ModelTraits;
 use crate::openai::Terms;
 use crate::{Fault, Request};
 
@@ -11,7 +11,7 @@ use crate::{Fault, Request};
 pub(super) const MODELS: [&str; 4] = ["claude-haiku-4-5", "claude-sonnet-5", "claude-opus-5-5", "somebody-elses"];
 
 pub(super) fn terms(model: &str, strict: bool) -> Terms<'_> {
-    Terms { model, traits: Traits::of(model), strict, max_tokens: None, marked: false, web_search: Some("web_search_20250305") }
+    Terms { model, traits: ModelTraits::of(model), strict, max_tokens: None, marked: false, web_search: Some("web_search_20250305") }
 }
 
 /// A request is refused by name, or becomes one that Messages takes, the same every time. `translate` is told whether to be strict.
@@ -41,7 +41,7 @@ fn taken(body: &str, model: &str) {
     // A number may be JSON and yet larger than any reader's.
     let Ok(request) = serde_json::from_str::<Value>(body) else { return };
     Request::parse(body.as_bytes()).expect("the Messages parser takes it");
-    let traits = Traits::of(model);
+    let traits = ModelTraits::of(model);
     assert_eq!(request["model"], model);
     assert!(request["max_tokens"].as_u64().is_some_and(|tokens| tokens >= 1), "{request}");
     let turns = request["messages"].as_array().expect("a list of turns");
@@ -102,7 +102,7 @@ fn results_pair(turns: &[Value], index: usize, request: &Value) {
     }
 }
 
-fn choice_is_taken(request: &Value, traits: &Traits) {
+fn choice_is_taken(request: &Value, traits: &ModelTraits) {
     let kind = request["tool_choice"]["type"].as_str();
     assert!(kind.is_none() || request["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "a choice without tools: {request}");
     assert!(traits.forced_tool || !matches!(kind, Some("any" | "tool")), "forced: {request}");

@@ -6,12 +6,12 @@ use bytes::{BufMut, BytesMut};
 
 /// Events that were written and are not on their way yet.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(super) struct EventWriter {
     sequence: u64,
     pub(super) out: BytesMut,
 }
 
-impl Events {
+impl EventWriter {
     /// An event about the response.
     pub(super) fn whole(&mut self, kind: &str, object: &str) {
         self.begin(kind);

@@ -2,7 +2,7 @@
 
 use crate::Fault;
 use crate::json::{Members, Node, RawObject, Text, quote};
-use crate::openai::conversation::{Block, Call, Content, Kind, REMEMBERED, Role, ToolResult};
+use crate::openai::conversation::{Content, ContentBlock, ContentKind, REMEMBERED, Role, ToolCall, ToolResult};
 use crate::openai::draft::Draft;
 use crate::openai::{COMPACTION_BETA, is_another_model, seal};
 use crate::read::wrong;
@@ -70,10 +70,10 @@ impl Memory {
             };
             for node in turn.get("content").and_then(|content| content.as_array()).ok_or_else(damaged)? {
                 let block = block(&node).ok_or_else(damaged)?;
-                if matches!(&block.kind, Kind::Media(raw) if raw.starts_with("{\"type\":\"compaction\"")) {
+                if matches!(&block.kind, ContentKind::Media(raw) if raw.starts_with("{\"type\":\"compaction\"")) {
                     draft.announce(COMPACTION_BETA);
                 }
-                if foreign && matches!(block.kind, Kind::Thought(_)) {
+                if foreign && matches!(block.kind, ContentKind::Thought(_)) {
                     draft.notes.left_out("previous_response_id.reasoning")?;
                 } else {
                     draft.conversation.push(role, block);
@@ -93,24 +93,26 @@ fn list(text: &str) -> Option<Vec<Node<'_>>> {
     Node::whole(text)?.as_array()
 }
 
-fn block<'a>(node: &Node<'a>) -> Option<Block<'a>> {
+fn block<'a>(node: &Node<'a>) -> Option<ContentBlock<'a>> {
     let object = node.as_object()?;
     let kind = object.get("type")?.as_str()?;
     let plain = |members: usize| object.members().count() == members;
     let kind = match &*kind {
-        "text" if plain(2) => Kind::Text(Text::of(&object.get("text")?)?),
-        "thinking" | "redacted_thinking" => Kind::Thought(node.raw().into()),
-        "tool_use" => Kind::Call(Call { id: object.get("id")?.as_str()?, name: object.get("name")?.as_str()?, input: object.get("input")?.raw().into(), at: REMEMBERED }),
-        "tool_result" => Kind::Result(ToolResult {
+        "text" if plain(2) => ContentKind::Text(Text::of(&object.get("text")?)?),
+        "thinking" | "redacted_thinking" => ContentKind::Thought(node.raw().into()),
+        "tool_use" => {
+            ContentKind::Call(ToolCall { id: object.get("id")?.as_str()?, name: object.get("name")?.as_str()?, input: object.get("input")?.raw().into(), at: REMEMBERED })
+        }
+        "tool_result" => ContentKind::Result(ToolResult {
             id: object.get("tool_use_id")?.as_str()?,
             content: content(&object)?,
             failed: object.get("is_error").is_some_and(|node| node.as_bool() == Some(true)),
             at: REMEMBERED,
         }),
         // What has more to it than we look at stays as it is.
-        _ => Kind::Media(node.raw().to_owned()),
+        _ => ContentKind::Media(node.raw().to_owned()),
     };
-    Some(Block::new(kind))
+    Some(ContentBlock::new(kind))
 }
 
 fn content<'a>(result: &RawObject<'a>) -> Option<Content<'a>> {

@@ -3,8 +3,8 @@
 //! One item is open at a time: a message is closed before anything else is added. What is written as an event and
 //! what stands in the final object are made from the same pieces, so they cannot differ.
 
-use super::events::Events;
-use super::{Shape, Stamp};
+use super::events::EventWriter;
+use super::{ResponsesShape, ResponsesStamp};
 use crate::StopReason;
 use crate::Usage;
 use crate::json::{Text, quote};
@@ -13,7 +13,7 @@ use crate::openai::{seal, usage};
 
 /// The message that is open.
 #[derive(Debug)]
-struct Message {
+struct MessageItem {
     id: String,
     parts: Vec<String>,
 }
@@ -27,14 +27,14 @@ struct Search {
 
 /// How a response ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Status {
+pub(super) enum ResponseStatus {
     InProgress,
     Completed,
     Incomplete(&'static str),
     Failed,
 }
 
-impl Status {
+impl ResponseStatus {
     pub(super) fn of(reason: Option<&StopReason>) -> Self {
         match reason {
             // A turn that pauses is not over: its answer must not look whole.
@@ -86,7 +86,7 @@ impl Manner {
 
 /// A call that is open.
 #[derive(Debug)]
-pub(super) struct Call {
+pub(super) struct CallItem {
     id: String,
     /// By which its result names it.
     asked: String,
@@ -109,19 +109,19 @@ pub(super) struct Part {
 /// A response in the making.
 #[derive(Debug)]
 pub(super) struct Output {
-    pub(super) shape: Shape,
-    stamp: Stamp,
+    pub(super) shape: ResponsesShape,
+    stamp: ResponsesStamp,
     pub(super) model: String,
     pub(super) tier: Option<String>,
     done: Vec<String>,
-    message: Option<Message>,
+    message: Option<MessageItem>,
     search: Option<Search>,
-    pub(super) events: Events,
+    pub(super) events: EventWriter,
 }
 
 impl Output {
-    pub(super) fn new(shape: Shape, stamp: Stamp) -> Self {
-        Self { shape, stamp, model: String::new(), tier: None, done: Vec::new(), message: None, search: None, events: Events::default() }
+    pub(super) fn new(shape: ResponsesShape, stamp: ResponsesStamp) -> Self {
+        Self { shape, stamp, model: String::new(), tier: None, done: Vec::new(), message: None, search: None, events: EventWriter::default() }
     }
 
     fn item_event(&mut self, kind: &str, item: &str) {
@@ -151,7 +151,7 @@ impl Output {
 
     /// The first two events.
     pub(super) fn begin(&mut self) {
-        let object = self.object(Status::InProgress, None, None);
+        let object = self.object(ResponseStatus::InProgress, None, None);
         self.events.whole("response.created", &object);
         self.events.whole("response.in_progress", &object);
     }
@@ -164,7 +164,7 @@ impl Output {
         if self.message.is_none() {
             let id = self.id("msg");
             self.item_event("response.output_item.added", &format!("{{\"id\":\"{id}\",\"type\":\"message\",\"status\":\"in_progress\",\"role\":\"assistant\",\"content\":[]}}"));
-            self.message = Some(Message { id, parts: Vec::new() });
+            self.message = Some(MessageItem { id, parts: Vec::new() });
         }
         self.text_event("response.content_part.added", &[",\"part\":{\"type\":\"output_text\",\"text\":\"\",\"annotations\":[],\"logprobs\":[]}"]);
         Part::default()
@@ -195,7 +195,7 @@ impl Output {
 
     /// Closes the message, if one is open.
     fn end_message(&mut self, status: &str) {
-        if let Some(Message { id, parts }) = self.message.take() {
+        if let Some(MessageItem { id, parts }) = self.message.take() {
             self.add(format!("{{\"id\":\"{id}\",\"type\":\"message\",\"status\":\"{status}\",\"role\":\"assistant\",\"content\":[{}]}}", parts.join(",")));
         }
     }
@@ -248,7 +248,7 @@ impl Output {
 
     // ------------------------------------------------------------ calls
 
-    pub(super) fn open_call(&mut self, call_id: &str, upstream: &str) -> Call {
+    pub(super) fn open_call(&mut self, call_id: &str, upstream: &str) -> CallItem {
         self.make_room();
         let name = self.shape.names.client(upstream).to_owned();
         let space = self.shape.names.space(upstream).map(str::to_owned);
@@ -257,13 +257,13 @@ impl Output {
             calls if calls.custom.contains(upstream) => Manner::Custom,
             _ => Manner::Function,
         };
-        let call = Call { id: self.id(manner.words().0), asked: call_id.to_owned(), name, space, manner, arguments: String::new() };
+        let call = CallItem { id: self.id(manner.words().0), asked: call_id.to_owned(), name, space, manner, arguments: String::new() };
         let item = call.write(if manner == Manner::Search { "{}" } else { "\"\"" }, "in_progress");
         self.item_event("response.output_item.added", &item);
         call
     }
 
-    pub(super) fn arguments(&mut self, call: &mut Call, text: &Text<'_>) {
+    pub(super) fn arguments(&mut self, call: &mut CallItem, text: &Text<'_>) {
         call.arguments.push_str(text.inner());
         // Text that stands in the place of arguments, and an object of them, cannot be told before they are whole.
         if call.manner == Manner::Function {
@@ -272,7 +272,7 @@ impl Output {
     }
 
     /// Closes a call, which may be known to be cut off. True if its arguments are whole.
-    pub(super) fn close_call(&mut self, call: Call, cut: bool) -> bool {
+    pub(super) fn close_call(&mut self, call: CallItem, cut: bool) -> bool {
         let written = Text::of_cow(format!("\"{}\"", call.arguments).into()).map(|text| text.decoded().into_owned()).unwrap_or_default();
         let whole = !cut && serde_json::from_str::<serde::de::IgnoredAny>(&written).is_ok();
         let status = if whole { "completed" } else { "incomplete" };
@@ -322,35 +322,35 @@ impl Output {
     // ------------------------------------------------------------ the end
 
     /// Ends what is open; returns the whole object, which nobody was told of yet.
-    pub(super) fn end(&mut self, status: Status, usage: &Usage) -> String {
+    pub(super) fn end(&mut self, status: ResponseStatus, usage: &Usage) -> String {
         self.end_search(false);
-        self.end_message(if status == Status::Completed { "completed" } else { "incomplete" });
+        self.end_message(if status == ResponseStatus::Completed { "completed" } else { "incomplete" });
         self.object(status, Some(usage), None)
     }
 
     /// Writes the last event.
-    pub(super) fn tell(&mut self, status: Status, object: &str) {
-        let kind = if status == Status::Completed { "response.completed" } else { "response.incomplete" };
+    pub(super) fn tell(&mut self, status: ResponseStatus, object: &str) {
+        let kind = if status == ResponseStatus::Completed { "response.completed" } else { "response.incomplete" };
         self.events.whole(kind, object);
     }
 
     /// Tells that there is no whole answer. Items that are open stay so.
     pub(super) fn fail(&mut self, code: &str, message: &str, usage: &Usage) {
         let error = format!("{{\"code\":{},\"message\":{}}}", quote(code), quote(message));
-        let object = self.object(Status::Failed, Some(usage), Some(&error));
+        let object = self.object(ResponseStatus::Failed, Some(usage), Some(&error));
         self.events.whole("response.failed", &object);
     }
 
-    fn object(&self, status: Status, spent: Option<&Usage>, error: Option<&str>) -> String {
-        let over = matches!(status, Status::Completed | Status::Incomplete(_));
-        let completed = if status == Status::Completed { (self.stamp.clock)().to_string() } else { "null".into() };
-        let details = if let Status::Incomplete(reason) = status { format!("{{\"reason\":\"{reason}\"}}") } else { "null".into() };
+    fn object(&self, status: ResponseStatus, spent: Option<&Usage>, error: Option<&str>) -> String {
+        let over = matches!(status, ResponseStatus::Completed | ResponseStatus::Incomplete(_));
+        let completed = if status == ResponseStatus::Completed { (self.stamp.clock)().to_string() } else { "null".into() };
+        let details = if let ResponseStatus::Incomplete(reason) = status { format!("{{\"reason\":\"{reason}\"}}") } else { "null".into() };
         let mut counts = String::from("null");
         if let Some(spent) = spent.filter(|_| over) {
             counts.clear();
             usage::write_responses(&mut counts, spent);
         }
-        let output = if status == Status::InProgress { String::new() } else { self.done.join(",") };
+        let output = if status == ResponseStatus::InProgress { String::new() } else { self.done.join(",") };
         let mut out = format!(
             "{{\"id\":\"resp_{}\",\"object\":\"response\",\"created_at\":{},\"status\":\"{}\",\"background\":false,\"completed_at\":{completed},\"error\":{},\"incomplete_details\":{details},\"model\":{},\"output\":[{output}],\"usage\":{counts}",
             self.stamp.id,
@@ -375,7 +375,7 @@ impl Part {
     }
 }
 
-impl Call {
+impl CallItem {
     /// The item; `said` is what it is called with, as JSON.
     fn write(&self, said: &str, status: &str) -> String {
         let (id, call_id, (_, kind, member)) = (&self.id, quote(&self.asked), self.manner.words());

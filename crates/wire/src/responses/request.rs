@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::items;
-use super::{Echo, Memory, Shape};
+use super::{Echo, Memory, ResponsesShape};
 use crate::json::RawObject;
 use crate::messages::Change;
 use crate::notes::Notes;
@@ -18,9 +18,9 @@ use crate::{Fault, Request};
 
 /// A request on its way to a Messages upstream.
 #[derive(Debug)]
-pub struct Translated {
+pub struct ResponsesRequest {
     pub body: String,
-    pub shape: Shape,
+    pub shape: ResponsesShape,
     /// What could not be carried over as it was.
     pub changes: Vec<Change>,
     /// What `anthropic-beta` has to announce.
@@ -64,7 +64,7 @@ pub fn previous(request: &Request<'_>) -> Result<Option<String>, Fault> {
 /// # Errors
 ///
 /// A [`Fault`] that names the member which is wrong, or cannot be carried over.
-pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) -> Result<Translated, Fault> {
+pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) -> Result<ResponsesRequest, Fault> {
     let source = &request.object;
     let mut draft = Draft::new(terms.strict, true);
     if terms.model.is_empty() {
@@ -98,8 +98,8 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
     checked(source)?;
     draft.limit_marks(terms.marked)?;
     let written = draft.write(terms.model, request.stream, source.source().len() + memory.turns.len() + 512);
-    let shape = Shape { names: written.names, calls: written.calls, encrypted, echo: Echo::of(source), memory };
-    Ok(Translated { body: written.body, shape, changes: written.notes.into_changes(), betas: written.betas })
+    let shape = ResponsesShape { names: written.names, calls: written.calls, encrypted, echo: Echo::of(source), memory };
+    Ok(ResponsesRequest { body: written.body, shape, changes: written.notes.into_changes(), betas: written.betas })
 }
 
 /// What changes the answer so much that ignoring it would be a lie.

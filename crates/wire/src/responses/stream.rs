@@ -10,15 +10,15 @@ use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::output::{Call, Output, Part, Reasoning, Status};
-use super::{Memory, Shape, Stamp};
+use super::output::{CallItem, Output, Part, Reasoning, ResponseStatus};
+use super::{Memory, ResponsesShape, ResponsesStamp};
 use crate::chat::NoMessage;
 use crate::json::{Members, Tag, Text};
-use crate::messages::{Block, BlockDelta, BlockStart, Kind, Summary};
+use crate::messages::{Block, BlockDelta, BlockStart, EventKind, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
 use crate::openai::pieces::{Pieces, foreign, one_line};
-use crate::sse::{Decoder, Event};
+use crate::sse::{Event, EventDecoder};
 use crate::stage::{End, Out, Stage};
 use crate::{Fault, FaultKind, StopReason};
 
@@ -37,14 +37,14 @@ pub struct Kept {
 
 /// Translates a stream.
 #[derive(Debug)]
-pub struct Stream {
-    decoder: Decoder,
+pub struct ResponsesStream {
+    decoder: EventDecoder,
     id: String,
     output: Output,
     summary: Summary,
-    state: State,
+    state: ResponsesState,
     begun: bool,
-    open: Option<Open>,
+    open: Option<OpenItem>,
     /// The blocks that are over, as Messages has them.
     content: Vec<String>,
     kept: Option<Kept>,
@@ -52,10 +52,10 @@ pub struct Stream {
 }
 
 #[derive(Debug)]
-enum State {
+enum ResponsesState {
     Going,
     /// The answer is whole. The last event waits until it is kept, since it says so.
-    Whole(Status),
+    Whole(ResponseStatus),
     Ended,
     /// `response.failed` was written.
     Failed(UpstreamFault),
@@ -63,20 +63,20 @@ enum State {
 
 /// The block that is open.
 #[derive(Debug)]
-struct Open {
+struct OpenItem {
     index: u64,
     /// All of it.
     block: Block,
     pieces: Pieces,
-    kind: OpenKind,
+    kind: OpenItemKind,
 }
 
 #[derive(Debug)]
-enum OpenKind {
+enum OpenItemKind {
     Text(Part, Vec<String>),
     Reasoning(Reasoning),
     /// A call, and what its arguments are if none are streamed.
-    Call(Call, Option<String>),
+    Call(CallItem, Option<String>),
     /// A search whose query is not known yet.
     Search,
     /// What Claude made of a long conversation.
@@ -86,14 +86,14 @@ enum OpenKind {
 }
 
 #[derive(Deserialize)]
-struct MessageStart<'a> {
+struct ResponsesMessageStart<'a> {
     #[serde(borrow)]
-    message: Head<'a>,
+    message: ResponsesHead<'a>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Head<'a> {
+struct ResponsesHead<'a> {
     #[serde(rename = "type", borrow)]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -130,7 +130,7 @@ struct Started<'a> {
 }
 
 #[derive(Deserialize)]
-struct Delta<'a> {
+struct ResponsesDelta<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -145,7 +145,7 @@ struct Delta<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct BlockStop {
+struct ResponsesBlockStop {
     index: u64,
 }
 
@@ -168,15 +168,15 @@ struct Asked {
     query: String,
 }
 
-impl Stream {
+impl ResponsesStream {
     #[must_use]
-    pub fn new(shape: Shape, stamp: Stamp) -> Self {
+    pub fn new(shape: ResponsesShape, stamp: ResponsesStamp) -> Self {
         Self {
-            decoder: Decoder::with_limit(EVENT_LIMIT),
+            decoder: EventDecoder::with_limit(EVENT_LIMIT),
             id: format!("resp_{}", stamp.id),
             output: Output::new(shape, stamp),
             summary: Summary::default(),
-            state: State::Going,
+            state: ResponsesState::Going,
             begun: false,
             open: None,
             content: Vec::new(),
@@ -194,15 +194,15 @@ impl Stream {
     #[must_use]
     pub fn failure(&self) -> Option<&UpstreamFault> {
         match &self.state {
-            State::Failed(fault) => Some(fault),
-            State::Going | State::Whole(_) | State::Ended => None,
+            ResponsesState::Failed(fault) => Some(fault),
+            ResponsesState::Going | ResponsesState::Whole(_) | ResponsesState::Ended => None,
         }
     }
 
     /// True once nothing that may still come can change the answer.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        !matches!(self.state, State::Going)
+        !matches!(self.state, ResponsesState::Going)
     }
 
     /// The response, once it is whole and if the client wants it kept. Told once; the last event waits for [`Self::settle`].
@@ -213,12 +213,12 @@ impl Stream {
     /// Writes the last event of a response that was to be kept, and says in it whether it is.
     pub fn settle(&mut self, kept: bool, out: &mut Out) {
         // Whole → Ended: what the client is told is true by now.
-        let State::Whole(status) = self.state else { return };
+        let ResponsesState::Whole(status) = self.state else { return };
         if !kept {
             self.object = unkept(&self.object);
         }
         self.output.tell(status, &self.object);
-        self.state = State::Ended;
+        self.state = ResponsesState::Ended;
         self.flush(out);
     }
 
@@ -245,7 +245,7 @@ impl Stream {
         let said: Body = serde_json::from_str(&fault.body).unwrap_or_default();
         let code = if fault.status == 429 { "rate_limit_exceeded" } else { "server_error" };
         self.output.fail(code, &said.error.message, &self.summary.usage);
-        self.state = State::Failed(fault);
+        self.state = ResponsesState::Failed(fault);
     }
 
     fn flush(&mut self, out: &mut Out) {
@@ -255,29 +255,29 @@ impl Stream {
     }
 
     fn event(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
-        let kind = Kind::of(event);
+        let kind = EventKind::of(event);
         self.summary.observe(kind, event.data);
         match kind {
-            Kind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
-            Kind::MessageStart => self.message_start(&serde_json::from_slice::<MessageStart<'_>>(event.data)?.message)?,
-            Kind::BlockStart => {
+            EventKind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
+            EventKind::MessageStart => self.message_start(&serde_json::from_slice::<ResponsesMessageStart<'_>>(event.data)?.message)?,
+            EventKind::BlockStart => {
                 let start: BlockStart<'_> = serde_json::from_slice(event.data)?;
                 self.block_start(start.index, start.content_block)?;
             }
-            Kind::BlockStop => {
-                let stop: BlockStop = serde_json::from_slice(event.data).unwrap_or_default();
+            EventKind::BlockStop => {
+                let stop: ResponsesBlockStop = serde_json::from_slice(event.data).unwrap_or_default();
                 // Whether a call without arguments has none or was cut off, is told by what comes next.
-                let waits = |open: &Open| matches!(open.kind, OpenKind::Call(_, Some(_)));
+                let waits = |open: &OpenItem| matches!(open.kind, OpenItemKind::Call(_, Some(_)));
                 if self.open.as_ref().is_some_and(|open| open.index == stop.index && !waits(open)) {
                     self.block_stop();
                 }
             }
-            Kind::MessageStop => self.message_stop(),
-            Kind::Error => {
+            EventKind::MessageStop => self.message_stop(),
+            EventKind::Error => {
                 let said = self.summary.error.clone().expect("an error event was observed a moment ago");
                 self.fail(translate_event(&said));
             }
-            Kind::MessageDelta | Kind::Ping | Kind::Other => {}
+            EventKind::MessageDelta | EventKind::Ping | EventKind::Other => {}
         }
         Ok(())
     }
@@ -289,7 +289,7 @@ impl Stream {
     }
 
     /// A second start changes nothing.
-    fn message_start(&mut self, head: &Head<'_>) -> serde_json::Result<()> {
+    fn message_start(&mut self, head: &ResponsesHead<'_>) -> serde_json::Result<()> {
         if self.begun {
             return Ok(());
         }
@@ -310,23 +310,23 @@ impl Stream {
         let tag: Tag<'_> = serde_json::from_str(source)?;
         let started: Started<'_> = serde_json::from_str(source)?;
         let (kind, text) = match &*tag.kind {
-            "text" => (OpenKind::Text(self.output.open_part(), started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect()), started.text),
-            "thinking" | "redacted_thinking" => (OpenKind::Reasoning(self.output.open_reasoning()), started.thinking),
+            "text" => (OpenItemKind::Text(self.output.open_part(), started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect()), started.text),
+            "thinking" | "redacted_thinking" => (OpenItemKind::Reasoning(self.output.open_reasoning()), started.thinking),
             "tool_use" => {
                 let input = started.input.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
-                (OpenKind::Call(self.output.open_call(&started.id, &started.name), Some(input)), None)
+                (OpenItemKind::Call(self.output.open_call(&started.id, &started.name), Some(input)), None)
             }
-            "server_tool_use" if started.name == "web_search" => (OpenKind::Search, None),
-            "compaction" => (OpenKind::Compaction, None),
+            "server_tool_use" if started.name == "web_search" => (OpenItemKind::Search, None),
+            "compaction" => (OpenItemKind::Compaction, None),
             "web_search_tool_result" => {
                 // A list of results, or an object that says why there are none.
                 let found = started.content.is_some_and(|content| content.get().starts_with('['));
                 self.output.end_search(found);
-                (OpenKind::Other, None)
+                (OpenItemKind::Other, None)
             }
-            _ => (OpenKind::Other, None),
+            _ => (OpenItemKind::Other, None),
         };
-        self.open = Some(Open { index, block: Block::new(index, serde_json::from_str::<Members>(source)?), pieces: Pieces::default(), kind });
+        self.open = Some(OpenItem { index, block: Block::new(index, serde_json::from_str::<Members>(source)?), pieces: Pieces::default(), kind });
         match text {
             Some(text) => self.piece(text),
             None => Ok(()),
@@ -334,14 +334,14 @@ impl Stream {
     }
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
-        let delta: Delta<'_> = serde_json::from_str(event.delta.get())?;
+        let delta: ResponsesDelta<'_> = serde_json::from_str(event.delta.get())?;
         let Some(open) = self.open.as_mut().filter(|open| open.index == event.index) else { return Err(foreign("a delta for a block that is not open")) };
         open.block.delta(event.delta)?;
         match (&*delta.kind, &mut open.kind) {
-            ("text_delta", OpenKind::Text(..)) => self.piece(required(delta.text)?),
-            ("thinking_delta", OpenKind::Reasoning(_)) => self.piece(required(delta.thinking)?),
-            ("input_json_delta", OpenKind::Call(..)) => self.piece(required(delta.partial_json)?),
-            ("citations_delta", OpenKind::Text(_, citations)) => {
+            ("text_delta", OpenItemKind::Text(..)) => self.piece(required(delta.text)?),
+            ("thinking_delta", OpenItemKind::Reasoning(_)) => self.piece(required(delta.thinking)?),
+            ("input_json_delta", OpenItemKind::Call(..)) => self.piece(required(delta.partial_json)?),
+            ("citations_delta", OpenItemKind::Text(_, citations)) => {
                 citations.extend(delta.citation.map(|raw| raw.get().to_owned()));
                 Ok(())
             }
@@ -358,35 +358,35 @@ impl Stream {
             return Ok(());
         }
         match &mut open.kind {
-            OpenKind::Text(part, _) => self.output.text(part, &text),
-            OpenKind::Reasoning(reasoning) => self.output.thought(reasoning, &text),
-            OpenKind::Call(call, input) => {
+            OpenItemKind::Text(part, _) => self.output.text(part, &text),
+            OpenItemKind::Reasoning(reasoning) => self.output.thought(reasoning, &text),
+            OpenItemKind::Call(call, input) => {
                 *input = None;
                 self.output.arguments(call, &text);
             }
-            OpenKind::Search | OpenKind::Compaction | OpenKind::Other => {}
+            OpenItemKind::Search | OpenItemKind::Compaction | OpenItemKind::Other => {}
         }
         Ok(())
     }
 
     /// The open block is over.
     fn block_stop(&mut self) {
-        let Some(Open { block, kind, .. }) = self.open.take() else { return };
+        let Some(OpenItem { block, kind, .. }) = self.open.take() else { return };
         let block = one_line(&block.write());
         let mut whole = true;
         match kind {
-            OpenKind::Text(part, citations) => {
+            OpenItemKind::Text(part, citations) => {
                 let cited = citations.iter().filter_map(|raw| serde_json::from_str::<Citation>(raw).ok());
                 let cited: Vec<(String, String)> = cited.filter_map(|cited| Some((cited.url?, cited.title.unwrap_or_default()))).collect();
                 self.output.close_part(&part, &cited);
                 whole = !part.is_blank();
             }
-            OpenKind::Reasoning(reasoning) => {
+            OpenItemKind::Reasoning(reasoning) => {
                 // Without its signature no API takes it back.
                 whole = is_signed(&block);
                 self.output.close_reasoning(&reasoning, whole.then_some(block.as_str()));
             }
-            OpenKind::Call(mut call, input) => {
+            OpenItemKind::Call(mut call, input) => {
                 // A call whose arguments were not streamed has them in its start, or has none.
                 let cut = input.is_some() && self.is_cut();
                 if let Some(input) = input {
@@ -394,12 +394,12 @@ impl Stream {
                 }
                 whole = self.output.close_call(call, cut);
             }
-            OpenKind::Search => {
+            OpenItemKind::Search => {
                 let query: Query = serde_json::from_str(&block).unwrap_or_default();
                 self.output.open_search(&query.input.query);
             }
-            OpenKind::Compaction => self.output.compaction(&block),
-            OpenKind::Other => {}
+            OpenItemKind::Compaction => self.output.compaction(&block),
+            OpenItemKind::Other => {}
         }
         // A call that was cut off cannot be gone on from, nor can a text without a word.
         if whole {
@@ -427,24 +427,24 @@ impl Stream {
             return;
         }
         self.block_stop();
-        let status = Status::of(self.summary.stop_reason.as_ref());
+        let status = ResponseStatus::of(self.summary.stop_reason.as_ref());
         self.object = self.output.end(status, &self.summary.usage);
         if self.output.shape.echo.is_kept() {
             self.forget_unfinished();
             let memory = std::mem::take(&mut self.output.shape.memory).answered(&self.content, &self.output.model);
             self.kept = Some(Kept { id: self.id.clone(), object: self.object.clone(), memory });
-            self.state = State::Whole(status);
+            self.state = ResponsesState::Whole(status);
             return;
         }
         self.output.tell(status, &self.object);
-        self.state = State::Ended;
+        self.state = ResponsesState::Ended;
     }
 }
 
-impl Stage for Stream {
+impl Stage for ResponsesStream {
     fn push(&mut self, frame: Bytes, out: &mut Out) {
         // The decoder lends its events, so it steps out while they are applied.
-        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::with_limit(0));
+        let mut decoder = std::mem::replace(&mut self.decoder, EventDecoder::with_limit(0));
         let mut events = decoder.read(&frame);
         while !self.is_over() {
             let failed = match events.next() {
@@ -466,7 +466,7 @@ impl Stage for Stream {
         self.cut(&Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"), out);
         // Nobody said that it is kept.
         self.settle(false, out);
-        matches!(self.state, State::Ended) || self.summary.error.is_some()
+        matches!(self.state, ResponsesState::Ended) || self.summary.error.is_some()
     }
 }
 
@@ -483,15 +483,15 @@ pub fn unkept(object: &str) -> String {
 /// # Errors
 ///
 /// [`NoMessage`] if it is none.
-pub fn response(body: &[u8], shape: Shape, stamp: Stamp) -> Result<(String, Option<Kept>), NoMessage> {
-    let head: Head<'_> = serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
+pub fn response(body: &[u8], shape: ResponsesShape, stamp: ResponsesStamp) -> Result<(String, Option<Kept>), NoMessage> {
+    let head: ResponsesHead<'_> = serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
     if let Some(other) = head.kind.as_deref().filter(|kind| *kind != "message") {
         return Err(NoMessage::of(format!("its type is `{other}`")));
     }
     if head.content.is_none() {
         return Err(NoMessage::of("it has no content".to_owned()));
     }
-    let mut stream = Stream::new(shape, stamp);
+    let mut stream = ResponsesStream::new(shape, stamp);
     stream.summary = Summary::of_json(body);
     stream.message_start(&head).map_err(|error| NoMessage::of(error.to_string()))?;
     stream.message_stop();

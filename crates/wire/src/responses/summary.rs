@@ -8,7 +8,7 @@ use crate::usage::Usage;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Event {
+struct ResponsesEvent {
     #[serde(rename = "type")]
     kind: String,
     response: Option<Object>,
@@ -21,14 +21,14 @@ struct Event {
 struct Object {
     model: Option<String>,
     status: Option<String>,
-    incomplete_details: Option<Details>,
+    incomplete_details: Option<ResponsesUsageDetails>,
     usage: Option<Counts>,
     error: Option<Face>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Details {
+struct ResponsesUsageDetails {
     reason: Option<String>,
 }
 
@@ -64,7 +64,7 @@ struct OutputDetails {
 
 /// Takes what one event of a stream says.
 pub fn observe(summary: &mut Summary, data: &[u8]) {
-    let event: Event = serde_json::from_slice(data).unwrap_or_default();
+    let event: ResponsesEvent = serde_json::from_slice(data).unwrap_or_default();
     match event.kind.as_str() {
         "response.created" | "response.in_progress" | "response.queued" => summary.model = event.response.and_then(|object| object.model).or(summary.model.take()),
         "response.completed" | "response.incomplete" | "response.failed" => {

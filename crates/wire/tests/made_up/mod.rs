@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use seaway_wire::Request;
-use seaway_wire::model::Traits;
+use seaway_wire::model::ModelTraits;
 use seaway_wire::openai::Terms;
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ pub fn stream() -> impl Strategy<Value = String> {
 pub fn translated(requests: impl Strategy<Value = String>, translates: impl Fn(&Request<'_>, &Terms<'_>) -> bool) -> usize {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let model = "claude-haiku-4-5";
-    let terms = Terms { model, traits: Traits::of(model), strict: false, max_tokens: None, marked: false, web_search: None };
+    let terms = Terms { model, traits: ModelTraits::of(model), strict: false, max_tokens: None, marked: false, web_search: None };
     let mut next = || requests.new_tree(&mut runner).expect("a request can be made up").current();
     (0..400).filter(|_| translates(&Request::parse(next().as_bytes()).expect("what is made up is JSON"), &terms)).count()
 }

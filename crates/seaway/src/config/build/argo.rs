@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{Reader, below, key};
-use crate::config::layers::Origin;
+use super::{ConfigReader, below, key};
+use crate::config::layers::ValueOrigin;
 use crate::config::value::Value;
-use crate::config::{Carrier, Credential, Place, Source, Upstream, UpstreamKind};
+use crate::config::{Carrier, CredentialConfig, Source, UpstreamConfig, UpstreamKind, UpstreamPlace};
 
 /// The tunnel that the preset brings along.
 pub(super) const TUNNEL: &str = "cels";
 const HOST: &str = "homes.cels.anl.gov";
 const JUMP: &str = "logins.cels.anl.gov";
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// True if requests go to Argonne's gateway unless something says otherwise.
     pub(super) fn means_argo(&self) -> bool {
         let kind = |name: &str| self.text_at(&below("upstream", name, "kind"));
@@ -34,14 +34,14 @@ impl Reader<'_> {
         let set = variables.iter().find_map(|name| Some((*name, self.environment.set(name)?.trim().to_owned())));
         match set {
             Some((name, user)) if user.is_empty() => {
-                self.layers.mistake(Origin::Variable(name.to_owned()), "it is empty: give your user name at the institution, or unset it");
+                self.layers.mistake(ValueOrigin::Variable(name.to_owned()), "it is empty: give your user name at the institution, or unset it");
                 user
             }
             Some((_, user)) => user,
             None => {
                 let user = self.local_user();
                 if user.bytes().all(|byte| byte.is_ascii_digit()) {
-                    self.layers.mistake(Origin::Default, "who you are at the institution cannot be told: set CELS_USERNAME to your user name there");
+                    self.layers.mistake(ValueOrigin::Default, "who you are at the institution cannot be told: set CELS_USERNAME to your user name there");
                 }
                 user
             }
@@ -72,19 +72,19 @@ impl Reader<'_> {
             preset.push(("via", text(TUNNEL)));
         }
         for (setting, value) in preset {
-            self.layers.add(below("upstream", name, setting), value, Origin::Default);
+            self.layers.add(below("upstream", name, setting), value, ValueOrigin::Default);
         }
     }
 
     /// `--env` and its like are said of one upstream: where there is none of the kind, nobody would hear them.
-    pub(super) fn flags_of_tunnels(&mut self, upstreams: &[Arc<Upstream>]) {
+    pub(super) fn flags_of_tunnels(&mut self, upstreams: &[Arc<UpstreamConfig>]) {
         let argo =
             self.layers.names("upstream").iter().any(|name| self.text_at(&below("upstream", name, "kind")).and_then(|kind| UpstreamKind::parse(&kind)) == Some(UpstreamKind::ARGO));
-        let tunnel = upstreams.iter().any(|upstream| matches!(&upstream.place, Place::Api(api) if api.via.is_some()));
+        let tunnel = upstreams.iter().any(|upstream| matches!(&upstream.place, UpstreamPlace::Api(api) if api.via.is_some()));
         let settings = [("env", false), ("direct", false), ("host", true), ("jump", true), ("tunnel_host", true), ("tunnel_port", true)];
         for (setting, any) in settings.into_iter().filter(|_| !argo) {
             let at = key(&format!("argo.{setting}"));
-            if matches!(self.origin(&at), Origin::Flag(_)) && !(any && tunnel) {
+            if matches!(self.origin(&at), ValueOrigin::Flag(_)) && !(any && tunnel) {
                 let of = if any { "a tunnel, and no upstream here is reached by one" } else { "Argonne's gateway, and no upstream here is of that kind" };
                 self.mistake_at(&at, &format!("this is for {of}; add `--upstream argo` if that is meant"));
             }
@@ -92,8 +92,8 @@ impl Reader<'_> {
     }
 
     /// The gateway's key is the user's name.
-    pub(super) fn argo_credential(&mut self) -> Credential {
-        Credential { carrier: Carrier::ApiKey, source: Source::Value(self.remote_user(&["ARGO_USER", "CELS_USERNAME"]).into()) }
+    pub(super) fn argo_credential(&mut self) -> CredentialConfig {
+        CredentialConfig { carrier: Carrier::ApiKey, source: Source::Value(self.remote_user(&["ARGO_USER", "CELS_USERNAME"]).into()) }
     }
 
     /// What `--host` and its like say of a tunnel, and the preset of its own where that is silent. A flag is meant for
@@ -102,13 +102,13 @@ impl Reader<'_> {
         for (setting, default) in [("host", Some(HOST)), ("jump", Some(JUMP)), ("tunnel_host", None), ("tunnel_port", None)] {
             let (own, short) = (below("tunnel", tunnel, setting), key(&format!("argo.{setting}")));
             let known = self.layers.get(&own).map(|(_, origin)| origin.rank());
-            let said = self.layers.get(&short).filter(|(_, origin)| preset || (meant && matches!(origin, Origin::Flag(_)))).cloned();
+            let said = self.layers.get(&short).filter(|(_, origin)| preset || (meant && matches!(origin, ValueOrigin::Flag(_)))).cloned();
             match said {
                 // A flag beats a file, whichever of the two names it sets.
                 Some((value, origin)) if known.is_none_or(|known| origin.rank() < known) => self.layers.put(own, value, origin),
                 _ => {
                     if let Some(default) = default.filter(|_| preset) {
-                        self.layers.add(own, Value::Text(default.to_owned()), Origin::Default);
+                        self.layers.add(own, Value::Text(default.to_owned()), ValueOrigin::Default);
                     }
                 }
             }

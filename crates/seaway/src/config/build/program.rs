@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{Reader, below, key};
-use crate::config::layers::Origin;
+use super::{ConfigReader, below, key};
+use crate::config::layers::ValueOrigin;
 use crate::config::paths;
 use crate::config::value::Value;
-use crate::config::{Agent, Listen, Permission, Program};
+use crate::config::{Agent, Listen, Permission, ProgramConfig};
 
 /// What the program's processes are given of our environment: what a program needs to run, to
 /// find its own login and to reach the network. No key of ours and nobody else's secret.
@@ -41,8 +41,8 @@ const GIVEN: [&str; 26] = [
     "ALL_PROXY",
 ];
 
-impl Reader<'_> {
-    pub(super) fn program(&mut self, name: &str, listen: &[Listen]) -> Option<Program> {
+impl ConfigReader<'_> {
+    pub(super) fn program(&mut self, name: &str, listen: &[Listen]) -> Option<ProgramConfig> {
         let at = |rest: &str| below("upstream", name, rest);
         let base_url = match self.text_at(&at("base_url")) {
             Some(_) => Some(self.base_url(name, None, listen)?),
@@ -58,7 +58,7 @@ impl Reader<'_> {
         }
         let folder = self.state_dir().unwrap_or_default().join("claude-code");
         let count = |reader: &Self, name: &str| reader.count_at(&key(name)).and_then(|count| usize::try_from(count).ok()).unwrap_or_default();
-        Some(Program {
+        Some(ProgramConfig {
             path: self.given_path(),
             search: self.environment.get("PATH").unwrap_or_default().to_owned(),
             base_url,
@@ -106,7 +106,7 @@ impl Reader<'_> {
     /// The files that settings come from, or would.
     fn settings_files(&self) -> Vec<PathBuf> {
         let origins = self.layers.iter().filter_map(|(_, (_, origin))| match origin {
-            Origin::File { path, .. } => Some(path.clone()),
+            ValueOrigin::File { path, .. } => Some(path.clone()),
             _ => None,
         });
         let mut files: Vec<PathBuf> = origins.chain(paths::config_file(self.environment)).filter(|path| path.is_absolute()).collect();

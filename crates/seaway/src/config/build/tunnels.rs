@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 
-use super::{Reader, argo, below, key};
-use crate::config::{Place, Tunnel, Upstream, Vendor, paths, ports};
+use super::{ConfigReader, argo, below, key};
+use crate::config::{TunnelConfig, UpstreamConfig, UpstreamPlace, Vendor, paths, ports};
 
 /// What ssh is given of our environment: what it needs to find keys, agents, tickets and tokens.
 const GIVEN: [&str; 20] = [
@@ -32,19 +32,19 @@ const GIVEN: [&str; 20] = [
     "SSH_ASKPASS_REQUIRE",
 ];
 
-impl Reader<'_> {
+impl ConfigReader<'_> {
     /// How ssh is run: as one of the tunnels says, or as it is found.
-    pub(super) fn ssh(&self, upstreams: &[Arc<Upstream>]) -> Tunnel {
+    pub(super) fn ssh(&self, upstreams: &[Arc<UpstreamConfig>]) -> TunnelConfig {
         let tunnels = upstreams.iter().filter_map(|upstream| match &upstream.place {
-            Place::Api(api) => api.via.as_deref().cloned(),
-            Place::Program(_) | Place::Sandbox => None,
+            UpstreamPlace::Api(api) => api.via.as_deref().cloned(),
+            UpstreamPlace::Program(_) | UpstreamPlace::Sandbox => None,
         });
-        let found = || Tunnel { program: self.absolute("ssh"), environment: self.ssh_environment(Path::new("")), ..Tunnel::to("ssh") };
+        let found = || TunnelConfig { program: self.absolute("ssh"), environment: self.ssh_environment(Path::new("")), ..TunnelConfig::to("ssh") };
         tunnels.into_iter().next().unwrap_or_else(found)
     }
 
     /// The tunnel that an upstream names, if it does.
-    pub(super) fn via(&mut self, upstream: &str, vendor: Vendor) -> Option<Arc<Tunnel>> {
+    pub(super) fn via(&mut self, upstream: &str, vendor: Vendor) -> Option<Arc<TunnelConfig>> {
         let at = below("upstream", upstream, "via");
         let name = self.text_at(&at).filter(|name| !name.is_empty())?;
         let preset = vendor == Vendor::Argo && name == argo::TUNNEL;
@@ -60,7 +60,7 @@ impl Reader<'_> {
         self.tunnel(&name, vendor == Vendor::Argo).map(Arc::new)
     }
 
-    fn tunnel(&mut self, name: &str, argo: bool) -> Option<Tunnel> {
+    fn tunnel(&mut self, name: &str, argo: bool) -> Option<TunnelConfig> {
         let at = |rest: &str| below("tunnel", name, rest);
         let open_at = self.text_at(&at("tunnel_host")).filter(|host| !host.is_empty());
         let Some(host) = open_at.clone().or_else(|| self.text_at(&at("host"))).filter(|host| !host.is_empty()) else {
@@ -75,7 +75,7 @@ impl Reader<'_> {
             None => (self.text_at(&at("jump")), self.tunnel_user(name, argo), self.port_at(&at("port"))),
         };
         let ssh_config = absolute(self.path(&self.text_at(&at("ssh_config")).unwrap_or_default()));
-        let mut tunnel = Tunnel {
+        let mut tunnel = TunnelConfig {
             jump,
             user,
             port,
@@ -88,7 +88,7 @@ impl Reader<'_> {
             ssh_config,
             probe: self.span_at(&at("probe")),
             name: name.to_owned(),
-            ..Tunnel::to(&host)
+            ..TunnelConfig::to(&host)
         };
         self.no_options(name, &tunnel);
         tunnel.settle(&self.run_folder());
@@ -141,7 +141,7 @@ impl Reader<'_> {
     }
 
     /// What stands where a name should must not be read as an option.
-    fn no_options(&mut self, name: &str, tunnel: &Tunnel) {
+    fn no_options(&mut self, name: &str, tunnel: &TunnelConfig) {
         let odd = |text: &str| text.starts_with('-') || text.chars().any(|c| c.is_whitespace() || c.is_control() || "'\"\\`$;&|<>(){}".contains(c));
         let hops: Vec<&str> = tunnel.jump.iter().flat_map(|jump| jump.split(',').map(str::trim)).collect();
         for (setting, texts) in [("host", vec![tunnel.host.as_str()]), ("jump", hops), ("user", tunnel.user.as_deref().into_iter().collect())] {

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, Uri};
 use seaway_wire::Dialect;
 
-use super::{Reader, below, key};
-use crate::config::layers::{Origin, dotted};
+use super::{ConfigReader, below, key};
+use crate::config::layers::{ValueOrigin, dotted};
 use crate::config::show::without_userinfo;
 use crate::config::value::Value;
-use crate::config::{Api, Carrier, Credential, Edits, Glob, Limits, Listen, OWN_LOGIN, PLAN_TOKEN, Place, Proxy, Source, Upstream, UpstreamKind, UpstreamName, Vendor};
+use crate::config::{
+    ApiConfig, Carrier, CredentialConfig, Edits, Glob, Limits, Listen, OWN_LOGIN, PLAN_TOKEN, Proxy, Source, UpstreamConfig, UpstreamKind, UpstreamName, UpstreamPlace, Vendor,
+};
 
 /// Variables that people have set for Anthropic's own tools, strongest first.
 pub(super) const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
 
-impl Reader<'_> {
-    pub(super) fn upstreams(&mut self, listen: &[Listen]) -> Vec<Arc<Upstream>> {
+impl ConfigReader<'_> {
+    pub(super) fn upstreams(&mut self, listen: &[Listen]) -> Vec<Arc<UpstreamConfig>> {
         let mut names = self.layers.names("upstream");
         self.lay_over(&names);
         if let Some(implied) = self.implied(&names, listen) {
@@ -57,7 +59,7 @@ impl Reader<'_> {
         Some(kind)
     }
 
-    fn upstream(&mut self, name: &str, listen: &[Listen]) -> Option<Upstream> {
+    fn upstream(&mut self, name: &str, listen: &[Listen]) -> Option<UpstreamConfig> {
         let at = |rest: &str| below("upstream", name, rest);
         let Some(kind) = self.text_at(&at("kind")).and_then(|kind| UpstreamKind::parse(&kind)) else {
             let origin = self.group_origin(&at("")[..2]);
@@ -68,9 +70,9 @@ impl Reader<'_> {
             self.expand_argo(name);
         }
         let place = match kind {
-            UpstreamKind::Sandbox => Place::Sandbox,
-            UpstreamKind::ClaudeCode => Place::Program(Box::new(self.program(name, listen)?)),
-            UpstreamKind::Http(vendor) => Place::Api(Box::new(self.api(name, vendor, listen)?)),
+            UpstreamKind::Sandbox => UpstreamPlace::Sandbox,
+            UpstreamKind::ClaudeCode => UpstreamPlace::Program(Box::new(self.program(name, listen)?)),
+            UpstreamKind::Http(vendor) => UpstreamPlace::Api(Box::new(self.api(name, vendor, listen)?)),
         };
         let mut hasher = DefaultHasher::new();
         let counts = |key: &[String]| key.starts_with(&at("")[..2]) || (kind == UpstreamKind::ClaudeCode && ["claude_code", "model", "strict"].contains(&key[0].as_str()));
@@ -82,7 +84,7 @@ impl Reader<'_> {
         if kind == UpstreamKind::ClaudeCode {
             limits.concurrency = limits.concurrency.or_else(|| self.workers());
         }
-        let upstream = Upstream {
+        let upstream = UpstreamConfig {
             name: UpstreamName(name.into()),
             place,
             limits,
@@ -96,7 +98,7 @@ impl Reader<'_> {
             match_models: self.get(&at("match_models")).and_then(|value| value.flag()).unwrap_or_default(),
             fingerprint: hasher.finish(),
         };
-        if !matches!(upstream.place, Place::Api(_)) && upstream.speaks != [Dialect::Messages] {
+        if !matches!(upstream.place, UpstreamPlace::Api(_)) && upstream.speaks != [Dialect::Messages] {
             self.mistake_at(&at("speaks"), &format!("an upstream of kind `{}` speaks `messages` only", kind.name()));
         }
         if upstream.edits_messages() && !upstream.speaks.contains(&Dialect::Messages) {
@@ -105,7 +107,7 @@ impl Reader<'_> {
         Some(upstream)
     }
 
-    fn api(&mut self, name: &str, vendor: Vendor, listen: &[Listen]) -> Option<Api> {
+    fn api(&mut self, name: &str, vendor: Vendor, listen: &[Listen]) -> Option<ApiConfig> {
         let at = |rest: &str| below("upstream", name, rest);
         let via = self.via(name, vendor);
         if via.is_some() && self.text_at(&at("socket")).is_some() {
@@ -115,7 +117,7 @@ impl Reader<'_> {
         if via.is_some() && base_url.scheme_str() != Some("https") {
             self.mistake_at(&at("base_url"), "what is reached by a tunnel has to be `https`: it proves its name, whoever is in between");
         }
-        Some(Api {
+        Some(ApiConfig {
             base_url,
             socket: self.text_at(&at("socket")).map(|text| self.path(&text)),
             via,
@@ -146,7 +148,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        let origin = if variable { Origin::Variable("ANTHROPIC_BASE_URL".into()) } else { self.origin(&at) };
+        let origin = if variable { ValueOrigin::Variable("ANTHROPIC_BASE_URL".into()) } else { self.origin(&at) };
         match parse_base_url(&text) {
             Ok(uri) if is_own(&uri, listen) => {
                 self.layers.mistake(origin, format!("`{text}` is Seaway's own address: requests would go round in a circle"));
@@ -161,10 +163,10 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn credential(&mut self, name: &str, vendor: Option<Vendor>) -> Option<Credential> {
+    pub(super) fn credential(&mut self, name: &str, vendor: Option<Vendor>) -> Option<CredentialConfig> {
         for (group, carrier) in [("api_key", Carrier::ApiKey), ("bearer", Carrier::Bearer)] {
             if let Some(source) = self.source(name, group) {
-                return Some(Credential { carrier, source });
+                return Some(CredentialConfig { carrier, source });
             }
         }
         match vendor {
@@ -175,9 +177,9 @@ impl Reader<'_> {
         let (variable, carrier) = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some())?;
         let value = self.environment.get(variable)?.to_owned();
         if value.trim_start().starts_with(PLAN_TOKEN) {
-            self.layers.mistake(Origin::Variable((*variable).to_owned()), format!("${variable}: {OWN_LOGIN}"));
+            self.layers.mistake(ValueOrigin::Variable((*variable).to_owned()), format!("${variable}: {OWN_LOGIN}"));
         }
-        Some(Credential { carrier: *carrier, source: Source::Value(value.into()) })
+        Some(CredentialConfig { carrier: *carrier, source: Source::Value(value.into()) })
     }
 
     fn source(&mut self, name: &str, group: &str) -> Option<Source> {
@@ -230,7 +232,7 @@ impl Reader<'_> {
             Some("env") | None => {
                 let set = variable(["HTTPS_PROXY", "https_proxy"]).or_else(|| variable(["ALL_PROXY", "all_proxy"]));
                 let Some(https) = set else { return Proxy::None };
-                (https, except, Origin::Variable("HTTPS_PROXY".into()), false)
+                (https, except, ValueOrigin::Variable("HTTPS_PROXY".into()), false)
             }
             Some(url) => (url.to_owned(), String::new(), self.origin(at), true),
         };

@@ -1,6 +1,6 @@
 //! Agents whose settings are JSON, with a list of providers.
 
-use seaway_wire::model::{Thinking, Traits};
+use seaway_wire::model::{ModelTraits, Thinking};
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
@@ -29,7 +29,7 @@ pub(super) fn opencode(facts: &Facts) -> Setup {
 pub(super) fn pi(facts: &Facts) -> Setup {
     let folder = facts.folder_of("PI_CODING_AGENT_DIR", ".pi/agent");
     let models: Vec<Value> = facts.models.iter().map(|model| {
-        let thinks = Traits::of(model).thinking != Thinking::No;
+        let thinks = ModelTraits::of(model).thinking != Thinking::No;
         json!({"id": model, "name": model, "reasoning": thinks, "input": ["text", "image"], "contextWindow": 200_000, "maxTokens": 32_000, "cost": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}})
     }).collect();
     let provider = json!({"baseUrl": facts.url, "api": "anthropic-messages", "apiKey": format!("!{}", line(&facts.key_words())), "models": models});

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::ExposeSecret;
 
 use super::{Change, Edit, Facts, FileChange, Setup, start};
-use crate::connect::Place;
+use crate::connect::LinePlace;
 
 /// A text as YAML takes it, whatever is in it: JSON strings are YAML.
 fn quoted(text: &str) -> String {
@@ -34,7 +34,7 @@ pub(super) fn aider(facts: &Facts) -> Setup {
             warnings.push(format!("{} sets a model, a key or an address, which aider follows in this folder in place of what is written", path.display()));
         }
     }
-    Setup { files: vec![FileChange { path: file, change: Change::Yaml(Place::End, block) }], then: start("aider"), warnings }
+    Setup { files: vec![FileChange { path: file, change: Change::Yaml(LinePlace::End, block) }], then: start("aider"), warnings }
 }
 
 /// <https://docs.continue.dev/reference>
@@ -50,7 +50,7 @@ pub(super) fn continue_dev(facts: &Facts) -> Setup {
             format!("- name: {name}\n  provider: anthropic\n  model: {}\n  apiBase: {base}\n  apiKey: {key}\n  roles: [chat, edit, apply]\n", quoted(model))
         })
         .collect();
-    let place = Place::Under { member: "models".into(), head: "name: Local Config\nversion: 1.0.0\nschema: v1\n".into() };
+    let place = LinePlace::Under { member: "models".into(), head: "name: Local Config\nversion: 1.0.0\nschema: v1\n".into() };
     Setup { files: vec![FileChange { path: file, change: Change::Yaml(place, items) }], then: "reload Continue in the editor, or start `cn`".into(), warnings: Vec::new() }
 }
 
@@ -69,7 +69,7 @@ pub(super) fn llm(facts: &Facts) -> Setup {
         })
         .collect();
     let files = vec![
-        FileChange { path: folder.join("extra-openai-models.yaml"), change: Change::Yaml(Place::End, items) },
+        FileChange { path: folder.join("extra-openai-models.yaml"), change: Change::Yaml(LinePlace::End, items) },
         FileChange { path: folder.join("keys.json"), change: Change::StrictJson(vec![Edit::own(&["seaway"], written_key(facts))]) },
     ];
     Setup { files, then: format!("try `llm -m seaway/{} 'hello'`", facts.model), warnings: Vec::new() }

@@ -10,7 +10,7 @@ use crate::auth::replace;
 
 /// What a file was.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Was {
+pub(super) struct FileState {
     pub text: String,
     pub mode: u32,
 }
@@ -25,10 +25,10 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, DiskError> {
 }
 
 /// The same with its mode.
-pub(super) fn look(path: &Path) -> Result<Option<Was>, DiskError> {
+pub(super) fn look(path: &Path) -> Result<Option<FileState>, DiskError> {
     let Some(text) = read(path)? else { return Ok(None) };
     let mode = std::fs::metadata(path).map_err(at(path))?.permissions().mode() & 0o7777;
-    Ok(Some(Was { text, mode }))
+    Ok(Some(FileState { text, mode }))
 }
 
 /// Where a file really lies: links are followed, not replaced, also those of folders on the way.
@@ -59,8 +59,8 @@ pub(super) fn put(path: &Path, now: Option<&str>, after: &str) -> Result<(), Dis
 }
 
 /// Makes a file what it was, its mode too; or makes it go, with the folders that were made for it.
-pub(super) fn restore(path: &Path, now: Option<&str>, was: Option<&Was>, folders: &[PathBuf]) -> Result<(), DiskError> {
-    if let Some(Was { text, mode }) = was {
+pub(super) fn restore(path: &Path, now: Option<&str>, was: Option<&FileState>, folders: &[PathBuf]) -> Result<(), DiskError> {
+    if let Some(FileState { text, mode }) = was {
         put(path, now, text)?;
         return std::fs::set_permissions(path, Permissions::from_mode(*mode)).map_err(at(path));
     }

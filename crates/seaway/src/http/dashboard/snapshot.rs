@@ -16,8 +16,8 @@ use super::super::status;
 use super::{Sight, events, looks, may_look};
 use crate::agent::program_of;
 use crate::config::Listen;
-use crate::house::House;
-use crate::live::Shown;
+use crate::live::LiveExchange;
+use crate::state::AppState;
 
 const TICK: Duration = Duration::from_millis(500);
 /// So many requests are shown.
@@ -27,7 +27,7 @@ const HOUSE: u64 = 8;
 
 /// One page that looks on.
 struct Onlooker {
-    house: Arc<House>,
+    state: Arc<AppState>,
     headers: HeaderMap,
     ticks: Interval,
     turn: u64,
@@ -35,11 +35,11 @@ struct Onlooker {
     told: String,
 }
 
-pub(super) async fn stream(State(house): State<Arc<House>>, headers: HeaderMap) -> Response {
+pub(super) async fn stream(State(state): State<Arc<AppState>>, headers: HeaderMap) -> Response {
     let mut ticks = tokio::time::interval(TICK);
     // A page that was slow wants to know how it is now, not how it was.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let onlooker = Onlooker { house, headers, ticks, turn: 0, told: String::new() };
+    let onlooker = Onlooker { state, headers, ticks, turn: 0, told: String::new() };
     events(unfold(onlooker, async |mut onlooker| {
         let text = onlooker.next().await?;
         Some((Ok(Bytes::from(text)), onlooker))
@@ -51,17 +51,17 @@ impl Onlooker {
     async fn next(&mut self) -> Option<String> {
         loop {
             self.ticks.tick().await;
-            let runtime = self.house.runtime.load_full();
+            let runtime = self.state.snapshot.load_full();
             // Who only looks on must not hold up a drain, nor stay when the key is another.
             let by_key = || runtime.keyring.caller(&self.headers).filter(|caller| may_look(&runtime, caller));
-            let caller = looks(&runtime, &self.headers).or_else(by_key).filter(|_| !self.house.drain.has_begun())?;
+            let caller = looks(&runtime, &self.headers).or_else(by_key).filter(|_| !self.state.drain.has_begun())?;
             let sight = Sight::of(&runtime, &caller);
-            let seen = |mut all: Vec<Shown>| {
+            let seen = |mut all: Vec<LiveExchange>| {
                 all.retain(|one| sight.sees(&one.caller));
                 all.truncate(MOST);
                 all
             };
-            let lives = self.house.ledger.lives();
+            let lives = self.state.ledger.lives();
             let mut text = event("live", &json!({"running": seen(lives.running()), "ended": seen(lives.ended())}));
             if text == self.told {
                 text.clear();
@@ -69,7 +69,7 @@ impl Onlooker {
                 self.told.clone_from(&text);
             }
             if self.turn.is_multiple_of(HOUSE) {
-                text.push_str(&event("house", &look(&self.house, &sight).await));
+                text.push_str(&event("house", &look(&self.state, &sight).await));
             }
             self.turn += 1;
             if !text.is_empty() {
@@ -83,10 +83,10 @@ fn event(name: &str, data: &Value) -> String {
     format!("event: {name}\ndata: {data}\n\n")
 }
 
-async fn look(house: &House, sight: &Sight) -> Value {
-    let runtime = house.runtime.load_full();
+async fn look(state: &AppState, sight: &Sight) -> Value {
+    let runtime = state.snapshot.load_full();
     let local = runtime.config.listen.iter().all(Listen::is_local);
-    let health = status::look(house, local).await;
+    let health = status::look(state, local).await;
     let programs = || runtime.upstreams.iter().filter_map(|upstream| upstream.program());
     let warm = programs().flat_map(crate::upstream::claude_code::Program::warm).filter(|warm| sight.sees(&warm.whose.owner));
     let sessions: Vec<Value> = warm

@@ -8,15 +8,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seaway_wire::claude_code::login::Limit;
-use seaway_wire::claude_code::output::Model as Listed;
+use seaway_wire::claude_code::output::ListedModel as Listed;
 use seaway_wire::claude_code::{Ask, Failure};
 use seaway_wire::json::{Members, quote};
 use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::Model;
 
 use super::QUIET;
-use super::flow::Flow;
-use crate::upstream::gate::Pass;
+use super::flow::AnswerStream;
+use crate::upstream::gate::Permit;
 use crate::upstream::{BoxError, Payload, Reply, ReplyBody, sandbox};
 
 /// The longest wait that clients obey; told to wait longer, they give up or ignore it.
@@ -27,11 +27,11 @@ const TOO_LONG: &str = "prompt is too long";
 const USUAL_WAIT: i64 = 5;
 
 /// An answer as it comes.
-pub(super) fn streamed(first: Bytes, flow: Flow) -> Reply {
+pub(super) fn streamed(first: Bytes, flow: AnswerStream) -> Reply {
     events(pieces(first, flow).boxed())
 }
 
-fn pieces(first: Bytes, flow: Flow) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> + Send {
+fn pieces(first: Bytes, flow: AnswerStream) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> + Send {
     futures_util::stream::unfold((Some(first), flow), |(first, mut flow)| async move {
         if let Some(first) = first {
             return Some((Ok(Frame::data(first)), (None, flow)));
@@ -48,7 +48,7 @@ fn events(stream: BoxStream<'static, Result<Frame<Bytes>, BoxError>>) -> Reply {
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))]);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let body: ReplyBody = StreamBody::new(stream).boxed_unsync();
-    Reply { status: StatusCode::OK, headers, body, attempts: 1, pass: Pass::free(), changes: Vec::new() }
+    Reply { status: StatusCode::OK, headers, body, attempts: 1, permit: Permit::free(), changes: Vec::new() }
 }
 
 /// An answer that was read to its end.
@@ -61,7 +61,7 @@ pub(super) fn folded(fold: Fold) -> Reply {
 
 /// An answer that lets itself be waited for: an event at once and every now and then, the rest when it is there. What
 /// would stand in a header is a comment then.
-pub(super) fn awaited(answering: impl Future<Output = Result<(Bytes, Flow, Vec<Change>), Bytes>> + Send + 'static) -> Reply {
+pub(super) fn awaited(answering: impl Future<Output = Result<(Bytes, AnswerStream, Vec<Change>), Bytes>> + Send + 'static) -> Reply {
     const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
     let ping = || (Ok(Frame::data(Bytes::from_static(PING))), None);
     let waiting = futures_util::stream::unfold((Box::pin(answering), true, false), move |(mut answering, first, over)| async move {

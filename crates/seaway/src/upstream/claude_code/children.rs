@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use seaway_wire::FaultKind;
 use seaway_wire::claude_code::input;
-use seaway_wire::claude_code::output::{self, Line, Model};
+use seaway_wire::claude_code::output::{self, Line, ListedModel};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::pool::{Gone, Kept, Pool};
+use super::pool::{ChildPool, Discarded, WarmChild};
 use super::seed::{self, Seeds};
 use super::spawn::{PATIENCE, Spawner};
 use crate::process::Piped;
@@ -20,10 +20,10 @@ use crate::upstream::gate::Gate;
 
 pub(super) struct Children {
     pub(super) spawner: Arc<Spawner>,
-    pool: Mutex<Pool<Piped>>,
+    pool: Mutex<ChildPool<Piped>>,
     pub(super) seeds: Seeds,
     /// The models that the program knows.
-    models: Refreshed<Result<Arc<Vec<Model>>, UpstreamError>>,
+    models: Refreshed<Result<Arc<Vec<ListedModel>>, UpstreamError>>,
     gate: Arc<Gate>,
     /// Cancelled when the gateway leaves.
     pub(super) closing: CancellationToken,
@@ -59,7 +59,7 @@ impl Children {
         self.end_all(gone);
     }
 
-    pub(super) fn pool(&self) -> MutexGuard<'_, Pool<Piped>> {
+    pub(super) fn pool(&self) -> MutexGuard<'_, ChildPool<Piped>> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,8 +83,8 @@ impl Children {
         });
     }
 
-    pub(super) fn end_all(&self, gone: Vec<Gone<Piped>>) {
-        for Gone { child, holds } in gone {
+    pub(super) fn end_all(&self, gone: Vec<Discarded<Piped>>) {
+        for Discarded { child, holds } in gone {
             if holds {
                 child.kill();
             }
@@ -92,7 +92,7 @@ impl Children {
         }
     }
 
-    pub(super) fn keep(&self, kept: Kept<Piped>) {
+    pub(super) fn keep(&self, kept: WarmChild<Piped>) {
         let gone = self.pool().keep(kept, self.spawner.setting.sessions);
         self.end_all(gone);
     }
@@ -139,7 +139,7 @@ impl Children {
     }
 
     /// The models that the program knows; asked for once. Cancel safe.
-    pub(super) async fn models(self: &Arc<Self>) -> Result<Arc<Vec<Model>>, UpstreamError> {
+    pub(super) async fn models(self: &Arc<Self>) -> Result<Arc<Vec<ListedModel>>, UpstreamError> {
         let ask = async |children: &Arc<Self>| {
             let _pass = children.gate.enter().await.map_err(|refused| refused.of(&children.spawner.name))?;
             children.ask_models().await.map(Arc::new)
@@ -155,7 +155,7 @@ impl Children {
     }
 
     /// Asks a child for the models. It was told nothing, so it can serve whoever comes next.
-    pub(super) async fn ask_models(self: &Arc<Self>) -> Result<Vec<Model>, UpstreamError> {
+    pub(super) async fn ask_models(self: &Arc<Self>) -> Result<Vec<ListedModel>, UpstreamError> {
         let spare = self.pool().any_spare();
         let (name, child, seeded) = match spare {
             Some((name, child, seeded)) => (Some(name), child, seeded),
@@ -181,7 +181,7 @@ impl Children {
 }
 
 /// Asks a child which models there are. True if it can still serve whoever comes next.
-async fn list_models(mut child: Piped) -> (Piped, bool, Result<Vec<Model>, String>) {
+async fn list_models(mut child: Piped) -> (Piped, bool, Result<Vec<ListedModel>, String>) {
     if let Ok(listed) = asked(&mut child, "seaway-models", &input::list_models("seaway-models")).await {
         return (child, true, listed);
     }
@@ -192,7 +192,7 @@ async fn list_models(mut child: Piped) -> (Piped, bool, Result<Vec<Model>, Strin
 }
 
 /// Asks for models in one way; an error if the child does not know that way.
-async fn asked(child: &mut Piped, id: &str, question: &str) -> Result<Result<Vec<Model>, String>, String> {
+async fn asked(child: &mut Piped, id: &str, question: &str) -> Result<Result<Vec<ListedModel>, String>, String> {
     let asking = async {
         child.say(question).await.map_err(|error| error.to_string())?;
         loop {

@@ -7,23 +7,23 @@ use std::time::Duration;
 use seaway_wire::claude_code::Print;
 use tokio::sync::OwnedMutexGuard;
 
-use super::pool::Whose;
+use super::pool::ConversationKey;
 use crate::causes::chain;
 use crate::config::{Limits, UpstreamName};
 use crate::store::{Session, Store, StoreError};
 use crate::upstream::UpstreamError;
-use crate::upstream::gate::{Gate, Pass, Refused};
+use crate::upstream::gate::{Gate, Permit, Refused};
 
 /// The right to work, and the turn of a session.
-pub(super) struct Held {
-    pub(super) _pass: Pass,
+pub(super) struct TurnGuard {
+    pub(super) _permit: Permit,
     pub(super) _turn: Option<OwnedMutexGuard<()>>,
 }
 
 /// The conversation that an answer belongs to.
 #[derive(Debug, Clone)]
 pub(super) struct Conversation {
-    pub(super) whose: Whose,
+    pub(super) whose: ConversationKey,
     pub(super) model: String,
     /// Before the answer.
     pub(super) print: Print,
@@ -43,9 +43,9 @@ pub(super) struct Conversations {
     gate: Arc<Gate>,
     store: Store,
     /// The turn of each named one; whoever comes later waits in line.
-    turns: Mutex<HashMap<Whose, Weak<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<ConversationKey, Weak<tokio::sync::Mutex<()>>>>,
     /// Those that were deleted while they were at work.
-    forgotten: Mutex<HashSet<Whose>>,
+    forgotten: Mutex<HashSet<ConversationKey>>,
 }
 
 impl Conversations {
@@ -55,7 +55,7 @@ impl Conversations {
 
     /// Waits for the turn of a session, if it is one, and for a place. Whoever waits for a session does not
     /// keep a place from others. The `patient` wait as long as it takes.
-    pub(super) async fn enter(&self, whose: &Whose, patient: bool) -> Result<Held, UpstreamError> {
+    pub(super) async fn enter(&self, whose: &ConversationKey, patient: bool) -> Result<TurnGuard, UpstreamError> {
         let busy = |refused: Refused| refused.of(&self.name);
         let limit = if patient { Duration::MAX } else { self.limits.queue_timeout };
         let turn = match &whose.session {
@@ -74,19 +74,19 @@ impl Conversations {
             }
             None => None,
         };
-        let pass = loop {
+        let permit = loop {
             match self.gate.enter().await {
-                Ok(pass) => break pass,
+                Ok(permit) => break permit,
                 Err(Refused::TimedOut(_)) if patient => {}
                 Err(Refused::Full(_)) if patient => tokio::time::sleep(Duration::from_secs(1)).await,
                 Err(refused) => return Err(busy(refused)),
             }
         };
-        Ok(Held { _pass: pass, _turn: turn })
+        Ok(TurnGuard { _permit: permit, _turn: turn })
     }
 
     /// Notes that a session was deleted while it is at work.
-    pub(super) fn forget_later(&self, whose: &Whose) {
+    pub(super) fn forget_later(&self, whose: &ConversationKey) {
         let at_work = self.lock_turns().get(whose).and_then(Weak::upgrade).is_some_and(|turn| turn.try_lock().is_err());
         if at_work {
             self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(whose.clone());
@@ -94,12 +94,12 @@ impl Conversations {
     }
 
     /// True once for a session that was deleted while it was at work.
-    pub(super) fn is_forgotten(&self, whose: &Whose) -> bool {
+    pub(super) fn is_forgotten(&self, whose: &ConversationKey) -> bool {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).remove(whose)
     }
 
     /// The lock of a session: first come, first served.
-    fn turn(&self, whose: &Whose) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, whose: &ConversationKey) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.lock_turns();
         if let Some(turn) = turns.get(whose).and_then(Weak::upgrade) {
             return turn;
@@ -109,7 +109,7 @@ impl Conversations {
         turn
     }
 
-    fn lock_turns(&self) -> MutexGuard<'_, HashMap<Whose, Weak<tokio::sync::Mutex<()>>>> {
+    fn lock_turns(&self) -> MutexGuard<'_, HashMap<ConversationKey, Weak<tokio::sync::Mutex<()>>>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -132,7 +132,7 @@ impl Conversations {
     }
 
     /// Where a named session stands, if it is known.
-    pub(super) async fn session(&self, whose: &Whose) -> Result<Option<Session>, StoreError> {
+    pub(super) async fn session(&self, whose: &ConversationKey) -> Result<Option<Session>, StoreError> {
         let Some(name) = whose.session.as_deref() else { return Ok(None) };
         self.store.session(&self.name.0, &whose.owner, name, self.retention).await
     }

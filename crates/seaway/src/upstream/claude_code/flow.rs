@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use seaway_wire::claude_code::output::Line;
-use seaway_wire::claude_code::{After, Failure, Print, Role, Step, Turn};
+use seaway_wire::claude_code::{After, AskedRole, Failure, Print, Step, Turn};
 use seaway_wire::json::RawObject;
 use seaway_wire::messages::Fold;
 use tokio_util::sync::CancellationToken;
 
-use super::conversations::{Conversation, Held};
-use super::pool::Kept;
-use super::shared::Shared;
+use super::conversations::{Conversation, TurnGuard};
+use super::pool::WarmChild;
+use super::shared::ProgramState;
 use crate::process::Piped;
 
 /// How often a killed child is looked for.
@@ -21,18 +21,18 @@ const REAPING: Duration = Duration::from_millis(2);
 const SETTLING: Duration = Duration::from_secs(20);
 
 /// A child that works, with all that is held until it is reaped or put aside. Dropping it ends it.
-pub(super) struct Working {
+pub(super) struct Lease {
     child: Option<Piped>,
-    shared: Arc<Shared>,
-    held: Option<Held>,
+    shared: Arc<ProgramState>,
+    held: Option<TurnGuard>,
 }
 
-impl Working {
-    pub(super) fn new(child: Piped, shared: Arc<Shared>, held: Held) -> Self {
+impl Lease {
+    pub(super) fn new(child: Piped, shared: Arc<ProgramState>, held: TurnGuard) -> Self {
         Self { child: Some(child), shared, held: Some(held) }
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<ProgramState> {
         &self.shared
     }
 
@@ -52,12 +52,12 @@ impl Working {
         self.child().wind_up().await;
     }
 
-    fn release(mut self) -> (Option<Piped>, Option<Held>) {
+    fn release(mut self) -> (Option<Piped>, Option<TurnGuard>) {
         (self.child.take(), self.held.take())
     }
 
     /// Ends a child that failed, and gives back what it held, for another try. It is gone by then.
-    pub(super) async fn discard(mut self) -> Option<Held> {
+    pub(super) async fn discard(mut self) -> Option<TurnGuard> {
         if let Some(child) = &self.child {
             child.kill();
         }
@@ -70,7 +70,7 @@ impl Working {
     }
 }
 
-impl Drop for Working {
+impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(child) = self.child.take() {
             self.shared.children.end(child, self.held.take());
@@ -79,8 +79,8 @@ impl Drop for Working {
 }
 
 /// An answer on its way.
-pub(super) struct Flow {
-    working: Option<Working>,
+pub(super) struct AnswerStream {
+    working: Option<Lease>,
     turn: Turn,
     conversation: Conversation,
     /// All that was written for the client.
@@ -93,8 +93,8 @@ pub(super) struct Flow {
     answered: Option<String>,
 }
 
-impl Flow {
-    pub(super) fn new(working: Working, turn: Turn, conversation: Conversation) -> Self {
+impl AnswerStream {
+    pub(super) fn new(working: Lease, turn: Turn, conversation: Conversation) -> Self {
         Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None, uncached: 0, answered: None }
     }
 
@@ -153,7 +153,7 @@ impl Flow {
     }
 
     /// Ends a child of which nothing came, and gives back what it held.
-    pub(super) async fn discard(mut self) -> Option<Held> {
+    pub(super) async fn discard(mut self) -> Option<TurnGuard> {
         self.working.take()?.discard().await
     }
 
@@ -201,7 +201,7 @@ impl Flow {
         let Some(blocks) = blocks(&self.said) else { return };
         self.answered = self.turn.model().map(str::to_owned);
         let turn = std::mem::replace(&mut self.turn, Turn::begun(Vec::new()));
-        let print = self.conversation.print.then(Role::Assistant, &blocks);
+        let print = self.conversation.print.then(AskedRole::Assistant, &blocks);
         // Announced before the client has the end of its answer: its next request finds it.
         let announced = Announced { done: shared.children.pool().settles(self.conversation.whose.clone(), print), shared: shared.clone() };
         let settling = settle(working, turn, after, print, self.conversation.clone());
@@ -218,7 +218,7 @@ impl Flow {
 /// A child that was announced; whoever waits for it goes on when this is dropped.
 struct Announced {
     done: CancellationToken,
-    shared: Arc<Shared>,
+    shared: Arc<ProgramState>,
 }
 
 impl Drop for Announced {
@@ -228,7 +228,7 @@ impl Drop for Announced {
 }
 
 /// Waits until a child is ready for the next turn, and puts it aside for it.
-async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print, conversation: Conversation) {
+async fn settle(mut working: Lease, mut turn: Turn, after: After, print: Print, conversation: Conversation) {
     let shared = working.shared.clone();
     let ready = tokio::time::timeout(SETTLING, ready(&shared, working.child(), &mut turn, after)).await;
     if ready != Ok(true) {
@@ -241,7 +241,7 @@ async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print
         return shared.children.let_go(child, held);
     }
     shared.conversations.remember(&conversation, turns).await;
-    shared.children.keep(Kept {
+    shared.children.keep(WarmChild {
         whose: conversation.whose,
         model: conversation.model,
         print,
@@ -257,7 +257,7 @@ async fn settle(mut working: Working, mut turn: Turn, after: After, print: Print
 }
 
 /// True once the child has said its result, or holds every call of its answer.
-async fn ready(shared: &Shared, child: &mut Piped, turn: &mut Turn, after: After) -> bool {
+async fn ready(shared: &ProgramState, child: &mut Piped, turn: &mut Turn, after: After) -> bool {
     if after == After::Holds && turn.holds_all() {
         return true;
     }

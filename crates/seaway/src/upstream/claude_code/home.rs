@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 
-use crate::config::Program;
+use crate::config::ProgramConfig;
 
 /// The program's own name of the file that says who it is.
 const IDENTITY: &str = ".claude.json";
@@ -22,14 +22,14 @@ pub(super) fn config(temporary: &Path) -> PathBuf {
 /// # Errors
 ///
 /// If they cannot be made.
-pub(super) fn furnish(setting: &Program, temporary: &Path) -> io::Result<()> {
+pub(super) fn furnish(setting: &ProgramConfig, temporary: &Path) -> io::Result<()> {
     let config = config(temporary);
     crate::auth::private_dir(&config)?;
     std::fs::write(config.join(IDENTITY), identity(setting)?)
 }
 
 /// Variables that lead the program to folders of its own.
-pub(super) fn environment(setting: &Program, temporary: &Path, has_tools: bool) -> Vec<(&'static str, SecretString)> {
+pub(super) fn environment(setting: &ProgramConfig, temporary: &Path, has_tools: bool) -> Vec<(&'static str, SecretString)> {
     let text = |path: &Path| SecretString::from(path.display().to_string());
     let mut variables = vec![("CLAUDE_CONFIG_DIR", text(&config(temporary)))];
     if setting.credential.is_none() && given(setting, "CLAUDE_SECURESTORAGE_CONFIG_DIR").is_none() {
@@ -43,28 +43,28 @@ pub(super) fn environment(setting: &Program, temporary: &Path, has_tools: bool) 
     variables
 }
 
-fn given<'s>(setting: &'s Program, name: &str) -> Option<&'s str> {
+fn given<'s>(setting: &'s ProgramConfig, name: &str) -> Option<&'s str> {
     setting.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.expose_secret())
 }
 
 /// What `~` means to the program.
-pub(super) fn home(setting: &Program) -> PathBuf {
+pub(super) fn home(setting: &ProgramConfig) -> PathBuf {
     given(setting, "HOME").map(PathBuf::from).unwrap_or_default()
 }
 
 /// The folder in which the program keeps its owner's login, where that is a file.
-pub(super) fn login_folder(setting: &Program) -> Option<PathBuf> {
+pub(super) fn login_folder(setting: &ProgramConfig) -> Option<PathBuf> {
     named(setting).next().or_else(|| given(setting, "HOME").map(|home| Path::new(home).join(".claude")))
 }
 
 /// Folders that are named in place of the usual one, the one of the login first.
-fn named(setting: &Program) -> impl Iterator<Item = PathBuf> {
+fn named(setting: &ProgramConfig) -> impl Iterator<Item = PathBuf> {
     let names = ["CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"].into_iter();
     names.filter_map(|name| given(setting, name)).filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// What the program has of its owner's, wherever that may be: settings, memories, transcripts, the login.
-pub(super) fn owners(setting: &Program) -> Vec<PathBuf> {
+pub(super) fn owners(setting: &ProgramConfig) -> Vec<PathBuf> {
     let home = given(setting, "HOME").map(PathBuf::from);
     named(setting).chain(home.iter().flat_map(|home| [home.join(".claude"), home.join(IDENTITY)])).collect()
 }
@@ -72,7 +72,7 @@ pub(super) fn owners(setting: &Program) -> Vec<PathBuf> {
 /// What the program keeps of an account and a device beside the login, which is no secret. Nothing else of that file
 /// is looked at.
 #[derive(serde::Deserialize)]
-struct Identity<'a> {
+struct ProgramIdentity<'a> {
     #[serde(rename = "userID", borrow, default)]
     user_id: Option<&'a RawValue>,
     #[serde(rename = "oauthAccount", borrow, default)]
@@ -81,10 +81,10 @@ struct Identity<'a> {
 
 /// Who the program is: its owner's device and account where the owner's login is used, else a device of ours. A new
 /// one for every child would look like as many devices.
-pub(super) fn identity(setting: &Program) -> io::Result<String> {
+pub(super) fn identity(setting: &ProgramConfig) -> io::Result<String> {
     let folder = given(setting, "CLAUDE_CONFIG_DIR").or_else(|| given(setting, "HOME")).filter(|_| setting.credential.is_none());
     let known = folder.and_then(|folder| std::fs::read_to_string(Path::new(folder).join(IDENTITY)).ok()).unwrap_or_default();
-    let kept = serde_json::from_str::<Identity<'_>>(&known).ok();
+    let kept = serde_json::from_str::<ProgramIdentity<'_>>(&known).ok();
     let user = kept.as_ref().and_then(|kept| kept.user_id).map(|id| id.get().to_owned());
     let user = user.map_or_else(|| device(setting), Ok)?;
     let account = kept.and_then(|kept| kept.account).map_or_else(String::new, |account| format!(",\"oauthAccount\":{}", account.get()));
@@ -92,7 +92,7 @@ pub(super) fn identity(setting: &Program) -> io::Result<String> {
 }
 
 /// The id of the device that this installation is, as JSON; made once.
-fn device(setting: &Program) -> io::Result<String> {
+fn device(setting: &ProgramConfig) -> io::Result<String> {
     let path = setting.folder.join("device");
     let known = std::fs::read_to_string(&path).ok().filter(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let id = if let Some(id) = known {
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_device_stays_the_same_and_an_account_is_its_owners_without_anything_else_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let mut setting = Program::example(folder.path());
+        let mut setting = ProgramConfig::example(folder.path());
         let first = identity(&setting).unwrap();
         assert_eq!(first, identity(&setting).unwrap());
         assert!(first.starts_with("{\"userID\":\"") && first.len() == 64 + 13, "{first}");
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn a_child_is_led_to_the_login_and_to_nothing_else_of_its_owners() {
         let folder = tempfile::tempdir().unwrap();
-        let mut setting = Program::example(folder.path());
-        let value = |setting: &Program, name: &str| {
+        let mut setting = ProgramConfig::example(folder.path());
+        let value = |setting: &ProgramConfig, name: &str| {
             let all = environment(setting, Path::new("/t"), false);
             all.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.expose_secret().to_owned())
         };

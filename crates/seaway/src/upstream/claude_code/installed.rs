@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use seaway_wire::claude_code::login::Status;
+use seaway_wire::claude_code::login::LoginStatus;
 use seaway_wire::claude_code::{COMPLETE, OLDEST, Version};
 use secrecy::SecretString;
 use tokio_util::task::TaskTracker;
 
 use super::home;
-use crate::config::{Program, find_program};
+use crate::config::{ProgramConfig, find_program};
 use crate::process::{self, Launch};
-use crate::refreshed::{Fetched, Gone, Refreshed};
+use crate::refreshed::{Fetched, GatewayGone, Refreshed};
 
 /// How long the program has to say its version or its login.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +39,7 @@ pub enum Unusable {
     #[error("Claude Code does not tell whether it is signed in: {0}")]
     Silent(String),
     #[error("Claude Code was asked, but {0}")]
-    Gone(#[from] Gone),
+    GatewayGone(#[from] GatewayGone),
 }
 
 /// How to install a version, or a newer one. With Node 20 npm silently takes an old one, and the newer ones need 22; the
@@ -62,18 +62,18 @@ pub fn install(version: Version) -> String {
 pub struct Installed {
     found: Refreshed<OfFile<Version>>,
     /// The file is the one in which the program keeps its login where it keeps it in a file. It is never opened.
-    login: Refreshed<OfFile<Status>>,
+    login: Refreshed<OfFile<LoginStatus>>,
     /// What it said of its login last.
-    before: Mutex<Option<Status>>,
+    before: Mutex<Option<LoginStatus>>,
     changed: AtomicBool,
 }
 
 /// What was found out while a file was as it was.
-type OfFile<T> = (Option<File>, Result<T, Unusable>);
+type OfFile<T> = (Option<FileStamp>, Result<T, Unusable>);
 
 /// One file, as it is now. The time of its last change would not do: it is the same for all files of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct File {
+struct FileStamp {
     /// Where links lead.
     path: PathBuf,
     device: u64,
@@ -83,7 +83,7 @@ struct File {
     changed: (i64, i64),
 }
 
-impl File {
+impl FileStamp {
     fn at(path: &Path) -> Option<Self> {
         let path = path.canonicalize().ok()?;
         let meta = std::fs::metadata(&path).ok()?;
@@ -103,11 +103,11 @@ impl Installed {
     /// # Errors
     ///
     /// [`Unusable`] if it is missing, too old or something else.
-    pub async fn program(&self, setting: &Program) -> Result<(PathBuf, Version), Unusable> {
+    pub async fn program(&self, setting: &ProgramConfig) -> Result<(PathBuf, Version), Unusable> {
         let given = setting.path.as_deref();
         let missing = || Unusable::Missing(given.map(|path| format!("{}", path.display())));
         let path = find_program(given, &setting.search).ok_or_else(missing)?;
-        let version = as_it_is(&self.found, || File::at(&path), || version(path.clone(), launch(setting, &path, &["--version"])), version_holds);
+        let version = as_it_is(&self.found, || FileStamp::at(&path), || version(path.clone(), launch(setting, &path, &["--version"])), version_holds);
         Ok((path.clone(), version.await?))
     }
 
@@ -116,7 +116,7 @@ impl Installed {
     /// # Errors
     ///
     /// [`Unusable`] if the program is.
-    pub async fn command(&self, setting: &Program, words: &[&str]) -> Result<Launch, Unusable> {
+    pub async fn command(&self, setting: &ProgramConfig, words: &[&str]) -> Result<Launch, Unusable> {
         let (path, _) = self.program(setting).await?;
         Ok(launch(setting, &path, words))
     }
@@ -126,7 +126,7 @@ impl Installed {
     /// # Errors
     ///
     /// [`Unusable`] if the program is, or gives no answer.
-    pub async fn login(&self, setting: &Program) -> Result<Status, Unusable> {
+    pub async fn login(&self, setting: &ProgramConfig) -> Result<LoginStatus, Unusable> {
         let (path, _) = self.program(setting).await?;
         let ask = || status(setting.clone(), launch(setting, &path, &["auth", "status", "--json"]));
         let status = as_it_is(&self.login, || login_file(setting), ask, status_holds).await?;
@@ -154,7 +154,7 @@ impl Installed {
 }
 
 /// What was found out of a file as it is now: asked for anew whenever it became another one, and when it holds no longer.
-async fn as_it_is<T, F>(known: &Refreshed<OfFile<T>>, file: impl Fn() -> Option<File>, ask: impl Fn() -> F, holds: fn(&Result<T, Unusable>) -> Duration) -> Result<T, Unusable>
+async fn as_it_is<T, F>(known: &Refreshed<OfFile<T>>, file: impl Fn() -> Option<FileStamp>, ask: impl Fn() -> F, holds: fn(&Result<T, Unusable>) -> Duration) -> Result<T, Unusable>
 where
     T: Clone + Send + Sync + 'static,
     F: Future<Output = Result<T, Unusable>> + Send + 'static,
@@ -193,7 +193,7 @@ fn version_holds(version: &Result<Version, Unusable>) -> Duration {
     if version.is_ok() { Duration::MAX } else { BAD_FOR }
 }
 
-async fn status(setting: Program, mut launch: Launch) -> Result<Status, Unusable> {
+async fn status(setting: ProgramConfig, mut launch: Launch) -> Result<LoginStatus, Unusable> {
     // It writes something down whenever it is started, and its owner's folder is not the place for that.
     let folder = process::Folder::make(&setting.temporary).and_then(|folder| home::furnish(&setting, folder.path()).map(|()| folder));
     let folder = folder.map_err(|error| Unusable::Silent(error.to_string()))?;
@@ -202,10 +202,10 @@ async fn status(setting: Program, mut launch: Launch) -> Result<Status, Unusable
         launch.environment.push((name.to_owned(), value));
     }
     let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
-    Status::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))
+    LoginStatus::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))
 }
 
-fn status_holds(status: &Result<Status, Unusable>) -> Duration {
+fn status_holds(status: &Result<LoginStatus, Unusable>) -> Duration {
     match status {
         Ok(status) if status.logged_in => GOOD_FOR,
         Ok(_) => BAD_FOR,
@@ -214,11 +214,11 @@ fn status_holds(status: &Result<Status, Unusable>) -> Duration {
 }
 
 /// Where the program keeps its login on Linux.
-fn login_file(setting: &Program) -> Option<File> {
-    home::login_folder(setting).and_then(|folder| File::at(&folder.join(".credentials.json")))
+fn login_file(setting: &ProgramConfig) -> Option<FileStamp> {
+    home::login_folder(setting).and_then(|folder| FileStamp::at(&folder.join(".credentials.json")))
 }
 
-fn launch(setting: &Program, path: &Path, words: &[&str]) -> Launch {
+fn launch(setting: &ProgramConfig, path: &Path, words: &[&str]) -> Launch {
     let mut environment = setting.environment.clone();
     // The whole address, where it would open a browser of its own: whoever signs in may sit at another machine.
     for (name, value) in [("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"), ("CLAUDE_CODE_FULL_SIGN_IN_LINK", "1")] {

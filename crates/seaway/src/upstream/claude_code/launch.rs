@@ -6,7 +6,7 @@ use http::HeaderMap;
 use seaway_wire::claude_code::input::SERVER;
 use secrecy::SecretString;
 
-use crate::config::{Carrier, Program};
+use crate::config::{Carrier, ProgramConfig};
 use crate::credential::{Credential, CredentialError};
 
 /// The program's transcript of a run.
@@ -81,7 +81,7 @@ pub(super) enum Beginning<'a> {
 }
 
 /// True where the credential is an API key: the program then brings nothing along.
-pub(super) fn has_key(setting: &Program) -> bool {
+pub(super) fn has_key(setting: &ProgramConfig) -> bool {
     setting.credential.as_ref().is_some_and(|credential| credential.carrier == Carrier::ApiKey)
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn is_model_name(name: &str) -> bool {
 ///
 /// If there is a credential that cannot be had.
 pub(super) async fn environment(
-    setting: &Program,
+    setting: &ProgramConfig,
     credential: Option<&Credential>,
     manners: &[(&str, &str)],
     folders: Vec<(&'static str, SecretString)>,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use seaway_wire::claude_code::login::{Status, address};
+use seaway_wire::claude_code::login::{LoginStatus, address};
 
 use super::{Program, Unusable};
 use crate::process::{self, Piped};
@@ -93,7 +93,7 @@ impl Program {
     /// # Errors
     ///
     /// [`LoginError`] if there is no such sign-in, or the program does not take the code.
-    pub async fn finish_login(&self, id: &str, code: &str) -> Result<Status, LoginError> {
+    pub async fn finish_login(&self, id: &str, code: &str) -> Result<LoginStatus, LoginError> {
         let shared = self.shared();
         let code = code.trim();
         if code.is_empty() || code.len() > 4096 || code.chars().any(char::is_control) {

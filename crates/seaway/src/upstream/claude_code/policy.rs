@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::home;
-use super::run_request::Errand;
-use crate::config::{Permission, Program};
-use crate::grant::{Cover, Grant, Place, Private, cover, is_file_tool, outside};
+use super::run_request::RunRequest;
+use crate::config::{Permission, ProgramConfig};
+use crate::grant::{Cover, Grant, Private, RunPlace, cover, is_file_tool, outside};
 use crate::process;
 
 /// The program's own tools that a run can be given. Another one, such as a newer program may have, is refused unless
@@ -24,7 +24,7 @@ pub(super) struct Policy {
     /// What the configuration grants.
     granted: Vec<String>,
     roots: Vec<PathBuf>,
-    place: Place,
+    place: RunPlace,
     private: Private,
     others: Permission,
 }
@@ -38,7 +38,7 @@ pub(super) enum Judgement {
 
 impl Policy {
     /// For a run whose child has its settings and temporary files in `temporary`; with `asks` somebody can be asked.
-    pub(super) fn new(setting: &Program, errand: &Errand, temporary: &Path, asks: bool) -> Self {
+    pub(super) fn new(setting: &ProgramConfig, run_request: &RunRequest, temporary: &Path, asks: bool) -> Self {
         let agent = &setting.agent;
         let others = match agent.permission {
             // Without a stream there is nobody to ask.
@@ -46,12 +46,12 @@ impl Policy {
             permission => permission,
         };
         let roots = agent.workspace.iter().filter_map(|root| root.canonicalize().ok()).collect();
-        let place = Place { folder: errand.folder.clone(), cwd: errand.folder.clone(), home: home::home(setting) };
-        let policy = Self::of(errand.tools.clone(), agent.tools.clone(), others, roots, place);
+        let place = RunPlace { folder: run_request.folder.clone(), cwd: run_request.folder.clone(), home: home::home(setting) };
+        let policy = Self::of(run_request.tools.clone(), agent.tools.clone(), others, roots, place);
         Self { private: private(setting, temporary), ..policy }
     }
 
-    fn of(asked: Option<Vec<String>>, granted: Vec<String>, others: Permission, roots: Vec<PathBuf>, place: Place) -> Self {
+    fn of(asked: Option<Vec<String>>, granted: Vec<String>, others: Permission, roots: Vec<PathBuf>, place: RunPlace) -> Self {
         let mut offered: Vec<String> = match &asked {
             Some(asked) => names(asked),
             None => names(&granted),
@@ -109,7 +109,7 @@ fn names(grants: &[String]) -> Vec<String> {
 }
 
 /// What is the program's own, and ours.
-fn private(setting: &Program, temporary: &Path) -> Private {
+fn private(setting: &ProgramConfig, temporary: &Path) -> Private {
     let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let state = setting.folder.parent().map_or_else(|| setting.folder.clone(), Path::to_owned);
     let mut closed = vec![real(state), real(temporary.to_owned())];
@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn policy(asked: Option<&[&str]>, others: Permission) -> Policy {
-        let place = Place { folder: "/w".into(), cwd: "/w".into(), home: "/home".into() };
+        let place = RunPlace { folder: "/w".into(), cwd: "/w".into(), home: "/home".into() };
         Policy::of(asked.map(texts), texts(&["Read", "Bash(ls:*)", "WebFetch", "Edit(//srv/**)", "Grep(**)", "Glob(*)"]), others, vec!["/w".into()], place)
     }
 
@@ -198,7 +198,7 @@ mod tests {
     fn what_is_private_is_the_programs_its_owners_and_ours() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
-        let mut setting = Program::example(&root);
+        let mut setting = ProgramConfig::example(&root);
         setting.folder = root.join("state/claude-code");
         setting.temporary = root.join("tmp");
         setting.settings = vec![root.join("config/seaway.toml")];
@@ -208,7 +208,7 @@ mod tests {
             std::fs::create_dir_all(folder).unwrap();
         }
         let private = private(&setting, &own);
-        let place = Place { folder: root.clone(), cwd: root.clone(), home: root.join("home") };
+        let place = RunPlace { folder: root.clone(), cwd: root.clone(), home: root.join("home") };
         let refused = |tool: &str, path: &str| private.refuses(tool, &serde_json::json!({"file_path": path}), &place).is_some();
         for path in [
             "state/seaway.db",

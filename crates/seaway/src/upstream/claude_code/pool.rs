@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use seaway_wire::claude_code::{Call, Print, Results};
+use seaway_wire::claude_code::{HeldCall, Print, Results};
 use tokio_util::sync::CancellationToken;
 
 /// Whose conversation it is, and by what name, if by any.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Whose {
+pub struct ConversationKey {
     /// Opaque: conversations of two owners never meet.
     pub owner: Arc<str>,
     pub session: Option<Arc<str>>,
@@ -17,15 +17,15 @@ pub struct Whose {
 
 /// A child that has heard a conversation and waits for its next turn.
 #[derive(Debug)]
-pub struct Kept<C> {
-    pub whose: Whose,
+pub struct WarmChild<C> {
+    pub whose: ConversationKey,
     pub model: String,
     /// What it has heard and said.
     pub print: Print,
     /// How many turns it answered.
     pub turns: u64,
     /// Tool calls that it holds open; none if it rests.
-    pub calls: Vec<Call>,
+    pub calls: Vec<HeldCall>,
     /// The settings that it was told last.
     pub settings: String,
     /// Those of them that hold until its turn is over, whatever it is told.
@@ -47,7 +47,7 @@ struct Spare<C> {
 /// A conversation whose answer is over, and whose child is about to be put aside.
 #[derive(Debug)]
 struct Settling {
-    whose: Whose,
+    whose: ConversationKey,
     print: Print,
     /// Cancelled when it is there, or will never be.
     done: CancellationToken,
@@ -55,28 +55,28 @@ struct Settling {
 
 /// The children that wait.
 #[derive(Debug)]
-pub struct Pool<C> {
+pub struct ChildPool<C> {
     spares: Vec<Spare<C>>,
-    kept: Vec<Kept<C>>,
+    kept: Vec<WarmChild<C>>,
     settling: Vec<Settling>,
     closed: bool,
 }
 
 /// A child that has to go.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Gone<C> {
+pub struct Discarded<C> {
     pub child: C,
     /// It holds calls open: left to itself it would tell the model that they were interrupted, and ask again.
     pub holds: bool,
 }
 
-impl<C> From<Kept<C>> for Gone<C> {
-    fn from(kept: Kept<C>) -> Self {
+impl<C> From<WarmChild<C>> for Discarded<C> {
+    fn from(kept: WarmChild<C>) -> Self {
         Self { holds: !kept.calls.is_empty(), child: kept.child }
     }
 }
 
-impl<C> From<Spare<C>> for Gone<C> {
+impl<C> From<Spare<C>> for Discarded<C> {
     fn from(spare: Spare<C>) -> Self {
         Self { child: spare.child, holds: false }
     }
@@ -84,11 +84,11 @@ impl<C> From<Spare<C>> for Gone<C> {
 
 /// The child that suits a request best.
 #[derive(Debug)]
-pub enum Found<C> {
+pub enum BestChild<C> {
     /// It holds open just the calls whose results came.
-    Holding(Kept<C>),
+    Holding(WarmChild<C>),
     /// It has heard this many of the messages.
-    Resting(Kept<C>, usize),
+    Resting(WarmChild<C>, usize),
     /// True if it begins with what the program says of its surroundings.
     Spare(C, bool),
     /// One that will suit in a moment.
@@ -98,8 +98,8 @@ pub enum Found<C> {
 
 /// What a request is known by.
 #[derive(Debug)]
-pub struct Wanted<'w> {
-    pub whose: &'w Whose,
+pub struct ChildQuery<'w> {
+    pub whose: &'w ConversationKey,
     pub model: &'w str,
     /// Of the conversation before its first message, and after each.
     pub prints: &'w [Print],
@@ -109,43 +109,43 @@ pub struct Wanted<'w> {
     pub fixed: &'w str,
 }
 
-impl<C> Default for Pool<C> {
+impl<C> Default for ChildPool<C> {
     fn default() -> Self {
         Self { spares: Vec::new(), kept: Vec::new(), settling: Vec::new(), closed: false }
     }
 }
 
-impl<C> Pool<C> {
+impl<C> ChildPool<C> {
     /// Takes out the child that suits best. Children that wait for what this request shows will never come are
     /// given to `gone`.
-    pub fn find(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<Gone<C>>) -> Found<C> {
+    pub fn find(&mut self, wanted: &ChildQuery<'_>, gone: &mut Vec<Discarded<C>>) -> BestChild<C> {
         if let Some(known) = self.known(wanted, gone) {
             return known;
         }
         match self.spares.iter().position(|spare| spare.model == wanted.model) {
             Some(at) => {
                 let spare = self.spares.remove(at);
-                Found::Spare(spare.child, spare.seeded)
+                BestChild::Spare(spare.child, spare.seeded)
             }
-            None => Found::Nothing,
+            None => BestChild::Nothing,
         }
     }
 
-    fn known(&mut self, wanted: &Wanted<'_>, gone: &mut Vec<Gone<C>>) -> Option<Found<C>> {
+    fn known(&mut self, wanted: &ChildQuery<'_>, gone: &mut Vec<Discarded<C>>) -> Option<BestChild<C>> {
         let messages = wanted.prints.len() - 1;
         for heard in (1..messages).rev() {
             // Its client may be faster than the child is ready.
             if let Some(settling) = self.settling.iter().find(|settling| settling.whose == *wanted.whose && settling.print == wanted.prints[heard]) {
-                return Some(Found::Soon(settling.done.clone()));
+                return Some(BestChild::Soon(settling.done.clone()));
             }
-            let is_it = |kept: &Kept<C>| kept.whose == *wanted.whose && kept.print == wanted.prints[heard];
+            let is_it = |kept: &WarmChild<C>| kept.whose == *wanted.whose && kept.print == wanted.prints[heard];
             while let Some(at) = self.kept.iter().position(is_it) {
                 let kept = self.kept.remove(at);
                 if kept.calls.is_empty() {
-                    return Some(Found::Resting(kept, heard));
+                    return Some(BestChild::Resting(kept, heard));
                 }
                 if heard == messages - 1 && kept.fixed == wanted.fixed && wanted.results.is_some_and(|results| answers(results, &kept.calls)) {
-                    return Some(Found::Holding(kept));
+                    return Some(BestChild::Holding(kept));
                 }
                 // The conversation went another way than its calls.
                 gone.push(kept.into());
@@ -154,8 +154,8 @@ impl<C> Pool<C> {
         None
     }
 
-    /// Announces a child that will be kept; the token is to be given back to [`Pool::settled`].
-    pub fn settles(&mut self, whose: Whose, print: Print) -> CancellationToken {
+    /// Announces a child that will be kept; the token is to be given back to [`ChildPool::settled`].
+    pub fn settles(&mut self, whose: ConversationKey, print: Print) -> CancellationToken {
         let done = CancellationToken::new();
         self.settling.push(Settling { whose, print, done: done.clone() });
         done
@@ -168,7 +168,7 @@ impl<C> Pool<C> {
     }
 
     /// Keeps a child for the next turn of its conversation. What has to go for it is returned.
-    pub fn keep(&mut self, kept: Kept<C>, most: usize) -> Vec<Gone<C>> {
+    pub fn keep(&mut self, kept: WarmChild<C>, most: usize) -> Vec<Discarded<C>> {
         if self.closed || most == 0 {
             return vec![kept.into()];
         }
@@ -185,13 +185,13 @@ impl<C> Pool<C> {
     }
 
     /// Puts a spare down. One too many is returned: that of the model that was wanted longest ago.
-    pub fn put(&mut self, model: &str, (child, seeded): (C, bool), most: usize, now: Instant) -> Vec<Gone<C>> {
+    pub fn put(&mut self, model: &str, (child, seeded): (C, bool), most: usize, now: Instant) -> Vec<Discarded<C>> {
         if self.closed {
-            return vec![Gone { child, holds: false }];
+            return vec![Discarded { child, holds: false }];
         }
         self.spares.push(Spare { model: model.to_owned(), child, seeded, since: now });
         let excess = self.spares.len().saturating_sub(most);
-        self.spares.drain(..excess).map(Gone::from).collect()
+        self.spares.drain(..excess).map(Discarded::from).collect()
     }
 
     /// True if there should be another spare for a model.
@@ -206,7 +206,7 @@ impl<C> Pool<C> {
     }
 
     /// Takes out what waited for too long; `prewarmed` spares may wait for ever.
-    pub fn sweep(&mut self, idle: Duration, prewarmed: usize, now: Instant, mut is_alive: impl FnMut(&mut C) -> bool) -> Vec<Gone<C>> {
+    pub fn sweep(&mut self, idle: Duration, prewarmed: usize, now: Instant, mut is_alive: impl FnMut(&mut C) -> bool) -> Vec<Discarded<C>> {
         let mut gone = Vec::new();
         let late = |since: Instant| now.saturating_duration_since(since) >= idle;
         self.take(|kept| late(kept.since) || !is_alive(&mut kept.child), &mut gone);
@@ -223,15 +223,15 @@ impl<C> Pool<C> {
     }
 
     /// Takes out the conversations that `which` picks.
-    pub fn take(&mut self, mut which: impl FnMut(&mut Kept<C>) -> bool, gone: &mut Vec<Gone<C>>) {
+    pub fn take(&mut self, mut which: impl FnMut(&mut WarmChild<C>) -> bool, gone: &mut Vec<Discarded<C>>) {
         let (go, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept).into_iter().map(|mut kept| (which(&mut kept), kept)).partition(|(goes, _)| *goes);
         self.kept = stay.into_iter().map(|(_, kept)| kept).collect();
         gone.extend(go.into_iter().map(|(_, kept)| kept.into()));
     }
 
     /// Takes out every spare.
-    pub fn take_spares(&mut self) -> Vec<Gone<C>> {
-        std::mem::take(&mut self.spares).into_iter().map(Gone::from).collect()
+    pub fn take_spares(&mut self) -> Vec<Discarded<C>> {
+        std::mem::take(&mut self.spares).into_iter().map(Discarded::from).collect()
     }
 
     /// How many wait for whoever comes.
@@ -240,34 +240,34 @@ impl<C> Pool<C> {
     }
 
     /// The children that wait for their conversations' next turns.
-    pub fn kept(&self) -> impl Iterator<Item = &Kept<C>> {
+    pub fn kept(&self) -> impl Iterator<Item = &WarmChild<C>> {
         self.kept.iter()
     }
 
     /// Takes out everything, for good.
-    pub fn close(&mut self) -> Vec<Gone<C>> {
+    pub fn close(&mut self) -> Vec<Discarded<C>> {
         self.closed = true;
-        let kept = std::mem::take(&mut self.kept).into_iter().map(Gone::from);
-        let spares = std::mem::take(&mut self.spares).into_iter().map(Gone::from);
+        let kept = std::mem::take(&mut self.kept).into_iter().map(Discarded::from);
+        let spares = std::mem::take(&mut self.spares).into_iter().map(Discarded::from);
         kept.chain(spares).collect()
     }
 }
 
 /// True if the results are exactly those of the calls.
-fn answers(results: &Results, calls: &[Call]) -> bool {
+fn answers(results: &Results, calls: &[HeldCall]) -> bool {
     results.len() == calls.len() && calls.iter().all(|call| results.iter().filter(|result| result.id == call.tool_use_id).count() == 1)
 }
 
 #[cfg(test)]
 mod tests {
     use seaway_wire::Request;
-    use seaway_wire::claude_code::{Ask, Terms, fingerprints};
-    use seaway_wire::model::Traits;
+    use seaway_wire::claude_code::{Ask, AskTerms, fingerprints};
+    use seaway_wire::model::ModelTraits;
 
     use super::*;
 
-    fn whose(owner: &str, session: Option<&str>) -> Whose {
-        Whose { owner: owner.into(), session: session.map(Into::into) }
+    fn whose(owner: &str, session: Option<&str>) -> ConversationKey {
+        ConversationKey { owner: owner.into(), session: session.map(Into::into) }
     }
 
     /// What a turn says: `a…` is the assistant's, `a:ID` a call of it, `result:ID` what came of that, `result:ID+` that and more.
@@ -286,8 +286,8 @@ mod tests {
         let messages: Vec<String> = turns.iter().map(|turn| format!("{{\"role\":\"{}\",\"content\":{}}}", role(turn), content(turn))).collect();
         let body = format!("{{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}}", messages.join(","));
         let request = Request::parse(body.as_bytes()).unwrap();
-        let ask = Ask::read(&request, &Terms { traits: Traits::of("m"), strict: false }).unwrap();
-        (fingerprints(&ask), ask.messages.last().and_then(seaway_wire::claude_code::Message::results))
+        let ask = Ask::read(&request, &AskTerms { traits: ModelTraits::of("m"), strict: false }).unwrap();
+        (fingerprints(&ask), ask.messages.last().and_then(seaway_wire::claude_code::AskedMessage::results))
     }
 
     /// What a child knows that heard `turns`, the last of which it said itself.
@@ -297,9 +297,9 @@ mod tests {
         prints(&longer).0[turns.len()]
     }
 
-    fn kept(child: u32, whose: Whose, turns: &[&str], calls: &[&str]) -> Kept<u32> {
-        let call = |id: &&str| Call { request_id: "q".into(), rpc_id: "1".into(), tool_use_id: (*id).to_owned() };
-        Kept {
+    fn kept(child: u32, whose: ConversationKey, turns: &[&str], calls: &[&str]) -> WarmChild<u32> {
+        let call = |id: &&str| HeldCall { request_id: "q".into(), rpc_id: "1".into(), tool_use_id: (*id).to_owned() };
+        WarmChild {
             whose,
             model: "m".into(),
             print: heard(turns),
@@ -312,28 +312,28 @@ mod tests {
         }
     }
 
-    fn children(gone: Vec<Gone<u32>>) -> Vec<u32> {
+    fn children(gone: Vec<Discarded<u32>>) -> Vec<u32> {
         gone.into_iter().map(|gone| gone.child).collect()
     }
 
     /// The child found, how much it knows, and who had to go.
-    fn find(pool: &mut Pool<u32>, whose: &Whose, turns: &[&str]) -> (Option<u32>, usize, Vec<u32>) {
+    fn find(pool: &mut ChildPool<u32>, whose: &ConversationKey, turns: &[&str]) -> (Option<u32>, usize, Vec<u32>) {
         let (prints, results) = prints(turns);
         let mut gone = Vec::new();
-        let found = pool.find(&Wanted { whose, model: "m", prints: &prints, results: results.as_ref(), fixed: "100" }, &mut gone);
+        let found = pool.find(&ChildQuery { whose, model: "m", prints: &prints, results: results.as_ref(), fixed: "100" }, &mut gone);
         let gone = children(gone);
         match found {
-            Found::Holding(kept) => (Some(kept.child), turns.len() - 1, gone),
-            Found::Resting(kept, heard) => (Some(kept.child), heard, gone),
-            Found::Spare(child, _) => (Some(child), 0, gone),
-            Found::Soon(done) => (None, usize::from(done.is_cancelled()), vec![u32::MAX]),
-            Found::Nothing => (None, 0, gone),
+            BestChild::Holding(kept) => (Some(kept.child), turns.len() - 1, gone),
+            BestChild::Resting(kept, heard) => (Some(kept.child), heard, gone),
+            BestChild::Spare(child, _) => (Some(child), 0, gone),
+            BestChild::Soon(done) => (None, usize::from(done.is_cancelled()), vec![u32::MAX]),
+            BestChild::Nothing => (None, 0, gone),
         }
     }
 
     #[test]
     fn a_conversation_goes_on_where_it_was_heard() {
-        let mut pool = Pool::default();
+        let mut pool = ChildPool::default();
         let me = whose("me", None);
         pool.keep(kept(1, me.clone(), &["u", "a"], &[]), 9);
         assert_eq!(find(&mut pool, &whose("you", None), &["u", "a", "u2"]).0, None);
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_child_that_settles_is_waited_for_by_its_own_conversation_alone() {
-        let mut pool: Pool<u32> = Pool::default();
+        let mut pool: ChildPool<u32> = ChildPool::default();
         let me = whose("me", None);
         let done = pool.settles(me.clone(), heard(&["u", "a"]));
         assert_eq!(find(&mut pool, &me, &["u", "a", "u2"]).2, [u32::MAX]);
@@ -369,7 +369,7 @@ mod tests {
             (&["u", "a:x", "result:x", "a2", "u3"], (None, vec![1])),
         ];
         for (turns, expect) in table {
-            let mut pool = Pool::default();
+            let mut pool = ChildPool::default();
             pool.keep(kept(1, me.clone(), &["u", "a:x"], &["x"]), 9);
             let (child, _, gone) = find(&mut pool, &me, turns);
             assert_eq!((child, gone), expect, "{turns:?}");
@@ -378,15 +378,15 @@ mod tests {
 
     #[test]
     fn held_calls_want_the_limits_with_which_their_turn_began() {
-        let mut pool = Pool::default();
-        let other = Kept { fixed: "9".into(), ..kept(1, whose("me", None), &["u", "a:x"], &["x"]) };
+        let mut pool = ChildPool::default();
+        let other = WarmChild { fixed: "9".into(), ..kept(1, whose("me", None), &["u", "a:x"], &["x"]) };
         pool.keep(other, 9);
         assert_eq!(find(&mut pool, &whose("me", None), &["u", "a:x", "result:x"]), (None, 0, vec![1]));
     }
 
     #[test]
     fn a_spare_serves_one_model() {
-        let mut pool = Pool::default();
+        let mut pool = ChildPool::default();
         let now = Instant::now();
         assert!(pool.lacks("m", 1));
         assert!(pool.put("m", (1, true), 1, now).is_empty());
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn the_one_used_longest_ago_goes_first() {
-        let mut pool = Pool::default();
+        let mut pool = ChildPool::default();
         for child in 1..=3 {
             let gone = pool.keep(kept(child, whose("me", None), &[&format!("u{child}"), "a"], &[]), 2);
             assert_eq!(children(gone), if child == 3 { vec![1] } else { vec![] });
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_waits_too_long_or_died_goes_but_for_what_was_prewarmed() {
-        let mut pool = Pool::default();
+        let mut pool = ChildPool::default();
         let now = Instant::now();
         let later = now + Duration::from_secs(10);
         for child in 1..=2 {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// What is to be done.
 #[derive(Debug, Clone)]
-pub struct Errand {
+pub struct RunRequest {
     /// By our name.
     pub id: String,
     pub prompt: String,

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::home;
-use crate::config::Program;
+use crate::config::ProgramConfig;
 
 /// Below a folder of settings: where the program keeps its transcripts.
 const TRANSCRIPTS: &str = "projects";
 
-fn folder(setting: &Program) -> PathBuf {
+fn folder(setting: &ProgramConfig) -> PathBuf {
     setting.folder.join("sessions")
 }
 
 /// The folder of a session; `None` for what is no id of ours.
-fn of(setting: &Program, id: &str) -> Option<PathBuf> {
+fn of(setting: &ProgramConfig, id: &str) -> Option<PathBuf> {
     uuid::Uuid::parse_str(id).ok().map(|id| folder(setting).join(id.to_string()))
 }
 
@@ -25,7 +25,7 @@ fn of(setting: &Program, id: &str) -> Option<PathBuf> {
 /// # Errors
 ///
 /// If it is not there, or cannot be read.
-pub(super) fn take_up(setting: &Program, id: &str, temporary: &Path) -> io::Result<()> {
+pub(super) fn take_up(setting: &ProgramConfig, id: &str, temporary: &Path) -> io::Result<()> {
     let kept = of(setting, id).ok_or(io::ErrorKind::NotFound)?;
     copy(&kept.join(TRANSCRIPTS), &home::config(temporary).join(TRANSCRIPTS))
 }
@@ -35,7 +35,7 @@ pub(super) fn take_up(setting: &Program, id: &str, temporary: &Path) -> io::Resu
 /// # Errors
 ///
 /// If it cannot be written.
-pub(super) fn keep(setting: &Program, id: &str, temporary: &Path) -> io::Result<()> {
+pub(super) fn keep(setting: &ProgramConfig, id: &str, temporary: &Path) -> io::Result<()> {
     let kept = of(setting, id).ok_or(io::ErrorKind::InvalidInput)?;
     crate::auth::private_dir(&folder(setting))?;
     let new = tempfile::Builder::new().prefix(".new-").tempdir_in(folder(setting))?;
@@ -52,7 +52,7 @@ pub(super) fn keep(setting: &Program, id: &str, temporary: &Path) -> io::Result<
 }
 
 /// Removes what is kept of a session.
-pub(super) fn erase(setting: &Program, id: &str) {
+pub(super) fn erase(setting: &ProgramConfig, id: &str) {
     if let Some(kept) = of(setting, id).filter(|kept| kept.exists())
         && let Err(error) = std::fs::remove_dir_all(&kept)
     {
@@ -61,7 +61,7 @@ pub(super) fn erase(setting: &Program, id: &str) {
 }
 
 /// Removes what nobody went on with for as long as sessions are kept, and what was left half written.
-pub(super) fn sweep(setting: &Program) {
+pub(super) fn sweep(setting: &ProgramConfig) {
     for entry in std::fs::read_dir(folder(setting)).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
         if age.is_some_and(|age| age > setting.retention) {
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_session_is_kept_gone_on_with_and_erased() {
         let folder = tempfile::tempdir().unwrap();
-        let setting = Program::example(folder.path());
+        let setting = ProgramConfig::example(folder.path());
         let id = uuid::Uuid::now_v7().to_string();
         let child = |name: &str| {
             let temporary = folder.path().join(name);
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_is_too_old_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let setting = Program { retention: std::time::Duration::ZERO, ..Program::example(folder.path()) };
+        let setting = ProgramConfig { retention: std::time::Duration::ZERO, ..ProgramConfig::example(folder.path()) };
         std::fs::create_dir_all(super::folder(&setting).join("x")).unwrap();
         sweep(&setting);
         assert!(!super::folder(&setting).join("x").exists());

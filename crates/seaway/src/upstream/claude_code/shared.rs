@@ -8,19 +8,19 @@ use super::installed::Installed;
 use super::plan::Plan;
 use crate::config::{self, Limits, UpstreamName};
 
-pub(super) struct Shared {
+pub(super) struct ProgramState {
     pub(super) limits: Limits,
     pub(super) children: Arc<Children>,
     pub(super) conversations: Conversations,
     pub(super) plan: Plan,
 }
 
-impl Shared {
+impl ProgramState {
     pub(super) fn name(&self) -> &UpstreamName {
         &self.children.spawner.name
     }
 
-    pub(super) fn setting(&self) -> &config::Program {
+    pub(super) fn setting(&self) -> &config::ProgramConfig {
         &self.children.spawner.setting
     }
 

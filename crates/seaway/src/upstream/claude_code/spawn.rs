@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::home;
 use super::installed::Installed;
 use super::launch::{self, Beginning};
-use crate::config::{Program, UpstreamName};
+use crate::config::{ProgramConfig, UpstreamName};
 use crate::credential::Credential;
 use crate::process::{Folder, Launch, Piped};
 use crate::upstream::UpstreamError;
@@ -22,7 +22,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// What a child is started with, whoever it is for.
 pub(super) struct Spawner {
     pub(super) name: UpstreamName,
-    pub(super) setting: Program,
+    pub(super) setting: ProgramConfig,
     pub(super) credential: Option<Credential>,
     pub(super) installed: Installed,
     /// What outlives a request: children that settle or leave.
@@ -92,6 +92,6 @@ impl Spawner {
 
 /// The folder in which requests are answered. The same for all: what stands in the prompt of where a process works
 /// must not differ, for the prompt cache.
-pub(super) fn working_folder(setting: &Program) -> PathBuf {
+pub(super) fn working_folder(setting: &ProgramConfig) -> PathBuf {
     setting.folder.join("empty")
 }

@@ -19,17 +19,17 @@ pub(super) struct Idle {
     most: usize,
 }
 
-pub(super) struct Kept<L> {
+pub(super) struct IdleConnection<L> {
     line: L,
     since: Instant,
     generation: u64,
 }
 
 /// What one thread keeps for one pool, in the order in which it was put.
-pub(super) type List<L> = (u64, VecDeque<Kept<L>>);
+pub(super) type IdleList<L> = (u64, VecDeque<IdleConnection<L>>);
 
 /// What one thread keeps.
-pub(super) type Lists<L> = RefCell<Vec<List<L>>>;
+pub(super) type Lists<L> = RefCell<Vec<IdleList<L>>>;
 
 /// Something that may be used again, if nothing happened to it meanwhile.
 pub(super) trait Reusable: Sized + 'static {
@@ -60,7 +60,7 @@ impl Idle {
         if self.most == 0 {
             return;
         }
-        let kept = Kept { line, since: Instant::now(), generation: self.generation.load(Ordering::Relaxed) };
+        let kept = IdleConnection { line, since: Instant::now(), generation: self.generation.load(Ordering::Relaxed) };
         let _too_many = L::lists(|lists| {
             let mut lists = lists.borrow_mut();
             if let Some(list) = find(&mut lists, self.pool) {
@@ -101,7 +101,7 @@ pub(super) fn sweep<L: Reusable>() {
     });
 }
 
-fn find<L>(lists: &mut [List<L>], pool: u64) -> Option<&mut VecDeque<Kept<L>>> {
+fn find<L>(lists: &mut [IdleList<L>], pool: u64) -> Option<&mut VecDeque<IdleConnection<L>>> {
     lists.iter_mut().find(|(known, _)| *known == pool).map(|(_, list)| list)
 }
 

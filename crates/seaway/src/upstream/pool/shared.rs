@@ -27,13 +27,13 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// The connections of one pool.
 #[derive(Debug)]
-pub(super) struct Shared {
-    open: Mutex<Vec<Connection>>,
+pub(super) struct SharedConnections {
+    open: Mutex<Vec<Http2Connection>>,
     born: Instant,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct Http2Connection {
     send: SendRequest<CallBody>,
     streams: Arc<Streams>,
 }
@@ -51,12 +51,12 @@ struct Streams {
 /// One stream of a connection. Counted for as long as it lives.
 pub(super) struct Streaming {
     send: SendRequest<CallBody>,
-    counted: Counted,
+    counted: StreamGuard,
 }
 
-struct Counted(Arc<Streams>);
+struct StreamGuard(Arc<Streams>);
 
-impl Drop for Counted {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         let since = self.0.born.elapsed().as_millis();
         self.0.ended.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -64,10 +64,10 @@ impl Drop for Counted {
     }
 }
 
-impl Connection {
+impl Http2Connection {
     fn stream(&self) -> Streaming {
         self.streams.open.fetch_add(1, Ordering::Relaxed);
-        Streaming { send: self.send.clone(), counted: Counted(self.streams.clone()) }
+        Streaming { send: self.send.clone(), counted: StreamGuard(self.streams.clone()) }
     }
 
     fn has_room(&self) -> bool {
@@ -80,12 +80,12 @@ impl Connection {
     }
 }
 
-impl Shared {
+impl SharedConnections {
     pub(super) fn new() -> Self {
         Self { open: Mutex::default(), born: Instant::now() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Http2Connection>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,7 +93,7 @@ impl Shared {
     pub(super) fn stream(&self) -> Option<Streaming> {
         let mut open = self.lock();
         open.retain(|connection| !connection.send.is_closed());
-        open.iter().find(|connection| connection.has_room()).map(Connection::stream)
+        open.iter().find(|connection| connection.has_room()).map(Http2Connection::stream)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -118,7 +118,7 @@ impl Shared {
         }
         let ended = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
         let streams = Arc::new(Streams { open: AtomicUsize::new(0), most: AtomicUsize::new(driver.current_max_send_streams()), ended: AtomicU64::new(ended), born: self.born });
-        self.lock().push(Connection { send, streams: streams.clone() });
+        self.lock().push(Http2Connection { send, streams: streams.clone() });
         tasks.spawn(async move {
             let ended = poll_fn(|cx| {
                 let polled = driver.as_mut().poll(cx);
@@ -169,14 +169,14 @@ mod tests {
     use super::*;
 
     /// A pool's connection, and the other end of it.
-    async fn connection(most: u32) -> (Shared, JoinHandle<()>) {
+    async fn connection(most: u32) -> (SharedConnections, JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let server = tokio::spawn(async move {
             let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
             let service = service_fn(async |_| Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default())));
             builder.max_concurrent_streams(most).serve_connection(TokioIo::new(theirs), service).await.unwrap();
         });
-        let shared = Shared { open: Mutex::default(), born: Instant::now().checked_sub(2 * KEPT_FOR).unwrap() };
+        let shared = SharedConnections { open: Mutex::default(), born: Instant::now().checked_sub(2 * KEPT_FOR).unwrap() };
         shared.add(TokioIo::new(Box::new(ours)), &TaskTracker::new()).await.unwrap();
         (shared, server)
     }
@@ -214,7 +214,7 @@ mod tests {
     async fn a_connection_that_ends_at_once_is_none() {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         drop(theirs);
-        let shared = Shared::new();
+        let shared = SharedConnections::new();
         assert!(shared.add(TokioIo::new(Box::new(ours)), &TaskTracker::new()).await.is_err());
         assert!(shared.is_empty() && shared.stream().is_none());
     }

@@ -13,19 +13,19 @@ use serde_json::Value;
 
 /// Why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct CheckRefusal {
     pub status: u16,
     pub kind: &'static str,
     pub message: String,
 }
 
-impl<T: Into<String>> From<T> for Refusal {
+impl<T: Into<String>> From<T> for CheckRefusal {
     fn from(message: T) -> Self {
         Self { status: 400, kind: "invalid_request_error", message: message.into() }
     }
 }
 
-type Checked = Result<(), Refusal>;
+type Checked = Result<(), CheckRefusal>;
 
 /// The members of a request: those that the newest SDK has types for (anthropic 2.14.0, `beta.messages.create`).
 const MEMBERS: [&str; 31] = [

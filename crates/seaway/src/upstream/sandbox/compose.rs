@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::sample;
 use super::script::{Block, Script};
-use super::tokens::{self, Counted};
+use super::tokens::{self, InputCount};
 
 /// Characters in one delta.
 const PIECE: usize = 12;
 
 /// An answer as the frames of its stream.
-pub(super) struct Answer {
+pub(super) struct ComposedAnswer {
     pub frames: Vec<Bytes>,
 }
 
@@ -32,9 +32,9 @@ struct Composer<'a> {
     omit_thinking: bool,
 }
 
-impl Answer {
+impl ComposedAnswer {
     /// Composes the answer to a request that was found good.
-    pub(super) fn compose(request: &Value, script: &Script, input: Counted, number: u64) -> Self {
+    pub(super) fn compose(request: &Value, script: &Script, input: InputCount, number: u64) -> Self {
         let mut composer = Composer {
             script,
             events: Vec::new(),
@@ -139,7 +139,7 @@ impl Composer<'_> {
         self.events.push((name, event));
     }
 
-    fn start(&mut self, request: &Value, input: Counted) {
+    fn start(&mut self, request: &Value, input: InputCount) {
         let message = json!({
             "id": format!("msg_sandbox_{:06}", self.number), "type": "message", "role": "assistant", "model": request["model"],
             "content": [], "stop_reason": null, "stop_sequence": null,
@@ -271,7 +271,7 @@ mod tests {
     /// What a client that asked for no stream would be told.
     fn answer(request: Value) -> Value {
         let script = Script::parse(&super::super::script::last_user_text(&request));
-        let answer = Answer::compose(&request, &script, Counted::default(), 1);
+        let answer = ComposedAnswer::compose(&request, &script, InputCount::default(), 1);
         let mut fold = Fold::default();
         answer.frames.iter().for_each(|frame| fold.push(frame));
         serde_json::from_str(&fold.finish().unwrap().body).unwrap()

@@ -22,7 +22,7 @@ pub(super) fn of_request(request: &Value) -> u64 {
 
 /// The input tokens of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counted {
+pub(super) struct InputCount {
     pub fresh: u64,
     pub read: u64,
     pub written: u64,
@@ -30,10 +30,10 @@ pub(super) struct Counted {
 
 /// The prefixes that earlier requests marked with `cache_control`.
 #[derive(Debug, Default)]
-pub(super) struct Cache(Mutex<Known>);
+pub(super) struct Cache(Mutex<CachedPrefix>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct CachedPrefix {
     prefixes: HashSet<u64>,
     order: VecDeque<u64>,
 }
@@ -45,7 +45,7 @@ struct Segment {
 
 impl Cache {
     /// Counts a request and remembers the prefixes it marks.
-    pub(super) fn count(&self, request: &Value) -> Counted {
+    pub(super) fn count(&self, request: &Value) -> InputCount {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let segments = segments(request);
         let mut hasher = DefaultHasher::new();
@@ -64,11 +64,11 @@ impl Cache {
         }
         // A prefix is only looked up for requests that mark one.
         let read = read.min(marked);
-        Counted { fresh: tokens - marked.max(read), read, written: marked - read }
+        InputCount { fresh: tokens - marked.max(read), read, written: marked - read }
     }
 }
 
-impl Known {
+impl CachedPrefix {
     fn remember(&mut self, prefix: u64) {
         if self.prefixes.insert(prefix) {
             self.order.push_back(prefix);
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_marked_prefix_is_read_the_next_time() {
         let cache = Cache::default();
-        let counted = |fresh, read, written| Counted { fresh, read, written };
+        let counted = |fresh, read, written| InputCount { fresh, read, written };
         assert_eq!(cache.count(&request(&[("aaaa", true), ("bbbb", false)])), counted(1, 0, 1));
         assert_eq!(cache.count(&request(&[("aaaa", false), ("bbbb", true), ("cccc", false)])), counted(1, 1, 1));
         assert_eq!(cache.count(&request(&[("aaaa", false), ("bbbb", false), ("cccc", true)])), counted(0, 2, 1));

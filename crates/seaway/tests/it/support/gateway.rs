@@ -55,14 +55,14 @@ impl Gateway {
 
     /// The receipts and figures of an exchange, once they are written.
     pub async fn receipt(&self, id: &str) -> seaway::store::Receipt {
-        self.app.house.ledger.store().flush().await;
+        self.app.state.ledger.store().flush().await;
         let database = seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
         seaway::store::explain(&database, id).unwrap().unwrap_or_else(|| panic!("no record of {id}"))
     }
 
     /// All records, oldest first: id and outcome.
     pub async fn outcomes(&self) -> Vec<(String, String)> {
-        self.app.house.ledger.store().flush().await;
+        self.app.state.ledger.store().flush().await;
         let database = seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
         let mut select = database.prepare("SELECT endpoint, outcome FROM exchange ORDER BY at, id").unwrap();
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
@@ -71,7 +71,7 @@ impl Gateway {
 
     /// Waits until no exchange is under way, so that all records are queued.
     pub async fn quiet(&self) {
-        while self.app.house.ledger.running() > 0 {
+        while self.app.state.ledger.running() > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     }

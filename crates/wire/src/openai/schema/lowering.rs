@@ -69,12 +69,12 @@ pub enum Lowering {
 }
 
 /// Why there is no lowered schema.
-enum Stop {
+enum LoweringStop {
     Unsaid(&'static str),
     Wrong(Fault),
 }
 
-impl From<Fault> for Stop {
+impl From<Fault> for LoweringStop {
     fn from(fault: Fault) -> Self {
         Self::Wrong(fault)
     }
@@ -94,8 +94,8 @@ pub fn lower(schema: &Node<'_>, path: impl Display) -> Result<Lowering, Fault> {
     match writer.schema(&tidy, 0) {
         Ok(_) if document.has_circles() => Ok(Lowering::Unsaid("it refers to itself")),
         Ok(text) => Ok(Lowering::Said { text, told: writer.told, changed: writer.changed, closed: writer.closed, opened: writer.opened }),
-        Err(Stop::Unsaid(why)) => Ok(Lowering::Unsaid(why)),
-        Err(Stop::Wrong(fault)) => Err(fault),
+        Err(LoweringStop::Unsaid(why)) => Ok(Lowering::Unsaid(why)),
+        Err(LoweringStop::Wrong(fault)) => Err(fault),
     }
 }
 
@@ -110,31 +110,31 @@ struct Writer<'d, 's> {
 
 /// An object's schema as it is being written.
 #[derive(Default)]
-struct Parts {
+struct SchemaParts {
     members: Vec<(String, String)>,
     /// What is told in the description.
     said: Vec<String>,
 }
 
 impl Writer<'_, '_> {
-    fn schema(&mut self, node: &Node<'_>, depth: usize) -> Result<String, Stop> {
+    fn schema(&mut self, node: &Node<'_>, depth: usize) -> Result<String, LoweringStop> {
         if depth > DEEPEST {
             return Err(wrong(self.path, "the schema is nested too deeply").into());
         }
         let Some(source) = node.as_object() else { return Ok(verbatim(node, self.path)?.into_owned()) };
         self.changed |= source.members().any(|(key, node)| node.is_null() && !super::may_be_null(key));
         if ["$dynamicRef", "$recursiveRef"].iter().any(|key| member(&source, key).is_some()) {
-            return Err(Stop::Unsaid("a reference that is found only when an answer is checked"));
+            return Err(LoweringStop::Unsaid("a reference that is found only when an answer is checked"));
         }
         if member(&source, "allOf").is_some() {
             let text = self.conjunction(&source)?;
             self.changed = true;
             let branches = member(&source, "allOf").and_then(|node| node.as_array()).unwrap_or_default();
             self.opened |= branches.len() > 1 && branches.iter().any(|branch| self.is_closed(branch));
-            let node = Node::whole(&text).ok_or(Stop::Unsaid("`allOf`"))?;
+            let node = Node::whole(&text).ok_or(LoweringStop::Unsaid("`allOf`"))?;
             return self.schema(&node, depth + 1);
         }
-        let mut parts = Parts::default();
+        let mut parts = SchemaParts::default();
         if reference(&source).is_some() {
             self.reference(&source, &mut parts)?;
         } else if is_object(&source) && !self.is_only_alternatives(&source) {
@@ -150,7 +150,7 @@ impl Writer<'_, '_> {
     }
 
     /// Something that is told in the description and not enforced.
-    fn tell(&mut self, key: &str, value: &Node<'_>, parts: &mut Parts) -> Result<(), Stop> {
+    fn tell(&mut self, key: &str, value: &Node<'_>, parts: &mut SchemaParts) -> Result<(), LoweringStop> {
         parts.said.push(format!("{key}: {}", verbatim(value, self.path)?));
         self.changed = true;
         if !self.told.iter().any(|told| told == key) {
@@ -160,8 +160,8 @@ impl Writer<'_, '_> {
     }
 
     /// What `allOf` says, without it.
-    fn conjunction(&self, source: &RawObject<'_>) -> Result<String, Stop> {
-        const UNSAID: Stop = Stop::Unsaid("`allOf`");
+    fn conjunction(&self, source: &RawObject<'_>) -> Result<String, LoweringStop> {
+        const UNSAID: LoweringStop = LoweringStop::Unsaid("`allOf`");
         let branches = member(source, "allOf").and_then(|node| node.as_array()).unwrap_or_default();
         let own: Vec<(&str, Node<'_>)> = said(source).filter(|(key, _)| *key != "allOf").collect();
         if let [branch] = branches.as_slice() {
@@ -194,7 +194,7 @@ impl Writer<'_, '_> {
     }
 
     /// A reference, with nothing but annotations beside it.
-    fn reference(&mut self, source: &RawObject<'_>, parts: &mut Parts) -> Result<(), Stop> {
+    fn reference(&mut self, source: &RawObject<'_>, parts: &mut SchemaParts) -> Result<(), LoweringStop> {
         for (key, value) in said(source) {
             match key {
                 "$ref" => {
@@ -203,7 +203,7 @@ impl Writer<'_, '_> {
                     if inside && self.document.resolve(&target).is_some() {
                         parts.members.push((key.into(), value.raw().to_owned()));
                     } else if target.starts_with('#') {
-                        return Err(Stop::Unsaid("a `$ref` to what is not in its `$defs`"));
+                        return Err(LoweringStop::Unsaid("a `$ref` to what is not in its `$defs`"));
                     } else {
                         self.tell(key, &value, parts)?;
                     }
@@ -212,9 +212,9 @@ impl Writer<'_, '_> {
                 "$defs" | "definitions" => parts.members.push((key.into(), self.named(&value, 0)?)),
                 "type" => self.changed = true,
                 // Without it null would not fit any more.
-                "nullable" if value.as_bool() == Some(true) => return Err(Stop::Unsaid("a `$ref` that is nullable")),
+                "nullable" if value.as_bool() == Some(true) => return Err(LoweringStop::Unsaid("a `$ref` that is nullable")),
                 _ if is_annotation(key) => parts.members.push((key.into(), verbatim(&value, self.path)?.into_owned())),
-                _ if holds(key) != Holds::Other || key == "required" => return Err(Stop::Unsaid("a `$ref` with more beside it")),
+                _ if holds(key) != Holds::Other || key == "required" => return Err(LoweringStop::Unsaid("a `$ref` with more beside it")),
                 _ => self.tell(key, &value, parts)?,
             }
         }
@@ -229,22 +229,22 @@ impl Writer<'_, '_> {
         bare && !branches.is_empty() && branches.iter().all(speaks)
     }
 
-    fn object(&mut self, source: &RawObject<'_>, parts: &mut Parts, depth: usize) -> Result<(), Stop> {
+    fn object(&mut self, source: &RawObject<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
         let properties = member(source, "properties").and_then(|node| node.as_object());
         let declared: Vec<String> = properties.iter().flat_map(RawObject::keys).map(str::to_owned).collect();
         let closed = ["additionalProperties", "unevaluatedProperties"].iter().any(|key| member(source, key).is_some_and(|node| node.as_bool() == Some(false)));
         if member(source, "additionalProperties").is_some_and(|node| node.as_bool() != Some(false)) {
-            return Err(Stop::Unsaid("a map, or an object with additional properties"));
+            return Err(LoweringStop::Unsaid("a map, or an object with additional properties"));
         }
         let open = member(source, "unevaluatedProperties").is_some_and(|node| node.as_bool() != Some(false));
         if open && member(source, "additionalProperties").is_none() {
-            return Err(Stop::Unsaid("a map, or an object with additional properties"));
+            return Err(LoweringStop::Unsaid("a map, or an object with additional properties"));
         }
         if member(source, "patternProperties").and_then(|node| node.as_object()).is_some_and(|named| named.keys().next().is_some()) {
-            return Err(Stop::Unsaid("`patternProperties`"));
+            return Err(LoweringStop::Unsaid("`patternProperties`"));
         }
         if declared.is_empty() && !closed {
-            return Err(Stop::Unsaid("an object without declared properties"));
+            return Err(LoweringStop::Unsaid("an object without declared properties"));
         }
         let mut spoken = required(source);
         for key in SPEAKS_OF_MEMBERS {
@@ -253,7 +253,7 @@ impl Writer<'_, '_> {
             }
         }
         if spoken.iter().any(|name| !declared.contains(name)) {
-            return Err(Stop::Unsaid("properties that are not declared where they are spoken of"));
+            return Err(LoweringStop::Unsaid("properties that are not declared where they are spoken of"));
         }
         for (key, value) in said(source) {
             match key {
@@ -271,7 +271,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn other(&mut self, source: &RawObject<'_>, parts: &mut Parts, depth: usize) -> Result<(), Stop> {
+    fn other(&mut self, source: &RawObject<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
         let alternatives = self.is_only_alternatives(source);
         for (key, value) in said(source) {
             match key {
@@ -283,7 +283,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn keyword(&mut self, source: &RawObject<'_>, key: &str, value: &Node<'_>, parts: &mut Parts, depth: usize) -> Result<(), Stop> {
+    fn keyword(&mut self, source: &RawObject<'_>, key: &str, value: &Node<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
         let mut push = |key: &str, raw: String| parts.members.push((key.to_owned(), raw));
         match key {
             "$defs" | "definitions" | "properties" => push(key, self.named(value, depth)?),
@@ -310,7 +310,7 @@ impl Writer<'_, '_> {
     }
 
     /// A tuple: each place's schema may stand at any place, since places cannot be told apart.
-    fn tuple(&mut self, source: &RawObject<'_>, key: &str, value: &Node<'_>, parts: &mut Parts, depth: usize) -> Result<(), Stop> {
+    fn tuple(&mut self, source: &RawObject<'_>, key: &str, value: &Node<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
         self.tell(key, value, parts)?;
         if key == "additionalItems" {
             return Ok(());
@@ -338,7 +338,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn named(&mut self, value: &Node<'_>, depth: usize) -> Result<String, Stop> {
+    fn named(&mut self, value: &Node<'_>, depth: usize) -> Result<String, LoweringStop> {
         let named = crate::read::object(value, self.path)?;
         let mut written = Vec::new();
         for (name, schema) in named.members() {
@@ -347,7 +347,7 @@ impl Writer<'_, '_> {
         Ok(format!("{{{}}}", written.join(",")))
     }
 
-    fn list(&mut self, value: &Node<'_>, depth: usize) -> Result<String, Stop> {
+    fn list(&mut self, value: &Node<'_>, depth: usize) -> Result<String, LoweringStop> {
         let mut written = Vec::new();
         for schema in crate::read::array(value, self.path)? {
             written.push(self.schema(&schema, depth + 1)?);

@@ -1,23 +1,23 @@
 //! What a model takes of a request. The sandbox's own models take all that some model does.
 
-use seaway_wire::model::{Off, Sampling, Thinking, Traits};
+use seaway_wire::model::{ModelTraits, Off, Sampling, Thinking};
 use serde_json::Value;
 
-use super::{Checked, Refusal};
+use super::{CheckRefusal, Checked};
 use crate::upstream::sandbox::MODELS;
 
 /// A model that there is: one of the sandbox's, or one of Claude's by its name.
 pub(super) fn known(model: &str) -> Checked {
     let own = MODELS.iter().any(|(id, _)| *id == model);
-    if own || (model.starts_with("claude-") && !Traits::is_unknown(model)) {
+    if own || (model.starts_with("claude-") && !ModelTraits::is_unknown(model)) {
         return Ok(());
     }
-    Err(Refusal { status: 404, kind: "not_found_error", message: format!("model: {model}") })
+    Err(CheckRefusal { status: 404, kind: "not_found_error", message: format!("model: {model}") })
 }
 
-fn traits(request: &Value) -> Option<(&str, Traits)> {
-    let model = request["model"].as_str().filter(|model| !Traits::is_unknown(model))?;
-    Some((model, Traits::of(model)))
+fn traits(request: &Value) -> Option<(&str, ModelTraits)> {
+    let model = request["model"].as_str().filter(|model| !ModelTraits::is_unknown(model))?;
+    Some((model, ModelTraits::of(model)))
 }
 
 /// Checks an answer's limit.
@@ -68,7 +68,7 @@ pub(super) fn takes(request: &Value) -> Checked {
     }
 }
 
-fn thoughts(thinking: Option<&str>, model: &str, traits: &Traits) -> Checked {
+fn thoughts(thinking: Option<&str>, model: &str, traits: &ModelTraits) -> Checked {
     match thinking {
         Some("enabled") if !traits.manual && traits.thinking == Thinking::Adaptive => {
             Err("\"thinking.type.enabled\" is not supported for this model. Use \"thinking.type.adaptive\" and \"output_config.effort\" to control thinking behavior.".into())
@@ -80,7 +80,7 @@ fn thoughts(thinking: Option<&str>, model: &str, traits: &Traits) -> Checked {
     }
 }
 
-fn sampling(request: &Value, traits: &Traits) -> Checked {
+fn sampling(request: &Value, traits: &ModelTraits) -> Checked {
     let given = |key: &str| request[key].as_f64();
     match traits.sampling {
         Sampling::One if given("temperature").is_some() && given("top_p").is_some() => {

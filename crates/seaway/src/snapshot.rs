@@ -5,32 +5,32 @@ use std::sync::Arc;
 use crate::auth::{KeyError, Keyring};
 use crate::catalog::Catalog;
 use crate::config::{Config, UpstreamName};
-use crate::upstream::{Kit, Upstream};
+use crate::upstream::{Dependencies, Upstream};
 
 /// A configuration with its upstreams. Requests in flight keep the one they began with.
-pub struct Runtime {
+pub struct Snapshot {
     pub config: Config,
     pub keyring: Keyring,
     pub upstreams: Vec<Arc<Upstream>>,
     pub catalog: Catalog,
 }
 
-impl Runtime {
+impl Snapshot {
     /// Makes what `config` says. Upstreams whose configuration did not change are taken
     /// over from `previous`, with their connections and what waits for them.
     ///
     /// # Errors
     ///
     /// If the local key can be neither read nor made.
-    pub fn new(config: Config, previous: Option<&Self>, kit: &Kit) -> Result<Self, KeyError> {
+    pub fn new(config: Config, previous: Option<&Self>, dependencies: &Dependencies) -> Result<Self, KeyError> {
         let keyring = Keyring::load(&config)?;
         let known = previous.map(|previous| previous.upstreams.as_slice()).unwrap_or_default();
-        let same = |setting: &crate::config::Upstream| known.iter().find(|upstream| upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint);
+        let same = |setting: &crate::config::UpstreamConfig| known.iter().find(|upstream| upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint);
         let upstreams = config.upstreams.iter().map(|setting| match same(setting) {
             Some(upstream) => upstream.clone(),
-            None => Arc::new(Upstream::new(setting.clone(), kit)),
+            None => Arc::new(Upstream::new(setting.clone(), dependencies)),
         });
-        Ok(Self { upstreams: upstreams.collect(), catalog: Catalog::new(kit.tasks.clone()), keyring, config })
+        Ok(Self { upstreams: upstreams.collect(), catalog: Catalog::new(dependencies.tasks.clone()), keyring, config })
     }
 
     #[must_use]

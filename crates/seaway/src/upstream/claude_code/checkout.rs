@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use seaway_wire::FaultKind;
 use seaway_wire::claude_code::output::Line;
-use seaway_wire::claude_code::{Ask, COMPOSED, Print, Role, Turn, input};
+use seaway_wire::claude_code::{Ask, AskedRole, COMPOSED, Print, Turn, input};
 
-use super::conversations::{Conversation, Held};
-use super::flow::{Flow, Working};
-use super::pool::{Found, Wanted, Whose};
-use super::shared::Shared;
+use super::conversations::{Conversation, TurnGuard};
+use super::flow::{AnswerStream, Lease};
+use super::pool::{BestChild, ChildQuery, ConversationKey};
+use super::shared::ProgramState;
 use super::spawn::PATIENCE;
 use super::{installed, launch};
 use crate::process::Piped;
@@ -18,12 +18,12 @@ use crate::store::Session;
 use crate::upstream::UpstreamError;
 
 /// Finds the child that suits a request, or starts one, and asks.
-pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, prints: &[Print], held: Held) -> Result<Flow, UpstreamError> {
+pub(super) async fn checkout(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: &ConversationKey, prints: &[Print], held: TurnGuard) -> Result<AnswerStream, UpstreamError> {
     let mut conversation =
         Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, settings: settings(ask), fixed: fixed(ask) };
-    let results = ask.messages.last().and_then(seaway_wire::claude_code::Message::results);
+    let results = ask.messages.last().and_then(seaway_wire::claude_code::AskedMessage::results);
     let fixed = fixed(ask);
-    let wanted = Wanted { whose, model: &ask.model, prints, results: results.as_ref(), fixed: &fixed };
+    let wanted = ChildQuery { whose, model: &ask.model, prints, results: results.as_ref(), fixed: &fixed };
     fits_its_version(shared, ask).await?;
     let known = known(shared, whose).await?;
     let mut held = held;
@@ -33,14 +33,14 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         let found = shared.children.pool().find(&wanted, &mut gone);
         shared.children.end_all(gone);
         let (mut child, turns, heard, calls, told, cached) = match found {
-            Found::Holding(kept) => (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings, true),
-            Found::Resting(kept, heard) => (kept.child, kept.turns, heard, Vec::new(), kept.settings, true),
-            Found::Spare(child, seeded) => (child, 0, 0, Vec::new(), String::new(), seeded),
-            Found::Soon(done) => {
+            BestChild::Holding(kept) => (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings, true),
+            BestChild::Resting(kept, heard) => (kept.child, kept.turns, heard, Vec::new(), kept.settings, true),
+            BestChild::Spare(child, seeded) => (child, 0, 0, Vec::new(), String::new(), seeded),
+            BestChild::Soon(done) => {
                 done.cancelled().await;
                 continue;
             }
-            Found::Nothing => break,
+            BestChild::Nothing => break,
         };
         if !child.is_alive() || child.clear().is_err() {
             shared.children.end(child, ());
@@ -48,7 +48,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         }
         conversation.turns = if heard > 0 { turns } else { known.as_ref().map_or(0, |session| session.turns) };
         shared.conversations.remember(&conversation, conversation.turns).await;
-        let mut working = Working::new(child, shared.clone(), held);
+        let mut working = Lease::new(child, shared.clone(), held);
         let opening = opening(ask, heard == 0, &told);
         let asked = if calls.is_empty() {
             tell(working.child(), ask, heard, opening).await
@@ -63,7 +63,7 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
         match asked {
             Ok(()) => {
                 let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
-                return Ok(Flow::new(working, turn, conversation).uncached(uncached(shared, ask, cached)));
+                return Ok(AnswerStream::new(working, turn, conversation).uncached(uncached(shared, ask, cached)));
             }
             Err(why) => match working.discard().await {
                 Some(left) => {
@@ -78,9 +78,9 @@ pub(super) async fn take(shared: &Arc<Shared>, ask: &Ask<'_>, whose: &Whose, pri
 }
 
 /// Refuses what the installed version would not say as it is written.
-async fn fits_its_version(shared: &Shared, ask: &Ask<'_>) -> Result<(), UpstreamError> {
+async fn fits_its_version(shared: &ProgramState, ask: &Ask<'_>) -> Result<(), UpstreamError> {
     let (_, version) = shared.installed().program(shared.setting()).await.map_err(|error| UpstreamError::new(FaultKind::NotReady, error.to_string()))?;
-    let command = ask.messages.iter().position(seaway_wire::claude_code::Message::is_a_command).filter(|_| version < COMPOSED);
+    let command = ask.messages.iter().position(seaway_wire::claude_code::AskedMessage::is_a_command).filter(|_| version < COMPOSED);
     command.map_or(Ok(()), |at| {
         let message = format!(
             "messages[{at}]: Claude Code {version} takes a text that begins with `/` for a command of its own; install {COMPOSED} or newer ({}), or begin the text otherwise",
@@ -92,13 +92,13 @@ async fn fits_its_version(shared: &Shared, ask: &Ask<'_>) -> Result<(), Upstream
 
 /// How much of a history, in bytes, is not read from the prompt cache, though it may be there: where what the program
 /// adds to a prompt has no place of its own.
-fn uncached(shared: &Shared, ask: &Ask<'_>, cached: bool) -> usize {
+fn uncached(shared: &ProgramState, ask: &Ask<'_>, cached: bool) -> usize {
     let earlier = &ask.messages[..ask.messages.len() - 1];
     if cached || launch::has_key(shared.setting()) { 0 } else { earlier.iter().map(|message| message.blocks.len()).sum() }
 }
 
 /// What is known of the session that a request names, if it is one of conversations.
-async fn known(shared: &Shared, whose: &Whose) -> Result<Option<Session>, UpstreamError> {
+async fn known(shared: &ProgramState, whose: &ConversationKey) -> Result<Option<Session>, UpstreamError> {
     let known = shared.conversations.session(whose).await.map_err(|error| UpstreamError {
         source: Some(Arc::new(error)),
         ..UpstreamError::new(FaultKind::StoreDown, "the gateway's store cannot say what is known of the session; ask again")
@@ -111,15 +111,15 @@ async fn known(shared: &Shared, whose: &Whose) -> Result<Option<Session>, Upstre
 }
 
 /// Starts a child for a request.
-async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, conversation: Conversation, held: Held) -> Result<Flow, UpstreamError> {
+async fn start(shared: &Arc<ProgramState>, ask: &Ask<'_>, conversation: Conversation, held: TurnGuard) -> Result<AnswerStream, UpstreamError> {
     shared.conversations.remember(&conversation, conversation.turns).await;
     // The first turn of a conversation is the same with and without; what has a history is read from the cache only with.
     let begins = ask.messages.len() == 1;
     let seed = if begins { None } else { shared.children.seeds.of(&shared.children.spawner, &ask.model).await };
     let child = shared.children.spawner.spawn(&ask.model, seed.as_deref()).await?;
-    let mut working = Working::new(child, shared.clone(), held);
+    let mut working = Lease::new(child, shared.clone(), held);
     match tell(working.child(), ask, 0, opening(ask, true, "")).await {
-        Ok(()) => Ok(Flow::new(working, Turn::begun(ask.tools.clone()), conversation).uncached(uncached(shared, ask, seed.is_some()))),
+        Ok(()) => Ok(AnswerStream::new(working, Turn::begun(ask.tools.clone()), conversation).uncached(uncached(shared, ask, seed.is_some()))),
         Err(why) => {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, why, "Claude Code did not start");
@@ -128,7 +128,7 @@ async fn start(shared: &Arc<Shared>, ask: &Ask<'_>, conversation: Conversation, 
     }
 }
 
-fn deaf(shared: &Shared, why: &str) -> UpstreamError {
+fn deaf(shared: &ProgramState, why: &str) -> UpstreamError {
     UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the request ({why})", shared.name()))
 }
 
@@ -138,13 +138,13 @@ async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, mut first: String)
     let Some((last, earlier)) = unheard.split_last() else { return Err("there is nothing to say".into()) };
     for (index, message) in earlier.iter().enumerate() {
         match message.role {
-            Role::User => {
+            AskedRole::User => {
                 first.push_str(&input::user(&message.blocks, false));
                 say(child, &std::mem::take(&mut first)).await?;
                 taken_in(child, ask).await?;
             }
             // It says nothing to that.
-            Role::Assistant => first.push_str(&input::assistant(&message.blocks, &ask.model, &format!("msg_seaway_{}", heard + index))),
+            AskedRole::Assistant => first.push_str(&input::assistant(&message.blocks, &ask.model, &format!("msg_seaway_{}", heard + index))),
         }
     }
     first.push_str(&input::user(&last.blocks, true));
@@ -152,7 +152,7 @@ async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, mut first: String)
 }
 
 /// Gives a child the results of the calls that it holds open.
-async fn answer(child: &mut Piped, mut lines: String, calls: &[seaway_wire::claude_code::Call], results: &[seaway_wire::claude_code::Answered]) -> Result<(), String> {
+async fn answer(child: &mut Piped, mut lines: String, calls: &[seaway_wire::claude_code::HeldCall], results: &[seaway_wire::claude_code::AnsweredCall]) -> Result<(), String> {
     for call in calls {
         let result = results.iter().find(|result| result.id == call.tool_use_id).ok_or("a result is missing")?;
         lines.push_str(&input::result(&call.request_id, &call.rpc_id, &result.result));

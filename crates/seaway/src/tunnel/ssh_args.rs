@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::Tunnel;
+use crate::config::TunnelConfig;
 
 /// The control socket and our files, relative to the tunnel's folder: their whole paths may be too long for a
 /// socket, or hold what a shell would read as something else.
@@ -89,7 +89,7 @@ pub(super) fn config_file(person: &Path, asks: bool) -> String {
 }
 
 /// The login: a master connection that goes to the background once it is let in.
-pub(super) fn login(tunnel: &Tunnel, asks: bool) -> Vec<String> {
+pub(super) fn login(tunnel: &TunnelConfig, asks: bool) -> Vec<String> {
     let config = if asks { CONFIG_ASKING } else { CONFIG };
     // In the background it has no stderr any more, but it goes on writing into the file.
     let mut words = texts(&["-F", config, "-E", SAID, "-S", CONTROL, "-M", "-N", "-f"]);
@@ -103,7 +103,7 @@ pub(super) fn login(tunnel: &Tunnel, asks: bool) -> Vec<String> {
 }
 
 /// Where to, as whom, by which way.
-pub(super) fn destination(tunnel: &Tunnel) -> Vec<String> {
+pub(super) fn destination(tunnel: &TunnelConfig) -> Vec<String> {
     let mut words = Vec::new();
     if let Some(user) = &tunnel.user {
         words.extend(["-l".to_owned(), user.clone()]);
@@ -132,7 +132,7 @@ fn jumps(jump: &str, user: Option<&str>) -> String {
 
 /// A word to the master: `check`, `exit`, and with a forward `forward` or `cancel`. No configuration is
 /// read, whose own forwards would be asked for too.
-pub(super) fn control(tunnel: &Tunnel, word: &str, forward: Option<&Forward>) -> Vec<String> {
+pub(super) fn control(tunnel: &TunnelConfig, word: &str, forward: Option<&Forward>) -> Vec<String> {
     let mut words = texts(&["-F", "/dev/null", "-S", CONTROL, "-O", word]);
     words.extend(forward.iter().flat_map(|forward| forward.words()));
     words.push(tunnel.host.clone());
@@ -141,14 +141,14 @@ pub(super) fn control(tunnel: &Tunnel, word: &str, forward: Option<&Forward>) ->
 
 /// Asks the ssh server at the other end for its greeting, over the master: whatever comes of it, even a
 /// refusal, came all the way. Without a master it fails and must not log in.
-pub(super) fn knock(tunnel: &Tunnel) -> Vec<String> {
+pub(super) fn knock(tunnel: &TunnelConfig) -> Vec<String> {
     let mut words = texts(&["-F", "/dev/null", "-S", CONTROL, "-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "ProxyCommand=false", "-W", "localhost:22"]);
     words.push(tunnel.host.clone());
     words
 }
 
 /// What ssh makes of the owner's settings for this way.
-pub(super) fn settings(tunnel: &Tunnel) -> Vec<String> {
+pub(super) fn settings(tunnel: &TunnelConfig) -> Vec<String> {
     let mut words = texts(&["-F", CONFIG, "-G"]);
     words.extend(destination(tunnel));
     words
@@ -165,7 +165,7 @@ pub(super) fn settings_of(jump: &str) -> Vec<String> {
 }
 
 /// The command that the owner would type to see what is wrong.
-pub(super) fn by_hand(tunnel: &Tunnel) -> String {
+pub(super) fn by_hand(tunnel: &TunnelConfig) -> String {
     let own = tunnel.home.join(".ssh/config");
     let settings = if tunnel.ssh_config == own { Vec::new() } else { vec!["-F".to_owned(), tunnel.ssh_config.display().to_string()] };
     let words = settings.into_iter().chain(destination(tunnel)).map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
@@ -180,8 +180,8 @@ fn texts(words: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn tunnel(jump: Option<&str>, user: Option<&str>, port: Option<u16>) -> Tunnel {
-        Tunnel { jump: jump.map(str::to_owned), user: user.map(str::to_owned), port, ..Tunnel::to("home") }
+    fn tunnel(jump: Option<&str>, user: Option<&str>, port: Option<u16>) -> TunnelConfig {
+        TunnelConfig { jump: jump.map(str::to_owned), user: user.map(str::to_owned), port, ..TunnelConfig::to("home") }
     }
 
     #[test]
@@ -200,8 +200,8 @@ mod tests {
     #[test]
     fn a_word_to_the_master_never_logs_in() {
         let forward = Forward::Local { from: "./x".into(), to: "h:443".into() };
-        assert_eq!(control(&Tunnel::to("home"), "forward", Some(&forward)).join(" "), "-F /dev/null -S ./control -O forward -L ./x:h:443 home");
-        assert!(knock(&Tunnel::to("home")).contains(&"ProxyCommand=false".to_owned()));
+        assert_eq!(control(&TunnelConfig::to("home"), "forward", Some(&forward)).join(" "), "-F /dev/null -S ./control -O forward -L ./x:h:443 home");
+        assert!(knock(&TunnelConfig::to("home")).contains(&"ProxyCommand=false".to_owned()));
     }
 
     #[test]

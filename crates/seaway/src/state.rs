@@ -11,18 +11,18 @@ use crate::agent::registry::Agents;
 use crate::config::Sources;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
-use crate::runtime::Runtime;
+use crate::snapshot::Snapshot;
 use crate::ticket::Tickets;
-use crate::upstream::Kit;
+use crate::upstream::Dependencies;
 
 /// The running gateway, as its handlers see it.
-pub struct House {
-    pub runtime: ArcSwap<Runtime>,
+pub struct AppState {
+    pub snapshot: ArcSwap<Snapshot>,
     pub ledger: Arc<Ledger>,
     pub drain: Drain,
     pub tasks: TaskTracker,
     pub started: Instant,
-    pub origin: Origin,
+    pub origin: ConfigOrigin,
     pub agents: Agents,
     pub tickets: Tickets,
     /// Tells this gateway from every other one, also from one before it.
@@ -30,16 +30,16 @@ pub struct House {
 }
 
 /// Where the configuration came from, to be read again.
-pub struct Origin {
+pub struct ConfigOrigin {
     pub sources: Sources,
     /// The file that was read.
     pub path: PathBuf,
 }
 
-impl House {
+impl AppState {
     /// What upstreams share with the house.
     #[must_use]
-    pub fn kit(&self) -> Kit {
-        Kit { tasks: self.tasks.clone(), store: self.ledger.store().clone() }
+    pub fn dependencies(&self) -> Dependencies {
+        Dependencies { tasks: self.tasks.clone(), store: self.ledger.store().clone() }
     }
 }

@@ -16,12 +16,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::flow::Working;
+use super::flow::Lease;
 use super::launch::{self, Transcript};
 use super::policy::{Judgement, Policy};
-use super::run_request::{Continued, Errand};
-use super::shared::Shared;
-use super::{Program, Whose, seat, sessions, spawn};
+use super::run_request::{Continued, RunRequest};
+use super::shared::ProgramState;
+use super::{ConversationKey, Program, checkout, sessions, spawn};
 use crate::process::{Folder, Piped};
 use crate::upstream::UpstreamError;
 
@@ -32,37 +32,37 @@ const QUIET: Duration = Duration::from_secs(15);
 
 /// An answer to a question whether a tool may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct PermissionVerdict {
     pub request_id: String,
     pub allow: bool,
 }
 
 /// How a run is asked and answered from outside.
 #[derive(Debug, Clone)]
-pub struct Line {
-    verdicts: mpsc::Sender<Verdict>,
+pub struct PermissionSender {
+    verdicts: mpsc::Sender<PermissionVerdict>,
     /// The questions that wait for an answer.
     open: Arc<Mutex<HashSet<String>>>,
 }
 
 /// The run's end of it.
 #[derive(Debug)]
-pub struct Ear {
-    verdicts: mpsc::Receiver<Verdict>,
+pub struct PermissionChannel {
+    verdicts: mpsc::Receiver<PermissionVerdict>,
     open: Arc<Mutex<HashSet<String>>>,
 }
 
 /// Makes a line and its other end.
 #[must_use]
-pub fn line() -> (Line, Ear) {
+pub fn line() -> (PermissionSender, PermissionChannel) {
     let (sender, verdicts) = mpsc::channel(64);
     let open = Arc::<Mutex<HashSet<String>>>::default();
-    (Line { verdicts: sender, open: open.clone() }, Ear { verdicts, open })
+    (PermissionSender { verdicts: sender, open: open.clone() }, PermissionChannel { verdicts, open })
 }
 
-impl Line {
+impl PermissionSender {
     /// Answers a question; false if nobody waits for that answer, or somebody gave it already.
-    pub fn answer(&self, verdict: Verdict) -> bool {
+    pub fn answer(&self, verdict: PermissionVerdict) -> bool {
         let waits = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&verdict.request_id);
         waits && self.verdicts.try_send(verdict).is_ok()
     }
@@ -81,11 +81,11 @@ pub enum News {
 }
 
 /// A run under way. Dropping it ends it.
-pub struct Running {
-    working: Option<Working>,
+pub struct ActiveRun {
+    working: Option<Lease>,
     run: Run,
     policy: Policy,
-    ear: Option<Ear>,
+    permissions: Option<PermissionChannel>,
     /// Questions that wait for an answer, with when they are given up.
     asked: Vec<(String, String, Instant)>,
     /// Events that were not told yet.
@@ -101,32 +101,32 @@ pub struct Running {
     /// Cancelled with it: nobody need end it then.
     _deadline: DropGuard,
     /// What is kept of it, by the id of the session.
-    session: Option<(Whose, String)>,
+    session: Option<(ConversationKey, String)>,
     /// A process that did what it had to, with the turn of its session.
-    finished: Option<Working>,
+    finished: Option<Lease>,
 }
 
 impl Program {
-    /// Starts a run, in its turn. With an `ear` somebody watches it and can be asked.
+    /// Starts a run, in its turn. With an `permissions` somebody watches it and can be asked.
     ///
     /// # Errors
     ///
     /// If the program cannot be had, or too many wait already.
-    pub async fn run(&self, errand: &Errand, owner: Arc<str>, ear: Option<Ear>) -> Result<Running, UpstreamError> {
+    pub async fn run(&self, run_request: &RunRequest, owner: Arc<str>, permissions: Option<PermissionChannel>) -> Result<ActiveRun, UpstreamError> {
         let shared = self.shared();
-        let session = match &errand.session {
+        let session = match &run_request.session {
             Continued::No => None,
             Continued::From(id) | Continued::With(id) => Some(id.as_str().into()),
         };
-        let whose = Whose { owner, session };
-        let held = shared.conversations.enter(&whose, errand.patient).await?;
-        let temporary = furnished(shared, errand).await?;
-        let policy = Policy::new(shared.setting(), errand, temporary.path(), ear.is_some());
-        let arguments = arguments(errand, &policy);
-        let start = spawn::Start { arguments, manners: launch::WORKING, works_in: errand.folder.clone(), temporary, has_tools: true, more: Vec::new() };
+        let whose = ConversationKey { owner, session };
+        let held = shared.conversations.enter(&whose, run_request.patient).await?;
+        let temporary = furnished(shared, run_request).await?;
+        let policy = Policy::new(shared.setting(), run_request, temporary.path(), permissions.is_some());
+        let arguments = arguments(run_request, &policy);
+        let start = spawn::Start { arguments, manners: launch::WORKING, works_in: run_request.folder.clone(), temporary, has_tools: true, more: Vec::new() };
         let child = shared.children.spawner.start_in(start).await?;
-        let mut working = Working::new(child, shared.clone(), held);
-        if let Err(why) = begin(working.child(), &errand.prompt).await {
+        let mut working = Lease::new(child, shared.clone(), held);
+        if let Err(why) = begin(working.child(), &run_request.prompt).await {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, "Claude Code did not start");
             return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({why})", shared.name())));
@@ -134,11 +134,11 @@ impl Program {
         let now = Instant::now();
         let until = Some(shared.setting().agent.run_timeout).filter(|limit| !limit.is_zero()).map(|limit| now + limit);
         let deadline = deadline(shared, until, working.child());
-        Ok(Running {
+        Ok(ActiveRun {
             working: Some(working),
             run: Run::default(),
             policy,
-            ear,
+            permissions,
             asked: Vec::new(),
             out: Vec::new(),
             last: None,
@@ -147,7 +147,7 @@ impl Program {
             idle: shared.setting().idle_timeout,
             until,
             _deadline: deadline,
-            session: match &errand.session {
+            session: match &run_request.session {
                 Continued::No => None,
                 Continued::From(id) | Continued::With(id) => Some((whose, id.clone())),
             },
@@ -157,17 +157,17 @@ impl Program {
 }
 
 /// The flags of a run. Its prompt is none of them.
-fn arguments(errand: &Errand, policy: &Policy) -> Vec<String> {
+fn arguments(run_request: &RunRequest, policy: &Policy) -> Vec<String> {
     let mut words: Vec<String> = launch::PIPES.iter().map(|word| (*word).to_owned()).collect();
     words.extend(["--tools".to_owned(), policy.offered.join(",")]);
     words.extend(["--permission-prompt-tool".to_owned(), "stdio".to_owned()]);
-    if let Some(model) = &errand.model {
+    if let Some(model) = &run_request.model {
         words.extend(["--model".to_owned(), model.clone()]);
     }
-    if let Some(turns) = errand.max_turns {
+    if let Some(turns) = run_request.max_turns {
         words.extend(["--max-turns".to_owned(), turns.to_string()]);
     }
-    words.extend(launch::persistence(&match &errand.session {
+    words.extend(launch::persistence(&match &run_request.session {
         Continued::No => Transcript::No,
         Continued::From(id) => Transcript::As(id.clone()),
         Continued::With(id) => Transcript::Resumed(id.clone()),
@@ -175,7 +175,7 @@ fn arguments(errand: &Errand, policy: &Policy) -> Vec<String> {
     words
 }
 
-impl Running {
+impl ActiveRun {
     /// The model that works, once it said a word.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
@@ -230,10 +230,10 @@ impl Running {
                     }
                     Err(error) => self.failed(Failure { message: format!("Claude Code cannot be understood: {error}"), ..Failure::default() }),
                 },
-                Some(verdict) = heard(&mut self.ear) => self.judged(&verdict).await,
+                Some(verdict) = heard(&mut self.permissions) => self.judged(&verdict).await,
                 () = until(late) => self.give_up().await,
                 () = until(silence) => self.failed(Failure { message: "Claude Code said nothing for too long (`idle_timeout`)".into(), ..Failure::default() }),
-                () = tokio::time::sleep(QUIET), if self.ear.is_some() => return Some(News::Silence),
+                () = tokio::time::sleep(QUIET), if self.permissions.is_some() => return Some(News::Silence),
             }
         }
     }
@@ -295,8 +295,8 @@ impl Running {
             Judgement::Deny(why) => self.say(&input::deny(&request_id, &why)).await,
             Judgement::Ask => {
                 write_event(&mut self.out, "permission", &format!("{{\"id\":{},\"tool\":{},\"input\":{input}}}", quote(&request_id), quote(tool)));
-                if let Some(ear) = &self.ear {
-                    ear.open.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id.clone());
+                if let Some(permissions) = &self.permissions {
+                    permissions.open.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id.clone());
                 }
                 self.asked.push((request_id, input, Instant::now() + self.asking));
             }
@@ -305,14 +305,14 @@ impl Running {
 
     /// Takes a question off the list; its arguments, if it was on it.
     fn close(&mut self, id: &str) -> Option<String> {
-        if let Some(ear) = &self.ear {
-            ear.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        if let Some(permissions) = &self.permissions {
+            permissions.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         }
         let at = self.asked.iter().position(|(known, _, _)| known == id)?;
         Some(self.asked.remove(at).1)
     }
 
-    async fn judged(&mut self, verdict: &Verdict) {
+    async fn judged(&mut self, verdict: &PermissionVerdict) {
         let id = &verdict.request_id;
         let Some(input) = self.close(id) else { return };
         let line = if verdict.allow { input::allow(id, &input) } else { input::deny(id, "it was refused") };
@@ -349,9 +349,9 @@ impl Running {
 }
 
 /// A temporary folder for a run, with what is kept of its session.
-async fn furnished(shared: &Shared, errand: &Errand) -> Result<Folder, UpstreamError> {
+async fn furnished(shared: &ProgramState, run_request: &RunRequest) -> Result<Folder, UpstreamError> {
     let temporary = shared.children.spawner.folder()?;
-    if let Continued::With(id) = &errand.session {
+    if let Continued::With(id) = &run_request.session {
         let (setting, id, folder) = (shared.setting().clone(), id.clone(), temporary.path().to_owned());
         let taken = tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
         taken.map_err(std::io::Error::other).flatten().map_err(|error| match error.kind() {
@@ -367,13 +367,13 @@ async fn furnished(shared: &Shared, errand: &Errand) -> Result<Folder, UpstreamE
 async fn begin(child: &mut Piped, prompt: &str) -> Result<(), String> {
     let said = |error: std::io::Error| error.to_string();
     child.say(&input::ask_before_tools(JUDGES)).await.map_err(said)?;
-    seat::agreed(child, JUDGES).await?;
+    checkout::agreed(child, JUDGES).await?;
     let prompt = format!("[{{\"type\":\"text\",\"text\":{}}}]", quote(prompt));
     child.say(&input::user(&prompt, true)).await.map_err(said)
 }
 
 /// Ends a run when its time is over, also for a client that does not read, and so does not ask how it goes.
-fn deadline(shared: &Shared, until: Option<Instant>, child: &Piped) -> DropGuard {
+fn deadline(shared: &ProgramState, until: Option<Instant>, child: &Piped) -> DropGuard {
     let running = CancellationToken::new();
     if let Some(until) = until {
         let (over, end) = (running.clone(), child.end_all());
@@ -388,7 +388,7 @@ fn deadline(shared: &Shared, until: Option<Instant>, child: &Piped) -> DropGuard
 }
 
 /// Keeps what a run wrote of its session; false if that cannot be.
-async fn keep(working: &mut Working, id: String) -> bool {
+async fn keep(working: &mut Lease, id: String) -> bool {
     let (setting, folder) = (working.shared().setting().clone(), working.child().folder().to_owned());
     let kept = tokio::task::spawn_blocking(move || sessions::keep(&setting, &id, &folder)).await;
     match kept.map_err(std::io::Error::other).flatten() {
@@ -401,9 +401,9 @@ async fn keep(working: &mut Working, id: String) -> bool {
 }
 
 /// An answer from outside; `None` where there will be none.
-async fn heard(ear: &mut Option<Ear>) -> Option<Verdict> {
-    match ear {
-        Some(ear) => ear.verdicts.recv().await,
+async fn heard(permissions: &mut Option<PermissionChannel>) -> Option<PermissionVerdict> {
+    match permissions {
+        Some(permissions) => permissions.verdicts.recv().await,
         None => None,
     }
 }

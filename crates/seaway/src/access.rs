@@ -16,15 +16,27 @@ pub fn is_open<B>(request: &Request<B>) -> bool {
     match (request.method(), request.uri().path()) {
         // The latter leads to the former.
         (&Method::GET, "/" | "/auth/login") => wants_page(request.headers()),
-        (&Method::GET, "/dashboard/door" | "/dashboard/page.css" | "/dashboard/page.js" | "/dashboard/plot.js" | "/dashboard/icon.svg") => true,
-        (&Method::POST, "/dashboard/sign-in" | "/dashboard/sign-out") => is_own_page(request.headers()),
+        (
+            &Method::GET,
+            "/dashboard/door"
+            | "/dashboard/page.css"
+            | "/dashboard/page.js"
+            | "/dashboard/plot.js"
+            | "/dashboard/icon.svg",
+        ) => true,
+        (&Method::POST, "/dashboard/sign-in" | "/dashboard/sign-out") => {
+            is_own_page(request.headers())
+        }
         _ => false,
     }
 }
 
 /// Who signed in, on what the page uses.
 pub fn signed_in<B>(snapshot: &Snapshot, request: &Request<B>) -> Option<Caller> {
-    if !is_ours(request.uri().path()) || !(matches!(*request.method(), Method::GET | Method::HEAD) || is_own_page(request.headers())) {
+    if !is_ours(request.uri().path())
+        || !(matches!(*request.method(), Method::GET | Method::HEAD)
+            || is_own_page(request.headers()))
+    {
         return None;
     }
     looks(snapshot, request.headers())
@@ -89,5 +101,8 @@ pub fn is_origin_of(host: &str, origin: &str) -> bool {
 /// True for a browser that navigates here.
 #[must_use]
 pub fn wants_page(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
+    headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
 }

@@ -24,7 +24,9 @@ use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::store::Session;
 use crate::upstream::Upstream;
-use crate::upstream::claude_code::{ActiveRun, Continued, News, PermissionChannel, Program, RunRequest, Unusable, line};
+use crate::upstream::claude_code::{
+    ActiveRun, Continued, News, PermissionChannel, Program, RunRequest, Unusable, line,
+};
 
 /// How a run is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,13 @@ impl Job {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub async fn prepare(state: &Arc<AppState>, snapshot: &Snapshot, caller: &Caller, asked: RunBody, mode: RunMode) -> Result<Self, Fault> {
+    pub async fn prepare(
+        state: &Arc<AppState>,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        asked: RunBody,
+        mode: RunMode,
+    ) -> Result<Self, Fault> {
         let upstream = program_of(snapshot).cloned().ok_or_else(no_program)?;
         let Some(program) = upstream.program() else { return Err(no_program()) };
         if state.drain.has_begun() {
@@ -78,7 +86,10 @@ impl Job {
         state.ledger.store().room().await;
         let session = session(state, program, caller, &asked).await?;
         let runs = session.as_ref().map_or(0, |session| session.turns);
-        let run_request = RunRequest { patient: mode == RunMode::Background, ..asked.run_request(program.setting(), session)? };
+        let run_request = RunRequest {
+            patient: mode == RunMode::Background,
+            ..asked.run_request(program.setting(), session)?
+        };
         let (line, permissions) = (mode == RunMode::Watched).then(line).unzip();
         let listed = Arc::new(state.agents.list(caller, &run_request.id, line));
         let opening = Opening {
@@ -91,7 +102,17 @@ impl Job {
         };
         let mut entry = state.ledger.open(opening);
         entry.goes_to(&upstream.name);
-        Ok(Self { state: state.clone(), caller: caller.clone(), run_request, listed, runs, permissions, entry, began: Instant::now(), upstream })
+        Ok(Self {
+            state: state.clone(),
+            caller: caller.clone(),
+            run_request,
+            listed,
+            runs,
+            permissions,
+            entry,
+            began: Instant::now(),
+            upstream,
+        })
     }
 
     #[must_use]
@@ -129,9 +150,16 @@ impl Job {
     }
 
     fn faulted(mut self, fault: Fault) -> Fault {
-        self.entry.answering(StatusCode::from_u16(fault.kind.status(Dialect::Messages)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+        self.entry.answering(
+            StatusCode::from_u16(fault.kind.status(Dialect::Messages))
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        );
         self.entry.failed(fault.kind.name());
-        self.entry.ends(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
+        self.entry.ends(if fault.kind == FaultKind::Draining {
+            Outcome::Drained
+        } else {
+            Outcome::Faulted
+        });
         fault
     }
 }
@@ -172,7 +200,10 @@ impl RunningWork {
                 self.over(Ok(answer))
             }
             Some(News::Failed(failure)) => self.over(Err(fault(failure))),
-            None => self.over(Err(fault(Failure { message: "Claude Code ended without a result".into(), ..Failure::default() }))),
+            None => self.over(Err(fault(Failure {
+                message: "Claude Code ended without a result".into(),
+                ..Failure::default()
+            }))),
         }
     }
 
@@ -192,7 +223,9 @@ impl RunningWork {
         let model = self.running.model().map(str::to_owned);
         self.stop_reason = done.stop_reason.as_deref().map(StopReason::parse);
         let mut session = match &self.job.run_request.session {
-            Continued::From(id) | Continued::With(id) if kept && !self.running.is_deleted() => Some(id.as_str()),
+            Continued::From(id) | Continued::With(id) if kept && !self.running.is_deleted() => {
+                Some(id.as_str())
+            }
             Continued::From(_) | Continued::With(_) | Continued::No => None,
         };
         if let Some(name) = session {
@@ -211,13 +244,24 @@ impl RunningWork {
                 session = None;
             }
         }
-        done.body(&self.job.run_request.id, session, model.as_deref(), self.job.began.elapsed().as_millis())
+        done.body(
+            &self.job.run_request.id,
+            session,
+            model.as_deref(),
+            self.job.began.elapsed().as_millis(),
+        )
     }
 
     fn over(self, answer: RunAnswer) -> (RunEvent, Option<Self>) {
         let mut job = self.job;
         let (model, usage) = (self.running.model().map(str::to_owned), self.running.counted());
-        job.entry.saw(&Summary { model, usage, stop_reason: self.stop_reason, ended: answer.is_ok(), ..Summary::default() });
+        job.entry.saw(&Summary {
+            model,
+            usage,
+            stop_reason: self.stop_reason,
+            ended: answer.is_ok(),
+            ..Summary::default()
+        });
         drop(self.running);
         let answer = match answer {
             Ok(body) => {
@@ -241,7 +285,10 @@ pub fn program_of(snapshot: &Snapshot) -> Option<&Arc<Upstream>> {
 /// The answer where there is none.
 #[must_use]
 pub fn no_program() -> Fault {
-    Fault::new(FaultKind::NotFound, "runs are done by the Claude Code program, and no upstream here is one; add an upstream with `kind = \"claude-code\"`")
+    Fault::new(
+        FaultKind::NotFound,
+        "runs are done by the Claude Code program, and no upstream here is one; add an upstream with `kind = \"claude-code\"`",
+    )
 }
 
 fn ended() -> Fault {
@@ -259,19 +306,33 @@ fn fault(failure: Failure) -> Fault {
         Some(529) => FaultKind::Overloaded,
         Some(400..=499) => FaultKind::InvalidRequest,
         None if failure.class.as_deref() == Some("authentication_failed") => FaultKind::NotReady,
-        None if failure.kind.as_deref() == Some("invalid_request_error") => FaultKind::InvalidRequest,
+        None if failure.kind.as_deref() == Some("invalid_request_error") => {
+            FaultKind::InvalidRequest
+        }
         _ => FaultKind::BadReply,
     };
-    let signed_out = failure.status.is_none() && failure.class.as_deref() == Some("authentication_failed");
+    let signed_out =
+        failure.status.is_none() && failure.class.as_deref() == Some("authentication_failed");
     Fault::new(kind, if signed_out { Unusable::SignedOut.to_string() } else { failure.message })
 }
 
 /// What came before a run, if it continues something.
-async fn session(state: &AppState, program: &Program, caller: &Caller, asked: &RunBody) -> Result<Option<Session>, Fault> {
+async fn session(
+    state: &AppState,
+    program: &Program,
+    caller: &Caller,
+    asked: &RunBody,
+) -> Result<Option<Session>, Fault> {
     let Some(id) = &asked.session_id else { return Ok(None) };
-    let known = state.ledger.store().session(program.name(), &caller.0, id, program.setting().retention).await?;
+    let known = state
+        .ledger
+        .store()
+        .session(program.name(), &caller.0, id, program.setting().retention)
+        .await?;
     let unknown = || {
-        let message = format!("there is no session `{id}`, or it has expired; start one with `\"keepSession\": true`");
+        let message = format!(
+            "there is no session `{id}`, or it has expired; start one with `\"keepSession\": true`"
+        );
         Fault::new(FaultKind::NotFound, message).param("sessionId")
     };
     known.filter(|session| session.folder.is_some()).map(Some).ok_or_else(unknown)

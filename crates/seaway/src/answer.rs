@@ -26,13 +26,19 @@ pub struct Head {
 /// A fault as an answer in the client's dialect.
 #[must_use]
 pub fn of_fault(fault: &Fault, dialect: Dialect, request_id: &str) -> (Head, Bytes) {
-    (head_of_fault(fault, fault.kind.status(dialect), request_id), fault.body(dialect, request_id).into())
+    (
+        head_of_fault(fault, fault.kind.status(dialect), request_id),
+        fault.body(dialect, request_id).into(),
+    )
 }
 
 /// A fault as an answer on a path that both vendors' clients use.
 #[must_use]
 pub fn of_shared_fault(fault: &Fault, request_id: &str) -> (Head, Bytes) {
-    (head_of_fault(fault, fault.kind.status(Dialect::Messages), request_id), fault.shared_body(request_id).into())
+    (
+        head_of_fault(fault, fault.kind.status(Dialect::Messages), request_id),
+        fault.shared_body(request_id).into(),
+    )
 }
 
 fn head_of_fault(fault: &Fault, status: u16, request_id: &str) -> Head {
@@ -45,7 +51,8 @@ fn head_of_fault(fault: &Fault, status: u16, request_id: &str) -> Head {
         headers.insert(RETRY_AFTER, wait.as_secs().max(1).into());
     }
     // A client that repeats what cannot succeed only makes its user wait.
-    if matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden | FaultKind::NotReady) {
+    if matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden | FaultKind::NotReady)
+    {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     Head { status, headers }
@@ -54,7 +61,10 @@ fn head_of_fault(fault: &Fault, status: u16, request_id: &str) -> Head {
 /// Where the trouble is.
 const fn layer(kind: FaultKind) -> &'static str {
     match kind {
-        FaultKind::Unreachable | FaultKind::BadReply | FaultKind::TimedOut | FaultKind::Overloaded => "upstream",
+        FaultKind::Unreachable
+        | FaultKind::BadReply
+        | FaultKind::TimedOut
+        | FaultKind::Overloaded => "upstream",
         FaultKind::InvalidRequest
         | FaultKind::Unsupported
         | FaultKind::Unauthenticated
@@ -86,7 +96,9 @@ pub fn identify_if_nameless(headers: &mut HeaderMap) {
 /// Makes sure that a response says by what id it is known: the upstream's if it gave one.
 pub fn identify(headers: &mut HeaderMap, own: &str) -> String {
     let given = headers.get(REQUEST_ID).or_else(|| headers.get(X_REQUEST_ID)).cloned();
-    let id = given.or_else(|| HeaderValue::from_str(own).ok()).unwrap_or_else(|| HeaderValue::from_static("unknown"));
+    let id = given
+        .or_else(|| HeaderValue::from_str(own).ok())
+        .unwrap_or_else(|| HeaderValue::from_static("unknown"));
     headers.insert(REQUEST_ID, id.clone());
     headers.insert(X_REQUEST_ID, id.clone());
     id.to_str().unwrap_or(own).to_owned()
@@ -97,7 +109,12 @@ pub fn note(headers: &mut HeaderMap, changes: &[Change]) {
     let mut text = String::new();
     for (index, change) in changes.iter().enumerate() {
         let short = |text: &str| text.chars().take(ENTRY_LIMIT).collect::<String>();
-        let entry = format!("{}{} {}", if index > 0 { ", " } else { "" }, short(&change.name), short(&change.path));
+        let entry = format!(
+            "{}{} {}",
+            if index > 0 { ", " } else { "" },
+            short(&change.name),
+            short(&change.path)
+        );
         if text.len() + entry.len() > NOTE_LIMIT {
             text.push_str(&format!(", and {} more", changes.len() - index));
             break;

@@ -69,7 +69,11 @@ struct Signals {
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
-        Ok(Self { hangup: signal(SignalKind::hangup())?, terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 }
 
@@ -81,20 +85,26 @@ impl App {
     /// [`StartError`] if an address or the local key cannot be had.
     pub async fn start(loaded: Loaded, sources: Sources) -> Result<Self, StartError> {
         let Loaded { config, path, saved_at, .. } = loaded;
-        crate::trusted::folder(&config.state_dir, config.modes).map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
+        crate::trusted::folder(&config.state_dir, config.modes)
+            .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
         let signals = Signals::listen().map_err(StartError::Signals)?;
         let mut listeners = Vec::new();
         for listen in &config.listen {
             listeners.push(server::bind(listen).await?);
         }
-        let (drain, tasks, connections) = (Drain::default(), TaskTracker::new(), TaskTracker::new());
+        let (drain, tasks, connections) =
+            (Drain::default(), TaskTracker::new(), TaskTracker::new());
         let store = Store::start(config.store.clone(), config.prices.clone(), store_failed);
         let grace = config.grace;
         let (watch, threads) = (config.watch, config.threads);
         let state_dir = config.state_dir.clone();
         let mut config = config;
         config.listen = listeners.iter().filter_map(Listener::address).collect();
-        let snapshot = Snapshot::new(config, None, &Dependencies { tasks: tasks.clone(), store: store.clone() })?;
+        let snapshot = Snapshot::new(
+            config,
+            None,
+            &Dependencies { tasks: tasks.clone(), store: store.clone() },
+        )?;
         let addresses = snapshot.config.listen.clone();
         let state = Arc::new(AppState {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -110,10 +120,17 @@ impl App {
         let router = http::router(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         for listener in listeners {
-            let serving = Serving { router: router.clone(), door: Door::Public, drain: state.drain.clone(), tasks: connections.clone(), workers: workers.clone() };
+            let serving = Serving {
+                router: router.clone(),
+                door: Door::Public,
+                drain: state.drain.clone(),
+                tasks: connections.clone(),
+                workers: workers.clone(),
+            };
             connections.spawn(listener.serve(serving));
         }
-        let mut app = Self { state, addresses, grace, signals, connections, workers, registered: None };
+        let mut app =
+            Self { state, addresses, grace, signals, connections, workers, registered: None };
         app.registered = app.register(&state_dir, router).await;
         app.state.tasks.spawn(sweep(app.state.clone()));
         if watch {
@@ -126,10 +143,21 @@ impl App {
     async fn register(&self, state_dir: &std::path::Path, router: Routes) -> Option<Registered> {
         let registered = async {
             let path = instance::socket_path(state_dir)?;
-            let listener = server::bind(&Listen::Unix(path.clone())).await.map_err(std::io::Error::other)?;
-            let serving = Serving { router, door: Door::Own, drain: self.state.drain.clone(), tasks: self.connections.clone(), workers: self.workers.clone() };
+            let listener =
+                server::bind(&Listen::Unix(path.clone())).await.map_err(std::io::Error::other)?;
+            let serving = Serving {
+                router,
+                door: Door::Own,
+                drain: self.state.drain.clone(),
+                tasks: self.connections.clone(),
+                workers: self.workers.clone(),
+            };
             self.connections.spawn(listener.serve(serving));
-            instance::register(state_dir, self.addresses.iter().map(ToString::to_string).collect(), path)
+            instance::register(
+                state_dir,
+                self.addresses.iter().map(ToString::to_string).collect(),
+                path,
+            )
         };
         registered.await.map_err(|error: std::io::Error| tracing::warn!(%error, "`seaway status` will not find this instance")).ok()
     }
@@ -143,13 +171,20 @@ impl App {
                 _ = self.signals.interrupt.recv() => break,
             }
         }
-        tracing::info!(in_flight = self.state.ledger.running(), "draining; a second signal stops at once");
+        tracing::info!(
+            in_flight = self.state.ledger.running(),
+            "draining; a second signal stops at once"
+        );
         self.leave().await;
     }
 
     /// Serves for as long as something else goes on, then drains. A Ctrl-C has reached what goes on by itself;
     /// other signals are passed on to it.
-    pub async fn until<T>(mut self, other: impl Future<Output = T>, pass_on: impl Fn(rustix::process::Signal)) -> T {
+    pub async fn until<T>(
+        mut self,
+        other: impl Future<Output = T>,
+        pass_on: impl Fn(rustix::process::Signal),
+    ) -> T {
         let mut other = std::pin::pin!(other);
         let done = loop {
             tokio::select! {
@@ -227,7 +262,9 @@ async fn sweep_store(state: Arc<AppState>, snapshot: Arc<Snapshot>) {
     let store = state.ledger.store();
     let swept = async {
         store.settle_tasks(&state.instance).await?;
-        store.sweep_responses(snapshot.config.responses_retention, snapshot.config.responses_limit).await
+        store
+            .sweep_responses(snapshot.config.responses_retention, snapshot.config.responses_limit)
+            .await
     };
     if let Err(error) = swept.await {
         tracing::error!(error = %chain(&error), "old responses could not be deleted");

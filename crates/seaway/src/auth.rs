@@ -15,7 +15,11 @@ use crate::config::{Auth, Config};
 use crate::trusted::{self, Modes};
 
 /// Headers that may carry a credential of the client's.
-pub static CARRIERS: [HeaderName; 3] = [header::AUTHORIZATION, HeaderName::from_static("x-api-key"), HeaderName::from_static("api-key")];
+pub static CARRIERS: [HeaderName; 3] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+];
 
 /// Who a client proved to be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,14 +50,31 @@ impl Keyring {
     pub fn load(config: &Config) -> Result<Self, KeyError> {
         Ok(match &config.auth {
             Auth::Open => Self { keys: Vec::new(), open: true },
-            Auth::Keys(keys) => Self { keys: keys.iter().map(|(name, key)| (name.as_str().into(), key.expose_secret().trim().to_owned().into())).collect(), open: false },
-            Auth::MadeKey => Self { keys: vec![("default".into(), made_key(&config.state_dir, config.modes)?)], open: false },
+            Auth::Keys(keys) => Self {
+                keys: keys
+                    .iter()
+                    .map(|(name, key)| {
+                        (name.as_str().into(), key.expose_secret().trim().to_owned().into())
+                    })
+                    .collect(),
+                open: false,
+            },
+            Auth::MadeKey => Self {
+                keys: vec![("default".into(), made_key(&config.state_dir, config.modes)?)],
+                open: false,
+            },
         })
     }
 
     #[must_use]
     pub fn of<'a>(keys: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        Self { keys: keys.into_iter().map(|(name, key)| (name.into(), key.to_owned().into())).collect(), open: false }
+        Self {
+            keys: keys
+                .into_iter()
+                .map(|(name, key)| (name.into(), key.to_owned().into()))
+                .collect(),
+            open: false,
+        }
     }
 
     /// True if anyone who reaches us may call.
@@ -100,9 +121,14 @@ impl Keyring {
     /// True if a local key stands anywhere in a header's value.
     #[must_use]
     pub fn holds(&self, value: &HeaderValue) -> bool {
-        let pieces = value.as_bytes().split(|byte| b" \t,;=\"'".contains(byte)).filter(|piece| !piece.is_empty());
+        let pieces = value
+            .as_bytes()
+            .split(|byte| b" \t,;=\"'".contains(byte))
+            .filter(|piece| !piece.is_empty());
         let mut pieces = pieces.chain([value.as_bytes()]);
-        pieces.any(|piece| self.keys.iter().any(|(_, key)| bool::from(key.expose_secret().as_bytes().ct_eq(piece))))
+        pieces.any(|piece| {
+            self.keys.iter().any(|(_, key)| bool::from(key.expose_secret().as_bytes().ct_eq(piece)))
+        })
     }
 
     fn find(&self, value: &HeaderValue) -> Option<&Arc<str>> {
@@ -133,9 +159,14 @@ pub fn unwritable(state_dir: &Path) -> Option<String> {
     let absolute = std::path::absolute(state_dir).ok()?;
     // One that is not there yet is made in the first folder that is.
     let there = absolute.ancestors().find(|folder| folder.exists())?;
-    let refused = rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).err()?;
+    let refused =
+        rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+            .err()?;
     let why = std::io::Error::from(refused);
-    Some(format!("the state folder {} cannot be written to ({why}): nothing is recorded, no key can be made, and `seaway status` finds no gateway of it", state_dir.display()))
+    Some(format!(
+        "the state folder {} cannot be written to ({why}): nothing is recorded, no key can be made, and `seaway status` finds no gateway of it",
+        state_dir.display()
+    ))
 }
 
 /// Where the made key is kept.
@@ -225,7 +256,10 @@ pub fn own_dir(path: &Path) -> std::io::Result<()> {
     if is_own_dir(path) {
         return Ok(());
     }
-    let why = format!("{} belongs to somebody else, or others may write there; make it yours alone (chmod 700), or choose another `state_dir`", path.display());
+    let why = format!(
+        "{} belongs to somebody else, or others may write there; make it yours alone (chmod 700), or choose another `state_dir`",
+        path.display()
+    );
     Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why))
 }
 
@@ -234,7 +268,11 @@ pub fn own_dir(path: &Path) -> std::io::Result<()> {
 pub fn is_own_dir(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path);
-    meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0)
+    meta.is_ok_and(|meta| {
+        meta.is_dir()
+            && meta.uid() == rustix::process::geteuid().as_raw()
+            && meta.mode() & 0o022 == 0
+    })
 }
 
 /// Writes a file that only its owner can read, all of it or nothing.
@@ -253,9 +291,14 @@ pub fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
 
 /// Writes a private file beside `path`, whose name nobody can foresee.
 fn temporary(path: &Path, content: &[u8]) -> std::io::Result<PathBuf> {
-    let name = format!(".{}.{}", path.file_name().unwrap_or_default().to_string_lossy(), uuid::Uuid::now_v7().simple());
+    let name = format!(
+        ".{}.{}",
+        path.file_name().unwrap_or_default().to_string_lossy(),
+        uuid::Uuid::now_v7().simple()
+    );
     let temporary = path.with_file_name(name);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     if written.is_err() {
         let _gone = std::fs::remove_file(&temporary);
@@ -279,8 +322,15 @@ mod tests {
     #[track_caller]
     fn check(headers: &[(&str, &str)], expect: Option<&str>) {
         let keyring = Keyring::of([("laptop", "K1"), ("phone", "K2")]);
-        let headers = headers.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect();
-        assert_eq!(keyring.caller(&headers).as_ref().map(|caller| &*caller.0), expect, "{headers:?}");
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect();
+        assert_eq!(
+            keyring.caller(&headers).as_ref().map(|caller| &*caller.0),
+            expect,
+            "{headers:?}"
+        );
     }
 
     #[test]
@@ -306,7 +356,8 @@ mod tests {
                 })
             })
             .collect();
-        let keys: std::collections::HashSet<String> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let keys: std::collections::HashSet<String> =
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect();
         assert_eq!(keys.len(), 1);
     }
 

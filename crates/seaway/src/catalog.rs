@@ -72,7 +72,9 @@ impl From<Unresolved> for Fault {
     fn from(unresolved: Unresolved) -> Self {
         let message = unresolved.to_string();
         let unknown = |message| Self::new(FaultKind::NotFound, message).code("model_not_found");
-        let Unresolved::NoList { why, .. } = unresolved else { return unknown(message).param("model") };
+        let Unresolved::NoList { why, .. } = unresolved else {
+            return unknown(message).param("model");
+        };
         let mut fault = match why.failure {
             Some((kind, ..)) => Self::new(kind, message),
             None => match why.status.as_u16() {
@@ -109,7 +111,11 @@ impl Catalog {
     /// # Errors
     ///
     /// [`NoList`] with the upstream's own answer.
-    pub async fn models(&self, upstream: &Arc<Upstream>, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
+    pub async fn models(
+        &self,
+        upstream: &Arc<Upstream>,
+        client: &HeaderMap,
+    ) -> Result<Models, Arc<NoList>> {
         self.within(PATIENCE, upstream, client).await
     }
 
@@ -119,18 +125,31 @@ impl Catalog {
     /// # Errors
     ///
     /// [`NoList`] with the upstream's own answer.
-    pub async fn narrowed(&self, upstream: &Arc<Upstream>, client: &HeaderMap, query: &str) -> Result<Models, Arc<NoList>> {
+    pub async fn narrowed(
+        &self,
+        upstream: &Arc<Upstream>,
+        client: &HeaderMap,
+        query: &str,
+    ) -> Result<Models, Arc<NoList>> {
         let own = own_headers();
         let headers = if upstream.passes_credentials() { client } else { &own };
         fetch_in_time(upstream, headers, query).await
     }
 
     /// Waits no longer than that for a list, but for a login on the way to it.
-    async fn within(&self, patience: Duration, upstream: &Arc<Upstream>, client: &HeaderMap) -> Result<Models, Arc<NoList>> {
+    async fn within(
+        &self,
+        patience: Duration,
+        upstream: &Arc<Upstream>,
+        client: &HeaderMap,
+    ) -> Result<Models, Arc<NoList>> {
         let (list, headers) = self.list(upstream, client);
         // A login takes what it takes; the list is not late for that.
         if let Some(tunnel) = upstream.tunnel().filter(|_| !list.is_known()) {
-            let told = |error: TunnelError| NoList { failure: Some((error.kind, Some(error.layer.name()), error.retry_after)), ..unreachable(error.message) };
+            let told = |error: TunnelError| NoList {
+                failure: Some((error.kind, Some(error.layer.name()), error.retry_after)),
+                ..unreachable(error.message)
+            };
             tunnel.up(Login::Batch).await.map_err(|error| Arc::new(told(error)))?;
         }
         let asked = upstream.clone();
@@ -153,10 +172,17 @@ impl Catalog {
         // A passed credential may see other models than the next one, and may need what the client sends beside it.
         if upstream.passes_credentials() {
             let mut hash = blake3::Hasher::new();
-            let names = client.keys().filter(|name| CARRIERS.contains(name) || name.as_str().starts_with("anthropic-") || name.as_str().starts_with("openai-"));
+            let names = client.keys().filter(|name| {
+                CARRIERS.contains(name)
+                    || name.as_str().starts_with("anthropic-")
+                    || name.as_str().starts_with("openai-")
+            });
             for name in names {
                 for value in client.get_all(name) {
-                    hash.update(name.as_str().as_bytes()).update(b"\n").update(value.as_bytes()).update(b"\n");
+                    hash.update(name.as_str().as_bytes())
+                        .update(b"\n")
+                        .update(value.as_bytes())
+                        .update(b"\n");
                 }
             }
             whose.1 = Some(*hash.finalize().as_bytes());
@@ -170,9 +196,17 @@ impl Catalog {
     }
 
     /// Returns what an upstream tells of a model's capabilities, if it does.
-    pub async fn capabilities(&self, upstream: &Arc<Upstream>, client: &HeaderMap, id: &str) -> Option<Capabilities> {
+    pub async fn capabilities(
+        &self,
+        upstream: &Arc<Upstream>,
+        client: &HeaderMap,
+        id: &str,
+    ) -> Option<Capabilities> {
         let models = self.within(SHORT_PATIENCE, upstream, client).await.ok()?;
-        let model = models.iter().find(|model| model.get("id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).as_deref() == Some(id))?;
+        let model = models.iter().find(|model| {
+            model.get("id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).as_deref()
+                == Some(id)
+        })?;
         serde_json::from_str(&model.write()).ok()
     }
 
@@ -181,18 +215,38 @@ impl Catalog {
     /// # Errors
     ///
     /// [`Unresolved`] if there is none, or no list within two seconds.
-    pub async fn newest(&self, upstream: &Arc<Upstream>, client: &HeaderMap, family: &str) -> Result<String, Unresolved> {
+    pub async fn newest(
+        &self,
+        upstream: &Arc<Upstream>,
+        client: &HeaderMap,
+        family: &str,
+    ) -> Result<String, Unresolved> {
         let (wanted, name) = (|| family.to_owned(), || upstream.name.clone());
-        let models = self.within(SHORT_PATIENCE, upstream, client).await.map_err(|why| Unresolved::NoList { family: wanted(), upstream: name(), why })?;
-        let mut fits: Vec<_> = models.iter().filter(|model| text(model, "id").is_some_and(|id| id.to_lowercase().contains(family))).collect();
+        let models = self
+            .within(SHORT_PATIENCE, upstream, client)
+            .await
+            .map_err(|why| Unresolved::NoList { family: wanted(), upstream: name(), why })?;
+        let mut fits: Vec<_> = models
+            .iter()
+            .filter(|model| text(model, "id").is_some_and(|id| id.to_lowercase().contains(family)))
+            .collect();
         // Stable, so that without dates the upstream's own order counts.
         fits.sort_by_key(|model| std::cmp::Reverse(text(model, "created_at").unwrap_or_default()));
         let newest = fits.into_iter().next().and_then(asked_as);
-        newest.ok_or_else(|| Unresolved::NoneOf { family: wanted(), upstream: name(), listed: models.iter().filter_map(asked_as).take(NAMED).collect() })
+        newest.ok_or_else(|| Unresolved::NoneOf {
+            family: wanted(),
+            upstream: name(),
+            listed: models.iter().filter_map(asked_as).take(NAMED).collect(),
+        })
     }
 
     /// Returns how an upstream writes a model's name, if it lists one that is the same but for case and punctuation.
-    pub async fn listed(&self, upstream: &Arc<Upstream>, client: &HeaderMap, name: &str) -> Option<String> {
+    pub async fn listed(
+        &self,
+        upstream: &Arc<Upstream>,
+        client: &HeaderMap,
+        name: &str,
+    ) -> Option<String> {
         find(&self.within(SHORT_PATIENCE, upstream, client).await.ok()?, name)
     }
 }
@@ -210,18 +264,39 @@ pub fn asked_as(model: &Members) -> Option<String> {
 /// Finds a model by the name that some platform has for it: exactly, else but for case and punctuation, else but for
 /// what platforms put around a name, the order of its words, and its date.
 fn find(models: &[Members], name: &str) -> Option<String> {
-    let names = |model: &Members| ["id", "internal_id"].into_iter().filter_map(|key| text(model, key)).collect::<Vec<_>>();
+    let names = |model: &Members| {
+        ["id", "internal_id"].into_iter().filter_map(|key| text(model, key)).collect::<Vec<_>>()
+    };
     let exact = models.iter().find(|model| text(model, "internal_id").as_deref() == Some(name));
-    let like = |same: &dyn Fn(&str) -> bool| models.iter().find(|model| names(model).iter().any(|known| same(known)));
+    let like = |same: &dyn Fn(&str) -> bool| {
+        models.iter().find(|model| names(model).iter().any(|known| same(known)))
+    };
     let wanted = PlainName::of(name);
-    let found = exact.or_else(|| like(&|known| known == name)).or_else(|| like(&|known| bare(known) == bare(name))).or_else(|| like(&|known| PlainName::of(known) == wanted));
+    let found = exact
+        .or_else(|| like(&|known| known == name))
+        .or_else(|| like(&|known| bare(known) == bare(name)))
+        .or_else(|| like(&|known| PlainName::of(known) == wanted));
     if let Some(found) = found {
         return asked_as(found);
     }
     // An undated name stands for the newest of its dates, and a dated one for a name without.
-    let words =
-        |known: &str| Some(PlainName::of(known)).filter(|known| known.words == wanted.words && known.numbers == wanted.numbers && (wanted.date.is_none() || known.date.is_none()));
-    let dated = models.iter().filter_map(|model| Some((names(model).iter().filter_map(|known| words(known)).max_by(|a, b| a.date.cmp(&b.date))?.date, model)));
+    let words = |known: &str| {
+        Some(PlainName::of(known)).filter(|known| {
+            known.words == wanted.words
+                && known.numbers == wanted.numbers
+                && (wanted.date.is_none() || known.date.is_none())
+        })
+    };
+    let dated = models.iter().filter_map(|model| {
+        Some((
+            names(model)
+                .iter()
+                .filter_map(|known| words(known))
+                .max_by(|a, b| a.date.cmp(&b.date))?
+                .date,
+            model,
+        ))
+    });
     dated.max_by(|(a, _), (b, _)| a.cmp(b)).and_then(|(_, model)| asked_as(model))
 }
 
@@ -245,23 +320,33 @@ impl PlainName {
     fn of(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         // Where a provider stands before it, the name begins with the family of families.
-        let name = name.rfind("claude").map_or(name.rsplit('/').next().unwrap_or(&name), |at| &name[at..]);
+        let name =
+            name.rfind("claude").map_or(name.rsplit('/').next().unwrap_or(&name), |at| &name[at..]);
         let mut words = Vec::new();
         let mut date = None;
-        let mut pieces = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|piece| !piece.is_empty()).peekable();
+        let mut pieces = name
+            .split(|c: char| !c.is_ascii_alphanumeric())
+            .filter(|piece| !piece.is_empty())
+            .peekable();
         while let Some(piece) = pieces.next() {
             let digits = piece.bytes().all(|byte| byte.is_ascii_digit());
             match piece {
                 _ if digits && piece.len() == 8 => date = Some(piece.to_owned()),
                 "latest" | "default" => {}
                 // Bedrock's own version of a model: `v1:0`.
-                _ if piece.len() <= 3 && piece.strip_prefix('v').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit())) => {
+                _ if piece.len() <= 3
+                    && piece.strip_prefix('v').is_some_and(|rest| {
+                        !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit())
+                    }) =>
+                {
                     pieces.next_if(|next| next.bytes().all(|byte| byte.is_ascii_digit()));
                 }
                 _ => words.extend(parted(piece)),
             }
         }
-        let (numbers, mut words): (Vec<_>, Vec<_>) = words.into_iter().partition(|word: &String| word.bytes().all(|byte| byte.is_ascii_digit()));
+        let (numbers, mut words): (Vec<_>, Vec<_>) = words
+            .into_iter()
+            .partition(|word: &String| word.bytes().all(|byte| byte.is_ascii_digit()));
         words.sort_unstable();
         Self { words, numbers, date }
     }
@@ -269,7 +354,10 @@ impl PlainName {
 
 /// Words and numbers that stand together, one by one: `opus48` is `opus`, `4`, `8`.
 fn parted(piece: &str) -> Vec<String> {
-    let Some(at) = piece.find(|c: char| c.is_ascii_digit()).filter(|at| *at > 0 && piece[*at..].bytes().all(|byte| byte.is_ascii_digit())) else {
+    let Some(at) = piece
+        .find(|c: char| c.is_ascii_digit())
+        .filter(|at| *at > 0 && piece[*at..].bytes().all(|byte| byte.is_ascii_digit()))
+    else {
         return vec![piece.to_owned()];
     };
     let families = ["opus", "sonnet", "haiku", "fable", "mythos"];
@@ -284,15 +372,28 @@ fn parted(piece: &str) -> Vec<String> {
 
 /// What is kept for all must not depend on who asked first.
 fn own_headers() -> HeaderMap {
-    HeaderMap::from_iter([(http::header::USER_AGENT, HeaderValue::from_static(crate::headers::USER_AGENT))])
+    HeaderMap::from_iter([(
+        http::header::USER_AGENT,
+        HeaderValue::from_static(crate::headers::USER_AGENT),
+    )])
 }
 
 fn unreachable(message: String) -> NoList {
-    NoList { status: StatusCode::BAD_GATEWAY, headers: HeaderMap::new(), body: Bytes::new(), message, failure: None }
+    NoList {
+        status: StatusCode::BAD_GATEWAY,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        message,
+        failure: None,
+    }
 }
 
 fn late(upstream: &Upstream, patience: Duration) -> NoList {
-    let message = format!("upstream `{}` listed no models within {} seconds", upstream.name, patience.as_secs());
+    let message = format!(
+        "upstream `{}` listed no models within {} seconds",
+        upstream.name,
+        patience.as_secs()
+    );
     NoList { failure: Some((FaultKind::TimedOut, None, None)), ..unreachable(message) }
 }
 
@@ -309,13 +410,28 @@ async fn fetch(upstream: &Upstream, client: &HeaderMap, query: &str) -> Result<M
     headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
     let query = format!("limit=1000{}{query}", if query.is_empty() { "" } else { "&" });
     let call = Call::own(Method::GET, Endpoint::Models, Some(query), headers, Bytes::new());
-    let reply = upstream.call(call).await.map_err(|error| NoList { failure: Some((error.kind, error.layer, error.retry_after)), ..unreachable(error.message) })?;
+    let reply = upstream.call(call).await.map_err(|error| NoList {
+        failure: Some((error.kind, error.layer, error.retry_after)),
+        ..unreachable(error.message)
+    })?;
     let (status, headers) = (reply.status, reply.headers.clone());
     let body = whole(reply).await.map_err(unreachable)?;
     let list = serde_json::from_slice::<ModelList>(&body).ok().filter(|_| status.is_success());
     match list {
-        Some(list) => Ok(Arc::new(list.data.into_iter().filter(|model| model.get("id").is_some()).collect())),
-        None => Err(NoList { failure: None, status, headers, body, message: format!("upstream `{}` lists no models (status {})", upstream.name, status.as_u16()) }),
+        Some(list) => {
+            Ok(Arc::new(list.data.into_iter().filter(|model| model.get("id").is_some()).collect()))
+        }
+        None => Err(NoList {
+            failure: None,
+            status,
+            headers,
+            body,
+            message: format!(
+                "upstream `{}` lists no models (status {})",
+                upstream.name,
+                status.as_u16()
+            ),
+        }),
     }
 }
 
@@ -334,11 +450,14 @@ pub async fn whole(reply: Reply) -> Result<Bytes, String> {
 #[must_use]
 pub fn both_shapes(model: &Members) -> String {
     let mut out = Members::default();
-    for (key, raw) in model.iter().filter(|(key, raw)| !(*key == "display_name" && *raw == "null")) {
+    for (key, raw) in model.iter().filter(|(key, raw)| !(*key == "display_name" && *raw == "null"))
+    {
         out.set(key, raw);
     }
     let text = |key: &str| model.get(key).and_then(|raw| serde_json::from_str::<String>(raw).ok());
-    let created = text("created_at").and_then(|at| at.parse::<jiff::Timestamp>().ok()).map_or(0, jiff::Timestamp::as_second);
+    let created = text("created_at")
+        .and_then(|at| at.parse::<jiff::Timestamp>().ok())
+        .map_or(0, jiff::Timestamp::as_second);
     let defaults = [
         ("type", quote("model")),
         ("display_name", quote(&text("id").unwrap_or_default())),
@@ -361,11 +480,21 @@ mod tests {
 
     #[test]
     fn a_name_is_found_whatever_its_case_and_punctuation() {
-        let models: Vec<Members> = [r#"{"id":"gpt4o"}"#, r#"{"id":"o3-mini","internal_id":"gpto3mini"}"#, r#"{"id":"Claude Opus 4.8","internal_id":"claudeopus48"}"#]
-            .map(|model| serde_json::from_str(model).unwrap())
-            .into();
-        let table =
-            [("gpt-4o", "gpt4o"), ("GPT-4o", "gpt4o"), ("o3-mini", "gpto3mini"), ("gpto3mini", "gpto3mini"), ("claude-opus-4-8", "claudeopus48"), ("claudeopus48", "claudeopus48")];
+        let models: Vec<Members> = [
+            r#"{"id":"gpt4o"}"#,
+            r#"{"id":"o3-mini","internal_id":"gpto3mini"}"#,
+            r#"{"id":"Claude Opus 4.8","internal_id":"claudeopus48"}"#,
+        ]
+        .map(|model| serde_json::from_str(model).unwrap())
+        .into();
+        let table = [
+            ("gpt-4o", "gpt4o"),
+            ("GPT-4o", "gpt4o"),
+            ("o3-mini", "gpto3mini"),
+            ("gpto3mini", "gpto3mini"),
+            ("claude-opus-4-8", "claudeopus48"),
+            ("claudeopus48", "claudeopus48"),
+        ];
         for (asked, expect) in table {
             assert_eq!(find(&models, asked).as_deref(), Some(expect), "{asked}");
         }
@@ -374,8 +503,18 @@ mod tests {
 
     #[test]
     fn a_name_of_another_platform_is_found() {
-        let listed = |ids: &[&str]| ids.iter().map(|id| serde_json::from_str(&format!("{{\"id\":\"{id}\"}}")).unwrap()).collect::<Vec<Members>>();
-        let anthropic = listed(&["claude-opus-4-7", "claude-haiku-4-5-20251001", "claude-3-7-sonnet-20250219", "claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20260101"]);
+        let listed = |ids: &[&str]| {
+            ids.iter()
+                .map(|id| serde_json::from_str(&format!("{{\"id\":\"{id}\"}}")).unwrap())
+                .collect::<Vec<Members>>()
+        };
+        let anthropic = listed(&[
+            "claude-opus-4-7",
+            "claude-haiku-4-5-20251001",
+            "claude-3-7-sonnet-20250219",
+            "claude-sonnet-4-5-20250929",
+            "claude-sonnet-4-5-20260101",
+        ]);
         let table = [
             ("claude-opus-4.7", Some("claude-opus-4-7")),
             ("anthropic/claude-opus-4.7", Some("claude-opus-4-7")),
@@ -397,7 +536,10 @@ mod tests {
             assert_eq!(find(&anthropic, asked).as_deref(), expect, "{asked}");
         }
         let bedrock = listed(&["us.anthropic.claude-opus-4-7-v1:0", "claudeopus48"]);
-        assert_eq!(find(&bedrock, "claude-opus-4-7").as_deref(), Some("us.anthropic.claude-opus-4-7-v1:0"));
+        assert_eq!(
+            find(&bedrock, "claude-opus-4-7").as_deref(),
+            Some("us.anthropic.claude-opus-4-7-v1:0")
+        );
         assert_eq!(find(&bedrock, "anthropic/claude-4.8-opus").as_deref(), Some("claudeopus48"));
     }
 

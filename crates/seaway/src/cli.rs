@@ -77,7 +77,9 @@ fn leave_when_nobody_reads() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let text = panic.payload().downcast_ref::<String>();
-        if text.is_some_and(|text| text.starts_with("failed printing to std") && text.contains("Broken pipe")) {
+        if text.is_some_and(|text| {
+            text.starts_with("failed printing to std") && text.contains("Broken pipe")
+        }) {
             std::process::exit(0);
         }
         if crate::log::is_started() {

@@ -45,7 +45,9 @@ impl Environment {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the code that reads the environment")]
     pub fn capture() -> Self {
-        let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let vars = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         Self(vars.collect())
     }
 
@@ -82,13 +84,21 @@ impl Environment {
     ///
     /// If the file cannot be read, or another user may write it: it is a settings file like the other.
     pub fn add_file(&mut self, path: &Path) -> std::io::Result<()> {
-        let modes = if self.get("SEAWAY_STRICT_MODES") == Some("false") { Modes::Any } else { Modes::Strict };
+        let modes = if self.get("SEAWAY_STRICT_MODES") == Some("false") {
+            Modes::Any
+        } else {
+            Modes::Strict
+        };
         for line in trusted::read(path, modes)?.lines() {
             let line = line.trim().trim_start_matches("export ");
             if let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
                 let value = value.trim();
-                let bare = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-                self.0.entry(name.trim().to_owned()).or_insert_with(|| bare.unwrap_or(value).to_owned());
+                let bare = ['"', '\'']
+                    .iter()
+                    .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+                self.0
+                    .entry(name.trim().to_owned())
+                    .or_insert_with(|| bare.unwrap_or(value).to_owned());
             }
         }
         Ok(())
@@ -247,7 +257,9 @@ impl Glob {
     #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let mut pieces = self.0.split('*');
-        let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+        let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else {
+            return false;
+        };
         let mut pieces = pieces.peekable();
         if pieces.peek().is_none() {
             return rest.is_empty();
@@ -309,7 +321,11 @@ pub struct CredentialNote {
 impl fmt::Display for CredentialNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.used.as_deref().unwrap_or("no credential"))?;
-        if self.lost.is_empty() { Ok(()) } else { write!(f, " (not used: {})", self.lost.join(", ")) }
+        if self.lost.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " (not used: {})", self.lost.join(", "))
+        }
     }
 }
 
@@ -483,7 +499,14 @@ impl TunnelConfig {
     /// A way to another machine, with the same ssh.
     #[must_use]
     pub fn beside(&self, host: &str) -> Self {
-        let mut other = Self { host: host.to_owned(), name: host.to_owned(), jump: None, user: None, port: None, ..self.clone() };
+        let mut other = Self {
+            host: host.to_owned(),
+            name: host.to_owned(),
+            jump: None,
+            user: None,
+            port: None,
+            ..self.clone()
+        };
         other.settle(self.folder.parent().unwrap_or(Path::new("")));
         other
     }
@@ -491,15 +514,22 @@ impl TunnelConfig {
     /// Gives it its places on this machine.
     fn settle(&mut self, run_folder: &Path) {
         // The same in every version, or an update would cost a login.
-        let way = format!("{:?}", (&self.host, &self.jump, &self.user, self.port, &self.ssh_config));
-        self.folder = run_folder.join(format!("ssh-{}", &blake3::hash(way.as_bytes()).to_hex()[..8]));
+        let way =
+            format!("{:?}", (&self.host, &self.jump, &self.user, self.port, &self.ssh_config));
+        self.folder =
+            run_folder.join(format!("ssh-{}", &blake3::hash(way.as_bytes()).to_hex()[..8]));
         self.lockout = run_folder.join("ssh.json");
     }
 
     /// The first machine that is logged in to: it is the one that may block us.
     #[must_use]
     pub fn door(&self) -> &str {
-        let first = self.jump.as_deref().and_then(|jump| jump.split(',').next()).map(str::trim).filter(|jump| !jump.is_empty());
+        let first = self
+            .jump
+            .as_deref()
+            .and_then(|jump| jump.split(',').next())
+            .map(str::trim)
+            .filter(|jump| !jump.is_empty());
         let door = first.unwrap_or(&self.host);
         door.rsplit('@').next().unwrap_or(door)
     }
@@ -623,13 +653,18 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         let mut layers = Layers::default();
         let path = Self::path(sources).unwrap_or_else(|| {
-            layers.mistake(ValueOrigin::Default, format!("{NO_HOME}, or name the file: --config FILE"));
+            layers.mistake(
+                ValueOrigin::Default,
+                format!("{NO_HOME}, or name the file: --config FILE"),
+            );
             PathBuf::new()
         });
         // The last one said is the one that was meant.
         for (key, text) in sources.flags.iter().rev() {
             let path = key_path(key);
-            let flag = settings::find(&path).and_then(Setting::flag).unwrap_or_else(|| format!("set {key}"));
+            let flag = settings::find(&path)
+                .and_then(Setting::flag)
+                .unwrap_or_else(|| format!("set {key}"));
             layers.add_text(path, text, ValueOrigin::Flag(flag));
         }
         layers.add_variables(sources.environment.iter());
@@ -637,10 +672,17 @@ impl Config {
         let saved_at = saved_at(&path);
         match trusted::read(&path, modes(&layers)) {
             Ok(text) => layers.add_file(&path, &text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && sources.file.is_none() => {}
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && sources.file.is_none() => {}
             // The words name the file or folder that is not trusted.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && error.get_ref().is_some() => {
-                layers.mistake(ValueOrigin::File { path: path.clone(), line: 1, column: 1 }, format!("not read: {error}"));
+            Err(error)
+                if error.kind() == std::io::ErrorKind::PermissionDenied
+                    && error.get_ref().is_some() =>
+            {
+                layers.mistake(
+                    ValueOrigin::File { path: path.clone(), line: 1, column: 1 },
+                    format!("not read: {error}"),
+                );
             }
             Err(error) => {
                 let origin = ValueOrigin::Flag("config".into());
@@ -649,7 +691,11 @@ impl Config {
         }
         let config = build::config(&mut layers, &sources.environment);
         let mistakes = layers.take_mistakes();
-        if mistakes.is_empty() { Ok(Loaded { config, layers, path, saved_at }) } else { Err(ConfigError(mistakes)) }
+        if mistakes.is_empty() {
+            Ok(Loaded { config, layers, path, saved_at })
+        } else {
+            Err(ConfigError(mistakes))
+        }
     }
 }
 
@@ -662,7 +708,8 @@ fn modes(layers: &Layers) -> Modes {
 const STRICT_MODES: &str = "strict_modes";
 
 /// What is said where there is no home folder.
-const NO_HOME: &str = "there is no home folder: HOME is not set, and the password database names none; set HOME";
+const NO_HOME: &str =
+    "there is no home folder: HOME is not set, and the password database names none; set HOME";
 
 /// A dotted key, as TOML has it: names may be quoted.
 fn key_path(key: &str) -> Vec<String> {
@@ -711,6 +758,9 @@ mod tests {
         std::fs::write(file.path(), "# c\nexport A=\"1\"\nB = 'x=y'\nC=3\n").unwrap();
         let mut environment = Environment::of([("C".to_owned(), "set".to_owned())]);
         environment.add_file(file.path()).unwrap();
-        assert_eq!((environment.get("A"), environment.get("B"), environment.get("C")), (Some("1"), Some("x=y"), Some("set")));
+        assert_eq!(
+            (environment.get("A"), environment.get("B"), environment.get("C")),
+            (Some("1"), Some("x=y"), Some("set"))
+        );
     }
 }

@@ -59,7 +59,12 @@ impl Facts {
     #[must_use]
     pub fn usual(models: &[String]) -> String {
         let of = |family: &&str| models.iter().find(|model| model.contains(family));
-        ["sonnet", "opus"].iter().find_map(of).or_else(|| models.first()).cloned().unwrap_or_else(|| "sonnet".into())
+        ["sonnet", "opus"]
+            .iter()
+            .find_map(of)
+            .or_else(|| models.first())
+            .cloned()
+            .unwrap_or_else(|| "sonnet".into())
     }
 }
 
@@ -115,7 +120,9 @@ pub enum FileRefusal {
     Malformed(String),
     #[error("{0}")]
     Ambiguous(String),
-    #[error("`{0}` is set to something else there; `--force` replaces it, and `--undo` brings it back")]
+    #[error(
+        "`{0}` is set to something else there; `--force` replaces it, and `--undo` brings it back"
+    )]
     Foreign(String),
     #[error("`{0}` is set there by another hand; take that out first, or use `--print`")]
     Taken(String),
@@ -129,17 +136,27 @@ impl Edit {
 
     /// Something that only we should have written.
     pub(crate) fn own(path: &[&str], value: impl Into<Value>) -> Self {
-        Self { path: path.iter().map(|key| (*key).to_owned()).collect(), value: Assigned::To(value.into()), freely: false }
+        Self {
+            path: path.iter().map(|key| (*key).to_owned()).collect(),
+            value: Assigned::To(value.into()),
+            freely: false,
+        }
     }
 
     pub(crate) fn no_proxy(path: &[&str], seed: &str) -> Self {
-        Self { path: path.iter().map(|key| (*key).to_owned()).collect(), value: Assigned::NoProxy(seed.to_owned()), freely: true }
+        Self {
+            path: path.iter().map(|key| (*key).to_owned()).collect(),
+            value: Assigned::NoProxy(seed.to_owned()),
+            freely: true,
+        }
     }
 
     fn wanted(&self, there: Option<&Value>) -> Value {
         match &self.value {
             Assigned::To(value) => value.clone(),
-            Assigned::NoProxy(seed) => merged_no_proxy(there.and_then(Value::as_str).unwrap_or(seed)).into(),
+            Assigned::NoProxy(seed) => {
+                merged_no_proxy(there.and_then(Value::as_str).unwrap_or(seed)).into()
+            }
         }
     }
 }
@@ -148,7 +165,9 @@ impl Edit {
 fn line_ends(text: &str) -> Result<bool, FileRefusal> {
     let returns = text.matches("\r\n").count();
     if returns > 0 && returns < text.matches('\n').count() {
-        Err(FileRefusal::Ambiguous("its lines end now with and now without a carriage return".into()))
+        Err(FileRefusal::Ambiguous(
+            "its lines end now with and now without a carriage return".into(),
+        ))
     } else {
         Ok(returns > 0)
     }
@@ -197,7 +216,9 @@ impl Change {
     /// [`FileRefusal`] if the text is not what it should be.
     pub fn revert(&self, before: &str, now: &str) -> Result<String, FileRefusal> {
         match self {
-            Self::Json(edits) | Self::StrictJson(edits) => put_back::<json::JsonDocument>(before, now, edits),
+            Self::Json(edits) | Self::StrictJson(edits) => {
+                put_back::<json::JsonDocument>(before, now, edits)
+            }
             Self::Toml(edits) => put_back::<toml::TomlDocument>(before, now, edits),
             Self::Yaml(..) => yaml::remove(now),
         }
@@ -221,7 +242,11 @@ fn set_all<D: Members>(text: &str, edits: &[Edit], force: bool) -> Result<String
     }
     let written = document.write();
     // Read again: nothing else may have changed.
-    if D::parse(&written)?.all() == expected { Ok(written) } else { Err(FileRefusal::Ambiguous("it cannot be changed without changing more than ours".into())) }
+    if D::parse(&written)?.all() == expected {
+        Ok(written)
+    } else {
+        Err(FileRefusal::Ambiguous("it cannot be changed without changing more than ours".into()))
+    }
 }
 
 fn assign(all: &mut Value, path: &[String], value: Value) {
@@ -250,7 +275,9 @@ fn put_back<D: Members>(before: &str, now: &str, edits: &[Edit]) -> Result<Strin
         // What we made to hold it goes too, once it holds nothing.
         for depth in (1..edit.path.len()).rev() {
             let holder = &edit.path[..depth];
-            let empty = document.get(holder)?.is_some_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty));
+            let empty = document
+                .get(holder)?
+                .is_some_and(|value| value.as_object().is_some_and(serde_json::Map::is_empty));
             if empty && original.get(holder)?.is_none() {
                 document.remove(holder)?;
             }
@@ -266,11 +293,21 @@ mod tests {
     use super::*;
 
     fn claude() -> Vec<Edit> {
-        vec![Edit::own(&["env", "ANTHROPIC_BASE_URL"], "http://s"), Edit::own(&["apiKeyHelper"], "seaway key show"), Edit::no_proxy(&["env", "NO_PROXY"], "x")]
+        vec![
+            Edit::own(&["env", "ANTHROPIC_BASE_URL"], "http://s"),
+            Edit::own(&["apiKeyHelper"], "seaway key show"),
+            Edit::no_proxy(&["env", "NO_PROXY"], "x"),
+        ]
     }
 
     fn codex() -> Vec<Edit> {
-        vec![Edit::choice(&["model_provider"], "seaway"), Edit::own(&["model_providers", "seaway"], json!({"base_url": "http://s", "auth": {"command": "k", "args": ["show"]}}))]
+        vec![
+            Edit::choice(&["model_provider"], "seaway"),
+            Edit::own(
+                &["model_providers", "seaway"],
+                json!({"base_url": "http://s", "auth": {"command": "k", "args": ["show"]}}),
+            ),
+        ]
     }
 
     /// Applies and takes back: what was there is there again, and in between only ours was added.
@@ -296,11 +333,21 @@ mod tests {
     fn json_with_members_of_others() {
         let text = "{\n    // mine\n    \"model\": \"opus\", /* here */\n    \"env\": {\"A\":\"1\",\"NO_PROXY\": \"a,b\"},\n\t\"list\": [ 1,2 ],\n}\n";
         let after = Change::Json(claude()).apply(text, false).unwrap();
-        for kept in ["    // mine\n", "\"opus\", /* here */", "\"A\":\"1\"", "\t\"list\": [ 1,2 ]", "\"a,b,localhost,127.0.0.1\""] {
+        for kept in [
+            "    // mine\n",
+            "\"opus\", /* here */",
+            "\"A\":\"1\"",
+            "\t\"list\": [ 1,2 ]",
+            "\"a,b,localhost,127.0.0.1\"",
+        ] {
             assert!(after.contains(kept), "{kept}: {after}");
         }
-        let back = Change::Json(claude()).revert(text, &after.replace("\"opus\"", "\"haiku\"")).unwrap();
-        let (back, was) = (json::JsonDocument::parse(&back).unwrap().all(), json::JsonDocument::parse(&text.replace("\"opus\"", "\"haiku\"")).unwrap().all());
+        let back =
+            Change::Json(claude()).revert(text, &after.replace("\"opus\"", "\"haiku\"")).unwrap();
+        let (back, was) = (
+            json::JsonDocument::parse(&back).unwrap().all(),
+            json::JsonDocument::parse(&text.replace("\"opus\"", "\"haiku\"")).unwrap().all(),
+        );
         assert_eq!(back, was);
     }
 
@@ -313,7 +360,10 @@ mod tests {
             "# mine\nmodel = \"x\"   # here\nmodel_provider = \"seaway\"\n\n[mcp_servers.a]\ncommand = 'c'\n\n[model_providers.seaway]\nbase_url = \"http://s\"\n\n[model_providers.seaway.auth]\ncommand = \"k\"\nargs = [\"show\"]\n"
         );
         let changed = format!("{after}\n[projects.\"/w\"]\ntrust_level = \"trusted\"\n");
-        assert_eq!(Change::Toml(codex()).revert(text, &changed).unwrap(), format!("{text}\n[projects.\"/w\"]\ntrust_level = \"trusted\"\n"));
+        assert_eq!(
+            Change::Toml(codex()).revert(text, &changed).unwrap(),
+            format!("{text}\n[projects.\"/w\"]\ntrust_level = \"trusted\"\n")
+        );
     }
 
     #[test]
@@ -327,21 +377,50 @@ mod tests {
         let newer = json.revert(text, &after.replace("seaway key show", "newer")).unwrap();
         assert_eq!(values(&newer), values(&text.replace("theirs", "newer")));
         let toml = Change::Toml(codex());
-        assert_eq!(toml.apply("[model_providers.seaway]\nbase_url = \"http://other\"\n", false), Err(FileRefusal::Foreign("model_providers.seaway".into())));
+        assert_eq!(
+            toml.apply("[model_providers.seaway]\nbase_url = \"http://other\"\n", false),
+            Err(FileRefusal::Foreign("model_providers.seaway".into()))
+        );
         assert!(toml.apply("model_provider = \"azure\"\n", false).is_ok(), "a choice is replaced");
     }
 
     #[test]
     fn what_could_be_read_in_two_ways_is_refused() {
         let json = Change::Json(claude());
-        for text in
-            ["{\"env\":{},\"env\":{}}", "{\"env\": 7}", "[]", "{", "{\"a\":1} x", "{a: 1}", "{'a': 1}", "{\"apiKeyHelper\":\"seaway key show\",\"apiKeyHelper\":\"theirs\"}"]
-        {
-            assert!(matches!(json.apply(text, true), Err(FileRefusal::Malformed(_) | FileRefusal::Ambiguous(_))), "{text}: {:?}", json.apply(text, true));
+        for text in [
+            "{\"env\":{},\"env\":{}}",
+            "{\"env\": 7}",
+            "[]",
+            "{",
+            "{\"a\":1} x",
+            "{a: 1}",
+            "{'a': 1}",
+            "{\"apiKeyHelper\":\"seaway key show\",\"apiKeyHelper\":\"theirs\"}",
+        ] {
+            assert!(
+                matches!(
+                    json.apply(text, true),
+                    Err(FileRefusal::Malformed(_) | FileRefusal::Ambiguous(_))
+                ),
+                "{text}: {:?}",
+                json.apply(text, true)
+            );
         }
         let toml = Change::Toml(codex());
-        for text in ["model_providers = 7\n", "a = \n", "a = 1\na = 2\n", "model_providers.seaway = 1\n[model_providers.seaway]\n"] {
-            assert!(matches!(toml.apply(text, true), Err(FileRefusal::Malformed(_) | FileRefusal::Ambiguous(_))), "{text}: {:?}", toml.apply(text, true));
+        for text in [
+            "model_providers = 7\n",
+            "a = \n",
+            "a = 1\na = 2\n",
+            "model_providers.seaway = 1\n[model_providers.seaway]\n",
+        ] {
+            assert!(
+                matches!(
+                    toml.apply(text, true),
+                    Err(FileRefusal::Malformed(_) | FileRefusal::Ambiguous(_))
+                ),
+                "{text}: {:?}",
+                toml.apply(text, true)
+            );
         }
     }
 
@@ -349,7 +428,10 @@ mod tests {
     fn line_ends_and_a_byte_order_mark_stay() {
         let text = "\u{feff}{\r\n  \"model\": \"opus\"\r\n}\r\n";
         let after = Change::Json(claude()).apply(text, false).unwrap();
-        assert!(after.starts_with('\u{feff}') && !after.replace("\r\n", "").contains('\n'), "{after:?}");
+        assert!(
+            after.starts_with('\u{feff}') && !after.replace("\r\n", "").contains('\n'),
+            "{after:?}"
+        );
         assert_eq!(Change::Json(claude()).revert(text, &after).unwrap(), text);
         let text = "model = \"x\"\r\n";
         let after = Change::Toml(codex()).apply(text, false).unwrap();

@@ -87,7 +87,9 @@ impl Credential {
         let header = match &self.setting.source {
             Source::Command { line, ttl } => self.print(line, *ttl).await?,
             Source::Value(value) => self.kept(|| Ok((value.clone(), Good::Always)))?,
-            Source::File { path, pointer, expires_pointer } => self.kept(|| read_file(path, pointer.as_deref(), expires_pointer.as_deref()))?,
+            Source::File { path, pointer, expires_pointer } => {
+                self.kept(|| read_file(path, pointer.as_deref(), expires_pointer.as_deref()))?
+            }
             Source::Unset(why) => return Err(CredentialError::Unset(why.clone())),
         };
         headers.insert(self.header_name(), header);
@@ -113,7 +115,10 @@ impl Credential {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn kept(&self, read: impl FnOnce() -> Result<(SecretString, Good), CredentialError>) -> HeaderResult {
+    fn kept(
+        &self,
+        read: impl FnOnce() -> Result<(SecretString, Good), CredentialError>,
+    ) -> HeaderResult {
         let mut kept = self.lock_read();
         if let Some(kept) = kept.as_ref().filter(|kept| self.still_good(&kept.good)) {
             return Ok(kept.header.clone());
@@ -142,7 +147,11 @@ impl Credential {
             let line = line();
             async move {
                 let value = run(&line).await.and_then(|secret| written(carrier, &secret));
-                Fetched { fresh: if value.is_ok() { ttl } else { FAILED_FOR }, value, lasting: false }
+                Fetched {
+                    fresh: if value.is_ok() { ttl } else { FAILED_FOR },
+                    value,
+                    lasting: false,
+                }
             }
         });
         printed.await?
@@ -178,7 +187,11 @@ fn modified_at(path: &Path) -> std::io::Result<SystemTime> {
     std::fs::metadata(path)?.modified()
 }
 
-fn read_file(path: &Path, pointer: Option<&str>, expires: Option<&str>) -> Result<(SecretString, Good), CredentialError> {
+fn read_file(
+    path: &Path,
+    pointer: Option<&str>,
+    expires: Option<&str>,
+) -> Result<(SecretString, Good), CredentialError> {
     let io = |source| CredentialError::File { path: path.to_owned(), source: Arc::new(source) };
     let wrong = |why: String| CredentialError::Content { path: path.to_owned(), why };
     // The time is taken first: a change during the read is then seen the next time.
@@ -190,15 +203,23 @@ fn read_file(path: &Path, pointer: Option<&str>, expires: Option<&str>) -> Resul
         }
         return Ok((text.into(), Good::While { modified, expires: None }));
     };
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|_| wrong("is not JSON, but a pointer into it is set".into()))?;
-    let found = json.pointer(pointer).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
+    let json: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|_| wrong("is not JSON, but a pointer into it is set".into()))?;
+    let found =
+        json.pointer(pointer).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
     let secret = found.ok_or_else(|| wrong(format!("has no text at `{pointer}`")))?;
     let expires = match expires {
-        Some(pointer) => Some(json.pointer(pointer).and_then(timestamp).ok_or_else(|| wrong(format!("has no time at `{pointer}`")))?),
+        Some(pointer) => Some(
+            json.pointer(pointer)
+                .and_then(timestamp)
+                .ok_or_else(|| wrong(format!("has no time at `{pointer}`")))?,
+        ),
         None => None,
     };
     if expires.is_some_and(|expires| expires <= jiff::Timestamp::now()) {
-        return Err(wrong("holds a credential that has expired; renew it with the tool that wrote it".into()));
+        return Err(wrong(
+            "holds a credential that has expired; renew it with the tool that wrote it".into(),
+        ));
     }
     Ok((secret.to_owned().into(), Good::While { modified, expires }))
 }
@@ -222,10 +243,18 @@ mod tests {
         Credential::new(Setting { carrier, source }, &TaskTracker::new())
     }
 
-    fn file(content: &str, pointer: Option<&str>, expires: Option<&str>) -> (tempfile::NamedTempFile, Credential) {
+    fn file(
+        content: &str,
+        pointer: Option<&str>,
+        expires: Option<&str>,
+    ) -> (tempfile::NamedTempFile, Credential) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
-        let source = Source::File { path: file.path().into(), pointer: pointer.map(Into::into), expires_pointer: expires.map(Into::into) };
+        let source = Source::File {
+            path: file.path().into(),
+            pointer: pointer.map(Into::into),
+            expires_pointer: expires.map(Into::into),
+        };
         (file, credential(Carrier::Bearer, source))
     }
 
@@ -252,8 +281,15 @@ mod tests {
     async fn a_pointer_finds_the_credential_and_its_expiry() {
         let json = r#"{"t":{"a":"tok"},"e":4102444800000,"old":"2001-01-01T00:00:00Z"}"#;
         assert_eq!(value(&file(json, Some("/t/a"), Some("/e")).1).await.unwrap(), "Bearer tok");
-        assert!(value(&file(json, Some("/t/a"), Some("/old")).1).await.unwrap_err().contains("has expired"));
-        assert!(value(&file(json, Some("/x"), None).1).await.unwrap_err().contains("no text at `/x`"));
+        assert!(
+            value(&file(json, Some("/t/a"), Some("/old")).1)
+                .await
+                .unwrap_err()
+                .contains("has expired")
+        );
+        assert!(
+            value(&file(json, Some("/x"), None).1).await.unwrap_err().contains("no text at `/x`")
+        );
         assert!(value(&file("x", Some("/x"), None).1).await.unwrap_err().contains("not JSON"));
     }
 
@@ -262,14 +298,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let counter = folder.path().join("n");
         let line = format!("echo x >> {0}; wc -l < {0}", counter.display());
-        let credential = credential(Carrier::Bearer, Source::Command { line, ttl: Duration::from_secs(600) });
+        let credential =
+            credential(Carrier::Bearer, Source::Command { line, ttl: Duration::from_secs(600) });
         let mut headers = HeaderMap::new();
         credential.write(&mut headers).await.unwrap();
         assert_eq!(value(&credential).await.unwrap(), "Bearer 1");
         credential.refused(&headers);
         assert_eq!(value(&credential).await.unwrap(), "Bearer 2");
         credential.refused(&headers);
-        assert_eq!(value(&credential).await.unwrap(), "Bearer 2", "an old refusal does not undo a renewal");
+        assert_eq!(
+            value(&credential).await.unwrap(),
+            "Bearer 2",
+            "an old refusal does not undo a renewal"
+        );
     }
 
     #[tokio::test]
@@ -279,16 +320,28 @@ mod tests {
         let line = format!("echo x >> {}; echo no luck >&2; exit 3", count.display());
         let credential = credential(Carrier::ApiKey, Source::Command { line, ttl: Duration::ZERO });
         assert!(value(&credential).await.is_err());
-        assert_eq!(value(&credential).await.unwrap_err(), "the credential command failed: it exited with status 3; its own words are in the log");
-        assert_eq!(std::fs::read_to_string(&count).unwrap().lines().count(), 1, "it is left alone for a while");
+        assert_eq!(
+            value(&credential).await.unwrap_err(),
+            "the credential command failed: it exited with status 3; its own words are in the log"
+        );
+        assert_eq!(
+            std::fs::read_to_string(&count).unwrap().lines().count(),
+            1,
+            "it is left alone for a while"
+        );
     }
 
     #[tokio::test]
     async fn a_command_runs_once_for_all_and_goes_on_when_they_leave() {
         let folder = tempfile::tempdir().unwrap();
         let (count, gate) = (folder.path().join("n"), folder.path().join("gate"));
-        let line = format!("echo x >> {}; until [ -e {} ]; do sleep 0.01; done; echo token", count.display(), gate.display());
-        let credential = credential(Carrier::Bearer, Source::Command { line, ttl: Duration::from_secs(600) });
+        let line = format!(
+            "echo x >> {}; until [ -e {} ]; do sleep 0.01; done; echo token",
+            count.display(),
+            gate.display()
+        );
+        let credential =
+            credential(Carrier::Bearer, Source::Command { line, ttl: Duration::from_secs(600) });
         for _ in 0..5 {
             let left = tokio::time::timeout(Duration::from_millis(20), value(&credential)).await;
             assert!(left.is_err(), "it waits: {left:?}");

@@ -89,11 +89,22 @@ impl Dial {
             Proxy::None => None,
             Proxy::Through { url, except, plain } => {
                 let builder = Matcher::builder().no(except.as_str());
-                Some(if *plain { builder.all(url.as_str()) } else { builder.https(url.as_str()) }.build())
+                Some(
+                    if *plain { builder.all(url.as_str()) } else { builder.https(url.as_str()) }
+                        .build(),
+                )
             }
         };
         let detour = Mutex::new(api.socket.clone().map(Detour::Socket));
-        Self { base: api.base_url.clone(), detour, ca_file: api.ca_file.clone(), proxy, limit: api.connect_timeout, tcp, tls: OnceLock::new() }
+        Self {
+            base: api.base_url.clone(),
+            detour,
+            ca_file: api.ca_file.clone(),
+            proxy,
+            limit: api.connect_timeout,
+            tcp,
+            tls: OnceLock::new(),
+        }
     }
 
     /// Opens a connection, within the time-out.
@@ -138,7 +149,11 @@ impl Dial {
     /// The upstream's own host and port.
     #[must_use]
     pub fn authority(&self) -> String {
-        let port = self.base.port_u16().unwrap_or(if self.base.scheme_str() == Some("https") { 443 } else { 80 });
+        let port = self.base.port_u16().unwrap_or(if self.base.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        });
         format!("{}:{port}", self.base.host().unwrap_or_default())
     }
 
@@ -152,12 +167,14 @@ impl Dial {
     }
 
     async fn open(&self) -> Result<Dialled, DialError> {
-        let stream = self.plain().await.map_err(|source| DialError::Connect { to: self.place(), source })?;
+        let stream =
+            self.plain().await.map_err(|source| DialError::Connect { to: self.place(), source })?;
         if !self.is_encrypted() {
             return Ok(Dialled { stream, http2: false });
         }
         let name = self.base.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let server = ServerName::try_from(name.clone()).map_err(|error| DialError::Setup(error.into()))?;
+        let server =
+            ServerName::try_from(name.clone()).map_err(|error| DialError::Setup(error.into()))?;
         let config = self.tls()?;
         let stream = TlsConnector::from(config).connect(server, stream).await;
         let stream = stream.map_err(|source| DialError::Tls { name, source })?;
@@ -201,10 +218,14 @@ impl Dial {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = Verifier::new_with_extra_roots(self.extra_roots()?, provider.clone());
         let verifier = verifier.map_err(|error| DialError::Setup(error.into()))?;
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| DialError::Setup(error.into()))?;
         // The verifier is the platform's own; rustls only calls every custom one dangerous.
-        let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+        let mut config = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }

@@ -53,5 +53,6 @@ impl Drain {
 /// The fault of a request that comes when the gateway is leaving.
 #[must_use]
 pub fn fault() -> Fault {
-    Fault::new(FaultKind::Draining, "the gateway is shutting down; try again in a moment").retry_after(Duration::from_secs(2))
+    Fault::new(FaultKind::Draining, "the gateway is shutting down; try again in a moment")
+        .retry_after(Duration::from_secs(2))
 }

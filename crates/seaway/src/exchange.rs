@@ -81,7 +81,11 @@ pub struct RelayedRequest {
 }
 
 /// Sends a request on that is not looked into: batches, files, what else the API has, and responses that the upstream keeps.
-pub async fn relay(state: Arc<AppState>, snapshot: Arc<Snapshot>, request: RelayedRequest) -> Answer {
+pub async fn relay(
+    state: Arc<AppState>,
+    snapshot: Arc<Snapshot>,
+    request: RelayedRequest,
+) -> Answer {
     let RelayedRequest { caller, method, target, query, headers, body } = request;
     let endpoint = target.endpoint().unwrap_or(Endpoint::Messages);
     let name = match &target {
@@ -91,17 +95,38 @@ pub async fn relay(state: Arc<AppState>, snapshot: Arc<Snapshot>, request: Relay
     };
     state.ledger.store().room().await;
     let prices = snapshot.config.prices.clone();
-    let entry = state.ledger.open(Opening { caller: caller.clone(), dialect: endpoint.dialect(), endpoint: name, asked: String::new(), stream: false, prices });
-    let client = ClientRequest { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
+    let entry = state.ledger.open(Opening {
+        caller: caller.clone(),
+        dialect: endpoint.dialect(),
+        endpoint: name,
+        asked: String::new(),
+        stream: false,
+        prices,
+    });
+    let client =
+        ClientRequest { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
     let mut exchange = Exchange { state, snapshot, client, entry };
     if climbs(&target.to_string()) || query.as_deref().is_some_and(climbs) {
-        return exchange.fault(&Fault::new(FaultKind::InvalidRequest, "the path climbs out of the API; write it without `..`"));
+        return exchange.fault(&Fault::new(
+            FaultKind::InvalidRequest,
+            "the path climbs out of the API; write it without `..`",
+        ));
     }
     let batch = match &body {
-        Payload::Whole(bytes) if target.endpoint() == Some(Endpoint::Batches) => Some(bytes.clone()),
+        Payload::Whole(bytes) if target.endpoint() == Some(Endpoint::Batches) => {
+            Some(bytes.clone())
+        }
         Payload::Whole(_) | Payload::Streamed(_) => None,
     };
-    let upstream = match belonging::upstream_of(&exchange.snapshot, exchange.state.ledger.store(), &method, &target, batch.as_deref()).await {
+    let upstream = match belonging::upstream_of(
+        &exchange.snapshot,
+        exchange.state.ledger.store(),
+        &method,
+        &target,
+        batch.as_deref(),
+    )
+    .await
+    {
         Ok(upstream) => upstream,
         Err(fault) => return exchange.fault(&fault),
     };
@@ -110,9 +135,18 @@ pub async fn relay(state: Arc<AppState>, snapshot: Arc<Snapshot>, request: Relay
         Payload::Whole(bytes) if !bytes.is_empty() => once(bytes),
         body => body,
     };
-    let form = if belonging::makes(&method, &target) { RelayForm::Created } else { RelayForm::Opaque };
+    let form =
+        if belonging::makes(&method, &target) { RelayForm::Created } else { RelayForm::Opaque };
     let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
-    let call = Call { method, target, query, headers, body, owner: exchange.client.caller.0.clone(), session: None };
+    let call = Call {
+        method,
+        target,
+        query,
+        headers,
+        body,
+        owner: exchange.client.caller.0.clone(),
+        session: None,
+    };
     exchange.entry.goes_to(&upstream.name);
     let reply = match exchange.call(&upstream, call).await {
         Ok(reply) => reply,
@@ -201,13 +235,24 @@ impl Exchange {
         let (asked, from_default) = match (&request.model, &snapshot.config.default_model) {
             (Some(model), _) => (model.as_ref(), false),
             (None, Some(model)) => (model.as_str(), true),
-            (None, None) => return Err(Fault::new(FaultKind::InvalidRequest, "model: field required").param("model")),
+            (None, None) => {
+                return Err(
+                    Fault::new(FaultKind::InvalidRequest, "model: field required").param("model")
+                );
+            }
         };
         let alias = route::alias(&snapshot.config.aliases, asked);
         let names = route::route(&snapshot.config, asked, alias.unwrap_or(asked));
-        let targets: Vec<&Arc<Upstream>> = names.iter().filter_map(|name| snapshot.upstream(name)).collect();
+        let targets: Vec<&Arc<Upstream>> =
+            names.iter().filter_map(|name| snapshot.upstream(name)).collect();
         let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests());
-        belonging::holder_first(&snapshot, self.state.ledger.store(), &self.client.body, &mut targets).await?;
+        belonging::holder_first(
+            &snapshot,
+            self.state.ledger.store(),
+            &self.client.body,
+            &mut targets,
+        )
+        .await?;
         let mut targets = targets.into_iter();
         let model = Model { asked, alias, from_default };
         let mut refused = None;
@@ -220,13 +265,25 @@ impl Exchange {
                 Ok(reply) => passes_on(reply.status),
                 Err(fault) => worth_another(fault.kind),
             };
-            next = if passed_on { self.next(&mut targets, request, preset, model, &mut refused).await } else { None };
+            next = if passed_on {
+                self.next(&mut targets, request, preset, model, &mut refused).await
+            } else {
+                None
+            };
             if next.is_none() {
-                return result.map(|reply| Answered { reply, upstream: upstream.clone(), plan: prepared.plan });
+                return result.map(|reply| Answered {
+                    reply,
+                    upstream: upstream.clone(),
+                    plan: prepared.plan,
+                });
             }
             match result {
-                Ok(reply) => tracing::warn!(upstream = %upstream.name, status = reply.status.as_u16(), "trying the next upstream"),
-                Err(fault) => tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream"),
+                Ok(reply) => {
+                    tracing::warn!(upstream = %upstream.name, status = reply.status.as_u16(), "trying the next upstream")
+                }
+                Err(fault) => {
+                    tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream")
+                }
             }
         }
         Err(refused.unwrap_or_else(|| no_upstream(&self.snapshot.config)))
@@ -253,7 +310,9 @@ impl Exchange {
             };
             let instead = match newest {
                 Some(newest) => Some(("alias", newest)),
-                None if let Some(listed) = self.listed(upstream, wanted).await => Some((if model.alias.is_some() { "alias" } else { "match_models" }, listed)),
+                None if let Some(listed) = self.listed(upstream, wanted).await => {
+                    Some((if model.alias.is_some() { "alias" } else { "match_models" }, listed))
+                }
                 None if model.from_default => Some(("model.default", wanted.to_owned())),
                 None => model.alias.map(|target| ("alias", target.to_owned())),
             };
@@ -270,15 +329,23 @@ impl Exchange {
         let presets = &snapshot.config.presets;
         let found = presets.iter().find(|preset| preset.name == *name);
         let unknown = || {
-            let names: Vec<String> = presets.iter().map(|preset| format!("`{}`", preset.name)).collect();
-            Fault::new(FaultKind::NotFound, format!("unknown preset `{name}`; there are {}", names.join(", ")))
+            let names: Vec<String> =
+                presets.iter().map(|preset| format!("`{}`", preset.name)).collect();
+            Fault::new(
+                FaultKind::NotFound,
+                format!("unknown preset `{name}`; there are {}", names.join(", ")),
+            )
         };
         found.map(Some).ok_or_else(unknown)
     }
 
     /// What of the client's headers an upstream gets.
     fn headers_for(&self, upstream: &Upstream) -> HeaderMap {
-        headers::to_upstream(&self.client.headers, &self.snapshot.keyring, upstream.passes_credentials())
+        headers::to_upstream(
+            &self.client.headers,
+            &self.snapshot.keyring,
+            upstream.passes_credentials(),
+        )
     }
 
     /// `opus` and its like stand for the newest that the upstream lists.
@@ -296,7 +363,11 @@ impl Exchange {
             return None;
         }
         let headers = self.headers_for(upstream);
-        self.snapshot.catalog.listed(upstream, &headers, asked).await.filter(|listed| listed != asked)
+        self.snapshot
+            .catalog
+            .listed(upstream, &headers, asked)
+            .await
+            .filter(|listed| listed != asked)
     }
 
     /// Calls an upstream. The hashes for the receipt are made while it thinks.
@@ -307,13 +378,16 @@ impl Exchange {
         };
         let came = &self.client.body;
         // The program is told what is asked, not sent these bytes.
-        let looked_at = matches!(call.body, Payload::Whole(_)) && !came.is_empty() && upstream.program().is_none();
+        let looked_at = matches!(call.body, Payload::Whole(_))
+            && !came.is_empty()
+            && upstream.program().is_none();
         let hashes = async {
             if !looked_at {
                 return (None, None);
             }
             let body_in = blake3::hash(came);
-            let body_out = if went.as_ptr() == came.as_ptr() { body_in } else { blake3::hash(&went) };
+            let body_out =
+                if went.as_ptr() == came.as_ptr() { body_in } else { blake3::hash(&went) };
             (Some(body_in), Some(body_out))
         };
         let asked = async {
@@ -331,7 +405,10 @@ impl Exchange {
                 Ok(reply)
             }
             Some(Err(error)) => {
-                self.entry.attempted(error.attempts, matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply));
+                self.entry.attempted(
+                    error.attempts,
+                    matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply),
+                );
                 Err(error.into())
             }
             None => Err(drain::fault()),
@@ -354,7 +431,10 @@ fn passes_on(status: StatusCode) -> bool {
 }
 
 fn worth_another(kind: FaultKind) -> bool {
-    matches!(kind, FaultKind::Unreachable | FaultKind::TimedOut | FaultKind::RateLimited | FaultKind::NotReady)
+    matches!(
+        kind,
+        FaultKind::Unreachable | FaultKind::TimedOut | FaultKind::RateLimited | FaultKind::NotReady
+    )
 }
 
 fn no_upstream(config: &Config) -> Fault {

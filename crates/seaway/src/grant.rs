@@ -11,7 +11,8 @@ use glob::{MatchOptions, Pattern};
 use serde_json::Value;
 
 /// Tools that are about files.
-const FILE_TOOLS: [&str; 7] = ["Read", "Edit", "MultiEdit", "Write", "NotebookEdit", "Glob", "Grep"];
+const FILE_TOOLS: [&str; 7] =
+    ["Read", "Edit", "MultiEdit", "Write", "NotebookEdit", "Glob", "Grep"];
 /// How many symbolic links a path may lead through.
 const LINKS: usize = 40;
 
@@ -31,8 +32,11 @@ impl<'a> Grant<'a> {
             Some((tool, rest)) => (tool, Some(rest.strip_suffix(')')?)),
             None => (text, None),
         };
-        let is_name = !tool.is_empty() && tool.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') && !tool.starts_with('-');
-        let is_rule = |rule: &str| !rule.is_empty() && !rule.contains(['(', ')', ',', '\n', '\r', '\0']);
+        let is_name = !tool.is_empty()
+            && tool.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+            && !tool.starts_with('-');
+        let is_rule =
+            |rule: &str| !rule.is_empty() && !rule.contains(['(', ')', ',', '\n', '\r', '\0']);
         (is_name && rule.is_none_or(is_rule)).then_some(Self { tool, rule })
     }
 
@@ -90,13 +94,25 @@ impl RunPlace {
         }
         let searches = is_search(tool);
         if tool == "Glob" {
-            let pattern = input["pattern"].as_str().filter(|pattern| !pattern.starts_with(is_blank))?;
+            let pattern =
+                input["pattern"].as_str().filter(|pattern| !pattern.starts_with(is_blank))?;
             // What stands before the first wildcard of a pattern is a path, below the one that is named.
             let fixed = pattern.split(['*', '?', '[', '{']).next().unwrap_or_default();
-            let fixed = if fixed.len() < pattern.len() { fixed.rsplit_once('/').map_or("", |(folder, _)| if folder.is_empty() { "/" } else { folder }) } else { fixed };
+            let fixed = if fixed.len() < pattern.len() {
+                fixed
+                    .rsplit_once('/')
+                    .map_or("", |(folder, _)| if folder.is_empty() { "/" } else { folder })
+            } else {
+                fixed
+            };
             let below = texts.first().map_or_else(|| self.cwd.clone(), |path| self.cwd.join(path));
-            let whole = if fixed.starts_with(['/', '~']) { fixed.to_owned() } else { below.join(fixed).to_string_lossy().into_owned() };
-            texts.push(whole.trim_end_matches('/').to_owned() + if whole == "/" { "/" } else { "" });
+            let whole = if fixed.starts_with(['/', '~']) {
+                fixed.to_owned()
+            } else {
+                below.join(fixed).to_string_lossy().into_owned()
+            };
+            texts
+                .push(whole.trim_end_matches('/').to_owned() + if whole == "/" { "/" } else { "" });
         }
         if texts.is_empty() {
             // Where the program is, for a tool that looks through folders; nothing that anybody could judge for another.
@@ -128,17 +144,29 @@ pub enum Cover {
 /// Tells whether grants cover a use, together where it is several commands.
 #[must_use]
 pub fn cover(grants: &[String], tool: &str, input: &Value, place: &RunPlace) -> Cover {
-    let of_it: Vec<Grant<'_>> = grants.iter().filter_map(|text| Grant::parse(text)).filter(|grant| same_tool(grant.tool, tool)).collect();
-    let rules: Vec<&str> = of_it.iter().filter_map(|grant| grant.rule).filter(|rule| *rule != "*").collect();
+    let of_it: Vec<Grant<'_>> = grants
+        .iter()
+        .filter_map(|text| Grant::parse(text))
+        .filter(|grant| same_tool(grant.tool, tool))
+        .collect();
+    let rules: Vec<&str> =
+        of_it.iter().filter_map(|grant| grant.rule).filter(|rule| *rule != "*").collect();
     let any = |fits: &dyn Fn(&str) -> bool| rules.iter().any(|rule| fits(rule));
     let named = match tool {
         _ if rules.is_empty() => false,
         "Bash" => {
             let commands = input["command"].as_str().and_then(shell::commands);
-            commands.is_some_and(|commands| commands.iter().all(|command| any(&|rule| shell::names(rule, command))))
+            commands.is_some_and(|commands| {
+                commands.iter().all(|command| any(&|rule| shell::names(rule, command)))
+            })
         }
-        "WebFetch" => any(&|rule| rule.strip_prefix("domain:").is_some_and(|domain| is_of(input["url"].as_str().unwrap_or_default(), domain))),
-        _ if is_file_tool(tool) => place.named(tool, input).is_some_and(|paths| paths.iter().all(|path| any(&|rule| leads_to(rule, place, path, is_search(tool))))),
+        "WebFetch" => any(&|rule| {
+            rule.strip_prefix("domain:")
+                .is_some_and(|domain| is_of(input["url"].as_str().unwrap_or_default(), domain))
+        }),
+        _ if is_file_tool(tool) => place.named(tool, input).is_some_and(|paths| {
+            paths.iter().all(|path| any(&|rule| leads_to(rule, place, path, is_search(tool))))
+        }),
         // What a rule of such a tool would mean nobody knows.
         _ => false,
     };
@@ -157,25 +185,41 @@ fn same_tool(one: &str, other: &str) -> bool {
 
 /// True for an address of a machine of that name.
 fn is_of(url: &str, domain: &str) -> bool {
-    let host = url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase));
+    let host =
+        url.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_ascii_lowercase));
     host.is_some_and(|host| host == domain.to_ascii_lowercase())
 }
 
 /// True if a file is meant by a rule: `//srv/**` from the root, `~/notes/*` from home, anything else from where the run works.
 /// What stands before the first wildcard leads where its links lead. With `below` a folder is meant if all in it is.
 fn leads_to(rule: &str, place: &RunPlace, path: &Path, below: bool) -> bool {
-    let options = MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+    let options = MatchOptions {
+        case_sensitive: true,
+        require_literal_separator: true,
+        require_literal_leading_dot: false,
+    };
     let (from, rest) = match (rule.strip_prefix("//"), rule.strip_prefix("~/")) {
         (Some(rest), _) => (Path::new("/"), rest),
         (None, Some(rest)) => (place.home.as_path(), rest),
-        (None, None) => (place.folder.as_path(), rule.trim_start_matches("./").trim_start_matches('/')),
+        (None, None) => {
+            (place.folder.as_path(), rule.trim_start_matches("./").trim_start_matches('/'))
+        }
     };
     let wild = rest.find(['*', '?', '[']).unwrap_or(rest.len());
-    let (fixed, wild) = rest.split_at(if wild == rest.len() { wild } else { rest[..wild].rfind('/').map_or(0, |at| at + 1) });
+    let (fixed, wild) = rest.split_at(if wild == rest.len() {
+        wild
+    } else {
+        rest[..wild].rfind('/').map_or(0, |at| at + 1)
+    });
     let Some(fixed) = real(&from.join(fixed)) else { return false };
-    let whole = if wild.is_empty() { Pattern::escape(&fixed.to_string_lossy()) } else { format!("{}/{wild}", Pattern::escape(fixed.to_string_lossy().trim_end_matches('/'))) };
+    let whole = if wild.is_empty() {
+        Pattern::escape(&fixed.to_string_lossy())
+    } else {
+        format!("{}/{wild}", Pattern::escape(fixed.to_string_lossy().trim_end_matches('/')))
+    };
     let Ok(pattern) = Pattern::new(&whole) else { return false };
-    pattern.matches_path_with(path, options) || (below && wild.ends_with("**") && pattern.matches_path_with(&path.join("x"), options))
+    pattern.matches_path_with(path, options)
+        || (below && wild.ends_with("**") && pattern.matches_path_with(&path.join("x"), options))
 }
 
 /// Folders and files that are nobody's business but the program's and ours, though the workspace may hold them.
@@ -197,8 +241,12 @@ impl Private {
         let Some(paths) = place.named(tool, input) else {
             return Some("what it names cannot be told for sure; name it without `~USER`, blanks at its ends or letters made of two".into());
         };
-        let lies_in = |path: &Path, folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
-        let is_named = |path: &Path| self.closed_names.iter().any(|name| path.to_string_lossy().starts_with(name.as_str()));
+        let lies_in = |path: &Path, folders: &[PathBuf]| {
+            folders.iter().any(|folder| path.starts_with(folder))
+        };
+        let is_named = |path: &Path| {
+            self.closed_names.iter().any(|name| path.to_string_lossy().starts_with(name.as_str()))
+        };
         paths.into_iter().find_map(|path| {
             if lies_in(&path, &self.open) || self.may_read(tool, &path) {
                 return None;
@@ -214,13 +262,16 @@ impl Private {
 
     /// True for a file of the run's own that it may read.
     fn may_read(&self, tool: &str, path: &Path) -> bool {
-        (tool == "Read" || is_search(tool)) && self.readable.iter().any(|folder| path.starts_with(folder))
+        (tool == "Read" || is_search(tool))
+            && self.readable.iter().any(|folder| path.starts_with(folder))
     }
 
     /// The same for all that a tool names.
     #[must_use]
     pub fn may_read_all(&self, tool: &str, input: &Value, place: &RunPlace) -> bool {
-        place.named(tool, input).is_some_and(|paths| paths.iter().all(|path| self.may_read(tool, path)))
+        place
+            .named(tool, input)
+            .is_some_and(|paths| paths.iter().all(|path| self.may_read(tool, path)))
     }
 }
 
@@ -230,10 +281,13 @@ pub fn outside(tool: &str, input: &Value, place: &RunPlace, roots: &[PathBuf]) -
     if !is_file_tool(tool) {
         return None;
     }
-    let Some(paths) = place.named(tool, input) else { return Some("what it names cannot be told for sure".into()) };
+    let Some(paths) = place.named(tool, input) else {
+        return Some("what it names cannot be told for sure".into());
+    };
     match paths.iter().find(|path| !roots.iter().any(|root| path.starts_with(root))) {
         Some(path) => Some(format!("{} is outside of the workspace of this run", path.display())),
-        None => climbs(tool, input).then(|| "the pattern climbs out of the workspace of this run".to_owned()),
+        None => climbs(tool, input)
+            .then(|| "the pattern climbs out of the workspace of this run".to_owned()),
     }
 }
 
@@ -241,7 +295,9 @@ pub fn outside(tool: &str, input: &Value, place: &RunPlace, roots: &[PathBuf]) -
 fn climbs(tool: &str, input: &Value) -> bool {
     let pattern = input["pattern"].as_str().filter(|_| tool == "Glob");
     let parts = |pattern: &str| pattern.split(['/', '{', ',', '}']).any(|part| part == "..");
-    pattern.is_some_and(|pattern| parts(pattern) || ["{/", ",/", "{~", ",~"].iter().any(|start| pattern.contains(start)))
+    pattern.is_some_and(|pattern| {
+        parts(pattern) || ["{/", ",/", "{~", ",~"].iter().any(|start| pattern.contains(start))
+    })
 }
 
 /// Where an absolute path really leads, also where its end, or that of a link, is yet to be made.
@@ -290,17 +346,40 @@ mod tests {
 
     #[test]
     fn one_text_is_one_grant() {
-        assert_eq!(Grant::parse("Bash(git log:*)"), Some(Grant { tool: "Bash", rule: Some("git log:*") }));
+        assert_eq!(
+            Grant::parse("Bash(git log:*)"),
+            Some(Grant { tool: "Bash", rule: Some("git log:*") })
+        );
         assert_eq!(Grant::parse("Read"), Some(Grant { tool: "Read", rule: None }));
-        for text in ["", "Read(x) Bash(*)", "Read Bash", "Read,Bash", "Bash(", "Bash()", "Bash(a) ", "Bash(a,b)", "Bash((a))", "--tools", "Bash(a\nb)", "Read\n", "(x)"] {
+        for text in [
+            "",
+            "Read(x) Bash(*)",
+            "Read Bash",
+            "Read,Bash",
+            "Bash(",
+            "Bash()",
+            "Bash(a) ",
+            "Bash(a,b)",
+            "Bash((a))",
+            "--tools",
+            "Bash(a\nb)",
+            "Read\n",
+            "(x)",
+        ] {
             assert_eq!(Grant::parse(text), None, "{text:?}");
         }
     }
 
     #[test]
     fn a_client_gets_a_part_of_what_the_owner_has_and_no_rule_for_files() {
-        let owners = ["Read".to_owned(), "Bash(git log:*)".to_owned(), "WebFetch".to_owned(), "Edit(//srv/**)".to_owned()];
-        let within = |text: &str| Grant::parse(text).is_some_and(|grant| grant.is_within(text, &owners));
+        let owners = [
+            "Read".to_owned(),
+            "Bash(git log:*)".to_owned(),
+            "WebFetch".to_owned(),
+            "Edit(//srv/**)".to_owned(),
+        ];
+        let within =
+            |text: &str| Grant::parse(text).is_some_and(|grant| grant.is_within(text, &owners));
         for text in ["Read", "Bash(git log:*)", "WebFetch(domain:example.org)", "Edit(//srv/**)"] {
             assert!(within(text), "{text}");
         }
@@ -310,7 +389,11 @@ mod tests {
     }
 
     fn place(folder: &Path) -> RunPlace {
-        RunPlace { folder: folder.to_owned(), cwd: folder.to_owned(), home: "/home/of-the-owner".into() }
+        RunPlace {
+            folder: folder.to_owned(),
+            cwd: folder.to_owned(),
+            home: "/home/of-the-owner".into(),
+        }
     }
 
     #[test]
@@ -322,9 +405,18 @@ mod tests {
         let moved = RunPlace { cwd: root.join("sub"), ..place(&root) };
         let roots = [root.clone()];
         let grep = |path: &str| serde_json::json!({"pattern": "x", "path": path});
-        assert!(outside("Grep", &grep("link"), &moved, &roots).is_some() && outside("Grep", &grep("link"), &place(&root), &roots).is_none());
+        assert!(
+            outside("Grep", &grep("link"), &moved, &roots).is_some()
+                && outside("Grep", &grep("link"), &place(&root), &roots).is_none()
+        );
         let rule = ["Grep(src/**)".to_owned()];
-        assert_eq!((cover(&rule, "Grep", &grep("src"), &moved), cover(&rule, "Grep", &grep("../src"), &moved)), (Cover::Not, Cover::ByRule));
+        assert_eq!(
+            (
+                cover(&rule, "Grep", &grep("src"), &moved),
+                cover(&rule, "Grep", &grep("../src"), &moved)
+            ),
+            (Cover::Not, Cover::ByRule)
+        );
         let private = Private { closed: vec![root.join("sub/src")], ..Private::default() };
         assert!(private.refuses("Grep", &serde_json::json!({"pattern": "x"}), &moved).is_some());
     }
@@ -334,12 +426,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
         std::fs::create_dir(root.join("a")).unwrap();
-        for (link, target) in [("out", "/etc"), ("new", "/home/nobody-has-this"), ("in", "a/deeper"), ("loop", "loop"), ("up", "../.."), ("\u{e9}", "/etc")] {
+        for (link, target) in [
+            ("out", "/etc"),
+            ("new", "/home/nobody-has-this"),
+            ("in", "a/deeper"),
+            ("loop", "loop"),
+            ("up", "../.."),
+            ("\u{e9}", "/etc"),
+        ] {
             std::os::unix::fs::symlink(target, root.join(link)).unwrap();
         }
         let roots = [root.clone()];
-        let is_outside = |tool: &str, input: Value| outside(tool, &input, &place(&root.join("a")), &roots).is_some();
-        for inside in ["b.txt", "../new.txt", "../a/b", "../in/file", &root.join("deep/er").to_string_lossy(), "./x", "x/../y", "a b", "\u{fc}"] {
+        let is_outside = |tool: &str, input: Value| {
+            outside(tool, &input, &place(&root.join("a")), &roots).is_some()
+        };
+        for inside in [
+            "b.txt",
+            "../new.txt",
+            "../a/b",
+            "../in/file",
+            &root.join("deep/er").to_string_lossy(),
+            "./x",
+            "x/../y",
+            "a b",
+            "\u{fc}",
+        ] {
             assert!(!is_outside("Read", serde_json::json!({"file_path": inside})), "{inside}");
         }
         let beyond = [
@@ -368,19 +479,51 @@ mod tests {
             "",
         ];
         for beyond in beyond {
-            for (tool, key) in [("Write", "file_path"), ("Grep", "path"), ("NotebookEdit", "notebook_path")] {
-                assert!(is_outside(tool, serde_json::json!({key: beyond})) || beyond.is_empty(), "{tool} {beyond:?}");
+            for (tool, key) in
+                [("Write", "file_path"), ("Grep", "path"), ("NotebookEdit", "notebook_path")]
+            {
+                assert!(
+                    is_outside(tool, serde_json::json!({key: beyond})) || beyond.is_empty(),
+                    "{tool} {beyond:?}"
+                );
             }
         }
-        for pattern in ["/etc/*", "*/../../*", "{..,x}/*", "{a,../b}", "x/{/etc,y}/*", "{a,/etc}/*", "~/*", "{~,x}/*", "../../*", "/*", "\u{feff}/etc/*"] {
+        for pattern in [
+            "/etc/*",
+            "*/../../*",
+            "{..,x}/*",
+            "{a,../b}",
+            "x/{/etc,y}/*",
+            "{a,/etc}/*",
+            "~/*",
+            "{~,x}/*",
+            "../../*",
+            "/*",
+            "\u{feff}/etc/*",
+        ] {
             assert!(is_outside("Glob", serde_json::json!({"pattern": pattern})), "{pattern}");
         }
-        assert!(is_outside("Glob", serde_json::json!({"pattern": "*", "path": "/etc"})) && is_outside("Glob", serde_json::json!({"path": "."})));
+        assert!(
+            is_outside("Glob", serde_json::json!({"pattern": "*", "path": "/etc"}))
+                && is_outside("Glob", serde_json::json!({"path": "."}))
+        );
         for pattern in ["**/*.rs", "*.rs", "src/**", "b.txt", "../a/*"] {
-            assert!(pattern.contains("..") || !is_outside("Glob", serde_json::json!({"pattern": pattern})), "{pattern}");
+            assert!(
+                pattern.contains("..")
+                    || !is_outside("Glob", serde_json::json!({"pattern": pattern})),
+                "{pattern}"
+            );
         }
-        assert!(!is_outside("Grep", serde_json::json!({"pattern": "/etc/.*"})) && !is_outside("WebFetch", serde_json::json!({"path": "/etc"})));
-        for odd in [Value::Null, serde_json::json!({"file_path": ["/etc/passwd"]}), serde_json::json!({"file_path": 7}), serde_json::json!({"file_path": "a", "path": {}})] {
+        assert!(
+            !is_outside("Grep", serde_json::json!({"pattern": "/etc/.*"}))
+                && !is_outside("WebFetch", serde_json::json!({"path": "/etc"}))
+        );
+        for odd in [
+            Value::Null,
+            serde_json::json!({"file_path": ["/etc/passwd"]}),
+            serde_json::json!({"file_path": 7}),
+            serde_json::json!({"file_path": "a", "path": {}}),
+        ] {
             assert!(is_outside("Read", odd.clone()), "{odd}");
         }
     }
@@ -417,11 +560,29 @@ mod tests {
         for line in ["git log", "echo x", "git log | echo y && echo z", "echo *"] {
             assert!(bash(line), "{line}");
         }
-        for line in ["id", "ps aux", "lsof", "ip addr", "find .", "test -f /etc/shadow", "echo x && id", "echo x; id", "echo $(id)", "echo x > f", "git", "git lo*", "ech? x", ""] {
+        for line in [
+            "id",
+            "ps aux",
+            "lsof",
+            "ip addr",
+            "find .",
+            "test -f /etc/shadow",
+            "echo x && id",
+            "echo x; id",
+            "echo $(id)",
+            "echo x > f",
+            "git",
+            "git lo*",
+            "ech? x",
+            "",
+        ] {
             assert!(!bash(line), "{line}");
         }
         let file = |tool: &str, path: &str| covered(tool, serde_json::json!({"file_path": path}));
-        assert_eq!((file("Read", "/anything"), file("Read", "/srv/a"), file("NotebookEdit", "/x")), (Cover::Whole, Cover::ByRule, Cover::Whole));
+        assert_eq!(
+            (file("Read", "/anything"), file("Read", "/srv/a"), file("NotebookEdit", "/x")),
+            (Cover::Whole, Cover::ByRule, Cover::Whole)
+        );
         let srv = root.join("srv");
         for (tool, path) in [
             ("Edit", srv.join("a/b").to_string_lossy().as_ref()),
@@ -455,12 +616,35 @@ mod tests {
                 && !searched("Grep", serde_json::json!({"pattern": "x", "path": "~/src"}))
                 && !searched("Glob", serde_json::json!({"pattern": "**"}))
         );
-        assert_eq!((covered("WebFetch", serde_json::json!({"url": "https://Example.org/x"})), covered("Agent", Value::Null)), (Cover::ByRule, Cover::Whole));
-        for url in ["https://example.org.evil/x", "https://evil/example.org", "https://sub.example.org", "nothing", "https://example.org@evil/"] {
+        assert_eq!(
+            (
+                covered("WebFetch", serde_json::json!({"url": "https://Example.org/x"})),
+                covered("Agent", Value::Null)
+            ),
+            (Cover::ByRule, Cover::Whole)
+        );
+        for url in [
+            "https://example.org.evil/x",
+            "https://evil/example.org",
+            "https://sub.example.org",
+            "nothing",
+            "https://example.org@evil/",
+        ] {
             assert_eq!(covered("WebFetch", serde_json::json!({"url": url})), Cover::Not, "{url}");
         }
-        assert_eq!((covered("Bash", Value::Null), covered("New", Value::Null)), (Cover::Not, Cover::Not));
-        assert_eq!(cover(&["Bash(*)".to_owned()], "Bash", &serde_json::json!({"command": "echo $(id)"}), &place), Cover::Whole);
+        assert_eq!(
+            (covered("Bash", Value::Null), covered("New", Value::Null)),
+            (Cover::Not, Cover::Not)
+        );
+        assert_eq!(
+            cover(
+                &["Bash(*)".to_owned()],
+                "Bash",
+                &serde_json::json!({"command": "echo $(id)"}),
+                &place
+            ),
+            Cover::Whole
+        );
     }
 
     #[test]
@@ -477,7 +661,9 @@ mod tests {
             open: vec![root.join("state/workspace")],
             readable: vec![root.join("tmp/out")],
         };
-        let refused = |tool: &str, key: &str, path: &str| private.refuses(tool, &serde_json::json!({key: path}), &place(&root)).is_some();
+        let refused = |tool: &str, key: &str, path: &str| {
+            private.refuses(tool, &serde_json::json!({key: path}), &place(&root)).is_some()
+        };
         let closed = [
             ("Read", "file_path", "state/sessions/x"),
             ("Write", "file_path", "src/link/x"),

@@ -31,15 +31,31 @@ pub fn to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool) -> 
     let mut out = HeaderMap::with_capacity(client.len() + 4);
     let named = named_by_connection(client);
     for (name, value) in client {
-        let ours = [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::ACCEPT_ENCODING, header::COOKIE, header::ORIGIN, header::REFERER].contains(name);
+        let ours = [
+            header::HOST,
+            header::CONTENT_LENGTH,
+            header::EXPECT,
+            header::ACCEPT_ENCODING,
+            header::COOKIE,
+            header::ORIGIN,
+            header::REFERER,
+        ]
+        .contains(name);
         let carrier = CARRIERS.contains(name);
         let local = name.as_str().starts_with("seaway-") || keyring.holds(value);
-        let kept = !ours && !HOP_BY_HOP.contains(name) && !named.contains(name) && !local && (!carrier || passthrough);
+        let kept = !ours
+            && !HOP_BY_HOP.contains(name)
+            && !named.contains(name)
+            && !local
+            && (!carrier || passthrough);
         if kept {
             out.append(name, value.clone());
         }
     }
-    out.insert(header::USER_AGENT, signed(client.get(header::USER_AGENT).filter(|name| !keyring.holds(name))));
+    out.insert(
+        header::USER_AGENT,
+        signed(client.get(header::USER_AGENT).filter(|name| !keyring.holds(name))),
+    );
     out
 }
 
@@ -56,9 +72,20 @@ fn signed(client: Option<&HeaderValue>) -> HeaderValue {
 ///
 /// What speaks of OpenAI's API stays behind; `betas` are announced beside the client's own.
 #[must_use]
-pub fn translated_to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool, betas: &[String]) -> HeaderMap {
+pub fn translated_to_upstream(
+    client: &HeaderMap,
+    keyring: &Keyring,
+    passthrough: bool,
+    betas: &[String],
+) -> HeaderMap {
     let mut out = to_upstream(client, keyring, passthrough);
-    let foreign: Vec<HeaderName> = out.keys().filter(|name| ["openai-", "x-stainless-"].iter().any(|start| name.as_str().starts_with(start))).cloned().collect();
+    let foreign: Vec<HeaderName> = out
+        .keys()
+        .filter(|name| {
+            ["openai-", "x-stainless-"].iter().any(|start| name.as_str().starts_with(start))
+        })
+        .cloned()
+        .collect();
     for name in foreign {
         out.remove(name);
     }
@@ -87,7 +114,11 @@ const RATE_LIMITS: [(&str, &str); 6] = [
 pub fn add_openai_limits(headers: &mut HeaderMap, now: jiff::Timestamp) {
     for (anthropic, openai) in RATE_LIMITS {
         let Some(value) = headers.get(anthropic).cloned() else { continue };
-        let value = if openai.contains("reset") { value.to_str().ok().and_then(|at| until(at, now)) } else { Some(value) };
+        let value = if openai.contains("reset") {
+            value.to_str().ok().and_then(|at| until(at, now))
+        } else {
+            Some(value)
+        };
         if let Some(value) = value {
             headers.insert(openai, value);
         }
@@ -114,7 +145,14 @@ pub fn to_client(upstream: &HeaderMap, simulated: bool) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(upstream.len() + 4);
     let named = named_by_connection(upstream);
     for (name, value) in upstream {
-        let ours = [header::CONTENT_LENGTH, header::SERVER, header::DATE, header::SET_COOKIE, header::ALT_SVC].contains(name);
+        let ours = [
+            header::CONTENT_LENGTH,
+            header::SERVER,
+            header::DATE,
+            header::SET_COOKIE,
+            header::ALT_SVC,
+        ]
+        .contains(name);
         // Nobody but us speaks in our name.
         let posing = !simulated && name.as_str().starts_with("seaway-");
         if !ours && !posing && !HOP_BY_HOP.contains(name) && !named.contains(name) {
@@ -135,7 +173,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -183,10 +224,18 @@ mod tests {
             ("anthropic-beta", "a"),
             ("x-new", "y"),
         ]);
-        let out = translated_to_upstream(&client, &Keyring::of([("default", "TOK")]), false, &["b".into(), "c".into()]);
+        let out = translated_to_upstream(
+            &client,
+            &Keyring::of([("default", "TOK")]),
+            false,
+            &["b".into(), "c".into()],
+        );
         let mut kept = names(&out);
         kept.sort_unstable();
-        assert_eq!(kept, ["anthropic-beta", "anthropic-version", "content-type", "user-agent", "x-new"]);
+        assert_eq!(
+            kept,
+            ["anthropic-beta", "anthropic-version", "content-type", "user-agent", "x-new"]
+        );
         assert_eq!(out["anthropic-version"], "2023-06-01");
         assert_eq!(out.get_all("anthropic-beta").iter().collect::<Vec<_>>(), ["a", "b,c"]);
     }
@@ -195,7 +244,10 @@ mod tests {
     fn limits_have_openais_names_and_times() {
         let now: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let reset = |at: &str| {
-            let mut headers = map(&[("anthropic-ratelimit-tokens-reset", at), ("anthropic-ratelimit-requests-limit", "50")]);
+            let mut headers = map(&[
+                ("anthropic-ratelimit-tokens-reset", at),
+                ("anthropic-ratelimit-requests-limit", "50"),
+            ]);
             add_openai_limits(&mut headers, now);
             assert_eq!(headers["x-ratelimit-limit-requests"], "50");
             headers.get("x-ratelimit-reset-tokens").map(|value| value.to_str().unwrap().to_owned())
@@ -211,7 +263,11 @@ mod tests {
     #[test]
     fn a_passed_credential_is_the_clients_own_never_ours() {
         let keyring = Keyring::of([("default", "TOK")]);
-        let out = to_upstream(&map(&[("x-api-key", "TOK"), ("authorization", "Bearer THEIRS")]), &keyring, true);
+        let out = to_upstream(
+            &map(&[("x-api-key", "TOK"), ("authorization", "Bearer THEIRS")]),
+            &keyring,
+            true,
+        );
         assert_eq!(out["authorization"], "Bearer THEIRS");
         assert!(!out.contains_key("x-api-key"));
     }
@@ -236,6 +292,15 @@ mod tests {
             ]),
             false,
         );
-        assert_eq!(names(&out), ["request-id", "anthropic-ratelimit-requests-limit", "retry-after", "content-type", "x-should-retry"]);
+        assert_eq!(
+            names(&out),
+            [
+                "request-id",
+                "anthropic-ratelimit-requests-limit",
+                "retry-after",
+                "content-type",
+                "x-should-retry"
+            ]
+        );
     }
 }

@@ -79,14 +79,20 @@ fn api(prefix: &str) -> Router<Arc<AppState>> {
         let path = format!("{prefix}{}", row.path);
         let with_preset = format!("{prefix}/{{preset}}{}", row.path);
         router = match row.answered {
-            Answered::ByModel => router.route(&path, ask::at(row.endpoint)).route(&with_preset, ask::at_preset(row.endpoint)),
+            Answered::ByModel => router
+                .route(&path, ask::at(row.endpoint))
+                .route(&with_preset, ask::at_preset(row.endpoint)),
             Answered::ByUpstream => router.route(&path, any(messages::relay)),
-            Answered::ByUs if row.presets => router.route(&path, ours(row.endpoint)).route(&with_preset, ours(row.endpoint)),
+            Answered::ByUs if row.presets => {
+                router.route(&path, ours(row.endpoint)).route(&with_preset, ours(row.endpoint))
+            }
             Answered::ByUs => router.route(&path, ours(row.endpoint)),
         };
     }
     // What is newer than the table, below what its upstream has.
-    router.route(&format!("{prefix}/messages/batches/{{id}}/{{*rest}}"), any(messages::relay)).route(&format!("{prefix}/files/{{id}}/{{*rest}}"), any(messages::relay))
+    router
+        .route(&format!("{prefix}/messages/batches/{{id}}/{{*rest}}"), any(messages::relay))
+        .route(&format!("{prefix}/files/{{id}}/{{*rest}}"), any(messages::relay))
 }
 
 /// Who answers what we answer ourselves.
@@ -114,7 +120,15 @@ fn ours(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
 }
 
 fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
-    let ids = ["request-id", "x-request-id", "seaway-note", "seaway-fault", "seaway-simulated", "retry-after"].map(HeaderName::from_static);
+    let ids = [
+        "request-id",
+        "x-request-id",
+        "seaway-note",
+        "seaway-fault",
+        "seaway-simulated",
+        "retry-after",
+    ]
+    .map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
@@ -124,31 +138,51 @@ fn cors(origins: Vec<HeaderValue>) -> CorsLayer {
 }
 
 /// What has no address of its own here: the rest of the Messages API is its upstream's to answer.
-async fn unknown(State(state): State<Arc<AppState>>, known: Admitted, request: Request) -> Response {
+async fn unknown(
+    State(state): State<Arc<AppState>>,
+    known: Admitted,
+    request: Request,
+) -> Response {
     let path = request.uri().path();
     if let Some(why) = address::without_counterpart(path) {
-        return admission::refuse(Fault::new(FaultKind::NotFound, format!("{path}: {why}")).code("unknown_url"), request).await;
+        return admission::refuse(
+            Fault::new(FaultKind::NotFound, format!("{path}: {why}")).code("unknown_url"),
+            request,
+        )
+        .await;
     }
     if messages::is_relayed(&known.0, path) {
         return messages::relay(State(state), known, request).await;
     }
-    let message = format!("there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/responses`, `/v1/models` or `/health`");
+    let message = format!(
+        "there is no {path}; clients use `/v1/messages`, `/v1/chat/completions`, `/v1/responses`, `/v1/models` or `/health`"
+    );
     admission::refuse(Fault::new(FaultKind::NotFound, message).code("unknown_url"), request).await
 }
 
-async fn wrong_method(State(state): State<Arc<AppState>>, known: Admitted, request: Request) -> Response {
-    if sessions::are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
+async fn wrong_method(
+    State(state): State<Arc<AppState>>,
+    known: Admitted,
+    request: Request,
+) -> Response {
+    if sessions::are_managed(request.headers())
+        && messages::is_relayed(&known.0, request.uri().path())
+    {
         return messages::relay(State(state), known, request).await;
     }
     let (method, path) = (request.method(), request.uri().path());
     let meant = if path.starts_with("/auth/log") { "POST" } else { method_of(path) };
-    let message = format!("{method} cannot be used on {path}{}", if meant.is_empty() { String::new() } else { format!("; use {meant}") });
+    let message = format!(
+        "{method} cannot be used on {path}{}",
+        if meant.is_empty() { String::new() } else { format!("; use {meant}") }
+    );
     admission::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
 }
 
 /// The method that a path wants, where it wants one.
 fn method_of(path: &str) -> &'static str {
-    let asks = ["/messages", "/count_tokens", "/chat/completions", "/responses", "/input_tokens", "/run"];
+    let asks =
+        ["/messages", "/count_tokens", "/chat/completions", "/responses", "/input_tokens", "/run"];
     if asks.iter().any(|end| path.ends_with(end)) { "POST" } else { "" }
 }
 

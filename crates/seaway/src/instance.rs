@@ -44,7 +44,10 @@ pub fn socket_path(state_dir: &Path) -> io::Result<PathBuf> {
     own_dir(&folder)?;
     let path = folder.join(format!("{}.sock", std::process::id()));
     if path.as_os_str().len() > 100 {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path is too long for a unix socket; set a shorter `state_dir`"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path is too long for a unix socket; set a shorter `state_dir`",
+        ));
     }
     Ok(path)
 }
@@ -54,7 +57,11 @@ pub fn socket_path(state_dir: &Path) -> io::Result<PathBuf> {
 /// # Errors
 ///
 /// If the folder cannot be written to.
-pub fn register(state_dir: &Path, addresses: Vec<String>, socket: PathBuf) -> io::Result<Registered> {
+pub fn register(
+    state_dir: &Path,
+    addresses: Vec<String>,
+    socket: PathBuf,
+) -> io::Result<Registered> {
     let pid = std::process::id();
     let instance = Instance { pid, addresses, socket, started: jiff::Timestamp::now().to_string() };
     let path = run_folder(state_dir).join(format!("{pid}.json"));
@@ -71,7 +78,9 @@ pub fn find(state_dir: &Path) -> Vec<Instance> {
         return Vec::new();
     }
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let records = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "json"));
+    let records = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "json"));
     records.filter_map(|path| alive(&path)).collect()
 }
 
@@ -80,7 +89,11 @@ fn alive(path: &Path) -> Option<Instance> {
     // Our sockets lie beside our records, and nowhere else.
     instance.socket = path.with_file_name(instance.socket.file_name()?);
     match std::os::unix::net::UnixStream::connect(&instance.socket) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {}
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+            ) => {}
         // Too busy to answer is not dead.
         Ok(_) | Err(_) => return Some(instance),
     }

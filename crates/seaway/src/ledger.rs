@@ -102,15 +102,37 @@ impl Ledger {
         let seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
         let first_byte = Family::new_with_constructor(histogram as fn() -> Histogram);
         let in_flight = Gauge::default();
-        registry.register("exchanges", "Requests that were answered, by how they ended", exchanges.clone());
+        registry.register(
+            "exchanges",
+            "Requests that were answered, by how they ended",
+            exchanges.clone(),
+        );
         registry.register("tokens", "Tokens, by what they were for", tokens.clone());
-        registry.register_with_unit("exchange", "Time from a request to the end of its answer", Unit::Seconds, seconds.clone());
-        registry.register_with_unit("first_byte", "Time from a request to the first byte of its answer", Unit::Seconds, first_byte.clone());
+        registry.register_with_unit(
+            "exchange",
+            "Time from a request to the end of its answer",
+            Unit::Seconds,
+            seconds.clone(),
+        );
+        registry.register_with_unit(
+            "first_byte",
+            "Time from a request to the first byte of its answer",
+            Unit::Seconds,
+            first_byte.clone(),
+        );
         registry.register("in_flight", "Requests that are being answered", in_flight.clone());
         let refused = Family::default();
         registry.register("refused", "Requests that were not let in, by why", refused.clone());
-        registry.register("records_dropped", "Records that could not be written; their tokens are counted all the same", store.dropped());
-        registry.register("log_lines_dropped", "Log lines that were dropped, since stderr was not read in time", crate::log::dropped());
+        registry.register(
+            "records_dropped",
+            "Records that could not be written; their tokens are counted all the same",
+            store.dropped(),
+        );
+        registry.register(
+            "log_lines_dropped",
+            "Log lines that were dropped, since stderr was not read in time",
+            crate::log::dropped(),
+        );
         Arc::new(Self {
             store,
             drain,
@@ -160,12 +182,25 @@ impl Ledger {
     }
 
     /// Records a request that was not let in.
-    pub fn refused(self: &Arc<Self>, fault: &Fault, dialect: Dialect, status: StatusCode, request_id: &str) {
+    pub fn refused(
+        self: &Arc<Self>,
+        fault: &Fault,
+        dialect: Dialect,
+        status: StatusCode,
+        request_id: &str,
+    ) {
         self.refused.get_or_create(&ByReason { reason: fault.kind.name() }).inc();
         if !self.may_record_refusal() {
             return;
         }
-        let opening = Opening { caller: Caller(REFUSED.into()), dialect, endpoint: "refused", asked: String::new(), stream: false, prices: Arc::default() };
+        let opening = Opening {
+            caller: Caller(REFUSED.into()),
+            dialect,
+            endpoint: "refused",
+            asked: String::new(),
+            stream: false,
+            prices: Arc::default(),
+        };
         let mut entry = self.open(opening);
         entry.known_as(request_id);
         entry.answering(status);
@@ -191,9 +226,15 @@ impl Ledger {
     }
 
     fn measure(&self, record: &Record) {
-        let upstream: Arc<str> = record.upstream.as_ref().map_or_else(|| "".into(), |name| name.0.clone());
+        let upstream: Arc<str> =
+            record.upstream.as_ref().map_or_else(|| "".into(), |name| name.0.clone());
         let outcome = record.outcome.name();
-        let labels = ByOutcome { dialect: record.dialect.name(), endpoint: record.endpoint, upstream: upstream.clone(), outcome };
+        let labels = ByOutcome {
+            dialect: record.dialect.name(),
+            endpoint: record.endpoint,
+            upstream: upstream.clone(),
+            outcome,
+        };
         self.exchanges.get_or_create(&labels).inc();
         let by_upstream = ByUpstream { upstream: upstream.clone() };
         self.seconds.get_or_create(&by_upstream).observe(record.total.as_secs_f64());
@@ -201,7 +242,12 @@ impl Ledger {
             self.first_byte.get_or_create(&by_upstream).observe(first_byte.as_secs_f64());
         }
         let usage = record.summary.usage;
-        let counts = [("input", usage.input), ("output", usage.output), ("cache_read", usage.cache_read), ("cache_write", usage.cache_write)];
+        let counts = [
+            ("input", usage.input),
+            ("output", usage.output),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write),
+        ];
         for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             self.tokens.get_or_create(&ByTokens { upstream: upstream.clone(), kind }).inc_by(count);
         }

@@ -64,12 +64,14 @@ pub struct LiveExchange {
 impl Live {
     /// Notes what it is about.
     pub fn concerns(&self, model: &str, upstream: Option<Arc<str>>) {
-        *self.about.lock().unwrap_or_else(PoisonError::into_inner) = About { model: short(model), upstream };
+        *self.about.lock().unwrap_or_else(PoisonError::into_inner) =
+            About { model: short(model), upstream };
     }
 
     pub fn first_byte(&self) {
         let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
-        let _earlier = self.first_byte.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let _earlier =
+            self.first_byte.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub fn tokens(&self, so_far: u64) {
@@ -77,7 +79,8 @@ impl Live {
     }
 
     fn shown(&self) -> LiveExchange {
-        let About { model, upstream } = self.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let About { model, upstream } =
+            self.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let first_byte = Some(self.first_byte.load(Ordering::Relaxed)).filter(|micros| *micros > 0);
         LiveExchange {
             id: self.id.clone(),
@@ -150,7 +153,10 @@ impl Lives {
             first_byte: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
         });
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(live.number, live.clone());
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(live.number, live.clone());
         live
     }
 
@@ -174,12 +180,22 @@ impl Lives {
     /// Those under way, the oldest first.
     #[must_use]
     pub fn running(&self) -> Vec<LiveExchange> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).values().map(|live| live.shown()).collect()
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .map(|live| live.shown())
+            .collect()
     }
 
     /// Those that ended last, the newest first.
     #[must_use]
     pub fn ended(&self) -> Vec<LiveExchange> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).iter().map(EndedExchange::shown).collect()
+        self.ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(EndedExchange::shown)
+            .collect()
     }
 }

@@ -84,10 +84,16 @@ struct PendingLines {
 
 impl Lines {
     fn to(target: impl Write + Send + 'static, limit: usize, dropped: Counter) -> Self {
-        let lines = Self(Arc::new(LogShared { waiting: Mutex::default(), changed: Condvar::new(), limit, dropped }));
+        let lines = Self(Arc::new(LogShared {
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+            limit,
+            dropped,
+        }));
         let shared = lines.0.clone();
         // Without the thread all lines are dropped once the buffer is full, and counted.
-        let _thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write_to(target));
+        let _thread =
+            std::thread::Builder::new().name("log".into()).spawn(move || shared.write_to(target));
         lines
     }
 
@@ -116,7 +122,10 @@ impl Lines {
         waiting.flushing += 1;
         shared.changed.notify_all();
         let unwritten = |waiting: &mut PendingLines| waiting.writing || !waiting.text.is_empty();
-        let (mut waiting, late) = shared.changed.wait_timeout_while(waiting, patience, unwritten).unwrap_or_else(PoisonError::into_inner);
+        let (mut waiting, late) = shared
+            .changed
+            .wait_timeout_while(waiting, patience, unwritten)
+            .unwrap_or_else(PoisonError::into_inner);
         waiting.flushing -= 1;
         !late.timed_out()
     }
@@ -148,7 +157,10 @@ impl LogShared {
             self.lock().writing = false;
             self.changed.notify_all();
             if lost > 0 {
-                tracing::warn!(lines = lost, "log lines were dropped, since stderr was not read in time");
+                tracing::warn!(
+                    lines = lost,
+                    "log lines were dropped, since stderr was not read in time"
+                );
             }
         }
     }
@@ -156,9 +168,17 @@ impl LogShared {
     /// Waits for lines, lets more gather and takes them all; returns how many were dropped behind them.
     fn next(&self, batch: &mut Vec<u8>) -> u64 {
         batch.clear();
-        let idle = self.changed.wait_while(self.lock(), |waiting| waiting.text.is_empty()).unwrap_or_else(PoisonError::into_inner);
-        let gathers = |waiting: &mut PendingLines| waiting.flushing == 0 && waiting.text.len() < self.limit / 2;
-        let (mut waiting, _over) = self.changed.wait_timeout_while(idle, GATHER, gathers).unwrap_or_else(PoisonError::into_inner);
+        let idle = self
+            .changed
+            .wait_while(self.lock(), |waiting| waiting.text.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        let gathers = |waiting: &mut PendingLines| {
+            waiting.flushing == 0 && waiting.text.len() < self.limit / 2
+        };
+        let (mut waiting, _over) = self
+            .changed
+            .wait_timeout_while(idle, GATHER, gathers)
+            .unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut waiting.text, batch);
         waiting.writing = true;
         std::mem::take(&mut waiting.lost)
@@ -223,14 +243,24 @@ mod tests {
         assert_eq!((lines.0.dropped.get(), lines.0.lock().lost), (1, 1), "one line did not fit");
         drop(tell);
         assert!(lines.flush(Duration::from_secs(60)));
-        assert_eq!(took.try_iter().collect::<Vec<_>>(), [b"first\n".to_vec(), b"1234\n567\nx".to_vec()], "one write a batch");
+        assert_eq!(
+            took.try_iter().collect::<Vec<_>>(),
+            [b"first\n".to_vec(), b"1234\n567\nx".to_vec()],
+            "one write a batch"
+        );
         assert_eq!(lines.0.lock().lost, 0, "it was told");
     }
 
     #[test]
     fn a_file_that_takes_it_in_pieces_gets_every_byte() {
         let (lines, tell, took) = gated(100);
-        for piece in [Ok(2), Err(io::ErrorKind::WouldBlock.into()), Err(io::ErrorKind::Interrupted.into()), Ok(1), Ok(100)] {
+        for piece in [
+            Ok(2),
+            Err(io::ErrorKind::WouldBlock.into()),
+            Err(io::ErrorKind::Interrupted.into()),
+            Ok(1),
+            Ok(100),
+        ] {
             tell.send(piece).unwrap();
         }
         lines.push(b"a line\n");

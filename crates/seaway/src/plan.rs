@@ -11,7 +11,12 @@ use crate::config::{Preset, UpstreamConfig};
 ///
 /// `model` is the name to ask for in place of the client's, with the reason.
 #[must_use]
-pub fn edits(upstream: &UpstreamConfig, preset: Option<&Preset>, model: Option<(&'static str, String)>, endpoint: Endpoint) -> Edits {
+pub fn edits(
+    upstream: &UpstreamConfig,
+    preset: Option<&Preset>,
+    model: Option<(&'static str, String)>,
+    endpoint: Endpoint,
+) -> Edits {
     let configured = &upstream.edits;
     let create = !endpoint.counts();
     let mut edits = Edits {
@@ -24,12 +29,16 @@ pub fn edits(upstream: &UpstreamConfig, preset: Option<&Preset>, model: Option<(
         force_stream: create && upstream.always_stream,
         ..Edits::default()
     };
-    edits.system.extend(configured.system_prefix.clone().map(|text| ("system_prefix".to_owned(), text)));
+    edits
+        .system
+        .extend(configured.system_prefix.clone().map(|text| ("system_prefix".to_owned(), text)));
     if let Some(preset) = preset {
         let name = format!("preset:{}", preset.name);
         edits.system.extend(preset.system.clone().map(|text| (name.clone(), text)));
         if create {
-            edits.set.extend(preset.defaults.iter().map(|(key, raw)| (name.clone(), key.clone(), raw.clone())));
+            edits.set.extend(
+                preset.defaults.iter().map(|(key, raw)| (name.clone(), key.clone(), raw.clone())),
+            );
         }
         if preset.suffix.is_some() || preset.suffix_thinking.is_some() {
             let thinking = preset.suffix_thinking.clone().or_else(|| preset.suffix.clone());
@@ -37,7 +46,9 @@ pub fn edits(upstream: &UpstreamConfig, preset: Option<&Preset>, model: Option<(
         }
     }
     if create {
-        edits.set.extend(configured.set.iter().map(|(key, raw)| ("set".to_owned(), key.clone(), raw.clone())));
+        edits.set.extend(
+            configured.set.iter().map(|(key, raw)| ("set".to_owned(), key.clone(), raw.clone())),
+        );
     }
     edits
 }
@@ -57,7 +68,12 @@ pub enum Mode {
 /// # Errors
 ///
 /// If there is none.
-pub fn mode(upstream: &UpstreamConfig, dialect: Dialect, preset: Option<&Preset>, model: &str) -> Result<Mode, Fault> {
+pub fn mode(
+    upstream: &UpstreamConfig,
+    dialect: Dialect,
+    preset: Option<&Preset>,
+    model: &str,
+) -> Result<Mode, Fault> {
     let speaks = |dialect: Dialect| upstream.speaks.contains(&dialect);
     let edited = match &upstream.translate {
         Some(models) => models.iter().any(|glob| glob.matches(model)),
@@ -65,12 +81,18 @@ pub fn mode(upstream: &UpstreamConfig, dialect: Dialect, preset: Option<&Preset>
     };
     match dialect {
         Dialect::Messages if speaks(Dialect::Messages) => Ok(Mode::Relay),
-        Dialect::Chat | Dialect::Responses if speaks(dialect) && preset.is_none() && !edited => Ok(Mode::Relay),
+        Dialect::Chat | Dialect::Responses if speaks(dialect) && preset.is_none() && !edited => {
+            Ok(Mode::Relay)
+        }
         Dialect::Chat | Dialect::Responses if speaks(Dialect::Messages) => Ok(Mode::Translate),
         Dialect::Chat | Dialect::Messages | Dialect::Responses => {
             let known: Vec<&str> = upstream.speaks.iter().map(|dialect| dialect.name()).collect();
             let with = if preset.is_some() { " with a preset" } else { "" };
-            let message = format!("upstream `{}` speaks {} only and cannot be asked in {dialect}{with}; use another model or endpoint", upstream.name, known.join(", "));
+            let message = format!(
+                "upstream `{}` speaks {} only and cannot be asked in {dialect}{with}; use another model or endpoint",
+                upstream.name,
+                known.join(", ")
+            );
             Err(Fault::new(FaultKind::Unsupported, message))
         }
     }
@@ -78,7 +100,11 @@ pub fn mode(upstream: &UpstreamConfig, dialect: Dialect, preset: Option<&Preset>
 
 /// The edits that can be made to a request that is relayed in one of OpenAI's dialects.
 #[must_use]
-pub fn openai_edits(upstream: &UpstreamConfig, model: Option<(&'static str, String)>, dialect: Dialect) -> Edits {
+pub fn openai_edits(
+    upstream: &UpstreamConfig,
+    model: Option<(&'static str, String)>,
+    dialect: Dialect,
+) -> Edits {
     let set_chat = upstream.set_chat.iter().filter(|_| dialect == Dialect::Chat);
     Edits {
         model: model.map(|(reason, model)| (Cow::Borrowed(reason), model)),

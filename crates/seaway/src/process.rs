@@ -58,7 +58,8 @@ pub async fn capture(line: &str, limit: Duration) -> Result<SecretString, Proces
     let output = output.map_err(|_| ProcessError::TimedOut(limit))?.map_err(ProcessError::Spawn)?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let last = stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        let last =
+            stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
         return Err(ProcessError::Failed { status: output.status, stderr: last.trim().to_owned() });
     }
     let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -74,7 +75,12 @@ pub async fn run(launch: Launch, limit: Duration) -> Result<(ExitStatus, String)
     let mut command = Command::new(&launch.program);
     command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
     command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0).kill_on_drop(true);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
     let child = command.spawn().map_err(ProcessError::Spawn)?;
     let group = Group(child.id());
     let output = tokio::time::timeout(limit, child.wait_with_output()).await;
@@ -123,7 +129,8 @@ struct Group(Option<u32>);
 
 impl Group {
     fn send(&self, signal: rustix::process::Signal) {
-        let id = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        let id =
+            self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(id) = id {
             // An error means that nobody is left, which is what was wanted.
             let _ = rustix::process::kill_process_group(id, signal);
@@ -145,7 +152,10 @@ mod tests {
     async fn what_it_prints_is_returned() {
         let printed = capture("printf ' tok\\n'", Duration::from_secs(20)).await.unwrap();
         assert_eq!(printed.expose_secret(), "tok");
-        assert!(matches!(capture("true", Duration::from_secs(20)).await, Err(ProcessError::Silent)));
+        assert!(matches!(
+            capture("true", Duration::from_secs(20)).await,
+            Err(ProcessError::Silent)
+        ));
     }
 
     #[tokio::test]
@@ -153,9 +163,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pid = folder.path().join("pid");
         let line = format!("sleep 600 & echo $! > {}; wait", pid.display());
-        assert!(matches!(capture(&line, Duration::from_millis(300)).await, Err(ProcessError::TimedOut(_))));
+        assert!(matches!(
+            capture(&line, Duration::from_millis(300)).await,
+            Err(ProcessError::TimedOut(_))
+        ));
         let pid: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
-        let gone = || std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z"));
+        let gone = || {
+            std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .map_or(true, |stat| stat.contains(") Z"))
+        };
         for _ in 0..500 {
             if gone() {
                 return;

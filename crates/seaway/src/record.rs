@@ -96,14 +96,28 @@ impl Record {
 
     /// Gives it its cost, once and for all.
     pub(crate) fn price(&mut self, prices: &PriceBook) {
-        self.cost = if self.is_counted() { prices.cost(self.model(), self.summary.usage) } else { Some(0) };
+        self.cost =
+            if self.is_counted() { prices.cost(self.model(), self.summary.usage) } else { Some(0) };
     }
 
     /// Bytes that it holds, roughly.
     pub(crate) fn size(&self) -> usize {
-        let texts = [Some(&self.id), Some(&self.request_id), Some(&self.asked), self.wanted.as_ref(), self.summary.model.as_ref(), self.fault.as_ref()];
+        let texts = [
+            Some(&self.id),
+            Some(&self.request_id),
+            Some(&self.asked),
+            self.wanted.as_ref(),
+            self.summary.model.as_ref(),
+            self.fault.as_ref(),
+        ];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-        size_of::<Self>() + texts + self.changes.iter().map(|change| size_of_val(change) + change.name.len() + change.path.as_str().len()).sum::<usize>()
+        size_of::<Self>()
+            + texts
+            + self
+                .changes
+                .iter()
+                .map(|change| size_of_val(change) + change.name.len() + change.path.as_str().len())
+                .sum::<usize>()
     }
 
     /// Writes the line that every exchange has in the log.

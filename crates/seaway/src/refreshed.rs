@@ -54,7 +54,10 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     /// Nothing is fetched yet. What is, is fetched in `tasks`.
     #[must_use]
     pub fn new(tasks: TaskTracker) -> Self {
-        Self { state: Arc::new(Mutex::new(RefreshState { epoch: 0, known: None, flight: None })), tasks }
+        Self {
+            state: Arc::new(Mutex::new(RefreshState { epoch: 0, known: None, flight: None })),
+            tasks,
+        }
     }
 
     /// Returns the value: the one that is known if that is fresh or lasting, else the one that is fetched, by this or by whoever came before.
@@ -75,7 +78,8 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
             {
                 return Ok(known.value.clone());
             }
-            let under_way = state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()).cloned();
+            let under_way =
+                state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()).cloned();
             let flight = under_way.unwrap_or_else(|| self.launch(&mut state, fetch()));
             if let Some((_, known)) = state.known.as_ref().filter(|(_, known)| known.lasting) {
                 return Ok(known.value.clone());
@@ -89,7 +93,10 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     /// True if something is known that [`Self::get`] would return at once.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        lock(&self.state).known.as_ref().is_some_and(|(at, known)| known.lasting || at.elapsed() < known.fresh)
+        lock(&self.state)
+            .known
+            .as_ref()
+            .is_some_and(|(at, known)| known.lasting || at.elapsed() < known.fresh)
     }
 
     /// Forgets what is known if it is like that.
@@ -159,7 +166,11 @@ mod tests {
 
     impl Source {
         fn new() -> Arc<Self> {
-            Arc::new(Self { value: Refreshed::new(TaskTracker::new()), fetches: AtomicU32::new(0), let_go: Arc::new(Semaphore::new(0)) })
+            Arc::new(Self {
+                value: Refreshed::new(TaskTracker::new()),
+                fetches: AtomicU32::new(0),
+                let_go: Arc::new(Semaphore::new(0)),
+            })
         }
 
         async fn get(&self, fresh: Duration, lasting: bool) -> Result<u32, GatewayGone> {
@@ -233,7 +244,11 @@ mod tests {
         while lock(&source.value.state).flight.is_some() {
             tokio::task::yield_now().await;
         }
-        assert_eq!((source.get(LONG, false).await, source.count()), (Ok(2), 3), "the failure is not asked for again at once");
+        assert_eq!(
+            (source.get(LONG, false).await, source.count()),
+            (Ok(2), 3),
+            "the failure is not asked for again at once"
+        );
         source.value.forget_if(|value| *value == 2);
         source.let_go.add_permits(1);
         assert_eq!(source.get(LONG, true).await, Ok(4));

@@ -14,7 +14,9 @@ use crate::state::AppState;
 pub fn reload(state: &AppState) -> Result<(), String> {
     let loaded = Config::load(&state.origin.sources).map_err(|error| error.to_string())?;
     let before = state.snapshot.load_full();
-    if loaded.config.listen != before.config.listen || loaded.config.cors_origins != before.config.cors_origins {
+    if loaded.config.listen != before.config.listen
+        || loaded.config.cors_origins != before.config.cors_origins
+    {
         tracing::warn!("`listen`, `port` and `cors_origins` only change with a restart");
     }
     let mut config = loaded.config;
@@ -22,12 +24,26 @@ pub fn reload(state: &AppState) -> Result<(), String> {
     if matches!(config.auth, Auth::Open) && !config.listen.iter().all(Listen::is_local) {
         return Err("auth: `none` is for loopback only, and this gateway listens beyond it until it is restarted".into());
     }
-    if let Some(upstream) = config.upstreams.iter().find(|upstream| upstream.is_login() && !config.listen.iter().all(Listen::is_local)) {
-        return Err(format!("upstream.{}: a plan's login serves its owner alone, and this gateway listens beyond loopback until it is restarted", upstream.name));
+    if let Some(upstream) = config
+        .upstreams
+        .iter()
+        .find(|upstream| upstream.is_login() && !config.listen.iter().all(Listen::is_local))
+    {
+        return Err(format!(
+            "upstream.{}: a plan's login serves its owner alone, and this gateway listens beyond loopback until it is restarted",
+            upstream.name
+        ));
     }
-    let next = Arc::new(Snapshot::new(config, Some(&before), &state.dependencies()).map_err(|error| error.to_string())?);
+    let next = Arc::new(
+        Snapshot::new(config, Some(&before), &state.dependencies())
+            .map_err(|error| error.to_string())?,
+    );
     state.snapshot.store(next.clone());
-    for gone in before.upstreams.iter().filter(|old| !next.upstreams.iter().any(|new| Arc::ptr_eq(old, new))) {
+    for gone in before
+        .upstreams
+        .iter()
+        .filter(|old| !next.upstreams.iter().any(|new| Arc::ptr_eq(old, new)))
+    {
         let gone = gone.clone();
         // What is in flight there goes on to its end.
         state.tasks.spawn(async move { gone.close().await });

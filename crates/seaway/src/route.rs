@@ -8,7 +8,11 @@ pub const FAMILIES: [&str; 3] = ["opus", "sonnet", "haiku"];
 /// Returns what a model name stands for, if it is an alias.
 #[must_use]
 pub fn alias<'a>(aliases: &'a [(Glob, String)], model: &str) -> Option<&'a str> {
-    aliases.iter().find(|(glob, _)| glob.matches(model)).map(|(_, target)| target.as_str()).filter(|target| *target != model)
+    aliases
+        .iter()
+        .find(|(glob, _)| glob.matches(model))
+        .map(|(_, target)| target.as_str())
+        .filter(|target| *target != model)
 }
 
 /// Returns the upstreams for a model, in the order in which they are to be tried.
@@ -38,7 +42,10 @@ mod tests {
 
     #[test]
     fn an_alias_never_stands_for_itself() {
-        let aliases = [(Glob("gpt-4o".into()), "claude-x".to_owned()), (Glob("*".into()), "claude-y".to_owned())];
+        let aliases = [
+            (Glob("gpt-4o".into()), "claude-x".to_owned()),
+            (Glob("*".into()), "claude-y".to_owned()),
+        ];
         assert_eq!(alias(&aliases, "gpt-4o"), Some("claude-x"));
         assert_eq!(alias(&aliases, "other"), Some("claude-y"));
         assert_eq!(alias(&aliases, "claude-y"), None);

@@ -22,15 +22,28 @@ impl Snapshot {
     /// # Errors
     ///
     /// If the local key can be neither read nor made.
-    pub fn new(config: Config, previous: Option<&Self>, dependencies: &Dependencies) -> Result<Self, KeyError> {
+    pub fn new(
+        config: Config,
+        previous: Option<&Self>,
+        dependencies: &Dependencies,
+    ) -> Result<Self, KeyError> {
         let keyring = Keyring::load(&config)?;
         let known = previous.map(|previous| previous.upstreams.as_slice()).unwrap_or_default();
-        let same = |setting: &crate::config::UpstreamConfig| known.iter().find(|upstream| upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint);
+        let same = |setting: &crate::config::UpstreamConfig| {
+            known.iter().find(|upstream| {
+                upstream.name == setting.name && upstream.setting.fingerprint == setting.fingerprint
+            })
+        };
         let upstreams = config.upstreams.iter().map(|setting| match same(setting) {
             Some(upstream) => upstream.clone(),
             None => Arc::new(Upstream::new(setting.clone(), dependencies)),
         });
-        Ok(Self { upstreams: upstreams.collect(), catalog: Catalog::new(dependencies.tasks.clone()), keyring, config })
+        Ok(Self {
+            upstreams: upstreams.collect(),
+            catalog: Catalog::new(dependencies.tasks.clone()),
+            keyring,
+            config,
+        })
     }
 
     #[must_use]

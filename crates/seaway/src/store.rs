@@ -60,15 +60,21 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
-    #[error("cannot copy the older store to {path} before its layout is changed; make room, or move the store away")]
+    #[error(
+        "cannot copy the older store to {path} before its layout is changed; make room, or move the store away"
+    )]
     Copy {
         path: PathBuf,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the store {path} was written by a newer Seaway (version {found} of its layout, this one knows {known})")]
+    #[error(
+        "the store {path} was written by a newer Seaway (version {found} of its layout, this one knows {known})"
+    )]
     Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("the store {path} was written by an older Seaway; start `seaway` once, which brings it up to date and keeps a copy")]
+    #[error(
+        "the store {path} was written by an older Seaway; start `seaway` once, which brings it up to date and keeps a copy"
+    )]
     Older { path: PathBuf },
     #[error("the store could not do it")]
     Failed(#[from] rusqlite::Error),
@@ -114,7 +120,11 @@ impl Store {
     /// called if that is not possible. By `prices` is estimated what older records have cost, which did
     /// not keep it.
     #[must_use]
-    pub fn start(setting: config::StoreConfig, prices: Arc<PriceBook>, failed: impl FnOnce(&StoreError) + Send + 'static) -> Self {
+    pub fn start(
+        setting: config::StoreConfig,
+        prices: Arc<PriceBook>,
+        failed: impl FnOnce(&StoreError) + Send + 'static,
+    ) -> Self {
         let inbox = Arc::new(Inbox::default());
         let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
         let handle = Arc::new(Handle(inbox.clone()));
@@ -140,7 +150,11 @@ impl Store {
     /// A store that forgets everything with the process.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self::start(config::StoreConfig { path: None, retention: Duration::MAX }, Arc::default(), |_| {})
+        Self::start(
+            config::StoreConfig { path: None, retention: Duration::MAX },
+            Arc::default(),
+            |_| {},
+        )
     }
 
     /// Queues a record. It is written even if the store falls behind, see [`Self::room`].
@@ -167,28 +181,44 @@ impl Store {
     }
 
     /// Has something small written that somebody was, or will be, promised.
-    fn keep<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+    fn keep<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Promise<T> {
         self.keep_sized(0, work)
     }
 
     /// The same for something of so many bytes.
-    fn keep_sized<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+    fn keep_sized<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Promise<T> {
         let (work, promise) = promise::of(work);
         if self.writer.0.work(bytes, work) { promise } else { promise.refused() }
     }
 
     /// Reads what was promised.
-    fn look_up<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+    fn look_up<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Promise<T> {
         ask(&self.lookups, work)
     }
 
     /// Reads what people ask.
-    fn report<T: Send + 'static>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+    fn report<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Promise<T> {
         ask(&self.reports, work)
     }
 }
 
-fn ask<T: Send + 'static>(queue: &Sender<StoreWork>, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> Promise<T> {
+fn ask<T: Send + 'static>(
+    queue: &Sender<StoreWork>,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Promise<T> {
     let (work, promise) = promise::of_reading(work);
     // A queue that nobody reads drops it.
     let _gone = queue.send(work);

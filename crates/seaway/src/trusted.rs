@@ -49,17 +49,21 @@ pub fn read(path: &Path, modes: Modes) -> Result<String> {
 /// As [`read`].
 pub fn folder(path: &Path, modes: Modes) -> Result<()> {
     match std::fs::metadata(path) {
-        Ok(meta) if !meta.is_dir() => Err(Error::new(ErrorKind::NotADirectory, format!("{} is no folder", path.display()))),
+        Ok(meta) if !meta.is_dir() => {
+            Err(Error::new(ErrorKind::NotADirectory, format!("{} is no folder", path.display())))
+        }
         Ok(_) if modes == Modes::Any => Ok(()),
         Ok(meta) => {
             check(path, &meta)?;
             std::path::absolute(path)?.ancestors().skip(1).try_for_each(passes)
         }
         Err(error) if error.kind() == ErrorKind::NotFound && modes == Modes::Any => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => match std::path::absolute(path)?.ancestors().skip(1).find(|parent| parent.exists()) {
-            Some(parent) => parent.ancestors().try_for_each(passes),
-            None => Ok(()),
-        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            match std::path::absolute(path)?.ancestors().skip(1).find(|parent| parent.exists()) {
+                Some(parent) => parent.ancestors().try_for_each(passes),
+                None => Ok(()),
+            }
+        }
         Err(error) => Err(error),
     }
 }
@@ -68,7 +72,9 @@ fn check(path: &Path, meta: &Metadata) -> Result<()> {
     owned(path, meta)?;
     if meta.mode() & OTHERS_WRITE != 0 {
         let (path, mode) = (path.display(), meta.mode() & 0o7777);
-        return Err(refused(format!("others may write {path} (mode {mode:04o}); take that away: chmod go-w '{path}'")));
+        return Err(refused(format!(
+            "others may write {path} (mode {mode:04o}); take that away: chmod go-w '{path}'"
+        )));
     }
     Ok(())
 }
@@ -87,7 +93,10 @@ fn owned(path: &Path, meta: &Metadata) -> Result<()> {
     match meta.uid() {
         0 => Ok(()),
         uid if uid == own => Ok(()),
-        uid => Err(refused(format!("{} belongs to another user (uid {uid}); use a file or folder of your own", path.display()))),
+        uid => Err(refused(format!(
+            "{} belongs to another user (uid {uid}); use a file or folder of your own",
+            path.display()
+        ))),
     }
 }
 
@@ -97,7 +106,8 @@ fn refused(why: String) -> Error {
 
 /// What is mounted so that nobody can write there, as a container's settings are.
 fn is_read_only(file: &File) -> bool {
-    rustix::fs::fstatvfs(file).is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+    rustix::fs::fstatvfs(file)
+        .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
 /// Makes a file that nobody else may read, if it is not there. SQLite, for one, gives its side files the mode of the main
@@ -140,7 +150,10 @@ mod tests {
         folder(&dir, Modes::Strict).unwrap();
         for mode in [0o664, 0o646] {
             chmod(&file, mode);
-            refuses(read(&file, Modes::Strict), &format!("others may write {} (mode 0{mode:o})", file.display()));
+            refuses(
+                read(&file, Modes::Strict),
+                &format!("others may write {} (mode 0{mode:o})", file.display()),
+            );
         }
         chmod(&file, 0o600);
         for mode in [0o775, 0o777] {
@@ -179,7 +192,10 @@ mod tests {
     #[test]
     fn what_is_not_there_is_not_found() {
         let base = tempfile::tempdir().unwrap();
-        assert_eq!(read(&base.path().join("none"), Modes::Strict).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            read(&base.path().join("none"), Modes::Strict).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
         folder(&base.path().join("none"), Modes::Strict).unwrap();
         assert_eq!(read(Path::new("/dev/null"), Modes::Strict).unwrap(), "");
     }

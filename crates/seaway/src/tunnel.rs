@@ -155,20 +155,45 @@ struct Seen {
 impl Tunnel {
     /// The way to what `dial` dials, by a socket that only we can open.
     #[must_use]
-    pub fn new(setting: Arc<config::TunnelConfig>, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
-        let to = setting.open_at.map_or_else(|| dial.authority(), |port| format!("localhost:{port}"));
+    pub fn new(
+        setting: Arc<config::TunnelConfig>,
+        dial: Arc<Dial>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        let to =
+            setting.open_at.map_or_else(|| dial.authority(), |port| format!("localhost:{port}"));
         let from = format!("./{}.sock", &blake3::hash(to.as_bytes()).to_hex()[..8]);
         let socket = setting.folder.join(&from[2..]);
-        Self::with(setting, vec![Forward::Local { from, to }], Detour::Socket(socket), dial, tasks, true)
+        Self::with(
+            setting,
+            vec![Forward::Local { from, to }],
+            Detour::Socket(socket),
+            dial,
+            tasks,
+            true,
+        )
     }
 
     /// A way by these forwards; `detour` is where the upstream is reached then.
     #[must_use]
-    pub fn by(setting: Arc<config::TunnelConfig>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker) -> Arc<Self> {
+    pub fn by(
+        setting: Arc<config::TunnelConfig>,
+        forwards: Vec<Forward>,
+        detour: Detour,
+        dial: Arc<Dial>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
         Self::with(setting, forwards, detour, dial, tasks, false)
     }
 
-    fn with(setting: Arc<config::TunnelConfig>, forwards: Vec<Forward>, detour: Detour, dial: Arc<Dial>, tasks: TaskTracker, reuses: bool) -> Arc<Self> {
+    fn with(
+        setting: Arc<config::TunnelConfig>,
+        forwards: Vec<Forward>,
+        detour: Detour,
+        dial: Arc<Dial>,
+        tasks: TaskTracker,
+        reuses: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             reuses,
             direct_failure: Mutex::default(),
@@ -208,7 +233,9 @@ impl Tunnel {
         let this = self.clone();
         // A client that leaves must not break off a login for which others wait.
         let work = self.tasks.spawn(async move { this.work(login).await });
-        work.await.unwrap_or_else(|error| Err(TunnelError::tunnel(format!("the work on the tunnel broke off: {error}"))))
+        work.await.unwrap_or_else(|error| {
+            Err(TunnelError::tunnel(format!("the work on the tunnel broke off: {error}")))
+        })
     }
 
     /// How often something had to be mended so far.
@@ -246,7 +273,10 @@ impl Tunnel {
         if self.up.load(Ordering::Acquire) {
             return Ok(false);
         }
-        if let Some(failed) = last.as_ref().filter(|failed| failed.at.elapsed() < failed.pause && login != Login::Asking) {
+        if let Some(failed) = last
+            .as_ref()
+            .filter(|failed| failed.at.elapsed() < failed.pause && login != Login::Asking)
+        {
             return Err(failed.error.clone());
         }
         match self.open(login).await {
@@ -267,7 +297,11 @@ impl Tunnel {
                 let pause = match (error.tried, error.layer, last.as_ref()) {
                     (false, _, _) => MOMENT,
                     // Only logins can be held against us.
-                    (true, TunnelLayer::Ssh, Some(failed)) if failed.error.layer == TunnelLayer::Ssh && failed.error.tried => (failed.pause * 2).min(LONGEST_PAUSE),
+                    (true, TunnelLayer::Ssh, Some(failed))
+                        if failed.error.layer == TunnelLayer::Ssh && failed.error.tried =>
+                    {
+                        (failed.pause * 2).min(LONGEST_PAUSE)
+                    }
                     (true, _, _) => PAUSE,
                 };
                 if error.tried {
@@ -289,8 +323,15 @@ impl Tunnel {
             return Ok(false);
         }
         let path = self.setting.folder.join("lock");
-        let _held = blocking(move || lockout::hold(&path, OTHERS)).await.map_err(|error| TunnelError::tunnel(format!("{}: {error}", self.setting.folder.display())))?;
-        self.master.prepare().map_err(|error| TunnelError::tunnel(format!("{} cannot be written: {error}", self.setting.folder.display())))?;
+        let _held = blocking(move || lockout::hold(&path, OTHERS)).await.map_err(|error| {
+            TunnelError::tunnel(format!("{}: {error}", self.setting.folder.display()))
+        })?;
+        self.master.prepare().map_err(|error| {
+            TunnelError::tunnel(format!(
+                "{} cannot be written: {error}",
+                self.setting.folder.display()
+            ))
+        })?;
         let mut silent_before = false;
         match self.look_for_master().await {
             Life::Lives(pid) => {
@@ -298,7 +339,9 @@ impl Tunnel {
                 match self.use_master().await? {
                     MasterOutcome::Way(changed) => return Ok(changed),
                     // What costs a login to mend is left for those who may log in; streams may still live on it.
-                    MasterOutcome::DeadEnd(why) if login == Login::Never => return Err(TunnelError { tried: false, ..self.nobody_there(&why) }),
+                    MasterOutcome::DeadEnd(why) if login == Login::Never => {
+                        return Err(TunnelError { tried: false, ..self.nobody_there(&why) });
+                    }
                     MasterOutcome::Nothing if login == Login::Never => return Err(self.not_now()),
                     MasterOutcome::DeadEnd(_) => silent_before = true,
                     MasterOutcome::Nothing => {}
@@ -335,9 +378,15 @@ impl Tunnel {
         }
         match self.forward().await {
             Ok(()) => {}
-            Err(error) if matches!(error.cause, SshFailure::Port | SshFailure::Local) => return Err(self.not_forwarded(&error)),
+            Err(error) if matches!(error.cause, SshFailure::Port | SshFailure::Local) => {
+                return Err(self.not_forwarded(&error));
+            }
             Err(error) => {
-                tracing::info!(tunnel = self.setting.name, said = error.said, "ssh does not listen any more");
+                tracing::info!(
+                    tunnel = self.setting.name,
+                    said = error.said,
+                    "ssh does not listen any more"
+                );
                 return Ok(MasterOutcome::Nothing);
             }
         }
@@ -348,12 +397,19 @@ impl Tunnel {
         if self.taciturn.load(Ordering::Acquire) || self.master.knock().await {
             return Err(self.nobody_there(&why));
         }
-        tracing::info!(tunnel = self.setting.name, why = crate::causes::chain(&why), "the way is dead although ssh lives");
+        tracing::info!(
+            tunnel = self.setting.name,
+            why = crate::causes::chain(&why),
+            "the way is dead although ssh lives"
+        );
         Ok(MasterOutcome::DeadEnd(why))
     }
 
     fn not_now(&self) -> TunnelError {
-        TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, "not logged in; the next request logs in".into()) }
+        TunnelError {
+            tried: false,
+            ..self.ssh(FaultKind::NotReady, "not logged in; the next request logs in".into())
+        }
     }
 
     /// A port that somebody holds open for us needs no ssh, if it leads where it should.
@@ -385,16 +441,20 @@ impl Tunnel {
         if login == Login::Never {
             return Err(self.not_now());
         }
-        let record = self.lockout.read().map_err(|error| self.ssh(FaultKind::NotReady, error.to_string()))?;
+        let record = self
+            .lockout
+            .read()
+            .map_err(|error| self.ssh(FaultKind::NotReady, error.to_string()))?;
         if let Some(error) = self.refused(&record) {
             return Err(error);
         }
         if login == Login::Batch {
-            let missing = match identity::find(&self.setting, |words| self.master.launch(words)).await {
-                Ok(Some(_)) => None,
-                Ok(None) => Some(identity::remedy(&self.setting)),
-                Err(why) => Some(why),
-            };
+            let missing =
+                match identity::find(&self.setting, |words| self.master.launch(words)).await {
+                    Ok(Some(_)) => None,
+                    Ok(None) => Some(identity::remedy(&self.setting)),
+                    Err(why) => Some(why),
+                };
             if let Some(why) = missing {
                 return Err(TunnelError { tried: false, ..self.ssh(FaultKind::NotReady, why) });
             }
@@ -402,8 +462,15 @@ impl Tunnel {
         tracing::info!(tunnel = self.setting.name, host = self.setting.host, "logging in");
         if let Err(error) = self.master.login(login == Login::Asking).await {
             let (lockout, cause, said) = (self.lockout.clone(), error.cause, error.said.clone());
-            let noted = blocking(move || lockout.failed(cause, &said, jiff::Timestamp::now().as_second())).await;
-            noted.map_err(|error| self.ssh(FaultKind::NotReady, format!("cannot keep count of failed logins, so none is tried: {error}")))?;
+            let noted =
+                blocking(move || lockout.failed(cause, &said, jiff::Timestamp::now().as_second()))
+                    .await;
+            noted.map_err(|error| {
+                self.ssh(
+                    FaultKind::NotReady,
+                    format!("cannot keep count of failed logins, so none is tried: {error}"),
+                )
+            })?;
             return Err(self.not_let_in(&error, login));
         }
         self.lock().master = self.master.pid().await;
@@ -427,13 +494,19 @@ impl Tunnel {
             record.last,
             ssh_args::by_hand(&self.setting)
         );
-        Some(TunnelError { retry_after: Some(wait), tried: false, ..self.ssh(FaultKind::NotReady, message) })
+        Some(TunnelError {
+            retry_after: Some(wait),
+            tried: false,
+            ..self.ssh(FaultKind::NotReady, message)
+        })
     }
 
     async fn forward(&self) -> Result<(), SshError> {
         // The same port by another address is not meant any more.
         let ports: Vec<u16> = self.forwards.iter().filter_map(Forward::port).collect();
-        for old in self.master.forwards().iter().filter(|old| old.port().is_some_and(|port| ports.contains(&port)) && !self.forwards.contains(old)) {
+        for old in self.master.forwards().iter().filter(|old| {
+            old.port().is_some_and(|port| ports.contains(&port)) && !self.forwards.contains(old)
+        }) {
             self.master.cancel(old).await;
         }
         for forward in &self.forwards {
@@ -460,28 +533,54 @@ impl Tunnel {
     }
 
     fn ssh(&self, kind: FaultKind, message: String) -> TunnelError {
-        TunnelError { layer: TunnelLayer::Ssh, kind, message: format!("tunnel `{}`: {message}", self.setting.name), retry_after: None, tried: true }
+        TunnelError {
+            layer: TunnelLayer::Ssh,
+            kind,
+            message: format!("tunnel `{}`: {message}", self.setting.name),
+            retry_after: None,
+            tried: true,
+        }
     }
 
     fn not_let_in(&self, error: &SshError, login: Login) -> TunnelError {
-        let kind = if error.cause == SshFailure::Network { FaultKind::Unreachable } else { FaultKind::NotReady };
+        let kind = if error.cause == SshFailure::Network {
+            FaultKind::Unreachable
+        } else {
+            FaultKind::NotReady
+        };
         let remedy = match (error.cause, login) {
-            (SshFailure::Authentication, Login::Asking) => "try again with the right answers".to_owned(),
+            (SshFailure::Authentication, Login::Asking) => {
+                "try again with the right answers".to_owned()
+            }
             (cause, _) => cause.remedy(&ssh_args::by_hand(&self.setting)),
         };
-        self.ssh(kind, format!("ssh to {} failed ({}): {}; {remedy}{}", self.setting.host, error.cause, error.said, self.not_directly()))
+        self.ssh(
+            kind,
+            format!(
+                "ssh to {} failed ({}): {}; {remedy}{}",
+                self.setting.host,
+                error.cause,
+                error.said,
+                self.not_directly()
+            ),
+        )
     }
 
     /// What to say of a port that should be open elsewhere.
     fn not_directly(&self) -> String {
         let failure = self.direct_failure.lock().unwrap_or_else(PoisonError::into_inner);
         let port = self.setting.open_at.unwrap_or_default();
-        failure.as_ref().map_or_else(String::new, |why| format!(". Before that port {port} of {} was tried: {why}", self.setting.host))
+        failure.as_ref().map_or_else(String::new, |why| {
+            format!(". Before that port {port} of {} was tried: {why}", self.setting.host)
+        })
     }
 
     fn not_forwarded(&self, error: &SshError) -> TunnelError {
         let remedy = error.cause.remedy(&ssh_args::by_hand(&self.setting));
-        TunnelError::tunnel(format!("tunnel `{}`: logged in to {}, but it forwards nothing: {}; {remedy}", self.setting.name, self.setting.host, error.said))
+        TunnelError::tunnel(format!(
+            "tunnel `{}`: logged in to {}, but it forwards nothing: {}; {remedy}",
+            self.setting.name, self.setting.host, error.said
+        ))
     }
 
     fn nobody_there(&self, why: &DialError) -> TunnelError {
@@ -489,16 +588,36 @@ impl Tunnel {
         let beyond = crate::causes::chain(why);
         // A refusal by the machine that was logged in to; what comes later is the endpoint's own.
         let refusal = self.master.refusal().filter(|_| !matches!(why, DialError::TimedOut { .. }));
-        let prohibited = refusal.as_ref().is_some_and(|refusal| refusal.contains("administratively prohibited"));
+        let prohibited =
+            refusal.as_ref().is_some_and(|refusal| refusal.contains("administratively prohibited"));
         let (layer, message) = match (open_at, refusal) {
-            (_, Some(refusal)) if prohibited => {
-                (TunnelLayer::Tunnel, format!("logged in to {host}, but its ssh server forwards nothing: {refusal}. Ask whoever runs it (AllowTcpForwarding)"))
+            (_, Some(refusal)) if prohibited => (
+                TunnelLayer::Tunnel,
+                format!(
+                    "logged in to {host}, but its ssh server forwards nothing: {refusal}. Ask whoever runs it (AllowTcpForwarding)"
+                ),
+            ),
+            (Some(port), _) => (
+                TunnelLayer::Tunnel,
+                format!(
+                    "logged in to {host}, but nothing usable listens on its port {port}: does `seaway tunnel` run there? ({beyond})"
+                ),
+            ),
+            (None, Some(refusal)) => (
+                TunnelLayer::Upstream,
+                format!("logged in to {host}, but from there: {refusal} ({beyond})"),
+            ),
+            (None, None) => {
+                (TunnelLayer::Upstream, format!("logged in to {host}, but beyond it {beyond}"))
             }
-            (Some(port), _) => (TunnelLayer::Tunnel, format!("logged in to {host}, but nothing usable listens on its port {port}: does `seaway tunnel` run there? ({beyond})")),
-            (None, Some(refusal)) => (TunnelLayer::Upstream, format!("logged in to {host}, but from there: {refusal} ({beyond})")),
-            (None, None) => (TunnelLayer::Upstream, format!("logged in to {host}, but beyond it {beyond}")),
         };
-        TunnelError { layer, kind: FaultKind::Unreachable, message: format!("tunnel `{name}`: {message}"), retry_after: None, tried: true }
+        TunnelError {
+            layer,
+            kind: FaultKind::Unreachable,
+            message: format!("tunnel `{name}`: {message}"),
+            retry_after: None,
+            tried: true,
+        }
     }
 
     /// Looks at it now and then, for as long as somebody holds it. `eager`: logs in by itself too.
@@ -517,7 +636,11 @@ impl Tunnel {
             }
             match self.dial.connect().await {
                 Ok(_) => return self.worked(),
-                Err(why) => tracing::info!(tunnel = self.setting.name, why = crate::causes::chain(&why), "a look at the tunnel failed; it is mended"),
+                Err(why) => tracing::info!(
+                    tunnel = self.setting.name,
+                    why = crate::causes::chain(&why),
+                    "a look at the tunnel failed; it is mended"
+                ),
             }
             self.up.store(false, Ordering::Release);
         }
@@ -543,7 +666,9 @@ impl Tunnel {
     ///
     /// Why that cannot be told.
     pub async fn identity(&self) -> Result<Option<Identity>, String> {
-        self.master.prepare().map_err(|error| format!("{} cannot be written: {error}", self.setting.folder.display()))?;
+        self.master.prepare().map_err(|error| {
+            format!("{} cannot be written: {error}", self.setting.folder.display())
+        })?;
         identity::find(&self.setting, |words| self.master.launch(words)).await
     }
 
@@ -561,7 +686,8 @@ impl Tunnel {
     /// Whether it is up, and if not, why.
     #[must_use]
     pub fn told(&self) -> TunnelStatus {
-        let verdict = self.lockout.read().map(|record| record.verdict(jiff::Timestamp::now().as_second()));
+        let verdict =
+            self.lockout.read().map(|record| record.verdict(jiff::Timestamp::now().as_second()));
         let (lockout, locked_until) = match verdict {
             Ok(LockoutVerdict::Free) => (None, None),
             Ok(LockoutVerdict::Rests(until)) => (Some("rests"), Some(until)),
@@ -595,7 +721,9 @@ enum MasterOutcome {
 }
 
 /// Files may be waited for, which the thread that serves must not.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> std::io::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
@@ -612,11 +740,23 @@ impl TunnelError {
     #[must_use]
     pub fn not_up(told: TunnelStatus) -> Self {
         let message = told.why.unwrap_or_else(|| format!("tunnel `{}` is not up yet", told.name));
-        Self { layer: TunnelLayer::Tunnel, kind: FaultKind::NotReady, message, retry_after: None, tried: false }
+        Self {
+            layer: TunnelLayer::Tunnel,
+            kind: FaultKind::NotReady,
+            message,
+            retry_after: None,
+            tried: false,
+        }
     }
 
     fn tunnel(message: String) -> Self {
-        Self { layer: TunnelLayer::Tunnel, kind: FaultKind::Unreachable, message, retry_after: None, tried: true }
+        Self {
+            layer: TunnelLayer::Tunnel,
+            kind: FaultKind::Unreachable,
+            message,
+            retry_after: None,
+            tried: true,
+        }
     }
 }
 
@@ -634,7 +774,11 @@ pub async fn masters(run_folder: &Path, ssh: &config::TunnelConfig) -> Vec<Livin
     let mut found = Vec::new();
     for master in folders(run_folder, ssh) {
         if let Some(pid) = master.pid().await {
-            found.push(Living { folder: master.folder().clone(), pid, forwards: master.forwards() });
+            found.push(Living {
+                folder: master.folder().clone(),
+                pid,
+                forwards: master.forwards(),
+            });
         }
     }
     found
@@ -651,10 +795,15 @@ pub async fn close_all(run_folder: &Path, ssh: &config::TunnelConfig) -> usize {
 }
 
 fn folders(run_folder: &Path, ssh: &config::TunnelConfig) -> Vec<Master> {
-    let entries = std::fs::read_dir(run_folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let ours = entries.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ssh-")) && path.is_dir());
+    let entries =
+        std::fs::read_dir(run_folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let ours = entries.filter(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ssh-"))
+            && path.is_dir()
+    });
     // A word to a master needs its socket alone; who is at the other end does not matter.
-    ours.map(|folder| Master::new(Arc::new(config::TunnelConfig { folder, ..ssh.clone() }))).collect()
+    ours.map(|folder| Master::new(Arc::new(config::TunnelConfig { folder, ..ssh.clone() })))
+        .collect()
 }
 
 async fn watch(tunnel: Weak<Tunnel>, every: Duration, eager: bool) {

@@ -71,8 +71,22 @@ pub struct Call {
 impl Call {
     /// A request of our own.
     #[must_use]
-    pub fn own(method: Method, endpoint: Endpoint, query: Option<String>, headers: HeaderMap, body: Bytes) -> Self {
-        Self { method, target: endpoint.into(), query, headers, body: Payload::Whole(body), owner: "".into(), session: None }
+    pub fn own(
+        method: Method,
+        endpoint: Endpoint,
+        query: Option<String>,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Self {
+        Self {
+            method,
+            target: endpoint.into(),
+            query,
+            headers,
+            body: Payload::Whole(body),
+            owner: "".into(),
+            session: None,
+        }
     }
 }
 
@@ -187,7 +201,15 @@ pub struct UpstreamError {
 impl UpstreamError {
     /// An error of which nothing more is known.
     fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), recourse: Recourse::Nothing, attempts: 0, retry_after: None, layer: None, source: None }
+        Self {
+            kind,
+            message: message.into(),
+            recourse: Recourse::Nothing,
+            attempts: 0,
+            retry_after: None,
+            layer: None,
+            source: None,
+        }
     }
 }
 
@@ -236,13 +258,31 @@ impl Upstream {
     pub fn new(setting: Arc<config::UpstreamConfig>, dependencies: &Dependencies) -> Self {
         let gate = Arc::new(Gate::new(&setting.limits));
         let place = match &setting.place {
-            config::UpstreamPlace::Api(api) => Backing::Api(Box::new(api::Api::new(&setting.name, api, &setting.limits, &dependencies.tasks))),
+            config::UpstreamPlace::Api(api) => Backing::Api(Box::new(api::Api::new(
+                &setting.name,
+                api,
+                &setting.limits,
+                &dependencies.tasks,
+            ))),
             config::UpstreamPlace::Program(program) => {
-                Backing::Program(Box::new(claude_code::Program::new(&setting.name, program, &setting.limits, gate.clone(), dependencies.store.clone())))
+                Backing::Program(Box::new(claude_code::Program::new(
+                    &setting.name,
+                    program,
+                    &setting.limits,
+                    gate.clone(),
+                    dependencies.store.clone(),
+                )))
             }
             config::UpstreamPlace::Sandbox => Backing::Sandbox(sandbox::Sandbox::default()),
         };
-        Self { name: setting.name.clone(), gate, health: Health::default(), reach: Reach::default(), place, setting }
+        Self {
+            name: setting.name.clone(),
+            gate,
+            health: Health::default(),
+            reach: Reach::default(),
+            place,
+            setting,
+        }
     }
 
     /// True if answers are simulated.
@@ -255,8 +295,12 @@ impl Upstream {
     #[must_use]
     pub fn idle_timeout(&self) -> Option<Duration> {
         match &self.setting.place {
-            config::UpstreamPlace::Api(api) => Some(api.idle_timeout).filter(|time| !time.is_zero()),
-            config::UpstreamPlace::Program(program) => Some(program.idle_timeout).filter(|time| !time.is_zero()),
+            config::UpstreamPlace::Api(api) => {
+                Some(api.idle_timeout).filter(|time| !time.is_zero())
+            }
+            config::UpstreamPlace::Program(program) => {
+                Some(program.idle_timeout).filter(|time| !time.is_zero())
+            }
             config::UpstreamPlace::Sandbox => None,
         }
     }
@@ -334,8 +378,13 @@ impl Upstream {
             ready?;
         }
         // The program is asked itself; only what it cannot know is remembered: that its login was refused.
-        let refused_lately = |trouble: &Trouble| trouble.kind == FaultKind::Unauthenticated.name() && jiff::Timestamp::now().as_second() - trouble.since < REFUSED_FOR;
-        let counts = |trouble: &Trouble| trouble.needs_care && (self.program().is_none() || refused_lately(trouble));
+        let refused_lately = |trouble: &Trouble| {
+            trouble.kind == FaultKind::Unauthenticated.name()
+                && jiff::Timestamp::now().as_second() - trouble.since < REFUSED_FOR
+        };
+        let counts = |trouble: &Trouble| {
+            trouble.needs_care && (self.program().is_none() || refused_lately(trouble))
+        };
         if let Some(trouble) = self.health.trouble().filter(counts) {
             return Err(trouble.message);
         }
@@ -366,7 +415,8 @@ impl Upstream {
     /// is a reply like any other.
     pub async fn call(&self, call: Call) -> Result<Reply, UpstreamError> {
         // Whether it lists its models says nothing of whether it answers, and a count of our own nothing at all.
-        let asks = call.method != Method::GET && !(self.program().is_some() && call.target.endpoint() == Some(Endpoint::CountTokens));
+        let asks = call.method != Method::GET
+            && !(self.program().is_some() && call.target.endpoint() == Some(Endpoint::CountTokens));
         let result = match &self.place {
             Backing::Api(api) => self.attempts(api, call, self.permit().await?).await,
             // It holds its places beyond the answer, until the child is put aside.
@@ -376,7 +426,10 @@ impl Upstream {
         match &result {
             Ok(_) => self.reach.told(Ok(())),
             Err(error) if error.kind == FaultKind::Unreachable && error.layer.is_none() => {
-                self.reach.told(Err(error.source.as_deref().map_or_else(|| error.message.clone(), |source| crate::causes::chain(source))));
+                self.reach.told(Err(error
+                    .source
+                    .as_deref()
+                    .map_or_else(|| error.message.clone(), |source| crate::causes::chain(source))));
             }
             Err(_) => {}
         }
@@ -390,7 +443,12 @@ impl Upstream {
         self.gate.enter().await.map_err(|refused| refused.of(&self.name))
     }
 
-    async fn attempts(&self, api: &api::Api, call: Call, permit: Permit) -> Result<Reply, UpstreamError> {
+    async fn attempts(
+        &self,
+        api: &api::Api,
+        call: Call,
+        permit: Permit,
+    ) -> Result<Reply, UpstreamError> {
         let limits = &self.setting.limits;
         let (head, mut payload) = api.prepare(call);
         let mut retry = Retry::new(limits);
@@ -401,17 +459,23 @@ impl Upstream {
             let mended = api.mended();
             let result = api.attempt(&head, body, &mut sent).await;
             let result = match result {
-                Err(error) if !retry.had(Extra::Reconnected) && error.recourse != Recourse::Unsent => match api.mend(&error, mended).await {
-                    Ok(true) => Err(UpstreamError { recourse: Recourse::Reconnected, ..error }),
-                    Ok(false) => Err(error),
-                    Err(no_way) => Err(no_way),
-                },
+                Err(error)
+                    if !retry.had(Extra::Reconnected) && error.recourse != Recourse::Unsent =>
+                {
+                    match api.mend(&error, mended).await {
+                        Ok(true) => Err(UpstreamError { recourse: Recourse::Reconnected, ..error }),
+                        Ok(false) => Err(error),
+                        Err(no_way) => Err(no_way),
+                    }
+                }
                 result => result,
             };
             let refreshable = api.credential_can_change() && !sent.is_empty();
             let next = match (&result, &again) {
                 (_, None) => Next::Stop,
-                (Ok(reply), Some(_)) => retry.after_reply(reply.status(), reply.headers(), refreshable),
+                (Ok(reply), Some(_)) => {
+                    retry.after_reply(reply.status(), reply.headers(), refreshable)
+                }
                 (Err(error), Some(_)) => retry.after_error(error),
             };
             match (next, again) {
@@ -425,7 +489,8 @@ impl Upstream {
                     payload = again;
                 }
                 _ => {
-                    if result.as_ref().is_ok_and(|reply| reply.status() == StatusCode::UNAUTHORIZED) {
+                    if result.as_ref().is_ok_and(|reply| reply.status() == StatusCode::UNAUTHORIZED)
+                    {
                         api.refused(&sent);
                     }
                     return match result {
@@ -445,19 +510,39 @@ impl Upstream {
                 Some(FaultKind::Unauthenticated) if self.passes_credentials() => {}
                 Some(kind) => {
                     let message = match kind {
-                        FaultKind::Unauthenticated if self.program().is_some_and(|program| program.setting().credential.is_none()) => {
-                            format!("upstream `{}`: Claude Code's login was refused; run `seaway login`", self.name)
+                        FaultKind::Unauthenticated
+                            if self
+                                .program()
+                                .is_some_and(|program| program.setting().credential.is_none()) =>
+                        {
+                            format!(
+                                "upstream `{}`: Claude Code's login was refused; run `seaway login`",
+                                self.name
+                            )
                         }
-                        FaultKind::Unauthenticated => format!("upstream `{}` refused our credential (status 401); check it", self.name),
-                        _ => format!("upstream `{}` answered with status {}", self.name, reply.status.as_u16()),
+                        FaultKind::Unauthenticated => format!(
+                            "upstream `{}` refused our credential (status 401); check it",
+                            self.name
+                        ),
+                        _ => format!(
+                            "upstream `{}` answered with status {}",
+                            self.name,
+                            reply.status.as_u16()
+                        ),
                     };
                     self.health.bad(kind, &message, retry_after(&reply.headers));
                 }
             },
             // That was the client's doing, or our own.
-            Err(error) if matches!(error.kind, FaultKind::RateLimited | FaultKind::InvalidRequest | FaultKind::Unsupported) => {}
+            Err(error)
+                if matches!(
+                    error.kind,
+                    FaultKind::RateLimited | FaultKind::InvalidRequest | FaultKind::Unsupported
+                ) => {}
             // The way says of itself whether it is up.
-            Err(error) if error.layer.is_some() => self.health.bad(FaultKind::Unreachable, &error.message, error.retry_after),
+            Err(error) if error.layer.is_some() => {
+                self.health.bad(FaultKind::Unreachable, &error.message, error.retry_after)
+            }
             Err(error) => self.health.bad(error.kind, &error.message, error.retry_after),
         }
     }
@@ -466,12 +551,20 @@ impl Upstream {
 impl Reply {
     fn new(response: http::Response<ReplyBody>, attempts: u32, permit: Permit) -> Self {
         let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, body, attempts, permit, changes: Vec::new() }
+        Self {
+            status: head.status,
+            headers: head.headers,
+            body,
+            attempts,
+            permit,
+            changes: Vec::new(),
+        }
     }
 
     /// An answer of our own making, in JSON.
     fn json(status: u16, text: String) -> Self {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
         Self { status, headers, body, attempts: 1, permit: Permit::free(), changes: Vec::new() }
@@ -479,14 +572,20 @@ impl Reply {
 
     /// An error, as the Messages API writes it.
     fn error(status: u16, kind: &str, message: &str) -> Self {
-        Self::json(status, serde_json::json!({"type": "error", "error": {"type": kind, "message": message}}).to_string())
+        Self::json(
+            status,
+            serde_json::json!({"type": "error", "error": {"type": kind, "message": message}})
+                .to_string(),
+        )
     }
 }
 
 /// A payload for this attempt, and one for the next if there can be one.
 fn split(payload: Payload) -> (CallBody, Option<Payload>) {
     match payload {
-        Payload::Whole(bytes) => (Either::Left(Full::new(bytes.clone())), Some(Payload::Whole(bytes))),
+        Payload::Whole(bytes) => {
+            (Either::Left(Full::new(bytes.clone())), Some(Payload::Whole(bytes)))
+        }
         Payload::Streamed(body) => (Either::Right(body), None),
     }
 }

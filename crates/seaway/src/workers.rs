@@ -43,7 +43,11 @@ impl Workers {
                 runtime.block_on(ended);
             })?;
         }
-        Ok(Self(Arc::new(WorkerQueue { handles, next: AtomicUsize::new(0), _end: end.drop_guard() })))
+        Ok(Self(Arc::new(WorkerQueue {
+            handles,
+            next: AtomicUsize::new(0),
+            _end: end.drop_guard(),
+        })))
     }
 
     /// The thread whose turn it is.

@@ -18,7 +18,12 @@
 //!
 //! At the end of its script it reads stdin until that is closed.
 #![expect(clippy::unwrap_used, reason = "a fake that cannot go on should say where")]
-#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program of its own"
+)]
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -58,12 +63,17 @@ fn read(folder: &Path, name: &str, otherwise: &str) -> String {
 fn status(folder: &Path) -> i32 {
     let signed_in = folder.join("login").exists();
     let expires = read(folder, "expires", "null");
-    println!("{{\"loggedIn\":{signed_in},\"authMethod\":\"{}\",\"loginExpiresAt\":{expires}}}", if signed_in { "claude.ai" } else { "none" });
+    println!(
+        "{{\"loggedIn\":{signed_in},\"authMethod\":\"{}\",\"loginExpiresAt\":{expires}}}",
+        if signed_in { "claude.ai" } else { "none" }
+    );
     i32::from(!signed_in)
 }
 
 fn login(folder: &Path) -> i32 {
-    println!("Opening browser to sign in…\nIf the browser didn't open, visit: https://claude.example/oauth?code=true&state=s");
+    println!(
+        "Opening browser to sign in…\nIf the browser didn't open, visit: https://claude.example/oauth?code=true&state=s"
+    );
     print!("Paste code here if prompted > ");
     std::io::stdout().flush().unwrap();
     let mut code = String::new();
@@ -86,7 +96,11 @@ fn apart() -> i32 {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).unwrap();
     std::fs::create_dir_all(transcript().parent().unwrap()).unwrap();
-    let row = |kind: &str| format!("{{\"type\":\"attachment\",\"attachment\":{{\"type\":\"{kind}\"}},\"cwd\":\"/work\"}}\n");
+    let row = |kind: &str| {
+        format!(
+            "{{\"type\":\"attachment\",\"attachment\":{{\"type\":\"{kind}\"}},\"cwd\":\"/work\"}}\n"
+        )
+    };
     let rows: String = ["environment", "model", "session_context", "date"].map(row).concat();
     std::fs::write(transcript(), rows).unwrap();
     print("{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":true}");
@@ -121,7 +135,11 @@ impl Fake {
         self.heard.write_all(line.as_bytes()).unwrap();
         // Who tells it to ask before it uses a tool waits for it to agree.
         if line.contains("\"PreToolUse\"") {
-            let id = line.split("\"request_id\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            let id = line
+                .split("\"request_id\":\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+                .unwrap();
             self.write(format!("{{\"type\":\"control_response\",\"response\":{{\"subtype\":\"success\",\"request_id\":\"{id}\",\"response\":{{}}}}}}\n").as_bytes());
         }
         Some(line)
@@ -131,7 +149,10 @@ impl Fake {
         let mut out = std::io::stdout().lock();
         // Whoever listened may have left.
         let _gone = out.write_all(bytes).and_then(|()| out.flush());
-        for line in String::from_utf8_lossy(bytes).lines().filter(|line| line.starts_with("{\"type\":\"control_request\"")) {
+        for line in String::from_utf8_lossy(bytes)
+            .lines()
+            .filter(|line| line.starts_with("{\"type\":\"control_request\""))
+        {
             let id = line.split("\"request_id\":\"").nth(1).and_then(|rest| rest.split('"').next());
             self.asked.extend(id.map(str::to_owned));
         }
@@ -141,9 +162,18 @@ impl Fake {
 fn serve(folder: &Path, words: &[&str]) -> i32 {
     let number = number(folder);
     std::fs::write(folder.join(format!("started-{number}")), words.join("\n")).unwrap();
-    let script = (1..=number).rev().find_map(|number| std::fs::read_to_string(folder.join(number.to_string())).ok()).unwrap_or_default();
+    let script = (1..=number)
+        .rev()
+        .find_map(|number| std::fs::read_to_string(folder.join(number.to_string())).ok())
+        .unwrap_or_default();
     let heard = std::fs::File::create(folder.join(format!("heard-{number}"))).unwrap();
-    let mut fake = Fake { folder: folder.to_owned(), number, stdin: std::io::stdin().lock(), heard, asked: Vec::new() };
+    let mut fake = Fake {
+        folder: folder.to_owned(),
+        number,
+        stdin: std::io::stdin().lock(),
+        heard,
+        asked: Vec::new(),
+    };
     for step in script.lines().filter(|step| !step.is_empty()) {
         if let Some(code) = perform(&mut fake, step) {
             return code;
@@ -168,7 +198,9 @@ fn perform(fake: &mut Fake, step: &str) -> Option<i32> {
             let (name, range) = rest.split_once(' ').unwrap_or((rest, ""));
             let turn = turn(name);
             let lines: Vec<&str> = turn.lines().collect();
-            let (from, to) = range.split_once('-').map_or((1, lines.len()), |(from, to)| (from.parse().unwrap(), to.parse().unwrap_or(lines.len())));
+            let (from, to) = range.split_once('-').map_or((1, lines.len()), |(from, to)| {
+                (from.parse().unwrap(), to.parse().unwrap_or(lines.len()))
+            });
             for line in &lines[from - 1..to] {
                 fake.write(format!("{line}\n").as_bytes());
             }
@@ -194,7 +226,9 @@ fn perform(fake: &mut Fake, step: &str) -> Option<i32> {
             std::fs::create_dir_all(transcript().parent().unwrap()).unwrap();
             std::fs::write(transcript(), format!("{rest}\n")).unwrap();
         }
-        "kept" => drop(std::fs::copy(transcript(), fake.folder.join(format!("kept-{}", fake.number))).unwrap()),
+        "kept" => drop(
+            std::fs::copy(transcript(), fake.folder.join(format!("kept-{}", fake.number))).unwrap(),
+        ),
         "exit" => return Some(rest.parse().unwrap()),
         other => panic!("there is no step `{other}`"),
     }
@@ -212,7 +246,10 @@ fn be_deaf() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
-            let _handlers = (signal(SignalKind::interrupt()).unwrap(), signal(SignalKind::terminate()).unwrap());
+            let _handlers = (
+                signal(SignalKind::interrupt()).unwrap(),
+                signal(SignalKind::terminate()).unwrap(),
+            );
             done.send(()).unwrap();
             std::future::pending::<()>().await;
         });

@@ -3,7 +3,12 @@
 //! The script is `$HOME/fake-ssh`, a line for each kind of call: `login: fail WORDS`, `login: hang`, `check: ok`.
 //! What is not in it succeeds. Every call is written to `$HOME/fake-ssh.log`.
 
-#![expect(clippy::disallowed_methods, clippy::print_stdout, clippy::print_stderr, reason = "a program of its own")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program of its own"
+)]
 
 use std::fs::File;
 use std::io::Write;
@@ -23,7 +28,10 @@ fn main() -> ExitCode {
         let _logged = writeln!(log, "{kind} {} {}", std::process::id(), words.join(" "));
     }
     let script = std::fs::read_to_string(home.join("fake-ssh")).unwrap_or_default();
-    let line = script.lines().find_map(|line| line.strip_prefix(&kind)?.strip_prefix(": ")).unwrap_or("ok");
+    let line = script
+        .lines()
+        .find_map(|line| line.strip_prefix(&kind)?.strip_prefix(": "))
+        .unwrap_or("ok");
     match line.split_once(' ').unwrap_or((line, "")) {
         ("fail", said) => {
             eprintln!("{said}");
@@ -58,13 +66,18 @@ fn unknown_option(words: &[String]) -> Option<String> {
         "StreamLocalBindUnlink",
         "ConnectTimeout",
     ];
-    let options = words.windows(2).filter(|pair| pair[0] == "-o").map(|pair| pair[1].split('=').next().unwrap_or_default().to_owned());
+    let options = words
+        .windows(2)
+        .filter(|pair| pair[0] == "-o")
+        .map(|pair| pair[1].split('=').next().unwrap_or_default().to_owned());
     options.into_iter().find(|option| !KNOWN.contains(&option.as_str()))
 }
 
 /// `login`, `settings`, `knock`, or the word that a master is told.
 fn kind(words: &[String]) -> String {
-    let after = |flag: &str| words.iter().position(|word| word == flag).and_then(|at| words.get(at + 1)).cloned();
+    let after = |flag: &str| {
+        words.iter().position(|word| word == flag).and_then(|at| words.get(at + 1)).cloned()
+    };
     let has = |flag: &str| words.iter().any(|word| word == flag);
     match after("-O") {
         Some(word) => word,

@@ -14,7 +14,18 @@ const FLOORS: &[&[&str]] = &[
     &["answer", "causes", "drain", "grant", "log", "refreshed", "trusted"],
     &["config"],
     &["process"],
-    &["auth", "connect", "credential", "dial", "headers", "instance", "plan", "record", "route", "ticket"],
+    &[
+        "auth",
+        "connect",
+        "credential",
+        "dial",
+        "headers",
+        "instance",
+        "plan",
+        "record",
+        "route",
+        "ticket",
+    ],
     &["live", "store", "tunnel"],
     &["catalog", "ledger", "upstream", "workers"],
     // What handlers share holds the list of runs, and runs hold what handlers share.
@@ -34,7 +45,10 @@ fn nobody_imports_from_above() {
     for (from, all) in &imports() {
         for to in all {
             if floor(to) > floor(from) {
-                wrong.push(format!("{from} imports {to}, which is {} floors above", floor(to) - floor(from)));
+                wrong.push(format!(
+                    "{from} imports {to}, which is {} floors above",
+                    floor(to) - floor(from)
+                ));
             }
         }
     }
@@ -44,7 +58,11 @@ fn nobody_imports_from_above() {
 #[test]
 fn no_file_imports_itself_by_a_detour() {
     for of in ["seaway", "wire"] {
-        assert_eq!(circles(&imports_of(of)), Vec::<BTreeSet<String>>::new(), "circles of files in {of}");
+        assert_eq!(
+            circles(&imports_of(of)),
+            Vec::<BTreeSet<String>>::new(),
+            "circles of files in {of}"
+        );
     }
 }
 
@@ -96,7 +114,9 @@ fn a_wrong_import_is_seen() {
         fn f() { crate::cli::run(); say!(crate::surface::x, \"crate::no\"); }
         #[cfg(test)] mod tests { use crate::exchange::E; }
     ";
-    let files = ["app", "config", "cli", "surface", "exchange", "store", "store/neighbour", "store/here"].map(str::to_owned);
+    let files =
+        ["app", "config", "cli", "surface", "exchange", "store", "store/neighbour", "store/here"]
+            .map(str::to_owned);
     let found: Vec<String> = imported("store/here", source, &files.into()).into_iter().collect();
     assert_eq!(found, ["app", "cli", "config", "store/neighbour", "surface"]);
     assert!(floor("app") > floor("store/here"));
@@ -111,7 +131,9 @@ fn room(file: &str) -> &str {
 
 fn floor(file: &str) -> usize {
     let of = |name: &str| FLOORS.iter().position(|rooms| rooms.contains(&name));
-    of(file).or_else(|| of(room(file))).unwrap_or_else(|| panic!("{file} has no floor: give its room one"))
+    of(file)
+        .or_else(|| of(room(file)))
+        .unwrap_or_else(|| panic!("{file} has no floor: give its room one"))
 }
 
 /// The source of each file of a crate.
@@ -145,7 +167,8 @@ fn read(root: &Path, folder: &Path, into: &mut BTreeMap<String, String>) {
         if path.is_dir() {
             read(root, &path, into);
         } else if path.extension().is_some_and(|end| end == "rs") {
-            let name = path.strip_prefix(root).unwrap().with_extension("").to_string_lossy().into_owned();
+            let name =
+                path.strip_prefix(root).unwrap().with_extension("").to_string_lossy().into_owned();
             // What puts the modules together, and tests, which may look at everything.
             if !matches!(name.as_str(), "lib" | "main") && !name.ends_with("/tests") {
                 into.insert(name, fs::read_to_string(path).unwrap());
@@ -172,7 +195,10 @@ fn imported(file: &str, source: &str, files: &BTreeSet<String>) -> BTreeSet<Stri
             rest = &rest[1..];
         }
         at.extend(rest.iter().map(String::as_str));
-        let named = (1..=at.len()).rev().map(|length| at[..length].join("/")).find(|name| files.contains(name));
+        let named = (1..=at.len())
+            .rev()
+            .map(|length| at[..length].join("/"))
+            .find(|name| files.contains(name));
         found.extend(named.filter(|name| name != file));
     }
     found
@@ -196,7 +222,10 @@ impl Paths {
 }
 
 fn is_of_tests(attributes: &[Attribute]) -> bool {
-    attributes.iter().any(|attribute| attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|ident| ident == "test"))
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.parse_args::<syn::Ident>().is_ok_and(|ident| ident == "test")
+    })
 }
 
 impl<'ast> Visit<'ast> for Paths {
@@ -233,10 +262,15 @@ impl<'ast> Visit<'ast> for Paths {
 
 /// Files that reach each other.
 fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
-    let reached: BTreeMap<&str, BTreeSet<&str>> = imports.keys().map(|file| (file.as_str(), reach(imports, file))).collect();
+    let reached: BTreeMap<&str, BTreeSet<&str>> =
+        imports.keys().map(|file| (file.as_str(), reach(imports, file))).collect();
     let mut circles: Vec<BTreeSet<String>> = Vec::new();
     for (file, from_here) in &reached {
-        let circle: BTreeSet<String> = from_here.iter().filter(|other| reached.get(*other).is_some_and(|back| back.contains(file))).map(|name| (*name).to_owned()).collect();
+        let circle: BTreeSet<String> = from_here
+            .iter()
+            .filter(|other| reached.get(*other).is_some_and(|back| back.contains(file)))
+            .map(|name| (*name).to_owned())
+            .collect();
         if circle.len() > 1 && !circles.contains(&circle) {
             circles.push(circle);
         }

@@ -23,9 +23,15 @@ fn main() {
 
 /// A stream of `count` deltas, a frame each.
 fn frames(count: usize) -> Vec<Bytes> {
-    let mut frames = vec![event(r#"{"type":"message_start","message":{"model":"m","content":[],"usage":{"input_tokens":3,"output_tokens":1}}}"#)];
-    frames.push(event(r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#));
-    let delta = event(r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a few words of text"}}"#);
+    let mut frames = vec![event(
+        r#"{"type":"message_start","message":{"model":"m","content":[],"usage":{"input_tokens":3,"output_tokens":1}}}"#,
+    )];
+    frames.push(event(
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+    ));
+    let delta = event(
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a few words of text"}}"#,
+    );
     frames.extend(std::iter::repeat_n(delta, count));
     frames.push(event(r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":7}}"#));
     frames.push(event(r#"{"type":"message_stop"}"#));
@@ -47,40 +53,52 @@ fn request() -> String {
 #[divan::bench(args = [10, 100, 2000])]
 fn relay(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
-    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
-        let mut relay = Relay::new(Meter::for_events(Dialect::Messages));
-        let mut out = Out::new();
-        for frame in &frames {
-            relay.push(frame.clone(), &mut out);
-            black_box(out.pop_front());
-        }
-        relay.finish(End::Complete, &mut out)
-    });
+    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(
+        || {
+            let mut relay = Relay::new(Meter::for_events(Dialect::Messages));
+            let mut out = Out::new();
+            for frame in &frames {
+                relay.push(frame.clone(), &mut out);
+                black_box(out.pop_front());
+            }
+            relay.finish(End::Complete, &mut out)
+        },
+    );
 }
 
 #[divan::bench(args = [10, 100, 1000])]
 fn fold(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
-    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
-        let mut fold = Fold::default();
-        for frame in &frames {
-            fold.push(frame);
-        }
-        fold.finish().map(|folded| folded.body)
-    });
+    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(
+        || {
+            let mut fold = Fold::default();
+            for frame in &frames {
+                fold.push(frame);
+            }
+            fold.finish().map(|folded| folded.body)
+        },
+    );
 }
 
 #[divan::bench]
 fn look_at_a_request(bencher: Bencher<'_, '_>) {
     let body = request();
-    bencher.counter(BytesCount::of_str(&body)).bench(|| RawObject::parse(black_box(body.as_bytes())).is_ok());
+    bencher
+        .counter(BytesCount::of_str(&body))
+        .bench(|| RawObject::parse(black_box(body.as_bytes())).is_ok());
 }
 
 #[divan::bench]
 fn edit_a_request(bencher: Bencher<'_, '_>) {
     let body = request();
-    let edits = Edits { model: Some(("alias".into(), "other".into())), strip_cache_ttl: true, ..Edits::default() };
-    bencher.counter(BytesCount::of_str(&body)).bench(|| Request::parse(black_box(body.as_bytes())).map(|request| edits.apply(&request).body));
+    let edits = Edits {
+        model: Some(("alias".into(), "other".into())),
+        strip_cache_ttl: true,
+        ..Edits::default()
+    };
+    bencher.counter(BytesCount::of_str(&body)).bench(|| {
+        Request::parse(black_box(body.as_bytes())).map(|request| edits.apply(&request).body)
+    });
 }
 
 /// A Chat conversation of 200 messages, a third of them tool loops, with 20 tools: about 160 KB.
@@ -93,7 +111,8 @@ fn chat_request() -> String {
     while messages.len() < 200 {
         let n = messages.len();
         let text = &code[n % 50..n % 50 + 600];
-        messages.push(serde_json::json!({"role": "user", "content": [{"type": "text", "text": text}]}));
+        messages
+            .push(serde_json::json!({"role": "user", "content": [{"type": "text", "text": text}]}));
         messages.push(serde_json::json!({"role": "assistant", "content": "Let me see.", "tool_calls": [{"id": format!("call_{n}"), "type": "function", "function": {"name": "tool_1", "arguments": "{\"path\": \"/a/b\", \"limit\": 7}"}}]}));
         messages.push(serde_json::json!({"role": "tool", "tool_call_id": format!("call_{n}"), "content": text}));
         messages.push(serde_json::json!({"role": "assistant", "content": text}));
@@ -105,8 +124,19 @@ fn chat_request() -> String {
 #[divan::bench]
 fn translate_a_chat_request(bencher: Bencher<'_, '_>) {
     let body = chat_request();
-    let terms = Terms { model: "claude-opus-4-8", traits: ModelTraits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
-    let translate = || Request::parse(black_box(body.as_bytes())).and_then(|request| chat::to_messages(&request, &terms)).map(|translated| translated.body.len());
+    let terms = Terms {
+        model: "claude-opus-4-8",
+        traits: ModelTraits::of("claude-opus-4-8"),
+        strict: false,
+        max_tokens: None,
+        marked: false,
+        web_search: None,
+    };
+    let translate = || {
+        Request::parse(black_box(body.as_bytes()))
+            .and_then(|request| chat::to_messages(&request, &terms))
+            .map(|translated| translated.body.len())
+    };
     assert!(translate().is_ok());
     bencher.counter(BytesCount::of_str(&body)).bench(translate);
 }
@@ -115,30 +145,40 @@ fn translate_a_chat_request(bencher: Bencher<'_, '_>) {
 #[divan::bench(args = [10, 100, 2000])]
 fn translate_to_chunks(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
-    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
-        let mut stream = chat::ChatStream::new(ChatShape::default(), ChatStamp { id: "id".into(), created: 1 });
-        let mut out = Out::new();
-        for frame in &frames {
-            stream.push(frame.clone(), &mut out);
-            black_box(out.pop_front());
-        }
-        stream.finish(End::Complete, &mut out)
-    });
+    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(
+        || {
+            let mut stream = chat::ChatStream::new(
+                ChatShape::default(),
+                ChatStamp { id: "id".into(), created: 1 },
+            );
+            let mut out = Out::new();
+            for frame in &frames {
+                stream.push(frame.clone(), &mut out);
+                black_box(out.pop_front());
+            }
+            stream.finish(End::Complete, &mut out)
+        },
+    );
 }
 
 /// The same as events of Responses.
 #[divan::bench(args = [10, 100, 2000])]
 fn translate_to_events(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
-    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(|| {
-        let mut stream = responses::ResponsesStream::new(responses::ResponsesShape::default(), responses::ResponsesStamp { id: "id".into(), created: 1, clock: || 1 });
-        let mut out = Out::new();
-        for frame in &frames {
-            stream.push(frame.clone(), &mut out);
-            black_box(out.pop_front());
-        }
-        stream.finish(End::Complete, &mut out)
-    });
+    bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(
+        || {
+            let mut stream = responses::ResponsesStream::new(
+                responses::ResponsesShape::default(),
+                responses::ResponsesStamp { id: "id".into(), created: 1, clock: || 1 },
+            );
+            let mut out = Out::new();
+            for frame in &frames {
+                stream.push(frame.clone(), &mut out);
+                black_box(out.pop_front());
+            }
+            stream.finish(End::Complete, &mut out)
+        },
+    );
 }
 
 /// The conversation of the Chat request, in items.
@@ -173,10 +213,27 @@ fn translate_a_responses_request(bencher: Bencher<'_, '_>) {
         })
         .collect();
     let body = serde_json::json!({"model": "m", "stream": true, "input": items, "tools": tools, "reasoning": {"effort": "high"}}).to_string();
-    let terms = Terms { model: "claude-opus-4-8", traits: ModelTraits::of("claude-opus-4-8"), strict: false, max_tokens: None, marked: false, web_search: None };
+    let terms = Terms {
+        model: "claude-opus-4-8",
+        traits: ModelTraits::of("claude-opus-4-8"),
+        strict: false,
+        max_tokens: None,
+        marked: false,
+        web_search: None,
+    };
     let before = responses::Before::default();
-    let translate = || Request::parse(black_box(body.as_bytes())).and_then(|request| responses::to_messages(&request, &before, &terms)).map(|translated| translated.body.len());
-    assert!(translate().is_ok(), "{:?}", Request::parse(body.as_bytes()).and_then(|request| responses::to_messages(&request, &before, &terms)).err());
+    let translate = || {
+        Request::parse(black_box(body.as_bytes()))
+            .and_then(|request| responses::to_messages(&request, &before, &terms))
+            .map(|translated| translated.body.len())
+    };
+    assert!(
+        translate().is_ok(),
+        "{:?}",
+        Request::parse(body.as_bytes())
+            .and_then(|request| responses::to_messages(&request, &before, &terms))
+            .err()
+    );
     bencher.counter(BytesCount::of_str(&body)).bench(translate);
 }
 
@@ -188,5 +245,7 @@ fn translate_a_message(bencher: Bencher<'_, '_>) {
     }
     let message = fold.finish().map(|folded| folded.body).unwrap_or_default();
     let stamp = ChatStamp { id: "id".into(), created: 1 };
-    bencher.counter(BytesCount::of_str(&message)).bench(|| chat::completion(black_box(message.as_bytes()), &ChatShape::default(), &stamp).is_ok());
+    bencher.counter(BytesCount::of_str(&message)).bench(|| {
+        chat::completion(black_box(message.as_bytes()), &ChatShape::default(), &stamp).is_ok()
+    });
 }

@@ -57,9 +57,13 @@ fn finish_reason(reason: Option<&StopReason>, legacy: bool) -> &'static str {
         Some(StopReason::ToolUse) if legacy => "function_call",
         Some(StopReason::ToolUse) => "tool_calls",
         // A turn that pauses is not over: its answer must not look whole.
-        Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::PauseTurn) => "length",
+        Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::PauseTurn) => {
+            "length"
+        }
         Some(StopReason::Refusal) => "content_filter",
         // What is newer than this gateway is an end like any other.
-        Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::Other(_)) | None => "stop",
+        Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::Other(_)) | None => {
+            "stop"
+        }
     }
 }

@@ -71,6 +71,11 @@ mod tests {
         assert_eq!(Version::parse("2.1.329 (Claude Code)\n"), Some(Version(2, 1, 329)));
         assert_eq!(Version::parse("3.0.0-beta.1"), Some(Version(3, 0, 0)));
         assert_eq!(Version::parse("Claude Code"), None);
-        assert!(Version(2, 1, 120) < OLDEST && OLDEST < COMPOSED && COMPOSED < COMPLETE && COMPLETE < Version(2, 2, 0));
+        assert!(
+            Version(2, 1, 120) < OLDEST
+                && OLDEST < COMPOSED
+                && COMPOSED < COMPLETE
+                && COMPLETE < Version(2, 2, 0)
+        );
     }
 }

@@ -85,22 +85,72 @@ pub struct Row {
 const GET: &[Method] = &[Method::Get];
 const POST: &[Method] = &[Method::Post];
 
-const fn asked(endpoint: Endpoint, path: &'static str, dialect: Dialect, name: &'static str, streams: bool) -> Row {
-    Row { endpoint, path, methods: POST, dialect: Some(dialect), name, answered: Answered::ByModel, streams, presets: true }
+const fn asked(
+    endpoint: Endpoint,
+    path: &'static str,
+    dialect: Dialect,
+    name: &'static str,
+    streams: bool,
+) -> Row {
+    Row {
+        endpoint,
+        path,
+        methods: POST,
+        dialect: Some(dialect),
+        name,
+        answered: Answered::ByModel,
+        streams,
+        presets: true,
+    }
 }
 
-const fn relayed(endpoint: Endpoint, path: &'static str, methods: &'static [Method], name: &'static str) -> Row {
-    Row { endpoint, path, methods, dialect: Some(Dialect::Messages), name, answered: Answered::ByUpstream, streams: false, presets: false }
+const fn relayed(
+    endpoint: Endpoint,
+    path: &'static str,
+    methods: &'static [Method],
+    name: &'static str,
+) -> Row {
+    Row {
+        endpoint,
+        path,
+        methods,
+        dialect: Some(Dialect::Messages),
+        name,
+        answered: Answered::ByUpstream,
+        streams: false,
+        presets: false,
+    }
 }
 
-const fn ours(endpoint: Endpoint, path: &'static str, methods: &'static [Method], dialect: Option<Dialect>, name: &'static str) -> Row {
-    Row { endpoint, path, methods, dialect, name, answered: Answered::ByUs, streams: false, presets: true }
+const fn ours(
+    endpoint: Endpoint,
+    path: &'static str,
+    methods: &'static [Method],
+    dialect: Option<Dialect>,
+    name: &'static str,
+) -> Row {
+    Row {
+        endpoint,
+        path,
+        methods,
+        dialect,
+        name,
+        answered: Answered::ByUs,
+        streams: false,
+        presets: true,
+    }
 }
 
 /// The table, in the order of the variants.
 pub const ENDPOINTS: [Row; 18] = [
     asked(Endpoint::Messages, "/messages", Dialect::Messages, "messages", true),
-    asked(Endpoint::CountTokens, "/messages/count_tokens", Dialect::Messages, "count_tokens", false),
+    asked(
+        Endpoint::CountTokens,
+        "/messages/count_tokens",
+        Dialect::Messages,
+        "count_tokens",
+        false,
+    ),
     relayed(Endpoint::Batches, "/messages/batches", &[Method::Get, Method::Post], "batches"),
     relayed(Endpoint::Batch, "/messages/batches/{id}", &[Method::Get, Method::Delete], "batches"),
     relayed(Endpoint::BatchCancel, "/messages/batches/{id}/cancel", POST, "batches"),
@@ -112,11 +162,38 @@ pub const ENDPOINTS: [Row; 18] = [
     Row { presets: false, ..ours(Endpoint::Model, "/models/{*id}", GET, None, "models") },
     asked(Endpoint::Completions, "/chat/completions", Dialect::Chat, "completions", true),
     asked(Endpoint::Responses, "/responses", Dialect::Responses, "responses", true),
-    asked(Endpoint::InputTokens, "/responses/input_tokens", Dialect::Responses, "input_tokens", false),
-    Row { presets: false, ..ours(Endpoint::Compact, "/responses/compact", POST, Some(Dialect::Responses), "responses") },
-    ours(Endpoint::Response, "/responses/{id}", &[Method::Get, Method::Delete], Some(Dialect::Responses), "responses"),
-    ours(Endpoint::InputItems, "/responses/{id}/input_items", GET, Some(Dialect::Responses), "responses"),
-    ours(Endpoint::ResponseCancel, "/responses/{id}/cancel", POST, Some(Dialect::Responses), "responses"),
+    asked(
+        Endpoint::InputTokens,
+        "/responses/input_tokens",
+        Dialect::Responses,
+        "input_tokens",
+        false,
+    ),
+    Row {
+        presets: false,
+        ..ours(Endpoint::Compact, "/responses/compact", POST, Some(Dialect::Responses), "responses")
+    },
+    ours(
+        Endpoint::Response,
+        "/responses/{id}",
+        &[Method::Get, Method::Delete],
+        Some(Dialect::Responses),
+        "responses",
+    ),
+    ours(
+        Endpoint::InputItems,
+        "/responses/{id}/input_items",
+        GET,
+        Some(Dialect::Responses),
+        "responses",
+    ),
+    ours(
+        Endpoint::ResponseCancel,
+        "/responses/{id}/cancel",
+        POST,
+        Some(Dialect::Responses),
+        "responses",
+    ),
 ];
 
 /// What a client's path is at an upstream's version of the APIs.
@@ -165,7 +242,9 @@ impl Endpoint {
         let rest = path.strip_prefix(VERSION)?;
         // What stands there in full goes before what an id could be.
         let exact = ENDPOINTS.iter().find(|row| row.path == rest).map(|row| (row.endpoint, None));
-        exact.or_else(|| ENDPOINTS.iter().find_map(|row| Some((row.endpoint, Some(id_in(row.path, rest)?)))))
+        exact.or_else(|| {
+            ENDPOINTS.iter().find_map(|row| Some((row.endpoint, Some(id_in(row.path, rest)?))))
+        })
     }
 
     /// Writes its path, from `/v1/` on.
@@ -214,8 +293,14 @@ mod tests {
             ("/v1/messages", Some((Endpoint::Messages, None))),
             ("/v1/messages/batches", Some((Endpoint::Batches, None))),
             ("/v1/messages/batches/msgbatch_1", Some((Endpoint::Batch, Some("msgbatch_1")))),
-            ("/v1/messages/batches/msgbatch_1/results", Some((Endpoint::BatchResults, Some("msgbatch_1")))),
-            ("/v1/messages/batches/msgbatch_1/cancel", Some((Endpoint::BatchCancel, Some("msgbatch_1")))),
+            (
+                "/v1/messages/batches/msgbatch_1/results",
+                Some((Endpoint::BatchResults, Some("msgbatch_1"))),
+            ),
+            (
+                "/v1/messages/batches/msgbatch_1/cancel",
+                Some((Endpoint::BatchCancel, Some("msgbatch_1"))),
+            ),
             ("/v1/files/file_1/content", Some((Endpoint::FileContent, Some("file_1")))),
             ("/v1/files/a%2Fb", Some((Endpoint::File, Some("a%2Fb")))),
             ("/v1/models/a/b", Some((Endpoint::Model, Some("a/b")))),

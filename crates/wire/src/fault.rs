@@ -90,16 +90,31 @@ impl FaultKind {
             Self::RateLimited => "rate_limit_error",
             Self::Overloaded => "overloaded_error",
             Self::TimedOut => "timeout_error",
-            Self::Unreachable | Self::BadReply | Self::NotReady | Self::Draining | Self::StoreDown | Self::Internal => "api_error",
+            Self::Unreachable
+            | Self::BadReply
+            | Self::NotReady
+            | Self::Draining
+            | Self::StoreDown
+            | Self::Internal => "api_error",
         }
     }
 
     const fn openai_type(self) -> &'static str {
         match self {
             Self::RateLimited => "rate_limit_error",
-            Self::Overloaded | Self::NotReady | Self::Draining | Self::StoreDown | Self::Internal => "server_error",
+            Self::Overloaded
+            | Self::NotReady
+            | Self::Draining
+            | Self::StoreDown
+            | Self::Internal => "server_error",
             Self::Unreachable | Self::BadReply | Self::TimedOut => "upstream_error",
-            Self::InvalidRequest | Self::Unsupported | Self::Unauthenticated | Self::Forbidden | Self::NotFound | Self::WrongMethod | Self::TooLarge => "invalid_request_error",
+            Self::InvalidRequest
+            | Self::Unsupported
+            | Self::Unauthenticated
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::WrongMethod
+            | Self::TooLarge => "invalid_request_error",
         }
     }
 
@@ -148,7 +163,15 @@ pub struct Fault {
 impl Fault {
     #[must_use]
     pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), param: None, code: None, retry_after: None, layer: None, cause: None }
+        Self {
+            kind,
+            message: message.into(),
+            param: None,
+            code: None,
+            retry_after: None,
+            layer: None,
+            cause: None,
+        }
     }
 
     #[must_use]
@@ -182,11 +205,20 @@ impl Fault {
     pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
         let body = match dialect {
             Dialect::Messages => {
-                let error = MessagesError { kind: self.kind.messages_type(), message: &self.message, both: None };
+                let error = MessagesError {
+                    kind: self.kind.messages_type(),
+                    message: &self.message,
+                    both: None,
+                };
                 serde_json::to_string(&MessagesBody { kind: "error", error, request_id })
             }
             Dialect::Chat | Dialect::Responses => {
-                return openai_body(&self.message, self.kind.openai_type(), self.param.as_deref(), self.code.or(self.kind.openai_code()));
+                return openai_body(
+                    &self.message,
+                    self.kind.openai_type(),
+                    self.param.as_deref(),
+                    self.code.or(self.kind.openai_code()),
+                );
             }
         };
         body.expect("strings always serialize")
@@ -195,9 +227,13 @@ impl Fault {
     /// Writes an error body that both vendors' SDKs read, for paths that they share.
     #[must_use]
     pub fn shared_body(&self, request_id: &str) -> String {
-        let both = Some(OpenAiMembers { param: self.param.as_deref(), code: self.code.or(self.kind.openai_code()) });
+        let both = Some(OpenAiMembers {
+            param: self.param.as_deref(),
+            code: self.code.or(self.kind.openai_code()),
+        });
         let error = MessagesError { kind: self.kind.messages_type(), message: &self.message, both };
-        serde_json::to_string(&MessagesBody { kind: "error", error, request_id }).expect("strings always serialize")
+        serde_json::to_string(&MessagesBody { kind: "error", error, request_id })
+            .expect("strings always serialize")
     }
 }
 
@@ -225,8 +261,14 @@ struct OpenAiMembers<'a> {
 }
 
 /// Writes an error body as OpenAI's dialects have it.
-pub(crate) fn openai_body(message: &str, kind: &'static str, param: Option<&str>, code: Option<&'static str>) -> String {
-    serde_json::to_string(&OpenAiBody { error: OpenAiError { message, kind, param, code } }).expect("strings always serialize")
+pub(crate) fn openai_body(
+    message: &str,
+    kind: &'static str,
+    param: Option<&str>,
+    code: Option<&'static str>,
+) -> String {
+    serde_json::to_string(&OpenAiBody { error: OpenAiError { message, kind, param, code } })
+        .expect("strings always serialize")
 }
 
 #[derive(Serialize)]
@@ -270,8 +312,14 @@ mod tests {
     #[test]
     fn a_fault_has_a_face_in_each_dialect() {
         let fault = Fault::new(FaultKind::Unauthenticated, "no key \"x\"").param("key");
-        assert_eq!(fault.body(Dialect::Messages, "req_1"), r#"{"type":"error","error":{"type":"authentication_error","message":"no key \"x\""},"request_id":"req_1"}"#);
-        assert_eq!(fault.body(Dialect::Chat, "req_1"), r#"{"error":{"message":"no key \"x\"","type":"invalid_request_error","param":"key","code":"invalid_api_key"}}"#);
+        assert_eq!(
+            fault.body(Dialect::Messages, "req_1"),
+            r#"{"type":"error","error":{"type":"authentication_error","message":"no key \"x\""},"request_id":"req_1"}"#
+        );
+        assert_eq!(
+            fault.body(Dialect::Chat, "req_1"),
+            r#"{"error":{"message":"no key \"x\"","type":"invalid_request_error","param":"key","code":"invalid_api_key"}}"#
+        );
     }
 
     #[test]

@@ -43,7 +43,11 @@ impl LineDecoder {
         loop {
             let Some(found) = memchr::memchr(b'\n', &self.buffer[self.looked..]) else {
                 self.looked = self.buffer.len();
-                return if self.looked > self.limit { Err(LineTooLong { limit: self.limit }) } else { Ok(None) };
+                return if self.looked > self.limit {
+                    Err(LineTooLong { limit: self.limit })
+                } else {
+                    Ok(None)
+                };
             };
             let end = self.looked + found;
             self.looked = 0;
@@ -82,7 +86,10 @@ mod tests {
 
     #[test]
     fn lines_end_where_they_say() {
-        check("{\"a\":1}\n{\"b\":\"ü🌊\"}\r\n\n\r\n[2]\nrest", &["{\"a\":1}", "{\"b\":\"ü🌊\"}", "[2]"]);
+        check(
+            "{\"a\":1}\n{\"b\":\"ü🌊\"}\r\n\n\r\n[2]\nrest",
+            &["{\"a\":1}", "{\"b\":\"ü🌊\"}", "[2]"],
+        );
     }
 
     #[test]

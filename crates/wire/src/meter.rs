@@ -135,7 +135,9 @@ impl Tap for Meter {
                     self.form = MeterForm::Opaque;
                 }
             }
-            MeterForm::Json(held) if held.len() + frame.len() <= JSON_LIMIT => held.extend_from_slice(frame),
+            MeterForm::Json(held) if held.len() + frame.len() <= JSON_LIMIT => {
+                held.extend_from_slice(frame)
+            }
             MeterForm::Json(_) => self.form = MeterForm::Opaque,
             MeterForm::Opaque => {}
         }
@@ -146,7 +148,11 @@ impl Tap for Meter {
         match &self.form {
             // An error event ends an answer as well as `message_stop` does. So does a stop
             // reason where the upstream ended the body itself: some never send the last event.
-            MeterForm::Events(_) => self.summary.ended || (complete && (self.summary.error.is_some() || self.summary.stop_reason.is_some())),
+            MeterForm::Events(_) => {
+                self.summary.ended
+                    || (complete
+                        && (self.summary.error.is_some() || self.summary.stop_reason.is_some()))
+            }
             MeterForm::Json(held) => {
                 if complete {
                     self.summary = of_json(self.dialect, held);
@@ -247,8 +253,14 @@ mod tests {
             source.as_bytes().chunks(size).for_each(|piece| meter.read(piece));
             assert!(meter.close(End::Complete));
             let summary = meter.summary();
-            assert_eq!((summary.model.as_deref(), &summary.stop_reason), (Some("m"), &Some(StopReason::MaxTokens)));
-            assert_eq!((summary.usage.input, summary.usage.cache_read, summary.usage.output), (6, 3, 4));
+            assert_eq!(
+                (summary.model.as_deref(), &summary.stop_reason),
+                (Some("m"), &Some(StopReason::MaxTokens))
+            );
+            assert_eq!(
+                (summary.usage.input, summary.usage.cache_read, summary.usage.output),
+                (6, 3, 4)
+            );
         }
     }
 

@@ -34,7 +34,13 @@ impl Model {
     pub fn parse(id: &str) -> Option<Self> {
         let id = id.to_ascii_lowercase();
         let rest = &id[id.find("claude")? + "claude".len()..];
-        let families = [("opus", Family::Opus), ("sonnet", Family::Sonnet), ("haiku", Family::Haiku), ("fable", Family::Fable), ("mythos", Family::Mythos)];
+        let families = [
+            ("opus", Family::Opus),
+            ("sonnet", Family::Sonnet),
+            ("haiku", Family::Haiku),
+            ("fable", Family::Fable),
+            ("mythos", Family::Mythos),
+        ];
         let (name, family) = families.into_iter().find(|(name, _)| rest.contains(name))?;
         // The number stands behind the family, or before it in the older ids.
         let (before, behind) = rest.split_once(name)?;
@@ -46,7 +52,8 @@ impl Model {
 /// The first version number in a text: `-4-5`, `4.5`, `45` or `-4`. A date is none.
 fn version(text: &str) -> Option<(u8, u8)> {
     let separated = !text.starts_with(|c: char| c.is_ascii_digit());
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).skip_while(|number| number.is_empty());
+    let mut numbers =
+        text.split(|c: char| !c.is_ascii_digit()).skip_while(|number| number.is_empty());
     let major = numbers.next().filter(|major| major.len() <= 2)?;
     match major.as_bytes() {
         // `opus45`: both in one.
@@ -208,23 +215,47 @@ impl ModelTraits {
     fn of_model(model: Model) -> Self {
         let from = |major, minor| (model.major, model.minor) >= (major, minor);
         match model.family {
-            Family::Fable | Family::Mythos => Self { off: Off::Never, forced_tool: !from(5, 1), ..NEWEST },
+            Family::Fable | Family::Mythos => {
+                Self { off: Off::Never, forced_tool: !from(5, 1), ..NEWEST }
+            }
             Family::Opus if from(5, 5) => Self { off: Off::Never, forced_tool: false, ..NEWEST },
-            Family::Sonnet if from(5, 5) => Self { off: Off::BetweenTools, forced_tool: false, ..NEWEST },
+            Family::Sonnet if from(5, 5) => {
+                Self { off: Off::BetweenTools, forced_tool: false, ..NEWEST }
+            }
             Family::Haiku if from(5, 5) => NEWEST,
             Family::Opus if from(5, 0) => Self { off_has_low_efforts: true, ..NEWEST },
             Family::Opus if from(4, 8) => NEWEST,
             Family::Opus if from(4, 7) => Self { system_turns: false, ..NEWEST },
             _ if from(5, 0) => Self { system_turns: false, ..NEWEST },
-            _ if from(4, 6) => Self { sampling: Sampling::One, efforts: TO_MAX, system_turns: false, manual: true, ..NEWEST },
+            _ if from(4, 6) => Self {
+                sampling: Sampling::One,
+                efforts: TO_MAX,
+                system_turns: false,
+                manual: true,
+                ..NEWEST
+            },
             // It has efforts, but does not think adaptively.
             Family::Opus if from(4, 5) => Self { thinking: Thinking::No, efforts: FEW, ..MANUAL },
             Family::Opus if from(4, 1) => Self { max_output: 32_000, ..MANUAL },
             _ if from(4, 5) => MANUAL,
-            Family::Opus if from(3, 7) => Self { structured: Some(false), max_output: 32_000, ..MANUAL },
+            Family::Opus if from(3, 7) => {
+                Self { structured: Some(false), max_output: 32_000, ..MANUAL }
+            }
             _ if from(3, 7) => Self { structured: Some(false), ..MANUAL },
-            _ if from(3, 5) => Self { thinking: Thinking::No, manual: false, structured: Some(false), max_output: 8_192, ..MANUAL },
-            _ => Self { thinking: Thinking::No, manual: false, structured: Some(false), max_output: 4_096, ..MANUAL },
+            _ if from(3, 5) => Self {
+                thinking: Thinking::No,
+                manual: false,
+                structured: Some(false),
+                max_output: 8_192,
+                ..MANUAL
+            },
+            _ => Self {
+                thinking: Thinking::No,
+                manual: false,
+                structured: Some(false),
+                max_output: 4_096,
+                ..MANUAL
+            },
         }
     }
 
@@ -248,7 +279,12 @@ impl ModelTraits {
                 (false, false) => self.thinking,
             },
             efforts: told.capabilities.effort.as_ref().map_or(self.efforts, ToldEffort::levels),
-            structured: told.capabilities.structured_outputs.as_ref().map(|flag| flag.supported).or(self.structured),
+            structured: told
+                .capabilities
+                .structured_outputs
+                .as_ref()
+                .map(|flag| flag.supported)
+                .or(self.structured),
             max_output: told.max_tokens.filter(|tokens| *tokens > 0).unwrap_or(self.max_output),
             limit_is_known: self.limit_is_known || told.max_tokens.is_some_and(|tokens| tokens > 0),
             manual: self.manual || manual,
@@ -335,7 +371,14 @@ mod tests {
     #[test]
     fn a_model_is_known_by_family_and_number() {
         let check = |id: &str, expect: Option<(Family, u16)>| {
-            assert_eq!(Model::parse(id).map(|model| (model.family, u16::from(model.major) * 10 + u16::from(model.minor))), expect, "{id}");
+            assert_eq!(
+                Model::parse(id).map(|model| (
+                    model.family,
+                    u16::from(model.major) * 10 + u16::from(model.minor)
+                )),
+                expect,
+                "{id}"
+            );
         };
         check("claude-opus-5-5", Some((Family::Opus, 55)));
         check("claude-haiku-4-5-20251001", Some((Family::Haiku, 45)));
@@ -362,7 +405,16 @@ mod tests {
             let traits = ModelTraits::of(id);
             let manual = traits.thinking == Thinking::Manual;
             let adaptive = traits.thinking == Thinking::Adaptive;
-            (traits.sampling == Sampling::One, traits.prefill, manual, adaptive, traits.efforts.len(), traits.forced_tool, traits.system_turns, traits.max_output / 1000)
+            (
+                traits.sampling == Sampling::One,
+                traits.prefill,
+                manual,
+                adaptive,
+                traits.efforts.len(),
+                traits.forced_tool,
+                traits.system_turns,
+                traits.max_output / 1000,
+            )
         };
         assert_eq!(flags("claude-fable-5"), (false, false, false, true, 5, true, true, 128));
         assert_eq!(flags("claude-mythos-5-1"), (false, false, false, true, 5, false, true, 128));
@@ -377,7 +429,10 @@ mod tests {
         assert_eq!(flags("claude-sonnet-4-6"), (true, false, false, true, 4, true, false, 128));
         assert_eq!(flags("claude-opus-4-5"), (true, true, false, false, 3, true, false, 64));
         assert_eq!(flags("claude-sonnet-4-5"), (true, true, true, false, 0, true, false, 64));
-        assert_eq!(flags("claude-haiku-4-5-20251001"), (true, true, true, false, 0, true, false, 64));
+        assert_eq!(
+            flags("claude-haiku-4-5-20251001"),
+            (true, true, true, false, 0, true, false, 64)
+        );
         assert_eq!(flags("somebody-elses"), (false, false, false, false, 0, true, false, 8));
     }
 
@@ -388,7 +443,10 @@ mod tests {
         )
         .unwrap();
         let traits = ModelTraits::of("x").with(&told);
-        assert_eq!((traits.thinking, traits.efforts, traits.structured, traits.max_output), (Thinking::Adaptive, TO_MAX, Some(false), 5000));
+        assert_eq!(
+            (traits.thinking, traits.efforts, traits.structured, traits.max_output),
+            (Thinking::Adaptive, TO_MAX, Some(false), 5000)
+        );
         assert_eq!(ModelTraits::of("x").with(&Capabilities::default()), UNKNOWN);
     }
 

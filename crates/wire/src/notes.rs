@@ -40,15 +40,26 @@ impl Notes {
     /// # Errors
     ///
     /// In strict mode, a fault that names the member.
-    pub fn say(&mut self, member: impl Into<Cow<'static, str>>, what: &'static str) -> Result<(), Fault> {
+    pub fn say(
+        &mut self,
+        member: impl Into<Cow<'static, str>>,
+        what: &'static str,
+    ) -> Result<(), Fault> {
         let name = member.into();
         if self.strict {
             let why = match what {
                 "ignored" => "Claude's API has nothing for it",
-                "left out" => "the model that is asked does not take it, or not with the rest of this request",
+                "left out" => {
+                    "the model that is asked does not take it, or not with the rest of this request"
+                }
                 _ => "it cannot be carried over as it is",
             };
-            return Err(unsupported(name.into_owned(), format!("would be {what}: {why}. Take it out of the request, or set `strict = false`")));
+            return Err(unsupported(
+                name.into_owned(),
+                format!(
+                    "would be {what}: {why}. Take it out of the request, or set `strict = false`"
+                ),
+            ));
         }
         self.keep(name, what);
         Ok(())
@@ -68,7 +79,12 @@ impl Notes {
     }
 
     /// Notes what an object has beside the members that are looked at.
-    pub fn unknown(&mut self, object: &RawObject<'_>, known: &[&str], place: &str) -> Result<(), Fault> {
+    pub fn unknown(
+        &mut self,
+        object: &RawObject<'_>,
+        known: &[&str],
+        place: &str,
+    ) -> Result<(), Fault> {
         for (key, node) in object.members() {
             if !known.contains(&key) && !node.is_null() {
                 self.ignored(format!("{place}.{key}"))?;

@@ -64,7 +64,8 @@ pub fn raw_object(input: &[u8]) {
     patch.members(&object, &gone, &[("new member", "1")]);
     let edited = patch.apply();
     if strict {
-        let members: crate::json::Members = serde_json::from_str(&edited).expect("an edited object is JSON");
+        let members: crate::json::Members =
+            serde_json::from_str(&edited).expect("an edited object is JSON");
         assert_eq!(members.get("new member"), Some("1"));
     }
     edits(input, strict);

@@ -81,7 +81,11 @@ pub fn string<'a>(node: &Node<'a>, path: impl fmt::Display) -> Result<Cow<'a, st
 }
 
 pub fn object<'a>(node: &Node<'a>, path: impl fmt::Display) -> Result<RawObject<'a>, Fault> {
-    let why = if node.raw().starts_with('{') { "expected an object that names no member twice" } else { "expected an object" };
+    let why = if node.raw().starts_with('{') {
+        "expected an object that names no member twice"
+    } else {
+        "expected an object"
+    };
     node.as_object().ok_or_else(|| wrong(path, why))
 }
 
@@ -95,12 +99,16 @@ pub fn flag(node: &Node<'_>, path: impl fmt::Display) -> Result<bool, Fault> {
 
 /// A whole number from 1 up.
 pub fn count(node: &Node<'_>, path: impl fmt::Display) -> Result<u64, Fault> {
-    node.as_u64().filter(|count| *count >= 1).ok_or_else(|| wrong(path, "expected a whole number from 1 up"))
+    node.as_u64()
+        .filter(|count| *count >= 1)
+        .ok_or_else(|| wrong(path, "expected a whole number from 1 up"))
 }
 
 /// A number within a range.
 pub fn number(node: &Node<'_>, path: impl fmt::Display, most: f64) -> Result<f64, Fault> {
-    node.as_f64().filter(|number| (0.0..=most).contains(number)).ok_or_else(|| wrong(path, format!("expected a number from 0 to {most}")))
+    node.as_f64()
+        .filter(|number| (0.0..=most).contains(number))
+        .ok_or_else(|| wrong(path, format!("expected a number from 0 to {most}")))
 }
 
 /// A value that travels on as it stands.

@@ -52,7 +52,15 @@ impl EventDecoder {
     /// Makes a decoder that refuses events of more than `limit` bytes.
     #[must_use]
     pub fn with_limit(limit: usize) -> Self {
-        Self { limit, line: Vec::new(), data: Data::None, name: Vec::new(), kept: Vec::new(), after_cr: false, started: false }
+        Self {
+            limit,
+            line: Vec::new(),
+            data: Data::None,
+            name: Vec::new(),
+            kept: Vec::new(),
+            after_cr: false,
+            started: false,
+        }
     }
 
     /// Reads one frame, cut wherever the network cut it. Pull [`Events::next`] until it is done.
@@ -117,9 +125,16 @@ impl EventDecoder {
     }
 
     /// None → Frame or Kept: the first line. Anything → Kept: a further one.
-    fn data_line(&mut self, frame: &[u8], value: &[u8], place: Option<Range<usize>>) -> Result<(), EventTooLong> {
+    fn data_line(
+        &mut self,
+        frame: &[u8],
+        value: &[u8],
+        place: Option<Range<usize>>,
+    ) -> Result<(), EventTooLong> {
         match (&self.data, place) {
-            (Data::None, Some(place)) if place.len() > self.limit => return Err(EventTooLong { limit: self.limit }),
+            (Data::None, Some(place)) if place.len() > self.limit => {
+                return Err(EventTooLong { limit: self.limit });
+            }
             (Data::None, Some(place)) => {
                 self.data = Data::Frame(place);
                 return Ok(());
@@ -165,7 +180,10 @@ impl Events<'_> {
     /// # Errors
     ///
     /// [`EventTooLong`] once an event outgrows the limit; the stream cannot be read further.
-    #[expect(clippy::should_implement_trait, reason = "each event borrows from the decoder; no `Iterator` can lend")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "each event borrows from the decoder; no `Iterator` can lend"
+    )]
     pub fn next(&mut self) -> Result<Option<Event<'_>>, EventTooLong> {
         self.forget();
         while let Some(line) = self.next_line()? {
@@ -265,7 +283,8 @@ mod tests {
     fn check(source: &str, expect: &[(&str, &str)]) {
         for size in 1..=source.len() {
             let seen = decode(source.as_bytes(), size);
-            let seen: Vec<_> = seen.iter().map(|(name, data)| (name.as_str(), data.as_str())).collect();
+            let seen: Vec<_> =
+                seen.iter().map(|(name, data)| (name.as_str(), data.as_str())).collect();
             assert_eq!(seen, expect, "in pieces of {size} bytes");
         }
     }
@@ -327,7 +346,9 @@ mod tests {
     #[test]
     fn it_knows_when_it_is_between_events() {
         let mut decoder = EventDecoder::with_limit(64);
-        for (piece, between) in [("", true), ("da", false), ("ta: 1\n", false), ("\n", true), ("event: x\n", false)] {
+        for (piece, between) in
+            [("", true), ("da", false), ("ta: 1\n", false), ("\n", true), ("event: x\n", false)]
+        {
             let mut events = decoder.read(piece.as_bytes());
             while events.next().unwrap().is_some() {}
             drop(events);

@@ -47,14 +47,20 @@ struct Lifetimes {
 impl Usage {
     /// Takes what `report` says.
     pub fn update(&mut self, report: &Report) {
-        let hour = report.cache_creation.as_ref().and_then(|lifetimes| lifetimes.ephemeral_1h_input_tokens);
+        let hour = report
+            .cache_creation
+            .as_ref()
+            .and_then(|lifetimes| lifetimes.ephemeral_1h_input_tokens);
         for (count, said) in [
             (&mut self.input, report.input_tokens),
             (&mut self.output, report.output_tokens),
             (&mut self.cache_read, report.cache_read_input_tokens),
             (&mut self.cache_write, report.cache_creation_input_tokens),
             (&mut self.cache_write_1h, hour),
-            (&mut self.thinking, report.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens)),
+            (
+                &mut self.thinking,
+                report.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens),
+            ),
         ] {
             *count = said.unwrap_or(*count);
         }
@@ -124,12 +130,31 @@ mod tests {
         ] {
             usage.update(&serde_json::from_str(report).unwrap());
         }
-        assert_eq!(usage, Usage { input: 9, output: 7, cache_read: 0, cache_write: 5, cache_write_1h: 2, thinking: 3 });
+        assert_eq!(
+            usage,
+            Usage {
+                input: 9,
+                output: 7,
+                cache_read: 0,
+                cache_write: 5,
+                cache_write_1h: 2,
+                thinking: 3
+            }
+        );
     }
 
     #[test]
     fn every_reason_survives_its_name() {
-        for name in ["end_turn", "max_tokens", "stop_sequence", "tool_use", "pause_turn", "refusal", "model_context_window_exceeded", "new_one"] {
+        for name in [
+            "end_turn",
+            "max_tokens",
+            "stop_sequence",
+            "tool_use",
+            "pause_turn",
+            "refusal",
+            "model_context_window_exceeded",
+            "new_one",
+        ] {
             assert_eq!(StopReason::parse(name).name(), name);
         }
     }

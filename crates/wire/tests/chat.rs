@@ -36,7 +36,8 @@ fn content() -> impl Strategy<Value = Value> {
 
 /// One exchange with a tool: the calls, and mostly their results.
 fn tool_loop() -> impl Strategy<Value = Vec<Value>> {
-    let arguments = select(vec!["", "{}", "{}", "{\"a\": 1.0}", "{\"b\":[]}", "7", "\"\\ud83d\"", "{"]);
+    let arguments =
+        select(vec!["", "{}", "{}", "{\"a\": 1.0}", "{\"b\":[]}", "7", "\"\\ud83d\"", "{"]);
     (prop::collection::vec((id(), 0..9_u8, arguments), 1..3), any::<bool>(), prop::bool::weighted(0.95), content()).prop_map(|(calls, thinks, answered, content)| {
         let calls: Vec<(String, &str)> = calls.into_iter().map(|(id, place, arguments)| (format!("{id}{place}"), arguments)).collect();
         let made: Vec<Value> = calls.iter().map(|(id, arguments)| json!({"id": id, "type": "function", "function": {"name": "f.x", "arguments": arguments}})).collect();
@@ -50,17 +51,27 @@ fn tool_loop() -> impl Strategy<Value = Vec<Value>> {
 }
 
 fn messages() -> impl Strategy<Value = Vec<Value>> {
-    let plain = (select(vec!["system", "developer", "user", "user", "assistant", "user", "tool", "robot"]), content())
+    let plain = (
+        select(vec!["system", "developer", "user", "user", "assistant", "user", "tool", "robot"]),
+        content(),
+    )
         .prop_map(|(role, content)| vec![json!({"role": role, "content": content})]);
-    let said = (select(vec!["system", "user", "user", "assistant"]), text()).prop_map(|(role, text)| vec![json!({"role": role, "content": text})]);
-    prop::collection::vec(prop_oneof![12 => said, 1 => plain, 4 => tool_loop()], 1..7).prop_map(|pieces| pieces.concat())
+    let said = (select(vec!["system", "user", "user", "assistant"]), text())
+        .prop_map(|(role, text)| vec![json!({"role": role, "content": text})]);
+    prop::collection::vec(prop_oneof![12 => said, 1 => plain, 4 => tool_loop()], 1..7)
+        .prop_map(|pieces| pieces.concat())
 }
 
 /// Members of a request, right and wrong ones.
 fn members() -> impl Strategy<Value = Vec<(&'static str, Value)>> {
     let tool = json!({"type": "function", "function": {"name": "f.x", "strict": true, "parameters": {"properties": {"a": {"type": "string"}}}}});
-    let choices =
-        [json!("auto"), json!("none"), json!("required"), json!({"type": "function", "function": {"name": "f.x"}}), json!({"type": "function", "function": {"name": "y"}})];
+    let choices = [
+        json!("auto"),
+        json!("none"),
+        json!("required"),
+        json!({"type": "function", "function": {"name": "f.x"}}),
+        json!({"type": "function", "function": {"name": "y"}}),
+    ];
     let member = prop_oneof![
         4 => Just(("tools", json!([tool]))),
         2 => select(choices.to_vec()).prop_map(|choice| ("tool_choice", choice)),
@@ -112,6 +123,11 @@ proptest! {
 
 #[test]
 fn most_made_up_requests_are_translated() {
-    let taken = translated(request(), |request, terms| seaway_wire::chat::to_messages(request, terms).is_ok());
-    assert!((80..360).contains(&taken), "the properties look at both: {taken} of 400 were translated");
+    let taken = translated(request(), |request, terms| {
+        seaway_wire::chat::to_messages(request, terms).is_ok()
+    });
+    assert!(
+        (80..360).contains(&taken),
+        "the properties look at both: {taken} of 400 were translated"
+    );
 }

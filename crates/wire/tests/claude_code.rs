@@ -3,7 +3,10 @@
 //! `UPDATE_CORPUS=1 cargo test -p seaway-wire --test claude_code` writes the streams anew; read the
 //! difference before you keep it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-#![expect(clippy::disallowed_methods, reason = "whoever runs it may have it write what it would compare")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "whoever runs it may have it write what it would compare"
+)]
 
 use std::path::PathBuf;
 
@@ -16,7 +19,10 @@ use seaway_wire::properties;
 fn cases() -> Vec<(PathBuf, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/claude_code");
     let files = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
-    let mut cases: Vec<_> = files.filter(|path| path.extension().is_some_and(|kind| kind == "jsonl")).map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect();
+    let mut cases: Vec<_> = files
+        .filter(|path| path.extension().is_some_and(|kind| kind == "jsonl"))
+        .map(|path| (path.clone(), std::fs::read_to_string(path).unwrap()))
+        .collect();
     cases.sort();
     assert!(cases.len() >= 10, "the turns are there");
     cases
@@ -25,14 +31,21 @@ fn cases() -> Vec<(PathBuf, String)> {
 /// What a client gets of a turn, and how it ends.
 fn play(source: &str, size: usize) -> String {
     let tool = |name: &str| ClientTool { name: name.to_owned(), manifest: "{}".to_owned() };
-    let tools = if source.contains("\"tools\":[\"get_weather\"") { vec![tool("get_weather"), tool("Read")] } else { Vec::new() };
-    let (mut decoder, mut turn, mut out) = (LineDecoder::with_limit(1 << 20), Turn::begun(tools), Vec::new());
+    let tools = if source.contains("\"tools\":[\"get_weather\"") {
+        vec![tool("get_weather"), tool("Read")]
+    } else {
+        Vec::new()
+    };
+    let (mut decoder, mut turn, mut out) =
+        (LineDecoder::with_limit(1 << 20), Turn::begun(tools), Vec::new());
     for piece in source.as_bytes().chunks(size) {
         decoder.buffer().extend_from_slice(piece);
         while let Some(line) = decoder.pull().unwrap() {
             let end = match turn.line(&line, &mut out) {
                 Step::Over(after) => format!("over: {after:?}, {} calls held", turn.calls().len()),
-                Step::Failed(failure) => format!("failed: {} {}", failure.status_or_typical(), failure.body()),
+                Step::Failed(failure) => {
+                    format!("failed: {} {}", failure.status_or_typical(), failure.body())
+                }
                 Step::Quiet | Step::Wrote | Step::Say(_) | Step::Limit(_) => continue,
             };
             return format!("{}{end}\n", String::from_utf8(out).unwrap());
@@ -59,7 +72,10 @@ fn every_recorded_turn_becomes_its_stream() {
 /// Whatever lines are lost, come twice or in another order: the properties hold.
 #[test]
 fn lines_in_any_order_never_make_two_answers() {
-    let lines: Vec<String> = cases().iter().flat_map(|(_, source)| source.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let lines: Vec<String> = cases()
+        .iter()
+        .flat_map(|(_, source)| source.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
     let any = prop::collection::vec(select(lines), 0..14);
     proptest!(ProptestConfig::with_cases(300), |(lines in any)| properties::claude_turn(lines.join("\n").as_bytes()));
 }
@@ -81,8 +97,13 @@ fn block() -> impl Strategy<Value = String> {
 }
 
 fn message() -> impl Strategy<Value = String> {
-    let content = prop_oneof![prop::collection::vec(block(), 0..4).prop_map(|blocks| format!("[{}]", blocks.join(","))), Just("\"text\"".to_owned()), Just("null".to_owned())];
-    (select(vec!["user", "user", "assistant", "system", "tool"]), content).prop_map(|(role, content)| format!("{{\"role\":\"{role}\",\"content\":{content}}}"))
+    let content = prop_oneof![
+        prop::collection::vec(block(), 0..4).prop_map(|blocks| format!("[{}]", blocks.join(","))),
+        Just("\"text\"".to_owned()),
+        Just("null".to_owned())
+    ];
+    (select(vec!["user", "user", "assistant", "system", "tool"]), content)
+        .prop_map(|(role, content)| format!("{{\"role\":\"{role}\",\"content\":{content}}}"))
 }
 
 #[test]
@@ -95,7 +116,16 @@ fn requests_of_every_shape_become_lines() {
         r#","thinking":{"type":"enabled","budget_tokens":2000},"output_config":{"effort":"low","format":{"type":"json_schema","schema":{}}}"#,
         r#","mcp_servers":[],"CLAUDE":1,"model2":null"#,
     ]);
-    let request = (select(vec!["claude-opus-5-5", "claude-sonnet-4-5", "m"]), prop::collection::vec(message(), 0..6), members)
-        .prop_map(|(model, messages, members)| format!("{{\"model\":\"{model}\",\"max_tokens\":9,\"messages\":[{}]{members}}}", messages.join(",\n")));
+    let request = (
+        select(vec!["claude-opus-5-5", "claude-sonnet-4-5", "m"]),
+        prop::collection::vec(message(), 0..6),
+        members,
+    )
+        .prop_map(|(model, messages, members)| {
+            format!(
+                "{{\"model\":\"{model}\",\"max_tokens\":9,\"messages\":[{}]{members}}}",
+                messages.join(",\n")
+            )
+        });
     proptest!(ProptestConfig::with_cases(500), |(body in request)| properties::claude_ask(body.as_bytes()));
 }

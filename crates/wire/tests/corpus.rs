@@ -6,7 +6,10 @@
 //! the difference before you keep it. The same properties are fuzzed (fuzz/), with these
 //! files as seeds.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-#![expect(clippy::disallowed_methods, reason = "whoever runs it may have it write what it would compare")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "whoever runs it may have it write what it would compare"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +26,9 @@ use seaway_wire::{Fault, Request, properties};
 fn cases(input: &str) -> Vec<(PathBuf, String)> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
     let folders = std::fs::read_dir(root).unwrap().flatten().map(|entry| entry.path());
-    let mut cases: Vec<_> = folders.filter_map(|path| Some((path.clone(), std::fs::read_to_string(path.join(input)).ok()?))).collect();
+    let mut cases: Vec<_> = folders
+        .filter_map(|path| Some((path.clone(), std::fs::read_to_string(path.join(input)).ok()?)))
+        .collect();
     cases.sort();
     assert!(cases.len() >= 8, "the corpus is there");
     cases
@@ -39,11 +44,19 @@ fn matches(snapshot: &Path, came: &str) {
     if std::env::var_os("UPDATE_CORPUS").is_some() {
         std::fs::write(snapshot, format!("{}\n", came.trim_end())).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(snapshot).unwrap().trim_end(), came.trim_end(), "{}", snapshot.display());
+    assert_eq!(
+        std::fs::read_to_string(snapshot).unwrap().trim_end(),
+        came.trim_end(),
+        "{}",
+        snapshot.display()
+    );
 }
 
 fn chunks(source: &[u8], size: usize) -> String {
-    let mut stream = chat::ChatStream::new(ChatShape { include_usage: true, ..ChatShape::default() }, ChatStamp { id: "id".into(), created: 1 });
+    let mut stream = chat::ChatStream::new(
+        ChatShape { include_usage: true, ..ChatShape::default() },
+        ChatStamp { id: "id".into(), created: 1 },
+    );
     let mut out = Out::new();
     source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
     stream.finish(End::Complete, &mut out);
@@ -56,7 +69,12 @@ fn every_recorded_stream_becomes_its_chunks() {
         let whole = chunks(source.as_bytes(), source.len());
         matches(&path.join("chat.sse"), &whole);
         for size in [1, 2, 3, 5, 64, 1000] {
-            assert_eq!(chunks(source.as_bytes(), size), whole, "{} in pieces of {size} bytes", path.display());
+            assert_eq!(
+                chunks(source.as_bytes(), size),
+                whole,
+                "{} in pieces of {size} bytes",
+                path.display()
+            );
         }
     }
 }
@@ -65,13 +83,20 @@ fn every_recorded_stream_becomes_its_chunks() {
 #[test]
 fn every_message_becomes_its_completion() {
     for (path, message) in cases("message.json") {
-        let completion = chat::completion(message.as_bytes(), &ChatShape::default(), &ChatStamp { id: "id".into(), created: 1 });
+        let completion = chat::completion(
+            message.as_bytes(),
+            &ChatShape::default(),
+            &ChatStamp { id: "id".into(), created: 1 },
+        );
         matches(&path.join("chat.json"), &completion.unwrap());
     }
 }
 
 fn events(source: &[u8], size: usize) -> String {
-    let mut stream = responses::ResponsesStream::new(responses::ResponsesShape { encrypted: true, ..Default::default() }, moment());
+    let mut stream = responses::ResponsesStream::new(
+        responses::ResponsesShape { encrypted: true, ..Default::default() },
+        moment(),
+    );
     let mut out = Out::new();
     source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
     let kept = stream.take_kept().is_some();
@@ -90,7 +115,12 @@ fn every_recorded_stream_becomes_its_events() {
         let whole = events(source.as_bytes(), source.len());
         matches(&path.join("responses.sse"), &whole);
         for size in [1, 2, 3, 5, 64, 1000] {
-            assert_eq!(events(source.as_bytes(), size), whole, "{} in pieces of {size} bytes", path.display());
+            assert_eq!(
+                events(source.as_bytes(), size),
+                whole,
+                "{} in pieces of {size} bytes",
+                path.display()
+            );
         }
     }
 }
@@ -104,7 +134,11 @@ fn a_stream_of_events_that_is_cut_never_looks_whole() {
         let whole = events(source.as_bytes(), source.len());
         for at in 0..source.len() {
             let cut = events(&source.as_bytes()[..at], 997);
-            assert!(cut == whole || cut.contains("event: response.failed\n"), "{} cut at {at}", path.display());
+            assert!(
+                cut == whole || cut.contains("event: response.failed\n"),
+                "{} cut at {at}",
+                path.display()
+            );
         }
     }
 }
@@ -113,13 +147,19 @@ fn a_stream_of_events_that_is_cut_never_looks_whole() {
 #[test]
 fn every_message_becomes_the_response_that_its_events_end_with() {
     for (path, message) in cases("message.json") {
-        let (object, kept) = responses::response(message.as_bytes(), responses::ResponsesShape { encrypted: true, ..Default::default() }, moment()).unwrap();
+        let (object, kept) = responses::response(
+            message.as_bytes(),
+            responses::ResponsesShape { encrypted: true, ..Default::default() },
+            moment(),
+        )
+        .unwrap();
         let source = std::fs::read_to_string(path.join("upstream.sse")).unwrap();
         let events = events(source.as_bytes(), source.len());
         let last = events.lines().rfind(|line| line.starts_with("data: ")).unwrap();
         let last = &last[last.find("\"response\":").unwrap() + 11..];
         // A whole message has of a call that was cut off only what was surely said.
-        let cut = last.contains("\"status\":\"failed\"") || last.contains("\"status\":\"incomplete\",\"call_id\"");
+        let cut = last.contains("\"status\":\"failed\"")
+            || last.contains("\"status\":\"incomplete\",\"call_id\"");
         if !cut {
             assert_eq!(format!("{object}}}"), last, "{}", path.display());
             assert_eq!(kept.map(|kept| kept.object), Some(object));
@@ -129,13 +169,29 @@ fn every_message_becomes_the_response_that_its_events_end_with() {
 }
 
 /// What each of two models is asked, and what is noted; or why not.
-fn asked(source: &str, translate: impl Fn(&Request<'_>, &Terms<'_>) -> Result<(String, Vec<Change>), Fault>) -> String {
+fn asked(
+    source: &str,
+    translate: impl Fn(&Request<'_>, &Terms<'_>) -> Result<(String, Vec<Change>), Fault>,
+) -> String {
     let mut came = String::new();
     for model in ["claude-haiku-4-5", "claude-opus-5-5"] {
         let request = Request::parse(source.as_bytes()).unwrap();
-        match translate(&request, &Terms { model, traits: ModelTraits::of(model), strict: false, max_tokens: None, marked: false, web_search: None }) {
+        match translate(
+            &request,
+            &Terms {
+                model,
+                traits: ModelTraits::of(model),
+                strict: false,
+                max_tokens: None,
+                marked: false,
+                web_search: None,
+            },
+        ) {
             Ok((body, changes)) => {
-                let notes: Vec<String> = changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
+                let notes: Vec<String> = changes
+                    .iter()
+                    .map(|change| format!("{} {}", change.name, change.path))
+                    .collect();
                 came.push_str(&format!("{body}\n{}\n", notes.join(", ")));
             }
             Err(fault) => came.push_str(&format!("{}\n", fault.message)),
@@ -147,7 +203,10 @@ fn asked(source: &str, translate: impl Fn(&Request<'_>, &Terms<'_>) -> Result<(S
 #[test]
 fn every_chat_request_becomes_its_messages_request() {
     for (path, source) in cases("request.json") {
-        let came = asked(&source, |request, terms| chat::to_messages(request, terms).map(|translated| (translated.body, translated.changes)));
+        let came = asked(&source, |request, terms| {
+            chat::to_messages(request, terms)
+                .map(|translated| (translated.body, translated.changes))
+        });
         matches(&path.join("messages.json"), &came);
     }
 }
@@ -156,7 +215,10 @@ fn every_chat_request_becomes_its_messages_request() {
 fn every_responses_request_becomes_its_messages_request() {
     for (path, source) in cases("responses_request.json") {
         let before = Before::default();
-        let came = asked(&source, |request, terms| responses::to_messages(request, &before, terms).map(|translated| (translated.body, translated.changes)));
+        let came = asked(&source, |request, terms| {
+            responses::to_messages(request, &before, terms)
+                .map(|translated| (translated.body, translated.changes))
+        });
         matches(&path.join("messages.json"), &came);
     }
 }
@@ -173,7 +235,12 @@ fn every_recorded_stream_folds_into_its_message() {
         let body = fold(source.as_bytes(), source.len());
         matches(&path.join("message.json"), &body);
         for size in [1, 2, 3, 5, 64, 1000] {
-            assert_eq!(fold(source.as_bytes(), size), body, "{} in pieces of {size} bytes", path.display());
+            assert_eq!(
+                fold(source.as_bytes(), size),
+                body,
+                "{} in pieces of {size} bytes",
+                path.display()
+            );
         }
     }
 }
@@ -183,7 +250,12 @@ fn framing_does_not_matter() {
     for (path, source) in streams() {
         let body = fold(source.as_bytes(), 64);
         let chat = chunks(source.as_bytes(), 64);
-        let framings = [source.replace('\n', "\r\n"), source.replace("data: ", "data:"), source.replace("event: ", ": comment\nid: 1\nevent: "), format!("\u{feff}{source}")];
+        let framings = [
+            source.replace('\n', "\r\n"),
+            source.replace("data: ", "data:"),
+            source.replace("event: ", ": comment\nid: 1\nevent: "),
+            format!("\u{feff}{source}"),
+        ];
         for framed in framings {
             assert_eq!(fold(framed.as_bytes(), 7), body, "{}", path.display());
             assert_eq!(chunks(framed.as_bytes(), 7), chat, "{}", path.display());

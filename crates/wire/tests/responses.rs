@@ -56,9 +56,18 @@ fn tool_loop() -> impl Strategy<Value = Vec<Value>> {
 }
 
 fn input() -> impl Strategy<Value = Value> {
-    let message = (select(vec!["system", "developer", "user", "user", "user", "assistant", "robot"]), content());
-    let said = (select(vec!["system", "user", "user", "assistant"]), text()).prop_map(|(role, text)| vec![json!({"role": role, "content": text})]);
-    let other = select(vec![json!({"type": "web_search_call", "id": "ws"}), json!({"type": "item_reference", "id": "i"}), json!({"type": "brand_new"}), json!(7)]);
+    let message = (
+        select(vec!["system", "developer", "user", "user", "user", "assistant", "robot"]),
+        content(),
+    );
+    let said = (select(vec!["system", "user", "user", "assistant"]), text())
+        .prop_map(|(role, text)| vec![json!({"role": role, "content": text})]);
+    let other = select(vec![
+        json!({"type": "web_search_call", "id": "ws"}),
+        json!({"type": "item_reference", "id": "i"}),
+        json!({"type": "brand_new"}),
+        json!(7),
+    ]);
     let piece = prop_oneof![
         14 => said,
         2 => message.prop_map(|(role, content)| vec![json!({"type": "message", "role": role, "content": content})]),
@@ -75,7 +84,13 @@ fn input() -> impl Strategy<Value = Value> {
 fn members() -> impl Strategy<Value = Vec<(&'static str, Value)>> {
     let plain = json!({"type": "function", "name": "f.x", "strict": true, "parameters": {"properties": {"a": {"type": "string"}}}});
     let tools = json!([plain, {"type": "custom", "name": "patch", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}}, {"type": "namespace", "name": "mcp", "description": "D", "tools": [plain, {"type": "custom", "name": "c"}]}]);
-    let choices = [json!("auto"), json!("none"), json!("required"), json!({"type": "function", "name": "f.x"}), json!({"type": "function", "name": "y"})];
+    let choices = [
+        json!("auto"),
+        json!("none"),
+        json!("required"),
+        json!({"type": "function", "name": "f.x"}),
+        json!({"type": "function", "name": "y"}),
+    ];
     let member = prop_oneof![
         6 => Just(("tools", tools)),
         1 => select(vec!["web_search", "file_search", "mcp"]).prop_map(|kind| ("tools", json!([{"type": kind}]))),
@@ -145,6 +160,16 @@ proptest! {
 
 #[test]
 fn most_made_up_requests_are_translated() {
-    let taken = translated(request(), |request, terms| seaway_wire::responses::to_messages(request, &seaway_wire::responses::Before::default(), terms).is_ok());
-    assert!((80..360).contains(&taken), "the properties look at both: {taken} of 400 were translated");
+    let taken = translated(request(), |request, terms| {
+        seaway_wire::responses::to_messages(
+            request,
+            &seaway_wire::responses::Before::default(),
+            terms,
+        )
+        .is_ok()
+    });
+    assert!(
+        (80..360).contains(&taken),
+        "the properties look at both: {taken} of 400 were translated"
+    );
 }

@@ -16,7 +16,8 @@ const USE: &str = "seaway dashboard cookie, version 1";
 /// Cookies know no port, and a machine may have several gateways: the name tells them apart.
 fn name(headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let port = host.rsplit_once(':').map_or("", |(_, port)| port).chars().filter(char::is_ascii_digit);
+    let port =
+        host.rsplit_once(':').map_or("", |(_, port)| port).chars().filter(char::is_ascii_digit);
     format!("seaway-{}", port.collect::<String>())
 }
 
@@ -31,10 +32,20 @@ fn proof(caller: &str, until: i64, key: &SecretString) -> blake3::Hash {
 }
 
 /// The header that sets it. `now` is in seconds since 1970.
-pub fn made(headers: &HeaderMap, caller: &Caller, key: &SecretString, now: i64, secure: bool) -> Option<HeaderValue> {
+pub fn made(
+    headers: &HeaderMap,
+    caller: &Caller,
+    key: &SecretString,
+    now: i64,
+    secure: bool,
+) -> Option<HeaderValue> {
     let until = now + AGE;
     let secure = if secure { "; Secure" } else { "" };
-    let value = format!("{}={until}.{}; {PLACE}; Max-Age={AGE}{secure}", name(headers), proof(&caller.0, until, key).to_hex());
+    let value = format!(
+        "{}={until}.{}; {PLACE}; Max-Age={AGE}{secure}",
+        name(headers),
+        proof(&caller.0, until, key).to_hex()
+    );
     let mut value = HeaderValue::from_str(&value).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -43,13 +54,21 @@ pub fn made(headers: &HeaderMap, caller: &Caller, key: &SecretString, now: i64, 
 /// Whom a request's cookie proves to be there.
 pub fn caller(headers: &HeaderMap, keyring: &Keyring, now: i64) -> Option<Caller> {
     let name = name(headers);
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    let values = cookies.filter_map(|cookie| cookie.trim().strip_prefix(name.as_str())?.strip_prefix('='));
+    let cookies = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'));
+    let values =
+        cookies.filter_map(|cookie| cookie.trim().strip_prefix(name.as_str())?.strip_prefix('='));
     values.filter_map(|value| value.split_once('.')).find_map(|(until, given)| {
         let until: i64 = until.parse().ok().filter(|until| *until > now)?;
         let given = blake3::Hash::from_hex(given).ok()?;
         // Hashes are compared in constant time.
-        keyring.iter().find(|(name, key)| proof(name, until, key) == given).map(|(name, _)| Caller(name.clone()))
+        keyring
+            .iter()
+            .find(|(name, key)| proof(name, until, key) == given)
+            .map(|(name, _)| Caller(name.clone()))
     })
 }
 
@@ -62,14 +81,24 @@ mod tests {
         let keyring = Keyring::of([("laptop", "k1"), ("phone", "k2")]);
         let mut host = HeaderMap::new();
         host.insert(HOST, HeaderValue::from_static("127.0.0.1:7329"));
-        let made = made(&host, &Caller("phone".into()), keyring.key_of("phone").unwrap(), 100, true).unwrap();
+        let made =
+            made(&host, &Caller("phone".into()), keyring.key_of("phone").unwrap(), 100, true)
+                .unwrap();
         let made = made.to_str().unwrap();
-        assert!(made.contains("HttpOnly") && made.contains("SameSite=Strict") && made.contains("Secure"));
+        assert!(
+            made.contains("HttpOnly")
+                && made.contains("SameSite=Strict")
+                && made.contains("Secure")
+        );
         let value = made.split(';').next().unwrap();
         let check = |value: &str, keyring: &Keyring, now: i64, expect: Option<&str>| {
             let mut headers = host.clone();
             headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
-            assert_eq!(caller(&headers, keyring, now).map(|caller| caller.0.to_string()).as_deref(), expect, "{value} at {now}");
+            assert_eq!(
+                caller(&headers, keyring, now).map(|caller| caller.0.to_string()).as_deref(),
+                expect,
+                "{value} at {now}"
+            );
         };
         check(value, &keyring, 101, Some("phone"));
         check(&format!("theme=dark; {value}"), &keyring, 101, Some("phone"));

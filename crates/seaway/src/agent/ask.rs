@@ -41,7 +41,9 @@ impl RunBody {
     ///
     /// What is wrong with it.
     pub fn parse(body: &[u8]) -> Result<Self, Fault> {
-        let asked: Self = serde_json::from_slice(body).map_err(|error| Fault::new(FaultKind::InvalidRequest, format!("the request body is not valid: {error}")))?;
+        let asked: Self = serde_json::from_slice(body).map_err(|error| {
+            Fault::new(FaultKind::InvalidRequest, format!("the request body is not valid: {error}"))
+        })?;
         if asked.prompt.trim().is_empty() {
             return Err(wrong("prompt", "must not be empty"));
         }
@@ -49,21 +51,42 @@ impl RunBody {
             return Err(wrong("maxTurns", "expected a whole number from 1 up"));
         }
         if asked.keep_session && asked.session_id.is_some() {
-            return Err(wrong("keepSession", "a session that is continued is kept anyway; leave one of the two out"));
+            return Err(wrong(
+                "keepSession",
+                "a session that is continued is kept anyway; leave one of the two out",
+            ));
         }
         Ok(asked)
     }
 
     /// Makes an errand of it, within what the configuration grants.
-    pub(super) fn run_request(self, setting: &ProgramConfig, session: Option<Session>) -> Result<RunRequest, Fault> {
+    pub(super) fn run_request(
+        self,
+        setting: &ProgramConfig,
+        session: Option<Session>,
+    ) -> Result<RunRequest, Fault> {
         let tools = tools(self.allowed_tools, &setting.agent)?;
-        if let Some(model) = self.model.as_deref().filter(|model| !crate::upstream::claude_code::is_model_name(model)) {
+        if let Some(model) = self
+            .model
+            .as_deref()
+            .filter(|model| !crate::upstream::claude_code::is_model_name(model))
+        {
             return Err(wrong("model", format!("`{model}` is no name of a model")));
         }
-        let wanted = self.working_directory.as_deref().or(session.as_ref().and_then(|session| session.folder.as_deref()));
+        let wanted = self
+            .working_directory
+            .as_deref()
+            .or(session.as_ref().and_then(|session| session.folder.as_deref()));
         let folder = folder(wanted, &setting.agent, &setting.folder.join("workspace"))?;
-        if let Some(before) = session.as_ref().and_then(|session| session.folder.as_deref()).filter(|before| Path::new(before) != folder) {
-            return Err(wrong("workingDirectory", format!("the session works in {before}; leave it out, or start another session")));
+        if let Some(before) = session
+            .as_ref()
+            .and_then(|session| session.folder.as_deref())
+            .filter(|before| Path::new(before) != folder)
+        {
+            return Err(wrong(
+                "workingDirectory",
+                format!("the session works in {before}; leave it out, or start another session"),
+            ));
         }
         let id = || uuid::Uuid::now_v7().to_string();
         let session = match session {
@@ -71,7 +94,16 @@ impl RunBody {
             None if self.keep_session => Continued::From(id()),
             None => Continued::No,
         };
-        Ok(RunRequest { id: format!("run_{}", id().replace('-', "")), prompt: self.prompt, tools, folder, model: self.model, max_turns: self.max_turns, session, patient: false })
+        Ok(RunRequest {
+            id: format!("run_{}", id().replace('-', "")),
+            prompt: self.prompt,
+            tools,
+            folder,
+            model: self.model,
+            max_turns: self.max_turns,
+            session,
+            patient: false,
+        })
     }
 }
 
@@ -79,14 +111,22 @@ impl RunBody {
 fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Option<Vec<String>>, Fault> {
     for text in asked.iter().flatten() {
         let Some(grant) = Grant::parse(text) else {
-            return Err(wrong("allowedTools", format!("`{text}` is no tool; expected a name such as `Read`, or one with a rule such as `Bash(git log:*)`")));
+            return Err(wrong(
+                "allowedTools",
+                format!(
+                    "`{text}` is no tool; expected a name such as `Read`, or one with a rule such as `Bash(git log:*)`"
+                ),
+            ));
         };
         let configured: Vec<String> = agent.tools.iter().map(|tool| format!("`{tool}`")).collect();
         let within = grant.is_within(text, &agent.tools);
         let known = within || KNOWN.contains(&grant.tool);
         let message = match (agent.permission, grant.rule) {
             _ if within => continue,
-            (_, Some(_)) if is_file_tool(grant.tool) => format!("allowedTools: `{text}`: file tools take no rule here, they stay within the workspace; use `{}`", grant.tool),
+            (_, Some(_)) if is_file_tool(grant.tool) => format!(
+                "allowedTools: `{text}`: file tools take no rule here, they stay within the workspace; use `{}`",
+                grant.tool
+            ),
             (Permission::Ask | Permission::Allow, _) if known => continue,
             _ => format!(
                 "allowedTools: `{text}` is not granted here: add it to `claude_code.tools`, which has {}, or let a person decide with `claude_code.permission = \"ask\"`",
@@ -102,7 +142,10 @@ fn tools(asked: Option<Vec<String>>, agent: &Agent) -> Result<Option<Vec<String>
 fn folder(wanted: Option<&str>, agent: &Agent, own: &Path) -> Result<PathBuf, Fault> {
     let roots: Vec<PathBuf> = agent.workspace.iter().filter_map(|root| made(root, own)).collect();
     let Some(first) = roots.first() else {
-        return Err(Fault::new(FaultKind::NotReady, "none of the folders of `claude_code.workspace` is there; make one"));
+        return Err(Fault::new(
+            FaultKind::NotReady,
+            "none of the folders of `claude_code.workspace` is there; make one",
+        ));
     };
     let Some(wanted) = wanted else { return Ok(first.clone()) };
     let outside = || {
@@ -143,7 +186,10 @@ mod tests {
             ("{}", "missing field `prompt`"),
             (r#"{"prompt":" "}"#, "prompt: must not be empty"),
             (r#"{"prompt":"x","maxTurns":0}"#, "maxTurns"),
-            (r#"{"prompt":"x","maxturns":1}"#, "unknown field `maxturns`, expected one of `prompt`"),
+            (
+                r#"{"prompt":"x","maxturns":1}"#,
+                "unknown field `maxturns`, expected one of `prompt`",
+            ),
             (r#"{"prompt":"x","sessionId":"s","keepSession":true}"#, "keepSession"),
             ("[]", "not valid"),
         ];
@@ -156,16 +202,29 @@ mod tests {
     #[test]
     fn tools_are_those_that_the_owner_grants() {
         let agent = agent(Path::new("/"));
-        let check = |asked: &[&str]| tools(Some(asked.iter().map(|tool| (*tool).to_owned()).collect()), &agent);
+        let check = |asked: &[&str]| {
+            tools(Some(asked.iter().map(|tool| (*tool).to_owned()).collect()), &agent)
+        };
         assert!(check(&["Read", "Edit", "Bash(git log:*)"]).is_ok());
         assert_eq!(check(&[]).unwrap(), Some(Vec::new()));
-        for refused in ["Bash", "Bash(rm:*)", "WebFetch", "", "Read,Bash", "--tools", "Read(x) Bash(*)", "Edit(//etc/**)"] {
+        for refused in [
+            "Bash",
+            "Bash(rm:*)",
+            "WebFetch",
+            "",
+            "Read,Bash",
+            "--tools",
+            "Read(x) Bash(*)",
+            "Edit(//etc/**)",
+        ] {
             assert!(check(&[refused]).is_err(), "{refused}");
         }
         for permission in [Permission::Ask, Permission::Allow] {
             let agent = Agent { permission, ..agent.clone() };
             let check = |asked: &str| tools(Some(vec![asked.to_owned()]), &agent);
-            assert!(check("Bash").is_ok() && check("Bash(rm:*)").is_ok() && check("WebFetch").is_ok());
+            assert!(
+                check("Bash").is_ok() && check("Bash(rm:*)").is_ok() && check("WebFetch").is_ok()
+            );
             for refused in ["Monitor", "Edit(//etc/**)", "Read(x) Bash(*)"] {
                 assert!(check(refused).is_err(), "{refused}");
             }

@@ -36,7 +36,11 @@ impl Job {
             answer: None,
             error: None,
         };
-        let desk = TaskDesk { store: self.state.ledger.store().clone(), instance: self.state.instance.clone(), drain: self.state.drain.clone() };
+        let desk = TaskDesk {
+            store: self.state.ledger.store().clone(),
+            instance: self.state.instance.clone(),
+            drain: self.state.drain.clone(),
+        };
         desk.store.keep_task(task.clone(), &desk.instance).await?;
         let mut kept = task.clone();
         let tasks = self.state.tasks.clone();
@@ -100,22 +104,31 @@ fn over(task: Task, answer: RunAnswer, cancelled: bool) -> Task {
     match answer {
         Ok(answer) => Task { status: TaskStatus::Completed, ended, answer: Some(answer), ..task },
         Err(_) if cancelled => Task { status: TaskStatus::Cancelled, ended, ..task },
-        Err(fault) if fault.kind == FaultKind::Draining => Task { status: TaskStatus::Failed, ended, error: Some(RESTARTED.into()), ..task },
-        Err(fault) => Task { status: TaskStatus::Failed, ended, error: Some(error(&fault)), ..task },
+        Err(fault) if fault.kind == FaultKind::Draining => {
+            Task { status: TaskStatus::Failed, ended, error: Some(RESTARTED.into()), ..task }
+        }
+        Err(fault) => {
+            Task { status: TaskStatus::Failed, ended, error: Some(error(&fault)), ..task }
+        }
     }
 }
 
 /// A fault's own part of the envelope that the Messages API has for errors.
 fn error(fault: &Fault) -> String {
-    let envelope: Value = serde_json::from_str(&fault.body(Dialect::Messages, "")).unwrap_or_default();
+    let envelope: Value =
+        serde_json::from_str(&fault.body(Dialect::Messages, "")).unwrap_or_default();
     envelope["error"].to_string()
 }
 
 /// A task as its client sees it.
 #[must_use]
 pub fn shown(task: &Task) -> String {
-    let time = |at: Option<i64>| at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()).map(|at| at.to_string());
-    let raw = |text: &Option<String>| text.as_deref().and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok());
+    let time = |at: Option<i64>| {
+        at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()).map(|at| at.to_string())
+    };
+    let raw = |text: &Option<String>| {
+        text.as_deref().and_then(|text| serde_json::from_str::<Box<RawValue>>(text).ok())
+    };
     // The answer's figures stand as the run wrote them.
     let head =
         json!({"id": task.id, "status": task.status.name(), "createdAt": time(Some(task.created)), "startedAt": time(task.started), "endedAt": time(task.ended)}).to_string();
@@ -130,7 +143,11 @@ pub fn shown(task: &Task) -> String {
 /// # Errors
 ///
 /// If there is none.
-pub async fn remove(state: &Arc<AppState>, caller: &Caller, id: &str) -> Result<&'static str, Fault> {
+pub async fn remove(
+    state: &Arc<AppState>,
+    caller: &Caller,
+    id: &str,
+) -> Result<&'static str, Fault> {
     // What works here is ended, whatever is written of it.
     if state.agents.end(caller, id) {
         return Ok("cancelling");
@@ -143,7 +160,12 @@ pub async fn remove(state: &Arc<AppState>, caller: &Caller, id: &str) -> Result<
         return Ok("deleted");
     }
     // It ended this very moment, or another gateway works on it.
-    Err(Fault::new(FaultKind::InvalidRequest, format!("the task `{id}` is not under way in this gateway; try again, or cancel it where it was begun")))
+    Err(Fault::new(
+        FaultKind::InvalidRequest,
+        format!(
+            "the task `{id}` is not under way in this gateway; try again, or cancel it where it was begun"
+        ),
+    ))
 }
 
 #[must_use]

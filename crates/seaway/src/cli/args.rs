@@ -22,7 +22,13 @@ pub(super) struct Cli {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Configuration")]
     config: Option<PathBuf>,
     /// Read variables from this file too
-    #[arg(long, global = true, hide_short_help = true, value_name = "FILE", help_heading = "Configuration")]
+    #[arg(
+        long,
+        global = true,
+        hide_short_help = true,
+        value_name = "FILE",
+        help_heading = "Configuration"
+    )]
     env_file: Option<PathBuf>,
     /// Set any setting by its key, such as `upstream.api.base_url=…`
     #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Configuration")]
@@ -75,10 +81,17 @@ pub(super) enum Command {
     /// Set a client up to use this gateway, or take that back; without a name, list the clients
     Connect(ConnectOptions),
     /// Start a client with the right environment; no file is touched
-    #[command(after_help = "A gateway that runs is used; else one serves for as long as the client runs.")]
+    #[command(
+        after_help = "A gateway that runs is used; else one serves for as long as the client runs."
+    )]
     Run {
         /// The client and its arguments, such as `-- claude` or `-- python app.py`
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            required = true,
+            value_name = "COMMAND"
+        )]
         command: Vec<String>,
     },
     /// Open the upstream's tunnel for other machines, and say what to run there
@@ -267,20 +280,28 @@ struct SettingFlags(Vec<(String, String)>);
 
 impl Args for SettingFlags {
     fn augment_args(command: Builder) -> Builder {
-        SETTINGS.iter().filter_map(|setting| Some((setting, setting.flag()?))).fold(command, |command, (setting, flag)| {
-            let heading = if setting.path.starts_with("argo.") { ARGO } else { "Settings" };
-            let mut arg = Arg::new(setting.path).long(flag).global(true).help(setting.about).help_heading(heading).value_name(placeholder(setting));
-            arg = arg.hide_short_help(!COMMON.contains(&setting.path));
-            arg = match setting.kind {
-                // `--direct` alone says yes.
-                Kind::Flag => arg.num_args(0..=1).default_missing_value("true"),
-                _ => arg.num_args(1).allow_hyphen_values(true),
-            };
-            if setting.path == "default_upstream" {
-                arg = arg.visible_alias("upstream");
-            }
-            command.arg(arg)
-        })
+        SETTINGS.iter().filter_map(|setting| Some((setting, setting.flag()?))).fold(
+            command,
+            |command, (setting, flag)| {
+                let heading = if setting.path.starts_with("argo.") { ARGO } else { "Settings" };
+                let mut arg = Arg::new(setting.path)
+                    .long(flag)
+                    .global(true)
+                    .help(setting.about)
+                    .help_heading(heading)
+                    .value_name(placeholder(setting));
+                arg = arg.hide_short_help(!COMMON.contains(&setting.path));
+                arg = match setting.kind {
+                    // `--direct` alone says yes.
+                    Kind::Flag => arg.num_args(0..=1).default_missing_value("true"),
+                    _ => arg.num_args(1).allow_hyphen_values(true),
+                };
+                if setting.path == "default_upstream" {
+                    arg = arg.visible_alias("upstream");
+                }
+                command.arg(arg)
+            },
+        )
     }
 
     fn augment_args_for_update(command: Builder) -> Builder {
@@ -303,7 +324,9 @@ fn placeholder(setting: &Setting) -> &'static str {
 impl FromArgMatches for SettingFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = SETTINGS.iter().filter(|setting| setting.flag().is_some());
-        let given = given.filter_map(|setting| Some((setting.path.to_owned(), matches.get_one::<String>(setting.path)?.clone())));
+        let given = given.filter_map(|setting| {
+            Some((setting.path.to_owned(), matches.get_one::<String>(setting.path)?.clone()))
+        });
         Ok(Self(given.collect()))
     }
 
@@ -318,11 +341,15 @@ impl Cli {
     pub(super) fn sources(&self) -> anyhow::Result<Sources> {
         let mut environment = Environment::capture();
         if let Some(file) = &self.env_file {
-            environment.add_file(file).map_err(|error| anyhow::anyhow!("cannot read {}: {error}", file.display()))?;
+            environment
+                .add_file(file)
+                .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", file.display()))?;
         }
         let mut flags = self.settings.0.clone();
         for pair in &self.set {
-            let (key, value) = pair.split_once('=').ok_or_else(|| super::UsageError(format!("--set {pair}: expected KEY=VALUE")))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| super::UsageError(format!("--set {pair}: expected KEY=VALUE")))?;
             flags.push((key.trim().to_owned(), value.to_owned()));
         }
         let level = match (self.quiet, self.verbose) {
@@ -362,7 +389,12 @@ mod tests {
     fn every_option_has_a_description() {
         fn walk(command: &clap::Command) {
             for argument in command.get_arguments() {
-                assert!(argument.get_help().is_some_and(|help| !help.to_string().trim().is_empty()), "{} {}", command.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some_and(|help| !help.to_string().trim().is_empty()),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
             assert!(command.get_about().is_some(), "{}", command.get_name());
             command.get_subcommands().for_each(walk);
@@ -374,13 +406,45 @@ mod tests {
 
     #[test]
     fn a_setting_has_one_name() {
-        let cli = Cli::try_parse_from(["seaway", "serve", "--port", "1", "--model-default", "m", "--upstream", "u", "--set", "upstream.u.kind=sandbox"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "seaway",
+            "serve",
+            "--port",
+            "1",
+            "--model-default",
+            "m",
+            "--upstream",
+            "u",
+            "--set",
+            "upstream.u.kind=sandbox",
+        ])
+        .unwrap();
         let flags = cli.sources().unwrap().flags;
-        let expect = [("port", "1"), ("default_upstream", "u"), ("model.default", "m"), ("upstream.u.kind", "sandbox")];
+        let expect = [
+            ("port", "1"),
+            ("default_upstream", "u"),
+            ("model.default", "m"),
+            ("upstream.u.kind", "sandbox"),
+        ];
         assert_eq!(flags, expect.map(|(key, value)| (key.to_owned(), value.to_owned())));
-        let cli = Cli::try_parse_from(["seaway", "serve", "--direct", "--no-jump", "--env", "test", "-vv"]).unwrap();
+        let cli = Cli::try_parse_from([
+            "seaway",
+            "serve",
+            "--direct",
+            "--no-jump",
+            "--env",
+            "test",
+            "-vv",
+        ])
+        .unwrap();
         let flags = cli.sources().unwrap().flags;
-        let expect = [("argo.env", "test"), ("argo.direct", "true"), ("argo.jump", ""), ("ssh_verbose", "2"), ("log_level", "trace")];
+        let expect = [
+            ("argo.env", "test"),
+            ("argo.direct", "true"),
+            ("argo.jump", ""),
+            ("ssh_verbose", "2"),
+            ("log_level", "trace"),
+        ];
         assert_eq!(flags, expect.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
 }

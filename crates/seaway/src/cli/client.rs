@@ -38,22 +38,39 @@ impl Client {
         Self { to: GatewayPlace::Unix(path.to_owned()) }
     }
 
-    pub(super) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<ClientAnswer> {
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<ClientAnswer> {
         self.send(Method::GET, path, Vec::new(), headers).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<ClientAnswer> {
+    pub(super) async fn post(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<ClientAnswer> {
         self.send(Method::POST, path, body, headers).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> anyhow::Result<ClientAnswer> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<ClientAnswer> {
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body)))?;
         match &self.to {
-            GatewayPlace::Tcp(address) => exchange(TcpStream::connect(address).await?, request).await,
+            GatewayPlace::Tcp(address) => {
+                exchange(TcpStream::connect(address).await?, request).await
+            }
             GatewayPlace::Unix(path) => exchange(UnixStream::connect(path).await?, request).await,
         }
     }
@@ -63,7 +80,8 @@ async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> anyhow::Result
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut send, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let ask = async move {
         let answer = send.send_request(request).await?;
         let (head, mut body) = answer.into_parts();
@@ -74,7 +92,12 @@ where
                 whole.extend_from_slice(&data);
             }
         }
-        anyhow::Ok(ClientAnswer { status: head.status, headers: head.headers, body: whole.into(), frames })
+        anyhow::Ok(ClientAnswer {
+            status: head.status,
+            headers: head.headers,
+            body: whole.into(),
+            frames,
+        })
     };
     let (answer, _closed) = tokio::join!(ask, connection);
     answer

@@ -15,10 +15,14 @@ pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode
         }
         ConfigCommand::Path => match Config::path(&cli.sources()?) {
             Some(path) => println!("{}", path.display()),
-            None => anyhow::bail!("there is no home folder, so there is no usual place; name the file: --config FILE"),
+            None => anyhow::bail!(
+                "there is no home folder, so there is no usual place; name the file: --config FILE"
+            ),
         },
         ConfigCommand::Schema { table: true } => print!("{}", markdown_table()),
-        ConfigCommand::Schema { table: false } => println!("{}", serde_json::to_string_pretty(&schema())?),
+        ConfigCommand::Schema { table: false } => {
+            println!("{}", serde_json::to_string_pretty(&schema())?)
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -39,22 +39,43 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
 }
 
 fn unknown(name: &str) -> anyhow::Error {
-    let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).chain(OTHERS.iter().map(|other| other.name)).collect();
-    let near = near(name, names.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-    UsageError(format!("there is no client `{name}` here{near}; there are {}", names.join(", "))).into()
+    let names: Vec<&str> = CLIENTS
+        .iter()
+        .map(|client| client.name)
+        .chain(OTHERS.iter().map(|other| other.name))
+        .collect();
+    let near = near(name, names.iter().copied())
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
+    UsageError(format!("there is no client `{name}` here{near}; there are {}", names.join(", ")))
+        .into()
 }
 
 fn list(shelf: &UndoJournal) -> anyhow::Result<()> {
     println!("set up by `seaway connect NAME`:");
     for client in CLIENTS {
-        println!("  {:<12}{}{}", client.name, client.about, if shelf.is_connected(client.name)? { " (is set up; `--undo` takes it back)" } else { "" });
+        println!(
+            "  {:<12}{}{}",
+            client.name,
+            client.about,
+            if shelf.is_connected(client.name)? {
+                " (is set up; `--undo` takes it back)"
+            } else {
+                ""
+            }
+        );
     }
     println!("set up by hand, `seaway connect NAME` says how:");
     println!("  {}", OTHERS.iter().map(|other| other.name).collect::<Vec<_>>().join(", "));
     Ok(())
 }
 
-fn connect(shelf: &UndoJournal, client: &ClientSetup, facts: &Facts, options: &ConnectOptions) -> anyhow::Result<ExitCode> {
+fn connect(
+    shelf: &UndoJournal,
+    client: &ClientSetup,
+    facts: &Facts,
+    options: &ConnectOptions,
+) -> anyhow::Result<ExitCode> {
     let setup = client.setup(facts);
     if options.print {
         for file in &setup.files {
@@ -86,7 +107,10 @@ fn connect(shelf: &UndoJournal, client: &ClientSetup, facts: &Facts, options: &C
 /// Asks one small thing as the client will, and says whether it came.
 fn try_out(client: &ClientSetup, setup: &Setup, facts: &Facts) -> anyhow::Result<()> {
     let Some(asks) = client.asks(setup, facts) else {
-        eprintln!("warning: what was written cannot be read as {} reads it; nothing was asked", client.about);
+        eprintln!(
+            "warning: what was written cannot be read as {} reads it; nothing was asked",
+            client.about
+        );
         return Ok(());
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -95,13 +119,23 @@ fn try_out(client: &ClientSetup, setup: &Setup, facts: &Facts) -> anyhow::Result
     }
     match runtime.block_on(trial::ask(&asks, &facts.environment)) {
         Ok(said) => eprintln!("asked `{}` through these settings: it answers, {said}", asks.model),
-        Err(trial::Failure::Nobody) => eprintln!("nobody serves at {} yet: start `seaway serve`, then the client", facts.url),
-        Err(trial::Failure::Wrong(why)) => eprintln!("warning: asked `{}` through these settings, and no answer came: {why}", asks.model),
+        Err(trial::Failure::Nobody) => {
+            eprintln!("nobody serves at {} yet: start `seaway serve`, then the client", facts.url)
+        }
+        Err(trial::Failure::Wrong(why)) => eprintln!(
+            "warning: asked `{}` through these settings, and no answer came: {why}",
+            asks.model
+        ),
     }
     Ok(())
 }
 
-fn undo(shelf: &UndoJournal, name: &str, only_say: bool, key: Option<&SecretString>) -> anyhow::Result<ExitCode> {
+fn undo(
+    shelf: &UndoJournal,
+    name: &str,
+    only_say: bool,
+    key: Option<&SecretString>,
+) -> anyhow::Result<ExitCode> {
     if !shelf.is_connected(name)? {
         eprintln!("{name} was not set up by `seaway connect`, so there is nothing to take back");
         return Ok(ExitCode::SUCCESS);
@@ -112,7 +146,11 @@ fn undo(shelf: &UndoJournal, name: &str, only_say: bool, key: Option<&SecretStri
         return Ok(ExitCode::SUCCESS);
     }
     for file in &changed {
-        eprintln!("{} {}", if file.after.is_some() { "put back" } else { "removed " }, file.path.display());
+        eprintln!(
+            "{} {}",
+            if file.after.is_some() { "put back" } else { "removed " },
+            file.path.display()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -130,9 +168,16 @@ fn show(changed: &[Changed], key: Option<&SecretString>) {
         let to = if file.after.is_some() { &name } else { "/dev/null" };
         let from = if file.before.is_empty() { "/dev/null" } else { &name };
         let keys_alone = file.path.file_name().is_some_and(|name| name == "keys.json");
-        let diff = TextDiff::from_lines(file.before.as_str(), after).unified_diff().context_radius(3).header(from, to).to_string();
+        let diff = TextDiff::from_lines(file.before.as_str(), after)
+            .unified_diff()
+            .context_radius(3)
+            .header(from, to)
+            .to_string();
         for line in diff.lines() {
-            let hidden = key.map_or_else(|| line.to_owned(), |key| line.replace(key.expose_secret(), "(the local key)"));
+            let hidden = key.map_or_else(
+                || line.to_owned(),
+                |key| line.replace(key.expose_secret(), "(the local key)"),
+            );
             let text = if hidden == line { masked(line, keys_alone) } else { hidden };
             match (color, text.as_bytes().first()) {
                 (true, Some(b'+')) => println!("\u{1b}[32m{text}\u{1b}[0m"),
@@ -147,13 +192,24 @@ fn show(changed: &[Changed], key: Option<&SecretString>) {
 fn masked(line: &str, always: bool) -> String {
     const SECRET: [&str; 5] = ["key", "token", "secret", "password", "authorization"];
     const PLAIN: [&str; 4] = ["keyhelper", "key_name", "env_key", "keybind"];
-    let Some(at) = line.find([':', '=']).filter(|_| !line.starts_with("---") && !line.starts_with("+++") && !line.starts_with("@@")) else { return line.to_owned() };
+    let Some(at) = line.find([':', '=']).filter(|_| {
+        !line.starts_with("---") && !line.starts_with("+++") && !line.starts_with("@@")
+    }) else {
+        return line.to_owned();
+    };
     let (name, value) = line.split_at(at + 1);
     let lower = name.to_lowercase();
-    let secret = always || (SECRET.iter().any(|word| lower.contains(word)) && !PLAIN.iter().any(|word| lower.contains(word)));
+    let secret = always
+        || (SECRET.iter().any(|word| lower.contains(word))
+            && !PLAIN.iter().any(|word| lower.contains(word)));
     // References are no secrets: a variable, a file, a command.
-    let refers = ["{env:", "{file:", "${", "\"!", "os.environ"].iter().any(|mark| value.contains(mark));
-    if secret && !refers && value.trim().len() > 2 && !value.contains('{') { format!("{name} (not shown)") } else { line.to_owned() }
+    let refers =
+        ["{env:", "{file:", "${", "\"!", "os.environ"].iter().any(|mark| value.contains(mark));
+    if secret && !refers && value.trim().len() > 2 && !value.contains('{') {
+        format!("{name} (not shown)")
+    } else {
+        line.to_owned()
+    }
 }
 
 #[cfg(test)]
@@ -168,7 +224,10 @@ mod tests {
             (" \"apiKey\": \"sk-x\"", " \"apiKey\": (not shown)"),
             ("+  \"apiKey\": \"{file:/k}\"", "+  \"apiKey\": \"{file:/k}\""),
             ("+  \"apiKey\": \"!seaway key show\"", "+  \"apiKey\": \"!seaway key show\""),
-            ("+  \"apiKeyHelper\": \"seaway key show\"", "+  \"apiKeyHelper\": \"seaway key show\""),
+            (
+                "+  \"apiKeyHelper\": \"seaway key show\"",
+                "+  \"apiKeyHelper\": \"seaway key show\"",
+            ),
             (" token = \"t\"", " token = (not shown)"),
             ("--- /home/key: x", "--- /home/key: x"),
             (" \"keys\": {", " \"keys\": {"),

@@ -30,12 +30,36 @@ fn scenes() -> Vec<(&'static str, &'static str, Value)> {
     let chat = json!({"stream": true, "stream_options": {"include_usage": true}, "tools": [{"type": "function", "function": function}]});
     vec![
         ("a plain question", "/v1/messages", ask("Good morning, harbour!", json!({}))),
-        ("the same, streamed, with thinking", "/v1/messages", ask("Good morning! [[think A greeting.]]", json!({"stream": true}))),
-        ("a tool call", "/v1/messages", ask("Weather? [[tool get_weather {\"city\": \"Kiel\"}]]", tool)),
-        ("a failure, as the upstream words it", "/v1/messages", ask("[[error 529 overloaded_error Overloaded]]", json!({}))),
-        ("Chat Completions: a plain question", "/v1/chat/completions", ask("Good morning, harbour!", json!({}))),
-        ("the same, streamed, with a tool call", "/v1/chat/completions", ask("Weather? [[tool get_weather {\"city\": \"Kiel\"}]]", chat)),
-        ("counting tokens", "/v1/messages/count_tokens", ask("How many tokens is this?", json!({}))),
+        (
+            "the same, streamed, with thinking",
+            "/v1/messages",
+            ask("Good morning! [[think A greeting.]]", json!({"stream": true})),
+        ),
+        (
+            "a tool call",
+            "/v1/messages",
+            ask("Weather? [[tool get_weather {\"city\": \"Kiel\"}]]", tool),
+        ),
+        (
+            "a failure, as the upstream words it",
+            "/v1/messages",
+            ask("[[error 529 overloaded_error Overloaded]]", json!({})),
+        ),
+        (
+            "Chat Completions: a plain question",
+            "/v1/chat/completions",
+            ask("Good morning, harbour!", json!({})),
+        ),
+        (
+            "the same, streamed, with a tool call",
+            "/v1/chat/completions",
+            ask("Weather? [[tool get_weather {\"city\": \"Kiel\"}]]", chat),
+        ),
+        (
+            "counting tokens",
+            "/v1/messages/count_tokens",
+            ask("How many tokens is this?", json!({})),
+        ),
     ]
 }
 
@@ -47,10 +71,15 @@ pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let app = start(loaded, sources).await?;
-        let Some(Listen::Tcp(address)) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))).cloned() else {
+        let Some(Listen::Tcp(address)) =
+            app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))).cloned()
+        else {
             anyhow::bail!("the demo needs a TCP address");
         };
-        println!("seaway demo: a gateway on {}, in front of a simulated Claude. No key, no network.", reachable(Listen::Tcp(address).to_string()));
+        println!(
+            "seaway demo: a gateway on {}, in front of a simulated Claude. No key, no network.",
+            reachable(Listen::Tcp(address).to_string())
+        );
         let client = Client::tcp(address);
         for (title, path, body) in scenes() {
             scene(&client, title, path, &body).await?;
@@ -58,7 +87,8 @@ pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
         list_models(&client).await?;
         if !once {
             let address = reachable(Listen::Tcp(address).to_string());
-            let fragment = if std::io::stdout().is_terminal() { fragment(&app.state) } else { String::new() };
+            let fragment =
+                if std::io::stdout().is_terminal() { fragment(&app.state) } else { String::new() };
             invite(&address, &fragment);
             app.run().await;
         }
@@ -72,11 +102,24 @@ pub(super) fn run(cli: &Cli, once: bool) -> anyhow::Result<ExitCode> {
 /// The demo touches nothing of its user's: no file, no state, no credential.
 fn demo_sources(cli: &Cli) -> anyhow::Result<Sources> {
     let given = cli.sources()?;
-    let state = given.environment.temporary_folder().join(format!("seaway-demo-{}", uuid::Uuid::now_v7().simple()));
-    let mut flags: Vec<(String, String)> = given.flags.into_iter().filter(|(key, _)| ["port", "listen", "log_level"].contains(&key.as_str())).collect();
-    let fixed = [("upstream.sandbox.kind", "sandbox"), ("api_key", KEY), ("store.path", ":memory:"), ("state_dir", &state.to_string_lossy())];
+    let state = given
+        .environment
+        .temporary_folder()
+        .join(format!("seaway-demo-{}", uuid::Uuid::now_v7().simple()));
+    let mut flags: Vec<(String, String)> = given
+        .flags
+        .into_iter()
+        .filter(|(key, _)| ["port", "listen", "log_level"].contains(&key.as_str()))
+        .collect();
+    let fixed = [
+        ("upstream.sandbox.kind", "sandbox"),
+        ("api_key", KEY),
+        ("store.path", ":memory:"),
+        ("state_dir", &state.to_string_lossy()),
+    ];
     flags.extend(fixed.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    let keep = |name: &str| given.environment.get(name).map(|value| (name.to_owned(), value.to_owned()));
+    let keep =
+        |name: &str| given.environment.get(name).map(|value| (name.to_owned(), value.to_owned()));
     let environment = Environment::of(["HOME", "NO_COLOR"].into_iter().filter_map(keep));
     Ok(Sources { file: Some("/dev/null".into()), flags, environment })
 }
@@ -100,20 +143,36 @@ async fn scene(client: &Client, title: &str, path: &str, body: &Value) -> anyhow
     let streamed = if body["stream"] == true { ", streamed" } else { "" };
     let tools = body["tools"].as_array().map_or_else(String::new, |_| ", with a tool".to_owned());
     println!("→ POST {path}{streamed}{tools}: \u{201c}{asked}\u{201d}");
-    let headers = [("x-api-key", KEY), ("content-type", "application/json"), ("anthropic-version", "2023-06-01")];
+    let headers = [
+        ("x-api-key", KEY),
+        ("content-type", "application/json"),
+        ("anthropic-version", "2023-06-01"),
+    ];
     let answer = client.post(path, body.to_string().into_bytes(), &headers).await?;
     show(&answer);
     Ok(())
 }
 
 fn show(answer: &ClientAnswer) {
-    let id = answer.headers.get("request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let streamed = answer.headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
-    let body = if streamed { folded(&answer.body) } else { serde_json::from_slice(&answer.body).unwrap_or_default() };
+    let id =
+        answer.headers.get("request-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let streamed = answer
+        .headers
+        .get("content-type")
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
+    let body = if streamed {
+        folded(&answer.body)
+    } else {
+        serde_json::from_slice(&answer.body).unwrap_or_default()
+    };
     // The words that the API has for it: 529 is in no registry.
     let failure = body["error"]["message"].as_str();
     let frames = if streamed { format!("  in {} frames", answer.frames) } else { String::new() };
-    println!("← {} {}{frames}  {id}", answer.status.as_u16(), failure.or(answer.status.canonical_reason()).unwrap_or_default());
+    println!(
+        "← {} {}{frames}  {id}",
+        answer.status.as_u16(),
+        failure.or(answer.status.canonical_reason()).unwrap_or_default()
+    );
     for line in prose(&body) {
         println!("  {line}");
     }
@@ -122,7 +181,9 @@ fn show(answer: &ClientAnswer) {
 /// What an answer says, a line for each thing: Messages, Chat Completions or a count.
 fn prose(body: &Value) -> Vec<String> {
     let mut lines = Vec::new();
-    let call = |name: &Value, arguments: &str| format!("calls {} with {arguments}", name.as_str().unwrap_or_default());
+    let call = |name: &Value, arguments: &str| {
+        format!("calls {} with {arguments}", name.as_str().unwrap_or_default())
+    };
     for block in body["content"].as_array().into_iter().flatten() {
         lines.extend(match block["type"].as_str() {
             Some("text") => block["text"].as_str().map(|text| format!("says: {text}")),
@@ -132,14 +193,27 @@ fn prose(body: &Value) -> Vec<String> {
         });
     }
     let message = &body["choices"][0]["message"];
-    lines.extend(message["content"].as_str().filter(|text| !text.is_empty()).map(|text| format!("says: {text}")));
+    lines.extend(
+        message["content"]
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(|text| format!("says: {text}")),
+    );
     for tool in message["tool_calls"].as_array().into_iter().flatten() {
-        lines.push(call(&tool["function"]["name"], tool["function"]["arguments"].as_str().unwrap_or_default()));
+        lines.push(call(
+            &tool["function"]["name"],
+            tool["function"]["arguments"].as_str().unwrap_or_default(),
+        ));
     }
     let usage = &body["usage"];
     let count = |names: [&str; 2]| names.iter().find_map(|name| usage[*name].as_u64());
-    if let (Some(input), Some(output)) = (count(["input_tokens", "prompt_tokens"]), count(["output_tokens", "completion_tokens"])) {
-        let why = body["stop_reason"].as_str().or(body["choices"][0]["finish_reason"].as_str()).unwrap_or("unknown");
+    if let (Some(input), Some(output)) =
+        (count(["input_tokens", "prompt_tokens"]), count(["output_tokens", "completion_tokens"]))
+    {
+        let why = body["stop_reason"]
+            .as_str()
+            .or(body["choices"][0]["finish_reason"].as_str())
+            .unwrap_or("unknown");
         lines.push(format!("and stops ({why}): {input} tokens in, {output} out"));
     }
     lines.extend(body["input_tokens"].as_u64().map(|count| format!("{count} tokens")));
@@ -154,14 +228,31 @@ fn folded(body: &[u8]) -> Value {
         return serde_json::from_str(&whole.body).unwrap_or_default();
     }
     let text = String::from_utf8_lossy(body);
-    let chunks: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect();
+    let chunks: Vec<Value> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect();
     let deltas = || chunks.iter().map(|chunk| &chunk["choices"][0]["delta"]);
     let said: String = deltas().filter_map(|delta| delta["content"].as_str()).collect();
-    let parts = || deltas().filter_map(|delta| delta["tool_calls"].as_array()).flatten().map(|tool| &tool["function"]);
+    let parts = || {
+        deltas()
+            .filter_map(|delta| delta["tool_calls"].as_array())
+            .flatten()
+            .map(|tool| &tool["function"])
+    };
     let name = parts().find_map(|part| part["name"].as_str());
     let arguments: String = parts().filter_map(|part| part["arguments"].as_str()).collect();
-    let calls: Vec<Value> = name.map(|name| json!({"function": {"name": name, "arguments": arguments}})).into_iter().collect();
-    let last = |pointer: &str| chunks.iter().rev().find_map(|chunk| chunk.pointer(pointer).filter(|value| !value.is_null())).cloned();
+    let calls: Vec<Value> = name
+        .map(|name| json!({"function": {"name": name, "arguments": arguments}}))
+        .into_iter()
+        .collect();
+    let last = |pointer: &str| {
+        chunks
+            .iter()
+            .rev()
+            .find_map(|chunk| chunk.pointer(pointer).filter(|value| !value.is_null()))
+            .cloned()
+    };
     let choice = json!({"message": {"content": said, "tool_calls": calls}, "finish_reason": last("/choices/0/finish_reason")});
     json!({"choices": [choice], "usage": last("/usage")})
 }
@@ -170,15 +261,26 @@ async fn list_models(client: &Client) -> anyhow::Result<()> {
     println!("\n── the models\n→ GET /v1/models");
     let answer = client.get("/v1/models", &[("authorization", &format!("Bearer {KEY}"))]).await?;
     let list: Value = serde_json::from_slice(&answer.body)?;
-    let ids: Vec<&str> = list["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str()).collect();
+    let ids: Vec<&str> = list["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|model| model["id"].as_str())
+        .collect();
     println!("← {}  {}", answer.status, ids.join(", "));
     Ok(())
 }
 
 fn invite(address: &str, fragment: &str) {
-    println!("\nIt stays up until Ctrl-C. Open {address}/{fragment} in a browser to look at it, and to play with it, in another terminal:");
+    println!(
+        "\nIt stays up until Ctrl-C. Open {address}/{fragment} in a browser to look at it, and to play with it, in another terminal:"
+    );
     println!("  export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY={KEY}");
     println!("  claude -p 'hello'        # or any program that speaks the Messages API");
-    println!("  export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY={KEY}        # for those that speak Chat Completions");
-    println!("The README lists what the simulated Claude understands, such as `[[think …]]` and `[[tool NAME {{…}}]]`.");
+    println!(
+        "  export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY={KEY}        # for those that speak Chat Completions"
+    );
+    println!(
+        "The README lists what the simulated Claude understands, such as `[[think …]]` and `[[tool NAME {{…}}]]`."
+    );
 }

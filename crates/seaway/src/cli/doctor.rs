@@ -44,12 +44,25 @@ pub(super) fn run(cli: &Cli, live: bool, json: bool) -> anyhow::Result<ExitCode>
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = match Config::load(&cli.sources()?) {
         Ok(loaded) => {
-            let file = if loaded.path.exists() { loaded.path.display().to_string() } else { format!("no file at {}; defaults apply", loaded.path.display()) };
+            let file = if loaded.path.exists() {
+                loaded.path.display().to_string()
+            } else {
+                format!("no file at {}; defaults apply", loaded.path.display())
+            };
             let mut findings = vec![good("configuration", file)];
             runtime.block_on(examine(&loaded.config, live, &mut findings));
             findings
         }
-        Err(ConfigError(mistakes)) => mistakes.iter().map(|mistake| bad("configuration", mistake.to_string(), "correct it; `seaway config schema` lists every setting")).collect(),
+        Err(ConfigError(mistakes)) => mistakes
+            .iter()
+            .map(|mistake| {
+                bad(
+                    "configuration",
+                    mistake.to_string(),
+                    "correct it; `seaway config schema` lists every setting",
+                )
+            })
+            .collect(),
     };
     let healthy = findings.iter().all(|finding| finding.good);
     if json {
@@ -61,7 +74,12 @@ pub(super) fn run(cli: &Cli, live: bool, json: bool) -> anyhow::Result<ExitCode>
 }
 
 fn show(finding: &Finding) {
-    println!("{:<4} {:<22} {}", if finding.good { "ok" } else { "BAD" }, finding.layer, finding.what);
+    println!(
+        "{:<4} {:<22} {}",
+        if finding.good { "ok" } else { "BAD" },
+        finding.layer,
+        finding.what
+    );
     if let Some(hint) = &finding.hint {
         println!("     hint: {hint}");
     }
@@ -69,8 +87,14 @@ fn show(finding: &Finding) {
 
 async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     match unwritable(&config.state_dir) {
-        Some(why) => findings.push(bad("state folder", why, "make it writable, or set `state_dir`")),
-        None => findings.extend([good("state folder", config.state_dir.display().to_string()), local_key(config), store(config)]),
+        Some(why) => {
+            findings.push(bad("state folder", why, "make it writable, or set `state_dir`"))
+        }
+        None => findings.extend([
+            good("state folder", config.state_dir.display().to_string()),
+            local_key(config),
+            store(config),
+        ]),
     }
     addresses(config, findings).await;
     if config.upstreams.is_empty() {
@@ -97,9 +121,13 @@ fn progress(what: &str) {
 
 fn local_key(config: &Config) -> Finding {
     match Keyring::load(config) {
-        Ok(keyring) if keyring.is_open() => good("local key", "none needed: auth = \"none\", on loopback only"),
+        Ok(keyring) if keyring.is_open() => {
+            good("local key", "none needed: auth = \"none\", on loopback only")
+        }
         Ok(_) => good("local key", "there is one; `seaway key show` prints it"),
-        Err(error) => bad("local key", chain(&error), "make the state folder writable, or set `state_dir`"),
+        Err(error) => {
+            bad("local key", chain(&error), "make the state folder writable, or set `state_dir`")
+        }
     }
 }
 
@@ -120,10 +148,17 @@ async fn addresses(config: &Config, findings: &mut Vec<Finding>) {
         let ours = running.iter().any(|instance| instance.addresses.contains(&listen.to_string()));
         if let Listen::Unix(path) = listen {
             let held = std::os::unix::net::UnixStream::connect(path).is_ok();
-            let found = if held && !ours { bad } else { |layer: &str, what: String, _: &str| good(layer, what) };
+            let found = if held && !ours {
+                bad
+            } else {
+                |layer: &str, what: String, _: &str| good(layer, what)
+            };
             findings.push(found(
                 "address",
-                format!("{listen}: {}", if held { "somebody serves there" } else { "nobody serves there" }),
+                format!(
+                    "{listen}: {}",
+                    if held { "somebody serves there" } else { "nobody serves there" }
+                ),
                 "stop the other program, or choose another path",
             ));
             continue;
@@ -131,7 +166,9 @@ async fn addresses(config: &Config, findings: &mut Vec<Finding>) {
         findings.push(match crate::http::server::bind(listen).await {
             _ if ours => good("address", format!("{listen}: our own gateway serves there")),
             Ok(_) => good("address", format!("{listen} is free")),
-            Err(error) => bad("address", chain(&error), "stop the other program, or choose another `port`"),
+            Err(error) => {
+                bad("address", chain(&error), "stop the other program, or choose another `port`")
+            }
         });
     }
 }
@@ -154,42 +191,80 @@ async fn examine_upstream(upstream: &Arc<Upstream>, live: bool, findings: &mut V
     }
     match upstream.probe().await {
         Ok(()) => findings.push(good(layer("connection"), "reachable, and it is who it should be")),
-        Err(error) => return findings.push(bad(layer("connection"), chain(&*error), "check `base_url`, `ca_file` and the network")),
+        Err(error) => {
+            return findings.push(bad(
+                layer("connection"),
+                chain(&*error),
+                "check `base_url`, `ca_file` and the network",
+            ));
+        }
     }
     if let Err(why) = upstream.usable().await {
-        return findings.push(bad(layer("credential"), why, "set `api_key` or `bearer` of this upstream"));
+        return findings.push(bad(
+            layer("credential"),
+            why,
+            "set `api_key` or `bearer` of this upstream",
+        ));
     }
     findings.push(good(layer("credential"), "there is one, or none is needed"));
     examine_answers(upstream, live, findings).await;
 }
 
 /// The way by ssh, from the key in the hand to the name at the other end. False if there is no going on.
-async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, findings: &mut Vec<Finding>) -> bool {
+async fn examine_tunnel(
+    tunnel: &Arc<Tunnel>,
+    layer: &impl Fn(&str) -> String,
+    findings: &mut Vec<Finding>,
+) -> bool {
     let before = tunnel.master().await;
     let known = findings.len();
     findings.push(match tunnel.identity().await {
         Ok(Some(identity)) => good(layer("identity"), identity.to_string()),
-        Ok(None) => bad(layer("identity"), tunnel.no_identity(), "then try again; `seaway tunnel --interactive` lets ssh ask for a password"),
+        Ok(None) => bad(
+            layer("identity"),
+            tunnel.no_identity(),
+            "then try again; `seaway tunnel --interactive` lets ssh ask for a password",
+        ),
         Err(why) => bad(layer("identity"), why, "correct that"),
     });
     for key in tunnel.host_keys().await {
         findings.push(if key.known {
             good(layer("host key"), format!("{}: known", key.host))
         } else {
-            bad(layer("host key"), format!("{}: not known", key.host), &format!("run `{}` once by hand, and compare the key with what is published", key.by_hand))
+            bad(
+                layer("host key"),
+                format!("{}: not known", key.host),
+                &format!(
+                    "run `{}` once by hand, and compare the key with what is published",
+                    key.by_hand
+                ),
+            )
         });
     }
     let told = tunnel.told();
     findings.push(match told.lockout {
         None => good(layer("lock-out"), format!("none for {}", told.door)),
-        Some(state) => bad(layer("lock-out"), format!("{} {state} after failed logins", told.door), "correct what ssh says, then run `seaway unlock`"),
+        Some(state) => bad(
+            layer("lock-out"),
+            format!("{} {state} after failed logins", told.door),
+            "correct what ssh says, then run `seaway unlock`",
+        ),
     });
     // A login that is sure to fail would be held against us.
     if before.is_none() && findings[known..].iter().any(|finding| !finding.good) {
-        findings.push(bad(layer("login"), "not tried, since it would fail", "correct the above first"));
+        findings.push(bad(
+            layer("login"),
+            "not tried, since it would fail",
+            "correct the above first",
+        ));
         return false;
     }
-    let way = tunnel.setting.jump.as_deref().filter(|jump| !jump.is_empty()).map_or_else(String::new, |jump| format!(" by {jump}"));
+    let way = tunnel
+        .setting
+        .jump
+        .as_deref()
+        .filter(|jump| !jump.is_empty())
+        .map_or_else(String::new, |jump| format!(" by {jump}"));
     match tunnel.up(Login::Batch).await {
         Ok(_) => {
             let told = tunnel.told();
@@ -199,15 +274,23 @@ async fn examine_tunnel(tunnel: &Arc<Tunnel>, layer: &impl Fn(&str) -> String, f
                 (false, None) => format!("logged in to {}{way}", told.host),
             };
             findings.push(good(layer("login"), how));
-            findings.push(good(layer("forward"), "it leads to the upstream, which proved its name"));
+            findings
+                .push(good(layer("forward"), "it leads to the upstream, which proved its name"));
             true
         }
         Err(error) => {
             let login = error.layer == TunnelLayer::Ssh || tunnel.master().await.is_none();
             if !login {
-                findings.push(good(layer("login"), format!("logged in to {}{way}", tunnel.setting.host)));
+                findings.push(good(
+                    layer("login"),
+                    format!("logged in to {}{way}", tunnel.setting.host),
+                ));
             }
-            findings.push(bad(layer(if login { "login" } else { "forward" }), error.message, "the message says what to do"));
+            findings.push(bad(
+                layer(if login { "login" } else { "forward" }),
+                error.message,
+                "the message says what to do",
+            ));
             false
         }
     }
@@ -219,49 +302,89 @@ fn lacks(version: Version) -> String {
         return String::new();
     }
     let texts = if version < COMPOSED { "texts that begin with `/` are refused, and " } else { "" };
-    format!("; with this version {texts}the prompt cache is read only while a conversation stays with its process; {}", install(COMPLETE))
+    format!(
+        "; with this version {texts}the prompt cache is read only while a conversation stays with its process; {}",
+        install(COMPLETE)
+    )
 }
 
 /// The Claude Code program: there, new enough, signed in. False if there is no going on.
-async fn examine_program(program: &Program, layer: &impl Fn(&str) -> String, findings: &mut Vec<Finding>) -> bool {
+async fn examine_program(
+    program: &Program,
+    layer: &impl Fn(&str) -> String,
+    findings: &mut Vec<Finding>,
+) -> bool {
     let setting = program.setting();
     match program.installed().program(setting).await {
-        Ok((path, version)) => findings.push(good(layer("program"), format!("Claude Code {version} at {}{}", path.display(), lacks(version)))),
+        Ok((path, version)) => findings.push(good(
+            layer("program"),
+            format!("Claude Code {version} at {}{}", path.display(), lacks(version)),
+        )),
         Err(error) => {
-            findings.push(bad(layer("program"), error.to_string(), "the message says how to install it"));
+            findings.push(bad(
+                layer("program"),
+                error.to_string(),
+                "the message says how to install it",
+            ));
             return false;
         }
     }
-    let processes = format!("up to {} kept warm, {} started beforehand; each takes 100 to 260 MB", setting.sessions, setting.prewarm);
+    let processes = format!(
+        "up to {} kept warm, {} started beforehand; each takes 100 to 260 MB",
+        setting.sessions, setting.prewarm
+    );
     findings.push(good(layer("processes"), processes));
     let own = setting.folder.join("workspace");
     for root in setting.agent.workspace.iter().filter(|root| **root != own && !root.is_dir()) {
-        findings.push(bad(layer("workspace"), format!("there is no folder {}", root.display()), "make it, or correct `claude_code.workspace`"));
+        findings.push(bad(
+            layer("workspace"),
+            format!("there is no folder {}", root.display()),
+            "make it, or correct `claude_code.workspace`",
+        ));
     }
     if setting.credential.is_some() {
         return match program.ready().await {
             Ok(()) => {
-                findings.push(good(layer("credential"), "configured; the program's own login is not used"));
+                findings.push(good(
+                    layer("credential"),
+                    "configured; the program's own login is not used",
+                ));
                 true
             }
             Err(why) => {
-                findings.push(bad(layer("credential"), why, "set `api_key` or `bearer` of this upstream"));
+                findings.push(bad(
+                    layer("credential"),
+                    why,
+                    "set `api_key` or `bearer` of this upstream",
+                ));
                 false
             }
         };
     }
     match program.installed().login(setting).await {
         Ok(status) if status.logged_in => {
-            let who = status.email.or(status.subscription_type).map_or_else(String::new, |who| format!(" ({who})"));
-            findings.push(good(layer("login"), format!("signed in by {}{who}", status.auth_method)));
+            let who = status
+                .email
+                .or(status.subscription_type)
+                .map_or_else(String::new, |who| format!(" ({who})"));
+            findings
+                .push(good(layer("login"), format!("signed in by {}{who}", status.auth_method)));
             true
         }
         Ok(_) => {
-            findings.push(bad(layer("login"), "Claude Code is not signed in", "run `seaway login`"));
+            findings.push(bad(
+                layer("login"),
+                "Claude Code is not signed in",
+                "run `seaway login`",
+            ));
             false
         }
         Err(error) => {
-            findings.push(bad(layer("login"), error.to_string(), "run `claude auth status` and see"));
+            findings.push(bad(
+                layer("login"),
+                error.to_string(),
+                "run `claude auth status` and see",
+            ));
             false
         }
     }
@@ -279,10 +402,17 @@ async fn examine_answers(upstream: &Arc<Upstream>, live: bool, findings: &mut Ve
             first.iter().cloned().chain(names).find(|name| name.contains("claude")).or(first)
         }
         Err(no_list) if matches!(no_list.status.as_u16(), 401 | 403) => {
-            return findings.push(bad(layer("credential"), no_list.message.clone(), "the upstream refuses the credential; get a fresh one"));
+            return findings.push(bad(
+                layer("credential"),
+                no_list.message.clone(),
+                "the upstream refuses the credential; get a fresh one",
+            ));
         }
         Err(no_list) => {
-            findings.push(good(layer("models"), format!("not listed, which some upstreams never do ({})", no_list.message)));
+            findings.push(good(
+                layer("models"),
+                format!("not listed, which some upstreams never do ({})", no_list.message),
+            ));
             None
         }
     };
@@ -302,14 +432,22 @@ async fn round_trip(upstream: &Upstream, model: &str) -> Finding {
     let layer = format!("{} round trip", upstream.name);
     let stream = upstream.setting.always_stream;
     let body = serde_json::json!({"model": model, "max_tokens": 8, "stream": stream, "messages": [{"role": "user", "content": "Say ok."}]}).to_string();
-    let call = Call::own(Method::POST, Endpoint::Messages, None, plain_headers(), Bytes::from(body));
+    let call =
+        Call::own(Method::POST, Endpoint::Messages, None, plain_headers(), Bytes::from(body));
     match upstream.call(call).await {
         Ok(reply) if reply.status.is_success() => good(layer, format!("{model} answered")),
         Ok(reply) => {
             let status = reply.status.as_u16();
-            let said = catalog::whole(reply).await.ok().and_then(|body| seaway_wire::messages::UpstreamError::parse(&body));
+            let said = catalog::whole(reply)
+                .await
+                .ok()
+                .and_then(|body| seaway_wire::messages::UpstreamError::parse(&body));
             let said = said.map_or_else(String::new, |said| format!(": {}", said.message));
-            bad(layer, format!("{model} answered with status {status}{said}"), "see what the upstream says")
+            bad(
+                layer,
+                format!("{model} answered with status {status}{said}"),
+                "see what the upstream says",
+            )
         }
         Err(error) => bad(layer, error.message, "see what the connection says"),
     }

@@ -19,12 +19,16 @@ const MOST: usize = 40;
 
 /// What a client that is started from here has to know.
 pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result<Facts> {
-    let running = serve::running(config).and_then(|running| running.addresses.into_iter().find(|address| address.starts_with("http://")));
+    let running = serve::running(config).and_then(|running| {
+        running.addresses.into_iter().find(|address| address.starts_with("http://"))
+    });
     let url = running
         .map(reachable)
         .or_else(|| address(config))
         .ok_or_else(|| anyhow::anyhow!("this gateway listens on a unix socket alone, which clients cannot be pointed to; set `listen` or `port`"))?;
-    let home = environment.get("HOME").map(PathBuf::from).ok_or_else(|| anyhow::anyhow!("HOME is not set, so nobody knows where clients keep their settings"))?;
+    let home = environment.get("HOME").map(PathBuf::from).ok_or_else(|| {
+        anyhow::anyhow!("HOME is not set, so nobody knows where clients keep their settings")
+    })?;
     let models = FAMILIES.map(str::to_owned).to_vec();
     Ok(Facts {
         url,
@@ -43,18 +47,34 @@ pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result
 }
 
 /// The same for clients that are started later, by whomever. `model` is what the person wants.
-pub(super) fn collect(cli: &Cli, config: &Config, environment: Environment, model: Option<&str>) -> anyhow::Result<Facts> {
+pub(super) fn collect(
+    cli: &Cli,
+    config: &Config,
+    environment: Environment,
+    model: Option<&str>,
+) -> anyhow::Result<Facts> {
     let only_here = matches!(&config.auth, Auth::Keys(_)) && !config_holds(cli, &environment);
     if only_here && serve::running(config).is_none() {
-        anyhow::bail!("the key was given on this command line or in this shell alone, so clients could not get it later; put it into the configuration file");
+        anyhow::bail!(
+            "the key was given on this command line or in this shell alone, so clients could not get it later; put it into the configuration file"
+        );
     }
     let mut facts = reach(config, environment)?;
     let program = std::env::current_exe()?.display().to_string();
-    facts.key_command = std::iter::once(program).chain(words(cli, config, &facts)?).chain(["key".to_owned(), "show".to_owned()]).collect();
-    if let Some(listed) = serve::running(config).and_then(|running| models(&running).ok()).filter(|listed| !listed.is_empty()) {
+    facts.key_command = std::iter::once(program)
+        .chain(words(cli, config, &facts)?)
+        .chain(["key".to_owned(), "show".to_owned()])
+        .collect();
+    if let Some(listed) = serve::running(config)
+        .and_then(|running| models(&running).ok())
+        .filter(|listed| !listed.is_empty())
+    {
         facts.models = listed;
     }
-    facts.model = model.map(str::to_owned).or_else(|| config.default_model.clone()).unwrap_or_else(|| Facts::usual(&facts.models));
+    facts.model = model
+        .map(str::to_owned)
+        .or_else(|| config.default_model.clone())
+        .unwrap_or_else(|| Facts::usual(&facts.models));
     if !facts.models.contains(&facts.model) {
         facts.models.insert(0, facts.model.clone());
     }
@@ -63,7 +83,9 @@ pub(super) fn collect(cli: &Cli, config: &Config, environment: Environment, mode
 
 /// The words by which a `seaway` that is started from anywhere finds the same key.
 fn words(cli: &Cli, config: &Config, facts: &Facts) -> anyhow::Result<Vec<String>> {
-    let bare = ["HOME"].iter().filter_map(|name| Some(((*name).to_owned(), facts.environment.get(name)?.to_owned())));
+    let bare = ["HOME"]
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), facts.environment.get(name)?.to_owned())));
     let usual = Sources { environment: Environment::of(bare), ..Sources::default() };
     let usual = Config::load(&usual).ok();
     let mut words = Vec::new();
@@ -72,7 +94,10 @@ fn words(cli: &Cli, config: &Config, facts: &Facts) -> anyhow::Result<Vec<String
         words.extend(["--config".to_owned(), std::path::absolute(&file)?.display().to_string()]);
     }
     if usual.as_ref().is_none_or(|usual| usual.config.state_dir != config.state_dir) {
-        words.extend(["--state-dir".to_owned(), std::path::absolute(&config.state_dir)?.display().to_string()]);
+        words.extend([
+            "--state-dir".to_owned(),
+            std::path::absolute(&config.state_dir)?.display().to_string(),
+        ]);
     }
     if matches!(config.auth, Auth::Open) {
         words.extend(["--auth".to_owned(), "none".to_owned()]);
@@ -84,21 +109,38 @@ fn words(cli: &Cli, config: &Config, facts: &Facts) -> anyhow::Result<Vec<String
 fn config_holds(cli: &Cli, environment: &Environment) -> bool {
     let Ok(mut sources) = cli.sources() else { return false };
     sources.flags.retain(|(key, _)| key != "api_key" && !key.starts_with("keys"));
-    let bare = environment.iter().filter(|(name, _)| !matches!(*name, "SEAWAY_API_KEY" | "PROXY_API_KEY") && !name.starts_with("SEAWAY_KEYS"));
-    sources.environment = Environment::of(bare.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let bare = environment.iter().filter(|(name, _)| {
+        !matches!(*name, "SEAWAY_API_KEY" | "PROXY_API_KEY") && !name.starts_with("SEAWAY_KEYS")
+    });
+    sources.environment =
+        Environment::of(bare.map(|(name, value)| (name.to_owned(), value.to_owned())));
     Config::load(&sources).is_ok_and(|loaded| matches!(loaded.config.auth, Auth::Keys(_)))
 }
 
 /// Where clients of this machine reach the gateway.
 fn address(config: &Config) -> Option<String> {
-    config.listen.iter().find(|listen| matches!(listen, Listen::Tcp(_))).map(|listen| reachable(listen.to_string()))
+    config
+        .listen
+        .iter()
+        .find(|listen| matches!(listen, Listen::Tcp(_)))
+        .map(|listen| reachable(listen.to_string()))
 }
 
 /// What a gateway that runs lists.
 fn models(running: &Instance) -> anyhow::Result<Vec<String>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async { tokio::time::timeout(std::time::Duration::from_secs(5), Client::unix(&running.socket).get("/v1/models", &[])).await })??;
+    let answer = runtime.block_on(async {
+        tokio::time::timeout(
+            std::time::Duration::from_secs(5),
+            Client::unix(&running.socket).get("/v1/models", &[]),
+        )
+        .await
+    })??;
     let listed: Value = serde_json::from_slice(&answer.body)?;
-    let ids = listed["data"].as_array().into_iter().flatten().filter_map(|model| Some(model["id"].as_str()?.to_owned()));
+    let ids = listed["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|model| Some(model["id"].as_str()?.to_owned()));
     Ok(ids.take(MOST).collect())
 }

@@ -21,9 +21,14 @@ pub(super) fn run(cli: &Cli, command: &KeyCommand) -> anyhow::Result<ExitCode> {
         },
         KeyCommand::Rotate => {
             if !matches!(config.auth, Auth::MadeKey) {
-                anyhow::bail!("the key is set by {}; change it there", config.key_from.as_deref().unwrap_or("the configuration"));
+                anyhow::bail!(
+                    "the key is set by {}; change it there",
+                    config.key_from.as_deref().unwrap_or("the configuration")
+                );
             }
-            if let Some((running, from)) = serving(&config).and_then(|running| Some((running.addresses.join(", "), ask(&running)?.from?))) {
+            if let Some((running, from)) = serving(&config)
+                .and_then(|running| Some((running.addresses.join(", "), ask(&running)?.from?)))
+            {
                 anyhow::bail!("the gateway on {running} has its key from {from}; change it there");
             }
             println!("{}", new_key(&config.state_dir)?.expose_secret());
@@ -46,7 +51,12 @@ struct RunningKey {
 fn ask(running: &Instance) -> Option<RunningKey> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let limit = std::time::Duration::from_secs(5);
-    let answer = runtime.block_on(async { tokio::time::timeout(limit, Client::unix(&running.socket).get("/owner/key", &[])).await }).ok()?.ok()?;
+    let answer = runtime
+        .block_on(async {
+            tokio::time::timeout(limit, Client::unix(&running.socket).get("/owner/key", &[])).await
+        })
+        .ok()?
+        .ok()?;
     answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok())?
 }
 
@@ -68,10 +78,16 @@ pub(super) fn wanted(config: &Config) -> anyhow::Result<Option<SecretString>> {
 fn tell_instances(state_dir: &std::path::Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for found in instance::find(state_dir) {
-        let told = runtime.block_on(Client::unix(&found.socket).post("/owner/reload", Vec::new(), &[]));
+        let told =
+            runtime.block_on(Client::unix(&found.socket).post("/owner/reload", Vec::new(), &[]));
         match told {
-            Ok(answer) if answer.status.is_success() => eprintln!("the gateway at {} uses it from now on", found.addresses.join(", ")),
-            _ => eprintln!("hint: the gateway with process id {} still has the old key; send it SIGHUP", found.pid),
+            Ok(answer) if answer.status.is_success() => {
+                eprintln!("the gateway at {} uses it from now on", found.addresses.join(", "))
+            }
+            _ => eprintln!(
+                "hint: the gateway with process id {} still has the old key; send it SIGHUP",
+                found.pid
+            ),
         }
     }
     Ok(())

@@ -20,12 +20,23 @@ pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
         sources.flags.push(("default_upstream".into(), "claude-code".into()));
         setting = program(&Config::load(&sources)?.config);
     }
-    let setting = setting.ok_or_else(|| anyhow::anyhow!("an upstream called `claude-code` is something else here; set `kind = \"claude-code\"`"))?;
+    let setting = setting.ok_or_else(|| {
+        anyhow::anyhow!(
+            "an upstream called `claude-code` is something else here; set `kind = \"claude-code\"`"
+        )
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut launch = runtime.block_on(Installed::new(TaskTracker::new()).command(&setting, &["auth", word]))?;
+    let mut launch =
+        runtime.block_on(Installed::new(TaskTracker::new()).command(&setting, &["auth", word]))?;
     let own = |name: &str| name.starts_with("SEAWAY_") || KEPT_BACK.contains(&name);
     // It may open a browser, and draws in this terminal: it gets what the terminal has.
-    launch.environment.extend(sources.environment.iter().filter(|(name, _)| !own(name)).map(|(name, value)| (name.to_owned(), value.to_owned().into())));
+    launch.environment.extend(
+        sources
+            .environment
+            .iter()
+            .filter(|(name, _)| !own(name))
+            .map(|(name, value)| (name.to_owned(), value.to_owned().into())),
+    );
     let status = process::in_terminal(&launch)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -36,12 +36,21 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
     let loaded = Config::load(&sources)?;
     let environment = sources.environment.clone();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let app = if serve::running(&loaded.config).is_none() { Some(runtime.block_on(App::start(loaded, sources.clone()))?) } else { None };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let app = if serve::running(&loaded.config).is_none() {
+        Some(runtime.block_on(App::start(loaded, sources.clone()))?)
+    } else {
+        None
+    };
     let config = Config::load(&sources)?.config;
     let mut facts = facts::reach(&config, environment)?;
     if let Some(app) = &app {
-        let own = app.addresses.iter().map(ToString::to_string).find(|address| address.starts_with("http://"));
+        let own = app
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .find(|address| address.starts_with("http://"));
         facts.url = own.unwrap_or(facts.url);
         let _inside = runtime.enter();
         serve::open_tunnels(app);
@@ -50,17 +59,22 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
     let launch = launch(program, arguments, &facts)?;
     let Some(app) = app else {
         // Nothing of us is needed any more: its signals and its status are its own.
-        return Err(anyhow::Error::new(process::become_program(&launch)).context(format!("cannot start {}", launch.program.display())));
+        return Err(anyhow::Error::new(process::become_program(&launch))
+            .context(format!("cannot start {}", launch.program.display())));
     };
     let client = Arc::new(AtomicU32::new(0));
     let started = client.clone();
     let pass_on = move |signal| {
-        let client = i32::try_from(client.load(Ordering::Relaxed)).ok().and_then(rustix::process::Pid::from_raw);
+        let client = i32::try_from(client.load(Ordering::Relaxed))
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
         // Who is gone already needs no signal.
         let _told = client.map(|client| rustix::process::kill_process(client, signal));
     };
     let status = runtime.block_on(async {
-        let running = tokio::task::spawn_blocking(move || process::in_terminal_as(&launch, |id| started.store(id, Ordering::Relaxed)));
+        let running = tokio::task::spawn_blocking(move || {
+            process::in_terminal_as(&launch, |id| started.store(id, Ordering::Relaxed))
+        });
         app.until(running, pass_on).await
     })??;
     runtime.shutdown_background();
@@ -71,19 +85,33 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
 fn launch(program: &str, arguments: &[String], facts: &Facts) -> anyhow::Result<Launch> {
     let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let named = PathBuf::from(program);
-    let found = if named.components().count() > 1 { Some(named) } else { in_path(program, facts.environment.get("PATH").unwrap_or_default()) };
-    let found = found.ok_or_else(|| anyhow::anyhow!("there is no program `{program}`; is it installed, and on the PATH?"))?;
+    let found = if named.components().count() > 1 {
+        Some(named)
+    } else {
+        in_path(program, facts.environment.get("PATH").unwrap_or_default())
+    };
+    let found = found.ok_or_else(|| {
+        anyhow::anyhow!("there is no program `{program}`; is it installed, and on the PATH?")
+    })?;
     let told = match name.as_str() {
         // Codex reads no address from its environment, only from its settings.
         "codex" => codex_arguments(facts),
         // Claude Code puts the `env` of settings files over its environment; only these stand above a project's. No key goes here.
         "claude" if !arguments.iter().any(|argument| argument.starts_with("--settings")) => {
-            vec!["--settings".to_owned(), serde_json::json!({"env": {"ANTHROPIC_BASE_URL": facts.url}}).to_string()]
+            vec![
+                "--settings".to_owned(),
+                serde_json::json!({"env": {"ANTHROPIC_BASE_URL": facts.url}}).to_string(),
+            ]
         }
         _ => Vec::new(),
     };
     let arguments = told.iter().chain(arguments).map(Into::into).collect();
-    Ok(Launch { program: found, arguments, environment: environment(&name, facts), folder: facts.folder.clone() })
+    Ok(Launch {
+        program: found,
+        arguments,
+        environment: environment(&name, facts),
+        folder: facts.folder.clone(),
+    })
 }
 
 fn in_path(program: &str, path: &str) -> Option<PathBuf> {
@@ -93,8 +121,12 @@ fn in_path(program: &str, path: &str) -> Option<PathBuf> {
 /// The variables of this shell, but for those that lead elsewhere, and ours.
 fn environment(client: &str, facts: &Facts) -> Vec<(String, SecretString)> {
     let dropped = |name: &str| ELSEWHERE.contains(&name) || name.starts_with("SEAWAY_");
-    let mut all: Vec<(String, SecretString)> =
-        facts.environment.iter().filter(|(name, _)| !dropped(name)).map(|(name, value)| (name.to_owned(), value.to_owned().into())).collect();
+    let mut all: Vec<(String, SecretString)> = facts
+        .environment
+        .iter()
+        .filter(|(name, _)| !dropped(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned().into()))
+        .collect();
     let key = facts.key.as_ref().map_or("any", |key| key.expose_secret());
     // Claude Code asks whether a key that it finds may be used, but not of a token.
     let carrier = if client == "claude" { "ANTHROPIC_AUTH_TOKEN" } else { "ANTHROPIC_API_KEY" };
@@ -108,7 +140,11 @@ fn environment(client: &str, facts: &Facts) -> Vec<(String, SecretString)> {
         ("OPENAI_API_KEY", key),
         ("SEAWAY_KEY", key),
     ];
-    let bypass = ["no_proxy", "NO_PROXY"].iter().find_map(|name| facts.environment.get(name)).map(merged_no_proxy).or_else(|| facts.no_proxy.clone());
+    let bypass = ["no_proxy", "NO_PROXY"]
+        .iter()
+        .find_map(|name| facts.environment.get(name))
+        .map(merged_no_proxy)
+        .or_else(|| facts.no_proxy.clone());
     if let Some(bypass) = &bypass {
         own.extend([("no_proxy", bypass.as_str()), ("NO_PROXY", bypass)]);
         all.retain(|(name, _)| !name.eq_ignore_ascii_case("no_proxy"));
@@ -124,16 +160,28 @@ mod tests {
 
     #[test]
     fn a_client_gets_our_address_and_nothing_that_leads_elsewhere() {
-        let given = [("HOME", "/h"), ("ANTHROPIC_AUTH_TOKEN", "theirs"), ("CLAUDE_CODE_USE_BEDROCK", "1"), ("NO_PROXY", "a"), ("SEAWAY_CONFIG", "x")];
+        let given = [
+            ("HOME", "/h"),
+            ("ANTHROPIC_AUTH_TOKEN", "theirs"),
+            ("CLAUDE_CODE_USE_BEDROCK", "1"),
+            ("NO_PROXY", "a"),
+            ("SEAWAY_CONFIG", "x"),
+        ];
         let facts = Facts {
             url: "http://127.0.0.1:1".into(),
             key: Some("k".to_owned().into()),
-            environment: Environment::of(given.map(|(name, value)| (name.to_owned(), value.to_owned()))),
+            environment: Environment::of(
+                given.map(|(name, value)| (name.to_owned(), value.to_owned())),
+            ),
             ..Facts::default()
         };
         let check = |client: &str, name: &str, expect: Option<&str>| {
             let all = environment(client, &facts);
-            let found: Vec<&str> = all.iter().filter(|(known, _)| known == name).map(|(_, value)| value.expose_secret()).collect();
+            let found: Vec<&str> = all
+                .iter()
+                .filter(|(known, _)| known == name)
+                .map(|(_, value)| value.expose_secret())
+                .collect();
             assert_eq!(found, expect.into_iter().collect::<Vec<_>>(), "{client} {name}");
         };
         check("claude", "ANTHROPIC_AUTH_TOKEN", Some("k"));

@@ -29,7 +29,9 @@ pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
     }
     if let Some(why) = unwritable(&loaded.config.state_dir) {
         // Without a key nobody could come in.
-        if matches!(loaded.config.auth, Auth::MadeKey) && !key_file(&loaded.config.state_dir).exists() {
+        if matches!(loaded.config.auth, Auth::MadeKey)
+            && !key_file(&loaded.config.state_dir).exists()
+        {
             anyhow::bail!("{why}; make it writable, or set `state_dir`");
         }
         tracing::warn!("{why}; make it writable, or set `state_dir`");
@@ -56,7 +58,9 @@ pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
 /// A gateway of our own on one of these addresses.
 pub(super) fn same(config: &Config) -> Option<Instance> {
     let wanted: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
-    instance::find(&config.state_dir).into_iter().find(|instance| instance.addresses.iter().any(|address| wanted.contains(address)))
+    instance::find(&config.state_dir)
+        .into_iter()
+        .find(|instance| instance.addresses.iter().any(|address| wanted.contains(address)))
 }
 
 /// The gateway that a client should use: ours on these addresses; where none were chosen, the only one that runs.
@@ -74,20 +78,32 @@ const USUAL: &str = "http://127.0.0.1:7329";
 
 /// One is enough: says how the one that runs is, and leaves it alone.
 async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
-    let address = running.addresses.iter().find(|address| address.starts_with("http://")).or(running.addresses.first());
+    let address = running
+        .addresses
+        .iter()
+        .find(|address| address.starts_with("http://"))
+        .or(running.addresses.first());
     let address = &reachable(address.cloned().unwrap_or_default());
-    say!("seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place", running.pid);
-    let health = status::ask(running).await.map_err(|error| anyhow::anyhow!("it does not answer, though: {error:#}"))?;
+    say!(
+        "seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place",
+        running.pid
+    );
+    let health = status::ask(running)
+        .await
+        .map_err(|error| anyhow::anyhow!("it does not answer, though: {error:#}"))?;
     if health["status"] != "ok" {
         let upstreams = || health["upstreams"].as_array().into_iter().flatten();
-        let why = upstreams().find_map(|upstream| upstream["why"].as_str()).unwrap_or("`seaway status` tells more");
+        let why = upstreams()
+            .find_map(|upstream| upstream["why"].as_str())
+            .unwrap_or("`seaway status` tells more");
         say!("  but it is {}: {why}", health["status"].as_str().unwrap_or("silent"));
         if upstreams().any(|upstream| upstream["tunnel"]["up"] == false) {
             say!("  the tunnel recovers by itself with the next request");
         }
     }
     paste(address);
-    let fragment = if std::io::stderr().is_terminal() { status::fragment(running).await } else { None };
+    let fragment =
+        if std::io::stderr().is_terminal() { status::fragment(running).await } else { None };
     invite(address, &fragment.unwrap_or_default());
     hint_proxy(config);
     Ok(())
@@ -100,8 +116,14 @@ async fn replace(running: &Instance, grace: Duration) -> anyhow::Result<()> {
     let pid = pid.ok_or_else(|| anyhow::anyhow!("{} is no process", running.pid))?;
     rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
     let until = Instant::now() + grace + Duration::from_secs(10);
-    while std::os::unix::net::UnixStream::connect(&running.socket).is_ok() || crate::process::mark(running.pid).is_some() {
-        anyhow::ensure!(Instant::now() < until, "process {} does not leave; end it by hand", running.pid);
+    while std::os::unix::net::UnixStream::connect(&running.socket).is_ok()
+        || crate::process::mark(running.pid).is_some()
+    {
+        anyhow::ensure!(
+            Instant::now() < until,
+            "process {} does not leave; end it by hand",
+            running.pid
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
@@ -116,11 +138,22 @@ pub(super) fn open_tunnels(app: &App) {
         let Some(tunnel) = upstream.tunnel().cloned() else { continue };
         let work = async move {
             // Where the port is open there, somebody has logged in, or nobody may, nothing is opened.
-            if tunnel.setting.open_at.is_none() && tunnel.told().lockout.is_none() && tunnel.master().await.is_none() {
-                say!("  tunnel    `{}`: opening, by ssh to {}", tunnel.setting.name, tunnel.setting.host);
+            if tunnel.setting.open_at.is_none()
+                && tunnel.told().lockout.is_none()
+                && tunnel.master().await.is_none()
+            {
+                say!(
+                    "  tunnel    `{}`: opening, by ssh to {}",
+                    tunnel.setting.name,
+                    tunnel.setting.host
+                );
             }
             match tunnel.up(Login::Batch).await {
-                Ok(_) => say!("  tunnel    `{}` is up{}", tunnel.setting.name, if tunnel.told().direct { ", without ssh" } else { "" }),
+                Ok(_) => say!(
+                    "  tunnel    `{}` is up{}",
+                    tunnel.setting.name,
+                    if tunnel.told().direct { ", without ssh" } else { "" }
+                ),
                 Err(error) => say!("  tunnel    not up; requests fail until it is. {error}"),
             }
         };
@@ -132,9 +165,14 @@ pub(super) fn open_tunnels(app: &App) {
 pub(super) fn start_log(setting: &Log) {
     let filter = EnvFilter::builder().parse_lossy(&setting.level);
     let color = setting.color.unwrap_or_else(|| std::io::stderr().is_terminal());
-    let builder = fmt().with_env_filter(filter).with_writer(log::writer).with_ansi(color).with_target(false);
+    let builder =
+        fmt().with_env_filter(filter).with_writer(log::writer).with_ansi(color).with_target(false);
     // Only a second start in one process could fail, and there is none.
-    let _once = if setting.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
+    let _once = if setting.json {
+        builder.json().flatten_event(true).try_init()
+    } else {
+        builder.try_init()
+    };
 }
 
 /// What there is to know, and what to paste.
@@ -146,14 +184,36 @@ pub(super) fn banner(app: &App) {
             "hint: set ANTHROPIC_API_KEY, install Claude Code for a plan (`npm install -g @anthropic-ai/claude-code`), or configure an [upstream.NAME]; `seaway demo` works without\n"
         );
     }
-    let everywhere = |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.ip().is_unspecified());
-    let told = |listen: &Listen| reachable(listen.to_string()) + if everywhere(listen) { " and on all other addresses of this machine" } else { "" };
+    let everywhere =
+        |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.ip().is_unspecified());
+    let told = |listen: &Listen| {
+        reachable(listen.to_string())
+            + if everywhere(listen) { " and on all other addresses of this machine" } else { "" }
+    };
     let addresses: Vec<String> = app.addresses.iter().map(told).collect();
-    let upstreams: Vec<String> = runtime.upstreams.iter().map(|upstream| upstream.name.to_string() + if upstream.is_simulated() { " (simulated)" } else { "" }).collect();
+    let upstreams: Vec<String> = runtime
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            upstream.name.to_string() + if upstream.is_simulated() { " (simulated)" } else { "" }
+        })
+        .collect();
     say!("seaway {} serves on {}", env!("CARGO_PKG_VERSION"), addresses.join(", "));
-    say!("  upstream  {}", if upstreams.is_empty() { "none".to_owned() } else { upstreams.join(", ") });
-    for upstream in runtime.config.upstreams.iter().filter(|upstream| !matches!(upstream.place, UpstreamPlace::Sandbox)) {
-        let name = if runtime.upstreams.len() > 1 { format!("{}: ", upstream.name) } else { String::new() };
+    say!(
+        "  upstream  {}",
+        if upstreams.is_empty() { "none".to_owned() } else { upstreams.join(", ") }
+    );
+    for upstream in runtime
+        .config
+        .upstreams
+        .iter()
+        .filter(|upstream| !matches!(upstream.place, UpstreamPlace::Sandbox))
+    {
+        let name = if runtime.upstreams.len() > 1 {
+            format!("{}: ", upstream.name)
+        } else {
+            String::new()
+        };
         say!("  by        {name}{}", upstream.told);
     }
     let key = match runtime.keyring.first() {
@@ -162,18 +222,25 @@ pub(super) fn banner(app: &App) {
         Some(key) if std::io::stderr().is_terminal() => key.expose_secret().to_owned(),
         Some(_) => "`seaway key show` prints it".to_owned(),
     };
-    say!("  key       {key}{}", runtime.config.key_from.as_ref().map_or_else(String::new, |from| format!(" (from {from})")));
+    say!(
+        "  key       {key}{}",
+        runtime.config.key_from.as_ref().map_or_else(String::new, |from| format!(" (from {from})"))
+    );
     if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
         let address = reachable(address.to_string());
         paste(&address);
-        invite(&address, &if std::io::stderr().is_terminal() { fragment(&app.state) } else { String::new() });
+        invite(
+            &address,
+            &if std::io::stderr().is_terminal() { fragment(&app.state) } else { String::new() },
+        );
     }
     hint_proxy(&runtime.config);
 }
 
 /// Where a person looks; `fragment` signs a browser in.
 fn invite(address: &str, fragment: &str) {
-    let once = if fragment.is_empty() { "" } else { "; the link signs in once, within ten minutes" };
+    let once =
+        if fragment.is_empty() { "" } else { "; the link signs in once, within ten minutes" };
     say!("  open      {address}/{fragment} in a browser{once}");
 }
 
@@ -185,6 +252,8 @@ fn paste(address: &str) {
 /// A client that goes to us by a proxy does not get here.
 fn hint_proxy(config: &Config) {
     if let Some(bypass) = &config.no_proxy {
-        say!("      and   export no_proxy={bypass} NO_PROXY={bypass}   # this shell uses a proxy, which cannot reach us");
+        say!(
+            "      and   export no_proxy={bypass} NO_PROXY={bypass}   # this shell uses a proxy, which cannot reach us"
+        );
     }
 }

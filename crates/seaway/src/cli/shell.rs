@@ -24,7 +24,8 @@ pub(super) fn man(pages: Option<&Path>) -> anyhow::Result<ExitCode> {
     let command = Cli::command();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
     for sub in command.get_subcommands() {
-        clap_mangen::Man::new(sub.clone().name(format!("seaway-{}", sub.get_name()))).render(&mut page)?;
+        clap_mangen::Man::new(sub.clone().name(format!("seaway-{}", sub.get_name())))
+            .render(&mut page)?;
     }
     std::io::stdout().write_all(&page)?;
     Ok(ExitCode::SUCCESS)

@@ -26,10 +26,20 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
         instances.push(json!({"instance": found, "health": health.unwrap_or_else(|error| json!({"status": "silent", "why": error.to_string()}))}));
     }
     let masters = runtime.block_on(tunnel::masters(&run_folder, &config.ssh));
-    let locked = locked(&run_folder.join("ssh.json")).unwrap_or_else(|error| vec![json!({"host": "ssh", "state": "is unreadable", "last": error.to_string()})]);
+    let locked = locked(&run_folder.join("ssh.json")).unwrap_or_else(|error| {
+        vec![json!({"host": "ssh", "state": "is unreadable", "last": error.to_string()})]
+    });
     if json {
-        let masters: Vec<Value> = masters.iter().map(|one| json!({"folder": one.folder, "pid": one.pid, "forwards": forwards(one)})).collect();
-        println!("{}", serde_json::to_string_pretty(&json!({"instances": instances, "masters": masters, "lockouts": locked}))?);
+        let masters: Vec<Value> = masters
+            .iter()
+            .map(|one| json!({"folder": one.folder, "pid": one.pid, "forwards": forwards(one)}))
+            .collect();
+        println!(
+            "{}",
+            serde_json::to_string_pretty(
+                &json!({"instances": instances, "masters": masters, "lockouts": locked})
+            )?
+        );
     } else {
         if instances.is_empty() {
             println!("no gateway runs here");
@@ -45,18 +55,32 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
             }
         }
         for place in &locked {
-            println!("ssh       {}: {} after `{}`; `seaway unlock` clears it", text(&place["host"]), text(&place["state"]), text(&place["last"]));
+            println!(
+                "ssh       {}: {} after `{}`; `seaway unlock` clears it",
+                text(&place["host"]),
+                text(&place["state"]),
+                text(&place["last"])
+            );
         }
     }
-    let good = if ready { instances.iter().any(|one| one["health"]["status"] == "ok") } else { !instances.is_empty() };
+    let good = if ready {
+        instances.iter().any(|one| one["health"]["status"] == "ok")
+    } else {
+        !instances.is_empty()
+    };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Where a person looks. Only to a terminal goes what signs a browser in.
 fn open(runtime: &tokio::runtime::Runtime, found: &Instance) {
     if let Some(address) = found.addresses.iter().find(|address| address.starts_with("http://")) {
-        let fragment = if std::io::stdout().is_terminal() { runtime.block_on(fragment(found)) } else { None };
-        println!("  open      {}/{} in a browser", reachable(address.clone()), fragment.unwrap_or_default());
+        let fragment =
+            if std::io::stdout().is_terminal() { runtime.block_on(fragment(found)) } else { None };
+        println!(
+            "  open      {}/{} in a browser",
+            reachable(address.clone()),
+            fragment.unwrap_or_default()
+        );
     }
 }
 
@@ -111,7 +135,9 @@ pub(super) async fn fragment(found: &Instance) -> Option<String> {
 }
 
 fn show(one: &Value) {
-    let list = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let list = |value: &Value| {
+        value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ")
+    };
     let (instance, health) = (&one["instance"], &one["health"]);
     println!("{}  {}", list(&instance["addresses"]), text(&health["status"]));
     println!("  process   {}, since {}", instance["pid"], text(&instance["started"]));
@@ -123,9 +149,17 @@ fn show(one: &Value) {
         println!("  upstream  {}: {}", text(&upstream["name"]), state(upstream));
         let tunnel = &upstream["tunnel"];
         if tunnel.is_object() {
-            let master = tunnel["master"].as_u64().map_or_else(String::new, |pid| format!(", ssh process {pid}"));
-            let lockout = tunnel["lockout"].as_str().map_or_else(String::new, |state| format!(", ssh {state}"));
-            println!("  tunnel    {}: {}{master}{lockout}", text(&tunnel["name"]), if tunnel["up"] == true { "up" } else { "down" });
+            let master = tunnel["master"]
+                .as_u64()
+                .map_or_else(String::new, |pid| format!(", ssh process {pid}"));
+            let lockout = tunnel["lockout"]
+                .as_str()
+                .map_or_else(String::new, |state| format!(", ssh {state}"));
+            println!(
+                "  tunnel    {}: {}{master}{lockout}",
+                text(&tunnel["name"]),
+                if tunnel["up"] == true { "up" } else { "down" }
+            );
         }
     }
 }

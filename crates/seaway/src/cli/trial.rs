@@ -37,7 +37,8 @@ impl<E: std::fmt::Display> From<E> for Failure {
 pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String, Failure> {
     let uri: http::Uri = asks.url.parse()?;
     let authority = uri.authority().ok_or("the address has no host")?.as_str().to_owned();
-    let address = tokio::net::lookup_host(&authority).await?.next().ok_or("the address is unknown")?;
+    let address =
+        tokio::net::lookup_host(&authority).await?.next().ok_or("the address is unknown")?;
     if tokio::net::TcpStream::connect(address).await.is_err() {
         return Err(Failure::Nobody);
     }
@@ -47,10 +48,17 @@ pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String
         Dialect::Messages => ("x-api-key", key.expose_secret()),
         Dialect::Chat | Dialect::Responses => ("authorization", bearer.as_str()),
     };
-    let headers = [carrier, ("content-type", "application/json"), ("anthropic-version", "2023-06-01"), ("user-agent", crate::headers::USER_AGENT)];
+    let headers = [
+        carrier,
+        ("content-type", "application/json"),
+        ("anthropic-version", "2023-06-01"),
+        ("user-agent", crate::headers::USER_AGENT),
+    ];
     let client = Client::tcp(address);
     let asked = client.post(uri.path(), asks.body().to_string().into_bytes(), &headers);
-    let answer = tokio::time::timeout(PATIENCE, asked).await.map_err(|_| format!("not within {} seconds", PATIENCE.as_secs()))??;
+    let answer = tokio::time::timeout(PATIENCE, asked)
+        .await
+        .map_err(|_| format!("not within {} seconds", PATIENCE.as_secs()))??;
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if !answer.status.is_success() {
         let message = body["error"]["message"].as_str().unwrap_or("it has no words for it");
@@ -62,16 +70,27 @@ pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String
 /// The answer's text in short.
 fn said(body: &Value, answer: &ClientAnswer) -> Result<String, Failure> {
     let places = ["/content", "/choices/0/message/content", "/output"];
-    let found = places.iter().find_map(|place| body.pointer(place)).ok_or("what came is no answer")?;
+    let found =
+        places.iter().find_map(|place| body.pointer(place)).ok_or("what came is no answer")?;
     let text: String = texts(found).chars().take(SHOWN).collect();
-    let simulated = if answer.headers.contains_key("seaway-simulated") { " (simulated)" } else { "" };
-    Ok(if text.trim().is_empty() { format!("without a text{simulated}") } else { format!("\u{201c}{}\u{201d}{simulated}", text.trim().replace('\n', " ")) })
+    let simulated =
+        if answer.headers.contains_key("seaway-simulated") { " (simulated)" } else { "" };
+    Ok(if text.trim().is_empty() {
+        format!("without a text{simulated}")
+    } else {
+        format!("\u{201c}{}\u{201d}{simulated}", text.trim().replace('\n', " "))
+    })
 }
 
 fn texts(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().map(|part| part["text"].as_str().map_or_else(|| texts(&part["content"]), str::to_owned)).collect(),
+        Value::Array(parts) => parts
+            .iter()
+            .map(|part| {
+                part["text"].as_str().map_or_else(|| texts(&part["content"]), str::to_owned)
+            })
+            .collect(),
         _ => String::new(),
     }
 }
@@ -80,7 +99,13 @@ fn texts(value: &Value) -> String {
 async fn key_of(holder: &Holder, environment: &Environment) -> Result<SecretString, Failure> {
     let words = match holder {
         Holder::Text(key) => return Ok(key.clone()),
-        Holder::File(path) => return Ok(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?.trim().to_owned().into()),
+        Holder::File(path) => {
+            return Ok(std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?
+                .trim()
+                .to_owned()
+                .into());
+        }
         Holder::Shell(line) => vec!["/bin/sh".to_owned(), "-c".to_owned(), line.clone()],
         Holder::Command(words) => words.clone(),
     };
@@ -88,12 +113,20 @@ async fn key_of(holder: &Holder, environment: &Environment) -> Result<SecretStri
     let launch = Launch {
         program: program.into(),
         arguments: arguments.to_vec(),
-        environment: GIVEN.iter().filter_map(|name| Some(((*name).to_owned(), environment.get(name)?.to_owned().into()))).collect(),
+        environment: GIVEN
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), environment.get(name)?.to_owned().into())))
+            .collect(),
         folder: std::env::current_dir()?,
     };
-    let ended = process::tool(&launch, KEY_PATIENCE).await.map_err(|error| format!("the command that prints the key: {}", chain(&error)))?;
+    let ended = process::tool(&launch, KEY_PATIENCE)
+        .await
+        .map_err(|error| format!("the command that prints the key: {}", chain(&error)))?;
     if !ended.status.success() {
-        return Err(Failure::Wrong(format!("the command that prints the key fails: {}", ended.stderr.trim())));
+        return Err(Failure::Wrong(format!(
+            "the command that prints the key fails: {}",
+            ended.stderr.trim()
+        )));
     }
     Ok(ended.stdout.trim().to_owned().into())
 }

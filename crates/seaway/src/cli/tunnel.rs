@@ -32,17 +32,27 @@ struct Meant {
 
 impl Meant {
     fn of(upstream: &config::UpstreamConfig, api: &ApiConfig) -> Option<Self> {
-        Some(Self { name: upstream.name.to_string(), setting: api.via.clone()?, dial: Arc::new(Dial::new(api)), env: String::new() })
+        Some(Self {
+            name: upstream.name.to_string(),
+            setting: api.via.clone()?,
+            dial: Arc::new(Dial::new(api)),
+            env: String::new(),
+        })
     }
 
     /// What to run on the machine that uses the tunnel. What a file says here has to be said there too.
     fn line(&self, host: &str) -> String {
         let Self { name, env, setting, .. } = self;
-        format!("seaway serve --upstream {name}{env} --tunnel-host {host} --tunnel-port {}", setting.tunnel_port)
+        format!(
+            "seaway serve --upstream {name}{env} --tunnel-host {host} --tunnel-port {}",
+            setting.tunnel_port
+        )
     }
 
     fn find(config: &Config) -> Option<Self> {
-        let mut all = config.upstreams.iter().filter(|upstream| config.default_upstream.as_ref().is_none_or(|name| *name == upstream.name));
+        let mut all = config.upstreams.iter().filter(|upstream| {
+            config.default_upstream.as_ref().is_none_or(|name| *name == upstream.name)
+        });
         all.find_map(|upstream| match &upstream.place {
             UpstreamPlace::Api(api) => Self::of(upstream, api),
             UpstreamPlace::Program(_) | UpstreamPlace::Sandbox => None,
@@ -54,13 +64,19 @@ impl Meant {
 fn load(cli: &Cli) -> anyhow::Result<(Loaded, Sources, Meant)> {
     let sources = cli.sources()?;
     let loaded = Config::load(&sources)?;
-    let none = || match &loaded.config.default_upstream {
+    let none = || {
+        match &loaded.config.default_upstream {
         Some(name) => format!("upstream `{name}` has no tunnel: give it one with `via`; `--upstream argo` has one unless `--direct` is said"),
         None => "no upstream here is reached by a tunnel: say `--upstream argo` for Argonne's gateway, or give an upstream one with `via`".into(),
+    }
     };
     let mut meant = Meant::find(&loaded.config).ok_or_else(|| UsageError(none()))?;
     if meant.setting.open_at.is_some() {
-        return Err(UsageError("`--tunnel-host` is for the machine that uses the tunnel: there it is `seaway serve`".into()).into());
+        return Err(UsageError(
+            "`--tunnel-host` is for the machine that uses the tunnel: there it is `seaway serve`"
+                .into(),
+        )
+        .into());
     }
     if let Some(env) = loaded.layers.text("argo.env").filter(|env| env != "prod") {
         meant.env = format!(" --env {env}");
@@ -88,7 +104,13 @@ async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
         ip => ip,
     };
     let forward = Forward::Local { from: address.to_string(), to: meant.dial.authority() };
-    let tunnel = Tunnel::by(meant.setting.clone(), vec![forward], Detour::Tcp(reached.to_string(), port), meant.dial.clone(), TaskTracker::new());
+    let tunnel = Tunnel::by(
+        meant.setting.clone(),
+        vec![forward],
+        Detour::Tcp(reached.to_string(), port),
+        meant.dial.clone(),
+        TaskTracker::new(),
+    );
     let lock = run_folder_of(&meant.setting).join(format!("tunnel-{port}.lock"));
     let _held = lockout::hold(&lock, Duration::ZERO).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => anyhow::anyhow!("another `seaway tunnel` of yours holds port {port} open already; end it first, or choose another `--tunnel-port`"),
@@ -128,7 +150,9 @@ fn run_folder_of(setting: &config::TunnelConfig) -> PathBuf {
 fn taken(error: BindError) -> anyhow::Error {
     match error {
         BindError::InUse { address, free } => {
-            let next = free.map_or_else(String::new, |port| format!("; port {port} is free (`--tunnel-port {port}`)"));
+            let next = free.map_or_else(String::new, |port| {
+                format!("; port {port} is free (`--tunnel-port {port}`)")
+            });
             anyhow::anyhow!("{address} is in use by another program{next}")
         }
         error => error.into(),
@@ -137,7 +161,10 @@ fn taken(error: BindError) -> anyhow::Error {
 
 fn warn_of_exposure(ip: IpAddr, place: &str, meant: &Meant) {
     if !ip.is_loopback() {
-        eprintln!("warning: whoever can reach {place} can speak to {} by it; they need a key of their own there", meant.dial.authority());
+        eprintln!(
+            "warning: whoever can reach {place} can speak to {} by it; they need a key of their own there",
+            meant.dial.authority()
+        );
     }
 }
 
@@ -149,12 +176,17 @@ fn listening(bind: &str, port: u16) -> anyhow::Result<SocketAddr> {
     let bind = if bind == "*" { "0.0.0.0" } else { bind };
     let bare = bind.trim_matches(['[', ']']);
     let ip = if bare == "localhost" { Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)) } else { bare.parse() };
-    let ip = ip.map_err(|_| UsageError(format!("--bind {bind}: expected an address of this machine, such as 127.0.0.1, or `*` for all")))?;
+    let ip = ip.map_err(|_| {
+        UsageError(format!(
+            "--bind {bind}: expected an address of this machine, such as 127.0.0.1, or `*` for all"
+        ))
+    })?;
     Ok(SocketAddr::from((ip, port)))
 }
 
 async fn until_told() -> std::io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -165,23 +197,34 @@ async fn until_told() -> std::io::Result<()> {
 /// Ends every login that is open on this machine.
 async fn close(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
-    let closed = close_all(&run_folder(&std::path::absolute(&config.state_dir)?), &config.ssh).await;
+    let closed =
+        close_all(&run_folder(&std::path::absolute(&config.state_dir)?), &config.ssh).await;
     println!("{closed} {} closed", if closed == 1 { "tunnel was" } else { "tunnels were" });
     for running in instance::find(&config.state_dir) {
-        eprintln!("hint: the gateway on {} (process {}) logs in again with its next request", running.addresses.join(", "), running.pid);
+        eprintln!(
+            "hint: the gateway on {} (process {}) logs in again with its next request",
+            running.addresses.join(", "),
+            running.pid
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn relay(cli: &Cli, options: &RelayOptions) -> anyhow::Result<ExitCode> {
-    if options.to.starts_with('-') || options.to.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if options.to.starts_with('-')
+        || options.to.chars().any(|c| c.is_whitespace() || c.is_control())
+    {
         return Err(UsageError(format!("`{}` is no name of a machine", options.to)).into());
     }
     let (loaded, sources, meant) = load(cli)?;
     let bind = listening(&options.bind, meant.setting.tunnel_port)?;
     warn_of_exposure(bind.ip(), &format!("{}:{}", options.to, bind.port()), &meant);
     if let Some(running) = same(&loaded.config) {
-        anyhow::bail!("a gateway of yours serves on {} already (process {}); end it first, or choose another `--port`", running.addresses.join(", "), running.pid);
+        anyhow::bail!(
+            "a gateway of yours serves on {} already (process {}); end it first, or choose another `--port`",
+            running.addresses.join(", "),
+            running.pid
+        );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(async {
@@ -224,12 +267,27 @@ async fn hand_on(meant: &Meant, options: &RelayOptions) -> anyhow::Result<Legs> 
     })?;
     let socket = first.socket().ok_or_else(|| anyhow::anyhow!("the tunnel has no socket"))?;
     let forwards = vec![
-        Forward::Remote { from: format!("{}:{port}", if options.bind == "0.0.0.0" { "*" } else { &options.bind }), to: beside(&socket) },
+        Forward::Remote {
+            from: format!("{}:{port}", if options.bind == "0.0.0.0" { "*" } else { &options.bind }),
+            to: beside(&socket),
+        },
         // By the other machine and back: what is looked at is all that its clients will use.
-        Forward::Local { from: "./back.sock".into(), to: format!("{}:{port}", if options.bind.contains("::1") { "[::1]" } else { "localhost" }) },
+        Forward::Local {
+            from: "./back.sock".into(),
+            to: format!(
+                "{}:{port}",
+                if options.bind.contains("::1") { "[::1]" } else { "localhost" }
+            ),
+        },
     ];
     let dial = Arc::new(meant.dial.another());
-    let second = Tunnel::by(there.clone(), forwards, Detour::Socket(there.folder.join("back.sock")), dial, tasks);
+    let second = Tunnel::by(
+        there.clone(),
+        forwards,
+        Detour::Socket(there.folder.join("back.sock")),
+        dial,
+        tasks,
+    );
     progress(&format!("handing it on by ssh to {}", options.to));
     if let Err(error) = second.up(Login::Batch).await {
         second.leave().await;
@@ -242,7 +300,11 @@ async fn hand_on(meant: &Meant, options: &RelayOptions) -> anyhow::Result<Legs> 
 
 /// A socket in a neighbour's folder: its whole path may be too long for ssh.
 fn beside(socket: &Path) -> String {
-    let name = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = |path: Option<&Path>| {
+        path.and_then(Path::file_name)
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
     format!("../{}/{}", name(socket.parent()), name(Some(socket)))
 }
 

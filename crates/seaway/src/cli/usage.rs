@@ -30,7 +30,9 @@ pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode>
 
 /// A time ago, in milliseconds since the epoch.
 fn since(text: &str) -> anyhow::Result<i64> {
-    let span = parse_span(text).ok_or_else(|| super::UsageError(format!("--since {text}: expected a time such as `7d`")))?;
+    let span = parse_span(text).ok_or_else(|| {
+        super::UsageError(format!("--since {text}: expected a time such as `7d`"))
+    })?;
     Ok(jiff::Timestamp::now().as_millisecond().saturating_sub(i64::try_from(span.as_millis())?))
 }
 
@@ -57,13 +59,23 @@ pub(super) fn requests(cli: &Cli, options: &RequestsOptions) -> anyhow::Result<E
         println!("no such requests in the last {}", options.since);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{:<20}  {:<12}  {:<12}  {:<12}  {:<28}  {:>6}  {:<11}  {:>8}  request", "at", "caller", "endpoint", "upstream", "model", "status", "ended", "ms");
+    println!(
+        "{:<20}  {:<12}  {:<12}  {:<12}  {:<28}  {:>6}  {:<11}  {:>8}  request",
+        "at", "caller", "endpoint", "upstream", "model", "status", "ended", "ms"
+    );
     for receipt in &found {
         let at = jiff::Timestamp::from_millisecond(receipt.at)?.strftime("%Y-%m-%dT%H:%M:%SZ");
-        let model = receipt.model.as_ref().or(receipt.wanted.as_ref()).map_or(receipt.asked.as_str(), String::as_str);
+        let model = receipt
+            .model
+            .as_ref()
+            .or(receipt.wanted.as_ref())
+            .map_or(receipt.asked.as_str(), String::as_str);
         let upstream = receipt.upstream.as_deref().unwrap_or("-");
         let Receipt { caller, endpoint, status, outcome, total_us, request_id, .. } = receipt;
-        println!("{at:<20}  {caller:<12}  {endpoint:<12}  {upstream:<12}  {model:<28}  {status:>6}  {outcome:<11}  {:>8}  {request_id}", total_us / 1000);
+        println!(
+            "{at:<20}  {caller:<12}  {endpoint:<12}  {upstream:<12}  {model:<28}  {status:>6}  {outcome:<11}  {:>8}  {request_id}",
+            total_us / 1000
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -82,7 +94,9 @@ fn with_cost(row: &Row) -> serde_json::Result<serde_json::Value> {
 }
 
 fn csv(rows: &[Row]) {
-    println!("day,model,caller,requests,failed,input,output,cache_read,cache_write,cost_usd,estimated_usd,unpriced");
+    println!(
+        "day,model,caller,requests,failed,input,output,cache_read,cache_write,cost_usd,estimated_usd,unpriced"
+    );
     for row in rows {
         let cost = row.known_cost().map(|cost| format!("{:.6}", dollars(cost))).unwrap_or_default();
         let (model, caller) = (quoted(&row.model), quoted(&row.caller));
@@ -103,7 +117,11 @@ fn csv(rows: &[Row]) {
 
 /// A field as RFC 4180 wants it.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 fn table(rows: &[Row], since: &str) {
@@ -120,12 +138,36 @@ fn table(rows: &[Row], since: &str) {
     let mut total = Total::default();
     for row in rows {
         total.add(row);
-        let shown = row.known_cost().map_or_else(|| "-".to_owned(), |cost| format!("${:.4}", dollars(cost)));
-        let numbers = [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write].map(|number| number.to_string());
-        line([&row.day, &row.model, &row.caller, &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &shown]);
+        let shown = row
+            .known_cost()
+            .map_or_else(|| "-".to_owned(), |cost| format!("${:.4}", dollars(cost)));
+        let numbers =
+            [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write]
+                .map(|number| number.to_string());
+        line([
+            &row.day,
+            &row.model,
+            &row.caller,
+            &numbers[0],
+            &numbers[1],
+            &numbers[2],
+            &numbers[3],
+            &numbers[4],
+            &shown,
+        ]);
     }
     let numbers = total.counts.map(|number| number.to_string());
-    line(["total", "", "", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4], &format!("${:.4}", dollars(total.cost))]);
+    line([
+        "total",
+        "",
+        "",
+        &numbers[0],
+        &numbers[1],
+        &numbers[2],
+        &numbers[3],
+        &numbers[4],
+        &format!("${:.4}", dollars(total.cost)),
+    ]);
     total.remarks(rows);
 }
 
@@ -142,7 +184,8 @@ struct Total {
 
 impl Total {
     fn add(&mut self, row: &Row) {
-        let more = [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write];
+        let more =
+            [row.requests, row.failed, row.input, row.output, row.cache_read + row.cache_write];
         for (count, more) in self.counts.iter_mut().zip(more) {
             *count += more;
         }
@@ -154,12 +197,19 @@ impl Total {
     /// What the cost leaves out, and what of it is no more than an estimate.
     fn remarks(&self, rows: &[Row]) {
         if self.unpriced > 0 {
-            let models: BTreeSet<&str> = rows.iter().filter(|row| row.unpriced > 0).map(|row| row.model.as_str()).collect();
+            let models: BTreeSet<&str> =
+                rows.iter().filter(|row| row.unpriced > 0).map(|row| row.model.as_str()).collect();
             let models = models.into_iter().collect::<Vec<_>>().join(", ");
-            println!("\nnot in the cost: {} request(s) of models without a price ([price] sets one): {models}", self.unpriced);
+            println!(
+                "\nnot in the cost: {} request(s) of models without a price ([price] sets one): {models}",
+                self.unpriced
+            );
         }
         if self.estimated > 0 {
-            println!("\nof the cost, ${:.4} are an estimate, for requests of before costs were kept", dollars(self.estimated));
+            println!(
+                "\nof the cost, ${:.4} are an estimate, for requests of before costs were kept",
+                dollars(self.estimated)
+            );
         }
     }
 }
@@ -170,7 +220,11 @@ pub(super) fn explain(cli: &Cli, id: &str, json: bool) -> anyhow::Result<ExitCod
         Some(database) => store::explain(&database, id)?,
         None => None,
     };
-    let Some(receipt) = found else { anyhow::bail!("no request is known as `{id}`; the id is in the `request-id` header of its answer") };
+    let Some(receipt) = found else {
+        anyhow::bail!(
+            "no request is known as `{id}`; the id is in the `request-id` header of its answer"
+        )
+    };
     if json {
         println!("{}", serde_json::to_string_pretty(&receipt)?);
     } else {
@@ -189,15 +243,35 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     println!("caller    {}", receipt.caller);
     println!("asked     {} {}, model {}", receipt.dialect, receipt.endpoint, receipt.asked);
     let model = receipt.model.clone().or_else(|| receipt.wanted.clone());
-    println!("upstream  {}, model {}, {} attempt(s)", or(&receipt.upstream), or(&model), receipt.attempts);
-    println!("ended     {} with status {}, stop reason {}, fault {}", receipt.outcome, receipt.status, or(&receipt.stop_reason), or(&receipt.fault));
-    println!("took      {}, first byte after {}", millis(receipt.total_us), receipt.first_byte_us.map_or_else(|| "-".to_owned(), millis));
+    println!(
+        "upstream  {}, model {}, {} attempt(s)",
+        or(&receipt.upstream),
+        or(&model),
+        receipt.attempts
+    );
+    println!(
+        "ended     {} with status {}, stop reason {}, fault {}",
+        receipt.outcome,
+        receipt.status,
+        or(&receipt.stop_reason),
+        or(&receipt.fault)
+    );
+    println!(
+        "took      {}, first byte after {}",
+        millis(receipt.total_us),
+        receipt.first_byte_us.map_or_else(|| "-".to_owned(), millis)
+    );
     if matches!(receipt.endpoint.as_str(), "count_tokens" | "input_tokens") {
         println!("tokens    counted, none used");
     } else {
         println!("tokens    {} in, {} out", receipt.input, receipt.output);
     }
-    println!("cost      {}", receipt.cost.map_or_else(|| "not known".to_owned(), |cost| format!("${:.6}", dollars(cost))));
+    println!(
+        "cost      {}",
+        receipt
+            .cost
+            .map_or_else(|| "not known".to_owned(), |cost| format!("${:.6}", dollars(cost)))
+    );
     println!("body in   blake3 {}", or(&receipt.body_in));
     if !receipt.reached() {
         println!("body out  none: no upstream got this request");
@@ -206,7 +280,9 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     println!("body out  blake3 {}", or(&receipt.body_out));
     let translated = receipt.dialect != "messages" && receipt.body_out != receipt.body_in;
     match (receipt.changes.is_empty(), translated) {
-        (true, false) if receipt.body_out.is_some() => println!("changes   none: the upstream got the very bytes that the client sent"),
+        (true, false) if receipt.body_out.is_some() => {
+            println!("changes   none: the upstream got the very bytes that the client sent")
+        }
         (true, true) => println!("changes   translated to messages; nothing was left out"),
         (false, true) => println!("changes   translated to messages"),
         _ => {}

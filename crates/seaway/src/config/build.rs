@@ -20,8 +20,8 @@ use secrecy::SecretString;
 use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
-    Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES, StoreConfig, UpstreamConfig, UpstreamKind, UpstreamName, paths, proxies,
-    settings,
+    Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES,
+    StoreConfig, UpstreamConfig, UpstreamKind, UpstreamName, paths, proxies, settings,
 };
 use crate::trusted::Modes;
 
@@ -43,7 +43,10 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     let ssh = reader.ssh(&upstreams);
     reader.flags_of_tunnels(&upstreams);
     let state_dir = reader.state_dir().unwrap_or_else(|| {
-        reader.layers.mistake(ValueOrigin::Default, format!("{NO_HOME}, or name the folder: --state-dir FOLDER"));
+        reader.layers.mistake(
+            ValueOrigin::Default,
+            format!("{NO_HOME}, or name the folder: --state-dir FOLDER"),
+        );
         PathBuf::new()
     });
     let config = Config {
@@ -170,7 +173,8 @@ impl ConfigReader<'_> {
 
     /// Where the state is kept; nowhere for who has no home and names no folder.
     fn state_dir(&self) -> Option<PathBuf> {
-        self.text("state_dir").map_or_else(|| paths::state_dir(self.environment), |text| Some(self.path(&text)))
+        self.text("state_dir")
+            .map_or_else(|| paths::state_dir(self.environment), |text| Some(self.path(&text)))
     }
 
     /// `~/` is the home folder; relative paths stay relative to the working folder.
@@ -197,7 +201,10 @@ impl ConfigReader<'_> {
             }
             match text.to_socket_addrs().map(|mut found| found.next()) {
                 Ok(Some(address)) => addresses.push(Listen::Tcp(address)),
-                Ok(None) | Err(_) => self.mistake("listen", &format!("`{text}` is no address; expected `HOST:PORT` or `unix:/path`")),
+                Ok(None) | Err(_) => self.mistake(
+                    "listen",
+                    &format!("`{text}` is no address; expected `HOST:PORT` or `unix:/path`"),
+                ),
             }
         }
         // On a machine that many share, each has a port of their own.
@@ -207,7 +214,11 @@ impl ConfigReader<'_> {
         {
             address.set_port(super::ports::derived(&self.local_user()));
             let derived = address.to_string();
-            self.layers.add(key("listen"), Value::List(vec![Value::Text(derived)]), ValueOrigin::Default);
+            self.layers.add(
+                key("listen"),
+                Value::List(vec![Value::Text(derived)]),
+                ValueOrigin::Default,
+            );
         }
         if let Some(port) = self.count_at(&key("port")) {
             match (u16::try_from(port), addresses.iter_mut().find_map(tcp)) {
@@ -220,24 +231,38 @@ impl ConfigReader<'_> {
     }
 
     fn threads(&self) -> usize {
-        let given = self.count_at(&key("threads")).and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
+        let given = self
+            .count_at(&key("threads"))
+            .and_then(|count| usize::try_from(count).ok())
+            .filter(|count| *count > 0);
         given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 
     fn auth(&mut self, listen: &[Listen]) -> Auth {
         if self.text("auth").as_deref() == Some("none") {
             if !listen.iter().all(Listen::is_local) {
-                self.mistake("auth", "`none` is for loopback only; listen on 127.0.0.1, or use `auth = \"key\"`");
+                self.mistake(
+                    "auth",
+                    "`none` is for loopback only; listen on 127.0.0.1, or use `auth = \"key\"`",
+                );
             }
             return Auth::Open;
         }
         let mut keys: Vec<(String, SecretString)> = Vec::new();
-        let fixed = self.text("api_key").or_else(|| self.environment.get(FOREIGN_KEY).map(str::to_owned));
+        let fixed =
+            self.text("api_key").or_else(|| self.environment.get(FOREIGN_KEY).map(str::to_owned));
         keys.extend(fixed.map(|value| ("default".to_owned(), value.into())));
         let named = self.get(&key("keys"));
         let named = named.as_ref().map(Value::entries).unwrap_or_default();
-        keys.extend(named.iter().filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned().into()))));
-        if keys.iter().any(|(_, value)| secrecy::ExposeSecret::expose_secret(value).trim().is_empty()) {
+        keys.extend(
+            named
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned().into()))),
+        );
+        if keys
+            .iter()
+            .any(|(_, value)| secrecy::ExposeSecret::expose_secret(value).trim().is_empty())
+        {
             self.mistake("keys", "a key is empty");
         }
         if keys.is_empty() { Auth::MadeKey } else { Auth::Keys(keys) }
@@ -248,7 +273,12 @@ impl ConfigReader<'_> {
         for text in self.texts("cors_origins") {
             match text.parse() {
                 Ok(value) if text.contains("://") && !text.ends_with('/') => origins.push(value),
-                _ => self.mistake("cors_origins", &format!("`{text}` is no origin; expected something like `https://app.example`")),
+                _ => self.mistake(
+                    "cors_origins",
+                    &format!(
+                        "`{text}` is no origin; expected something like `https://app.example`"
+                    ),
+                ),
             }
         }
         origins
@@ -280,7 +310,10 @@ impl ConfigReader<'_> {
     fn aliases(&self) -> Vec<(Glob, String)> {
         let map = self.get(&key("alias"));
         let entries = map.as_ref().map(Value::entries).unwrap_or_default();
-        let mut aliases: Vec<_> = entries.iter().filter_map(|(name, value)| Some((Glob(name.clone()), value.text()?.to_owned()))).collect();
+        let mut aliases: Vec<_> = entries
+            .iter()
+            .filter_map(|(name, value)| Some((Glob(name.clone()), value.text()?.to_owned())))
+            .collect();
         // An exact name beats a pattern, wherever they stand.
         aliases.sort_by_key(|(glob, _)| glob.0.contains('*'));
         aliases
@@ -291,15 +324,26 @@ impl ConfigReader<'_> {
         self.known(&key("default_upstream"), &name, upstreams)
     }
 
-    fn known(&mut self, key: &[String], name: &str, upstreams: &[Arc<UpstreamConfig>]) -> Option<UpstreamName> {
+    fn known(
+        &mut self,
+        key: &[String],
+        name: &str,
+        upstreams: &[Arc<UpstreamConfig>],
+    ) -> Option<UpstreamName> {
         let found = upstreams.iter().find(|upstream| &*upstream.name.0 == name);
         let configured = self.layers.names("upstream");
         // One that is there and wrong has been told already.
         if found.is_none() && !configured.iter().any(|known| known == name) {
             let known = || configured.iter().map(String::as_str).chain(UpstreamKind::BUILT_IN);
-            let near = settings::near(name, known()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let near = settings::near(name, known())
+                .map(|near| format!("; did you mean `{near}`?"))
+                .unwrap_or_default();
             let names: Vec<String> = configured.iter().map(|name| format!("`{name}`")).collect();
-            let names = if names.is_empty() { "none is configured".to_owned() } else { format!("there are {}", names.join(", ")) };
+            let names = if names.is_empty() {
+                "none is configured".to_owned()
+            } else {
+                format!("there are {}", names.join(", "))
+            };
             self.mistake_at(key, &format!("no upstream is called `{name}`; {names}{near}"));
         }
         found.map(|upstream| upstream.name.clone())
@@ -314,7 +358,8 @@ impl ConfigReader<'_> {
                 let origin = self.origin(&below("route", &name, "model"));
                 self.layers.mistake(origin, "this route names no `upstream`");
             }
-            let targets = listed.iter().filter_map(|listed| self.known(&at, listed, upstreams)).collect();
+            let targets =
+                listed.iter().filter_map(|listed| self.known(&at, listed, upstreams)).collect();
             let model = self.text_at(&below("route", &name, "model")).unwrap_or_default();
             routes.push(Route { model: Glob(model), upstreams: targets });
         }
@@ -333,7 +378,10 @@ impl ConfigReader<'_> {
             let at = |rest: &str| below("preset", &name, rest);
             if is_reserved(&name) || name.is_empty() || name.contains('/') {
                 let origin = self.group_origin(&at("")[..2]);
-                self.layers.mistake(origin, format!("preset.{name}: this name is a path of the API; choose another"));
+                self.layers.mistake(
+                    origin,
+                    format!("preset.{name}: this name is a path of the API; choose another"),
+                );
             }
             self.no_routing_members(&at("defaults"));
             presets.push(Preset {
@@ -359,9 +407,14 @@ impl ConfigReader<'_> {
     fn prices(&mut self) -> PriceBook {
         let mut prices = Vec::new();
         for name in self.layers.names("price") {
-            let amount = |rest: &str| self.get(&below("price", &name, rest)).and_then(|value| value.amount());
+            let amount = |rest: &str| {
+                self.get(&below("price", &name, rest)).and_then(|value| value.amount())
+            };
             let (Some(input), Some(output)) = (amount("input"), amount("output")) else {
-                self.layers.mistake(ValueOrigin::Default, format!("price.\"{name}\": needs both `input` and `output`"));
+                self.layers.mistake(
+                    ValueOrigin::Default,
+                    format!("price.\"{name}\": needs both `input` and `output`"),
+                );
                 continue;
             };
             let price = Price {
@@ -378,7 +431,11 @@ impl ConfigReader<'_> {
 }
 
 /// Micro-dollars of dollars.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an amount is not negative, and so many dollars nobody asks for")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an amount is not negative, and so many dollars nobody asks for"
+)]
 fn micros(dollars: f64) -> u64 {
     (dollars * 1e6).round() as u64
 }
@@ -400,11 +457,21 @@ fn tcp(listen: &mut Listen) -> Option<&mut SocketAddr> {
 mod tests {
     use crate::config::{Config, ConfigError, Environment, Loaded, Sources, UpstreamPlace};
 
-    fn load(file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
+    fn load(
+        file: &str,
+        vars: &[(&str, &str)],
+        flags: &[(&str, &str)],
+    ) -> Result<Loaded, ConfigError> {
         let path = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(path.path(), file).unwrap();
-        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>();
-        Config::load(&Sources { file: Some(path.path().into()), flags: owned(flags), environment: Environment::of(owned(vars)) })
+        let owned = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<Vec<_>>()
+        };
+        Config::load(&Sources {
+            file: Some(path.path().into()),
+            flags: owned(flags),
+            environment: Environment::of(owned(vars)),
+        })
     }
 
     #[track_caller]
@@ -420,23 +487,73 @@ mod tests {
         refused("[upstream.a]\nbase_url = 'http://x'", &[], "`kind` is missing");
         refused("[upstream.a]\nkind = 'messages'", &[], "`base_url` is missing");
         refused("[upstream.a]\nkind = 'messages'\nbase_url = 'x'", &[], "has no scheme");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://me:hush@x'", &[], "`http://(redacted)@x` holds a credential");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:7329/'", &[], "own address");
-        refused("", &[("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_BASE_URL", "http://localhost:7329")], "$ANTHROPIC_BASE_URL: `http://localhost:7329` is Seaway's own address");
-        refused("[upstream.a]\nkind = 'anthropic'\napi_key.file = '~/.claude/.credentials.json'", &[], "official program only");
-        for told in ["$CLAUDE_ACCESS_TOKEN: this is Claude Code's own login", "CLAUDE_CODE_OAUTH_TOKEN"] {
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://me:hush@x'",
+            &[],
+            "`http://(redacted)@x` holds a credential",
+        );
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:7329/'",
+            &[],
+            "own address",
+        );
+        refused(
+            "",
+            &[("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_BASE_URL", "http://localhost:7329")],
+            "$ANTHROPIC_BASE_URL: `http://localhost:7329` is Seaway's own address",
+        );
+        refused(
+            "[upstream.a]\nkind = 'anthropic'\napi_key.file = '~/.claude/.credentials.json'",
+            &[],
+            "official program only",
+        );
+        for told in
+            ["$CLAUDE_ACCESS_TOKEN: this is Claude Code's own login", "CLAUDE_CODE_OAUTH_TOKEN"]
+        {
             refused("", &[("CLAUDE_ACCESS_TOKEN", "sk-ant-oat01-x")], told);
         }
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://x'\nbearer = 'sk-ant-oat01-x'", &[], "official program only");
-        refused("[upstream.a]\nkind = 'claude-code'\nbearer.env = 'MINE'", &[("MINE", "sk-ant-oat01-x")], "CLAUDE_CODE_OAUTH_TOKEN");
-        refused("[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'", &[], "no upstream is called `b`; there are `a`");
-        refused("[upstream.a]\nkind = 'sandbox'\nset = { stream = true }", &[], "`stream` cannot be edited here");
-        refused("[upstream.open-router]\nkind = 'sandbox'\n[[route]]\nupstream = 'openrouter'", &[], "there are `open-router`; did you mean `open-router`?");
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://x'\nbearer = 'sk-ant-oat01-x'",
+            &[],
+            "official program only",
+        );
+        refused(
+            "[upstream.a]\nkind = 'claude-code'\nbearer.env = 'MINE'",
+            &[("MINE", "sk-ant-oat01-x")],
+            "CLAUDE_CODE_OAUTH_TOKEN",
+        );
+        refused(
+            "[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'",
+            &[],
+            "no upstream is called `b`; there are `a`",
+        );
+        refused(
+            "[upstream.a]\nkind = 'sandbox'\nset = { stream = true }",
+            &[],
+            "`stream` cannot be edited here",
+        );
+        refused(
+            "[upstream.open-router]\nkind = 'sandbox'\n[[route]]\nupstream = 'openrouter'",
+            &[],
+            "there are `open-router`; did you mean `open-router`?",
+        );
         refused("default_upstream = 'sandbx'", &[], "none is configured; did you mean `sandbox`?");
-        let broken = load("default_upstream = 'b'\n[upstream.b]\nkind = 'messages'\n", &[], &[]).unwrap_err();
-        assert_eq!(broken.0.len(), 1, "what is there and wrong is not told to be missing: {broken}");
-        for flags in [[("argo.env", "test")], [("argo.direct", "true")], [("argo.host", "h")], [("argo.jump", "")], [("argo.tunnel_port", "7")]] {
-            let error = load("[upstream.a]\nkind = 'sandbox'", &[], &flags).unwrap_err().to_string();
+        let broken = load("default_upstream = 'b'\n[upstream.b]\nkind = 'messages'\n", &[], &[])
+            .unwrap_err();
+        assert_eq!(
+            broken.0.len(),
+            1,
+            "what is there and wrong is not told to be missing: {broken}"
+        );
+        for flags in [
+            [("argo.env", "test")],
+            [("argo.direct", "true")],
+            [("argo.host", "h")],
+            [("argo.jump", "")],
+            [("argo.tunnel_port", "7")],
+        ] {
+            let error =
+                load("[upstream.a]\nkind = 'sandbox'", &[], &flags).unwrap_err().to_string();
             assert!(error.contains("add `--upstream argo`"), "{error}");
         }
         refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
@@ -444,52 +561,132 @@ mod tests {
         refused("strict_modes = false", &[], "a file cannot vouch for itself");
         refused("models_only = true", &[], "there is nothing in `models`");
         refused("models = ['a', '']", &[], "a model's id is empty");
-        refused("listen = '0.0.0.0:1'\n[upstream.a]\nkind = 'claude-code'", &[], "a plan's login serves its owner alone");
-        refused("claude_code.workers = 0\n[upstream.a]\nkind = 'claude-code'", &[], "from 1 to 1000");
-        refused("auth = 'none'\nlisten = ['127.0.0.1:1']\n[claude_code]\npermision = 'allow'\n[upstream.a]\nkind = 'claude-code'", &[], "did you mean `permission`?");
+        refused(
+            "listen = '0.0.0.0:1'\n[upstream.a]\nkind = 'claude-code'",
+            &[],
+            "a plan's login serves its owner alone",
+        );
+        refused(
+            "claude_code.workers = 0\n[upstream.a]\nkind = 'claude-code'",
+            &[],
+            "from 1 to 1000",
+        );
+        refused(
+            "auth = 'none'\nlisten = ['127.0.0.1:1']\n[claude_code]\npermision = 'allow'\n[upstream.a]\nkind = 'claude-code'",
+            &[],
+            "did you mean `permission`?",
+        );
         refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "from 1 to 1000000");
-        refused("[upstream.a]\nkind = 'sandbox'\nspeaks = ['klingon']", &[], "`klingon` is no dialect");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nspeaks = 'chat'\nsystem_prefix = 'x'", &[], "can only be edited in `messages`");
+        refused(
+            "[upstream.a]\nkind = 'sandbox'\nspeaks = ['klingon']",
+            &[],
+            "`klingon` is no dialect",
+        );
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nspeaks = 'chat'\nsystem_prefix = 'x'",
+            &[],
+            "can only be edited in `messages`",
+        );
         refused("[upstream.a]\nkind = 'sandbox'\nspeaks = 'chat'", &[], "speaks `messages` only");
         refused("log_level = 'a=b=c'", &[], "log_level: expected");
     }
 
     #[test]
     fn the_environment_offers_an_upstream_only_when_none_is_configured() {
-        let name = |loaded: &Loaded| loaded.config.upstreams.first().map(|upstream| upstream.name.to_string());
+        let name = |loaded: &Loaded| {
+            loaded.config.upstreams.first().map(|upstream| upstream.name.to_string())
+        };
         assert_eq!(name(&load("", &[], &[]).unwrap()), None);
-        assert_eq!(name(&load("", &[("ANTHROPIC_AUTH_TOKEN", "t")], &[]).unwrap()).as_deref(), Some("anthropic"));
-        assert_eq!(name(&load("", &[("ANTHROPIC_API_KEY", "t")], &[("default_upstream", "sandbox")]).unwrap()).as_deref(), Some("sandbox"));
-        let loaded = load("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h/p/v1/'", &[("ANTHROPIC_API_KEY", "t")], &[]).unwrap();
+        assert_eq!(
+            name(&load("", &[("ANTHROPIC_AUTH_TOKEN", "t")], &[]).unwrap()).as_deref(),
+            Some("anthropic")
+        );
+        assert_eq!(
+            name(
+                &load("", &[("ANTHROPIC_API_KEY", "t")], &[("default_upstream", "sandbox")])
+                    .unwrap()
+            )
+            .as_deref(),
+            Some("sandbox")
+        );
+        let loaded = load(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://h/p/v1/'",
+            &[("ANTHROPIC_API_KEY", "t")],
+            &[],
+        )
+        .unwrap();
         assert_eq!(loaded.config.upstreams.len(), 1);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_string_lossy().into_owned();
         assert_eq!(name(&load("", &[("PATH", &path)], &[]).unwrap()), None);
         std::fs::write(folder.path().join("claude"), "").unwrap();
-        std::fs::set_permissions(folder.path().join("claude"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        assert_eq!(name(&load("", &[("PATH", &path)], &[]).unwrap()).as_deref(), Some("claude-code"));
-        assert_eq!(name(&load("", &[("PATH", &path), ("ANTHROPIC_API_KEY", "t")], &[]).unwrap()).as_deref(), Some("anthropic"));
-        assert_eq!(name(&load("", &[("PATH", &path)], &[("listen", "0.0.0.0:1")]).unwrap()), None, "a login is for its owner alone");
-        assert_eq!(name(&load("", &[("CLAUDE_PATH", &format!("{path}/claude"))], &[]).unwrap()).as_deref(), Some("claude-code"));
+        std::fs::set_permissions(
+            folder.path().join("claude"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
+        assert_eq!(
+            name(&load("", &[("PATH", &path)], &[]).unwrap()).as_deref(),
+            Some("claude-code")
+        );
+        assert_eq!(
+            name(&load("", &[("PATH", &path), ("ANTHROPIC_API_KEY", "t")], &[]).unwrap())
+                .as_deref(),
+            Some("anthropic")
+        );
+        assert_eq!(
+            name(&load("", &[("PATH", &path)], &[("listen", "0.0.0.0:1")]).unwrap()),
+            None,
+            "a login is for its owner alone"
+        );
+        assert_eq!(
+            name(&load("", &[("CLAUDE_PATH", &format!("{path}/claude"))], &[]).unwrap()).as_deref(),
+            Some("claude-code")
+        );
         match &loaded.config.upstreams[0].place {
-            UpstreamPlace::Api(api) => assert_eq!((api.base_url.to_string().as_str(), api.credential.is_none()), ("http://h/p", true)),
+            UpstreamPlace::Api(api) => assert_eq!(
+                (api.base_url.to_string().as_str(), api.credential.is_none()),
+                ("http://h/p", true)
+            ),
             UpstreamPlace::Program(_) | UpstreamPlace::Sandbox => panic!("no API"),
         }
     }
 
     #[test]
     fn where_a_credential_comes_from_is_told_and_what_lost() {
-        let told = |file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]| load(file, vars, flags).unwrap().config.upstreams[0].told.to_string();
+        let told = |file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]| {
+            load(file, vars, flags).unwrap().config.upstreams[0].told.to_string()
+        };
         let both = [("ANTHROPIC_API_KEY", "hush"), ("ANTHROPIC_AUTH_TOKEN", "hush")];
         assert_eq!(told("", &both, &[]), "$ANTHROPIC_API_KEY (not used: $ANTHROPIC_AUTH_TOKEN)");
         assert_eq!(told("", &both[1..], &[]), "$ANTHROPIC_AUTH_TOKEN");
-        assert_eq!(told("", &both, &[("default_upstream", "claude-code")]), "the program's own login (not used: $ANTHROPIC_API_KEY, $ANTHROPIC_AUTH_TOKEN)");
-        assert_eq!(told("", &both[..1], &[("upstream.anthropic.bearer", "hush")]), "`upstream.anthropic.bearer` of --set upstream.anthropic.bearer (not used: $ANTHROPIC_API_KEY)");
-        assert_eq!(told("[upstream.a]\nkind = 'anthropic'\napi_key.env = 'ANTHROPIC_API_KEY'", &both[..1], &[]), "$ANTHROPIC_API_KEY");
-        assert_eq!(told("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'", &both, &[]), "no credential");
-        let key = |file: &str, vars: &[(&str, &str)]| load(file, vars, &[]).unwrap().config.key_from;
+        assert_eq!(
+            told("", &both, &[("default_upstream", "claude-code")]),
+            "the program's own login (not used: $ANTHROPIC_API_KEY, $ANTHROPIC_AUTH_TOKEN)"
+        );
+        assert_eq!(
+            told("", &both[..1], &[("upstream.anthropic.bearer", "hush")]),
+            "`upstream.anthropic.bearer` of --set upstream.anthropic.bearer (not used: $ANTHROPIC_API_KEY)"
+        );
+        assert_eq!(
+            told(
+                "[upstream.a]\nkind = 'anthropic'\napi_key.env = 'ANTHROPIC_API_KEY'",
+                &both[..1],
+                &[]
+            ),
+            "$ANTHROPIC_API_KEY"
+        );
+        assert_eq!(
+            told("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'", &both, &[]),
+            "no credential"
+        );
+        let key =
+            |file: &str, vars: &[(&str, &str)]| load(file, vars, &[]).unwrap().config.key_from;
         assert_eq!(key("", &[("PROXY_API_KEY", "hush")]).as_deref(), Some("$PROXY_API_KEY"));
-        assert_eq!(key("", &[("PROXY_API_KEY", "hush"), ("SEAWAY_API_KEY", "hush")]).as_deref(), Some("$SEAWAY_API_KEY"));
+        assert_eq!(
+            key("", &[("PROXY_API_KEY", "hush"), ("SEAWAY_API_KEY", "hush")]).as_deref(),
+            Some("$SEAWAY_API_KEY")
+        );
         assert!(key("api_key = 'hush'", &[]).unwrap().ends_with(":1:1"));
         assert_eq!(key("", &[]), None);
     }
@@ -497,43 +694,114 @@ mod tests {
     #[test]
     fn variables_reach_names_with_a_hyphen() {
         let file = "[upstream.open-router]\nkind = 'messages'\nbase_url = 'http://h'\nqueue = 1\n[upstream.plain]\nkind = 'sandbox'\n";
-        let loaded =
-            load(file, &[("SEAWAY_UPSTREAM__OPEN_ROUTER__QUEUE", "7"), ("SEAWAY_UPSTREAM__OPEN_ROUTER__API_KEY", "k"), ("SEAWAY_UPSTREAM__PLAIN__QUEUE", "9")], &[]).unwrap();
-        let queues: Vec<_> = loaded.config.upstreams.iter().map(|upstream| (upstream.name.to_string(), upstream.limits.queue)).collect();
+        let loaded = load(
+            file,
+            &[
+                ("SEAWAY_UPSTREAM__OPEN_ROUTER__QUEUE", "7"),
+                ("SEAWAY_UPSTREAM__OPEN_ROUTER__API_KEY", "k"),
+                ("SEAWAY_UPSTREAM__PLAIN__QUEUE", "9"),
+            ],
+            &[],
+        )
+        .unwrap();
+        let queues: Vec<_> = loaded
+            .config
+            .upstreams
+            .iter()
+            .map(|upstream| (upstream.name.to_string(), upstream.limits.queue))
+            .collect();
         assert_eq!(queues, [("open-router".into(), 7), ("plain".into(), 9)]);
-        let flag = load(file, &[("SEAWAY_UPSTREAM__OPEN_ROUTER__QUEUE", "7")], &[("upstream.open-router.queue", "8")]).unwrap();
+        let flag = load(
+            file,
+            &[("SEAWAY_UPSTREAM__OPEN_ROUTER__QUEUE", "7")],
+            &[("upstream.open-router.queue", "8")],
+        )
+        .unwrap();
         assert_eq!(flag.config.upstreams[0].limits.queue, 8, "a flag is stronger");
-        let program = load("", &[("SEAWAY_UPSTREAM__CLAUDE_CODE__QUEUE", "7"), ("HOME", "/h")], &[]).unwrap();
-        assert_eq!((program.config.upstreams[0].name.to_string().as_str(), program.config.upstreams[0].limits.queue), ("claude-code", 7));
-        let argo = load("", &[("LOGNAME", "a"), ("HOME", "/h")], &[("default_upstream", "argo"), ("upstream.argo.ca_file", "/c.pem")]).unwrap();
+        let program =
+            load("", &[("SEAWAY_UPSTREAM__CLAUDE_CODE__QUEUE", "7"), ("HOME", "/h")], &[]).unwrap();
+        assert_eq!(
+            (
+                program.config.upstreams[0].name.to_string().as_str(),
+                program.config.upstreams[0].limits.queue
+            ),
+            ("claude-code", 7)
+        );
+        let argo = load(
+            "",
+            &[("LOGNAME", "a"), ("HOME", "/h")],
+            &[("default_upstream", "argo"), ("upstream.argo.ca_file", "/c.pem")],
+        )
+        .unwrap();
         match &argo.config.upstreams[0].place {
-            UpstreamPlace::Api(api) => assert_eq!((api.ca_file.as_deref(), api.via.is_some()), (Some(std::path::Path::new("/c.pem")), true)),
+            UpstreamPlace::Api(api) => assert_eq!(
+                (api.ca_file.as_deref(), api.via.is_some()),
+                (Some(std::path::Path::new("/c.pem")), true)
+            ),
             UpstreamPlace::Program(_) | UpstreamPlace::Sandbox => panic!("no API"),
         }
     }
 
     #[test]
     fn variables_of_other_tools_are_told() {
-        let warnings = |vars: &[(&str, &str)]| load("", vars, &[]).unwrap().layers.warnings().join("\n");
-        for name in ["HTTP_PORT", "REQUEST_TIMEOUT_MS", "WORKER_CONCURRENCY", "MAX_QUEUE_SIZE", "MAX_SESSIONS", "SESSION_TIMEOUT_MS", "AUTH_TOKEN"] {
+        let warnings =
+            |vars: &[(&str, &str)]| load("", vars, &[]).unwrap().layers.warnings().join("\n");
+        for name in [
+            "HTTP_PORT",
+            "REQUEST_TIMEOUT_MS",
+            "WORKER_CONCURRENCY",
+            "MAX_QUEUE_SIZE",
+            "MAX_SESSIONS",
+            "SESSION_TIMEOUT_MS",
+            "AUTH_TOKEN",
+        ] {
             let said = warnings(&[(name, "7"), ("HOME", "/h")]);
-            assert!(said.starts_with(&format!("${name} is another tool's")) && said.contains("here it is `"), "{said}");
+            assert!(
+                said.starts_with(&format!("${name} is another tool's"))
+                    && said.contains("here it is `"),
+                "{said}"
+            );
         }
-        assert_eq!(warnings(&[("HTTP_PORT", "7"), ("SEAWAY_PORT", "8"), ("PORT", "9"), ("MAX_SESSIONS", "")]), "");
+        assert_eq!(
+            warnings(&[
+                ("HTTP_PORT", "7"),
+                ("SEAWAY_PORT", "8"),
+                ("PORT", "9"),
+                ("MAX_SESSIONS", "")
+            ]),
+            ""
+        );
     }
 
     /// What a configuration makes of Argonne's gateway and its tunnel.
-    fn argo(file: &str, vars: &[(&str, &str)], flags: &[(&str, &str)]) -> (String, Option<crate::config::TunnelConfig>) {
-        let vars: Vec<_> = [("LOGNAME", "alice"), ("HOME", "/home/alice")].iter().filter(|(name, _)| !vars.iter().any(|(given, _)| given == name)).chain(vars).copied().collect();
+    fn argo(
+        file: &str,
+        vars: &[(&str, &str)],
+        flags: &[(&str, &str)],
+    ) -> (String, Option<crate::config::TunnelConfig>) {
+        let vars: Vec<_> = [("LOGNAME", "alice"), ("HOME", "/home/alice")]
+            .iter()
+            .filter(|(name, _)| !vars.iter().any(|(given, _)| given == name))
+            .chain(vars)
+            .copied()
+            .collect();
         let loaded = load(file, &vars, flags).unwrap();
         let upstream = &loaded.config.upstreams[0];
         let UpstreamPlace::Api(api) = &upstream.place else { panic!("it is an API") };
         let credential = match &api.credential.as_ref().unwrap().source {
-            crate::config::Source::Value(value) => secrecy::ExposeSecret::expose_secret(value).to_owned(),
+            crate::config::Source::Value(value) => {
+                secrecy::ExposeSecret::expose_secret(value).to_owned()
+            }
             other => panic!("{other:?}"),
         };
         let (_, user) = &upstream.set_chat[0];
-        (format!("{} {} {credential} {user} {}", loaded.config.listen[0], api.base_url, upstream.always_stream), api.via.as_deref().cloned())
+        (
+            format!(
+                "{} {} {credential} {user} {}",
+                loaded.config.listen[0], api.base_url, upstream.always_stream
+            ),
+            api.via.as_deref().cloned(),
+        )
     }
 
     #[test]
@@ -541,47 +809,112 @@ mod tests {
         let said = [("default_upstream", "argo")];
         let way = |tunnel: &Option<crate::config::TunnelConfig>| {
             let tunnel = tunnel.as_ref().unwrap();
-            format!("{:?} {} by {:?} {:?}", tunnel.user.as_deref().unwrap_or(""), tunnel.host, tunnel.jump.as_deref(), tunnel.open_at)
+            format!(
+                "{:?} {} by {:?} {:?}",
+                tunnel.user.as_deref().unwrap_or(""),
+                tunnel.host,
+                tunnel.jump.as_deref(),
+                tunnel.open_at
+            )
         };
         let (plain, tunnel) = argo("", &[], &said);
-        assert_eq!(plain, "http://127.0.0.1:22025 https://apps.inside.anl.gov/argoapi alice \"alice\" true");
-        assert_eq!(way(&tunnel), r#""alice" homes.cels.anl.gov by Some("logins.cels.anl.gov") None"#);
-        let (plain, tunnel) = argo("", &[("CELS_USERNAME", "cels"), ("ARGO_USER", "argo")], &[("argo.env", "dev"), ("argo.jump", ""), ("argo.host", "h"), said[0]]);
-        assert_eq!(plain, "http://127.0.0.1:22025 https://apps-dev.inside.anl.gov/argoapi argo \"argo\" true");
+        assert_eq!(
+            plain,
+            "http://127.0.0.1:22025 https://apps.inside.anl.gov/argoapi alice \"alice\" true"
+        );
+        assert_eq!(
+            way(&tunnel),
+            r#""alice" homes.cels.anl.gov by Some("logins.cels.anl.gov") None"#
+        );
+        let (plain, tunnel) = argo(
+            "",
+            &[("CELS_USERNAME", "cels"), ("ARGO_USER", "argo")],
+            &[("argo.env", "dev"), ("argo.jump", ""), ("argo.host", "h"), said[0]],
+        );
+        assert_eq!(
+            plain,
+            "http://127.0.0.1:22025 https://apps-dev.inside.anl.gov/argoapi argo \"argo\" true"
+        );
         assert_eq!(way(&tunnel), r#""cels" h by Some("") None"#);
         let file = "port = 7\n[upstream.argo]\nkind = 'argo'\nstream = 'asked'\napi_key = 'k'\n[tunnel.cels]\nhost = 'file'\nuser = 'u'\n[argo]\nhost = 'weaker'\n";
         let (plain, tunnel) = argo(file, &[("CELS_USERNAME", "cels")], &[]);
-        assert_eq!(plain, "http://127.0.0.1:7 https://apps.inside.anl.gov/argoapi k \"cels\" false");
+        assert_eq!(
+            plain,
+            "http://127.0.0.1:7 https://apps.inside.anl.gov/argoapi k \"cels\" false"
+        );
         assert_eq!(way(&tunnel), r#""u" file by Some("logins.cels.anl.gov") None"#);
         let (_, tunnel) = argo(file, &[], &[("argo.host", "flag")]);
         assert!(way(&tunnel).contains("flag by"), "a flag beats a file");
-        let (_, tunnel) = argo(file, &[], &[("argo.tunnel_host", "uan"), ("argo.tunnel_port", "99")]);
-        assert_eq!(way(&tunnel), r#""" uan by None Some(99)"#, "the machine that holds it open is another");
+        let (_, tunnel) =
+            argo(file, &[], &[("argo.tunnel_host", "uan"), ("argo.tunnel_port", "99")]);
+        assert_eq!(
+            way(&tunnel),
+            r#""" uan by None Some(99)"#,
+            "the machine that holds it open is another"
+        );
         assert!(argo("", &[], &[("argo.direct", "true"), said[0]]).1.is_none());
-        refused("default_upstream = 'argo'", &[("CELS_USERNAME", " ")], "$CELS_USERNAME: it is empty");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'", &[], "no tunnel is called `x`; none is configured");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\njump = 'j'", &[], "`host` is missing");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\nsocket = '/s'\n[tunnel.x]\nhost = 'h'", &[], "`socket` and `via`");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'", &[], "has to be `https`");
+        refused(
+            "default_upstream = 'argo'",
+            &[("CELS_USERNAME", " ")],
+            "$CELS_USERNAME: it is empty",
+        );
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'",
+            &[],
+            "no tunnel is called `x`; none is configured",
+        );
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\njump = 'j'",
+            &[],
+            "`host` is missing",
+        );
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\nsocket = '/s'\n[tunnel.x]\nhost = 'h'",
+            &[],
+            "`socket` and `via`",
+        );
+        refused(
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'",
+            &[],
+            "has to be `https`",
+        );
         let own = "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'\n";
         let loaded = load(own, &[], &[("argo.host", "flag"), ("argo.tunnel_port", "7")]).unwrap();
-        let UpstreamPlace::Api(api) = &loaded.config.upstreams[0].place else { panic!("it is an API") };
+        let UpstreamPlace::Api(api) = &loaded.config.upstreams[0].place else {
+            panic!("it is an API")
+        };
         let tunnel = api.via.as_deref().unwrap();
-        assert_eq!((tunnel.host.as_str(), tunnel.tunnel_port, tunnel.user.as_deref()), ("flag", 7, None), "flags are for any tunnel");
+        assert_eq!(
+            (tunnel.host.as_str(), tunnel.tunnel_port, tunnel.user.as_deref()),
+            ("flag", 7, None),
+            "flags are for any tunnel"
+        );
         for host in ["-oProxyCommand=x", "a b", "a;b", "$(a)"] {
-            refused(&format!("[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\nhost = '{host}'"), &[], "is no name of a machine");
+            refused(
+                &format!(
+                    "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\nhost = '{host}'"
+                ),
+                &[],
+                "is no name of a machine",
+            );
         }
     }
 
     #[test]
     fn what_ships_can_be_overridden() {
-        let loaded = load("[price.'claude-opus-4-5*']\ninput = 1\n[preset.terse]\nsystem = 'x'\n", &[], &[]).unwrap();
+        let loaded =
+            load("[price.'claude-opus-4-5*']\ninput = 1\n[preset.terse]\nsystem = 'x'\n", &[], &[])
+                .unwrap();
         let price = loaded.config.prices.of("claude-opus-4-5-20251101").unwrap();
         assert_eq!((price.input, price.output), (1_000_000, 25_000_000));
         let wider = format!("{}[price.'claude-*']\ninput = 2\noutput = 3\n", "\n".repeat(200));
         let wider = load(&wider, &[], &[]).unwrap();
         let price = wider.config.prices.of("claude-opus-4-5-20251101").unwrap();
-        assert_eq!((price.input, price.output), (2_000_000, 3_000_000), "the owner's pattern beats what ships, wherever it stands");
+        assert_eq!(
+            (price.input, price.output),
+            (2_000_000, 3_000_000),
+            "the owner's pattern beats what ships, wherever it stands"
+        );
         assert_eq!(loaded.config.presets[0].system.as_deref(), Some("x"));
     }
 

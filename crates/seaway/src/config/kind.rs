@@ -85,6 +85,9 @@ mod tests {
             assert_eq!(UpstreamKind::parse(name).map(UpstreamKind::name), Some(*name));
         }
         assert_eq!(UpstreamKind::parse("openai"), None);
-        assert_eq!((UpstreamKind::of_name("messages"), UpstreamKind::of_name("argo")), (None, Some(UpstreamKind::ARGO)));
+        assert_eq!(
+            (UpstreamKind::of_name("messages"), UpstreamKind::of_name("argo")),
+            (None, Some(UpstreamKind::ARGO))
+        );
     }
 }

@@ -129,7 +129,10 @@ impl Layers {
     pub fn add(&mut self, key: Key, value: Value, origin: ValueOrigin) {
         match (self.values.get_mut(&key), value) {
             (Some((Value::Map(known), _)), Value::Map(more)) => {
-                let new: Vec<_> = more.into_iter().filter(|(name, _)| !known.iter().any(|(given, _)| given == name)).collect();
+                let new: Vec<_> = more
+                    .into_iter()
+                    .filter(|(name, _)| !known.iter().any(|(given, _)| given == name))
+                    .collect();
                 known.extend(new);
             }
             (Some(_), _) => {}
@@ -148,7 +151,10 @@ impl Layers {
     pub fn add_text(&mut self, key: Key, text: &str, origin: ValueOrigin) {
         if let Some((table, name)) = entry_of_table(&key) {
             let any = settings::find(&table).is_some_and(|setting| setting.kind == Kind::AnyMap);
-            let value = any.then(|| Value::parse_any(text)).flatten().unwrap_or_else(|| Value::Text(text.to_owned()));
+            let value = any
+                .then(|| Value::parse_any(text))
+                .flatten()
+                .unwrap_or_else(|| Value::Text(text.to_owned()));
             return self.add(table, Value::Map(vec![(name, value)]), origin);
         }
         let (key, setting) = match resolve(key) {
@@ -169,12 +175,15 @@ impl Layers {
                 continue;
             }
             let key: Key = rest.to_lowercase().split("__").map(str::to_owned).collect();
-            let ours = entry_of_table(&key).is_some() || resolve(key.clone()).is_ok() || settings::nearest(&key).is_some();
+            let ours = entry_of_table(&key).is_some()
+                || resolve(key.clone()).is_ok()
+                || settings::nearest(&key).is_some();
             if ours {
                 self.add_text(key, text, ValueOrigin::Variable(name.to_owned()));
             } else {
                 // Somebody else's, perhaps; it may still be a mistake.
-                self.warnings.push(format!("${name} is not a setting of Seaway's and was left alone"));
+                self.warnings
+                    .push(format!("${name} is not a setting of Seaway's and was left alone"));
             }
         }
     }
@@ -183,17 +192,33 @@ impl Layers {
     /// hyphen or dot in a variable's name. Call when all layers are there.
     pub(super) fn join_names(&mut self, group: &str, kinds: &[&str]) {
         let of = |layers: &Self, variables: bool| -> Vec<String> {
-            let named = layers.values.iter().filter(|(key, (_, origin))| key.len() > 2 && key[0] == group && matches!(origin, ValueOrigin::Variable(_)) == variables);
+            let named = layers.values.iter().filter(|(key, (_, origin))| {
+                key.len() > 2
+                    && key[0] == group
+                    && matches!(origin, ValueOrigin::Variable(_)) == variables
+            });
             named.map(|(key, _)| key[1].clone()).collect()
         };
-        let known: Vec<String> = of(self, false).into_iter().chain(kinds.iter().map(|kind| (*kind).to_owned())).collect();
+        let known: Vec<String> = of(self, false)
+            .into_iter()
+            .chain(kinds.iter().map(|kind| (*kind).to_owned()))
+            .collect();
         for said in of(self, true).into_iter().filter(|said| !known.contains(said)) {
-            let Some(meant) = known.iter().find(|name| as_variable(name) == as_variable(&said)) else { continue };
-            let moved: Vec<Key> = self.values.keys().filter(|key| key.len() > 2 && key[0] == group && key[1] == said).cloned().collect();
+            let Some(meant) = known.iter().find(|name| as_variable(name) == as_variable(&said))
+            else {
+                continue;
+            };
+            let moved: Vec<Key> = self
+                .values
+                .keys()
+                .filter(|key| key.len() > 2 && key[0] == group && key[1] == said)
+                .cloned()
+                .collect();
             for mut key in moved {
                 let Some((value, origin)) = self.values.remove(&key) else { continue };
                 key[1].clone_from(meant);
-                let stronger = self.values.get(&key).is_some_and(|(_, given)| given.rank() <= origin.rank());
+                let stronger =
+                    self.values.get(&key).is_some_and(|(_, given)| given.rank() <= origin.rank());
                 if !stronger {
                     self.values.insert(key, (value, origin));
                 }
@@ -217,7 +242,10 @@ impl Layers {
 
 /// A name inside a table of the owner's own names: the table's key, and the name.
 fn entry_of_table(key: &[String]) -> Option<(Key, String)> {
-    let is_table = |length: &usize| settings::find(&key[..*length]).is_some_and(|setting| matches!(setting.kind, Kind::TextMap | Kind::AnyMap));
+    let is_table = |length: &usize| {
+        settings::find(&key[..*length])
+            .is_some_and(|setting| matches!(setting.kind, Kind::TextMap | Kind::AnyMap))
+    };
     let length = (1..key.len()).find(is_table)?;
     Some((key[..length].to_vec(), key[length..].join(".")))
 }
@@ -237,16 +265,19 @@ fn resolve(key: Key) -> Result<(Key, &'static Setting), String> {
     if let Some(setting) = settings::find(&longer) {
         return Ok((longer, setting));
     }
-    let hint = settings::nearest(&key).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+    let hint =
+        settings::nearest(&key).map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
     Err(format!("unknown setting `{}`{hint}", dotted(&key)))
 }
 
 /// Says what is wrong with a value, and shows it, unless nobody may see it.
 fn wrong(key: &[String], setting: &Setting, why: &str, value: &str) -> String {
     let shown: String = value.chars().take(SHOWN).collect();
-    let hidden = setting.secret || shown.is_empty() || matches!(setting.kind, Kind::TextMap | Kind::AnyMap);
+    let hidden =
+        setting.secret || shown.is_empty() || matches!(setting.kind, Kind::TextMap | Kind::AnyMap);
     let near = match setting.kind {
-        Kind::Choice(choices) => settings::near(value, choices.iter().copied()).map(|choice| format!("; did you mean `{choice}`?")),
+        Kind::Choice(choices) => settings::near(value, choices.iter().copied())
+            .map(|choice| format!("; did you mean `{choice}`?")),
         _ => None,
     };
     let not = if hidden { String::new() } else { format!(", not `{shown}`") };
@@ -263,8 +294,12 @@ fn written(value: &toml_edit::Value) -> String {
 
 /// Writes a key as it stands in a file.
 pub fn dotted(key: &[String]) -> String {
-    let plain = |segment: &str| segment.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-    let segments: Vec<String> = key.iter().map(|segment| if plain(segment) { segment.clone() } else { format!("\"{segment}\"") }).collect();
+    let plain =
+        |segment: &str| segment.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    let segments: Vec<String> = key
+        .iter()
+        .map(|segment| if plain(segment) { segment.clone() } else { format!("\"{segment}\"") })
+        .collect();
     segments.join(".")
 }
 
@@ -272,7 +307,9 @@ pub fn dotted(key: &[String]) -> String {
 fn place(origin: &ValueOrigin) -> (u8, usize, usize) {
     match origin {
         ValueOrigin::Flag(_) | ValueOrigin::Variable(_) => (0, 0, 0),
-        ValueOrigin::File { path, line, column } => (if path.starts_with(BUILT_IN) { 2 } else { 1 }, *line, *column),
+        ValueOrigin::File { path, line, column } => {
+            (if path.starts_with(BUILT_IN) { 2 } else { 1 }, *line, *column)
+        }
         ValueOrigin::Default => (3, 0, 0),
     }
 }
@@ -329,12 +366,21 @@ impl LayerFile<'_> {
         }
     }
 
-    fn leaf(&mut self, item: &Item, key: Key, setting: &Setting, span: Option<std::ops::Range<usize>>) {
+    fn leaf(
+        &mut self,
+        item: &Item,
+        key: Key,
+        setting: &Setting,
+        span: Option<std::ops::Range<usize>>,
+    ) {
         let origin = self.origin(span);
         let checked = value_of(item).and_then(|value| value.check(setting.kind).map(|()| value));
         match checked {
             Ok(value) => self.layers.add(key, value, origin),
-            Err(why) => self.layers.mistake(origin, wrong(&key, setting, &why, &item.as_value().map(written).unwrap_or_default())),
+            Err(why) => self.layers.mistake(
+                origin,
+                wrong(&key, setting, &why, &item.as_value().map(written).unwrap_or_default()),
+            ),
         }
     }
 }
@@ -386,18 +432,29 @@ mod tests {
                 "s.toml:4:1: upstream.a.retry_on: expected a list of whole numbers, not `[\"x\"]`",
             ],
         );
-        mistakes("listen = ", &["s.toml:1:10: not TOML: string values must be quoted, expected literal string"]);
+        mistakes(
+            "listen = ",
+            &["s.toml:1:10: not TOML: string values must be quoted, expected literal string"],
+        );
     }
 
     #[test]
     fn the_stronger_layer_wins() {
         let mut layers = Layers::default();
         layers.add_text(key("port"), "1", ValueOrigin::Flag("port".into()));
-        layers.add_variables([("SEAWAY_PORT", "2"), ("SEAWAY_UPSTREAM__A__API_KEY", "k"), ("HOME", "/")].into_iter());
-        layers.add_file(Path::new("s.toml"), "port = 3\ngrace = 9\n[upstream.a]\napi_key = \"file\"\n");
+        layers.add_variables(
+            [("SEAWAY_PORT", "2"), ("SEAWAY_UPSTREAM__A__API_KEY", "k"), ("HOME", "/")].into_iter(),
+        );
+        layers.add_file(
+            Path::new("s.toml"),
+            "port = 3\ngrace = 9\n[upstream.a]\napi_key = \"file\"\n",
+        );
         assert_eq!(layers.take_mistakes(), []);
         assert_eq!(layers.get(&key("port")).unwrap().0, Value::Count(1));
-        assert_eq!(layers.get(&key("upstream.a.api_key.value")).unwrap().0, Value::Text("k".into()));
+        assert_eq!(
+            layers.get(&key("upstream.a.api_key.value")).unwrap().0,
+            Value::Text("k".into())
+        );
         assert_eq!(layers.get(&key("grace")).unwrap().1.to_string(), "s.toml:2:1");
     }
 
@@ -405,7 +462,10 @@ mod tests {
     fn an_unknown_variable_is_a_mistake_too() {
         let mut layers = Layers::default();
         layers.add_variables([("SEAWAY_PROT", "2")].into_iter());
-        assert_eq!(layers.take_mistakes()[0].to_string(), "$SEAWAY_PROT: unknown setting `prot`; did you mean `port`?");
+        assert_eq!(
+            layers.take_mistakes()[0].to_string(),
+            "$SEAWAY_PROT: unknown setting `prot`; did you mean `port`?"
+        );
         layers.add_variables([("SEAWAY_CLIENTS_CACHE", "x")].into_iter());
         assert_eq!((layers.take_mistakes(), layers.warnings().len()), (Vec::new(), 1));
     }

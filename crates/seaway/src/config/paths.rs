@@ -14,7 +14,8 @@ fn folder(environment: &Environment, variable: &str, under_home: &str) -> Option
 /// can write to is not the user's.
 pub(super) fn home(environment: &Environment) -> Option<PathBuf> {
     let told = environment.get("HOME").map(PathBuf::from);
-    let known = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
+    let known =
+        || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
     told.or_else(known).filter(|home| home.is_absolute())
 }
 

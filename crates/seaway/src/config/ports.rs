@@ -7,7 +7,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 #[must_use]
 pub fn derived(user: &str) -> u16 {
     let hash = digest(&SHA256, user.as_bytes());
-    let first = hash.as_ref().iter().take(4).fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
+    let first =
+        hash.as_ref().iter().take(4).fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
     u16::try_from(first % 22_768 + 10_000).unwrap_or(10_000)
 }
 
@@ -17,7 +18,9 @@ mod tests {
 
     #[test]
     fn a_name_has_its_port() {
-        for (user, port) in [("alice", 22_025), ("bob", 24_504), ("root", 25_021), ("testuser", 31_474)] {
+        for (user, port) in
+            [("alice", 22_025), ("bob", 24_504), ("root", 25_021), ("testuser", 31_474)]
+        {
             assert_eq!(derived(user), port, "{user}");
         }
     }

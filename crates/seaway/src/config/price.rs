@@ -24,7 +24,11 @@ impl PriceBook {
     /// Returns the cost in micro-dollars. What used no token costs nothing, whatever its model.
     #[must_use]
     pub fn cost(&self, model: &str, usage: Usage) -> Option<u64> {
-        if usage == Usage::default() { Some(0) } else { self.of(model).map(|price| price.cost(usage)) }
+        if usage == Usage::default() {
+            Some(0)
+        } else {
+            self.of(model).map(|price| price.cost(usage))
+        }
     }
 }
 
@@ -34,10 +38,15 @@ mod tests {
 
     #[test]
     fn an_unknown_model_has_no_cost() {
-        let price = Price { input: 1_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
-        let book = PriceBook::new(vec![(Glob("known-*".into()), price), (Glob("known-1".into()), Price { input: 5, ..price })]);
+        let price =
+            Price { input: 1_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
+        let book = PriceBook::new(vec![
+            (Glob("known-*".into()), price),
+            (Glob("known-1".into()), Price { input: 5, ..price }),
+        ]);
         let usage = Usage { input: 7, ..Usage::default() };
-        let costs = [("known-1", usage), ("new", usage), ("new", Usage::default())].map(|(model, usage)| book.cost(model, usage));
+        let costs = [("known-1", usage), ("new", usage), ("new", Usage::default())]
+            .map(|(model, usage)| book.cost(model, usage));
         assert_eq!(costs, [Some(7), None, Some(0)]);
     }
 }

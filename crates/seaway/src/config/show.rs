@@ -17,9 +17,19 @@ pub struct ShownSetting {
 /// Lists every setting that has a value, with where it came from.
 #[must_use]
 pub fn shown(layers: &Layers) -> Vec<ShownSetting> {
-    let fixed = SETTINGS.iter().filter(|setting| !setting.path.contains('*') && !setting.default.is_empty());
-    let defaults = fixed.filter(|setting| layers.get(&setting.path.split('.').map(str::to_owned).collect::<Vec<_>>()).is_none());
-    let mut all: Vec<ShownSetting> = defaults.map(|setting| ShownSetting { key: setting.path.into(), value: setting.default.into(), origin: "default".into() }).collect();
+    let fixed = SETTINGS
+        .iter()
+        .filter(|setting| !setting.path.contains('*') && !setting.default.is_empty());
+    let defaults = fixed.filter(|setting| {
+        layers.get(&setting.path.split('.').map(str::to_owned).collect::<Vec<_>>()).is_none()
+    });
+    let mut all: Vec<ShownSetting> = defaults
+        .map(|setting| ShownSetting {
+            key: setting.path.into(),
+            value: setting.default.into(),
+            origin: "default".into(),
+        })
+        .collect();
     for (key, (value, origin)) in layers.iter() {
         let secret = find(key).is_some_and(|setting| setting.secret);
         let value = match value.text() {
@@ -68,13 +78,18 @@ fn insert(node: &mut Json, segments: &[&str], setting: &Setting) {
         node["properties"][*first] = leaf(setting);
         return;
     }
-    let slot = if *first == "*" { &mut node["additionalProperties"] } else { &mut node["properties"][*first] };
+    let slot = if *first == "*" {
+        &mut node["additionalProperties"]
+    } else {
+        &mut node["properties"][*first]
+    };
     if !slot.is_object() {
         *slot = object();
     }
     // `[[route]]` is a list of tables, every other group a table of names.
     if *first == "route" {
-        *slot = json!({"type": "array", "items": slot.get("items").cloned().unwrap_or_else(object)});
+        *slot =
+            json!({"type": "array", "items": slot.get("items").cloned().unwrap_or_else(object)});
         return insert(&mut slot["items"], &rest[1..], setting);
     }
     insert(slot, rest, setting);
@@ -97,7 +112,9 @@ fn leaf(setting: &Setting) -> Json {
         Kind::Amount => json!({"type": "number", "minimum": 0}),
         Kind::Size | Kind::Span => json!({"type": ["string", "integer"]}),
         Kind::Choice(choices) => json!({"enum": choices}),
-        Kind::Texts => json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+        Kind::Texts => {
+            json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
+        }
         Kind::Counts => json!({"type": "array", "items": {"type": "integer"}}),
         Kind::TextMap => json!({"type": "object", "additionalProperties": {"type": "string"}}),
         Kind::AnyMap => Json::Object(Map::from_iter([("type".into(), "object".into())])),
@@ -115,7 +132,11 @@ pub fn markdown_table() -> String {
     let mut out = String::from("| key | default | |\n| --- | --- | --- |\n");
     for setting in SETTINGS {
         let key = setting.path.replace(".*", ".NAME");
-        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        let default = if setting.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", setting.default)
+        };
         out.push_str(&format!("| `{key}` | {default} | {} |\n", setting.about));
     }
     out

@@ -36,12 +36,13 @@ impl Value {
             Kind::Count => Self::Count(text.parse().map_err(|_| "expected a whole number")?),
             Kind::Amount => Self::Amount(text.parse().map_err(|_| "expected a number")?),
             // As a file has it, where it is one of TOML's; a JSON list is one of them.
-            Kind::Texts | Kind::Counts if text.trim_start().starts_with('[') => {
-                parse_list(text).or_else(|| Self::parse_any(text)).ok_or_else(|| format!("expected {}", expected(kind)))?
-            }
+            Kind::Texts | Kind::Counts if text.trim_start().starts_with('[') => parse_list(text)
+                .or_else(|| Self::parse_any(text))
+                .ok_or_else(|| format!("expected {}", expected(kind)))?,
             Kind::Texts => Self::List(list().map(|item| Self::Text(item.to_owned())).collect()),
             Kind::Counts => {
-                let counts: Result<_, _> = list().map(|item| item.parse().map(Self::Count)).collect();
+                let counts: Result<_, _> =
+                    list().map(|item| item.parse().map(Self::Count)).collect();
                 Self::List(counts.map_err(|_| "expected whole numbers, separated by commas")?)
             }
             Kind::TextMap | Kind::AnyMap => {
@@ -70,8 +71,12 @@ impl Value {
             (Kind::Choice(choices), Self::Text(text)) => choices.contains(&text.as_str()),
             (Kind::Texts, Self::Text(_)) => true,
             (Kind::Texts, Self::List(items)) => texts(items),
-            (Kind::Counts, Self::List(items)) => items.iter().all(|item| matches!(item, Self::Count(_))),
-            (Kind::TextMap, Self::Map(entries)) => entries.iter().all(|(_, value)| matches!(value, Self::Text(_))),
+            (Kind::Counts, Self::List(items)) => {
+                items.iter().all(|item| matches!(item, Self::Count(_)))
+            }
+            (Kind::TextMap, Self::Map(entries)) => {
+                entries.iter().all(|(_, value)| matches!(value, Self::Text(_)))
+            }
             (Kind::AnyMap, Self::Map(_)) => true,
             _ => false,
         };
@@ -166,7 +171,9 @@ impl Value {
             Self::Count(count) => (*count).into(),
             Self::Amount(amount) => (*amount).into(),
             Self::List(items) => items.iter().map(Self::to_json).collect(),
-            Self::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+            Self::Map(entries) => {
+                entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect()
+            }
         }
     }
 
@@ -185,9 +192,12 @@ impl Value {
                 None => Self::Amount(number.as_f64()?),
             },
             Json::String(text) => Self::Text(text),
-            Json::Array(items) => Self::List(items.into_iter().map(Self::from_json).collect::<Option<_>>()?),
+            Json::Array(items) => {
+                Self::List(items.into_iter().map(Self::from_json).collect::<Option<_>>()?)
+            }
             Json::Object(entries) => {
-                let entries = entries.into_iter().map(|(key, value)| Some((key, Self::from_json(value)?)));
+                let entries =
+                    entries.into_iter().map(|(key, value)| Some((key, Self::from_json(value)?)));
                 Self::Map(entries.collect::<Option<_>>()?)
             }
         })
@@ -234,7 +244,8 @@ pub(super) fn toml_value(value: &toml_edit::Value) -> Result<Value, String> {
         Toml::Datetime(_) => return Err("a date is not expected here".into()),
         Toml::Array(items) => Value::List(items.iter().map(toml_value).collect::<Result<_, _>>()?),
         Toml::InlineTable(table) => {
-            let entries = table.iter().map(|(name, value)| Ok((name.to_owned(), toml_value(value)?)));
+            let entries =
+                table.iter().map(|(name, value)| Ok((name.to_owned(), toml_value(value)?)));
             Value::Map(entries.collect::<Result<_, String>>()?)
         }
     })
@@ -262,7 +273,10 @@ mod tests {
     #[test]
     fn a_wrong_value_says_what_is_right() {
         assert_eq!(Value::parse("maybe", Kind::Flag), Err("expected `true` or `false`".into()));
-        assert_eq!(Value::parse("x", Kind::Choice(&["a", "b"])), Err("expected one of `a`, `b`".into()));
+        assert_eq!(
+            Value::parse("x", Kind::Choice(&["a", "b"])),
+            Err("expected one of `a`, `b`".into())
+        );
         assert_eq!(Value::parse("-1", Kind::Count), Err("expected a whole number".into()));
         assert!(Value::parse(r#"{"a":"b"}"#, Kind::TextMap).is_ok());
         assert!(Value::parse(r#"{"a":1}"#, Kind::TextMap).is_err());
@@ -271,9 +285,16 @@ mod tests {
             assert_eq!(both(text), ["a", "b"], "{text}");
         }
         for text in ["[429, 529]", "429,529", "429, 529", "[429,529]"] {
-            assert_eq!(Value::parse(text, Kind::Counts), Ok(Value::List(vec![Value::Count(429), Value::Count(529)])), "{text}");
+            assert_eq!(
+                Value::parse(text, Kind::Counts),
+                Ok(Value::List(vec![Value::Count(429), Value::Count(529)])),
+                "{text}"
+            );
         }
-        assert_eq!(Value::parse("['a']", Kind::Counts), Err("expected a list of whole numbers".into()));
+        assert_eq!(
+            Value::parse("['a']", Kind::Counts),
+            Err("expected a list of whole numbers".into())
+        );
         assert_eq!(Value::parse("[a", Kind::Texts), Err("expected a list of texts".into()));
     }
 }

@@ -35,8 +35,12 @@ impl Asks {
     pub fn body(&self) -> Value {
         let (model, text) = (self.model.as_str(), "Say `ok`, and nothing else.");
         match self.dialect {
-            Dialect::Responses => json!({"model": model, "input": text, "max_output_tokens": 16, "store": false}),
-            Dialect::Chat | Dialect::Messages => json!({"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": text}]}),
+            Dialect::Responses => {
+                json!({"model": model, "input": text, "max_output_tokens": 16, "store": false})
+            }
+            Dialect::Chat | Dialect::Messages => {
+                json!({"model": model, "max_tokens": 16, "messages": [{"role": "user", "content": text}]})
+            }
         }
     }
 }
@@ -71,46 +75,91 @@ fn secret(value: &Value) -> Option<Holder> {
 
 pub(super) fn claude(files: &[Value], facts: &Facts) -> Option<Asks> {
     let url = format!("{}/v1/messages", text(&files[0]["env"]["ANTHROPIC_BASE_URL"])?);
-    Some(Asks { url, dialect: Dialect::Messages, key: Holder::Shell(text(&files[0]["apiKeyHelper"])?), model: facts.model.clone() })
+    Some(Asks {
+        url,
+        dialect: Dialect::Messages,
+        key: Holder::Shell(text(&files[0]["apiKeyHelper"])?),
+        model: facts.model.clone(),
+    })
 }
 
 pub(super) fn codex(files: &[Value], _: &Facts) -> Option<Asks> {
     let provider = &files[0]["model_providers"][files[0]["model_provider"].as_str()?];
-    let words = std::iter::once(text(&provider["auth"]["command"])?).chain(provider["auth"]["args"].as_array()?.iter().filter_map(text));
+    let words = std::iter::once(text(&provider["auth"]["command"])?)
+        .chain(provider["auth"]["args"].as_array()?.iter().filter_map(text));
     let url = format!("{}/responses", text(&provider["base_url"])?);
-    Some(Asks { url, dialect: Dialect::Responses, key: Holder::Command(words.collect()), model: text(&files[0]["model"])? })
+    Some(Asks {
+        url,
+        dialect: Dialect::Responses,
+        key: Holder::Command(words.collect()),
+        model: text(&files[0]["model"])?,
+    })
 }
 
 pub(super) fn opencode(files: &[Value], _: &Facts) -> Option<Asks> {
     let (provider, model) = files[0]["model"].as_str()?.split_once('/')?;
     let options = &files[0]["provider"][provider]["options"];
-    let file = options["apiKey"].as_str()?.strip_prefix("{file:").and_then(|rest| rest.strip_suffix('}'));
-    let key = file.map_or_else(|| secret(&options["apiKey"]), |file| Some(Holder::File(file.into())))?;
-    Some(Asks { url: format!("{}/messages", text(&options["baseURL"])?), dialect: Dialect::Messages, key, model: model.to_owned() })
+    let file =
+        options["apiKey"].as_str()?.strip_prefix("{file:").and_then(|rest| rest.strip_suffix('}'));
+    let key =
+        file.map_or_else(|| secret(&options["apiKey"]), |file| Some(Holder::File(file.into())))?;
+    Some(Asks {
+        url: format!("{}/messages", text(&options["baseURL"])?),
+        dialect: Dialect::Messages,
+        key,
+        model: model.to_owned(),
+    })
 }
 
 pub(super) fn pi(files: &[Value], _: &Facts) -> Option<Asks> {
     let provider = &files[0]["providers"][files[1]["defaultProvider"].as_str()?];
     let key = Holder::Shell(provider["apiKey"].as_str()?.strip_prefix('!')?.to_owned());
-    Some(Asks { url: format!("{}/v1/messages", text(&provider["baseUrl"])?), dialect: Dialect::Messages, key, model: text(&files[1]["defaultModel"])? })
+    Some(Asks {
+        url: format!("{}/v1/messages", text(&provider["baseUrl"])?),
+        dialect: Dialect::Messages,
+        key,
+        model: text(&files[1]["defaultModel"])?,
+    })
 }
 
 pub(super) fn aider(files: &[Value], _: &Facts) -> Option<Asks> {
-    let base = files[0]["set-env"].as_array()?.iter().find_map(|line| line.as_str()?.strip_prefix("ANTHROPIC_API_BASE="))?;
+    let base = files[0]["set-env"]
+        .as_array()?
+        .iter()
+        .find_map(|line| line.as_str()?.strip_prefix("ANTHROPIC_API_BASE="))?;
     let model = files[0]["model"].as_str()?.strip_prefix("anthropic/")?.to_owned();
-    Some(Asks { url: format!("{base}/v1/messages"), dialect: Dialect::Messages, key: secret(&files[0]["anthropic-api-key"])?, model })
+    Some(Asks {
+        url: format!("{base}/v1/messages"),
+        dialect: Dialect::Messages,
+        key: secret(&files[0]["anthropic-api-key"])?,
+        model,
+    })
 }
 
 pub(super) fn continue_dev(files: &[Value], facts: &Facts) -> Option<Asks> {
     let base = format!("{}/v1", facts.url);
-    let entry = files[0]["models"].as_array()?.iter().find(|entry| entry["apiBase"] == base.as_str() && entry["model"] == facts.model.as_str())?;
-    Some(Asks { url: format!("{}/messages", text(&entry["apiBase"])?), dialect: Dialect::Messages, key: secret(&entry["apiKey"])?, model: text(&entry["model"])? })
+    let entry = files[0]["models"].as_array()?.iter().find(|entry| {
+        entry["apiBase"] == base.as_str() && entry["model"] == facts.model.as_str()
+    })?;
+    Some(Asks {
+        url: format!("{}/messages", text(&entry["apiBase"])?),
+        dialect: Dialect::Messages,
+        key: secret(&entry["apiKey"])?,
+        model: text(&entry["model"])?,
+    })
 }
 
 pub(super) fn llm(files: &[Value], facts: &Facts) -> Option<Asks> {
-    let entry = files[0].as_array()?.iter().find(|entry| entry["api_key_name"] == "seaway" && entry["model_name"] == facts.model.as_str())?;
+    let entry = files[0].as_array()?.iter().find(|entry| {
+        entry["api_key_name"] == "seaway" && entry["model_name"] == facts.model.as_str()
+    })?;
     let url = format!("{}/chat/completions", text(&entry["api_base"])?);
-    Some(Asks { url, dialect: Dialect::Chat, key: secret(&files[1]["seaway"])?, model: text(&entry["model_name"])? })
+    Some(Asks {
+        url,
+        dialect: Dialect::Chat,
+        key: secret(&files[1]["seaway"])?,
+        model: text(&entry["model_name"])?,
+    })
 }
 
 #[cfg(test)]
@@ -138,13 +187,20 @@ mod tests {
                 std::fs::create_dir_all(file.path.parent().unwrap()).unwrap();
                 std::fs::write(&file.path, file.change.apply("", false).unwrap()).unwrap();
             }
-            let asks = client.asks(&setup, &facts).unwrap_or_else(|| panic!("{} is not read back", client.name));
+            let asks = client
+                .asks(&setup, &facts)
+                .unwrap_or_else(|| panic!("{} is not read back", client.name));
             let path = match asks.dialect {
                 Dialect::Chat => "/v1/chat/completions",
                 Dialect::Responses => "/v1/responses",
                 Dialect::Messages => "/v1/messages",
             };
-            assert_eq!((asks.url, asks.model.as_str()), (format!("{}{path}", facts.url), "sonnet"), "{}", client.name);
+            assert_eq!(
+                (asks.url, asks.model.as_str()),
+                (format!("{}{path}", facts.url), "sonnet"),
+                "{}",
+                client.name
+            );
             match asks.key {
                 Holder::Text(key) => assert_eq!(secrecy::ExposeSecret::expose_secret(&key), "k"),
                 Holder::Shell(line) => assert_eq!(line, "/bin/seaway key show"),

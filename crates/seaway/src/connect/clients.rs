@@ -22,11 +22,26 @@ pub struct ClientSetup {
 pub const CLIENTS: &[ClientSetup] = &[
     ClientSetup { name: "claude", about: "Claude Code", setup: claude, asks: asks::claude },
     ClientSetup { name: "codex", about: "OpenAI's Codex", setup: codex, asks: asks::codex },
-    ClientSetup { name: "opencode", about: "opencode", setup: agents::opencode, asks: asks::opencode },
+    ClientSetup {
+        name: "opencode",
+        about: "opencode",
+        setup: agents::opencode,
+        asks: asks::opencode,
+    },
     ClientSetup { name: "pi", about: "the pi coding agent", setup: agents::pi, asks: asks::pi },
     ClientSetup { name: "aider", about: "aider", setup: lists::aider, asks: asks::aider },
-    ClientSetup { name: "continue", about: "Continue (VS Code, JetBrains, its command line)", setup: lists::continue_dev, asks: asks::continue_dev },
-    ClientSetup { name: "llm", about: "llm, the command line tool", setup: lists::llm, asks: asks::llm },
+    ClientSetup {
+        name: "continue",
+        about: "Continue (VS Code, JetBrains, its command line)",
+        setup: lists::continue_dev,
+        asks: asks::continue_dev,
+    },
+    ClientSetup {
+        name: "llm",
+        about: "llm, the command line tool",
+        setup: lists::llm,
+        asks: asks::llm,
+    },
 ];
 
 impl ClientSetup {
@@ -56,20 +71,31 @@ fn start(command: &str) -> String {
 /// A command as a shell takes it.
 #[must_use]
 pub fn line(command: &[String]) -> String {
-    let plain = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-=:+@,".contains(&byte));
-    let quoted = |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) };
+    let plain = |word: &str| {
+        !word.is_empty()
+            && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-=:+@,".contains(&byte))
+    };
+    let quoted = |word: &String| {
+        if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    };
     command.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 impl Facts {
     /// A folder that a variable names, or the usual one under the home folder.
     fn folder_of(&self, variable: &str, usual: &str) -> PathBuf {
-        self.environment.get(variable).map_or_else(|| self.home.join(usual), |folder| self.folder.join(folder))
+        self.environment
+            .get(variable)
+            .map_or_else(|| self.home.join(usual), |folder| self.folder.join(folder))
     }
 
     /// Prints the key; anything where none is needed.
     fn key_words(&self) -> Vec<String> {
-        if self.key.is_some() { self.key_command.clone() } else { vec!["echo".into(), "any".into()] }
+        if self.key.is_some() {
+            self.key_command.clone()
+        } else {
+            vec!["echo".into(), "any".into()]
+        }
     }
 
     /// The folders from where the person is up to the root or the home folder, which is none of them.
@@ -79,7 +105,9 @@ impl Facts {
 
     /// Variables of this shell that a client follows in place of its settings.
     fn overriding(&self, names: &[&str]) -> Vec<String> {
-        let set = names.iter().filter(|name| self.environment.get(name).is_some_and(|value| value.trim_end_matches('/') != self.url));
+        let set = names.iter().filter(|name| {
+            self.environment.get(name).is_some_and(|value| value.trim_end_matches('/') != self.url)
+        });
         set.map(|name| format!("this shell sets {name}, which the client follows in place of what is written; `unset {name}`")).collect()
     }
 }
@@ -90,7 +118,8 @@ fn member(path: &Path, keys: &[&str]) -> Option<Value> {
     if path.extension().is_some_and(|kind| kind == "toml") {
         return super::toml_member(&text, keys);
     }
-    let mut value: Value = jsonc_parser::parse_to_serde_value(&text, &jsonc_parser::ParseOptions::default()).ok()?;
+    let mut value: Value =
+        jsonc_parser::parse_to_serde_value(&text, &jsonc_parser::ParseOptions::default()).ok()?;
     for key in keys {
         value = value.get(*key)?.clone();
     }
@@ -102,7 +131,11 @@ fn project_files(facts: &Facts, files: &[&str], members: &[&[&str]]) -> Vec<Stri
     let mut found = Vec::new();
     for path in facts.projects().flat_map(|folder| files.iter().map(|file| folder.join(file))) {
         for keys in members.iter().filter(|keys| member(&path, keys).is_some()) {
-            found.push(format!("{} sets `{}`, which the client follows in this folder in place of what is written", path.display(), keys.join(".")));
+            found.push(format!(
+                "{} sets `{}`, which the client follows in this folder in place of what is written",
+                path.display(),
+                keys.join(".")
+            ));
         }
     }
     found
@@ -111,40 +144,82 @@ fn project_files(facts: &Facts, files: &[&str], members: &[&[&str]]) -> Vec<Stri
 /// <https://code.claude.com/docs/en/settings>
 fn claude(facts: &Facts) -> Setup {
     let file = facts.folder_of("CLAUDE_CONFIG_DIR", ".claude").join("settings.json");
-    let mut edits = vec![Edit::own(&["env", "ANTHROPIC_BASE_URL"], facts.url.as_str()), Edit::own(&["apiKeyHelper"], line(&facts.key_words()))];
+    let mut edits = vec![
+        Edit::own(&["env", "ANTHROPIC_BASE_URL"], facts.url.as_str()),
+        Edit::own(&["apiKeyHelper"], line(&facts.key_words())),
+    ];
     let by_proxy = PROXIES.iter().any(|name| member(&file, &["env", name]).is_some());
     if by_proxy || facts.no_proxy.is_some() {
         let seed = facts.no_proxy.clone().unwrap_or_default();
         edits.extend(["no_proxy", "NO_PROXY"].map(|name| Edit::no_proxy(&["env", name], &seed)));
     }
-    let mut warnings =
-        facts.overriding(&["ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"]);
-    let overriding: [&[&str]; 5] =
-        [&["env", "ANTHROPIC_BASE_URL"], &["env", "ANTHROPIC_AUTH_TOKEN"], &["env", "ANTHROPIC_API_KEY"], &["env", "CLAUDE_CODE_USE_BEDROCK"], &["apiKeyHelper"]];
-    warnings.extend(project_files(facts, &[".claude/settings.local.json", ".claude/settings.json"], &overriding));
-    for key in ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY"] {
+    let mut warnings = facts.overriding(&[
+        "ANTHROPIC_BASE_URL",
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_VERTEX",
+        "CLAUDE_CODE_USE_FOUNDRY",
+    ]);
+    let overriding: [&[&str]; 5] = [
+        &["env", "ANTHROPIC_BASE_URL"],
+        &["env", "ANTHROPIC_AUTH_TOKEN"],
+        &["env", "ANTHROPIC_API_KEY"],
+        &["env", "CLAUDE_CODE_USE_BEDROCK"],
+        &["apiKeyHelper"],
+    ];
+    warnings.extend(project_files(
+        facts,
+        &[".claude/settings.local.json", ".claude/settings.json"],
+        &overriding,
+    ));
+    for key in [
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_VERTEX",
+        "CLAUDE_CODE_USE_FOUNDRY",
+    ] {
         if member(&file, &["env", key]).is_some() {
             warnings.push(format!("{} sets `env.{key}`, which Claude Code follows in place of what is written; take it out", file.display()));
         }
     }
-    for managed in ["/etc/claude-code/managed-settings.json", "/Library/Application Support/ClaudeCode/managed-settings.json"] {
+    for managed in [
+        "/etc/claude-code/managed-settings.json",
+        "/Library/Application Support/ClaudeCode/managed-settings.json",
+    ] {
         if member(Path::new(managed), &["env", "ANTHROPIC_BASE_URL"]).is_some() {
-            warnings.push(format!("{managed} sets `env.ANTHROPIC_BASE_URL` for everybody on this machine, and wins"));
+            warnings.push(format!(
+                "{managed} sets `env.ANTHROPIC_BASE_URL` for everybody on this machine, and wins"
+            ));
         }
     }
-    Setup { files: vec![FileChange { path: file, change: Change::StrictJson(edits) }], then: start("claude"), warnings }
+    Setup {
+        files: vec![FileChange { path: file, change: Change::StrictJson(edits) }],
+        then: start("claude"),
+        warnings,
+    }
 }
 
 /// <https://developers.openai.com/codex/config-reference>
 fn codex(facts: &Facts) -> Setup {
     let file = facts.folder_of("CODEX_HOME", ".codex").join("config.toml");
-    let mut edits: Vec<Edit> = codex_choices(facts).into_iter().map(|(key, value)| Edit::choice(&[key], value)).collect();
+    let mut edits: Vec<Edit> =
+        codex_choices(facts).into_iter().map(|(key, value)| Edit::choice(&[key], value)).collect();
     edits.push(Edit::own(&["model_providers", "seaway"], codex_provider(facts)));
-    let mut warnings = project_files(facts, &[".codex/config.toml"], &[&["model"], &["web_search"]]);
+    let mut warnings =
+        project_files(facts, &[".codex/config.toml"], &[&["model"], &["web_search"]]);
     if member(&file, &["profile"]).is_some() {
-        warnings.push(format!("{} chooses a `profile`, which may choose another provider", file.display()));
+        warnings.push(format!(
+            "{} chooses a `profile`, which may choose another provider",
+            file.display()
+        ));
     }
-    Setup { files: vec![FileChange { path: file, change: Change::Toml(edits) }], then: start("codex"), warnings }
+    Setup {
+        files: vec![FileChange { path: file, change: Change::Toml(edits) }],
+        then: start("codex"),
+        warnings,
+    }
 }
 
 /// What Codex is to choose, in its file or on its command line.
@@ -172,7 +247,10 @@ fn codex_provider(facts: &Facts) -> Value {
 /// The arguments that tell Codex of us without a file.
 #[must_use]
 pub fn codex_arguments(facts: &Facts) -> Vec<String> {
-    let provider = format!("model_providers.seaway={{name=\"Seaway\",base_url=\"{}/v1\",wire_api=\"responses\",env_key=\"SEAWAY_KEY\"}}", facts.url);
+    let provider = format!(
+        "model_providers.seaway={{name=\"Seaway\",base_url=\"{}/v1\",wire_api=\"responses\",env_key=\"SEAWAY_KEY\"}}",
+        facts.url
+    );
     // What is JSON here is TOML too.
     let choices = codex_choices(facts).into_iter().map(|(key, value)| format!("{key}={value}"));
     choices.chain([provider]).flat_map(|value| ["-c".to_owned(), value]).collect()

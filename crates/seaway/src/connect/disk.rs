@@ -100,7 +100,11 @@ impl UndoJournal {
         let folder = state_dir.join("connect");
         let open = || {
             own_dir(&folder)?;
-            let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock"))?;
+            let lock = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(folder.join("lock"))?;
             lock.lock()?;
             Ok(lock)
         };
@@ -124,10 +128,16 @@ impl UndoJournal {
         if record.files.is_empty() {
             let _gone = std::fs::remove_file(&path);
         } else {
-            let text = serde_json::to_vec_pretty(record).map_err(|error| at(&path)(error.into()))?;
+            let text =
+                serde_json::to_vec_pretty(record).map_err(|error| at(&path)(error.into()))?;
             replace(&path, &text).map_err(at(&path))?;
         }
-        let used: Vec<&Path> = record.files.iter().flat_map(|kept| &kept.layers).filter_map(|layer| Some(layer.before.as_ref()?.backup.as_path())).collect();
+        let used: Vec<&Path> = record
+            .files
+            .iter()
+            .flat_map(|kept| &kept.layers)
+            .filter_map(|layer| Some(layer.before.as_ref()?.backup.as_path()))
+            .collect();
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let ours = entry.file_name().to_string_lossy().starts_with(&format!("{client}-"));
             if ours && !used.contains(&entry.path().as_path()) {
@@ -151,43 +161,79 @@ impl UndoJournal {
     /// # Errors
     ///
     /// [`DiskError`]; then no file was changed, or those that were are put back.
-    pub fn connect(&self, client: &str, changes: &[FileChange], force: bool, only_say: bool) -> Result<Vec<Changed>, DiskError> {
+    pub fn connect(
+        &self,
+        client: &str,
+        changes: &[FileChange],
+        force: bool,
+        only_say: bool,
+    ) -> Result<Vec<Changed>, DiskError> {
         let record = self.record(client)?;
         let mut planned = Vec::new();
         for FileChange { path, change } in changes {
             let path = real(path)?;
             let now = look(&path)?;
-            let known = record.files.iter().find(|kept| kept.path == path).filter(|_| now.is_some()).cloned();
+            let known = record
+                .files
+                .iter()
+                .find(|kept| kept.path == path)
+                .filter(|_| now.is_some())
+                .cloned();
             // What we did before is undone first, so that what is kept is what was there without us.
             let base = match &known {
                 Some(kept) => kept.undone(now.as_ref())?,
                 None => now.clone(),
             };
-            let after = change.apply(base.as_ref().map_or("", |base| &base.text), force).map_err(|refusal| DiskError::Refused { path: path.clone(), refusal })?;
+            let after = change
+                .apply(base.as_ref().map_or("", |base| &base.text), force)
+                .map_err(|refusal| DiskError::Refused { path: path.clone(), refusal })?;
             planned.push(Planned { path, change: change.clone(), base, now, after, known });
         }
-        let text = |was: &Option<FileState>| was.as_ref().map_or_else(String::new, |was| was.text.clone());
-        let told = planned.iter().map(|plan| Changed { path: plan.path.clone(), before: text(&plan.now), after: Some(plan.after.clone()) }).collect();
+        let text =
+            |was: &Option<FileState>| was.as_ref().map_or_else(String::new, |was| was.text.clone());
+        let told = planned
+            .iter()
+            .map(|plan| Changed {
+                path: plan.path.clone(),
+                before: text(&plan.now),
+                after: Some(plan.after.clone()),
+            })
+            .collect();
         if !only_say {
             self.write(client, &record, &planned)?;
         }
         Ok(told)
     }
 
-    fn write(&self, client: &str, before: &UndoRecord, planned: &[Planned]) -> Result<(), DiskError> {
+    fn write(
+        &self,
+        client: &str,
+        before: &UndoRecord,
+        planned: &[Planned],
+    ) -> Result<(), DiskError> {
         // First the record: whatever happens then can be undone, whether a file is still the old one or already ours.
         let mut record = before.clone();
         for plan in planned {
-            let mut kept = plan.known.clone().unwrap_or_else(|| UndoEntry { path: plan.path.clone(), layers: Vec::new(), folders: missing(&plan.path) });
+            let mut kept = plan.known.clone().unwrap_or_else(|| UndoEntry {
+                path: plan.path.clone(),
+                layers: Vec::new(),
+                folders: missing(&plan.path),
+            });
             kept.layers.insert(0, self.layer(client, plan)?);
             record.files.retain(|other| other.path != plan.path);
             record.files.push(kept);
         }
         self.remember(client, &record)?;
         for (number, plan) in planned.iter().enumerate() {
-            if let Err(error) = put(&plan.path, plan.now.as_ref().map(|now| now.text.as_str()), &plan.after) {
+            if let Err(error) =
+                put(&plan.path, plan.now.as_ref().map(|now| now.text.as_str()), &plan.after)
+            {
                 for done in &planned[..number] {
-                    let folders = record.files.iter().find(|kept| kept.path == done.path).map_or(&[][..], |kept| &kept.folders);
+                    let folders = record
+                        .files
+                        .iter()
+                        .find(|kept| kept.path == done.path)
+                        .map_or(&[][..], |kept| &kept.folders);
                     restore(&done.path, Some(&done.after), done.now.as_ref(), folders)?;
                 }
                 self.remember(client, before)?;
@@ -227,7 +273,11 @@ impl UndoJournal {
                 record.files.retain(|other| other.path != kept.path);
                 self.remember(client, &record)?;
             }
-            told.push(Changed { path: kept.path, before: text.unwrap_or_default().to_owned(), after: was.map(|was| was.text) });
+            told.push(Changed {
+                path: kept.path,
+                before: text.unwrap_or_default().to_owned(),
+                after: was.map(|was| was.text),
+            });
         }
         Ok(told)
     }
@@ -244,7 +294,10 @@ impl UndoEntry {
         for layer in &self.layers {
             let before = layer.before()?;
             let original = before.as_ref().map_or("", |was| &was.text);
-            text = layer.change.revert(original, &text).map_err(|refusal| DiskError::Refused { path: self.path.clone(), refusal })?;
+            text = layer
+                .change
+                .revert(original, &text)
+                .map_err(|refusal| DiskError::Refused { path: self.path.clone(), refusal })?;
         }
         let oldest = self.layers.last().map_or(Ok(None), UndoLayer::before)?;
         let empty = oldest.is_none() && matches!(text.trim(), "" | "{}");
@@ -287,7 +340,10 @@ mod tests {
         }
 
         fn changes(&self, value: &str) -> Vec<FileChange> {
-            vec![FileChange { path: self.file(), change: Change::Json(vec![Edit::own(&["a", "b"], value)]) }]
+            vec![FileChange {
+                path: self.file(),
+                change: Change::Json(vec![Edit::own(&["a", "b"], value)]),
+            }]
         }
 
         fn put(&self, text: &str) {
@@ -313,12 +369,19 @@ mod tests {
         shelf.connect("c", &home.changes("1"), false, true).unwrap();
         assert_eq!(home.text(), "{ // mine\n}", "only said");
         shelf.connect("c", &home.changes("1"), false, false).unwrap();
-        assert!(home.text().contains("\"b\": \"1\"") && home.mode() == 0o600 && shelf.is_connected("c").unwrap());
+        assert!(
+            home.text().contains("\"b\": \"1\"")
+                && home.mode() == 0o600
+                && shelf.is_connected("c").unwrap()
+        );
         // Twice, and with another value, it is still undone to what was there before us.
         shelf.connect("c", &home.changes("2"), false, false).unwrap();
         assert!(home.text().contains("\"b\": \"2\""));
         shelf.undo("c", false).unwrap();
-        assert_eq!((home.text().as_str(), home.mode(), shelf.is_connected("c").unwrap()), ("{ // mine\n}", 0o644, false));
+        assert_eq!(
+            (home.text().as_str(), home.mode(), shelf.is_connected("c").unwrap()),
+            ("{ // mine\n}", 0o644, false)
+        );
         assert!(shelf.undo("c", false).unwrap().is_empty());
     }
 
@@ -342,7 +405,10 @@ mod tests {
         let home = Home::new();
         home.put("{\"a\": {\"b\": \"0\"}}");
         let shelf = home.shelf();
-        assert!(matches!(shelf.connect("c", &home.changes("1"), false, false), Err(DiskError::Refused { refusal: FileRefusal::Foreign(_), .. })));
+        assert!(matches!(
+            shelf.connect("c", &home.changes("1"), false, false),
+            Err(DiskError::Refused { refusal: FileRefusal::Foreign(_), .. })
+        ));
         assert!(!shelf.is_connected("c").unwrap());
         shelf.connect("c", &home.changes("1"), true, false).unwrap();
         std::fs::write(home.file(), "{\"a\": {\"b\": \"1\"}, \"new\": true}").unwrap();
@@ -359,7 +425,10 @@ mod tests {
         let link = home.0.path().join("link.json");
         std::os::unix::fs::symlink(home.file(), &link).unwrap();
         let shelf = home.shelf();
-        let change = vec![FileChange { path: link.clone(), change: Change::Json(vec![Edit::own(&["a"], "1")]) }];
+        let change = vec![FileChange {
+            path: link.clone(),
+            change: Change::Json(vec![Edit::own(&["a"], "1")]),
+        }];
         shelf.connect("c", &change, false, false).unwrap();
         assert!(link.is_symlink() && home.text().contains("\"a\""));
         shelf.undo("c", false).unwrap();
@@ -371,11 +440,19 @@ mod tests {
         let home = Home::new();
         let shelf = home.shelf();
         shelf.connect("c", &home.changes("1"), false, false).unwrap();
-        std::fs::write(home.file(), home.text().replace("{\n  \"a\"", "{\n  \"theirs\": true,\n  \"a\"")).unwrap();
+        std::fs::write(
+            home.file(),
+            home.text().replace("{\n  \"a\"", "{\n  \"theirs\": true,\n  \"a\""),
+        )
+        .unwrap();
         shelf.connect("c", &home.changes("2"), false, false).unwrap();
         assert!(home.text().contains("theirs") && home.text().contains("\"2\""), "{}", home.text());
         shelf.undo("c", false).unwrap();
-        assert!(home.text().contains("theirs") && !home.text().contains("\"a\""), "{}", home.text());
+        assert!(
+            home.text().contains("theirs") && !home.text().contains("\"a\""),
+            "{}",
+            home.text()
+        );
     }
 
     #[test]
@@ -383,14 +460,22 @@ mod tests {
         let home = Home::new();
         std::fs::create_dir(home.0.path().join("far")).unwrap();
         std::os::unix::fs::symlink(home.0.path().join("far"), home.0.path().join("near")).unwrap();
-        let change = |value: &str| vec![FileChange { path: home.0.path().join("near/c/x.json"), change: Change::Json(vec![Edit::own(&["a"], value)]) }];
+        let change = |value: &str| {
+            vec![FileChange {
+                path: home.0.path().join("near/c/x.json"),
+                change: Change::Json(vec![Edit::own(&["a"], value)]),
+            }]
+        };
         let shelf = home.shelf();
         shelf.connect("c", &change("1"), false, false).unwrap();
         shelf.connect("c", &change("2"), false, false).unwrap();
         shelf.undo("c", false).unwrap();
         assert!(!home.0.path().join("far/c").exists() && home.0.path().join("near").is_symlink());
         std::os::unix::fs::symlink("nowhere", home.0.path().join("lost.json")).unwrap();
-        let lost = vec![FileChange { path: home.0.path().join("lost.json"), change: Change::Json(vec![Edit::own(&["a"], "1")]) }];
+        let lost = vec![FileChange {
+            path: home.0.path().join("lost.json"),
+            change: Change::Json(vec![Edit::own(&["a"], "1")]),
+        }];
         assert!(shelf.connect("c", &lost, false, false).is_err(), "a link that leads nowhere");
     }
 
@@ -398,7 +483,12 @@ mod tests {
     fn two_places_of_one_client_are_both_undone() {
         let home = Home::new();
         let place = |name: &str| home.0.path().join(name).join("x.json");
-        let change = |name: &str| vec![FileChange { path: place(name), change: Change::Json(vec![Edit::own(&["a"], "1")]) }];
+        let change = |name: &str| {
+            vec![FileChange {
+                path: place(name),
+                change: Change::Json(vec![Edit::own(&["a"], "1")]),
+            }]
+        };
         for name in ["one", "two"] {
             std::fs::create_dir(home.0.path().join(name)).unwrap();
             std::fs::write(place(name), format!("{{\"{name}\": 1}}")).unwrap();
@@ -411,7 +501,13 @@ mod tests {
         for name in ["one", "two"] {
             assert_eq!(std::fs::read_to_string(place(name)).unwrap(), format!("{{\"{name}\": 1}}"));
         }
-        assert!(std::fs::read_dir(home.0.path().join("state/connect")).unwrap().flatten().all(|entry| entry.file_name() == "lock"), "nothing is left");
+        assert!(
+            std::fs::read_dir(home.0.path().join("state/connect"))
+                .unwrap()
+                .flatten()
+                .all(|entry| entry.file_name() == "lock"),
+            "nothing is left"
+        );
     }
 
     #[test]
@@ -425,8 +521,17 @@ mod tests {
         std::fs::write(&folder, "").unwrap();
         // The second file cannot be made: its folder is a file.
         let mut both = home.changes("2");
-        both.insert(0, FileChange { path: home.0.path().join("new/x.json"), change: Change::Json(vec![Edit::own(&["a"], "1")]) });
-        both.push(FileChange { path: folder.join("x.json"), change: Change::Json(vec![Edit::own(&["a"], "1")]) });
+        both.insert(
+            0,
+            FileChange {
+                path: home.0.path().join("new/x.json"),
+                change: Change::Json(vec![Edit::own(&["a"], "1")]),
+            },
+        );
+        both.push(FileChange {
+            path: folder.join("x.json"),
+            change: Change::Json(vec![Edit::own(&["a"], "1")]),
+        });
         assert!(shelf.connect("c", &both, false, false).is_err());
         assert_eq!((home.text(), home.0.path().join("new").exists()), (before, false));
         shelf.undo("c", false).unwrap();
@@ -443,7 +548,8 @@ mod tests {
         let record = std::fs::read_to_string(home.0.path().join("state/connect/c.json")).unwrap();
         shelf.connect("c", &home.changes("2"), false, false).unwrap();
         // As after a crash: the record knows both, the file is still the first.
-        let (old, mut new): (UndoRecord, UndoRecord) = (serde_json::from_str(&record).unwrap(), shelf.record("c").unwrap());
+        let (old, mut new): (UndoRecord, UndoRecord) =
+            (serde_json::from_str(&record).unwrap(), shelf.record("c").unwrap());
         new.files[0].layers.extend(old.files[0].layers.clone());
         shelf.remember("c", &new).unwrap();
         std::fs::write(home.file(), &first).unwrap();
@@ -456,7 +562,10 @@ mod tests {
         let home = Home::new();
         let shelf = home.shelf();
         std::fs::write(home.0.path().join("state/connect/c.json"), "{").unwrap();
-        assert!(matches!(shelf.connect("c", &home.changes("1"), false, false), Err(DiskError::Record { .. })));
+        assert!(matches!(
+            shelf.connect("c", &home.changes("1"), false, false),
+            Err(DiskError::Record { .. })
+        ));
         assert!(shelf.undo("c", false).is_err());
     }
 

@@ -45,8 +45,11 @@ impl Members for JsonDocument {
         let marked = text.starts_with(MARK);
         let text = text.strip_prefix(MARK).unwrap_or(text);
         let text = if text.trim().is_empty() { "{}\n" } else { text };
-        let root = CstRootNode::parse(text, &options()).map_err(|error| FileRefusal::Malformed(error.to_string()))?;
-        let top = root.object_value().ok_or_else(|| FileRefusal::Malformed("expected a JSON object".into()))?;
+        let root = CstRootNode::parse(text, &options())
+            .map_err(|error| FileRefusal::Malformed(error.to_string()))?;
+        let top = root
+            .object_value()
+            .ok_or_else(|| FileRefusal::Malformed("expected a JSON object".into()))?;
         Ok(Self { marked, root, top })
     }
 
@@ -55,7 +58,10 @@ impl Members for JsonDocument {
     }
 
     fn get(&self, path: &[String]) -> Result<Option<Value>, FileRefusal> {
-        Ok(self.find(path)?.and_then(|member| member.value()).and_then(|value| value.to_serde_value()))
+        Ok(self
+            .find(path)?
+            .and_then(|member| member.value())
+            .and_then(|value| value.to_serde_value()))
     }
 
     fn set(&mut self, path: &[String], value: &Value) -> Result<(), FileRefusal> {
@@ -101,14 +107,23 @@ impl JsonDocument {
 }
 
 fn holds_object(member: &CstObjectProp, key: &str) -> Result<CstObject, FileRefusal> {
-    member.object_value().ok_or_else(|| FileRefusal::Ambiguous(format!("`{key}` is there, and is no object")))
+    member
+        .object_value()
+        .ok_or_else(|| FileRefusal::Ambiguous(format!("`{key}` is there, and is no object")))
 }
 
 /// The one member of that name; which of two counts would be anybody's guess.
 fn unique(object: &CstObject, key: &str) -> Result<Option<CstObjectProp>, FileRefusal> {
-    let mut named = object.properties().into_iter().filter(|member| member.decoded_name().as_deref() == Some(key));
+    let mut named = object
+        .properties()
+        .into_iter()
+        .filter(|member| member.decoded_name().as_deref() == Some(key));
     let found = named.next();
-    if named.next().is_some() { Err(FileRefusal::Ambiguous(format!("`{key}` is there twice"))) } else { Ok(found) }
+    if named.next().is_some() {
+        Err(FileRefusal::Ambiguous(format!("`{key}` is there twice")))
+    } else {
+        Ok(found)
+    }
 }
 
 fn input(value: &Value) -> CstInputValue {
@@ -118,6 +133,8 @@ fn input(value: &Value) -> CstInputValue {
         Value::Number(number) => CstInputValue::Number(number.to_string()),
         Value::String(text) => CstInputValue::String(text.clone()),
         Value::Array(values) => CstInputValue::Array(values.iter().map(input).collect()),
-        Value::Object(members) => CstInputValue::Object(members.iter().map(|(key, value)| (key.clone(), input(value))).collect()),
+        Value::Object(members) => CstInputValue::Object(
+            members.iter().map(|(key, value)| (key.clone(), input(value))).collect(),
+        ),
     }
 }

@@ -58,7 +58,14 @@ pub fn other(name: &str, facts: &Facts) -> Option<String> {
 }
 
 fn filled(text: &str, facts: &Facts) -> String {
-    let key = if facts.key.is_some() { format!("what `{}` prints", super::clients::line(&facts.key_command)) } else { "anything".to_owned() };
+    let key = if facts.key.is_some() {
+        format!("what `{}` prints", super::clients::line(&facts.key_command))
+    } else {
+        "anything".to_owned()
+    };
     let port = facts.url.rsplit(':').next().unwrap_or_default();
-    text.replace("<url>", &facts.url).replace("<port>", port).replace("<model>", &facts.model).replace("<key>", &key)
+    text.replace("<url>", &facts.url)
+        .replace("<port>", port)
+        .replace("<model>", &facts.model)
+        .replace("<key>", &key)
 }

@@ -14,7 +14,10 @@ pub(super) struct TomlDocument {
 impl Members for TomlDocument {
     fn parse(text: &str) -> Result<Self, FileRefusal> {
         let carriage_returns = super::line_ends(text)?;
-        let toml = text.replace("\r\n", "\n").parse().map_err(|error: toml_edit::TomlError| FileRefusal::Malformed(error.to_string()))?;
+        let toml = text
+            .replace("\r\n", "\n")
+            .parse()
+            .map_err(|error: toml_edit::TomlError| FileRefusal::Malformed(error.to_string()))?;
         Ok(Self { toml, carriage_returns })
     }
 
@@ -41,7 +44,10 @@ impl Members for TomlDocument {
                 table.set_implicit(true);
                 Item::Table(table)
             };
-            table = table.entry(holder).or_insert_with(made).as_table_like_mut().ok_or_else(|| FileRefusal::Ambiguous(format!("`{holder}` is there, and is no table")))?;
+            table =
+                table.entry(holder).or_insert_with(made).as_table_like_mut().ok_or_else(|| {
+                    FileRefusal::Ambiguous(format!("`{holder}` is there, and is no table"))
+                })?;
         }
         match (table.get_mut(key).and_then(Item::as_value_mut), toml(value)) {
             // What stands around it stays.
@@ -60,7 +66,9 @@ impl Members for TomlDocument {
         let Some((key, holders)) = path.split_last() else { return Ok(()) };
         let mut table: &mut dyn TableLike = self.toml.as_table_mut();
         for holder in holders {
-            let Some(next) = table.get_mut(holder).and_then(Item::as_table_like_mut) else { return Ok(()) };
+            let Some(next) = table.get_mut(holder).and_then(Item::as_table_like_mut) else {
+                return Ok(());
+            };
             table = next;
         }
         table.remove(key);
@@ -107,9 +115,18 @@ fn toml(value: &Value) -> Item {
             }
             Item::Table(table)
         }
-        Value::Array(values) => Item::Value(values.iter().filter_map(|value| toml(value).into_value().ok()).collect::<Array>().into()),
+        Value::Array(values) => Item::Value(
+            values
+                .iter()
+                .filter_map(|value| toml(value).into_value().ok())
+                .collect::<Array>()
+                .into(),
+        ),
         Value::Bool(value) => toml_edit::value(*value),
-        Value::Number(number) => number.as_i64().map_or_else(|| toml_edit::value(number.as_f64().unwrap_or_default()), toml_edit::value),
+        Value::Number(number) => number.as_i64().map_or_else(
+            || toml_edit::value(number.as_f64().unwrap_or_default()),
+            toml_edit::value,
+        ),
         Value::String(text) => toml_edit::value(text),
         Value::Null => Item::None,
     }

@@ -14,11 +14,18 @@ use crate::upstream::{Target, Upstream};
 
 /// True for what makes something that can be asked for again.
 pub(super) fn makes(method: &Method, target: &Target) -> bool {
-    *method == Method::POST && matches!(target.endpoint(), Some(Endpoint::Batches | Endpoint::Files))
+    *method == Method::POST
+        && matches!(target.endpoint(), Some(Endpoint::Batches | Endpoint::Files))
 }
 
 /// Finds the upstream of what an id names, of the models of a batch, or the first one that there is.
-pub(super) async fn upstream_of(snapshot: &Snapshot, store: &Store, method: &Method, target: &Target, batch: Option<&[u8]>) -> Result<Arc<Upstream>, Fault> {
+pub(super) async fn upstream_of(
+    snapshot: &Snapshot,
+    store: &Store,
+    method: &Method,
+    target: &Target,
+    batch: Option<&[u8]>,
+) -> Result<Arc<Upstream>, Fault> {
     if let Some(id) = target.id()
         && let Some(upstream) = upstream_of_made(snapshot, store, id).await?
     {
@@ -28,10 +35,17 @@ pub(super) async fn upstream_of(snapshot: &Snapshot, store: &Store, method: &Met
         return upstream_of_batch(snapshot, batch);
     }
     let first = route::route(&snapshot.config, "", "").into_iter().next();
-    first.and_then(|name| snapshot.upstream(&name)).cloned().ok_or_else(|| no_upstream(&snapshot.config))
+    first
+        .and_then(|name| snapshot.upstream(&name))
+        .cloned()
+        .ok_or_else(|| no_upstream(&snapshot.config))
 }
 
-async fn upstream_of_made<'r>(snapshot: &'r Snapshot, store: &Store, id: &str) -> Result<Option<&'r Arc<Upstream>>, StoreError> {
+async fn upstream_of_made<'r>(
+    snapshot: &'r Snapshot,
+    store: &Store,
+    id: &str,
+) -> Result<Option<&'r Arc<Upstream>>, StoreError> {
     // Where there is one, it can be nowhere else.
     if snapshot.upstreams.len() < 2 {
         return Ok(None);
@@ -45,7 +59,8 @@ fn upstream_of_batch(snapshot: &Snapshot, body: &[u8]) -> Result<Arc<Upstream>, 
     let config = &snapshot.config;
     let models = models_of_batch(body);
     let lead_to = |model: &str| {
-        let names = route::route(config, model, route::alias(&config.aliases, model).unwrap_or(model));
+        let names =
+            route::route(config, model, route::alias(&config.aliases, model).unwrap_or(model));
         names.iter().filter_map(|name| snapshot.upstream(name)).collect::<Vec<_>>()
     };
     let mut shared = lead_to(models.first().map_or("", String::as_str));
@@ -59,13 +74,29 @@ fn upstream_of_batch(snapshot: &Snapshot, body: &[u8]) -> Result<Arc<Upstream>, 
     if models.len() < 2 {
         return Err(no_upstream(config));
     }
-    let each: Vec<String> = models.iter().map(|model| format!("`{model}` to {}", lead_to(model).first().map_or("none", |upstream| &*upstream.name.0))).collect();
-    let message = format!("requests: a batch goes to one upstream, and these models lead to several ({}); send a batch for each", each.join(", "));
+    let each: Vec<String> = models
+        .iter()
+        .map(|model| {
+            format!(
+                "`{model}` to {}",
+                lead_to(model).first().map_or("none", |upstream| &*upstream.name.0)
+            )
+        })
+        .collect();
+    let message = format!(
+        "requests: a batch goes to one upstream, and these models lead to several ({}); send a batch for each",
+        each.join(", ")
+    );
     Err(Fault::new(FaultKind::InvalidRequest, message).param("requests"))
 }
 
 /// Puts the upstream first that holds a file which a message names, if it is one of those that could be asked.
-pub(super) async fn holder_first(snapshot: &Snapshot, store: &Store, body: &[u8], targets: &mut [&Arc<Upstream>]) -> Result<(), StoreError> {
+pub(super) async fn holder_first(
+    snapshot: &Snapshot,
+    store: &Store,
+    body: &[u8],
+    targets: &mut [&Arc<Upstream>],
+) -> Result<(), StoreError> {
     if targets.len() < 2 {
         return Ok(());
     }

@@ -12,7 +12,10 @@ use super::gather::{Gather, Refusal};
 use crate::store::Keepsake;
 
 /// A stage that has read the answer, whichever it is, so that it can say what it cost.
-#[expect(clippy::large_enum_variant, reason = "the relay, which is the largest, is what most requests need; a box would cost each of them")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the relay, which is the largest, is what most requests need; a box would cost each of them"
+)]
 pub(super) enum Egress {
     /// As it comes. `at_once`: its head does not wait for a beginning.
     Relay { relay: Relay<Meter>, at_once: bool },
@@ -75,7 +78,8 @@ impl Egress {
     /// Decides what the upstream's head leaves open.
     pub(super) fn begins(&self, headers: &mut HeaderMap) {
         if matches!(self, Self::Chat(_) | Self::Responses(_)) {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+            headers
+                .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
             headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
         }
     }
@@ -130,8 +134,12 @@ impl Egress {
     /// What is written into a long silence.
     pub(super) fn sign_of_life(&self) -> &'static [u8] {
         match self {
-            Self::Relay { relay, .. } if relay.tap().dialect() == Dialect::Messages => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
-            Self::Relay { .. } | Self::Chat(_) | Self::Responses(_) | Self::Gather(_) => b": keep-alive\n\n",
+            Self::Relay { relay, .. } if relay.tap().dialect() == Dialect::Messages => {
+                b"event: ping\ndata: {\"type\": \"ping\"}\n\n"
+            }
+            Self::Relay { .. } | Self::Chat(_) | Self::Responses(_) | Self::Gather(_) => {
+                b": keep-alive\n\n"
+            }
         }
     }
 

@@ -67,7 +67,10 @@ pub(super) enum Refusal {
 
 impl From<UpstreamFault> for Refusal {
     fn from(fault: UpstreamFault) -> Self {
-        Self::Said { status: StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY), body: fault.body.into() }
+        Self::Said {
+            status: StatusCode::from_u16(fault.status).unwrap_or(StatusCode::BAD_GATEWAY),
+            body: fault.body.into(),
+        }
     }
 }
 
@@ -105,7 +108,15 @@ impl Gather {
     }
 
     fn with(held: Collected, made: Made) -> Self {
-        Self { held, size: 0, made, summary: Summary::default(), refusal: None, kept: None, answer: UntilKept::Nothing }
+        Self {
+            held,
+            size: 0,
+            made,
+            summary: Summary::default(),
+            refusal: None,
+            kept: None,
+            answer: UntilKept::Nothing,
+        }
     }
 
     pub(super) fn push(&mut self, frame: &[u8]) {
@@ -170,7 +181,10 @@ impl Gather {
     /// Tells the answer, or has a reason why there is none; false where it was cut off.
     pub(super) fn finish(&mut self, end: End, out: &mut Out) -> bool {
         if self.is_too_long() {
-            self.refusal = Some(Refusal::bad(format!("the upstream's answer is larger than {} bytes", self.limit())));
+            self.refusal = Some(Refusal::bad(format!(
+                "the upstream's answer is larger than {} bytes",
+                self.limit()
+            )));
             return true;
         }
         if end == End::Broken && !self.is_settled() {
@@ -192,10 +206,18 @@ impl Gather {
                 self.summary = fold.summary().clone();
                 match fold.finish() {
                     Ok(folded) => Ok(folded.body.into()),
-                    Err(FoldError::Upstream { status, body }) if matches!(self.made, Made::Message) => {
-                        Err(Refusal::Said { status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body: body.into() })
+                    Err(FoldError::Upstream { status, body })
+                        if matches!(self.made, Made::Message) =>
+                    {
+                        Err(Refusal::Said {
+                            status: StatusCode::from_u16(status)
+                                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                            body: body.into(),
+                        })
                     }
-                    Err(FoldError::Upstream { status, body }) => Err(translate_error(status, body.as_bytes(), true, false).into()),
+                    Err(FoldError::Upstream { status, body }) => {
+                        Err(translate_error(status, body.as_bytes(), true, false).into())
+                    }
                     Err(error) => Err(Refusal::bad(error)),
                 }
             }
@@ -221,7 +243,8 @@ impl Gather {
             Made::Chat(shape, stamp) => chat::completion(&body, &shape, &stamp),
             Made::Responses(shape, stamp) => match responses::response(&body, *shape, stamp) {
                 Ok((answer, Some(kept))) => {
-                    (self.answer, self.kept) = (UntilKept::Response(answer), Some(Keepsake::Response(kept)));
+                    (self.answer, self.kept) =
+                        (UntilKept::Response(answer), Some(Keepsake::Response(kept)));
                     return Ok(None);
                 }
                 told => told.map(|(answer, _)| answer),
@@ -234,7 +257,9 @@ impl Gather {
             }
             Made::Nothing(fault) => return Err(Refusal::Fault(fault)),
             Made::Error(instead) => return instead.of(body).map(Some),
-            Made::Translated { status, waits, own_key } => return Err(translate_error(status.as_u16(), &body, waits, own_key).into()),
+            Made::Translated { status, waits, own_key } => {
+                return Err(translate_error(status.as_u16(), &body, waits, own_key).into());
+            }
         };
         told.map(|answer| Some(answer.into())).map_err(Refusal::bad)
     }
@@ -257,8 +282,14 @@ impl ErrorInstead {
             400..=499 => FaultKind::InvalidRequest,
             _ => FaultKind::BadReply,
         };
-        let message = format!("the upstream answered with status {} and a body that is not JSON; is something between us and it?", self.status.as_u16());
-        Err(Refusal::Said { status: self.status, body: Fault::new(kind, message).body(self.dialect, &self.request_id).into() })
+        let message = format!(
+            "the upstream answered with status {} and a body that is not JSON; is something between us and it?",
+            self.status.as_u16()
+        );
+        Err(Refusal::Said {
+            status: self.status,
+            body: Fault::new(kind, message).body(self.dialect, &self.request_id).into(),
+        })
     }
 }
 
@@ -288,13 +319,20 @@ mod tests {
             let told = match gather.take_refusal() {
                 None if whole => Ok(String::from_utf8(told).unwrap()),
                 None => Err((0, String::new())),
-                Some(Refusal::Said { status, body }) => Err((status.as_u16(), String::from_utf8(body.to_vec()).unwrap())),
-                Some(Refusal::Fault(fault)) => Err((fault.kind.status(Dialect::Messages), fault.message.to_string())),
+                Some(Refusal::Said { status, body }) => {
+                    Err((status.as_u16(), String::from_utf8(body.to_vec()).unwrap()))
+                }
+                Some(Refusal::Fault(fault)) => {
+                    Err((fault.kind.status(Dialect::Messages), fault.message.to_string()))
+                }
             };
             match (&told, expect) {
                 (Ok(told), Ok(expect)) => assert_eq!(told, expect, "in pieces of {size} bytes"),
                 (Err((status, told)), Err((expect, part))) => {
-                    assert!(*status == expect && told.contains(part), "in pieces of {size} bytes: {status} {told}");
+                    assert!(
+                        *status == expect && told.contains(part),
+                        "in pieces of {size} bytes: {status} {told}"
+                    );
                 }
                 _ => panic!("in pieces of {size} bytes: {told:?}"),
             }
@@ -303,11 +341,20 @@ mod tests {
 
     fn error(status: u16, legible: bool) -> Gather {
         let status = StatusCode::from_u16(status).unwrap();
-        Gather::body(Made::Error(ErrorInstead { status, dialect: Dialect::Messages, request_id: "req_1".into(), legible }))
+        Gather::body(Made::Error(ErrorInstead {
+            status,
+            dialect: Dialect::Messages,
+            request_id: "req_1".into(),
+            legible,
+        }))
     }
 
     fn translated() -> Gather {
-        Gather::body(Made::Translated { status: StatusCode::TOO_MANY_REQUESTS, waits: true, own_key: false })
+        Gather::body(Made::Translated {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            waits: true,
+            own_key: false,
+        })
     }
 
     #[test]
@@ -316,7 +363,12 @@ mod tests {
         let events = || Gather::events(Made::Message);
         check(events, EVENTS, End::Complete, Ok(message));
         check(events, EVENTS, End::Broken, Ok(message));
-        check(events, &EVENTS[..EVENTS.len() - 60], End::Complete, Err((502, "ended before its answer did")));
+        check(
+            events,
+            &EVENTS[..EVENTS.len() - 60],
+            End::Complete,
+            Err((502, "ended before its answer did")),
+        );
         check(events, &EVENTS[..EVENTS.len() - 60], End::Broken, Err((0, "")));
         check(events, ERROR, End::Complete, Err((529, "overloaded_error")));
         check(|| Gather::events(Made::Count), ERROR, End::Complete, Err((503, "\"server_error\"")));
@@ -325,7 +377,12 @@ mod tests {
     #[test]
     fn a_body_is_told_when_it_is_whole() {
         let count = || Gather::body(Made::Count);
-        check(count, r#"{"input_tokens":7}"#, End::Complete, Ok(r#"{"object":"response.input_tokens","input_tokens":7}"#));
+        check(
+            count,
+            r#"{"input_tokens":7}"#,
+            End::Complete,
+            Ok(r#"{"object":"response.input_tokens","input_tokens":7}"#),
+        );
         check(count, r#"{"input_tokens":7}"#, End::Broken, Err((0, "")));
         check(count, "<html>", End::Complete, Err((502, "expected value")));
         check(count, "", End::Complete, Err((502, "EOF")));
@@ -352,7 +409,9 @@ mod tests {
         assert!(!gather.is_too_long());
         gather.push(b" ");
         assert!(gather.is_too_long() && gather.finish(End::Complete, &mut Out::new()));
-        assert!(matches!(gather.take_refusal(), Some(Refusal::Fault(fault)) if fault.message.contains("larger than")));
+        assert!(
+            matches!(gather.take_refusal(), Some(Refusal::Fault(fault)) if fault.message.contains("larger than"))
+        );
     }
 
     #[test]
@@ -361,7 +420,8 @@ mod tests {
         let stamp = || responses::ResponsesStamp { id: "1".into(), created: 5, clock: || 6 };
         let message = br#"{"type":"message","id":"m","content":[{"type":"text","text":"hi"}],"stop_reason":"end_turn"}"#;
         for kept in [true, false] {
-            let (mut gather, mut out) = (Gather::body(Made::Responses(Box::new(shape()), stamp())), Out::new());
+            let (mut gather, mut out) =
+                (Gather::body(Made::Responses(Box::new(shape()), stamp())), Out::new());
             gather.push(message);
             assert!(gather.finish(End::Complete, &mut out));
             assert!(out.is_empty() && gather.take_kept().is_some() && gather.take_kept().is_none());

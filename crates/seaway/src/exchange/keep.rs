@@ -18,7 +18,9 @@ impl Exchange {
                 let message = format!(
                     "previous_response_id: there is no response `{id}`; it may have failed, have been made with `store: false` or by somebody else, be deleted, or be too old"
                 );
-                Fault::new(FaultKind::NotFound, message).param("previous_response_id").code("previous_response_not_found")
+                Fault::new(FaultKind::NotFound, message)
+                    .param("previous_response_id")
+                    .code("previous_response_not_found")
             };
             before.memory = Some(kept.ok_or_else(unknown)?.memory);
         }
@@ -31,10 +33,19 @@ impl Exchange {
     }
 
     /// Who keeps the answer, if answers are kept at all.
-    pub(super) fn keeper(&self, request: &Request<'_>, before: &Before, id: &str) -> Option<Keeper> {
+    pub(super) fn keeper(
+        &self,
+        request: &Request<'_>,
+        before: &Before,
+        id: &str,
+    ) -> Option<Keeper> {
         if self.snapshot.config.responses_retention.is_zero() {
             return None;
         }
-        Some(Keeper::of_response(self.state.ledger.store().clone(), self.client.caller.0.clone(), responses::input_items(request, id, before)))
+        Some(Keeper::of_response(
+            self.state.ledger.store().clone(),
+            self.client.caller.0.clone(),
+            responses::input_items(request, id, before),
+        ))
     }
 }

@@ -127,16 +127,40 @@ pub struct Pipe {
 
 impl Answer {
     /// A fault of ours; the record ends with it.
-    pub(super) fn of_fault(entry: Entry, around: Surroundings, dialect: Dialect, fault: &Fault) -> Self {
+    pub(super) fn of_fault(
+        entry: Entry,
+        around: Surroundings,
+        dialect: Dialect,
+        fault: &Fault,
+    ) -> Self {
         let patience = Patience { ping: None, idle: None };
-        Pipe::with(PipeState::Ended, Egress::opaque(dialect), entry, around, patience).fails(dialect, fault)
+        Pipe::with(PipeState::Ended, Egress::opaque(dialect), entry, around, patience)
+            .fails(dialect, fault)
     }
 }
 
 impl Pipe {
-    fn with(state: PipeState, egress: Egress, entry: Entry, around: Surroundings, patience: Patience) -> Self {
+    fn with(
+        state: PipeState,
+        egress: Egress,
+        entry: Entry,
+        around: Surroundings,
+        patience: Patience,
+    ) -> Self {
         let silence = Silence::new(patience);
-        Self { state, egress, out: Out::new(), entry, silence, around, cut: None, keeper: None, has_head: false, ending: None, permit: None }
+        Self {
+            state,
+            egress,
+            out: Out::new(),
+            entry,
+            silence,
+            around,
+            cut: None,
+            keeper: None,
+            has_head: false,
+            ending: None,
+            permit: None,
+        }
     }
 
     pub(super) fn new(flow: UpstreamAnswer, entry: Entry, around: Surroundings) -> Self {
@@ -150,7 +174,12 @@ impl Pipe {
     /// `patience`, after which the head leaves all the same.
     ///
     /// Dropped meanwhile (the client left), the record says so, and the upstream is told to stop.
-    pub(super) async fn begin(mut self, mut head: Head, dialect: Dialect, patience: Option<Duration>) -> Answer {
+    pub(super) async fn begin(
+        mut self,
+        mut head: Head,
+        dialect: Dialect,
+        patience: Option<Duration>,
+    ) -> Answer {
         self.end_if_told();
         let begun = poll_fn(|cx| self.poll_begun(cx));
         let in_time = if let Some(patience) = patience {
@@ -171,7 +200,8 @@ impl Pipe {
                 head.status = status;
                 head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 self.out = Out::from([body]);
-                (self.state, self.ending, self.permit) = (PipeState::Ended, Some(Ending::Whole), None);
+                (self.state, self.ending, self.permit) =
+                    (PipeState::Ended, Some(Ending::Whole), None);
                 self.entry.saw(self.egress.summary());
                 self.leaves(head)
             }
@@ -200,7 +230,11 @@ impl Pipe {
         (self.state, self.has_head, self.permit) = (PipeState::Ended, true, None);
         self.entry.answering(head.status);
         self.entry.failed(fault.kind.name());
-        self.entry.ends(if fault.kind == FaultKind::Draining { Outcome::Drained } else { Outcome::Faulted });
+        self.entry.ends(if fault.kind == FaultKind::Draining {
+            Outcome::Drained
+        } else {
+            Outcome::Faulted
+        });
         Answer { head, frames: self }
     }
 
@@ -208,18 +242,25 @@ impl Pipe {
     fn refusal(&mut self, status: StatusCode) -> Option<Refusal> {
         match &self.state {
             PipeState::Breaking { cut: Cut::Truncated, .. } if !status.is_success() => {
-                let message = format!("the upstream's error (status {}) was cut off", status.as_u16());
+                let message =
+                    format!("the upstream's error (status {}) was cut off", status.as_u16());
                 Some(Refusal::Fault(Fault::new(FaultKind::BadReply, message)))
             }
             PipeState::Breaking { cut, .. } => Some(Refusal::Fault(cut.fault())),
             PipeState::Flowing(_) | PipeState::Keeping(..) => self.egress.take_refusal(),
             PipeState::Ended if self.egress.has_begun(&self.out) => self.egress.take_refusal(),
-            PipeState::Ended => Some(self.egress.take_refusal().unwrap_or_else(|| Refusal::Fault(Fault::new(FaultKind::BadReply, NOTHING)))),
+            PipeState::Ended => Some(
+                self.egress
+                    .take_refusal()
+                    .unwrap_or_else(|| Refusal::Fault(Fault::new(FaultKind::BadReply, NOTHING))),
+            ),
         }
     }
 
     fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while matches!(self.state, PipeState::Flowing(_) | PipeState::Keeping(..)) && !self.egress.has_begun(&self.out) {
+        while matches!(self.state, PipeState::Flowing(_) | PipeState::Keeping(..))
+            && !self.egress.has_begun(&self.out)
+        {
             ready!(self.poll_on(cx));
         }
         Poll::Ready(())
@@ -282,7 +323,8 @@ impl Pipe {
         self.entry.said(self.egress.summary().so_far);
         // Flowing → Keeping: the answer is whole, and is told so when it is kept.
         if let Some(keeping) = self.keeping()
-            && let PipeState::Flowing(upstream) = std::mem::replace(&mut self.state, PipeState::Ended)
+            && let PipeState::Flowing(upstream) =
+                std::mem::replace(&mut self.state, PipeState::Ended)
         {
             self.state = PipeState::Keeping(Some(upstream), keeping);
         }
@@ -327,7 +369,10 @@ impl Pipe {
 
     /// The upstream's part is over.
     fn end(&mut self, end: End, cut: Option<Cut>) {
-        let PipeState::Flowing(upstream) = std::mem::replace(&mut self.state, PipeState::Ended) else { return };
+        let PipeState::Flowing(upstream) = std::mem::replace(&mut self.state, PipeState::Ended)
+        else {
+            return;
+        };
         if self.egress.is_settled() && !upstream.is_end_stream() {
             self.around.tasks.spawn(see_off(upstream));
         }
@@ -357,7 +402,11 @@ impl Pipe {
             _ if whole => Ending::Whole,
             _ => Ending::Short,
         });
-        self.state = if whole || self.egress.has_told() { PipeState::Ended } else { PipeState::Breaking { cut: cut.unwrap_or(Cut::Truncated), flushed: false } };
+        self.state = if whole || self.egress.has_told() {
+            PipeState::Ended
+        } else {
+            PipeState::Breaking { cut: cut.unwrap_or(Cut::Truncated), flushed: false }
+        };
         self.record();
     }
 
@@ -408,7 +457,10 @@ impl Body for Pipe {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         loop {
             if let Some(frame) = this.out.pop_front() {
@@ -424,7 +476,11 @@ impl Body for Pipe {
                         cx.waker().wake_by_ref();
                         return Poll::Pending;
                     }
-                    let PipeState::Breaking { cut, .. } = std::mem::replace(&mut this.state, PipeState::Ended) else { return Poll::Ready(None) };
+                    let PipeState::Breaking { cut, .. } =
+                        std::mem::replace(&mut this.state, PipeState::Ended)
+                    else {
+                        return Poll::Ready(None);
+                    };
                     return Poll::Ready(Some(Err(cut.into())));
                 }
             }
@@ -438,12 +494,20 @@ impl Body for Pipe {
     fn size_hint(&self) -> SizeHint {
         match &self.state {
             // Pings of ours may join and chunks be longer than events, so a stream has no known length.
-            PipeState::Flowing(_) | PipeState::Keeping(..) if self.silence.patience.ping.is_some() || self.egress.changes_length() => SizeHint::default(),
-            PipeState::Flowing(upstream) | PipeState::Keeping(Some(upstream), _) => match upstream.size_hint().exact() {
-                Some(rest) => SizeHint::with_exact(rest + self.held()),
-                None => SizeHint::default(),
-            },
-            PipeState::Keeping(None, _) | PipeState::Ended | PipeState::Breaking { .. } => SizeHint::with_exact(self.held()),
+            PipeState::Flowing(_) | PipeState::Keeping(..)
+                if self.silence.patience.ping.is_some() || self.egress.changes_length() =>
+            {
+                SizeHint::default()
+            }
+            PipeState::Flowing(upstream) | PipeState::Keeping(Some(upstream), _) => {
+                match upstream.size_hint().exact() {
+                    Some(rest) => SizeHint::with_exact(rest + self.held()),
+                    None => SizeHint::default(),
+                }
+            }
+            PipeState::Keeping(None, _) | PipeState::Ended | PipeState::Breaking { .. } => {
+                SizeHint::with_exact(self.held())
+            }
         }
     }
 }

@@ -41,13 +41,27 @@ type ModelInstead = Option<(&'static str, String)>;
 
 impl Exchange {
     /// Prepares a call from the client's original bytes, so that the next upstream starts from them again.
-    pub(super) async fn prepare(&self, upstream: &Arc<Upstream>, request: &Request<'_>, preset: Option<&Preset>, model: ModelInstead) -> Result<Prepared, Fault> {
+    pub(super) async fn prepare(
+        &self,
+        upstream: &Arc<Upstream>,
+        request: &Request<'_>,
+        preset: Option<&Preset>,
+        model: ModelInstead,
+    ) -> Result<Prepared, Fault> {
         let endpoint = self.client.endpoint;
         let instead = model.as_ref().map(|(_, model)| model.clone());
         let wanted = instead.as_deref().or(request.model.as_deref()).unwrap_or_default();
         let prepared = match plan::mode(&upstream.setting, endpoint.dialect(), preset, wanted)? {
-            Mode::Relay if endpoint.dialect() != Dialect::Messages => self.relayed(upstream, request, &plan::openai_edits(&upstream.setting, model, endpoint.dialect())),
-            Mode::Relay => self.relayed(upstream, request, &plan::edits(&upstream.setting, preset, model, endpoint)),
+            Mode::Relay if endpoint.dialect() != Dialect::Messages => self.relayed(
+                upstream,
+                request,
+                &plan::openai_edits(&upstream.setting, model, endpoint.dialect()),
+            ),
+            Mode::Relay => self.relayed(
+                upstream,
+                request,
+                &plan::edits(&upstream.setting, preset, model, endpoint),
+            ),
             Mode::Translate => self.to_messages(upstream, request, preset, model).await?,
         };
         Ok(Prepared { wanted: instead, ..prepared })
@@ -66,11 +80,20 @@ impl Exchange {
         if self.client.endpoint.dialect() == Dialect::Messages {
             headers.entry("anthropic-version").or_insert(HeaderValue::from_static("2023-06-01"));
         }
-        let call = Call { query: self.client.query.clone(), ..self.post(self.client.endpoint, headers, body) };
+        let call = Call {
+            query: self.client.query.clone(),
+            ..self.post(self.client.endpoint, headers, body)
+        };
         Prepared { call, changes: edited.changes, plan: AnswerPlan::Relayed(form), wanted: None }
     }
 
-    async fn to_messages(&self, upstream: &Arc<Upstream>, request: &Request<'_>, preset: Option<&Preset>, model: ModelInstead) -> Result<Prepared, Fault> {
+    async fn to_messages(
+        &self,
+        upstream: &Arc<Upstream>,
+        request: &Request<'_>,
+        preset: Option<&Preset>,
+        model: ModelInstead,
+    ) -> Result<Prepared, Fault> {
         let asked = request.model.as_deref().unwrap_or_default();
         let wanted = model.as_ref().map_or(asked, |(_, model)| model.as_str());
         let setting = &upstream.setting;
@@ -79,7 +102,9 @@ impl Exchange {
         let terms = Terms {
             model: wanted,
             // An upstream may have names of its own for models that everybody knows.
-            traits: self.traits(upstream, if ModelTraits::is_unknown(wanted) { asked } else { wanted }).await,
+            traits: self
+                .traits(upstream, if ModelTraits::is_unknown(wanted) { asked } else { wanted })
+                .await,
             strict: self.snapshot.config.strict,
             max_tokens: limit.as_ref().map(|(_, limit)| *limit),
             marked: edits.set.iter().any(|(_, key, _)| key == "cache_control"),
@@ -90,7 +115,9 @@ impl Exchange {
         if let Some((reason, _)) = model.as_ref().filter(|(_, model)| model != asked) {
             changes.push(Change { name: (*reason).into(), path: "model".into() });
         }
-        changes.extend(limit.map(|(reason, _)| Change { name: reason.into(), path: "max_tokens".into() }));
+        changes.extend(
+            limit.map(|(reason, _)| Change { name: reason.into(), path: "max_tokens".into() }),
+        );
         changes.extend(spoken.changes);
         let mut body = spoken.body;
         if edits != Edits::default() {
@@ -98,8 +125,14 @@ impl Exchange {
             changes.extend(edited.changes);
             body = edited.body.unwrap_or(body);
         }
-        let headers = headers::translated_to_upstream(&self.client.headers, &self.snapshot.keyring, upstream.passes_credentials(), &spoken.betas);
-        let endpoint = if self.client.endpoint.counts() { Endpoint::CountTokens } else { Endpoint::Messages };
+        let headers = headers::translated_to_upstream(
+            &self.client.headers,
+            &self.snapshot.keyring,
+            upstream.passes_credentials(),
+            &spoken.betas,
+        );
+        let endpoint =
+            if self.client.endpoint.counts() { Endpoint::CountTokens } else { Endpoint::Messages };
         let call = self.post(endpoint, headers, Bytes::from(body));
         Ok(Prepared { call, changes, plan: spoken.plan, wanted: None })
     }
@@ -108,22 +141,43 @@ impl Exchange {
     async fn spoken(&self, request: &Request<'_>, terms: &Terms<'_>) -> Result<Spoken, Fault> {
         let stream = request.stream;
         if self.client.endpoint.dialect() == Dialect::Chat {
-            let chat::ChatRequest { body, shape, changes, betas } = chat::to_messages(request, terms)?;
+            let chat::ChatRequest { body, shape, changes, betas } =
+                chat::to_messages(request, terms)?;
             return Ok(Spoken { body, changes, betas, plan: AnswerPlan::Chat { shape, stream } });
         }
         let before = self.before(request).await?;
-        let responses::ResponsesRequest { body, shape, changes, betas } = responses::to_messages(request, &before, terms)?;
+        let responses::ResponsesRequest { body, shape, changes, betas } =
+            responses::to_messages(request, &before, terms)?;
         if self.client.endpoint == Endpoint::InputTokens {
-            return Ok(Spoken { body: responses::countable(&body), changes, betas, plan: AnswerPlan::Counted });
+            return Ok(Spoken {
+                body: responses::countable(&body),
+                changes,
+                betas,
+                plan: AnswerPlan::Counted,
+            });
         }
         let id = uuid::Uuid::now_v7().simple().to_string();
         let keeper = shape.echo.is_kept().then(|| self.keeper(request, &before, &id)).flatten();
-        Ok(Spoken { body, changes, betas, plan: AnswerPlan::Responses { shape: Box::new(shape), stream, keeper, id } })
+        Ok(Spoken {
+            body,
+            changes,
+            betas,
+            plan: AnswerPlan::Responses { shape: Box::new(shape), stream, keeper, id },
+        })
     }
 
     fn post(&self, endpoint: Endpoint, headers: HeaderMap, body: Bytes) -> Call {
-        let named = self.client.headers.get(SESSION).and_then(|name| name.to_str().ok()).filter(|name| !name.is_empty());
-        Call { owner: self.client.caller.0.clone(), session: named.map(Into::into), ..Call::own(Method::POST, endpoint, None, headers, body) }
+        let named = self
+            .client
+            .headers
+            .get(SESSION)
+            .and_then(|name| name.to_str().ok())
+            .filter(|name| !name.is_empty());
+        Call {
+            owner: self.client.caller.0.clone(),
+            session: named.map(Into::into),
+            ..Call::own(Method::POST, endpoint, None, headers, body)
+        }
     }
 
     /// What a model takes: by its name, or, where that says nothing, by its upstream's word.

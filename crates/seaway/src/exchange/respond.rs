@@ -43,7 +43,10 @@ impl Exchange {
     /// Answers the client with what an upstream answered.
     pub(super) async fn respond(mut self, answered: Answered) -> Answer {
         let Answered { reply, upstream, plan } = answered;
-        let mut head = Head { status: reply.status, headers: headers::to_client(&reply.headers, upstream.is_simulated()) };
+        let mut head = Head {
+            status: reply.status,
+            headers: headers::to_client(&reply.headers, upstream.is_simulated()),
+        };
         let request_id = answer::identify(&mut head.headers, self.entry.id());
         self.entry.changed(&reply.changes);
         answer::note(&mut head.headers, self.entry.changes());
@@ -59,16 +62,34 @@ impl Exchange {
             Err(fault) => return self.fault(&fault),
         };
         let head_patience = (!carriage.waits).then(|| self.head_patience());
-        let patience = Patience { ping: carriage.pings.then_some(self.snapshot.config.ping), idle: upstream.idle_timeout() };
-        let flow = UpstreamAnswer { body: reply.body, egress: carriage.egress, keeper: carriage.keeper, patience, permit: reply.permit };
+        let patience = Patience {
+            ping: carriage.pings.then_some(self.snapshot.config.ping),
+            idle: upstream.idle_timeout(),
+        };
+        let flow = UpstreamAnswer {
+            body: reply.body,
+            egress: carriage.egress,
+            keeper: carriage.keeper,
+            patience,
+            permit: reply.permit,
+        };
         let (around, dialect) = (self.around(), self.client.endpoint.dialect());
         Pipe::new(flow, self.entry, around).begin(head, dialect, head_patience).await
     }
 
     /// Chooses by what the client asked and the upstream answered.
-    fn carriage(&self, plan: AnswerPlan, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
+    fn carriage(
+        &self,
+        plan: AnswerPlan,
+        reply: &Reply,
+        head: &mut Head,
+        upstream: &Upstream,
+    ) -> Result<Carriage, Fault> {
         if reply.status.is_informational() {
-            return Err(Fault::new(FaultKind::BadReply, "the upstream wants to change the protocol, which nobody asked for"));
+            return Err(Fault::new(
+                FaultKind::BadReply,
+                "the upstream wants to change the protocol, which nobody asked for",
+            ));
         }
         let now = || jiff::Timestamp::now().as_second();
         match plan {
@@ -80,26 +101,45 @@ impl Exchange {
             }
             AnswerPlan::Responses { shape, stream, keeper, id } => {
                 let stamp = responses::ResponsesStamp { id, created: now(), clock: now };
-                translated(Translation::Responses(shape, stamp, keeper), stream, reply, head, upstream)
+                translated(
+                    Translation::Responses(shape, stamp, keeper),
+                    stream,
+                    reply,
+                    head,
+                    upstream,
+                )
             }
             AnswerPlan::Counted => translated(Translation::Count, false, reply, head, upstream),
         }
     }
 
     /// In the dialect in which the upstream gave it.
-    fn relayed_as(&self, form: RelayForm, reply: &Reply, head: &mut Head) -> Result<Carriage, Fault> {
+    fn relayed_as(
+        &self,
+        form: RelayForm,
+        reply: &Reply,
+        head: &mut Head,
+    ) -> Result<Carriage, Fault> {
         let dialect = self.client.endpoint.dialect();
         if form == RelayForm::Opaque {
             return Ok(Carriage::of(Egress::opaque(self.client.endpoint.dialect())));
         }
         let encoded = head.headers.contains_key(CONTENT_ENCODING);
         if !reply.status.is_success() {
-            let instead = ErrorInstead { status: reply.status, dialect, request_id: self.entry.request_id().to_owned(), legible: !encoded };
+            let instead = ErrorInstead {
+                status: reply.status,
+                dialect,
+                request_id: self.entry.request_id().to_owned(),
+                legible: !encoded,
+            };
             return Ok(Carriage::of(gather(Gather::body(Made::Error(instead)))));
         }
         let kind = kind_of(&head.headers);
         if is_no_message(reply, &kind, form) {
-            let message = format!("the upstream answered with status {} and no message; check its `base_url`", reply.status.as_u16());
+            let message = format!(
+                "the upstream answered with status {} and no message; check its `base_url`",
+                reply.status.as_u16()
+            );
             return Err(Fault::new(FaultKind::BadReply, message));
         }
         if form == RelayForm::Folded && !kind.contains("json") {
@@ -113,7 +153,8 @@ impl Exchange {
 
     /// With what it made: where that is, is kept before its client is told.
     fn created(&self, reply: &Reply, head: &Head, upstream: &Upstream) -> Carriage {
-        let legible = !head.headers.contains_key(CONTENT_ENCODING) && kind_of(&head.headers).contains("json");
+        let legible =
+            !head.headers.contains_key(CONTENT_ENCODING) && kind_of(&head.headers).contains("json");
         if !reply.status.is_success() || !legible {
             return Carriage::of(Egress::opaque(self.client.endpoint.dialect()));
         }
@@ -130,21 +171,39 @@ impl Exchange {
 }
 
 /// In one of OpenAI's dialects, of an answer in Messages.
-fn translated(tongue: Translation, stream: bool, reply: &Reply, head: &mut Head, upstream: &Upstream) -> Result<Carriage, Fault> {
+fn translated(
+    tongue: Translation,
+    stream: bool,
+    reply: &Reply,
+    head: &mut Head,
+    upstream: &Upstream,
+) -> Result<Carriage, Fault> {
     let headers = &mut head.headers;
     let encoded = headers.contains_key(CONTENT_ENCODING);
     // What the upstream says of its own body is not true of ours.
-    for name in [CONTENT_ENCODING, ETAG, HeaderName::from_static("content-md5"), HeaderName::from_static("digest")] {
+    for name in [
+        CONTENT_ENCODING,
+        ETAG,
+        HeaderName::from_static("content-md5"),
+        HeaderName::from_static("digest"),
+    ] {
         headers.remove(name);
     }
     headers::add_openai_limits(headers, jiff::Timestamp::now());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if !reply.status.is_success() {
-        let made = Made::Translated { status: reply.status, waits: headers.contains_key(RETRY_AFTER), own_key: upstream.passes_credentials() };
+        let made = Made::Translated {
+            status: reply.status,
+            waits: headers.contains_key(RETRY_AFTER),
+            own_key: upstream.passes_credentials(),
+        };
         return Ok(Carriage::of(gather(Gather::body(made))));
     }
     if encoded {
-        return Err(Fault::new(FaultKind::BadReply, "the upstream's answer is encoded although nobody asked for that; it cannot be read"));
+        return Err(Fault::new(
+            FaultKind::BadReply,
+            "the upstream's answer is encoded although nobody asked for that; it cannot be read",
+        ));
     }
     let kind = kind_of(&reply.headers);
     // Streams that are labelled as something else are known; a page or JSON is none.
@@ -154,13 +213,16 @@ fn translated(tongue: Translation, stream: bool, reply: &Reply, head: &mut Head,
     }
     head.status = StatusCode::OK;
     let (made, keeper) = if stream {
-        let message = format!("the upstream answered with `{kind}` where a stream of events was asked for; check its `base_url`");
+        let message = format!(
+            "the upstream answered with `{kind}` where a stream of events was asked for; check its `base_url`"
+        );
         (Made::Nothing(Fault::new(FaultKind::BadReply, message)), None)
     } else {
         tongue.whole()
     };
     // The upstream may have been asked for a stream although we were not.
-    let gathered = if kind.contains("event-stream") { Gather::events(made) } else { Gather::body(made) };
+    let gathered =
+        if kind.contains("event-stream") { Gather::events(made) } else { Gather::body(made) };
     Ok(Carriage { keeper, ..Carriage::of(gather(gathered)) })
 }
 
@@ -179,8 +241,13 @@ enum Translation {
 impl Translation {
     fn streamed(self) -> (Egress, Option<Keeper>) {
         match self {
-            Self::Chat(shape, stamp) => (Egress::Chat(Box::new(chat::ChatStream::new(shape, stamp))), None),
-            Self::Responses(shape, stamp, keeper) => (Egress::Responses(Box::new(responses::ResponsesStream::new(*shape, stamp))), keeper),
+            Self::Chat(shape, stamp) => {
+                (Egress::Chat(Box::new(chat::ChatStream::new(shape, stamp))), None)
+            }
+            Self::Responses(shape, stamp, keeper) => (
+                Egress::Responses(Box::new(responses::ResponsesStream::new(*shape, stamp))),
+                keeper,
+            ),
             Self::Count => (gather(Gather::body(Made::Count)), None),
         }
     }
@@ -197,14 +264,19 @@ impl Translation {
 /// A web page, a text, nothing at all: whatever answered, it was not the Messages API.
 /// Streams that are labelled as something else are known, so for those only a page counts.
 fn is_no_message(reply: &Reply, kind: &str, form: RelayForm) -> bool {
-    let empty = matches!(reply.status.as_u16(), 204 | 205) || reply.body.size_hint().exact() == Some(0);
+    let empty =
+        matches!(reply.status.as_u16(), 204 | 205) || reply.body.size_hint().exact() == Some(0);
     let text = kind.starts_with("text/") && !kind.contains("event-stream");
     kind.starts_with("text/html") || (form != RelayForm::Events && (empty || text))
 }
 
 /// The type of an answer's body, in lower case.
 fn kind_of(headers: &HeaderMap) -> String {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_ascii_lowercase()
 }
 
 /// Chooses by what the answer says it is, and by what was asked for where it says nothing.

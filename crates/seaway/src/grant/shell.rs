@@ -105,10 +105,15 @@ pub(super) fn names(rule: &str, command: &[Word]) -> bool {
     let open = rule.strip_suffix(":*").or_else(|| rule.strip_suffix(" *"));
     let words: Vec<&str> = open.unwrap_or(rule).split_whitespace().collect();
     let fits = |(word, said): (&&str, &Word)| {
-        let same = if word.contains('*') { Pattern::new(&literal(word)).is_ok_and(|pattern| pattern.matches(&said.text)) } else { *word == said.text };
+        let same = if word.contains('*') {
+            Pattern::new(&literal(word)).is_ok_and(|pattern| pattern.matches(&said.text))
+        } else {
+            *word == said.text
+        };
         same && !said.expands
     };
-    let enough = if open.is_some() { words.len() <= command.len() } else { words.len() == command.len() };
+    let enough =
+        if open.is_some() { words.len() <= command.len() } else { words.len() == command.len() };
     !words.is_empty() && enough && words.iter().zip(command).all(fits)
 }
 
@@ -135,7 +140,11 @@ mod tests {
             ("echo a#b x!", &[&["echo", "a#b", "x!"]]),
         ];
         for (line, expect) in table {
-            let came: Vec<Vec<String>> = commands(line).unwrap_or_default().into_iter().map(|words| words.into_iter().map(|word| word.text).collect()).collect();
+            let came: Vec<Vec<String>> = commands(line)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|words| words.into_iter().map(|word| word.text).collect())
+                .collect();
             assert_eq!(came, expect, "{line}");
         }
     }

@@ -6,17 +6,32 @@ use seaway_wire::Dialect;
 const PREFIXES: [&str; 5] = ["", "/anthropic", "/openai", "/argoapi", "/api"];
 
 /// What stands below `/v1`, and may be asked without it.
-const BELOW: [&str; 9] = ["messages", "chat", "responses", "models", "completions", "embeddings", "images", "audio", "moderations"];
+const BELOW: [&str; 9] = [
+    "messages",
+    "chat",
+    "responses",
+    "models",
+    "completions",
+    "embeddings",
+    "images",
+    "audio",
+    "moderations",
+];
 
 /// Returns the path that is meant, where it is another than what was sent.
 #[must_use]
 pub fn settled(path: &str) -> Option<String> {
     // What nearly all send.
-    if path.starts_with("/v1/") && !path[3..].starts_with("/v1/") && !path.contains("//") && !path.ends_with('/') {
+    if path.starts_with("/v1/")
+        && !path[3..].starts_with("/v1/")
+        && !path.contains("//")
+        && !path.ends_with('/')
+    {
         return None;
     }
     let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-    let prefix = segments.first().is_some_and(|first| PREFIXES.contains(&format!("/{first}").as_str()));
+    let prefix =
+        segments.first().is_some_and(|first| PREFIXES.contains(&format!("/{first}").as_str()));
     let at = usize::from(prefix);
     while segments.get(at) == Some(&"v1") && segments.get(at + 1) == Some(&"v1") {
         segments.remove(at);
@@ -35,20 +50,38 @@ pub fn settled(path: &str) -> Option<String> {
 /// What OpenAI's API has and Claude does not, as far as a path tells: how it is called, and what to do instead.
 #[must_use]
 pub fn without_counterpart(path: &str) -> Option<&'static str> {
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty() && !matches!(*segment, "openai" | "argoapi"));
+    let mut segments = path
+        .split('/')
+        .filter(|segment| !segment.is_empty() && !matches!(*segment, "openai" | "argoapi"));
     if segments.next() != Some("v1") {
         return None;
     }
     Some(match (segments.next()?, segments.next()) {
-        ("embeddings", _) => "Claude makes no embeddings; ask a provider of embedding models for them",
-        ("audio", _) => "Claude neither hears nor speaks; ask a provider of speech models, and send transcripts",
+        ("embeddings", _) => {
+            "Claude makes no embeddings; ask a provider of embedding models for them"
+        }
+        ("audio", _) => {
+            "Claude neither hears nor speaks; ask a provider of speech models, and send transcripts"
+        }
         ("images", _) => "Claude makes no images; it looks at those that stand in a conversation",
         ("videos", _) => "Claude makes no videos",
-        ("moderations", _) => "Claude has no endpoint for moderation; ask it in a conversation what you want judged",
-        ("completions", _) => "Claude answers conversations; use `/v1/chat/completions`, with the prompt as a user message",
-        ("realtime", _) => "Claude has no realtime sessions; use `/v1/chat/completions` or `/v1/responses` with `stream: true`",
-        ("responses", Some("compact")) => "Claude compacts a conversation while it answers; send `context_management: [{\"type\": \"compaction\"}]` with `/v1/responses`",
-        ("fine_tuning" | "assistants" | "threads" | "vector_stores" | "evals" | "uploads" | "containers" | "conversations" | "batches", _) => {
+        ("moderations", _) => {
+            "Claude has no endpoint for moderation; ask it in a conversation what you want judged"
+        }
+        ("completions", _) => {
+            "Claude answers conversations; use `/v1/chat/completions`, with the prompt as a user message"
+        }
+        ("realtime", _) => {
+            "Claude has no realtime sessions; use `/v1/chat/completions` or `/v1/responses` with `stream: true`"
+        }
+        ("responses", Some("compact")) => {
+            "Claude compacts a conversation while it answers; send `context_management: [{\"type\": \"compaction\"}]` with `/v1/responses`"
+        }
+        (
+            "fine_tuning" | "assistants" | "threads" | "vector_stores" | "evals" | "uploads"
+            | "containers" | "conversations" | "batches",
+            _,
+        ) => {
             "that is kept by OpenAI, and Claude has nothing for it; batches are at `/v1/messages/batches`, files at `/v1/files`"
         }
         _ => return None,
@@ -64,13 +97,17 @@ pub fn dialect_of(path: &str) -> Option<Dialect> {
     while segments.next_if_eq(&"v1").is_some() {}
     match segments.next() {
         Some("responses" | "conversations") => Some(Dialect::Responses),
-        Some("chat" | "completions" | "embeddings" | "images" | "audio" | "moderations") => Some(Dialect::Chat),
+        Some("chat" | "completions" | "embeddings" | "images" | "audio" | "moderations") => {
+            Some(Dialect::Chat)
+        }
         Some("messages" | "files" | "skills") => Some(Dialect::Messages),
         // `/v1/PRESET/chat/completions`
         Some(_) if matches!(segments.peek(), Some(&"chat")) => Some(Dialect::Chat),
         Some(_) if matches!(segments.peek(), Some(&"responses")) => Some(Dialect::Responses),
         Some(_) if matches!(segments.peek(), Some(&"messages")) => Some(Dialect::Messages),
-        _ => vendor.map(|vendor| if vendor == "openai" { Dialect::Chat } else { Dialect::Messages }),
+        _ => {
+            vendor.map(|vendor| if vendor == "openai" { Dialect::Chat } else { Dialect::Messages })
+        }
     }
 }
 
@@ -116,10 +153,18 @@ mod tests {
 
     #[test]
     fn what_claude_has_none_of_is_known() {
-        for path in ["/v1/embeddings", "/openai/v1/audio/speech", "/v1/images/generations", "/v1/responses/compact", "/v1/batches"] {
+        for path in [
+            "/v1/embeddings",
+            "/openai/v1/audio/speech",
+            "/v1/images/generations",
+            "/v1/responses/compact",
+            "/v1/batches",
+        ] {
             assert!(without_counterpart(path).is_some(), "{path}");
         }
-        for path in ["/v1/skills", "/v1/messages/batches", "/v1/responses/resp_1", "/embeddings", "/v1"] {
+        for path in
+            ["/v1/skills", "/v1/messages/batches", "/v1/responses/resp_1", "/embeddings", "/v1"]
+        {
             assert!(without_counterpart(path).is_none(), "{path}");
         }
     }

@@ -12,7 +12,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -39,13 +41,21 @@ pub enum Door {
 }
 
 /// Checks host, origin and key, and says who calls.
-pub async fn enter(State(state): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
+pub async fn enter(
+    State(state): State<Arc<AppState>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     mark_sensitive(request.headers_mut());
     let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Public);
     let snapshot = state.snapshot.load_full();
     match admit(&state, &snapshot, &request, door) {
         // Whether anybody is there is all that is asked; readiness has a path of its own.
-        Ok(_) if request.method() == Method::HEAD && !request.uri().path().starts_with("/health") => reply::empty(),
+        Ok(_)
+            if request.method() == Method::HEAD && !request.uri().path().starts_with("/health") =>
+        {
+            reply::empty()
+        }
         Ok(_) if wants_a_socket(request.headers()) => no_socket(request).await,
         Ok(caller) => {
             // One request sees one configuration, even if another comes while its body does.
@@ -63,7 +73,11 @@ pub async fn enter(State(state): State<Arc<AppState>>, mut request: Request, nex
             let told = refused.then(|| Fault::new(fault.kind, fault.message.clone()));
             let response = refuse(fault, request).await;
             if let Some(fault) = told {
-                let id = response.headers().get("request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+                let id = response
+                    .headers()
+                    .get("request-id")
+                    .and_then(|id| id.to_str().ok())
+                    .unwrap_or_default();
                 state.ledger.refused(&fault, dialect, response.status(), id);
             }
             response
@@ -74,9 +88,16 @@ pub async fn enter(State(state): State<Arc<AppState>>, mut request: Request, nex
 /// The language in which a client is told what goes wrong: that of the path, else the client's own.
 fn dialect_of(request: &Request) -> Dialect {
     let headers = request.headers();
-    let speaks_messages = headers.keys().any(|name| name.as_str().starts_with("anthropic-")) || headers.contains_key("x-api-key");
+    let speaks_messages = headers.keys().any(|name| name.as_str().starts_with("anthropic-"))
+        || headers.contains_key("x-api-key");
     let openai = || address::without_counterpart(request.uri().path()).is_some();
-    let own = || if openai() || !speaks_messages && headers.contains_key(AUTHORIZATION) { Dialect::Chat } else { Dialect::Messages };
+    let own = || {
+        if openai() || !speaks_messages && headers.contains_key(AUTHORIZATION) {
+            Dialect::Chat
+        } else {
+            Dialect::Messages
+        }
+    };
     address::dialect_of(request.uri().path()).unwrap_or_else(own)
 }
 
@@ -94,9 +115,15 @@ async fn no_socket(request: Request) -> Response {
 }
 
 fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
-    let what = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let what = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(what = what.unwrap_or_default(), "a handler panicked; please report this");
-    let fault = Fault::new(FaultKind::Internal, "something went wrong inside the gateway; its log says more");
+    let fault = Fault::new(
+        FaultKind::Internal,
+        "something went wrong inside the gateway; its log says more",
+    );
     reply::fault(&fault, dialect, &answer::own_id())
 }
 
@@ -127,7 +154,12 @@ async fn drained(mut body: Body) -> bool {
     tokio::time::timeout(DRAIN_TIME, read).await.unwrap_or(false)
 }
 
-fn admit(state: &AppState, snapshot: &Snapshot, request: &Request, door: Door) -> Result<Caller, Fault> {
+fn admit(
+    state: &AppState,
+    snapshot: &Snapshot,
+    request: &Request,
+    door: Door,
+) -> Result<Caller, Fault> {
     if door == Door::Own {
         return Ok(Caller("owner".into()));
     }
@@ -142,7 +174,12 @@ fn admit(state: &AppState, snapshot: &Snapshot, request: &Request, door: Door) -
     if let Some(caller) = access::signed_in(snapshot, request) {
         return Ok(caller);
     }
-    let wrong = || Fault::new(FaultKind::Unauthenticated, "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`");
+    let wrong = || {
+        Fault::new(
+            FaultKind::Unauthenticated,
+            "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`",
+        )
+    };
     let caller = snapshot.keyring.caller(request.headers()).ok_or_else(wrong)?;
     access::admit(snapshot, request, &caller)?;
     Ok(caller)
@@ -155,17 +192,27 @@ fn is_open(request: &Request) -> bool {
     if *request.method() == Method::HEAD {
         return true;
     }
-    let health = reads && (matches!(path, "/health" | "/openapi.json") || path.starts_with("/health/") || path == "/api/hello");
+    let health = reads
+        && (matches!(path, "/health" | "/openapi.json")
+            || path.starts_with("/health/")
+            || path == "/api/hello");
     health || access::is_open(request)
 }
 
 /// A page that a browser was tricked into (DNS rebinding) names its own host, not ours.
 fn check_host(config: &Config, request: &Request) -> Result<(), Fault> {
-    let header = request.headers().get_all(HOST).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let header = request
+        .headers()
+        .get_all(HOST)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let named = request.uri().host().map(str::to_owned).into_iter().chain(header);
     match named.into_iter().find(|host| !is_ours(config, name_of(host))) {
         None => Ok(()),
-        Some(host) => Err(Fault::new(FaultKind::Forbidden, format!("`{host}` is not a name of this gateway; add it to `hosts` if it should be"))),
+        Some(host) => Err(Fault::new(
+            FaultKind::Forbidden,
+            format!("`{host}` is not a name of this gateway; add it to `hosts` if it should be"),
+        )),
     }
 }
 
@@ -190,7 +237,9 @@ fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
     for origin in headers.get_all(ORIGIN) {
         let text = String::from_utf8_lossy(origin.as_bytes());
         if !access::is_origin_of(host, &text) && !config.cors_origins.contains(origin) {
-            let message = format!("pages of `{text}` may not call this gateway; add it to `cors_origins` if they should");
+            let message = format!(
+                "pages of `{text}` may not call this gateway; add it to `cors_origins` if they should"
+            );
             return Err(Fault::new(FaultKind::Forbidden, message));
         }
     }
@@ -204,11 +253,19 @@ fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
 /// [`FaultKind::TooLarge`] past `limit`, [`FaultKind::InvalidRequest`] if it breaks off or cannot be decoded.
 pub async fn whole_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Fault> {
     let whole = as_sent(headers, body, limit).await?;
-    if headers.contains_key(CONTENT_ENCODING) { decode::plain(headers, whole, limit).await } else { Ok(whole) }
+    if headers.contains_key(CONTENT_ENCODING) {
+        decode::plain(headers, whole, limit).await
+    } else {
+        Ok(whole)
+    }
 }
 
 async fn as_sent(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Fault> {
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()).unwrap_or(0_usize);
+    let declared = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0_usize);
     if declared > limit {
         let _rest = drained(body).await;
         return Err(too_large(limit));
@@ -231,7 +288,8 @@ async fn as_sent(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<By
 }
 
 fn too_large(limit: usize) -> Fault {
-    let message = format!("the body is larger than {limit} bytes; raise `body_limit` if that is meant");
+    let message =
+        format!("the body is larger than {limit} bytes; raise `body_limit` if that is meant");
     Fault::new(FaultKind::TooLarge, message)
 }
 
@@ -245,7 +303,8 @@ async fn frame(body: &mut Body) -> Result<Option<Bytes>, Fault> {
                 }
             }
             Some(Err(error)) => {
-                return Err(Fault::new(FaultKind::InvalidRequest, "the request's body broke off").because(error));
+                return Err(Fault::new(FaultKind::InvalidRequest, "the request's body broke off")
+                    .because(error));
             }
         }
     }

@@ -19,19 +19,32 @@ use crate::state::AppState;
 
 /// Serves an endpoint at its own path.
 pub(super) fn at(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
-    post(move |State(state): Gateway, known: Admitted, request: Request| serve(state, known, endpoint, None, request))
+    post(move |State(state): Gateway, known: Admitted, request: Request| {
+        serve(state, known, endpoint, None, request)
+    })
 }
 
 /// Serves an endpoint below the name of a preset.
 pub(super) fn at_preset(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
-    post(move |State(state): Gateway, known: Admitted, preset: Result<Path<String>, PathRejection>, request: Request| {
-        // A name that is not UTF-8 is no preset of ours, and is told so like any other.
-        let preset = preset.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name);
-        serve(state, known, endpoint, Some(preset), request)
-    })
+    post(
+        move |State(state): Gateway,
+              known: Admitted,
+              preset: Result<Path<String>, PathRejection>,
+              request: Request| {
+            // A name that is not UTF-8 is no preset of ours, and is told so like any other.
+            let preset = preset.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name);
+            serve(state, known, endpoint, Some(preset), request)
+        },
+    )
 }
 
-async fn serve(state: Arc<AppState>, (Extension(snapshot), Extension(caller)): Admitted, endpoint: Endpoint, preset: Option<String>, request: Request) -> Response {
+async fn serve(
+    state: Arc<AppState>,
+    (Extension(snapshot), Extension(caller)): Admitted,
+    endpoint: Endpoint,
+    preset: Option<String>,
+    request: Request,
+) -> Response {
     let (mut head, body) = request.into_parts();
     let limit = snapshot.config.body_limit;
     let body = match whole_body(&head.headers, body, limit).await {
@@ -40,6 +53,13 @@ async fn serve(state: Arc<AppState>, (Extension(snapshot), Extension(caller)): A
     };
     // It was read: what goes on from here is plain.
     head.headers.remove(CONTENT_ENCODING);
-    let ask = ClientRequest { caller, endpoint, preset: preset.or_else(|| preset_header(&head.headers)), query: head.uri.query().map(str::to_owned), headers: head.headers, body };
+    let ask = ClientRequest {
+        caller,
+        endpoint,
+        preset: preset.or_else(|| preset_header(&head.headers)),
+        query: head.uri.query().map(str::to_owned),
+        headers: head.headers,
+        body,
+    };
     reply::of_exchange(exchange::run(state, snapshot, ask).await)
 }

@@ -13,7 +13,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, REFERRER_POLICY, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
@@ -115,7 +118,11 @@ async fn door(Extension(snapshot): Extension<Arc<Snapshot>>, headers: HeaderMap)
 /// nobody may look.
 pub fn fragment(state: &AppState) -> String {
     let snapshot = state.snapshot.load();
-    let caller = snapshot.keyring.iter().map(|(name, _)| Caller(name.clone())).find(|caller| may_look(&snapshot, caller));
+    let caller = snapshot
+        .keyring
+        .iter()
+        .map(|(name, _)| Caller(name.clone()))
+        .find(|caller| may_look(&snapshot, caller));
     let ticket = caller.and_then(|caller| state.tickets.make(caller, Instant::now()));
     ticket.map_or_else(String::new, |ticket| format!("#in={ticket}"))
 }
@@ -128,15 +135,35 @@ enum Proof {
     Ticket(String),
 }
 
-async fn sign_in(State(state): State<Arc<AppState>>, Extension(snapshot): Extension<Arc<Snapshot>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn sign_in(
+    State(state): State<Arc<AppState>>,
+    Extension(snapshot): Extension<Arc<Snapshot>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let Ok(proof) = serde_json::from_slice(&body) else {
-        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"key\": \"…\"} with the local key, or {\"ticket\": \"…\"} of a link").param("key"));
+        return reply::own_fault(
+            &Fault::new(
+                FaultKind::InvalidRequest,
+                "expected {\"key\": \"…\"} with the local key, or {\"ticket\": \"…\"} of a link",
+            )
+            .param("key"),
+        );
     };
     let (known, wrong) = match proof {
-        Proof::Key(key) => (snapshot.keyring.whose(key.trim()), "this is not the local key; `seaway key show` prints it"),
+        Proof::Key(key) => (
+            snapshot.keyring.whose(key.trim()),
+            "this is not the local key; `seaway key show` prints it",
+        ),
         Proof::Ticket(ticket) => {
-            let caller = state.tickets.redeem(&ticket, Instant::now()).filter(|caller| snapshot.keyring.key_of(&caller.0).is_some());
-            (caller, "this link was used, or is too old; `seaway status` prints a new one, and `seaway key show` the local key")
+            let caller = state
+                .tickets
+                .redeem(&ticket, Instant::now())
+                .filter(|caller| snapshot.keyring.key_of(&caller.0).is_some());
+            (
+                caller,
+                "this link was used, or is too old; `seaway status` prints a new one, and `seaway key show` the local key",
+            )
         }
     };
     let Some(caller) = known else {
@@ -149,7 +176,9 @@ async fn sign_in(State(state): State<Arc<AppState>>, Extension(snapshot): Extens
     }
     let secure = headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
     let mut response = json_response(&json!({"caller": &*caller.0}));
-    if let Some(value) = snapshot.keyring.key_of(&caller.0).and_then(|key| cookie::made(&headers, &caller, key, jiff::Timestamp::now().as_second(), secure)) {
+    if let Some(value) = snapshot.keyring.key_of(&caller.0).and_then(|key| {
+        cookie::made(&headers, &caller, key, jiff::Timestamp::now().as_second(), secure)
+    }) {
         response.headers_mut().insert(SET_COOKIE, value);
     }
     response
@@ -177,7 +206,9 @@ async fn usage(
     span: Result<Query<Span>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     let Ok(Query(Span { days })) = span else {
-        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "days: expected a whole number").param("days"));
+        return reply::own_fault(
+            &Fault::new(FaultKind::InvalidRequest, "days: expected a whole number").param("days"),
+        );
     };
     // Whole days, in UTC: the first one too.
     let today = jiff::Timestamp::now().as_millisecond() / DAY;
@@ -187,7 +218,11 @@ async fn usage(
         Err(error) => return reply::own_fault(&error.into()),
     };
     let sight = Sight::of(&snapshot, &caller);
-    let rows: Vec<_> = rows.iter().filter(|row| sight.sees(&row.caller)).map(|row| json!({"row": row, "cost": row.known_cost().map(dollars)})).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .filter(|row| sight.sees(&row.caller))
+        .map(|row| json!({"row": row, "cost": row.known_cost().map(dollars)}))
+        .collect();
     json_response(&json!({"days": days, "rows": rows}))
 }
 
@@ -195,8 +230,11 @@ async fn usage(
 /// browsers send it to whoever listens on another port of this machine.
 async fn connect(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
     let clients: Vec<_> = CLIENTS.iter().map(|client| json!({"name": client.name, "text": format!("# {}\nseaway connect {}", client.about, client.name)})).collect();
-    let others: Vec<_> = OTHERS.iter().map(|other| json!({"name": other.name, "text": other.text})).collect();
-    json_response(&json!({"keyless": snapshot.keyring.is_open(), "model": snapshot.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}))
+    let others: Vec<_> =
+        OTHERS.iter().map(|other| json!({"name": other.name, "text": other.text})).collect();
+    json_response(
+        &json!({"keyless": snapshot.keyring.is_open(), "model": snapshot.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}),
+    )
 }
 
 #[derive(Deserialize)]
@@ -206,28 +244,50 @@ struct Closing {
     id: String,
 }
 
-async fn close(State(state): State<Arc<AppState>>, (Extension(snapshot), Extension(caller)): Admitted, body: Bytes) -> Response {
+async fn close(
+    State(state): State<Arc<AppState>>,
+    (Extension(snapshot), Extension(caller)): Admitted,
+    body: Bytes,
+) -> Response {
     let Ok(Closing { owner, id }) = serde_json::from_slice(&body) else {
-        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"owner\": \"…\", \"id\": \"…\"}"));
+        return reply::own_fault(&Fault::new(
+            FaultKind::InvalidRequest,
+            "expected {\"owner\": \"…\", \"id\": \"…\"}",
+        ));
     };
     if !Sight::of(&snapshot, &caller).sees(&owner) {
-        return reply::own_fault(&Fault::new(FaultKind::Forbidden, format!("the sessions of `{owner}` are not yours; `dashboard.callers` names who may close them")));
+        return reply::own_fault(&Fault::new(
+            FaultKind::Forbidden,
+            format!(
+                "the sessions of `{owner}` are not yours; `dashboard.callers` names who may close them"
+            ),
+        ));
     }
     let whose = ConversationKey { owner: owner.as_str().into(), session: Some(id.as_str().into()) };
-    let warm = snapshot.upstreams.iter().filter_map(|upstream| upstream.program()).filter(|program| program.forget(&whose, &id)).count();
+    let warm = snapshot
+        .upstreams
+        .iter()
+        .filter_map(|upstream| upstream.program())
+        .filter(|program| program.forget(&whose, &id))
+        .count();
     let kept = match state.ledger.store().forget_session(&owner, &id).await {
         Ok(kept) => kept,
         Err(error) => return reply::own_fault(&error.into()),
     };
     super::sessions::erase(&snapshot, &kept);
     if warm == 0 && kept.is_empty() {
-        return reply::own_fault(&Fault::new(FaultKind::NotFound, format!("there is no session `{id}`; it may have ended by itself")));
+        return reply::own_fault(&Fault::new(
+            FaultKind::NotFound,
+            format!("there is no session `{id}`; it may have ended by itself"),
+        ));
     }
     json_response(&json!({"closed": id}))
 }
 
 /// A stream of events to the page.
-fn events(stream: impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static) -> Response {
+fn events(
+    stream: impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
+) -> Response {
     let fixed = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-store")];
     (fixed, Body::from_stream(stream)).into_response()
 }

@@ -31,8 +31,10 @@ impl Encoding {
 
 /// The encodings of a body, the last applied first.
 fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, Fault> {
-    let values = headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
-    let names = values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase());
+    let values =
+        headers.get_all(CONTENT_ENCODING).iter().map(|value| value.to_str().unwrap_or("?"));
+    let names =
+        values.flat_map(|value| value.split(',')).map(|name| name.trim().to_ascii_lowercase());
     let mut found = Vec::new();
     for name in names.filter(|name| !name.is_empty() && name != "identity") {
         found.push(match name.as_str() {
@@ -60,7 +62,8 @@ pub async fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Byt
         return decoded(&encodings, body, limit);
     }
     let work = tokio::task::spawn_blocking(move || decoded(&encodings, body, limit));
-    work.await.unwrap_or_else(|_| Err(Fault::new(FaultKind::Internal, "the body could not be decoded")))
+    work.await
+        .unwrap_or_else(|_| Err(Fault::new(FaultKind::Internal, "the body could not be decoded")))
 }
 
 fn decoded(encodings: &[Encoding], body: Bytes, limit: usize) -> Result<Bytes, Fault> {
@@ -123,9 +126,16 @@ mod tests {
         assert_eq!(check("gzip", bomb, 1000).await, Err(FaultKind::TooLarge));
         assert_eq!(check("zstd", zstd(&vec![b'x'; 1 << 20]), 1000).await, Err(FaultKind::TooLarge));
         for encoding in ["gzip", "zstd", "deflate"] {
-            assert_eq!(check(encoding, Bytes::from_static(b"rubbish"), 1000).await, Err(FaultKind::InvalidRequest), "{encoding}");
+            assert_eq!(
+                check(encoding, Bytes::from_static(b"rubbish"), 1000).await,
+                Err(FaultKind::InvalidRequest),
+                "{encoding}"
+            );
         }
-        assert_eq!(check("gzip", gzip(b"cut off").slice(..12), 1000).await, Err(FaultKind::InvalidRequest));
+        assert_eq!(
+            check("gzip", gzip(b"cut off").slice(..12), 1000).await,
+            Err(FaultKind::InvalidRequest)
+        );
         assert_eq!(check("br", Bytes::new(), 1000).await, Err(FaultKind::InvalidRequest));
     }
 }

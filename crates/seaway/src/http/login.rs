@@ -23,7 +23,11 @@ use crate::upstream::claude_code::{LoginError, Program, Unusable};
 
 pub(super) fn routes(prefix: &str) -> Router<Arc<AppState>> {
     let at = |path: &str| format!("{prefix}{path}");
-    Router::new().route(&at("/status"), get(status)).route(&at("/login"), post(begin).get(show)).route(&at("/login/{id}"), post(finish)).route(&at("/logout"), post(leave))
+    Router::new()
+        .route(&at("/status"), get(status))
+        .route(&at("/login"), post(begin).get(show))
+        .route(&at("/login/{id}"), post(finish))
+        .route(&at("/logout"), post(leave))
 }
 
 fn program(snapshot: &Snapshot) -> Result<&Program, Fault> {
@@ -36,10 +40,16 @@ fn changeable(snapshot: &Snapshot) -> Result<&Program, Fault> {
     // As it really listens: a reload does not change that.
     let local = snapshot.config.listen.iter().all(Listen::is_local);
     if !local && !program.setting().remote {
-        return Err(Fault::new(FaultKind::Forbidden, "signing in over HTTP is for loopback; run `seaway login` on the machine itself, or set `claude_code.remote = true`"));
+        return Err(Fault::new(
+            FaultKind::Forbidden,
+            "signing in over HTTP is for loopback; run `seaway login` on the machine itself, or set `claude_code.remote = true`",
+        ));
     }
     if program.setting().credential.is_some() {
-        return Err(Fault::new(FaultKind::InvalidRequest, "this upstream uses a configured credential, not the program's own login"));
+        return Err(Fault::new(
+            FaultKind::InvalidRequest,
+            "this upstream uses a configured credential, not the program's own login",
+        ));
     }
     Ok(program)
 }
@@ -65,11 +75,15 @@ async fn status(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
     let login = program.installed().login(setting).await;
     let why = match (&installed, &login) {
         (Err(error), _) | (_, Err(error)) => Some(error.to_string()),
-        (_, Ok(status)) if !status.logged_in && setting.credential.is_none() => Some(Unusable::SignedOut.to_string()),
+        (_, Ok(status)) if !status.logged_in && setting.credential.is_none() => {
+            Some(Unusable::SignedOut.to_string())
+        }
         _ => None,
     };
     let login = login.ok();
-    let expires = login.as_ref().and_then(|login| jiff::Timestamp::from_millisecond(login.login_expires_at?).ok());
+    let expires = login
+        .as_ref()
+        .and_then(|login| jiff::Timestamp::from_millisecond(login.login_expires_at?).ok());
     // Not the same as signed in: a login may be over, or a configured credential in its place.
     let ready = match program_of(&snapshot) {
         Some(upstream) => upstream.usable().await,
@@ -98,11 +112,18 @@ async fn status(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
 
 /// A person who opens the address of the tool that was here before is led to where signing in is a button.
 async fn show(request: Request) -> Response {
-    let person = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"));
+    let person = request
+        .headers()
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
     if person {
         return Redirect::to("/").into_response();
     }
-    let message = format!("GET cannot be used on {}; use POST, which begins to sign in, or open the dashboard at `/` in a browser", request.uri().path());
+    let message = format!(
+        "GET cannot be used on {}; use POST, which begins to sign in, or open the dashboard at `/` in a browser",
+        request.uri().path()
+    );
     admission::refuse(Fault::new(FaultKind::WrongMethod, message), request).await
 }
 
@@ -125,13 +146,25 @@ struct Pasted {
     code: String,
 }
 
-async fn finish(Extension(snapshot): Extension<Arc<Snapshot>>, path: Result<Path<String>, PathRejection>, body: Bytes) -> Response {
+async fn finish(
+    Extension(snapshot): Extension<Arc<Snapshot>>,
+    path: Result<Path<String>, PathRejection>,
+    body: Bytes,
+) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let Ok(pasted) = serde_json::from_slice::<Pasted>(&body) else {
-        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"code\": \"…\"} with the code that the page shows").param("code"));
+        return reply::own_fault(
+            &Fault::new(
+                FaultKind::InvalidRequest,
+                "expected {\"code\": \"…\"} with the code that the page shows",
+            )
+            .param("code"),
+        );
     };
     let finished = match changeable(&snapshot) {
-        Ok(program) => program.finish_login(&id, &pasted.code).await.map_err(|error| failed(&error)),
+        Ok(program) => {
+            program.finish_login(&id, &pasted.code).await.map_err(|error| failed(&error))
+        }
         Err(no) => Err(no),
     };
     if let Some(upstream) = program_of(&snapshot).filter(|_| finished.is_ok()) {

@@ -27,7 +27,11 @@ pub(super) fn is_relayed(snapshot: &Snapshot, path: &str) -> bool {
     let versioned = ["/v1/", "/anthropic/v1/"].iter().any(|start| path.starts_with(start));
     let first = route::route(&snapshot.config, "", "").into_iter().next();
     let upstream = first.and_then(|name| snapshot.upstream(&name));
-    versioned && upstream.is_some_and(|upstream| matches!(upstream.setting.place, UpstreamPlace::Api(_)) && upstream.setting.speaks.contains(&Dialect::Messages))
+    versioned
+        && upstream.is_some_and(|upstream| {
+            matches!(upstream.setting.place, UpstreamPlace::Api(_))
+                && upstream.setting.speaks.contains(&Dialect::Messages)
+        })
 }
 
 /// What is not looked into: sent on as it comes.
@@ -55,6 +59,7 @@ pub(super) async fn relay(
         Payload::Streamed(body.map_err(|error| BodyError(error.into())).boxed_unsync())
     };
     let query = head.uri.query().map(str::to_owned);
-    let request = RelayedRequest { caller, method: head.method, target, query, headers: head.headers, body };
+    let request =
+        RelayedRequest { caller, method: head.method, target, query, headers: head.headers, body };
     reply::of_exchange(exchange::relay(state, snapshot, request).await)
 }

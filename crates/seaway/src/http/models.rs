@@ -40,7 +40,10 @@ pub(super) async fn list(
 ) -> Response {
     let snapshot = state.snapshot.load_full();
     let Ok(Query(paging)) = paging else {
-        return fault(&Fault::new(FaultKind::InvalidRequest, "limit: input should be a whole number").param("limit"));
+        return fault(
+            &Fault::new(FaultKind::InvalidRequest, "limit: input should be a whole number")
+                .param("limit"),
+        );
     };
     let query = uri.query().unwrap_or_default();
     match gather(&snapshot, &client, &narrowing(query)).await {
@@ -52,16 +55,26 @@ pub(super) async fn list(
     }
 }
 
-pub(super) async fn one(State(state): State<Arc<AppState>>, id: Result<Path<String>, PathRejection>, client: HeaderMap) -> Response {
+pub(super) async fn one(
+    State(state): State<Arc<AppState>>,
+    id: Result<Path<String>, PathRejection>,
+    client: HeaderMap,
+) -> Response {
     let snapshot = state.snapshot.load_full();
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
     let target = route::alias(&snapshot.config.aliases, &id).unwrap_or(&id).to_owned();
     let newest = newest(&snapshot, &client, &target).await;
     let target = newest.as_deref().unwrap_or(&target);
     match gather(&snapshot, &client, "").await {
-        Ok(models) => match models.iter().find(|(known, _)| *known == id).or_else(|| models.iter().find(|(known, _)| known == target)) {
+        Ok(models) => match models
+            .iter()
+            .find(|(known, _)| *known == id)
+            .or_else(|| models.iter().find(|(known, _)| known == target))
+        {
             Some((_, model)) => answered(model.clone()),
-            None => fault(&Fault::new(FaultKind::NotFound, format!("model: {id}")).code("model_not_found")),
+            None => fault(
+                &Fault::new(FaultKind::NotFound, format!("model: {id}")).code("model_not_found"),
+            ),
         },
         Err(response) => *response,
     }
@@ -73,7 +86,8 @@ async fn newest(snapshot: &Snapshot, client: &HeaderMap, family: &str) -> Option
         return None;
     }
     for upstream in &snapshot.upstreams {
-        let headers = headers::to_upstream(client, &snapshot.keyring, upstream.passes_credentials());
+        let headers =
+            headers::to_upstream(client, &snapshot.keyring, upstream.passes_credentials());
         if let Ok(newest) = snapshot.catalog.newest(upstream, &headers, family).await {
             return Some(newest);
         }
@@ -83,7 +97,9 @@ async fn newest(snapshot: &Snapshot, client: &HeaderMap, family: &str) -> Option
 
 /// What a query asks beyond the page: for the upstreams to read, as the client wrote it.
 fn narrowing(query: &str) -> String {
-    let ours = |pair: &&str| !pair.is_empty() && !OURS.contains(&pair.split('=').next().unwrap_or_default());
+    let ours = |pair: &&str| {
+        !pair.is_empty() && !OURS.contains(&pair.split('=').next().unwrap_or_default())
+    };
     query.split('&').filter(ours).collect::<Vec<_>>().join("&")
 }
 
@@ -95,12 +111,21 @@ fn asks_as_codex(query: &str) -> bool {
 
 /// Collects the models of every upstream, those that the owner lists, and the aliases that name one thing. If no
 /// upstream lists any, the first one's own answer says why.
-async fn gather(snapshot: &Snapshot, client: &HeaderMap, narrowing: &str) -> Result<Vec<(String, String)>, Box<Response>> {
+async fn gather(
+    snapshot: &Snapshot,
+    client: &HeaderMap,
+    narrowing: &str,
+) -> Result<Vec<(String, String)>, Box<Response>> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut failure = None;
     for upstream in &snapshot.upstreams {
-        let headers = headers::to_upstream(client, &snapshot.keyring, upstream.passes_credentials());
-        let listed = if narrowing.is_empty() { snapshot.catalog.models(upstream, &headers).await } else { snapshot.catalog.narrowed(upstream, &headers, narrowing).await };
+        let headers =
+            headers::to_upstream(client, &snapshot.keyring, upstream.passes_credentials());
+        let listed = if narrowing.is_empty() {
+            snapshot.catalog.models(upstream, &headers).await
+        } else {
+            snapshot.catalog.narrowed(upstream, &headers, narrowing).await
+        };
         match listed {
             Ok(models) => models.iter().for_each(|model| add(&mut found, model)),
             Err(no_list) => failure = failure.or(Some(no_list)),
@@ -120,7 +145,8 @@ async fn gather(snapshot: &Snapshot, client: &HeaderMap, narrowing: &str) -> Res
         Some(no_list) if found.is_empty() => return Err(Box::new(unlisted(&no_list))),
         _ => {}
     }
-    let aliases = config.aliases.iter().filter(|(glob, _)| !glob.0.contains('*') && !config.models_only);
+    let aliases =
+        config.aliases.iter().filter(|(glob, _)| !glob.0.contains('*') && !config.models_only);
     for (glob, target) in aliases {
         let mut model = Members::default();
         model.set("id", quote(&glob.0));
@@ -141,20 +167,31 @@ fn page(models: &[(String, String)], paging: &ModelPaging, codex: bool) -> Resul
     let at = |name: &'static str, id: &Option<String>| {
         let Some(id) = id else { return Ok(None) };
         let found = models.iter().position(|(known, _)| known == id);
-        found.map(Some).ok_or_else(|| Fault::new(FaultKind::InvalidRequest, format!("{name}: there is no model `{id}`")).param(name))
+        found.map(Some).ok_or_else(|| {
+            Fault::new(FaultKind::InvalidRequest, format!("{name}: there is no model `{id}`"))
+                .param(name)
+        })
     };
     let limit = paging.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let (start, end) = match (at("after_id", &paging.after_id)?, at("before_id", &paging.before_id)?) {
-        (Some(after), _) => (after + 1, models.len().min(after + 1 + limit)),
-        (None, Some(before)) => (before.saturating_sub(limit), before),
-        (None, None) => (0, models.len().min(limit)),
-    };
+    let (start, end) =
+        match (at("after_id", &paging.after_id)?, at("before_id", &paging.before_id)?) {
+            (Some(after), _) => (after + 1, models.len().min(after + 1 + limit)),
+            (None, Some(before)) => (before.saturating_sub(limit), before),
+            (None, None) => (0, models.len().min(limit)),
+        };
     let shown = &models[start..end];
     let more = if paging.before_id.is_some() { start > 0 } else { end < models.len() };
-    let id = |model: Option<&(String, String)>| model.map_or_else(|| "null".to_owned(), |(id, _)| quote(id));
+    let id = |model: Option<&(String, String)>| {
+        model.map_or_else(|| "null".to_owned(), |(id, _)| quote(id))
+    };
     let data: Vec<&str> = shown.iter().map(|(_, model)| model.as_str()).collect();
     let own = if codex { ",\"models\":[]" } else { "" };
-    Ok(format!("{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}{own}}}", data.join(","), id(shown.first()), id(shown.last())))
+    Ok(format!(
+        "{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}{own}}}",
+        data.join(","),
+        id(shown.first()),
+        id(shown.last())
+    ))
 }
 
 fn answered(body: String) -> Response {
@@ -190,20 +227,36 @@ mod tests {
 
     #[track_caller]
     fn check(paging: ModelPaging, ids: &[&str], more: bool) {
-        let models: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| ((*id).to_owned(), format!("{{\"id\":\"{id}\"}}"))).collect();
-        let page: serde_json::Value = serde_json::from_str(&page(&models, &paging, false).unwrap()).unwrap();
-        let found: Vec<_> = page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+        let models: Vec<_> = ["a", "b", "c", "d"]
+            .iter()
+            .map(|id| ((*id).to_owned(), format!("{{\"id\":\"{id}\"}}")))
+            .collect();
+        let page: serde_json::Value =
+            serde_json::from_str(&page(&models, &paging, false).unwrap()).unwrap();
+        let found: Vec<_> = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|model| model["id"].as_str().unwrap())
+            .collect();
         assert_eq!((found.as_slice(), &page["has_more"]), (ids, &more.into()), "{paging:?}");
     }
 
     #[test]
     fn pages_go_both_ways() {
-        let paging = |limit, after: Option<&str>, before: Option<&str>| ModelPaging { limit, after_id: after.map(Into::into), before_id: before.map(Into::into) };
+        let paging = |limit, after: Option<&str>, before: Option<&str>| ModelPaging {
+            limit,
+            after_id: after.map(Into::into),
+            before_id: before.map(Into::into),
+        };
         check(paging(None, None, None), &["a", "b", "c", "d"], false);
         check(paging(Some(2), None, None), &["a", "b"], true);
         check(paging(Some(2), Some("b"), None), &["c", "d"], false);
         check(paging(Some(2), None, Some("d")), &["b", "c"], true);
         check(paging(Some(9), Some("d"), None), &[], false);
-        assert_eq!(page(&[], &paging(None, Some("z"), None), false).unwrap_err().message, "after_id: there is no model `z`");
+        assert_eq!(
+            page(&[], &paging(None, Some("z"), None), false).unwrap_err().message,
+            "after_id: there is no model `z`"
+        );
     }
 }

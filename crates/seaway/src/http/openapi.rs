@@ -40,11 +40,32 @@ impl Described {
     }
 }
 
-const fn own(method: &'static str, path: &'static str, group: &'static str, about: &'static str) -> Described {
-    Described { method, prefix: "", path, about, group, open: false, body: None, answer: None, elsewhere: None, streams: false }
+const fn own(
+    method: &'static str,
+    path: &'static str,
+    group: &'static str,
+    about: &'static str,
+) -> Described {
+    Described {
+        method,
+        prefix: "",
+        path,
+        about,
+        group,
+        open: false,
+        body: None,
+        answer: None,
+        elsewhere: None,
+        streams: false,
+    }
 }
 
-const fn open(method: &'static str, path: &'static str, about: &'static str, answer: Option<&'static str>) -> Described {
+const fn open(
+    method: &'static str,
+    path: &'static str,
+    about: &'static str,
+    answer: Option<&'static str>,
+) -> Described {
     Described { open: true, answer, ..own(method, path, "health", about) }
 }
 
@@ -53,18 +74,40 @@ const OWN: &[Described] = &[
         body: Some("Run"),
         answer: Some("RunResult"),
         streams: true,
-        ..own("post", "/v1/run", "program", "Have the Claude Code program work, and wait for what it comes to")
+        ..own(
+            "post",
+            "/v1/run",
+            "program",
+            "Have the Claude Code program work, and wait for what it comes to",
+        )
     },
-    Described { body: Some("Verdict"), ..own("post", "/v1/run/{id}/permissions/{ask}", "program", "Answer what a run asks") },
-    Described { body: Some("Run"), answer: Some("Task"), ..own("post", "/v1/tasks", "program", "Have it work in the background") },
+    Described {
+        body: Some("Verdict"),
+        ..own("post", "/v1/run/{id}/permissions/{ask}", "program", "Answer what a run asks")
+    },
+    Described {
+        body: Some("Run"),
+        answer: Some("Task"),
+        ..own("post", "/v1/tasks", "program", "Have it work in the background")
+    },
     own("get", "/v1/tasks", "program", "List the tasks"),
     Described { answer: Some("Task"), ..own("get", "/v1/tasks/{id}", "program", "Show a task") },
     own("delete", "/v1/tasks/{id}", "program", "Cancel a task, or delete one that is over"),
     own("get", "/v1/sessions", "program", "List the conversations that can be gone on with"),
     own("delete", "/v1/sessions/{id}", "program", "Forget a conversation"),
-    Described { answer: Some("Login"), ..own("get", "/auth/status", "login", "Tell whether the program is signed in") },
-    Described { answer: Some("LoginBegun"), ..own("post", "/auth/login", "login", "Begin to sign the program in") },
-    Described { body: Some("Code"), answer: Some("Login"), ..own("post", "/auth/login/{id}", "login", "Finish with the code that the page shows") },
+    Described {
+        answer: Some("Login"),
+        ..own("get", "/auth/status", "login", "Tell whether the program is signed in")
+    },
+    Described {
+        answer: Some("LoginBegun"),
+        ..own("post", "/auth/login", "login", "Begin to sign the program in")
+    },
+    Described {
+        body: Some("Code"),
+        answer: Some("Login"),
+        ..own("post", "/auth/login/{id}", "login", "Finish with the code that the page shows")
+    },
     own("post", "/auth/logout", "login", "Sign the program out"),
     open("get", "/health", "Tell how the gateway and its upstreams are", Some("Health")),
     open("get", "/health/live", "Tell that the process lives", None),
@@ -75,15 +118,22 @@ const OWN: &[Described] = &[
 
 /// What the vendors describe, by the table.
 fn theirs() -> Vec<Described> {
-    let rows = ENDPOINTS.iter().flat_map(|row| row.methods.iter().map(move |method| (row, *method)));
+    let rows =
+        ENDPOINTS.iter().flat_map(|row| row.methods.iter().map(move |method| (row, *method)));
     let described = rows.filter_map(|(row, method)| {
-        let elsewhere = Some(if row.dialect == Some(Dialect::Messages) { MESSAGES } else { OPENAI });
+        let elsewhere =
+            Some(if row.dialect == Some(Dialect::Messages) { MESSAGES } else { OPENAI });
         let method_name = match method {
             Method::Get => "get",
             Method::Post => "post",
             Method::Delete => "delete",
         };
-        Some(Described { prefix: "/v1", elsewhere, streams: row.streams, ..own(method_name, row.path, "compatible", about(row.endpoint, method)?) })
+        Some(Described {
+            prefix: "/v1",
+            elsewhere,
+            streams: row.streams,
+            ..own(method_name, row.path, "compatible", about(row.endpoint, method)?)
+        })
     });
     described.collect()
 }
@@ -93,7 +143,9 @@ const fn about(endpoint: Endpoint, method: Method) -> Option<&'static str> {
     Some(match (endpoint, method) {
         (Endpoint::Messages, _) => "Make a message",
         (Endpoint::CountTokens | Endpoint::InputTokens, _) => "Count the tokens of a request",
-        (Endpoint::Batches, Method::Post) => "Make a batch of messages, at the upstream that its models lead to",
+        (Endpoint::Batches, Method::Post) => {
+            "Make a batch of messages, at the upstream that its models lead to"
+        }
         (Endpoint::Batches, _) => "List the batches of the first upstream",
         (Endpoint::Batch, Method::Delete) => "Delete a batch",
         (Endpoint::Batch, _) => "Show a batch, at the upstream that made it",
@@ -155,7 +207,12 @@ pub fn description() -> Value {
 }
 
 fn operation(endpoint: &Described) -> Value {
-    let schema = |name: Option<&str>| name.map_or_else(|| json!({"type": "object"}), |name| json!({"$ref": format!("#/components/schemas/{name}")}));
+    let schema = |name: Option<&str>| {
+        name.map_or_else(
+            || json!({"type": "object"}),
+            |name| json!({"$ref": format!("#/components/schemas/{name}")}),
+        )
+    };
     let mut operation = json!({
         "operationId": format!("{}{}", endpoint.method, endpoint.path().replace(['/', '{', '}', '.'], "_")),
         "summary": endpoint.about,
@@ -184,7 +241,8 @@ fn operation(endpoint: &Described) -> Value {
         operation["responses"]["503"] = json!({"description": "Not now", "content": {"application/json": {"schema": schema(Some("Health"))}}});
     }
     if endpoint.streams {
-        operation["responses"]["200"]["content"]["text/event-stream"] = json!({"schema": {"type": "string"}});
+        operation["responses"]["200"]["content"]["text/event-stream"] =
+            json!({"schema": {"type": "string"}});
     }
     if endpoint.open {
         operation["security"] = json!([]);
@@ -247,13 +305,30 @@ mod tests {
     /// The routes as the source says them, with the prefixes that are described.
     fn routed() -> Vec<String> {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
-        let files = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|kind| kind == "rs"));
+        let files = std::fs::read_dir(&folder)
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "rs"));
         // The page's own questions are its own, and the owner's socket is no address.
-        let files = files.filter(|path| !["dashboard.rs", "openapi.rs", "owner.rs"].iter().any(|name| path.ends_with(name)));
-        let sources: Vec<String> = files.chain([folder.with_extension("rs")]).map(|path| std::fs::read_to_string(path).unwrap()).collect();
-        let sources: Vec<&str> = sources.iter().map(|text| text.split("#[cfg(test)]").next().unwrap_or_default()).collect();
-        let routes = sources.iter().flat_map(|source| source.split(".route(").skip(1)).filter_map(|rest| rest.split('"').nth(1));
-        routes.map(|path| path.trim_start_matches("{prefix}").replace("{{", "{").replace("}}", "}")).collect()
+        let files = files.filter(|path| {
+            !["dashboard.rs", "openapi.rs", "owner.rs"].iter().any(|name| path.ends_with(name))
+        });
+        let sources: Vec<String> = files
+            .chain([folder.with_extension("rs")])
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect();
+        let sources: Vec<&str> = sources
+            .iter()
+            .map(|text| text.split("#[cfg(test)]").next().unwrap_or_default())
+            .collect();
+        let routes = sources
+            .iter()
+            .flat_map(|source| source.split(".route(").skip(1))
+            .filter_map(|rest| rest.split('"').nth(1));
+        routes
+            .map(|path| path.trim_start_matches("{prefix}").replace("{{", "{").replace("}}", "}"))
+            .collect()
     }
 
     /// A path without the prefix that its routes are given.
@@ -265,7 +340,8 @@ mod tests {
     fn every_endpoint_is_routed() {
         let routed = routed();
         for endpoint in OWN {
-            let known = routed.iter().any(|path| *path == endpoint.path || path == bare(endpoint.path));
+            let known =
+                routed.iter().any(|path| *path == endpoint.path || path == bare(endpoint.path));
             assert!(known, "{} is described and not there", endpoint.path);
         }
     }
@@ -274,19 +350,27 @@ mod tests {
     fn every_route_of_ours_is_described() {
         let aside = ["/", "/api/hello", "/messages/batches/{id}/{*rest}", "/files/{id}/{*rest}"];
         for path in routed() {
-            let known = OWN.iter().any(|endpoint| endpoint.path == path || bare(endpoint.path) == path);
+            let known =
+                OWN.iter().any(|endpoint| endpoint.path == path || bare(endpoint.path) == path);
             assert!(known || aside.contains(&path.as_str()), "{path} is there and not described");
         }
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "whoever runs it may have it write what it would compare")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever runs it may have it write what it would compare"
+    )]
     fn the_file_is_what_the_gateway_says() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/openapi.json");
         let text = serde_json::to_string_pretty(&description()).unwrap() + "\n";
         if std::env::var_os("UPDATE_CORPUS").is_some() {
             std::fs::write(path, &text).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), text, "UPDATE_CORPUS=1 writes it anew");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            text,
+            "UPDATE_CORPUS=1 writes it anew"
+        );
     }
 }

@@ -16,18 +16,33 @@ use crate::reload;
 use crate::state::AppState;
 
 pub(super) fn routes() -> Router<Arc<AppState>> {
-    Router::new().route("/owner/status", get(look)).route("/owner/reload", post(reload)).route("/owner/key", get(key)).route("/owner/link", post(link))
+    Router::new()
+        .route("/owner/status", get(look))
+        .route("/owner/reload", post(reload))
+        .route("/owner/key", get(key))
+        .route("/owner/link", post(link))
 }
 
-async fn look(State(state): State<Arc<AppState>>, Extension(door): Extension<Door>, request: Request) -> Response {
+async fn look(
+    State(state): State<Arc<AppState>>,
+    Extension(door): Extension<Door>,
+    request: Request,
+) -> Response {
     if door != Door::Own {
         return elsewhere(request).await;
     }
-    reply::json(StatusCode::OK, serde_json::to_string(&status::look(&state, true).await).unwrap_or_default())
+    reply::json(
+        StatusCode::OK,
+        serde_json::to_string(&status::look(&state, true).await).unwrap_or_default(),
+    )
 }
 
 /// The key that clients need, and where it comes from: whoever asks elsewhere may know another configuration.
-async fn key(State(state): State<Arc<AppState>>, Extension(door): Extension<Door>, request: Request) -> Response {
+async fn key(
+    State(state): State<Arc<AppState>>,
+    Extension(door): Extension<Door>,
+    request: Request,
+) -> Response {
     if door != Door::Own {
         return elsewhere(request).await;
     }
@@ -37,14 +52,22 @@ async fn key(State(state): State<Arc<AppState>>, Extension(door): Extension<Door
 }
 
 /// What to put behind an address so that a browser is signed in, once.
-async fn link(State(state): State<Arc<AppState>>, Extension(door): Extension<Door>, request: Request) -> Response {
+async fn link(
+    State(state): State<Arc<AppState>>,
+    Extension(door): Extension<Door>,
+    request: Request,
+) -> Response {
     if door != Door::Own {
         return elsewhere(request).await;
     }
     reply::json(StatusCode::OK, json!({"fragment": dashboard::fragment(&state)}).to_string())
 }
 
-async fn reload(State(state): State<Arc<AppState>>, Extension(door): Extension<Door>, request: Request) -> Response {
+async fn reload(
+    State(state): State<Arc<AppState>>,
+    Extension(door): Extension<Door>,
+    request: Request,
+) -> Response {
     if door != Door::Own {
         return elsewhere(request).await;
     }

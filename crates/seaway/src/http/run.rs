@@ -35,7 +35,12 @@ pub(super) fn routes(prefix: &str) -> Router<Arc<AppState>> {
 }
 
 /// Reads and looks over what is asked, before any work.
-async fn prepare(state: &Arc<AppState>, (Extension(snapshot), Extension(caller)): Admitted, request: Request, background: bool) -> Result<(Job, bool), Fault> {
+async fn prepare(
+    state: &Arc<AppState>,
+    (Extension(snapshot), Extension(caller)): Admitted,
+    request: Request,
+    background: bool,
+) -> Result<(Job, bool), Fault> {
     let (head, body) = request.into_parts();
     let body = whole_body(&head.headers, body, snapshot.config.body_limit).await?;
     let asked = RunBody::parse(&body)?;
@@ -84,12 +89,18 @@ fn streamed(id: &str, request_id: &str, work: RunningWork) -> Response {
             }
             Some(match work?.next().await {
                 (RunEvent::Events(events), left) => (Ok(events), (None, left)),
-                (RunEvent::Silence, left) => (Ok(Bytes::from_static(b": keep-alive\n\n")), (None, left)),
+                (RunEvent::Silence, left) => {
+                    (Ok(Bytes::from_static(b": keep-alive\n\n")), (None, left))
+                }
                 (RunEvent::Over(answer), _) => {
                     let mut last = Vec::new();
                     match answer {
                         Ok(body) => write_event(&mut last, "result", &body),
-                        Err(wrong) => write_event(&mut last, "error", &wrong.body(Dialect::Messages, &request_id)),
+                        Err(wrong) => write_event(
+                            &mut last,
+                            "error",
+                            &wrong.body(Dialect::Messages, &request_id),
+                        ),
                     }
                     (Ok(Bytes::from(last)), (None, None))
                 }
@@ -97,7 +108,9 @@ fn streamed(id: &str, request_id: &str, work: RunningWork) -> Response {
         }
     });
     let mut response = Response::new(Body::from_stream(stream));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
@@ -108,12 +121,27 @@ struct Judged {
     allow: bool,
 }
 
-async fn judge(State(state): Gateway, (_, Extension(caller)): Admitted, path: Result<Path<(String, String)>, PathRejection>, body: Bytes) -> Response {
+async fn judge(
+    State(state): Gateway,
+    (_, Extension(caller)): Admitted,
+    path: Result<Path<(String, String)>, PathRejection>,
+    body: Bytes,
+) -> Response {
     let (id, ask) = path.map(|Path(path)| path).unwrap_or_default();
     let Ok(judged) = serde_json::from_slice::<Judged>(&body) else {
-        return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, "expected {\"allow\": true} or {\"allow\": false}").param("allow"));
+        return reply::own_fault(
+            &Fault::new(
+                FaultKind::InvalidRequest,
+                "expected {\"allow\": true} or {\"allow\": false}",
+            )
+            .param("allow"),
+        );
     };
-    if state.agents.judge(&caller, &id, PermissionVerdict { request_id: ask.clone(), allow: judged.allow }) {
+    if state.agents.judge(
+        &caller,
+        &id,
+        PermissionVerdict { request_id: ask.clone(), allow: judged.allow },
+    ) {
         return reply::json(StatusCode::OK, json!({"id": ask, "allow": judged.allow}).to_string());
     }
     reply::own_fault(&Fault::new(FaultKind::NotFound, format!("no run `{id}` waits for an answer")))
@@ -129,7 +157,10 @@ async fn begin(State(state): Gateway, known: Admitted, request: Request) -> Resp
     }
 }
 
-async fn list(State(state): Gateway, (Extension(snapshot), Extension(caller)): Admitted) -> Response {
+async fn list(
+    State(state): Gateway,
+    (Extension(snapshot), Extension(caller)): Admitted,
+) -> Response {
     let store = state.ledger.store();
     let listed = async {
         store.settle_tasks(&state.instance).await?;
@@ -144,7 +175,11 @@ async fn list(State(state): Gateway, (Extension(snapshot), Extension(caller)): A
     }
 }
 
-async fn look(State(state): Gateway, (_, Extension(caller)): Admitted, path: Result<Path<String>, PathRejection>) -> Response {
+async fn look(
+    State(state): Gateway,
+    (_, Extension(caller)): Admitted,
+    path: Result<Path<String>, PathRejection>,
+) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     let store = state.ledger.store();
     let found = async {
@@ -158,7 +193,11 @@ async fn look(State(state): Gateway, (_, Extension(caller)): Admitted, path: Res
     }
 }
 
-async fn remove(State(state): Gateway, (_, Extension(caller)): Admitted, path: Result<Path<String>, PathRejection>) -> Response {
+async fn remove(
+    State(state): Gateway,
+    (_, Extension(caller)): Admitted,
+    path: Result<Path<String>, PathRejection>,
+) -> Response {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     match tasks::remove(&state, &caller, &id).await {
         Ok(done) => reply::json(StatusCode::OK, json!({"id": id, "status": done}).to_string()),

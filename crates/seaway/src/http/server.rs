@@ -65,10 +65,14 @@ pub async fn bind(listen: &Listen) -> Result<Listener, BindError> {
     match listen {
         Listen::Tcp(address) => match TcpListener::bind(address).await {
             Ok(listener) => Ok(Listener::Tcp(listener)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(BindError::InUse { address: *address, free: free_after(*address).await }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(BindError::InUse { address: *address, free: free_after(*address).await })
+            }
             Err(source) => Err(BindError::Tcp { address: *address, source }),
         },
-        Listen::Unix(path) => bind_unix(path).await.map_err(|source| BindError::Unix { path: path.clone(), source }),
+        Listen::Unix(path) => {
+            bind_unix(path).await.map_err(|source| BindError::Unix { path: path.clone(), source })
+        }
     }
 }
 
@@ -86,11 +90,21 @@ async fn free_after(mut address: SocketAddr) -> Option<u16> {
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
     if let Ok(meta) = std::fs::symlink_metadata(path) {
         if !meta.file_type().is_socket() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "there is a file that is no socket",
+            ));
         }
         match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            _ => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another program listens there")),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)?
+            }
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another program listens there",
+                ));
+            }
         }
     }
     let listener = UnixListener::bind(path)?;
@@ -117,7 +131,12 @@ impl Listener {
             };
             match accepted {
                 Ok(accepted) => {
-                    let task = connection(accepted, serving.router.clone(), serving.door, serving.drain.clone());
+                    let task = connection(
+                        accepted,
+                        serving.router.clone(),
+                        serving.door,
+                        serving.drain.clone(),
+                    );
                     serving.tasks.spawn_on(task, serving.workers.next());
                 }
                 Err(error) => {
@@ -143,7 +162,10 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 let user = stream.peer_cred()?.uid();
                 if door == Door::Own && user != 0 && user != rustix::process::geteuid().as_raw() {
-                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user came by the owner's door"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::PermissionDenied,
+                        "another user came by the owner's door",
+                    ));
                 }
                 Ok(Accepted::Unix(stream.into_std()?))
             }

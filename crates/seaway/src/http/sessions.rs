@@ -20,7 +20,9 @@ use crate::store::Session;
 use crate::upstream::claude_code::{ConversationKey, Program, Warm};
 
 pub(super) fn routes(prefix: &str) -> Router<Arc<AppState>> {
-    Router::new().route(&format!("{prefix}/sessions"), get(list)).route(&format!("{prefix}/sessions/{{id}}"), delete(remove))
+    Router::new()
+        .route(&format!("{prefix}/sessions"), get(list))
+        .route(&format!("{prefix}/sessions/{{id}}"), delete(remove))
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +49,10 @@ fn programs(snapshot: &Snapshot) -> impl Iterator<Item = &Program> {
 
 /// True for a client that means the sessions of Anthropic's managed agents, which have the same address.
 pub(super) fn are_managed(headers: &HeaderMap) -> bool {
-    headers.get_all("anthropic-beta").iter().any(|value| value.to_str().is_ok_and(|betas| betas.contains("managed-agents")))
+    headers
+        .get_all("anthropic-beta")
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|betas| betas.contains("managed-agents")))
 }
 
 async fn list(State(state): State<Arc<AppState>>, known: Admitted, request: Request) -> Response {
@@ -55,8 +60,12 @@ async fn list(State(state): State<Arc<AppState>>, known: Admitted, request: Requ
         return messages::relay(State(state), known, request).await;
     }
     let (Extension(snapshot), Extension(caller)) = known;
-    let mut warm: Vec<Warm> = programs(&snapshot).flat_map(Program::warm).filter(|warm| warm.whose.owner == caller.0).collect();
-    let Some(retention) = programs(&snapshot).map(|program| program.setting().retention).max() else {
+    let mut warm: Vec<Warm> = programs(&snapshot)
+        .flat_map(Program::warm)
+        .filter(|warm| warm.whose.owner == caller.0)
+        .collect();
+    let Some(retention) = programs(&snapshot).map(|program| program.setting().retention).max()
+    else {
         return reply::json(StatusCode::OK, "{\"sessions\":[]}");
     };
     let mut shown = Vec::new();
@@ -65,7 +74,9 @@ async fn list(State(state): State<Arc<AppState>>, known: Admitted, request: Requ
         Err(error) => return reply::own_fault(&error.into()),
     };
     for session in sessions {
-        let at = warm.iter().position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
+        let at = warm
+            .iter()
+            .position(|warm| warm.whose.session.as_deref() == Some(session.name.as_str()));
         let warm = at.map(|at| warm.remove(at));
         shown.push(ShownSession {
             kind: if session.folder.is_some() { "run" } else { "messages" },
@@ -79,7 +90,9 @@ async fn list(State(state): State<Arc<AppState>>, known: Admitted, request: Requ
         });
     }
     shown.extend(warm.into_iter().map(|warm| {
-        let last_used = jiff::Timestamp::now().checked_sub(jiff::SignedDuration::try_from(warm.idle).unwrap_or_default()).ok();
+        let last_used = jiff::Timestamp::now()
+            .checked_sub(jiff::SignedDuration::try_from(warm.idle).unwrap_or_default())
+            .ok();
         ShownSession {
             id: warm.id,
             kind: "messages",
@@ -94,7 +107,12 @@ async fn list(State(state): State<Arc<AppState>>, known: Admitted, request: Requ
     reply::json(StatusCode::OK, json!({"sessions": shown}).to_string())
 }
 
-async fn remove(State(state): State<Arc<AppState>>, known: Admitted, path: Result<Path<String>, PathRejection>, request: Request) -> Response {
+async fn remove(
+    State(state): State<Arc<AppState>>,
+    known: Admitted,
+    path: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
     if are_managed(request.headers()) && messages::is_relayed(&known.0, request.uri().path()) {
         return messages::relay(State(state), known, request).await;
     }

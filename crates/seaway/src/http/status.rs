@@ -79,7 +79,9 @@ pub async fn look(state: &AppState, owner: bool) -> HealthReport {
             Err(why) => Err(why),
         };
         let hidden = upstream.tunnel().is_some() && !owner;
-        let told = |why: String| if hidden { "its tunnel is not up; `seaway status` tells why".to_owned() } else { why };
+        let told = |why: String| {
+            if hidden { "its tunnel is not up; `seaway status` tells why".to_owned() } else { why }
+        };
         upstreams.push(UpstreamHealth {
             name: upstream.name.to_string(),
             ready: ready.is_ok(),
@@ -87,7 +89,9 @@ pub async fn look(state: &AppState, owner: bool) -> HealthReport {
             why: ready.err().map(told),
             queue: upstream.gate.waiting(),
             trouble: upstream.health.trouble().filter(|_| !hidden),
-            tunnel: upstream.tunnel().map(|tunnel| if owner { tunnel.told() } else { tunnel.told().discreet() }),
+            tunnel: upstream
+                .tunnel()
+                .map(|tunnel| if owner { tunnel.told() } else { tunnel.told().discreet() }),
         });
     }
     let ready = upstreams.iter().any(|upstream| upstream.ready);
@@ -97,8 +101,14 @@ pub async fn look(state: &AppState, owner: bool) -> HealthReport {
         (false, false) => "not ready",
     };
     let mut sessions = Sessions::default();
-    for warm in runtime.upstreams.iter().filter_map(|upstream| upstream.program()).flat_map(crate::upstream::claude_code::Program::warm) {
-        let kind = if warm.whose.session.is_some() { &mut sessions.named } else { &mut sessions.unnamed };
+    for warm in runtime
+        .upstreams
+        .iter()
+        .filter_map(|upstream| upstream.program())
+        .flat_map(crate::upstream::claude_code::Program::warm)
+    {
+        let kind =
+            if warm.whose.session.is_some() { &mut sessions.named } else { &mut sessions.unnamed };
         *kind += 1;
         sessions.open_calls += warm.holds;
     }
@@ -122,7 +132,10 @@ pub(super) async fn health(State(state): State<Arc<AppState>>) -> Response {
 /// Ready means: a request could be served now.
 pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
     let health = look(&state, false).await;
-    show(if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &health)
+    show(
+        if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
+        &health,
+    )
 }
 
 pub(super) async fn live() -> Response {
@@ -134,11 +147,18 @@ pub(super) async fn hello() -> Response {
 }
 
 pub(super) fn root() -> Response {
-    reply::json(StatusCode::OK, format!("{{\"name\":\"seaway\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
+    reply::json(
+        StatusCode::OK,
+        format!("{{\"name\":\"seaway\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")),
+    )
 }
 
 pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], state.ledger.metrics()).into_response()
+    (
+        [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
+        state.ledger.metrics(),
+    )
+        .into_response()
 }
 
 fn show(status: StatusCode, health: &HealthReport) -> Response {

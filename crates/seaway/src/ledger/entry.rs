@@ -25,7 +25,12 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn open(ledger: Arc<Ledger>, record: Record, live: Arc<Live>, prices: Arc<PriceBook>) -> Self {
+    pub(super) fn open(
+        ledger: Arc<Ledger>,
+        record: Record,
+        live: Arc<Live>,
+        prices: Arc<PriceBook>,
+    ) -> Self {
         Self { record: Box::new(record), ledger, live, prices, started: Instant::now(), open: true }
     }
 
@@ -133,7 +138,8 @@ impl Entry {
         let record = &mut self.record;
         if record.fault.is_none() && outcome != Outcome::Completed {
             let said = record.summary.error.as_ref().map(|error| error.kind.clone());
-            record.fault = said.or_else(|| (record.status >= 400).then(|| format!("status_{}", record.status)));
+            record.fault = said
+                .or_else(|| (record.status >= 400).then(|| format!("status_{}", record.status)));
         }
         record.outcome = outcome;
         record.total = self.started.elapsed();

@@ -22,7 +22,11 @@ pub(super) fn stop(pid: u32, mark_then: &str) {
 
 /// True for the process that once had this mark. Where the system tells of marks, one without was gone when it was looked at.
 fn is_still(pid: u32, mark_then: &str) -> bool {
-    if Path::new("/proc/self/stat").exists() { mark(pid).is_some_and(|now| now == mark_then) } else { mark_then.is_empty() }
+    if Path::new("/proc/self/stat").exists() {
+        mark(pid).is_some_and(|now| now == mark_then)
+    } else {
+        mark_then.is_empty()
+    }
 }
 
 /// Kills a process, its group, what it started and what has its temporary folder. `mark` is what [`mark`] said of
@@ -48,7 +52,11 @@ pub(super) fn kill_rest(temporary: &Path) {
 /// Kills processes, if they are still those that were looked at.
 pub(super) fn end(members: &[Member]) {
     for (pid, then) in members.iter().filter(|(pid, _)| *pid != std::process::id()) {
-        if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw).filter(|_| mark(*pid).is_some_and(|now| now == *then)) {
+        if let Some(pid) = i32::try_from(*pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .filter(|_| mark(*pid).is_some_and(|now| now == *then))
+        {
             let _gone_already = kill_process(pid, Signal::KILL);
         }
     }
@@ -74,7 +82,11 @@ fn below(pid: u32) -> Vec<Member> {
 /// Every process that was given this temporary folder.
 fn with_folder(temporary: &Path) -> Vec<Member> {
     let wanted = format!("TMPDIR={}", temporary.display());
-    let has = |pid: &u32| std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| all.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()));
+    let has = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| {
+            all.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+        })
+    };
     all().filter(has).filter_map(|pid| Some((pid, mark(pid)?))).collect()
 }
 

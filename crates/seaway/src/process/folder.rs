@@ -17,12 +17,23 @@ impl Folder {
     /// If it cannot be made.
     pub fn make(temporary: &Path) -> io::Result<Self> {
         use std::os::unix::fs::PermissionsExt;
-        if temporary.as_os_str().to_string_lossy().contains(char::is_control) || !temporary.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no folder for temporary files; set TMPDIR to one that is there", temporary.display())));
+        if temporary.as_os_str().to_string_lossy().contains(char::is_control) || !temporary.is_dir()
+        {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "{} is no folder for temporary files; set TMPDIR to one that is there",
+                    temporary.display()
+                ),
+            ));
         }
         let private = std::fs::Permissions::from_mode(0o700);
         let prefix = format!("{FOLDERS}{}-", std::process::id());
-        tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(temporary).map(Self)
+        tempfile::Builder::new()
+            .prefix(&prefix)
+            .permissions(private)
+            .tempdir_in(temporary)
+            .map(Self)
     }
 
     #[must_use]
@@ -33,12 +44,17 @@ impl Folder {
 
 /// True for a folder that was made for a child of ours.
 pub(super) fn is_child_folder(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOLDERS)) && is_ours(path)
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOLDERS))
+        && is_ours(path)
 }
 
 /// True for a folder that nobody else could have filled.
 pub(super) fn is_ours(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path);
-    meta.is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o777 == 0o700)
+    meta.is_ok_and(|meta| {
+        meta.is_dir()
+            && meta.uid() == rustix::process::geteuid().as_raw()
+            && meta.mode() & 0o777 == 0o700
+    })
 }

@@ -99,7 +99,12 @@ impl Piped {
     /// # Errors
     ///
     /// If it cannot be started.
-    pub fn spawn(launch: Launch, folder: Folder, has_tools: bool, tasks: &TaskTracker) -> io::Result<Self> {
+    pub fn spawn(
+        launch: Launch,
+        folder: Folder,
+        has_tools: bool,
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
         let mut command = Command::new(&launch.program);
         command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
         command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
@@ -117,8 +122,21 @@ impl Piped {
         let tail = Tail::default();
         let tail_kept = tasks.spawn(keep_tail(stderr, tail.clone()));
         let stdin = child.stdin.take();
-        let piped =
-            Self { stdin, child, group, pid, mark, stdout, lines: LineDecoder::with_limit(LINE_LIMIT), tail, tail_kept, unread: 0, began: Instant::now(), has_tools, folder };
+        let piped = Self {
+            stdin,
+            child,
+            group,
+            pid,
+            mark,
+            stdout,
+            lines: LineDecoder::with_limit(LINE_LIMIT),
+            tail,
+            tail_kept,
+            unread: 0,
+            began: Instant::now(),
+            has_tools,
+            folder,
+        };
         // For who comes after a gateway that was killed together with its watch.
         std::fs::write(piped.folder.path().join(MARK), &piped.mark)?;
         Ok(piped)
@@ -154,8 +172,11 @@ impl Piped {
         let writing = async {
             let mut rest = text.as_bytes();
             while !rest.is_empty() {
-                let written = tokio::time::timeout(patience, stdin.write(rest)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-                rest = rest.get(written..).filter(|_| written > 0).ok_or(io::ErrorKind::WriteZero)?;
+                let written = tokio::time::timeout(patience, stdin.write(rest))
+                    .await
+                    .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+                rest =
+                    rest.get(written..).filter(|_| written > 0).ok_or(io::ErrorKind::WriteZero)?;
             }
             stdin.flush().await
         };
@@ -305,7 +326,8 @@ impl Piped {
 pub fn sweep(temporary: &Path) {
     for entry in std::fs::read_dir(temporary).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(FOLDERS).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let owner =
+            name.strip_prefix(FOLDERS).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         let dead = |owner: &u32| *owner != std::process::id() && !is_alive(*owner);
         // Anybody may make a folder of that name in a folder for all.
         let Some(owner) = owner.filter(dead).filter(|_| is_ours(&entry.path())) else { continue };
@@ -369,11 +391,19 @@ mod tests {
     #[tokio::test]
     async fn lines_go_in_and_out_and_its_folder_goes_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = shell("echo warned >&2; read a; echo \"got $a\"; echo $TMPDIR; env | grep -c CARGO", folder.path());
-        assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "there is something that must not be inherited");
+        let mut child = shell(
+            "echo warned >&2; read a; echo \"got $a\"; echo $TMPDIR; env | grep -c CARGO",
+            folder.path(),
+        );
+        assert!(
+            std::env::vars().any(|(name, _)| name.starts_with("CARGO")),
+            "there is something that must not be inherited"
+        );
         child.say("x\n").await.unwrap();
         assert_eq!(child.line().await.unwrap().unwrap(), "got x");
-        let temporary = PathBuf::from(String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap());
+        let temporary = PathBuf::from(
+            String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap(),
+        );
         assert!(temporary.starts_with(folder.path()) && temporary.exists());
         assert_eq!(child.line().await.unwrap().unwrap(), "0");
         assert_eq!(child.line().await.unwrap(), None);
@@ -390,7 +420,9 @@ mod tests {
         let mut left = shell("sleep 600 & wait", folder.path());
         let pid = left.id().unwrap();
         let dead = |name: &str| folder.path().join(format!("{FOLDERS}4194303-{name}"));
-        for (name, mark) in [("ours", mark(pid).unwrap()), ("strange", format!("{} 1", std::process::id()))] {
+        for (name, mark) in
+            [("ours", mark(pid).unwrap()), ("strange", format!("{} 1", std::process::id()))]
+        {
             std::fs::DirBuilder::new().mode(0o700).create(dead(name)).unwrap();
             std::fs::write(dead(name).join(MARK), mark).unwrap();
         }
@@ -400,7 +432,9 @@ mod tests {
         let living = folder.path().join(format!("{FOLDERS}{}-x", std::process::id()));
         std::fs::create_dir(&living).unwrap();
         sweep(folder.path());
-        assert!(!dead("ours").exists() && !dead("strange").exists() && living.exists() && open.exists());
+        assert!(
+            !dead("ours").exists() && !dead("strange").exists() && living.exists() && open.exists()
+        );
         assert_eq!(left.line().await.unwrap(), None, "it was ended");
         left.stop().await;
     }
@@ -408,9 +442,15 @@ mod tests {
     #[tokio::test]
     async fn what_left_its_group_goes_with_it_and_also_after_it() {
         let folder = tempfile::tempdir().unwrap();
-        for script in ["(setsid sleep 600 & echo $!); sleep 600 & wait", "(setsid sleep 600 >/dev/null & echo $!); exit 0"] {
+        for script in [
+            "(setsid sleep 600 & echo $!); sleep 600 & wait",
+            "(setsid sleep 600 >/dev/null & echo $!); exit 0",
+        ] {
             let mut child = shell(script, folder.path());
-            let started: u32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap().parse().unwrap();
+            let started: u32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec())
+                .unwrap()
+                .parse()
+                .unwrap();
             assert!(mark(started).is_some());
             drop(child);
             for _ in 0..1000 {
@@ -448,20 +488,31 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut child = shell("read a; read b", folder.path());
         assert!(!child.stirs().await);
-        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+        let pid =
+            rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
         rustix::process::kill_process(pid, Signal::STOP).unwrap();
         let more_than_a_pipe_holds = "x".repeat(1 << 20);
-        assert_eq!(child.say(&more_than_a_pipe_holds).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            child.say(&more_than_a_pipe_holds).await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_ignores_signals_is_killed_with_all_that_it_started() {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = shell("trap '' INT TERM; sleep 600 & echo $!; while :; do wait; done", folder.path());
-        let started: i32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec()).unwrap().parse().unwrap();
+        let mut child =
+            shell("trap '' INT TERM; sleep 600 & echo $!; while :; do wait; done", folder.path());
+        let started: i32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec())
+            .unwrap()
+            .parse()
+            .unwrap();
         let status = child.stop().await.unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
-        let gone = || std::fs::read_to_string(format!("/proc/{started}/stat")).map_or(true, |stat| stat.contains(") Z"));
+        let gone = || {
+            std::fs::read_to_string(format!("/proc/{started}/stat"))
+                .map_or(true, |stat| stat.contains(") Z"))
+        };
         while !gone() {
             tokio::task::yield_now().await;
         }

@@ -35,13 +35,22 @@ fn command(launch: &Launch) -> Command {
 /// [`ProcessError`] if it cannot be started or takes too long.
 pub async fn tool(launch: &Launch, limit: Duration) -> Result<ToolExit, ProcessError> {
     let mut command = command(launch);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().map_err(ProcessError::Spawn)?;
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(ProcessError::Spawn)?;
     let group = Group(child.id());
     let output = tokio::time::timeout(limit, child.wait_with_output()).await;
     drop(group);
     let output = output.map_err(|_| ProcessError::TimedOut(limit))?.map_err(ProcessError::Spawn)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(ToolExit { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    Ok(ToolExit {
+        status: output.status,
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    })
 }
 
 /// Runs a tool that leaves a process behind when it ends well. What it says goes into a file: a pipe would be held
@@ -50,9 +59,18 @@ pub async fn tool(launch: &Launch, limit: Duration) -> Result<ToolExit, ProcessE
 /// # Errors
 ///
 /// [`ProcessError`] if it cannot be started or takes too long; then nothing of it is left.
-pub async fn background(launch: &Launch, says: File, limit: Duration) -> Result<ExitStatus, ProcessError> {
+pub async fn background(
+    launch: &Launch,
+    says: File,
+    limit: Duration,
+) -> Result<ExitStatus, ProcessError> {
     let mut command = command(launch);
-    let mut child = command.stdout(Stdio::null()).stderr(says).process_group(0).spawn().map_err(ProcessError::Spawn)?;
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(says)
+        .process_group(0)
+        .spawn()
+        .map_err(ProcessError::Spawn)?;
     let mut group = Group(child.id());
     let status = tokio::time::timeout(limit, child.wait()).await;
     let status = status.map_err(|_| ProcessError::TimedOut(limit))?.map_err(ProcessError::Spawn)?;
@@ -69,13 +87,22 @@ pub async fn background(launch: &Launch, says: File, limit: Duration) -> Result<
 /// # Errors
 ///
 /// [`ProcessError`] if there is no terminal, it cannot be started or takes too long.
-pub fn background_asking(launch: &Launch, says: File, limit: Duration) -> Result<ExitStatus, ProcessError> {
+pub fn background_asking(
+    launch: &Launch,
+    says: File,
+    limit: Duration,
+) -> Result<ExitStatus, ProcessError> {
     use std::os::unix::process::CommandExt;
     let terminal = File::open("/dev/tty").map_err(ProcessError::Spawn)?;
     let mut command = std::process::Command::new(&launch.program);
     command.args(&launch.arguments).current_dir(&launch.folder).env_clear().process_group(0);
     command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(says).spawn().map_err(ProcessError::Spawn)?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(says)
+        .spawn()
+        .map_err(ProcessError::Spawn)?;
     let mut group = Group(Some(child.id()));
     let lent = Lent::to(&terminal, child.id());
     let began = Instant::now();
@@ -160,9 +187,18 @@ mod tests {
     #[tokio::test]
     async fn what_a_tool_says_is_returned() {
         let folder = tempfile::tempdir().unwrap();
-        let ended = tool(&shell("pwd; echo no >&2; exit 3", folder.path()), Duration::from_secs(20)).await.unwrap();
-        assert_eq!((ended.status.code(), ended.stdout.trim(), ended.stderr.trim()), (Some(3), folder.path().to_str().unwrap(), "no"));
-        assert!(matches!(tool(&shell("sleep 600", folder.path()), Duration::from_millis(100)).await, Err(ProcessError::TimedOut(_))));
+        let ended =
+            tool(&shell("pwd; echo no >&2; exit 3", folder.path()), Duration::from_secs(20))
+                .await
+                .unwrap();
+        assert_eq!(
+            (ended.status.code(), ended.stdout.trim(), ended.stderr.trim()),
+            (Some(3), folder.path().to_str().unwrap(), "no")
+        );
+        assert!(matches!(
+            tool(&shell("sleep 600", folder.path()), Duration::from_millis(100)).await,
+            Err(ProcessError::TimedOut(_))
+        ));
     }
 
     #[tokio::test]
@@ -171,7 +207,9 @@ mod tests {
         let words = folder.path().join("words");
         let run = async |end: &str, limit| {
             let script = format!("sleep 600 2>/dev/null & echo $!; echo $! >&2; {end}");
-            let status = background(&shell(&script, folder.path()), private_file(&words).unwrap(), limit).await;
+            let status =
+                background(&shell(&script, folder.path()), private_file(&words).unwrap(), limit)
+                    .await;
             let pid: u32 = std::fs::read_to_string(&words).unwrap().trim().parse().unwrap();
             (status.ok().and_then(|status| status.code()), pid)
         };

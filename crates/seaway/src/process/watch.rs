@@ -92,8 +92,15 @@ impl Watch {
             let pipe = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
             // Nobody waits for one that does not read any more: it is replaced.
             rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK)?;
-            self.running = Some(WatchProcess { pipe, pid: child.id(), mark: super::mark(child.id()).unwrap_or_default() });
-            std::thread::Builder::new().name(NAME.to_owned()).spawn(move || replace(child)).map(drop)
+            self.running = Some(WatchProcess {
+                pipe,
+                pid: child.id(),
+                mark: super::mark(child.id()).unwrap_or_default(),
+            });
+            std::thread::Builder::new()
+                .name(NAME.to_owned())
+                .spawn(move || replace(child))
+                .map(drop)
         });
         if let Err(error) = started {
             tracing::warn!(%error, "nobody watches over the children: if this process is killed, they go on");
@@ -108,7 +115,12 @@ fn replace(mut child: Child) {
     let pid = child.id();
     let _ended = child.wait();
     let mut watch = lock();
-    let Some(watch) = watch.as_mut().filter(|watch| watch.running.as_ref().is_some_and(|running| running.pid == pid)) else { return };
+    let Some(watch) = watch
+        .as_mut()
+        .filter(|watch| watch.running.as_ref().is_some_and(|running| running.pid == pid))
+    else {
+        return;
+    };
     watch.running = None;
     watch.died += 1;
     // Otherwise the next child tries again.

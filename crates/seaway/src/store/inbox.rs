@@ -57,7 +57,10 @@ struct PendingWork {
 
 impl std::fmt::Debug for PendingWork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting").field("work", &self.work.len()).field("records", &self.records.len()).finish_non_exhaustive()
+        f.debug_struct("Waiting")
+            .field("work", &self.work.len())
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,7 +166,12 @@ impl Inbox {
             }
             let until = due.into_iter().chain(idle).min();
             waiting = match until {
-                Some(until) => self.changed.wait_timeout(waiting, until - now).unwrap_or_else(PoisonError::into_inner).0,
+                Some(until) => {
+                    self.changed
+                        .wait_timeout(waiting, until - now)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
                 None => self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner),
             };
         }

@@ -89,7 +89,12 @@ impl Counts {
 impl Owed {
     pub(super) fn add(&mut self, record: &Record) {
         if record.is_counted() {
-            let key = (hour(record), record.model().to_owned(), record.caller.0.to_string(), upstream(record).to_owned());
+            let key = (
+                hour(record),
+                record.model().to_owned(),
+                record.caller.0.to_string(),
+                upstream(record).to_owned(),
+            );
             self.0.entry(key).or_default().add(record);
         }
     }
@@ -119,7 +124,13 @@ pub(super) struct BatchResult {
 impl Journal {
     /// Writes records and what is owed in one transaction, or nothing: all of them, or as many as there are before `go_on` says
     /// that something else is in a hurry.
-    pub(super) fn write(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<BatchResult> {
+    pub(super) fn write(
+        &mut self,
+        database: &mut Connection,
+        records: &VecDeque<Box<Record>>,
+        owed: &Owed,
+        go_on: impl Fn() -> bool,
+    ) -> rusqlite::Result<BatchResult> {
         let written = self.write_in_turn(database, records, owed, go_on);
         if written.is_err() || self.names.len() > KNOWN {
             // Names that were new in it are not there.
@@ -128,7 +139,13 @@ impl Journal {
         written
     }
 
-    fn write_in_turn(&mut self, database: &mut Connection, records: &VecDeque<Box<Record>>, owed: &Owed, go_on: impl Fn() -> bool) -> rusqlite::Result<BatchResult> {
+    fn write_in_turn(
+        &mut self,
+        database: &mut Connection,
+        records: &VecDeque<Box<Record>>,
+        owed: &Owed,
+        go_on: impl Fn() -> bool,
+    ) -> rusqlite::Result<BatchResult> {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut sums: HashMap<(i64, i64, i64, i64), Counts> = HashMap::new();
         let mut written = BatchResult::default();
@@ -148,7 +165,12 @@ impl Journal {
             }
             if record.is_counted() {
                 let mut name = |text| self.name(&transaction, text);
-                let key = (hour(record), name(record.model())?, name(&record.caller.0)?, name(upstream(record))?);
+                let key = (
+                    hour(record),
+                    name(record.model())?,
+                    name(&record.caller.0)?,
+                    name(upstream(record))?,
+                );
                 sums.entry(key).or_default().add(record);
             }
         }
@@ -168,17 +190,23 @@ impl Journal {
         if let Some(id) = self.names.get(text) {
             return Ok(*id);
         }
-        database.prepare_cached("INSERT INTO name (text) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([text])?;
-        let id = database.prepare_cached("SELECT id FROM name WHERE text = ?1")?.query_row([text], |row| row.get(0))?;
+        database
+            .prepare_cached("INSERT INTO name (text) VALUES (?1) ON CONFLICT DO NOTHING")?
+            .execute([text])?;
+        let id = database
+            .prepare_cached("SELECT id FROM name WHERE text = ?1")?
+            .query_row([text], |row| row.get(0))?;
         self.names.insert(text.to_owned(), id);
         Ok(id)
     }
 
     fn insert(&mut self, database: &Connection, record: &Record) -> rusqlite::Result<()> {
         let usage = record.summary.usage;
-        let changes: Vec<(&str, &str)> = record.changes.iter().map(|change| (&*change.name, change.path.as_str())).collect();
+        let changes: Vec<(&str, &str)> =
+            record.changes.iter().map(|change| (&*change.name, change.path.as_str())).collect();
         let changes = if changes.is_empty() { None } else { serde_json::to_string(&changes).ok() };
-        let stop_reason = record.summary.stop_reason.as_ref().map(|reason| StopReason::name(reason).to_owned());
+        let stop_reason =
+            record.summary.stop_reason.as_ref().map(|reason| StopReason::name(reason).to_owned());
         let mut some = |text: Option<&str>| text.map(|text| self.name(database, text)).transpose();
         let mut insert = database.prepare_cached(
             "INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
@@ -209,7 +237,11 @@ impl Journal {
             record.first_byte.map(micros),
             micros(record.total),
             record.body_in.as_ref().map(blake3::Hash::as_bytes),
-            record.body_out.as_ref().filter(|_| record.body_out != record.body_in).map(blake3::Hash::as_bytes),
+            record
+                .body_out
+                .as_ref()
+                .filter(|_| record.body_out != record.body_in)
+                .map(blake3::Hash::as_bytes),
             some(changes.as_deref())?,
             record.cost.map(signed),
         ])?;
@@ -218,7 +250,11 @@ impl Journal {
 }
 
 /// Adds to what is known of an hour.
-fn add(database: &Connection, (hour, model, caller, upstream): (i64, i64, i64, i64), counts: &Counts) -> rusqlite::Result<()> {
+fn add(
+    database: &Connection,
+    (hour, model, caller, upstream): (i64, i64, i64, i64),
+    counts: &Counts,
+) -> rusqlite::Result<()> {
     let mut add = database.prepare_cached(
         "INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO UPDATE SET
@@ -226,16 +262,52 @@ fn add(database: &Connection, (hour, model, caller, upstream): (i64, i64, i64, i
             cache_read = cache_read + excluded.cache_read, cache_write = cache_write + excluded.cache_write, cache_write_1h = cache_write_1h + excluded.cache_write_1h,
             cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced",
     )?;
-    let Counts { requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced } = *counts;
-    let counts = [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced].map(signed);
-    let [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced] = counts;
-    add.execute(params![hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced]).map(drop)
+    let Counts {
+        requests,
+        failed,
+        input,
+        output,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        cost,
+        unpriced,
+    } = *counts;
+    let counts =
+        [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced]
+            .map(signed);
+    let [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced] =
+        counts;
+    add.execute(params![
+        hour,
+        model,
+        caller,
+        upstream,
+        requests,
+        failed,
+        input,
+        output,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        cost,
+        unpriced
+    ])
+    .map(drop)
 }
 
 /// True where it is this record's fault, and not the database's.
 fn is_its_own(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error_code();
-    matches!(code, Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ParameterOutOfRange))
+    matches!(
+        code,
+        Some(
+            ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::TooBig
+                | ErrorCode::ParameterOutOfRange
+        )
+    )
 }
 
 fn micros(time: Duration) -> i64 {

@@ -54,11 +54,21 @@ impl Keeper {
             (Keepsake::Response(kept), KeptFor::Owner(owner, items)) => {
                 let created = jiff::Timestamp::now().as_second();
                 let id = kept.id.clone();
-                let response = Response { id: kept.id, owner: owner.to_string(), created, object: kept.object, items, memory: kept.memory };
+                let response = Response {
+                    id: kept.id,
+                    owner: owner.to_string(),
+                    created,
+                    object: kept.object,
+                    items,
+                    memory: kept.memory,
+                };
                 (id, self.store.keep_response(response))
             }
-            (Keepsake::Made(id), KeptFor::Upstream(upstream)) => (id.clone(), self.store.keep_made(id, upstream)),
-            (Keepsake::Response(_), KeptFor::Upstream(_)) | (Keepsake::Made(_), KeptFor::Owner(..)) => return Box::pin(async { false }),
+            (Keepsake::Made(id), KeptFor::Upstream(upstream)) => {
+                (id.clone(), self.store.keep_made(id, upstream))
+            }
+            (Keepsake::Response(_), KeptFor::Upstream(_))
+            | (Keepsake::Made(_), KeptFor::Owner(..)) => return Box::pin(async { false }),
         };
         Box::pin(async move {
             let kept = done.await;

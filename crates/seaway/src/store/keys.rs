@@ -11,7 +11,14 @@ pub(super) fn signed(count: u64) -> i64 {
 /// The 16 bytes of an id of ours, in whose order records lie: it begins with the time.
 pub(super) fn key(id: &str) -> [u8; 16] {
     let own = id.rsplit('_').next().and_then(|hex| uuid::Uuid::try_parse(hex).ok());
-    own.map_or_else(|| blake3::hash(id.as_bytes()).as_bytes()[..16].try_into().expect("a hash has more than 16 bytes"), uuid::Uuid::into_bytes)
+    own.map_or_else(
+        || {
+            blake3::hash(id.as_bytes()).as_bytes()[..16]
+                .try_into()
+                .expect("a hash has more than 16 bytes")
+        },
+        uuid::Uuid::into_bytes,
+    )
 }
 
 /// What comes before every key of this time, in milliseconds since the epoch, and after.

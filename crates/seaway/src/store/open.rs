@@ -26,16 +26,26 @@ pub(super) fn open(path: Option<&Path>, prices: &PriceBook) -> Result<Open, Stor
         let mut database = Connection::open_in_memory()?;
         schema::migrate(&mut database, Path::new(":memory:"), prices)?;
         let shared = Arc::new(Mutex::new(database));
-        return Ok(Open { writer: Writer { shared: shared.clone(), files: None }, lookups: shared.clone(), reports: shared });
+        return Ok(Open {
+            writer: Writer { shared: shared.clone(), files: None },
+            lookups: shared.clone(),
+            reports: shared,
+        });
     };
     let folder = path.parent().unwrap_or(Path::new("."));
-    crate::auth::private_dir(folder).map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
-    crate::trusted::private_file(path).map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
+    crate::auth::private_dir(folder)
+        .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
+    crate::trusted::private_file(path)
+        .map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
     let database = to_write(path, prices).map_err(failed)?;
     let read = || to_read(path).map(|database| Arc::new(Mutex::new(database))).map_err(failed);
     let (lookups, reports, files) = (read()?, read()?, Files::of(path, read()?));
-    Ok(Open { writer: Writer { shared: Arc::new(Mutex::new(database?)), files: Some(files) }, lookups, reports })
+    Ok(Open {
+        writer: Writer { shared: Arc::new(Mutex::new(database?)), files: Some(files) },
+        lookups,
+        reports,
+    })
 }
 
 /// A connection that writes, to a store of the newest layout.
@@ -49,13 +59,22 @@ fn to_write(path: &Path, prices: &PriceBook) -> rusqlite::Result<Result<Connecti
     // What was deleted is gone from the disk too.
     database.pragma_update(None, "secure_delete", true)?;
     database.pragma_update(None, "wal_autocheckpoint", 0)?;
-    database.pragma_update(None, "journal_size_limit", i64::try_from(SIDE_FILE).unwrap_or(i64::MAX))?;
+    database.pragma_update(
+        None,
+        "journal_size_limit",
+        i64::try_from(SIDE_FILE).unwrap_or(i64::MAX),
+    )?;
     database.set_prepared_statement_cache_capacity(64);
-    Ok(schema::copy(&database, path).and_then(|()| schema::migrate(&mut database, path, prices)).map(|()| database))
+    Ok(schema::copy(&database, path)
+        .and_then(|()| schema::migrate(&mut database, path, prices))
+        .map(|()| database))
 }
 
 fn to_read(path: &Path) -> rusqlite::Result<Connection> {
-    let database = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let database = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
     database.busy_timeout(BUSY)?;
     database.pragma_update(None, "query_only", true)?;
     Ok(database)
@@ -70,13 +89,19 @@ pub fn open_to_read(path: &Path) -> Result<Option<Reader>, StoreError> {
     if !path.exists() {
         return Ok(None);
     }
-    let database = to_read(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    let database =
+        to_read(path).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
     schema::check_to_read(&database, path)?;
     Ok(Some(database))
 }
 
 /// Has a thread do what is asked of a connection, in turn, as long as somebody can ask.
-pub(super) fn read_by(name: &str, shared: SharedConnection, urgency: Urgency, asked: Receiver<StoreWork>) {
+pub(super) fn read_by(
+    name: &str,
+    shared: SharedConnection,
+    urgency: Urgency,
+    asked: Receiver<StoreWork>,
+) {
     let work = move || {
         if urgency == Urgency::Patient {
             stand_back();

@@ -25,16 +25,23 @@ pub struct Promise<T> {
 }
 
 /// Work that answers, and its answer.
-pub(super) fn of<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (StoreWork, Promise<T>) {
+pub(super) fn of<T: Send + 'static>(
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> (StoreWork, Promise<T>) {
     answered(false, work)
 }
 
 /// The same where nothing is to be done for somebody who has left.
-pub(super) fn of_reading<T: Send + 'static>(work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (StoreWork, Promise<T>) {
+pub(super) fn of_reading<T: Send + 'static>(
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> (StoreWork, Promise<T>) {
     answered(true, work)
 }
 
-fn answered<T: Send + 'static>(only_if_wanted: bool, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static) -> (StoreWork, Promise<T>) {
+fn answered<T: Send + 'static>(
+    only_if_wanted: bool,
+    work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> (StoreWork, Promise<T>) {
     let (done, wait) = oneshot::channel();
     let work = move |database: &mut Connection| {
         if !(only_if_wanted && done.is_closed()) {
@@ -60,7 +67,9 @@ impl<T> Future for Promise<T> {
             return Poll::Ready(Err(StoreError::Full));
         }
         if let Poll::Ready(answer) = Pin::new(&mut self.done).poll(cx) {
-            return Poll::Ready(answer.map_or(Err(StoreError::Gone), |done| done.map_err(StoreError::Failed)));
+            return Poll::Ready(
+                answer.map_or(Err(StoreError::Gone), |done| done.map_err(StoreError::Failed)),
+            );
         }
         ready!(self.late.get_or_insert_with(|| Box::pin(sleep(PATIENCE))).as_mut().poll(cx));
         Poll::Ready(Err(StoreError::Late))

@@ -62,7 +62,9 @@ pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row
     let mut hours = select.query([filter.since.div_euclid(HOUR)])?;
     let mut days: HashMap<(i64, i64, i64), [u64; 10]> = HashMap::new();
     while let Some(hour) = hours.next()? {
-        let sums = days.entry((hour.get::<_, i64>(0)?.div_euclid(24), hour.get(1)?, hour.get(2)?)).or_default();
+        let sums = days
+            .entry((hour.get::<_, i64>(0)?.div_euclid(24), hour.get(1)?, hour.get(2)?))
+            .or_default();
         for (at, sum) in sums.iter_mut().enumerate() {
             *sum = sum.saturating_add(hour.get(3 + at)?);
         }
@@ -71,12 +73,43 @@ pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row
     let mut select = database.prepare_cached("SELECT text FROM name WHERE id = ?1")?;
     let mut name = |id: i64| match names.entry(id) {
         Entry::Occupied(known) => Ok(known.get().clone()),
-        Entry::Vacant(unknown) => select.query_row([id], |row| row.get(0)).map(|text: String| unknown.insert(text).clone()),
+        Entry::Vacant(unknown) => select
+            .query_row([id], |row| row.get(0))
+            .map(|text: String| unknown.insert(text).clone()),
     };
     let mut rows = Vec::with_capacity(days.len());
-    for ((day, model, caller), [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, estimated, unpriced]) in days {
+    for (
+        (day, model, caller),
+        [
+            requests,
+            failed,
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            cost,
+            estimated,
+            unpriced,
+        ],
+    ) in days
+    {
         let (day, model, caller) = (date(day), name(model)?, name(caller)?);
-        rows.push(Row { day, model, caller, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, estimated, unpriced });
+        rows.push(Row {
+            day,
+            model,
+            caller,
+            requests,
+            failed,
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            cost,
+            estimated,
+            unpriced,
+        });
     }
     rows.sort_unstable_by(|a, b| (&a.day, &a.model, &a.caller).cmp(&(&b.day, &b.model, &b.caller)));
     Ok(rows)
@@ -84,7 +117,8 @@ pub fn usage(database: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Row
 
 /// `2026-11-21` from its days since the epoch.
 fn date(day: i64) -> String {
-    let date = jiff::Timestamp::from_second(day.saturating_mul(86_400)).map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date());
+    let date = jiff::Timestamp::from_second(day.saturating_mul(86_400))
+        .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).date());
     date.map_or_else(|_| day.to_string(), |date| date.to_string())
 }
 
@@ -148,7 +182,11 @@ impl Receipt {
 ///
 /// If the store cannot be read.
 pub fn explain(database: &Connection, id: &str) -> rusqlite::Result<Option<Receipt>> {
-    let at = |key: [u8; 16]| database.query_row(&format!("SELECT {COLUMNS} FROM exchange WHERE key = ?1"), [key], receipt).optional();
+    let at = |key: [u8; 16]| {
+        database
+            .query_row(&format!("SELECT {COLUMNS} FROM exchange WHERE key = ?1"), [key], receipt)
+            .optional()
+    };
     if let Some(found) = at(key(id))? {
         return Ok(Some(found));
     }
@@ -157,7 +195,8 @@ pub fn explain(database: &Connection, id: &str) -> rusqlite::Result<Option<Recei
 }
 
 /// The newest of those that had the same id from their upstream.
-pub(super) const BY_REQUEST: &str = "SELECT id FROM record WHERE request = ?1 ORDER BY id DESC LIMIT 1";
+pub(super) const BY_REQUEST: &str =
+    "SELECT id FROM record WHERE request = ?1 ORDER BY id DESC LIMIT 1";
 
 /// Which requests are listed.
 #[derive(Debug, Clone, Default)]
@@ -187,7 +226,18 @@ pub fn requests(database: &Connection, wanted: &RequestFilter) -> rusqlite::Resu
            AND (?4 IS NULL OR upstream = ?4) AND (?5 IS NULL OR status = ?5 OR status / 100 = ?5) AND (NOT ?6 OR outcome <> 'completed')
          ORDER BY key DESC LIMIT ?7"
     ))?;
-    let rows = select.query_map(params![bound(wanted.since), wanted.model, wanted.caller, wanted.upstream, wanted.status, wanted.failed, wanted.limit], receipt)?;
+    let rows = select.query_map(
+        params![
+            bound(wanted.since),
+            wanted.model,
+            wanted.caller,
+            wanted.upstream,
+            wanted.status,
+            wanted.failed,
+            wanted.limit
+        ],
+        receipt,
+    )?;
     rows.collect()
 }
 

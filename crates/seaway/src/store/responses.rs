@@ -32,13 +32,32 @@ impl Store {
         let bytes = [&response.object, &items, &system, &turns].iter().map(|text| text.len()).sum();
         let size = signed(bytes as u64);
         self.keep_sized(bytes, move |database| {
-            let mut insert = database.prepare_cached("INSERT OR REPLACE INTO response VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
-            insert.execute(params![response.id, response.owner, response.created, response.object, items, system, turns, model, size]).map(drop)
+            let mut insert = database.prepare_cached(
+                "INSERT OR REPLACE INTO response VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?;
+            insert
+                .execute(params![
+                    response.id,
+                    response.owner,
+                    response.created,
+                    response.object,
+                    items,
+                    system,
+                    turns,
+                    model,
+                    size
+                ])
+                .map(drop)
         })
     }
 
     /// Finds an owner's response that is not older than `retention`.
-    pub fn response(&self, owner: &str, id: &str, retention: Duration) -> Promise<Option<Response>> {
+    pub fn response(
+        &self,
+        owner: &str,
+        id: &str,
+        retention: Duration,
+    ) -> Promise<Option<Response>> {
         let (owner, id, oldest) = (owner.to_owned(), id.to_owned(), expired(retention));
         self.look_up(move |database| find(database, &owner, &id, oldest))
     }
@@ -48,7 +67,12 @@ impl Store {
     /// # Errors
     ///
     /// If the store cannot be read.
-    pub async fn response_item(&self, owner: &str, id: &str, retention: Duration) -> Result<Option<String>, StoreError> {
+    pub async fn response_item(
+        &self,
+        owner: &str,
+        id: &str,
+        retention: Duration,
+    ) -> Result<Option<String>, StoreError> {
         let Some(number) = id.split('_').nth(1) else { return Ok(None) };
         let found = self.response(owner, &format!("resp_{number}"), retention).await?;
         Ok(found.and_then(|found| item(&found, id)))
@@ -57,7 +81,11 @@ impl Store {
     /// Deletes a response; true if there was one.
     pub fn forget_response(&self, owner: &str, id: &str) -> Promise<bool> {
         let (owner, id) = (owner.to_owned(), id.to_owned());
-        self.keep(move |database| database.execute("DELETE FROM response WHERE owner = ?1 AND id = ?2", params![owner, id]).map(|count| count > 0))
+        self.keep(move |database| {
+            database
+                .execute("DELETE FROM response WHERE owner = ?1 AND id = ?2", params![owner, id])
+                .map(|count| count > 0)
+        })
     }
 
     /// Deletes what is older than `retention`, and of the rest the oldest beyond `limit` bytes; a few at a time, so that nobody waits for it.
@@ -68,7 +96,13 @@ impl Store {
     pub async fn sweep_responses(&self, retention: Duration, limit: u64) -> Result<(), StoreError> {
         let oldest = expired(retention);
         while self.keep(move |database| forget_old(database, oldest)).await? {}
-        let total = self.report(|database| database.query_row("SELECT coalesce(sum(size), 0) FROM response", [], |row| row.get::<_, i64>(0))).await?;
+        let total = self
+            .report(|database| {
+                database.query_row("SELECT coalesce(sum(size), 0) FROM response", [], |row| {
+                    row.get::<_, i64>(0)
+                })
+            })
+            .await?;
         let mut over = total.saturating_sub(signed(limit));
         while over > 0 {
             let freed = self.keep(move |database| forget_oldest(database, over)).await?;
@@ -96,7 +130,8 @@ fn forget_old(database: &mut Connection, oldest: i64) -> rusqlite::Result<bool> 
 /// Deletes some of the oldest, but no more than needed to free so many bytes; returns how many it freed.
 fn forget_oldest(database: &mut Connection, over: i64) -> rusqlite::Result<i64> {
     let oldest: Vec<(i64, i64)> = {
-        let mut select = database.prepare_cached("SELECT rowid, size FROM response ORDER BY created, rowid LIMIT ?1")?;
+        let mut select = database
+            .prepare_cached("SELECT rowid, size FROM response ORDER BY created, rowid LIMIT ?1")?;
         let rows = select.query_map([SLICE], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect::<rusqlite::Result<_>>()?
     };
@@ -114,8 +149,10 @@ fn forget_oldest(database: &mut Connection, over: i64) -> rusqlite::Result<i64> 
 
 fn item(response: &Response, id: &str) -> Option<String> {
     let object: Output = serde_json::from_str(&response.object).ok()?;
-    let mut all = object.output.iter().map(|raw| raw.get()).chain(response.items.iter().map(String::as_str));
-    let item = all.find(|item| serde_json::from_str::<NamedItem>(item).is_ok_and(|named| named.id == id))?;
+    let mut all =
+        object.output.iter().map(|raw| raw.get()).chain(response.items.iter().map(String::as_str));
+    let item =
+        all.find(|item| serde_json::from_str::<NamedItem>(item).is_ok_and(|named| named.id == id))?;
     Some(response.memory.with_thinking(&response.object, item))
 }
 
@@ -130,13 +167,19 @@ struct NamedItem {
     id: String,
 }
 
-fn find(database: &Connection, owner: &str, id: &str, oldest: i64) -> rusqlite::Result<Option<Response>> {
+fn find(
+    database: &Connection,
+    owner: &str,
+    id: &str,
+    oldest: i64,
+) -> rusqlite::Result<Option<Response>> {
     let mut select = database.prepare_cached("SELECT id, owner, created, object, items, system, turns, model FROM response WHERE owner = ?1 AND id = ?2 AND created >= ?3")?;
     select.query_row(params![owner, id, oldest], read).optional()
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Response> {
-    let items: Vec<Box<serde_json::value::RawValue>> = serde_json::from_str(&row.get::<_, String>(4)?).unwrap_or_default();
+    let items: Vec<Box<serde_json::value::RawValue>> =
+        serde_json::from_str(&row.get::<_, String>(4)?).unwrap_or_default();
     Ok(Response {
         id: row.get(0)?,
         owner: row.get(1)?,

@@ -214,11 +214,22 @@ fn estimate(database: &Connection, prices: &PriceBook) -> rusqlite::Result<()> {
     )?;
     let hours = select.query_map([], |row| {
         let key: [i64; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
-        let (input, output, cache_read, cache_write, cache_write_1h) = (row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?);
-        Ok((key, row.get::<_, String>(4)?, Usage { input, output, cache_read, cache_write, cache_write_1h, thinking: 0 }))
+        let (input, output, cache_read, cache_write, cache_write_1h) =
+            (row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?, row.get(9)?);
+        Ok((
+            key,
+            row.get::<_, String>(4)?,
+            Usage { input, output, cache_read, cache_write, cache_write_1h, thinking: 0 },
+        ))
     })?;
     for ([hour, model, caller, upstream], name, usage) in hours.collect::<Result<Vec<_>, _>>()? {
-        update.execute(params![hour, model, caller, upstream, prices.cost(&name, usage).map(signed)])?;
+        update.execute(params![
+            hour,
+            model,
+            caller,
+            upstream,
+            prices.cost(&name, usage).map(signed)
+        ])?;
     }
     Ok(())
 }
@@ -271,12 +282,18 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
     if copy.exists() {
         return Ok(());
     }
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Copy { path: copy.clone(), source };
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| StoreError::Copy {
+        path: copy.clone(),
+        source,
+    };
     // One that was killed meanwhile may have had this number.
     let _none = std::fs::remove_file(&unfinished);
     crate::trusted::private_file(&unfinished).map_err(|error| failed(error.into()))?;
-    let written = database.execute("VACUUM INTO ?1", [unfinished.to_string_lossy()]).map_err(|error| failed(error.into()));
-    let placed = written.and_then(|_| std::fs::rename(&unfinished, &copy).map_err(|error| failed(error.into())));
+    let written = database
+        .execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])
+        .map_err(|error| failed(error.into()));
+    let placed = written
+        .and_then(|_| std::fs::rename(&unfinished, &copy).map_err(|error| failed(error.into())));
     if placed.is_err() {
         // Half a copy is of no use, and fills the disk.
         let _gone = std::fs::remove_file(&unfinished);
@@ -288,8 +305,14 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
 pub(super) fn forget_copies(path: &Path, retention: Duration) {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
     let begins = format!("{}.layout-", name.to_string_lossy());
-    for file in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|file| file.file_name().to_string_lossy().starts_with(&begins)) {
-        let age = file.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+    for file in std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|file| file.file_name().to_string_lossy().starts_with(&begins))
+    {
+        let age =
+            file.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age >= COPY_KEPT.min(retention))
             && let Err(error) = std::fs::remove_file(file.path())
         {
@@ -299,7 +322,11 @@ pub(super) fn forget_copies(path: &Path, retention: Duration) {
 }
 
 /// Brings the layout up to date, all of it or nothing.
-pub(super) fn migrate(database: &mut Connection, path: &Path, prices: &PriceBook) -> Result<(), StoreError> {
+pub(super) fn migrate(
+    database: &mut Connection,
+    path: &Path,
+    prices: &PriceBook,
+) -> Result<(), StoreError> {
     let found = version(database)?;
     if found > 0 && found < known() {
         tracing::info!(path = %path.display(), "the store is brought to a newer layout; a large one takes a moment");
@@ -316,8 +343,12 @@ pub(super) fn migrate(database: &mut Connection, path: &Path, prices: &PriceBook
     }
     transaction.pragma_update(None, "user_version", known())?;
     transaction.commit()?;
-    let gives_back = database.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))? == INCREMENTAL;
-    if !gives_back && let Err(error) = database.execute_batch("PRAGMA auto_vacuum = incremental; VACUUM") {
+    let gives_back = database
+        .pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))?
+        == INCREMENTAL;
+    if !gives_back
+        && let Err(error) = database.execute_batch("PRAGMA auto_vacuum = incremental; VACUUM")
+    {
         tracing::warn!(%error, path = %path.display(), "the store keeps the room of what is deleted, until there is room to write it anew; that is tried at the next start");
     }
     Ok(())
@@ -330,13 +361,21 @@ const PAGES: u32 = 20;
 
 /// Deletes some of what is older than `retention`; true if there may be more.
 pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite::Result<bool> {
-    let oldest = jiff::Timestamp::now().as_millisecond().saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
+    let oldest = jiff::Timestamp::now()
+        .as_millisecond()
+        .saturating_sub(i64::try_from(retention.as_millis()).unwrap_or(i64::MAX));
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let records = transaction.execute("DELETE FROM record WHERE id IN (SELECT id FROM record WHERE id < ?1 ORDER BY id LIMIT ?2)", params![bound(oldest), SLICE])?;
+    let records = transaction.execute(
+        "DELETE FROM record WHERE id IN (SELECT id FROM record WHERE id < ?1 ORDER BY id LIMIT ?2)",
+        params![bound(oldest), SLICE],
+    )?;
     let mut more = records > 0;
     // Each slice looks at all tasks, so they have their turn when the records are gone.
     if !more {
-        let tasks = transaction.execute("DELETE FROM task WHERE id IN (SELECT id FROM task WHERE ended < ?1 LIMIT ?2)", params![oldest, SLICE])?;
+        let tasks = transaction.execute(
+            "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE ended < ?1 LIMIT ?2)",
+            params![oldest, SLICE],
+        )?;
         let sessions = transaction.execute("DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE used < ?1 LIMIT ?2)", params![oldest / 1000, SLICE])?;
         more = tasks + sessions > 0 || made::forget(&transaction, SLICE)?;
     }
@@ -365,7 +404,8 @@ mod tests {
     #[test]
     fn an_older_store_is_copied_before_it_is_migrated() {
         let folder = tempfile::tempdir().unwrap();
-        let price = Price { input: 2_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
+        let price =
+            Price { input: 2_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
         let prices = PriceBook::new(vec![(Glob("8".into()), price)]);
         for from in 1..MIGRATIONS.len() {
             let path = folder.path().join(format!("{from}.db"));
@@ -375,9 +415,15 @@ mod tests {
             }
             old.pragma_update(None, "user_version", i64::try_from(from).unwrap()).unwrap();
             if from < 5 {
-                let columns: usize = old.query_row("SELECT count(*) FROM pragma_table_info('exchange')", [], |row| row.get(0)).unwrap();
+                let columns: usize = old
+                    .query_row("SELECT count(*) FROM pragma_table_info('exchange')", [], |row| {
+                        row.get(0)
+                    })
+                    .unwrap();
                 // Two of them are hashes, which a number is not.
-                let value = |number: usize| if (22..24).contains(&number) { "NULL".to_owned() } else { number.to_string() };
+                let value = |number: usize| {
+                    if (22..24).contains(&number) { "NULL".to_owned() } else { number.to_string() }
+                };
                 let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
                 old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
             } else {
@@ -395,26 +441,53 @@ mod tests {
             drop(super::super::open::open(Some(&path), &prices).unwrap());
             let copy = folder.path().join(format!("{from}.db.layout-{from}"));
             let kept = Connection::open(&copy).unwrap();
-            let asked = |database: &Connection| database.query_row("SELECT asked FROM exchange", [], |row| row.get::<_, String>(0)).unwrap();
-            assert_eq!((version(&kept).unwrap(), asked(&kept)), (i64::try_from(from).unwrap(), "7".into()));
+            let asked = |database: &Connection| {
+                database
+                    .query_row("SELECT asked FROM exchange", [], |row| row.get::<_, String>(0))
+                    .unwrap()
+            };
+            assert_eq!(
+                (version(&kept).unwrap(), asked(&kept)),
+                (i64::try_from(from).unwrap(), "7".into())
+            );
             let migrated = Connection::open(&path).unwrap();
             assert_eq!((version(&migrated).unwrap(), asked(&migrated)), (known(), "7".into()));
-            assert_eq!(migrated.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0)).unwrap(), INCREMENTAL, "its room can be given back");
+            assert_eq!(
+                migrated
+                    .pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))
+                    .unwrap(),
+                INCREMENTAL,
+                "its room can be given back"
+            );
             let summed: [i64; 5] = migrated
-                .query_row("SELECT requests, input, cost, estimated, unpriced FROM hourly", [], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]))
+                .query_row(
+                    "SELECT requests, input, cost, estimated, unpriced FROM hourly",
+                    [],
+                    |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?]),
+                )
                 .unwrap();
             assert_eq!(summed, [1, 15, 30, 30, 0], "from {from}");
-            let mode = std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
             assert_eq!(mode & 0o777, 0o600);
         }
         let files = || std::fs::read_dir(folder.path()).unwrap().count();
         assert_eq!(files(), 2 * (MIGRATIONS.len() - 1), "no side files, no half copies");
         let (first, second) = (folder.path().join("1.db"), folder.path().join("2.db"));
-        std::fs::File::options().append(true).open(folder.path().join("1.db.layout-1")).unwrap().set_modified(std::time::SystemTime::now() - COPY_KEPT).unwrap();
+        std::fs::File::options()
+            .append(true)
+            .open(folder.path().join("1.db.layout-1"))
+            .unwrap()
+            .set_modified(std::time::SystemTime::now() - COPY_KEPT)
+            .unwrap();
         for path in [&first, &second] {
             forget_copies(path, Duration::MAX);
         }
-        assert!(!folder.path().join("1.db.layout-1").exists() && folder.path().join("2.db.layout-2").exists(), "after a week, and not before");
+        assert!(
+            !folder.path().join("1.db.layout-1").exists()
+                && folder.path().join("2.db.layout-2").exists(),
+            "after a week, and not before"
+        );
         forget_copies(&second, Duration::ZERO);
         assert_eq!(files(), 2 * (MIGRATIONS.len() - 1) - 2, "nor longer than records");
     }
@@ -423,9 +496,16 @@ mod tests {
     fn an_exchange_is_found_without_reading_the_table() {
         let mut database = Connection::open_in_memory().unwrap();
         migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
-        let mut plan = database.prepare(&format!("EXPLAIN QUERY PLAN {}", super::super::reports::BY_REQUEST)).unwrap();
-        let steps: Vec<String> = plan.query_map(["x"], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
-        assert!(steps.iter().any(|step| step.contains("record_request")) && !steps.iter().any(|step| step.starts_with("SCAN")), "{steps:?}");
+        let mut plan = database
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", super::super::reports::BY_REQUEST))
+            .unwrap();
+        let steps: Vec<String> =
+            plan.query_map(["x"], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert!(
+            steps.iter().any(|step| step.contains("record_request"))
+                && !steps.iter().any(|step| step.starts_with("SCAN")),
+            "{steps:?}"
+        );
     }
 
     #[test]
@@ -434,6 +514,9 @@ mod tests {
         migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
         migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
         database.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(migrate(&mut database, Path::new("x"), &PriceBook::default()), Err(StoreError::Newer { found: 99, .. })));
+        assert!(matches!(
+            migrate(&mut database, Path::new("x"), &PriceBook::default()),
+            Err(StoreError::Newer { found: 99, .. })
+        ));
     }
 }

@@ -33,11 +33,21 @@ impl Store {
     }
 
     /// Finds a session that was used within `retention`.
-    pub fn session(&self, upstream: &str, owner: &str, name: &str, retention: Duration) -> Promise<Option<Session>> {
+    pub fn session(
+        &self,
+        upstream: &str,
+        owner: &str,
+        name: &str,
+        retention: Duration,
+    ) -> Promise<Option<Session>> {
         let (upstream, owner, name) = (upstream.to_owned(), owner.to_owned(), name.to_owned());
         let oldest = expired(retention);
-        let find = format!("SELECT {COLUMNS} FROM session WHERE upstream = ?1 AND owner = ?2 AND name = ?3 AND used >= ?4");
-        self.look_up(move |database| database.query_row(&find, params![upstream, owner, name, oldest], read).optional())
+        let find = format!(
+            "SELECT {COLUMNS} FROM session WHERE upstream = ?1 AND owner = ?2 AND name = ?3 AND used >= ?4"
+        );
+        self.look_up(move |database| {
+            database.query_row(&find, params![upstream, owner, name, oldest], read).optional()
+        })
     }
 
     /// Lists an owner's sessions that were used within `retention`, the newest first.
@@ -55,7 +65,9 @@ impl Store {
     pub fn forget_session(&self, owner: &str, name: &str) -> Promise<Vec<Session>> {
         let (owner, name) = (owner.to_owned(), name.to_owned());
         self.keep(move |database| {
-            let mut delete = database.prepare_cached(&format!("DELETE FROM session WHERE owner = ?1 AND name = ?2 RETURNING {COLUMNS}"))?;
+            let mut delete = database.prepare_cached(&format!(
+                "DELETE FROM session WHERE owner = ?1 AND name = ?2 RETURNING {COLUMNS}"
+            ))?;
             let rows = delete.query_map(params![owner, name], read)?;
             rows.collect()
         })
@@ -63,13 +75,27 @@ impl Store {
 }
 
 pub(super) fn expired(retention: Duration) -> i64 {
-    jiff::Timestamp::now().as_second().saturating_sub(i64::try_from(retention.as_secs()).unwrap_or(i64::MAX))
+    jiff::Timestamp::now()
+        .as_second()
+        .saturating_sub(i64::try_from(retention.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn put(database: &Connection, session: &Session) -> rusqlite::Result<()> {
-    let mut insert = database.prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
+    let mut insert = database
+        .prepare_cached("INSERT OR REPLACE INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?;
     let turns = signed(session.turns);
-    insert.execute(params![session.upstream, session.owner, session.name, session.program_id, session.model, session.folder, turns, session.used]).map(drop)
+    insert
+        .execute(params![
+            session.upstream,
+            session.owner,
+            session.name,
+            session.program_id,
+            session.model,
+            session.folder,
+            turns,
+            session.used
+        ])
+        .map(drop)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Session> {

@@ -80,7 +80,14 @@ impl Store {
     /// Says that `instance` still works on a task.
     pub fn renew_task(&self, id: &str, instance: &str) -> Promise<()> {
         let (id, instance) = (id.to_owned(), instance.to_owned());
-        self.keep(move |database| database.execute("UPDATE task SET lease = ?1 WHERE id = ?2 AND instance = ?3", params![lease_end(), id, instance]).map(drop))
+        self.keep(move |database| {
+            database
+                .execute(
+                    "UPDATE task SET lease = ?1 WHERE id = ?2 AND instance = ?3",
+                    params![lease_end(), id, instance],
+                )
+                .map(drop)
+        })
     }
 
     /// Finds an owner's task.
@@ -105,7 +112,11 @@ impl Store {
     /// Deletes a task; true if there was one.
     pub fn forget_task(&self, owner: &str, id: &str) -> Promise<bool> {
         let (owner, id) = (owner.to_owned(), id.to_owned());
-        self.keep(move |database| database.execute("DELETE FROM task WHERE owner = ?1 AND id = ?2", params![owner, id]).map(|count| count > 0))
+        self.keep(move |database| {
+            database
+                .execute("DELETE FROM task WHERE owner = ?1 AND id = ?2", params![owner, id])
+                .map(|count| count > 0)
+        })
     }
 
     /// Ends the tasks that nobody works on any more: their gateway is gone without a word. Those of `instance` are its own business.
@@ -116,7 +127,12 @@ impl Store {
     pub async fn settle_tasks(&self, instance: &str) -> Result<(), StoreError> {
         let (now, asks, ends) = (now(), instance.to_owned(), instance.to_owned());
         let find = "SELECT EXISTS (SELECT 1 FROM task WHERE ended IS NULL AND lease < ?1 AND instance <> ?2)";
-        if self.look_up(move |database| database.query_row(find, params![now, asks], |row| row.get::<_, bool>(0))).await? {
+        if self
+            .look_up(move |database| {
+                database.query_row(find, params![now, asks], |row| row.get::<_, bool>(0))
+            })
+            .await?
+        {
             let end = "UPDATE task SET status = 'failed', ended = ?1, error = ?2 WHERE ended IS NULL AND lease < ?1 AND instance <> ?3";
             self.keep(move |database| database.execute(end, params![now, RESTARTED, ends])).await?;
         }
@@ -125,8 +141,21 @@ impl Store {
 }
 
 fn put(database: &Connection, task: &Task, instance: &str, lease: i64) -> rusqlite::Result<()> {
-    let mut insert = database.prepare_cached("INSERT OR REPLACE INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?;
-    let row = params![task.id, task.owner, task.status.name(), task.created, task.started, task.ended, task.answer, task.error, instance, lease];
+    let mut insert = database.prepare_cached(
+        "INSERT OR REPLACE INTO task VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?;
+    let row = params![
+        task.id,
+        task.owner,
+        task.status.name(),
+        task.created,
+        task.started,
+        task.ended,
+        task.answer,
+        task.error,
+        instance,
+        lease
+    ];
     insert.execute(row).map(drop)
 }
 

@@ -15,7 +15,11 @@ use crate::record::Outcome;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn on_disk(path: &Path, retention: Duration) -> Store {
-    Store::start(config::StoreConfig { path: Some(path.to_owned()), retention }, Arc::default(), |error| panic!("{error}"))
+    Store::start(
+        config::StoreConfig { path: Some(path.to_owned()), retention },
+        Arc::default(),
+        |error| panic!("{error}"),
+    )
 }
 
 /// Runs a test on every engine.
@@ -52,14 +56,23 @@ fn now() -> i64 {
 
 async fn a_session_is_its_owners_until_it_expires(store: Store) {
     for (name, age) in [("new", 5), ("old", 100_000), ("newer", 0)] {
-        let session =
-            Session { upstream: "cc".into(), owner: "me".into(), name: name.into(), program_id: "id".into(), model: "m".into(), folder: None, turns: 1, used: now() - age };
+        let session = Session {
+            upstream: "cc".into(),
+            owner: "me".into(),
+            name: name.into(),
+            program_id: "id".into(),
+            model: "m".into(),
+            folder: None,
+            turns: 1,
+            used: now() - age,
+        };
         store.keep_session(session).await.unwrap();
     }
     assert!(store.session("cc", "me", "new", DAY).await.unwrap().is_some());
     assert!(store.session("cc", "you", "new", DAY).await.unwrap().is_none());
     assert!(store.session("cc", "me", "old", DAY).await.unwrap().is_none(), "expired on read");
-    let names: Vec<String> = store.sessions("me", DAY).await.unwrap().into_iter().map(|session| session.name).collect();
+    let names: Vec<String> =
+        store.sessions("me", DAY).await.unwrap().into_iter().map(|session| session.name).collect();
     assert_eq!(names, ["newer", "new"]);
     assert_eq!(store.forget_session("me", "new").await.unwrap().len(), 1);
     assert!(store.forget_session("me", "new").await.unwrap().is_empty());
@@ -88,7 +101,10 @@ async fn a_response_is_its_owners_until_it_is_deleted_or_old(store: Store) {
     assert_eq!(item("msg_1_0").await.as_deref(), Some(r#"{"id":"msg_1_0","a": 1.0}"#));
     assert_eq!(item("msg_1_in_0").await.as_deref(), Some(r#"{"id":"msg_1_in_0"}"#));
     assert_eq!(item("msg_9_0").await, None);
-    assert!(store.forget_response("me", "resp_1").await.unwrap() && !store.forget_response("me", "resp_1").await.unwrap());
+    assert!(
+        store.forget_response("me", "resp_1").await.unwrap()
+            && !store.forget_response("me", "resp_1").await.unwrap()
+    );
     store.sweep_responses(DAY, 1 << 20).await.unwrap();
     assert!(!store.forget_response("me", "resp_2").await.unwrap(), "what is old was deleted");
     for number in 0..100 {
@@ -108,7 +124,10 @@ async fn what_was_made_is_found_where_it_was_made(store: Store) {
         store.keep_made(id.into(), upstream.into()).await.unwrap();
     }
     let at = async |id: &str| store.made_at(id).await.unwrap();
-    assert_eq!((at("file_1").await.as_deref(), at("batch_1").await.as_deref(), at("file_2").await), (Some("c"), Some("b"), None));
+    assert_eq!(
+        (at("file_1").await.as_deref(), at("batch_1").await.as_deref(), at("file_2").await),
+        (Some("c"), Some("b"), None)
+    );
     store.forget_made("file_1").await.unwrap();
     assert_eq!((at("file_1").await, at("batch_1").await.as_deref()), (None, Some("b")));
 }
@@ -132,7 +151,9 @@ async fn a_task_is_whose_lease_lasts(store: Store) {
         answer: None,
         error: None,
     };
-    for (id, status) in [("a", TaskStatus::Running), ("b", TaskStatus::Completed), ("c", TaskStatus::Queued)] {
+    for (id, status) in
+        [("a", TaskStatus::Running), ("b", TaskStatus::Completed), ("c", TaskStatus::Queued)]
+    {
         store.keep_task(task(id, status), "one").await.unwrap();
     }
     let status = async |id: &str| store.task("me", id).await.unwrap().unwrap().status;
@@ -142,14 +163,24 @@ async fn a_task_is_whose_lease_lasts(store: Store) {
     store.keep(|database| database.execute("UPDATE task SET lease = 5", [])).await.unwrap();
     store.renew_task("c", "another").await.unwrap();
     store.settle_tasks("one").await.unwrap();
-    assert_eq!((status("a").await, status("c").await), (TaskStatus::Running, TaskStatus::Queued), "its own gateway knows better");
+    assert_eq!(
+        (status("a").await, status("c").await),
+        (TaskStatus::Running, TaskStatus::Queued),
+        "its own gateway knows better"
+    );
     store.renew_task("a", "one").await.unwrap();
     store.settle_tasks("another").await.unwrap();
-    assert_eq!((status("a").await, status("b").await, status("c").await), (TaskStatus::Running, TaskStatus::Completed, TaskStatus::Failed));
+    assert_eq!(
+        (status("a").await, status("b").await, status("c").await),
+        (TaskStatus::Running, TaskStatus::Completed, TaskStatus::Failed)
+    );
     let left = store.task("me", "c").await.unwrap().unwrap();
     assert!(left.error.unwrap().contains("server_restart") && left.ended.is_some());
     assert_eq!(store.tasks("me", Duration::from_secs(3600)).await.unwrap().len(), 3);
-    assert!(store.forget_task("me", "a").await.unwrap() && !store.forget_task("you", "b").await.unwrap());
+    assert!(
+        store.forget_task("me", "a").await.unwrap()
+            && !store.forget_task("you", "b").await.unwrap()
+    );
 }
 
 /// One exchange that took four tokens.
@@ -187,30 +218,82 @@ async fn records_are_found_and_summed(store: Store) {
     let (named, own) = (record(Some("req_up"), "m"), record(None, "m"));
     let (own_id, named_id) = (own.id.clone(), named.id.clone());
     let counting = Record { endpoint: "count_tokens", ..record(None, "m") };
-    let failed = Record { cost: None, outcome: Outcome::Truncated, status: 502, fault: Some("bad_reply".into()), ..record(None, "n") };
+    let failed = Record {
+        cost: None,
+        outcome: Outcome::Truncated,
+        status: 502,
+        fault: Some("bad_reply".into()),
+        ..record(None, "n")
+    };
     for record in [named, own, counting, failed] {
         store.record(Box::new(record));
     }
     store.flush().await;
     let rows = store.usage(Filter::default()).await.unwrap();
-    let told: Vec<_> = rows.iter().map(|row| (row.model.as_str(), row.caller.as_str(), row.requests, row.failed, row.input, row.output)).collect();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                row.model.as_str(),
+                row.caller.as_str(),
+                row.requests,
+                row.failed,
+                row.input,
+                row.output,
+            )
+        })
+        .collect();
     assert_eq!(told, [("m", "me", 2, 0, 6, 2), ("n", "me", 1, 1, 3, 1)]);
-    let costs: Vec<_> = rows.iter().map(|row| (row.cost, row.estimated, row.unpriced, row.known_cost())).collect();
+    let costs: Vec<_> =
+        rows.iter().map(|row| (row.cost, row.estimated, row.unpriced, row.known_cost())).collect();
     assert_eq!(costs, [(48, 0, 0, Some(48)), (0, 0, 1, None)]);
     assert_eq!(rows[0].day, jiff::Timestamp::now().strftime("%Y-%m-%d").to_string());
     assert_eq!(store.usage(Filter { since: i64::MAX }).await.unwrap(), []);
-    let receipts = store.report(move |database| Ok([explain(database, &own_id)?, explain(database, "req_up")?, explain(database, &named_id)?, explain(database, "nobody")?]));
+    let receipts = store.report(move |database| {
+        Ok([
+            explain(database, &own_id)?,
+            explain(database, "req_up")?,
+            explain(database, &named_id)?,
+            explain(database, "nobody")?,
+        ])
+    });
     let [own, named, same, nobody] = receipts.await.unwrap();
     assert_eq!((&named, nobody), (&same, None));
     let (own, named) = (own.unwrap(), named.unwrap());
     assert_eq!((own.request_id, named.request_id.as_str()), (own.id, "req_up"));
     let hash = Some(blake3::hash(b"in").to_hex().to_string());
-    assert_eq!((named.body_in, named.body_out, named.changes), (hash.clone(), hash, vec![("alias".to_owned(), "model".to_owned())]));
-    assert_eq!((named.caller.as_str(), named.upstream.as_deref(), named.asked.as_str(), named.sent, named.cost), ("me", Some("up"), "sonnet", Some(true), Some(24)));
-    let listed = async |wanted: RequestFilter| store.report(move |database| requests(database, &wanted)).await.unwrap().len();
+    assert_eq!(
+        (named.body_in, named.body_out, named.changes),
+        (hash.clone(), hash, vec![("alias".to_owned(), "model".to_owned())])
+    );
+    assert_eq!(
+        (
+            named.caller.as_str(),
+            named.upstream.as_deref(),
+            named.asked.as_str(),
+            named.sent,
+            named.cost
+        ),
+        ("me", Some("up"), "sonnet", Some(true), Some(24))
+    );
+    let listed = async |wanted: RequestFilter| {
+        store.report(move |database| requests(database, &wanted)).await.unwrap().len()
+    };
     assert_eq!(listed(RequestFilter { limit: 10, ..RequestFilter::default() }).await, 4);
-    assert_eq!(listed(RequestFilter { limit: 10, failed: true, model: Some("n".into()), ..RequestFilter::default() }).await, 1);
-    assert_eq!(listed(RequestFilter { limit: 10, since: i64::MAX, ..RequestFilter::default() }).await, 0);
+    assert_eq!(
+        listed(RequestFilter {
+            limit: 10,
+            failed: true,
+            model: Some("n".into()),
+            ..RequestFilter::default()
+        })
+        .await,
+        1
+    );
+    assert_eq!(
+        listed(RequestFilter { limit: 10, since: i64::MAX, ..RequestFilter::default() }).await,
+        0
+    );
 }
 
 async fn many_records_are_all_there(store: Store) {
@@ -222,7 +305,9 @@ async fn many_records_are_all_there(store: Store) {
     store.flush().await;
     let rows = store.usage(Filter::default()).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.requests).sum::<u64>(), COUNT);
-    let count = store.report(|database| database.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0)));
+    let count = store.report(|database| {
+        database.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0))
+    });
     assert_eq!((count.await.unwrap(), store.dropped().get()), (COUNT, 0));
 }
 
@@ -231,7 +316,15 @@ async fn a_record_takes_130_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("seaway.db");
     let store = on_disk(&path, Duration::MAX);
-    let size = |store: &Store| store.keep(|database| database.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get::<_, u64>(0)));
+    let size = |store: &Store| {
+        store.keep(|database| {
+            database.query_row(
+                "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+                [],
+                |row| row.get::<_, u64>(0),
+            )
+        })
+    };
     let before = size(&store).await.unwrap();
     for _ in 0..20_000 {
         store.record(Box::new(record(None, "claude-sonnet-4-5")));
@@ -255,14 +348,26 @@ async fn what_is_old_makes_room_without_holding_anybody_up() {
     store.flush().await;
     drop(store);
     let store = on_disk(&path, DAY);
-    let count = async || store.report(|database| database.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0))).await.unwrap();
+    let count = async || {
+        store
+            .report(|database| {
+                database.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u64>(0))
+            })
+            .await
+            .unwrap()
+    };
     while count().await > 1 {
         store.keep_response(response("resp_1", 0)).await.unwrap();
     }
     let rows = store.usage(Filter::default()).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.requests).sum::<u64>(), 20_001, "sums outlive records");
     let free = "SELECT freelist_count FROM pragma_freelist_count";
-    while store.keep(move |database| database.query_row(free, [], |row| row.get::<_, u64>(0))).await.unwrap() > 200 {
+    while store
+        .keep(move |database| database.query_row(free, [], |row| row.get::<_, u64>(0)))
+        .await
+        .unwrap()
+        > 200
+    {
         tokio::task::yield_now().await;
     }
 }
@@ -275,20 +380,35 @@ const MANY: u64 = 30_000;
 async fn a_full_disk_costs_no_token() {
     let folder = tempfile::tempdir().unwrap();
     let store = on_disk(&folder.path().join("seaway.db"), Duration::MAX);
-    let limit = |pages: u32| store.keep(move |database| database.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get::<_, u32>(0)));
+    let limit = |pages: u32| {
+        store.keep(move |database| {
+            database.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| {
+                row.get::<_, u32>(0)
+            })
+        })
+    };
     limit(1).await.unwrap();
     for _ in 0..MANY {
         // New requests do not wait for a disk that is full.
         store.room().await;
         store.record(Box::new(record(None, "m")));
     }
-    let kept = store.keep_response(Response { object: "x".repeat(1 << 20), ..response("resp_1", 0) }).await;
+    let kept = store
+        .keep_response(Response { object: "x".repeat(1 << 20), ..response("resp_1", 0) })
+        .await;
     assert!(matches!(kept, Err(StoreError::Failed(_))), "nobody is told that it is kept: {kept:?}");
-    assert_eq!(store.response("me", "resp_1", DAY).await.unwrap(), None, "it can be read all the same");
+    assert_eq!(
+        store.response("me", "resp_1", DAY).await.unwrap(),
+        None,
+        "it can be read all the same"
+    );
     limit(1 << 30).await.unwrap();
     store.flush().await;
     let rows = store.usage(Filter::default()).await.unwrap();
-    assert_eq!(rows.iter().map(|row| (row.requests, row.input, row.cost)).collect::<Vec<_>>(), [(MANY, 3 * MANY, 24 * MANY)]);
+    assert_eq!(
+        rows.iter().map(|row| (row.requests, row.input, row.cost)).collect::<Vec<_>>(),
+        [(MANY, 3 * MANY, 24 * MANY)]
+    );
     assert!(store.dropped().get() > 0, "not every record could be held back");
 }
 
@@ -298,7 +418,11 @@ async fn a_store_that_cannot_be_opened_says_so() {
     let path = folder.path().join("seaway.db");
     std::fs::write(&path, "this is no database, and long enough to be looked at").unwrap();
     let (tell, told) = channel();
-    let store = Store::start(config::StoreConfig { path: Some(path), retention: DAY }, Arc::default(), move |error| tell.send(error.to_string()).unwrap());
+    let store = Store::start(
+        config::StoreConfig { path: Some(path), retention: DAY },
+        Arc::default(),
+        move |error| tell.send(error.to_string()).unwrap(),
+    );
     assert!(matches!(store.response("me", "resp_1", DAY).await, Err(StoreError::Gone)));
     assert!(matches!(store.keep_response(response("resp_1", 0)).await, Err(StoreError::Gone)));
     store.record(Box::new(record(None, "m")));
@@ -313,11 +437,19 @@ async fn what_was_deleted_is_gone_from_the_disk() {
     let path = folder.path().join("seaway.db");
     let store = on_disk(&path, Duration::MAX);
     let secret = "a plan that nobody should read";
-    store.keep_response(Response { object: secret.repeat(1000), ..response("resp_1", 0) }).await.unwrap();
+    store
+        .keep_response(Response { object: secret.repeat(1000), ..response("resp_1", 0) })
+        .await
+        .unwrap();
     assert!(store.forget_response("me", "resp_1").await.unwrap());
     drop(store);
     let holds = || {
-        std::fs::read_dir(folder.path()).unwrap().flatten().any(|file| std::fs::read(file.path()).unwrap_or_default().windows(secret.len()).any(|part| part == secret.as_bytes()))
+        std::fs::read_dir(folder.path()).unwrap().flatten().any(|file| {
+            std::fs::read(file.path())
+                .unwrap_or_default()
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes())
+        })
     };
     while holds() {
         tokio::task::yield_now().await;

@@ -125,7 +125,12 @@ impl WriterDesk<'_> {
 
     fn write(&mut self) {
         while !self.unwritten.is_empty() || !self.owed.is_empty() {
-            let done = self.journal.write(&mut locked(&self.writer.shared), &self.unwritten, &self.owed, || !self.inbox.has_work());
+            let done = self.journal.write(
+                &mut locked(&self.writer.shared),
+                &self.unwritten,
+                &self.owed,
+                || !self.inbox.has_work(),
+            );
             match done {
                 Ok(written) => self.wrote_records(written),
                 Err(error) => return self.failed(&error),
@@ -220,7 +225,10 @@ impl WriterDesk<'_> {
         self.write();
         if !self.unwritten.is_empty() {
             self.inbox.dropped.inc_by(self.unwritten.len() as u64);
-            tracing::error!(records = self.unwritten.len(), "these could not be written to the store until the end; what they add up to is lost too");
+            tracing::error!(
+                records = self.unwritten.len(),
+                "these could not be written to the store until the end; what they add up to is lost too"
+            );
         }
     }
 }

@@ -107,7 +107,9 @@ impl Lockout {
         if !cause.counts() {
             return Ok(());
         }
-        self.change(|records| records.entry(self.place.clone()).or_default().failed(cause, last, now))
+        self.change(|records| {
+            records.entry(self.place.clone()).or_default().failed(cause, last, now)
+        })
     }
 
     /// A tunnel proved itself: nothing is held against the place any more.
@@ -137,7 +139,12 @@ impl Lockout {
 /// If the file is there and cannot be read.
 pub fn all(path: &Path) -> io::Result<Records> {
     match std::fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| io::Error::other(format!("{} is damaged: {error}; `seaway unlock` makes it new", path.display()))),
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| {
+            io::Error::other(format!(
+                "{} is damaged: {error}; `seaway unlock` makes it new",
+                path.display()
+            ))
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Records::new()),
         Err(error) => Err(error),
     }
@@ -172,8 +179,15 @@ pub fn hold(path: &Path, patience: Duration) -> io::Result<File> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if since.elapsed() < patience => std::thread::sleep(Duration::from_millis(20)),
-            Err(TryLockError::WouldBlock) => return Err(io::Error::new(io::ErrorKind::WouldBlock, format!("another process holds {}", path.display()))),
+            Err(TryLockError::WouldBlock) if since.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    format!("another process holds {}", path.display()),
+                ));
+            }
             // Some file systems of clusters have no locks. Without them two processes may log in at once, which is all.
             Err(TryLockError::Error(error)) => {
                 tracing::debug!(%error, path = %path.display(), "there are no locks here");
@@ -201,10 +215,17 @@ mod tests {
             record.failed(SshFailure::Authentication, "denied", now);
             assert_eq!(record.verdict(now), LockoutVerdict::Free, "one may be a slip");
             record.failed(SshFailure::Unknown, "denied", now + 1);
-            let expect = if round == 3 { LockoutVerdict::Locked } else { LockoutVerdict::Rests(now + 1 + QUARTER) };
+            let expect = if round == 3 {
+                LockoutVerdict::Locked
+            } else {
+                LockoutVerdict::Rests(now + 1 + QUARTER)
+            };
             assert_eq!(record.verdict(now + 1), expect);
             now += 1 + QUARTER;
-            assert_eq!(record.verdict(now), if round == 3 { LockoutVerdict::Locked } else { LockoutVerdict::Free });
+            assert_eq!(
+                record.verdict(now),
+                if round == 3 { LockoutVerdict::Locked } else { LockoutVerdict::Free }
+            );
         }
         assert_eq!(record.verdict(i64::MAX / 2), LockoutVerdict::Locked, "no time heals it");
     }
@@ -226,14 +247,21 @@ mod tests {
             // As a process that starts anew each time.
             Lockout::new(&path, "here").failed(SshFailure::Authentication, "denied", 7).unwrap();
         }
-        assert_eq!((here.read().unwrap().verdict(7), there.read().unwrap().verdict(7)), (LockoutVerdict::Locked, LockoutVerdict::Free));
+        assert_eq!(
+            (here.read().unwrap().verdict(7), there.read().unwrap().verdict(7)),
+            (LockoutVerdict::Locked, LockoutVerdict::Free)
+        );
         here.proved().unwrap();
         assert_eq!(here.read().unwrap(), LockoutRecord::default());
         there.failed(SshFailure::Unknown, "x", 7).unwrap();
         assert_eq!(clear(&path).unwrap().keys().collect::<Vec<_>>(), ["there"]);
-        assert!(clear(&path).unwrap().is_empty() && there.read().unwrap() == LockoutRecord::default());
+        assert!(
+            clear(&path).unwrap().is_empty() && there.read().unwrap() == LockoutRecord::default()
+        );
         std::fs::write(&path, "{").unwrap();
-        assert!(here.read().unwrap_err().to_string().contains("is damaged") && here.proved().is_err());
+        assert!(
+            here.read().unwrap_err().to_string().contains("is damaged") && here.proved().is_err()
+        );
         clear(&path).unwrap();
         assert!(here.proved().is_ok());
     }
@@ -245,7 +273,11 @@ mod tests {
         std::thread::scope(|scope| {
             for place in 0..8 {
                 let path = &path;
-                scope.spawn(move || Lockout::new(path, &place.to_string()).failed(SshFailure::Unknown, "x", 1).unwrap());
+                scope.spawn(move || {
+                    Lockout::new(path, &place.to_string())
+                        .failed(SshFailure::Unknown, "x", 1)
+                        .unwrap()
+                });
             }
         });
         assert_eq!(all(&path).unwrap().len(), 8);

@@ -44,7 +44,11 @@ impl SshError {
     }
 
     fn of_process(error: &ProcessError) -> Self {
-        let cause = if matches!(error, ProcessError::TimedOut(_)) { SshFailure::Network } else { SshFailure::Local };
+        let cause = if matches!(error, ProcessError::TimedOut(_)) {
+            SshFailure::Network
+        } else {
+            SshFailure::Local
+        };
         Self { cause, said: format!("ssh: {}", crate::causes::chain(error)) }
     }
 }
@@ -83,7 +87,8 @@ impl Master {
     pub(super) fn prepare(&self) -> std::io::Result<()> {
         own_dir(self.folder())?;
         for (name, asks) in [(ssh_args::CONFIG, false), (ssh_args::CONFIG_ASKING, true)] {
-            let (path, text) = (self.folder().join(name), ssh_args::config_file(&self.setting.ssh_config, asks));
+            let (path, text) =
+                (self.folder().join(name), ssh_args::config_file(&self.setting.ssh_config, asks));
             if std::fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
                 replace(&path, text.as_bytes())?;
             }
@@ -93,7 +98,12 @@ impl Master {
 
     pub(super) fn launch(&self, arguments: Vec<String>) -> Launch {
         let TunnelConfig { program, environment, folder, .. } = &*self.setting;
-        Launch { program: program.clone(), arguments, environment: environment.clone(), folder: folder.clone() }
+        Launch {
+            program: program.clone(),
+            arguments,
+            environment: environment.clone(),
+            folder: folder.clone(),
+        }
     }
 
     async fn word(&self, word: &str, forward: Option<&Forward>) -> Result<ToolExit, SshError> {
@@ -108,10 +118,18 @@ impl Master {
         }
         let Ok(ended) = self.word("check", None).await else { return Life::Silent };
         // "Master running (pid=123)"
-        let pid = ended.stderr.split_once("pid=").and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        let pid = ended
+            .stderr
+            .split_once("pid=")
+            .and_then(|(_, rest)| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
         match pid.filter(|_| ended.status.success()) {
             Some(pid) => Life::Lives(pid),
-            None if ["refused", "No such file"].iter().any(|words| ended.stderr.contains(words)) => Life::Gone,
+            None if ["refused", "No such file"]
+                .iter()
+                .any(|words| ended.stderr.contains(words)) =>
+            {
+                Life::Gone
+            }
             None => Life::Silent,
         }
     }
@@ -130,8 +148,12 @@ impl Master {
         let says = process::private_file(&file)?;
         let launch = self.launch(ssh_args::login(&self.setting, asks));
         let status = if asks {
-            let asking = tokio::task::spawn_blocking(move || process::background_asking(&launch, says, LOGIN_ASKING));
-            asking.await.unwrap_or_else(|error| Err(ProcessError::Spawn(std::io::Error::other(error))))
+            let asking = tokio::task::spawn_blocking(move || {
+                process::background_asking(&launch, says, LOGIN_ASKING)
+            });
+            asking
+                .await
+                .unwrap_or_else(|error| Err(ProcessError::Spawn(std::io::Error::other(error))))
         } else {
             process::background(&launch, says, LOGIN).await
         };
@@ -139,10 +161,16 @@ impl Master {
         tracing::debug!(tunnel = self.setting.name, said, "ssh");
         match status {
             Ok(status) if status.success() => self.remember().await,
-            Ok(status) if status.signal().is_some() => Err(SshError { cause: SshFailure::Local, said: "ssh was stopped".into() }),
+            Ok(status) if status.signal().is_some() => {
+                Err(SshError { cause: SshFailure::Local, said: "ssh was stopped".into() })
+            }
             Ok(_) => Err(SshError::of_words(&said)),
-            Err(error @ ProcessError::TimedOut(_)) if said.trim().is_empty() => Err(SshError::of_process(&error)),
-            Err(ProcessError::TimedOut(_)) => Err(SshError { cause: SshFailure::Network, said: telling(&said) }),
+            Err(error @ ProcessError::TimedOut(_)) if said.trim().is_empty() => {
+                Err(SshError::of_process(&error))
+            }
+            Err(ProcessError::TimedOut(_)) => {
+                Err(SshError { cause: SshFailure::Network, said: telling(&said) })
+            }
             Err(error) => Err(SshError::of_process(&error)),
         }
     }
@@ -151,9 +179,14 @@ impl Master {
     async fn remember(&self) -> Result<(), SshError> {
         let Some(pid) = self.pid().await else {
             // A way that we cannot speak to is none.
-            return Err(SshError { cause: SshFailure::Local, said: "ssh logged in, but it does not listen on its control socket".into() });
+            return Err(SshError {
+                cause: SshFailure::Local,
+                said: "ssh logged in, but it does not listen on its control socket".into(),
+            });
         };
-        if let Some(Err(error)) = process::mark(pid).map(|mark| replace(&self.folder().join(PROCESS), mark.as_bytes())) {
+        if let Some(Err(error)) =
+            process::mark(pid).map(|mark| replace(&self.folder().join(PROCESS), mark.as_bytes()))
+        {
             tracing::debug!(%error, "which process the master is was not written down");
         }
         Ok(())
@@ -196,14 +229,19 @@ impl Master {
         if std::fs::metadata(&path).is_ok_and(|meta| meta.len() > MOST_SAID) {
             let _emptied = std::fs::File::options().write(true).truncate(true).open(&path);
         }
-        said.lines().rev().find(|line| line.contains("open failed")).map(|line| line.trim().to_owned())
+        said.lines()
+            .rev()
+            .find(|line| line.contains("open failed"))
+            .map(|line| line.trim().to_owned())
     }
 
     /// Takes a forward away. That there was none is as good.
     pub(super) async fn cancel(&self, forward: &Forward) {
         let _there_or_not = self.word("cancel", Some(forward)).await;
         match (forward, forward.line()) {
-            (_, Some(gone)) => self.write_down(&self.lines().into_iter().filter(|line| *line != gone).collect::<Vec<_>>()),
+            (_, Some(gone)) => self.write_down(
+                &self.lines().into_iter().filter(|line| *line != gone).collect::<Vec<_>>(),
+            ),
             (Forward::Local { from, .. } | Forward::Remote { from, .. }, None) => {
                 let _gone = std::fs::remove_file(self.folder().join(from));
             }
@@ -213,8 +251,14 @@ impl Master {
     /// True if the other end answers over the master, even if it refuses.
     pub(super) async fn knock(&self) -> bool {
         let refused = ["refused by peer", "open failed", "administratively prohibited"];
-        let answered = |ended: &ToolExit| ended.stdout.starts_with("SSH-") || refused.iter().any(|words| ended.stderr.contains(words));
-        process::tool(&self.launch(ssh_args::knock(&self.setting)), KNOCK).await.as_ref().is_ok_and(answered)
+        let answered = |ended: &ToolExit| {
+            ended.stdout.starts_with("SSH-")
+                || refused.iter().any(|words| ended.stderr.contains(words))
+        };
+        process::tool(&self.launch(ssh_args::knock(&self.setting)), KNOCK)
+            .await
+            .as_ref()
+            .is_ok_and(answered)
     }
 
     /// Clears away a master that does not answer: over the socket it left the next one would not listen.

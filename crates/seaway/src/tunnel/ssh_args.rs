@@ -93,7 +93,13 @@ pub(super) fn login(tunnel: &TunnelConfig, asks: bool) -> Vec<String> {
     let config = if asks { CONFIG_ASKING } else { CONFIG };
     // In the background it has no stderr any more, but it goes on writing into the file.
     let mut words = texts(&["-F", config, "-E", SAID, "-S", CONTROL, "-M", "-N", "-f"]);
-    let options = ["ControlPersist=no", "ClearAllForwardings=yes", "RemoteCommand=none", "StreamLocalBindUnlink=yes", "StreamLocalBindMask=0177"];
+    let options = [
+        "ControlPersist=no",
+        "ClearAllForwardings=yes",
+        "RemoteCommand=none",
+        "StreamLocalBindUnlink=yes",
+        "StreamLocalBindMask=0177",
+    ];
     words.extend(options.iter().flat_map(|option| texts(&["-o", option])));
     if tunnel.verbose > 0 {
         words.push(format!("-{}", "v".repeat(usize::from(tunnel.verbose.min(3)))));
@@ -142,7 +148,20 @@ pub(super) fn control(tunnel: &TunnelConfig, word: &str, forward: Option<&Forwar
 /// Asks the ssh server at the other end for its greeting, over the master: whatever comes of it, even a
 /// refusal, came all the way. Without a master it fails and must not log in.
 pub(super) fn knock(tunnel: &TunnelConfig) -> Vec<String> {
-    let mut words = texts(&["-F", "/dev/null", "-S", CONTROL, "-o", "ControlMaster=no", "-o", "BatchMode=yes", "-o", "ProxyCommand=false", "-W", "localhost:22"]);
+    let mut words = texts(&[
+        "-F",
+        "/dev/null",
+        "-S",
+        CONTROL,
+        "-o",
+        "ControlMaster=no",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "ProxyCommand=false",
+        "-W",
+        "localhost:22",
+    ]);
     words.push(tunnel.host.clone());
     words
 }
@@ -167,8 +186,15 @@ pub(super) fn settings_of(jump: &str) -> Vec<String> {
 /// The command that the owner would type to see what is wrong.
 pub(super) fn by_hand(tunnel: &TunnelConfig) -> String {
     let own = tunnel.home.join(".ssh/config");
-    let settings = if tunnel.ssh_config == own { Vec::new() } else { vec!["-F".to_owned(), tunnel.ssh_config.display().to_string()] };
-    let words = settings.into_iter().chain(destination(tunnel)).map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
+    let settings = if tunnel.ssh_config == own {
+        Vec::new()
+    } else {
+        vec!["-F".to_owned(), tunnel.ssh_config.display().to_string()]
+    };
+    let words = settings
+        .into_iter()
+        .chain(destination(tunnel))
+        .map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
     format!("ssh {}", words.collect::<Vec<_>>().join(" "))
 }
 
@@ -181,7 +207,12 @@ mod tests {
     use super::*;
 
     fn tunnel(jump: Option<&str>, user: Option<&str>, port: Option<u16>) -> TunnelConfig {
-        TunnelConfig { jump: jump.map(str::to_owned), user: user.map(str::to_owned), port, ..TunnelConfig::to("home") }
+        TunnelConfig {
+            jump: jump.map(str::to_owned),
+            user: user.map(str::to_owned),
+            port,
+            ..TunnelConfig::to("home")
+        }
     }
 
     #[test]
@@ -200,7 +231,10 @@ mod tests {
     #[test]
     fn a_word_to_the_master_never_logs_in() {
         let forward = Forward::Local { from: "./x".into(), to: "h:443".into() };
-        assert_eq!(control(&TunnelConfig::to("home"), "forward", Some(&forward)).join(" "), "-F /dev/null -S ./control -O forward -L ./x:h:443 home");
+        assert_eq!(
+            control(&TunnelConfig::to("home"), "forward", Some(&forward)).join(" "),
+            "-F /dev/null -S ./control -O forward -L ./x:h:443 home"
+        );
         assert!(knock(&TunnelConfig::to("home")).contains(&"ProxyCommand=false".to_owned()));
     }
 
@@ -208,7 +242,11 @@ mod tests {
     fn nothing_is_asked_unless_that_is_wanted() {
         let person = Path::new("/home/a b/.ssh/config");
         let (batch, asking) = (config_file(person, false), config_file(person, true));
-        assert!(batch.starts_with("# Written by seaway at each login.\nBatchMode yes\n") && asking.contains("\nBatchMode no\n") && asking.contains("\nConnectTimeout 180\n"));
+        assert!(
+            batch.starts_with("# Written by seaway at each login.\nBatchMode yes\n")
+                && asking.contains("\nBatchMode no\n")
+                && asking.contains("\nConnectTimeout 180\n")
+        );
         assert!(batch.contains("Include \"/home/a b/.ssh/config\"\n"));
     }
 }

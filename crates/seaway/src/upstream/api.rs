@@ -38,9 +38,15 @@ pub(super) struct RequestHead {
 }
 
 impl Api {
-    pub(super) fn new(name: &UpstreamName, api: &config::ApiConfig, limits: &Limits, tasks: &TaskTracker) -> Self {
+    pub(super) fn new(
+        name: &UpstreamName,
+        api: &config::ApiConfig,
+        limits: &Limits,
+        tasks: &TaskTracker,
+    ) -> Self {
         let dial = Arc::new(Dial::new(api));
-        let tunnel = api.via.clone().map(|setting| Tunnel::new(setting, dial.clone(), tasks.clone()));
+        let tunnel =
+            api.via.clone().map(|setting| Tunnel::new(setting, dial.clone(), tasks.clone()));
         if let Some(tunnel) = &tunnel {
             tunnel.watch(false);
         }
@@ -49,7 +55,8 @@ impl Api {
         Self {
             name: name.clone(),
             base: api.base_url.clone(),
-            host: HeaderValue::from_str(host).unwrap_or_else(|_| HeaderValue::from_static("localhost")),
+            host: HeaderValue::from_str(host)
+                .unwrap_or_else(|_| HeaderValue::from_static("localhost")),
             extra: api.headers.iter().cloned().collect(),
             credential: api.credential.clone().map(|setting| Credential::new(setting, tasks)),
             passthrough: api.passthrough,
@@ -101,11 +108,15 @@ impl Api {
             headers.insert(name, value.clone());
         }
         if let Payload::Whole(bytes) = &call.body
-            && !(bytes.is_empty() && matches!(call.method, Method::GET | Method::HEAD | Method::DELETE))
+            && !(bytes.is_empty()
+                && matches!(call.method, Method::GET | Method::HEAD | Method::DELETE))
         {
             headers.insert(CONTENT_LENGTH, bytes.len().into());
         }
-        (RequestHead { method: call.method, endpoint: call.target.endpoint(), uri, headers }, call.body)
+        (
+            RequestHead { method: call.method, endpoint: call.target.endpoint(), uri, headers },
+            call.body,
+        )
     }
 
     async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), UpstreamError> {
@@ -115,11 +126,19 @@ impl Api {
 
     fn no_credential(&self, error: CredentialError) -> UpstreamError {
         let message = format!("upstream `{}` has no usable credential: {error}", self.name);
-        UpstreamError { source: Some(Arc::new(error)), ..UpstreamError::new(FaultKind::NotReady, message) }
+        UpstreamError {
+            source: Some(Arc::new(error)),
+            ..UpstreamError::new(FaultKind::NotReady, message)
+        }
     }
 
     /// Sends the request once. `sent` receives the credential that was used.
-    pub(super) async fn attempt(&self, head: &RequestHead, body: CallBody, sent: &mut HeaderMap) -> Result<Response<ReplyBody>, UpstreamError> {
+    pub(super) async fn attempt(
+        &self,
+        head: &RequestHead,
+        body: CallBody,
+        sent: &mut HeaderMap,
+    ) -> Result<Response<ReplyBody>, UpstreamError> {
         if let Some(tunnel) = &self.tunnel {
             tunnel.up(Login::Batch).await.map_err(|error| self.no_way(error))?;
         }
@@ -145,7 +164,13 @@ impl Api {
         if self.first_byte.is_zero() {
             return sending.await;
         }
-        let late = || format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", self.name, self.first_byte.as_secs());
+        let late = || {
+            format!(
+                "upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)",
+                self.name,
+                self.first_byte.as_secs()
+            )
+        };
         let answered = tokio::time::timeout(self.first_byte, sending).await;
         answered.map_err(|_| UpstreamError::new(FaultKind::TimedOut, late()))?
     }
@@ -157,10 +182,16 @@ impl Api {
 
     /// After a request got no answer: looks whether the way is at fault, and mends it. True if the request is worth
     /// another attempt: the way was at fault, or the connection broke although all is well now.
-    pub(super) async fn mend(&self, error: &UpstreamError, mended: u64) -> Result<bool, UpstreamError> {
+    pub(super) async fn mend(
+        &self,
+        error: &UpstreamError,
+        mended: u64,
+    ) -> Result<bool, UpstreamError> {
         let Some(tunnel) = &self.tunnel else { return Ok(false) };
         // What the way itself said of itself has been looked into.
-        if error.layer.is_some() || !matches!(error.kind, FaultKind::Unreachable | FaultKind::TimedOut) {
+        if error.layer.is_some()
+            || !matches!(error.kind, FaultKind::Unreachable | FaultKind::TimedOut)
+        {
             return Ok(false);
         }
         let late = error.kind == FaultKind::TimedOut;
@@ -178,7 +209,11 @@ impl Api {
 
     fn no_way(&self, error: TunnelError) -> UpstreamError {
         let message = format!("upstream `{}` cannot be reached: {}", self.name, error.message);
-        UpstreamError { layer: Some(error.layer.name()), retry_after: error.retry_after, ..UpstreamError::new(error.kind, message) }
+        UpstreamError {
+            layer: Some(error.layer.name()),
+            retry_after: error.retry_after,
+            ..UpstreamError::new(error.kind, message)
+        }
     }
 
     fn unreachable(&self, error: SendError) -> UpstreamError {

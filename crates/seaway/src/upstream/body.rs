@@ -25,7 +25,10 @@ pub enum ReadError {
 /// # Errors
 ///
 /// [`ReadError`] if the connection breaks or is silent for longer than `idle`.
-pub async fn next_frame(body: &mut ReplyBody, idle: Option<Duration>) -> Result<Option<Bytes>, ReadError> {
+pub async fn next_frame(
+    body: &mut ReplyBody,
+    idle: Option<Duration>,
+) -> Result<Option<Bytes>, ReadError> {
     loop {
         let frame = match idle {
             Some(idle) => match tokio::time::timeout(idle, body.frame()).await {
@@ -51,7 +54,11 @@ pub async fn next_frame(body: &mut ReplyBody, idle: Option<Duration>) -> Result<
 /// # Errors
 ///
 /// [`ReadError`], also if it is longer than `limit`.
-pub async fn read_whole(mut body: ReplyBody, limit: usize, idle: Option<Duration>) -> Result<Bytes, ReadError> {
+pub async fn read_whole(
+    mut body: ReplyBody,
+    limit: usize,
+    idle: Option<Duration>,
+) -> Result<Bytes, ReadError> {
     let mut whole = Vec::new();
     while let Some(bytes) = next_frame(&mut body, idle).await? {
         if whole.len() + bytes.len() > limit {

@@ -70,7 +70,13 @@ pub struct Program {
 }
 
 impl Program {
-    pub(super) fn new(name: &UpstreamName, setting: &config::ProgramConfig, limits: &Limits, gate: Arc<Gate>, store: Store) -> Self {
+    pub(super) fn new(
+        name: &UpstreamName,
+        setting: &config::ProgramConfig,
+        limits: &Limits,
+        gate: Arc<Gate>,
+        store: Store,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let spawner = Spawner {
             name: name.clone(),
@@ -82,7 +88,13 @@ impl Program {
         let shared = Arc::new(ProgramState {
             limits: limits.clone(),
             children: Arc::new(Children::new(spawner, gate.clone())),
-            conversations: Conversations::new(name.clone(), limits.clone(), setting.retention, gate, store),
+            conversations: Conversations::new(
+                name.clone(),
+                limits.clone(),
+                setting.retention,
+                gate,
+                store,
+            ),
             plan: Plan::default(),
         });
         crate::process::sweep(&setting.temporary);
@@ -118,7 +130,9 @@ impl Program {
         shared.installed().program(shared.setting()).await.map_err(|error| error.to_string())?;
         if let Some(credential) = &shared.children.spawner.credential {
             let written = credential.write(&mut http::HeaderMap::new()).await;
-            return written.map_err(|error| format!("upstream `{}` has no usable credential: {error}", shared.name()));
+            return written.map_err(|error| {
+                format!("upstream `{}` has no usable credential: {error}", shared.name())
+            });
         }
         let login = shared.installed().login(shared.setting()).await;
         if shared.installed().login_has_changed() {
@@ -126,7 +140,9 @@ impl Program {
         }
         match login {
             Ok(status) if status.logged_in => {
-                let expires = status.login_expires_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+                let expires = status
+                    .login_expires_at
+                    .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
                 match expires.filter(|at| *at <= jiff::Timestamp::now()) {
                     Some(at) => Err(Unusable::Expired(at).to_string()),
                     None => shared.plan.within_limit(),
@@ -179,7 +195,14 @@ impl Program {
     pub fn warm(&self) -> Vec<Warm> {
         let pool = self.shared.children.pool();
         pool.kept()
-            .map(|kept| Warm { id: id_of(kept), whose: kept.whose.clone(), model: kept.model.clone(), turns: kept.turns, holds: kept.calls.len(), idle: kept.since.elapsed() })
+            .map(|kept| Warm {
+                id: id_of(kept),
+                whose: kept.whose.clone(),
+                model: kept.model.clone(),
+                turns: kept.turns,
+                holds: kept.calls.len(),
+                idle: kept.since.elapsed(),
+            })
             .collect()
     }
 
@@ -192,7 +215,15 @@ impl Program {
     /// Ends what is warm of a session, by its name or ours; true if there was something.
     pub fn forget(&self, whose: &ConversationKey, id: &str) -> bool {
         let mut gone = Vec::new();
-        self.shared.children.pool().take(|kept| kept.whose == *whose || (kept.whose.owner == whose.owner && kept.whose.session.is_none() && id_of(kept) == id), &mut gone);
+        self.shared.children.pool().take(
+            |kept| {
+                kept.whose == *whose
+                    || (kept.whose.owner == whose.owner
+                        && kept.whose.session.is_none()
+                        && id_of(kept) == id)
+            },
+            &mut gone,
+        );
         let some = !gone.is_empty();
         self.shared.children.end_all(gone);
         self.shared.conversations.forget_later(whose);
@@ -218,18 +249,33 @@ impl Program {
                 drop(call);
                 Ok(answers::model(&self.shared.children.models().await?, &id))
             }
-            _ => Ok(Reply::error(404, "not_found_error", &format!("upstream `{}` is the Claude Code program, which has no {}", self.shared.name(), call.target))),
+            _ => Ok(Reply::error(
+                404,
+                "not_found_error",
+                &format!(
+                    "upstream `{}` is the Claude Code program, which has no {}",
+                    self.shared.name(),
+                    call.target
+                ),
+            )),
         }
     }
 
     async fn create(&self, call: Call) -> Result<Reply, UpstreamError> {
         let Call { headers, body: Payload::Whole(body), owner, session, .. } = call else {
-            return Ok(Reply::error(400, "invalid_request_error", "the request body must come whole"));
+            return Ok(Reply::error(
+                400,
+                "invalid_request_error",
+                "the request body must come whole",
+            ));
         };
         let shared = &self.shared;
         let ask = read(shared, &body)?;
         if !is_model_name(&ask.model) {
-            return Err(UpstreamError::new(FaultKind::InvalidRequest, format!("model: `{}` is no name of a model", ask.model)));
+            return Err(UpstreamError::new(
+                FaultKind::InvalidRequest,
+                format!("model: `{}` is no name of a model", ask.model),
+            ));
         }
         let notes = answers::notes(&ask, &headers);
         let stream = ask.stream;
@@ -237,7 +283,8 @@ impl Program {
         let whose = ConversationKey { owner, session };
         let held = shared.conversations.enter(&whose, false).await?;
         let mut answering = Box::pin(answer(shared.clone(), body, whose, held));
-        let quick = tokio::time::timeout(if stream { QUIET } else { Duration::MAX }, &mut answering).await;
+        let quick =
+            tokio::time::timeout(if stream { QUIET } else { Duration::MAX }, &mut answering).await;
         let Ok(answered) = quick else {
             // Who watches a stream is told that somebody is at work; what comes of it is said in the stream.
             let told = late(shared.clone(), answering);
@@ -247,7 +294,9 @@ impl Program {
         let reply = match begun {
             Ok((first, flow)) if stream => answers::streamed(first, flow),
             Ok((first, flow)) => whole(shared, first, flow).await?,
-            Err(failure) => unanswered(shared, &failure).map_err(|error| UpstreamError { attempts, ..error })?,
+            Err(failure) => {
+                unanswered(shared, &failure).map_err(|error| UpstreamError { attempts, ..error })?
+            }
         };
         let changes = notes.into_iter().chain(more).chain(reply.changes).collect();
         Ok(Reply { attempts, changes, ..reply })
@@ -256,7 +305,8 @@ impl Program {
 
 /// Reads a request for the program.
 fn read<'b>(shared: &ProgramState, body: &'b [u8]) -> Result<Ask<'b>, UpstreamError> {
-    let wrong = |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
+    let wrong =
+        |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
     let request = Request::parse(body).map_err(wrong)?;
     let traits = ModelTraits::of(request.model.as_deref().unwrap_or_default());
     Ask::read(&request, &AskTerms { traits, strict: shared.setting().strict }).map_err(wrong)
@@ -271,7 +321,12 @@ struct BegunAnswer {
 }
 
 /// Asks, and waits for the beginning of an answer as long as the configuration says.
-async fn answer(shared: Arc<ProgramState>, body: Bytes, whose: ConversationKey, held: TurnGuard) -> Result<BegunAnswer, UpstreamError> {
+async fn answer(
+    shared: Arc<ProgramState>,
+    body: Bytes,
+    whose: ConversationKey,
+    held: TurnGuard,
+) -> Result<BegunAnswer, UpstreamError> {
     let ask = read(&shared, &body)?;
     let limit = shared.limits.first_byte_timeout;
     let answering = attempts(&shared, &ask, whose, held);
@@ -280,21 +335,43 @@ async fn answer(shared: Arc<ProgramState>, body: Bytes, whose: ConversationKey, 
     } else {
         let late = || UpstreamError {
             attempts: 1,
-            ..UpstreamError::new(FaultKind::TimedOut, format!("upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)", shared.name(), limit.as_secs()))
+            ..UpstreamError::new(
+                FaultKind::TimedOut,
+                format!(
+                    "upstream `{}` sent no answer within {} seconds (`first_byte_timeout`)",
+                    shared.name(),
+                    limit.as_secs()
+                ),
+            )
         };
         tokio::time::timeout(limit, answering).await.map_err(|_| late())??
     };
-    let answers = begun.as_ref().ok().and_then(|(_, flow)| flow.model()).filter(|model| !answers::is_meant(&ask.model, model));
+    let answers = begun
+        .as_ref()
+        .ok()
+        .and_then(|(_, flow)| flow.model())
+        .filter(|model| !answers::is_meant(&ask.model, model));
     let notes = match answers {
         Some(model) if shared.setting().strict => {
-            let message = format!("model: `{}` was asked for, and Claude Code would answer as `{model}`", ask.model);
-            return Err(UpstreamError { attempts, ..UpstreamError::new(FaultKind::InvalidRequest, message) });
+            let message = format!(
+                "model: `{}` was asked for, and Claude Code would answer as `{model}`",
+                ask.model
+            );
+            return Err(UpstreamError {
+                attempts,
+                ..UpstreamError::new(FaultKind::InvalidRequest, message)
+            });
         }
         Some(model) => Some(Change { name: "model".into(), path: format!("answered by {model}") }),
         None => None,
     };
     let uncached = begun.as_ref().map_or(0, |(_, flow)| flow.uncached_history());
-    let uncached = (uncached > 0).then(|| Change { name: "prompt cache".into(), path: format!("not read for {uncached} bytes of history; Claude Code {COMPLETE} and newer can") });
+    let uncached = (uncached > 0).then(|| Change {
+        name: "prompt cache".into(),
+        path: format!(
+            "not read for {uncached} bytes of history; Claude Code {COMPLETE} and newer can"
+        ),
+    });
     let notes = notes.into_iter().chain(uncached).collect();
     let begun = begun.map_err(|failure| Box::new(answers::put_right(*failure, &ask.model)));
     Ok(BegunAnswer { begun, attempts, notes })
@@ -302,7 +379,10 @@ async fn answer(shared: Arc<ProgramState>, body: Bytes, whose: ConversationKey, 
 
 /// What is said in a stream that has begun without an answer: the answer and what is to be told of it, or an event that
 /// says why there is none.
-async fn late(shared: Arc<ProgramState>, answering: impl Future<Output = Result<BegunAnswer, UpstreamError>>) -> Result<(Bytes, AnswerStream, Vec<Change>), Bytes> {
+async fn late(
+    shared: Arc<ProgramState>,
+    answering: impl Future<Output = Result<BegunAnswer, UpstreamError>>,
+) -> Result<(Bytes, AnswerStream, Vec<Change>), Bytes> {
     let why = match answering.await {
         Ok(BegunAnswer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
         Ok(BegunAnswer { begun: Err(failure), .. }) => match unanswered(&shared, &failure) {
@@ -316,11 +396,20 @@ async fn late(shared: Arc<ProgramState>, answering: impl Future<Output = Result<
 }
 
 fn told(error: UpstreamError) -> Failure {
-    Failure { status: Some(error.kind.status(seaway_wire::Dialect::Messages)), message: error.message, ..Failure::default() }
+    Failure {
+        status: Some(error.kind.status(seaway_wire::Dialect::Messages)),
+        message: error.message,
+        ..Failure::default()
+    }
 }
 
 /// Tries until something comes. Only what surely did nothing is tried again.
-async fn attempts(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: ConversationKey, mut held: TurnGuard) -> Result<(Begun, u32), UpstreamError> {
+async fn attempts(
+    shared: &Arc<ProgramState>,
+    ask: &Ask<'_>,
+    whose: ConversationKey,
+    mut held: TurnGuard,
+) -> Result<(Begun, u32), UpstreamError> {
     let prints = fingerprints(ask);
     let mut attempts = 0;
     loop {
@@ -329,7 +418,10 @@ async fn attempts(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: Conversation
         let mut flow = taken.map_err(|error| UpstreamError { attempts, ..error })?;
         let failure = match flow.next().await {
             Ok(Some(first)) => return Ok((Ok((first, flow)), attempts)),
-            Ok(None) => Box::new(Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() }),
+            Ok(None) => Box::new(Failure {
+                message: "Claude Code ended without an answer".into(),
+                ..Failure::default()
+            }),
             Err(failure) => failure,
         };
         if attempts > shared.limits.retries || !is_safe(shared, &failure) {
@@ -353,12 +445,21 @@ fn is_safe(shared: &ProgramState, failure: &Failure) -> bool {
 }
 
 /// Reads an answer to its end for a client that asked for no stream.
-async fn whole(shared: &ProgramState, first: Bytes, mut flow: AnswerStream) -> Result<Reply, UpstreamError> {
+async fn whole(
+    shared: &ProgramState,
+    first: Bytes,
+    mut flow: AnswerStream,
+) -> Result<Reply, UpstreamError> {
     let mut fold = seaway_wire::messages::Fold::default();
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         fold.push(&bytes);
-        let silent = || UpstreamError::new(FaultKind::TimedOut, "Claude Code said nothing for too long (`idle_timeout`)");
+        let silent = || {
+            UpstreamError::new(
+                FaultKind::TimedOut,
+                "Claude Code said nothing for too long (`idle_timeout`)",
+            )
+        };
         let next = match shared.setting().idle_timeout {
             Duration::ZERO => flow.next().await,
             idle => tokio::time::timeout(idle, flow.next()).await.map_err(|_| silent())?,
@@ -380,10 +481,16 @@ fn unanswered(shared: &ProgramState, failure: &Failure) -> Result<Reply, Upstrea
     match failure.status {
         Some(_) => Ok(answers::refused(failure)),
         None if failure.is_final => Ok(answers::refused(failure)),
-        None if failure.class.as_deref() == Some("authentication_failed") => Err(UpstreamError::new(FaultKind::NotReady, Unusable::SignedOut.to_string())),
+        None if failure.class.as_deref() == Some("authentication_failed") => {
+            Err(UpstreamError::new(FaultKind::NotReady, Unusable::SignedOut.to_string()))
+        }
         // It saw by itself that there is no use in asking: the prompt is too long.
-        None if failure.class.as_deref() == Some("invalid_request") => Err(UpstreamError::new(FaultKind::InvalidRequest, failure.message.clone())),
-        None if failure.reason.as_deref() == Some("connection_failed") => Err(UpstreamError::new(FaultKind::Unreachable, failure.message.clone())),
+        None if failure.class.as_deref() == Some("invalid_request") => {
+            Err(UpstreamError::new(FaultKind::InvalidRequest, failure.message.clone()))
+        }
+        None if failure.reason.as_deref() == Some("connection_failed") => {
+            Err(UpstreamError::new(FaultKind::Unreachable, failure.message.clone()))
+        }
         None => Err(UpstreamError::new(FaultKind::BadReply, failure.message.clone())),
     }
 }
@@ -405,5 +512,8 @@ pub struct Warm {
 }
 
 fn id_of(kept: &WarmChild<Piped>) -> String {
-    kept.whose.session.as_deref().map_or_else(|| format!("warm_{}", &kept.print.text()[..16]), str::to_owned)
+    kept.whose
+        .session
+        .as_deref()
+        .map_or_else(|| format!("warm_{}", &kept.print.text()[..16]), str::to_owned)
 }

@@ -33,8 +33,13 @@ pub enum Refused {
 impl Refused {
     /// What that means to who asked.
     pub(super) fn of(self, upstream: &UpstreamName) -> UpstreamError {
-        let message = format!("upstream `{upstream}` is busy: {self}; try again, or raise its `concurrency` or `queue`");
-        UpstreamError { retry_after: Some(Duration::from_secs(5)), ..UpstreamError::new(FaultKind::RateLimited, message) }
+        let message = format!(
+            "upstream `{upstream}` is busy: {self}; try again, or raise its `concurrency` or `queue`"
+        );
+        UpstreamError {
+            retry_after: Some(Duration::from_secs(5)),
+            ..UpstreamError::new(FaultKind::RateLimited, message)
+        }
     }
 }
 
@@ -115,7 +120,14 @@ mod tests {
     use super::*;
 
     fn gate(concurrency: usize, queue: usize) -> Gate {
-        Gate::new(&Limits { concurrency: Some(concurrency), queue, queue_timeout: Duration::from_secs(60), first_byte_timeout: Duration::ZERO, retries: 0, retry_on: Vec::new() })
+        Gate::new(&Limits {
+            concurrency: Some(concurrency),
+            queue,
+            queue_timeout: Duration::from_secs(60),
+            first_byte_timeout: Duration::ZERO,
+            retries: 0,
+            retry_on: Vec::new(),
+        })
     }
 
     #[tokio::test(start_paused = true)]

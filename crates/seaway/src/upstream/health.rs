@@ -47,10 +47,16 @@ impl Health {
     pub fn bad(&self, kind: FaultKind, message: &str, wait: Option<Duration>) {
         let mut state = self.lock();
         let needs_care = matches!(kind, FaultKind::Unauthenticated | FaultKind::NotReady);
-        let since = state.trouble.as_ref().filter(|trouble| trouble.kind == kind.name()).map(|trouble| trouble.since);
+        let since = state
+            .trouble
+            .as_ref()
+            .filter(|trouble| trouble.kind == kind.name())
+            .map(|trouble| trouble.since);
         let since = since.unwrap_or_else(|| jiff::Timestamp::now().as_second());
-        state.trouble = Some(Trouble { kind: kind.name(), message: message.to_owned(), since, needs_care });
-        state.rest_until = Some(Instant::now() + wait.unwrap_or(REST).min(Duration::from_secs(300)));
+        state.trouble =
+            Some(Trouble { kind: kind.name(), message: message.to_owned(), since, needs_care });
+        state.rest_until =
+            Some(Instant::now() + wait.unwrap_or(REST).min(Duration::from_secs(300)));
     }
 
     /// True while another upstream should be asked first.

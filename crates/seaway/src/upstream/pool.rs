@@ -122,8 +122,19 @@ impl Pool {
     /// Keeps `most` unused connections on each thread.
     #[must_use]
     pub fn new(dial: Arc<Dial>, most: usize, tasks: TaskTracker) -> Arc<Self> {
-        let protocol = Protocol(AtomicU8::new(if dial.is_encrypted() { Protocol::UNKNOWN } else { Protocol::HTTP1 }));
-        Arc::new(Self { dial, idle: Idle::new(most), shared: SharedConnections::new(), protocol, opening: Refreshed::new(tasks.clone()), tasks })
+        let protocol = Protocol(AtomicU8::new(if dial.is_encrypted() {
+            Protocol::UNKNOWN
+        } else {
+            Protocol::HTTP1
+        }));
+        Arc::new(Self {
+            dial,
+            idle: Idle::new(most),
+            shared: SharedConnections::new(),
+            protocol,
+            opening: Refreshed::new(tasks.clone()),
+            tasks,
+        })
     }
 
     /// Sends a request, which must name its `Host`.
@@ -131,7 +142,10 @@ impl Pool {
     /// # Errors
     ///
     /// [`SendError`] if there is no connection, or it broke before an answer began.
-    pub async fn send(self: &Arc<Self>, request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
+    pub async fn send(
+        self: &Arc<Self>,
+        request: Request<CallBody>,
+    ) -> Result<Response<ReplyBody>, SendError> {
         let mut opened_in_vain = 0;
         loop {
             if let Some(line) = self.idle.take() {
@@ -199,14 +213,19 @@ impl Pool {
         self.shared.forget();
     }
 
-    async fn send_on(self: &Arc<Self>, mut line: Http1Connection, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
+    async fn send_on(
+        self: &Arc<Self>,
+        mut line: Http1Connection,
+        mut request: Request<CallBody>,
+    ) -> Result<Response<ReplyBody>, SendError> {
         origin_form(&mut request);
         let mut answer = pin!(line.send.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {
             drive(&mut line.driver, cx);
             answer.as_mut().poll(cx)
         });
-        let answered = answered.await.map_err(|error| self.forget_aged(SendError::of_sending(error)))?;
+        let answered =
+            answered.await.map_err(|error| self.forget_aged(SendError::of_sending(error)))?;
         let (head, incoming) = answered.into_parts();
         let body = Driven { line: Some(line), incoming, pool: self.clone() };
         Ok(Response::from_parts(head, body.boxed_unsync()))
@@ -234,7 +253,10 @@ fn drive(driver: &mut Option<http1::Connection<Io, CallBody>>, cx: &mut Context<
 
 impl Http1Connection {
     async fn over(dialled: Dialled) -> Result<Self, SendError> {
-        let (send, driver) = http1::Builder::new().handshake(TokioIo::new(dialled.stream)).await.map_err(SendError::of)?;
+        let (send, driver) = http1::Builder::new()
+            .handshake(TokioIo::new(dialled.stream))
+            .await
+            .map_err(SendError::of)?;
         Ok(Self { send, driver: Some(driver) })
     }
 }
@@ -270,7 +292,10 @@ impl Body for Driven {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         // Asked first, so that the connection knows that a frame is wanted.
         if let Poll::Ready(frame) = Pin::new(&mut this.incoming).poll_frame(cx) {

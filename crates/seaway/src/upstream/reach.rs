@@ -44,14 +44,19 @@ impl LastProbe {
 
 impl Reach {
     fn fresh(&self) -> Option<LastProbe> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(LastProbe::is_fresh)
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .filter(LastProbe::is_fresh)
     }
 
     /// An answer came, or none could.
     pub(super) fn told(&self, found: Result<(), String>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let since = known.as_ref().and_then(|known| known.lost.as_ref()).map_or(now, |(since, _)| *since);
+        let since =
+            known.as_ref().and_then(|known| known.lost.as_ref()).map_or(now, |(since, _)| *since);
         *known = Some(LastProbe { at: now, lost: found.err().map(|why| (since, why)) });
     }
 
@@ -61,7 +66,11 @@ impl Reach {
     /// # Errors
     ///
     /// Why it cannot.
-    pub(super) async fn look(&self, grace: Duration, probe: impl Future<Output = Result<(), BoxError>>) -> Result<(), String> {
+    pub(super) async fn look(
+        &self,
+        grace: Duration,
+        probe: impl Future<Output = Result<(), BoxError>>,
+    ) -> Result<(), String> {
         if let Some(known) = self.fresh() {
             return known.within(grace);
         }
@@ -92,7 +101,8 @@ mod tests {
             tokio::task::yield_now().await;
             Err("refused".into())
         };
-        let (one, other) = tokio::join!(reach.look(Duration::ZERO, probe()), reach.look(Duration::ZERO, probe()));
+        let (one, other) =
+            tokio::join!(reach.look(Duration::ZERO, probe()), reach.look(Duration::ZERO, probe()));
         assert_eq!((one, other), (Err("refused".to_owned()), Err("refused".to_owned())));
         assert_eq!(looks.load(std::sync::atomic::Ordering::SeqCst), 1);
     }
@@ -106,6 +116,9 @@ mod tests {
         reach.told(Err("refused".into()));
         assert_eq!(reach.look(Duration::ZERO, unasked()).await, Err("refused".to_owned()));
         assert_eq!(reach.look(Duration::from_secs(60), unasked()).await, Ok(()));
-        assert_eq!(Reach::default().look(Duration::ZERO, std::future::pending()).await, Err("no connection within 3 seconds".to_owned()));
+        assert_eq!(
+            Reach::default().look(Duration::ZERO, std::future::pending()).await,
+            Err("no connection within 3 seconds".to_owned())
+        );
     }
 }

@@ -69,7 +69,12 @@ impl<'a> Retry<'a> {
         self.attempts - u32::try_from(self.extras.len()).unwrap_or(0) <= self.limits.retries
     }
 
-    pub(super) fn after_reply(&mut self, status: StatusCode, headers: &HeaderMap, refreshable: bool) -> Next {
+    pub(super) fn after_reply(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        refreshable: bool,
+    ) -> Next {
         if status == StatusCode::UNAUTHORIZED && refreshable && self.take(Extra::Refreshed) {
             return Next::Refresh;
         }
@@ -90,7 +95,9 @@ impl<'a> Retry<'a> {
             // By a way that was mended it is sent once, and no more.
             _ if self.had(Extra::Reconnected) => Next::Stop,
             Recourse::Again | Recourse::Unsent if self.left() => Next::Wait(self.backoff()),
-            Recourse::Again | Recourse::Unsent | Recourse::Reconnected | Recourse::Nothing => Next::Stop,
+            Recourse::Again | Recourse::Unsent | Recourse::Reconnected | Recourse::Nothing => {
+                Next::Stop
+            }
         }
     }
 
@@ -113,7 +120,14 @@ mod tests {
     type Attempt = (Recourse, Option<bool>);
 
     fn limits(retries: u32, retry_on: &[u16]) -> Limits {
-        Limits { concurrency: None, queue: 0, queue_timeout: Duration::ZERO, first_byte_timeout: Duration::ZERO, retries, retry_on: retry_on.to_vec() }
+        Limits {
+            concurrency: None,
+            queue: 0,
+            queue_timeout: Duration::ZERO,
+            first_byte_timeout: Duration::ZERO,
+            retries,
+            retry_on: retry_on.to_vec(),
+        }
     }
 
     fn headers(wait: &str) -> HeaderMap {
@@ -125,7 +139,9 @@ mod tests {
         let (off, on) = (limits(2, &[]), limits(2, &[529]));
         let overloaded = StatusCode::from_u16(529).unwrap();
         let none = HeaderMap::new();
-        let after = |limits, attempts, headers: &HeaderMap| Retry { attempts, ..Retry::new(limits) }.after_reply(overloaded, headers, false);
+        let after = |limits, attempts, headers: &HeaderMap| {
+            Retry { attempts, ..Retry::new(limits) }.after_reply(overloaded, headers, false)
+        };
         assert_eq!(after(&off, 1, &none), Next::Stop);
         assert!(matches!(after(&on, 2, &none), Next::Wait(_)));
         assert_eq!(after(&on, 3, &none), Next::Stop);
@@ -137,9 +153,15 @@ mod tests {
     fn a_refused_credential_is_renewed_once() {
         let limits = limits(0, &[]);
         let mut retry = Retry { attempts: 1, ..Retry::new(&limits) };
-        assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Refresh);
+        assert_eq!(
+            retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true),
+            Next::Refresh
+        );
         retry.attempts = 2;
-        assert_eq!(retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true), Next::Stop);
+        assert_eq!(
+            retry.after_reply(StatusCode::UNAUTHORIZED, &HeaderMap::new(), true),
+            Next::Stop
+        );
     }
 
     #[test]
@@ -147,17 +169,43 @@ mod tests {
         let limits = limits(1, &[]);
         let cases: [(&[Attempt], &str); 6] = [
             (&[(Recourse::Nothing, None)], "it may have done its work"),
-            (&[(Recourse::Again, Some(false)), (Recourse::Again, None)], "as often as the configuration says"),
-            (&[(Recourse::Unsent, Some(true)), (Recourse::Unsent, Some(false)), (Recourse::Unsent, None)], "a connection that had aged is free, once"),
-            (&[(Recourse::Unsent, Some(true)), (Recourse::Again, Some(false)), (Recourse::Again, None)], "and leaves the others"),
-            (&[(Recourse::Reconnected, Some(true)), (Recourse::Again, None)], "a mended way is gone once"),
-            (&[(Recourse::Reconnected, Some(true)), (Recourse::Reconnected, None)], "and not again"),
+            (
+                &[(Recourse::Again, Some(false)), (Recourse::Again, None)],
+                "as often as the configuration says",
+            ),
+            (
+                &[
+                    (Recourse::Unsent, Some(true)),
+                    (Recourse::Unsent, Some(false)),
+                    (Recourse::Unsent, None),
+                ],
+                "a connection that had aged is free, once",
+            ),
+            (
+                &[
+                    (Recourse::Unsent, Some(true)),
+                    (Recourse::Again, Some(false)),
+                    (Recourse::Again, None),
+                ],
+                "and leaves the others",
+            ),
+            (
+                &[(Recourse::Reconnected, Some(true)), (Recourse::Again, None)],
+                "a mended way is gone once",
+            ),
+            (
+                &[(Recourse::Reconnected, Some(true)), (Recourse::Reconnected, None)],
+                "and not again",
+            ),
         ];
         for (attempts, why) in cases {
             let mut retry = Retry::new(&limits);
             for (recourse, expect) in attempts {
                 retry.attempts += 1;
-                let error = UpstreamError { recourse: *recourse, ..UpstreamError::new(seaway_wire::FaultKind::Unreachable, "x") };
+                let error = UpstreamError {
+                    recourse: *recourse,
+                    ..UpstreamError::new(seaway_wire::FaultKind::Unreachable, "x")
+                };
                 let next = match retry.after_error(&error) {
                     Next::Wait(wait) => Some(wait.is_zero()),
                     Next::Stop | Next::Refresh => None,

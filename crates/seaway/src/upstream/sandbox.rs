@@ -30,7 +30,11 @@ use compose::ComposedAnswer;
 use script::Script;
 
 /// The models it claims to have.
-const MODELS: [(&str, &str); 3] = [("sandbox-opus-1", "Sandbox Opus"), ("sandbox-sonnet-1", "Sandbox Sonnet"), ("sandbox-haiku-1", "Sandbox Haiku")];
+const MODELS: [(&str, &str); 3] = [
+    ("sandbox-opus-1", "Sandbox Opus"),
+    ("sandbox-sonnet-1", "Sandbox Sonnet"),
+    ("sandbox-haiku-1", "Sandbox Haiku"),
+];
 
 /// A simulated Claude.
 #[derive(Debug, Default)]
@@ -55,15 +59,24 @@ impl Sandbox {
     pub(super) async fn answer(&self, call: Call, permit: Permit) -> Reply {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let mut reply = match (&call.method, call.target.endpoint()) {
-            (&Method::POST, Some(Endpoint::Messages)) => self.message(body_of(&call.body), &betas(&call.headers), number).await,
+            (&Method::POST, Some(Endpoint::Messages)) => {
+                self.message(body_of(&call.body), &betas(&call.headers), number).await
+            }
             (&Method::POST, Some(Endpoint::CountTokens)) => count(body_of(&call.body)),
             (&Method::GET, Some(Endpoint::Models)) => json_reply(&models()),
             (&Method::GET, Some(Endpoint::Model)) => model(call.target.id().unwrap_or_default()),
-            _ => Reply::error(404, "not_found_error", &format!("the simulated upstream has no {} {}", call.method, call.target)),
+            _ => Reply::error(
+                404,
+                "not_found_error",
+                &format!("the simulated upstream has no {} {}", call.method, call.target),
+            ),
         };
         let id = format!("req_sandbox_{number:06}");
         for (name, value) in [("request-id", id.as_str()), ("seaway-simulated", "true")] {
-            reply.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("")));
+            reply.headers.insert(
+                HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("")),
+            );
         }
         Reply { permit, ..reply }
     }
@@ -72,10 +85,11 @@ impl Sandbox {
         if body.as_ref().is_ok_and(|request| request["thread"]["type"] == "continue") {
             return no_thread();
         }
-        let request = match body.and_then(|request| check::message(&request, betas).map(|()| request)) {
-            Ok(request) => request,
-            Err(refusal) => return refused(&refusal),
-        };
+        let request =
+            match body.and_then(|request| check::message(&request, betas).map(|()| request)) {
+                Ok(request) => request,
+                Err(refusal) => return refused(&refusal),
+            };
         let text = script::last_user_text(&request);
         let mut script = Script::parse(&text);
         if script.times.is_some_and(|times| self.asked_before(&text) >= times) {
@@ -87,7 +101,9 @@ impl Sandbox {
             None => self.play(&request, &script, number),
         };
         for (name, value) in &script.headers {
-            if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(value)) {
+            if let (Ok(name), Ok(value)) =
+                (name.parse::<HeaderName>(), HeaderValue::from_str(value))
+            {
                 reply.headers.insert(name, value);
             }
         }
@@ -114,7 +130,9 @@ impl Sandbox {
             answer.frames.iter().for_each(|frame| fold.push(frame));
             match fold.finish() {
                 Ok(folded) => vec![Bytes::from(folded.body)],
-                Err(seaway_wire::messages::FoldError::Upstream { status, body }) => return Reply::json(status, body),
+                Err(seaway_wire::messages::FoldError::Upstream { status, body }) => {
+                    return Reply::json(status, body);
+                }
                 Err(error) => return Reply::error(500, "api_error", &error.to_string()),
             }
         };
@@ -193,7 +211,8 @@ fn refused(refusal: &CheckRefusal) -> Reply {
 
 fn body_of(payload: &Payload) -> Result<Value, CheckRefusal> {
     match payload {
-        Payload::Whole(bytes) => serde_json::from_slice(bytes).map_err(|error| format!("The request body is not valid JSON: {error}").into()),
+        Payload::Whole(bytes) => serde_json::from_slice(bytes)
+            .map_err(|error| format!("The request body is not valid JSON: {error}").into()),
         Payload::Streamed(_) => Err("The request body must be JSON".into()),
     }
 }

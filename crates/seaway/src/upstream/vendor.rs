@@ -44,7 +44,9 @@ impl Vendor {
 
 /// Says the key as a bearer token too.
 fn bear(headers: &mut HeaderMap) {
-    let token = headers.get("x-api-key").and_then(|key| HeaderValue::from_bytes(&[b"Bearer ", key.as_bytes()].concat()).ok());
+    let token = headers
+        .get("x-api-key")
+        .and_then(|key| HeaderValue::from_bytes(&[b"Bearer ", key.as_bytes()].concat()).ok());
     if let Some(mut token) = token {
         token.set_sensitive(true);
         headers.insert(AUTHORIZATION, token);
@@ -61,7 +63,12 @@ mod tests {
         let newer = Target::of_path("/v1/skills/x");
         let cases = [
             ("http://h:1", &file, None, "/v1/files/a%2Fb/content"),
-            ("http://h:1/argoapi/", &newer, Some("beta=true&x=%20"), "/argoapi/v1/skills/x?beta=true&x=%20"),
+            (
+                "http://h:1/argoapi/",
+                &newer,
+                Some("beta=true&x=%20"),
+                "/argoapi/v1/skills/x?beta=true&x=%20",
+            ),
             ("https://h/p", &file, Some(""), "https://h/p/v1/files/a%2Fb/content?"),
         ];
         for (base, target, query, expect) in cases {
@@ -73,11 +80,22 @@ mod tests {
     #[test]
     fn argo_wants_its_key_twice_on_responses() {
         let signed = |vendor: Vendor, endpoint| {
-            let mut headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-api-key"), HeaderValue::from_static("me"))]);
+            let mut headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-api-key"),
+                HeaderValue::from_static("me"),
+            )]);
             vendor.sign(Some(endpoint), &mut headers);
-            headers.get(AUTHORIZATION).map(|value| (value.to_str().unwrap().to_owned(), value.is_sensitive()))
+            headers
+                .get(AUTHORIZATION)
+                .map(|value| (value.to_str().unwrap().to_owned(), value.is_sensitive()))
         };
         assert_eq!(signed(Vendor::Argo, Endpoint::Responses), Some(("Bearer me".to_owned(), true)));
-        assert_eq!((signed(Vendor::Argo, Endpoint::Messages), signed(Vendor::Messages, Endpoint::Responses)), (None, None));
+        assert_eq!(
+            (
+                signed(Vendor::Argo, Endpoint::Messages),
+                signed(Vendor::Messages, Endpoint::Responses)
+            ),
+            (None, None)
+        );
     }
 }

@@ -37,12 +37,29 @@ async fn no_local_key_travels_in_any_spelling() {
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = Client::connect(gateway.address, None).await;
     client
-        .ask("POST /v1/messages", &["X-API-KEY: local-key", "AUTHORIZATION: Bearer local-key", "Api-Key: local-key", "X-Odd: bearer local-key", "Cookie: k=local-key"], ASK)
+        .ask(
+            "POST /v1/messages",
+            &[
+                "X-API-KEY: local-key",
+                "AUTHORIZATION: Bearer local-key",
+                "Api-Key: local-key",
+                "X-Odd: bearer local-key",
+                "Cookie: k=local-key",
+            ],
+            ASK,
+        )
         .await;
     let received = upstream.next().await;
-    let leaks: Vec<_> = received.headers.iter().filter(|(_, value)| value.contains("local-key")).collect();
+    let leaks: Vec<_> =
+        received.headers.iter().filter(|(_, value)| value.contains("local-key")).collect();
     assert!(leaks.is_empty(), "{leaks:?}");
-    let credentials: Vec<_> = received.headers.iter().filter(|(name, _)| ["x-api-key", "authorization", "api-key"].contains(&name.to_lowercase().as_str())).collect();
+    let credentials: Vec<_> = received
+        .headers
+        .iter()
+        .filter(|(name, _)| {
+            ["x-api-key", "authorization", "api-key"].contains(&name.to_lowercase().as_str())
+        })
+        .collect();
     assert_eq!(credentials, [&("x-api-key".to_owned(), "upstream-key".to_owned())]);
     answer_json(received).await;
 }
@@ -68,7 +85,10 @@ async fn a_body_that_is_too_large_is_refused_whichever_way_it_comes() {
     let large = format!("{{\"x\":\"{}\"}}", "y".repeat(2000));
     let mut client = gateway.client().await;
     let answer = client.post("/v1/messages", &large).await;
-    assert_eq!((answer.status, &answer.json()["error"]["type"]), (413, &"request_too_large".into()));
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["type"]),
+        (413, &"request_too_large".into())
+    );
     assert_eq!(client.post("/v1/messages", ASK).await.status, 200);
     let mut client = gateway.client().await;
     client
@@ -80,11 +100,19 @@ async fn a_body_that_is_too_large_is_refused_whichever_way_it_comes() {
 #[tokio::test]
 async fn pages_of_other_sites_are_refused() {
     let upstream = Upstream::start().await;
-    let gateway = Gateway::before(&upstream, &[("cors_origins", "https://app.example"), ("hosts", "box.example")]).await;
+    let gateway = Gateway::before(
+        &upstream,
+        &[("cors_origins", "https://app.example"), ("hosts", "box.example")],
+    )
+    .await;
     upstream.serve(answer_json);
-    for (header, status) in
-        [("Origin: https://evil.example", 403), ("Origin: https://app.example", 200), ("Origin: http://localhost", 200), ("Origin: null", 403), ("Origin: file://localhost", 403)]
-    {
+    for (header, status) in [
+        ("Origin: https://evil.example", 403),
+        ("Origin: https://app.example", 200),
+        ("Origin: http://localhost", 200),
+        ("Origin: null", 403),
+        ("Origin: file://localhost", 403),
+    ] {
         let mut client = gateway.client().await;
         client.ask("POST /v1/messages", &[header], ASK).await;
         let answer = client.answer().await;
@@ -92,14 +120,28 @@ async fn pages_of_other_sites_are_refused() {
         let allowed = answer.header("access-control-allow-origin");
         assert_eq!(allowed.is_some(), header.contains("app.example"), "{header}: {allowed:?}");
     }
-    for (host, status) in [("evil.example", 403), ("evil.example:7329", 403), ("127.0.0.1:99", 200), ("[::1]:7", 200), ("BOX.example", 200)] {
+    for (host, status) in [
+        ("evil.example", 403),
+        ("evil.example:7329", 403),
+        ("127.0.0.1:99", 200),
+        ("[::1]:7", 200),
+        ("BOX.example", 200),
+    ] {
         let mut client = Client::connect(gateway.address, None).await;
         client.write(format!("POST /v1/messages HTTP/1.1\r\nHost: {host}\r\nx-api-key: local-key\r\nContent-Length: {}\r\n\r\n{ASK}", ASK.len())).await;
         assert_eq!(client.answer().await.status, status, "{host}");
     }
     let mut client = Client::connect(gateway.address, None).await;
     client
-        .ask("OPTIONS /v1/messages", &["Origin: https://app.example", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: x-api-key,anthropic-version"], "")
+        .ask(
+            "OPTIONS /v1/messages",
+            &[
+                "Origin: https://app.example",
+                "Access-Control-Request-Method: POST",
+                "Access-Control-Request-Headers: x-api-key,anthropic-version",
+            ],
+            "",
+        )
         .await;
     let answer = client.answer().await;
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
@@ -110,7 +152,15 @@ async fn pages_of_other_sites_are_refused() {
 async fn what_anyone_may_ask_needs_no_key_and_tells_no_secret() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[("upstream.up.api_key", "hush")]).await;
-    for line in ["HEAD /", "HEAD /api/hello", "HEAD /argoapi", "HEAD /v1/models", "HEAD /nowhere", "GET /api/hello", "GET /health/live"] {
+    for line in [
+        "HEAD /",
+        "HEAD /api/hello",
+        "HEAD /argoapi",
+        "HEAD /v1/models",
+        "HEAD /nowhere",
+        "GET /api/hello",
+        "GET /health/live",
+    ] {
         let mut client = Client::connect(gateway.address, None).await;
         client.ask(line, &[], "").await;
         assert_eq!(client.head().await.status, 200, "{line}");
@@ -130,7 +180,11 @@ async fn what_anyone_may_ask_needs_no_key_and_tells_no_secret() {
 
 #[tokio::test]
 async fn without_a_usable_credential_it_is_alive_and_not_ready() {
-    let gateway = Gateway::start(&[("upstream.up.kind", "anthropic"), ("upstream.up.api_key.env", "NOT_SET")]).await;
+    let gateway = Gateway::start(&[
+        ("upstream.up.kind", "anthropic"),
+        ("upstream.up.api_key.env", "NOT_SET"),
+    ])
+    .await;
     let mut client = gateway.client().await;
     assert_eq!(client.get("/health/live").await.status, 200);
     let answer = client.get("/health/ready").await;
@@ -163,7 +217,9 @@ async fn an_open_gateway_takes_any_key_or_none() {
 
 #[tokio::test]
 async fn a_reload_does_not_open_what_others_can_reach() {
-    let gateway = Gateway::with_file("", &[("listen", "0.0.0.0:0"), ("upstream.sandbox.kind", "sandbox")]).await;
+    let gateway =
+        Gateway::with_file("", &[("listen", "0.0.0.0:0"), ("upstream.sandbox.kind", "sandbox")])
+            .await;
     std::fs::write(gateway.state.path().join("seaway.toml"), "auth = 'none'\n").unwrap();
     let house = &gateway.app.state;
     assert!(seaway::reload::reload(house).unwrap_err().contains("for loopback only"));
@@ -173,11 +229,19 @@ async fn a_reload_does_not_open_what_others_can_reach() {
 
 #[tokio::test]
 async fn a_failing_command_tells_outsiders_nothing() {
-    let gateway = Gateway::start(&[("upstream.up.kind", "anthropic"), ("upstream.up.api_key.command", "echo hush >&2; exit 3")]).await;
+    let gateway = Gateway::start(&[
+        ("upstream.up.kind", "anthropic"),
+        ("upstream.up.api_key.command", "echo hush >&2; exit 3"),
+    ])
+    .await;
     let mut client = Client::connect(gateway.address, None).await;
     for path in ["/health", "/health/ready"] {
         let answer = client.get(path).await;
-        assert!(answer.text().contains("status 3") && !answer.text().contains("hush"), "{}", answer.text());
+        assert!(
+            answer.text().contains("status 3") && !answer.text().contains("hush"),
+            "{}",
+            answer.text()
+        );
     }
 }
 
@@ -200,11 +264,17 @@ async fn a_passed_credential_goes_on_unchanged() {
     let mut client = gateway.client().await;
     client.ask("POST /v1/messages", &["Authorization: Bearer their own"], ASK).await;
     let received = upstream.next().await;
-    assert_eq!((received.header("authorization"), received.header("x-api-key")), (Some("Bearer their own"), None));
+    assert_eq!(
+        (received.header("authorization"), received.header("x-api-key")),
+        (Some("Bearer their own"), None)
+    );
     answer_json(received).await;
     client.answer().await;
     client.ask("POST /v1/messages", &[], ASK).await;
     let received = upstream.next().await;
-    assert_eq!((received.header("authorization"), received.header("x-api-key")), (None, Some("upstream-key")));
+    assert_eq!(
+        (received.header("authorization"), received.header("x-api-key")),
+        (None, Some("upstream-key"))
+    );
     answer_json(received).await;
 }

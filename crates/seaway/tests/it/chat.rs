@@ -26,14 +26,42 @@ async fn a_completion_is_asked_for_in_messages_and_answered_in_chat() {
     client.ask(PATH, &["OpenAI-Organization: o", "anthropic-beta: x"], CHAT).await;
     let received = upstream.next().await;
     assert_eq!(received.line, "POST /v1/messages HTTP/1.1");
-    assert_eq!(received.text(), r#"{"model":"claude-haiku-4-5","max_tokens":32000,"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}]}"#);
-    assert_eq!((received.header("anthropic-version"), received.header("x-api-key"), received.header("anthropic-beta")), (Some("2023-06-01"), Some("upstream-key"), Some("x")));
-    assert_eq!((received.header("openai-organization"), received.header("authorization")), (None, None));
+    assert_eq!(
+        received.text(),
+        r#"{"model":"claude-haiku-4-5","max_tokens":32000,"messages":[{"role":"user","content":[{"type":"text","text":"hi"}]}]}"#
+    );
+    assert_eq!(
+        (
+            received.header("anthropic-version"),
+            received.header("x-api-key"),
+            received.header("anthropic-beta")
+        ),
+        (Some("2023-06-01"), Some("upstream-key"), Some("x"))
+    );
+    assert_eq!(
+        (received.header("openai-organization"), received.header("authorization")),
+        (None, None)
+    );
     answer_json(received).await;
     let answer = client.answer().await;
-    assert_eq!((answer.status, answer.header("x-request-id"), answer.header("content-type"), answer.header("seaway-note")), (200, Some("req_up"), Some("application/json"), None));
+    assert_eq!(
+        (
+            answer.status,
+            answer.header("x-request-id"),
+            answer.header("content-type"),
+            answer.header("seaway-note")
+        ),
+        (200, Some("req_up"), Some("application/json"), None)
+    );
     let completion = answer.json();
-    assert_eq!((&completion["id"], &completion["choices"][0]["message"]["content"], &completion["usage"]["total_tokens"]), (&"chatcmpl-msg_1".into(), &"ok".into(), &5.into()));
+    assert_eq!(
+        (
+            &completion["id"],
+            &completion["choices"][0]["message"]["content"],
+            &completion["usage"]["total_tokens"]
+        ),
+        (&"chatcmpl-msg_1".into(), &"ok".into(), &5.into())
+    );
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;
     assert_eq!((receipt.outcome.as_str(), receipt.output), ("completed", 2));
@@ -50,7 +78,10 @@ async fn every_frame_leaves_at_once_and_the_end_is_earned() {
     let script = stream();
     received.chunk(&script[0]).await;
     let head = client.head().await;
-    assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream; charset=utf-8")));
+    assert_eq!(
+        (head.status, head.header("content-type")),
+        (200, Some("text/event-stream; charset=utf-8"))
+    );
     let role = String::from_utf8(client.chunk().await.unwrap()).unwrap();
     assert!(role.contains(r#""delta":{"role":"assistant","content":"","refusal":null}"#), "{role}");
     for frame in &script[1..4] {
@@ -67,7 +98,12 @@ async fn every_frame_leaves_at_once_and_the_end_is_earned() {
     }
     let rest = lines(&rest);
     assert_eq!((rest.len(), rest[2]), (3, "[DONE]"), "{rest:?}");
-    assert!(rest[0].contains(r#""finish_reason":"stop""#) && rest[1].contains(r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7,"#), "{rest:?}");
+    assert!(
+        rest[0].contains(r#""finish_reason":"stop""#)
+            && rest[1]
+                .contains(r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7,"#),
+        "{rest:?}"
+    );
 }
 
 #[tokio::test]
@@ -101,10 +137,24 @@ async fn a_stream_that_is_cut_ends_with_an_error_and_no_end_mark() {
             }
             let answer = client.answer().await;
             let lines = lines(answer.text());
-            assert!(lines.last().unwrap().starts_with(r#"{"error":{"message":"the upstream's stream ended"#), "{upto} {orderly}: {lines:?}");
-            assert!(lines.iter().all(|line| !line.contains(r#""finish_reason":"stop""#) && *line != "[DONE]"), "{lines:?}");
+            assert!(
+                lines
+                    .last()
+                    .unwrap()
+                    .starts_with(r#"{"error":{"message":"the upstream's stream ended"#),
+                "{upto} {orderly}: {lines:?}"
+            );
+            assert!(
+                lines
+                    .iter()
+                    .all(|line| !line.contains(r#""finish_reason":"stop""#) && *line != "[DONE]"),
+                "{lines:?}"
+            );
             gateway.quiet().await;
-            assert_eq!(gateway.outcomes().await, [("completions".to_owned(), "truncated".to_owned())]);
+            assert_eq!(
+                gateway.outcomes().await,
+                [("completions".to_owned(), "truncated".to_owned())]
+            );
         }
     }
 }
@@ -112,8 +162,16 @@ async fn a_stream_that_is_cut_ends_with_an_error_and_no_end_mark() {
 #[tokio::test]
 async fn what_fails_before_the_first_event_has_a_status() {
     let table = [
-        ("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n", 503, "overloaded"),
-        ("event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow\"}}\n\n", 429, "rate_limit_exceeded"),
+        (
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n",
+            503,
+            "overloaded",
+        ),
+        (
+            "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"slow\"}}\n\n",
+            429,
+            "rate_limit_exceeded",
+        ),
         ("", 502, "null"),
         (": nothing but a comment\n\n", 502, "null"),
         ("data: {\"type\":\"message_start\"\n\n", 502, "null"),
@@ -129,7 +187,11 @@ async fn what_fails_before_the_first_event_has_a_status() {
         }
         received.end().await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.header("content-type")), (status, Some("application/json")), "{body}");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (status, Some("application/json")),
+            "{body}"
+        );
         assert_eq!(answer.json()["error"]["code"].as_str().unwrap_or("null"), code, "{body}");
     }
 }
@@ -145,22 +207,42 @@ async fn upstream_errors_keep_their_words_status_and_waits() {
         upstream.next().await.answer(head, body).await;
         let answer = client.answer().await;
         assert_eq!(
-            (answer.status, answer.header("retry-after"), answer.header("x-request-id"), answer.header("x-ratelimit-limit-requests")),
+            (
+                answer.status,
+                answer.header("retry-after"),
+                answer.header("x-request-id"),
+                answer.header("x-ratelimit-limit-requests")
+            ),
             (429, Some("7"), Some("req_9"), Some("50"))
         );
-        assert_eq!(answer.text(), r#"{"error":{"message":"slow \"down\"","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}"#);
+        assert_eq!(
+            answer.text(),
+            r#"{"error":{"message":"slow \"down\"","type":"rate_limit_error","param":null,"code":"rate_limit_exceeded"}}"#
+        );
     }
     for (head, body, status) in [
-        ("401 Unauthorized\r\ncontent-type: application/json", r#"{"type":"error","error":{"type":"authentication_error","message":"bad key"}}"#, 500),
+        (
+            "401 Unauthorized\r\ncontent-type: application/json",
+            r#"{"type":"error","error":{"type":"authentication_error","message":"bad key"}}"#,
+            500,
+        ),
         ("503 Service Unavailable\r\ncontent-type: text/html", "<html>busy</html>", 503),
         ("200 OK\r\ncontent-type: text/html", "<html>hello</html>", 502),
-        ("200 OK\r\ncontent-type: application/json", r#"{"type":"error","error":{"type":"api_error","message":"x"}}"#, 502),
+        (
+            "200 OK\r\ncontent-type: application/json",
+            r#"{"type":"error","error":{"type":"api_error","message":"x"}}"#,
+            502,
+        ),
         ("200 OK\r\ncontent-type: application/json", "", 502),
     ] {
         client.ask(PATH, &[], CHAT).await;
         upstream.next().await.answer(head, body).await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.json()["error"]["message"].is_string()), (status, true), "{head}");
+        assert_eq!(
+            (answer.status, answer.json()["error"]["message"].is_string()),
+            (status, true),
+            "{head}"
+        );
     }
 }
 
@@ -198,32 +280,50 @@ async fn a_client_that_leaves_stops_the_upstream() {
         received.gone().await;
     }
     gateway.quiet().await;
-    assert_eq!(gateway.outcomes().await, [("completions".to_owned(), "client_gone".to_owned()), ("completions".to_owned(), "client_gone".to_owned())]);
+    assert_eq!(
+        gateway.outcomes().await,
+        [
+            ("completions".to_owned(), "client_gone".to_owned()),
+            ("completions".to_owned(), "client_gone".to_owned())
+        ]
+    );
 }
 
 #[tokio::test]
 async fn what_is_not_carried_over_is_noted_and_refused_when_strict() {
     let ask = CHAT.replace("\"messages\"", "\"seed\":1,\"messages\"");
-    let (mut upstream, gateway) = pair(&[("alias", r#"{"claude-haiku-4-5":"claude-opus-5-5"}"#)]).await;
+    let (mut upstream, gateway) =
+        pair(&[("alias", r#"{"claude-haiku-4-5":"claude-opus-5-5"}"#)]).await;
     let mut client = gateway.client().await;
     client.ask(PATH, &[], &ask).await;
     answer_json(upstream.next().await).await;
     assert_eq!(client.answer().await.header("seaway-note"), Some("alias model, seed ignored"));
     let (_upstream, gateway) = pair(&[("strict", "true")]).await;
     let answer = gateway.client().await.post("/v1/chat/completions", &ask).await;
-    assert_eq!((answer.status, &answer.json()["error"]["param"], &answer.json()["error"]["code"]), (400, &"seed".into(), &"unsupported_parameter".into()));
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["param"], &answer.json()["error"]["code"]),
+        (400, &"seed".into(), &"unsupported_parameter".into())
+    );
 }
 
 #[tokio::test]
 async fn an_upstream_that_speaks_chat_is_relayed() {
-    let (mut upstream, gateway) = pair(&[("upstream.up.speaks", "chat"), ("alias", r#"{"gpt":"gpt4o"}"#)]).await;
+    let (mut upstream, gateway) =
+        pair(&[("upstream.up.speaks", "chat"), ("alias", r#"{"gpt":"gpt4o"}"#)]).await;
     let mut client = gateway.client().await;
     let ask = r#"{ "model": "gpt", "n":2, "brand_new": 1.0, "messages":[] }"#;
     client.ask("POST /v1/chat/completions?x=1", &["OpenAI-Beta: b"], ask).await;
     let received = upstream.next().await;
     assert_eq!(received.line, "POST /v1/chat/completions?x=1 HTTP/1.1");
     assert_eq!(received.text(), ask.replace("\"gpt\"", "\"gpt4o\""));
-    assert_eq!((received.header("openai-beta"), received.header("anthropic-version"), received.header("x-api-key")), (Some("b"), None, Some("upstream-key")));
+    assert_eq!(
+        (
+            received.header("openai-beta"),
+            received.header("anthropic-version"),
+            received.header("x-api-key")
+        ),
+        (Some("b"), None, Some("upstream-key"))
+    );
     let body = r#"{"model":"gpt4o","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2},"new": 1.0}"#;
     received.answer("200 OK\r\ncontent-type: application/json\r\nx-request-id: req_c", body).await;
     let answer = client.answer().await;
@@ -231,7 +331,13 @@ async fn an_upstream_that_speaks_chat_is_relayed() {
     gateway.quiet().await;
     assert_eq!(gateway.receipt("req_c").await.output, 2);
     let refused = client.post("/v1/messages", crate::support::ASK).await;
-    assert_eq!((refused.status, refused.json()["error"]["message"].as_str().unwrap().contains("speaks chat only")), (400, true));
+    assert_eq!(
+        (
+            refused.status,
+            refused.json()["error"]["message"].as_str().unwrap().contains("speaks chat only")
+        ),
+        (400, true)
+    );
 }
 
 #[tokio::test]
@@ -269,7 +375,11 @@ async fn the_next_upstream_is_asked_from_the_clients_own_bytes() {
     received.answer("503 Service Unavailable\r\ncontent-type: application/json", "{}").await;
     let received = second.next().await;
     assert_eq!(received.line, "POST /v1/messages HTTP/1.1");
-    assert!(received.text().contains(r#""system":[{"type":"text","text":"P"}]"#), "{}", received.text());
+    assert!(
+        received.text().contains(r#""system":[{"type":"text","text":"P"}]"#),
+        "{}",
+        received.text()
+    );
     answer_json(received).await;
     assert_eq!(client.answer().await.json()["choices"][0]["message"]["content"], "ok");
 }
@@ -278,7 +388,15 @@ async fn the_next_upstream_is_asked_from_the_clients_own_bytes() {
 async fn an_unknown_model_takes_what_its_upstream_says() {
     let (mut upstream, gateway) = pair(&[]).await;
     let mut client = gateway.client().await;
-    client.ask(PATH, &[], &CHAT.replace("claude-haiku-4-5", "in-house").replace("\"messages\"", "\"reasoning_effort\":\"high\",\"messages\"")).await;
+    client
+        .ask(
+            PATH,
+            &[],
+            &CHAT
+                .replace("claude-haiku-4-5", "in-house")
+                .replace("\"messages\"", "\"reasoning_effort\":\"high\",\"messages\""),
+        )
+        .await;
     let listed = upstream.next().await;
     assert!(listed.line.starts_with("GET /v1/models"), "{}", listed.line);
     let models = r#"{"data":[{"id":"in-house","max_tokens":5000,"capabilities":{"effort":{"supported":true},"thinking":{"types":{"adaptive":{"supported":true}}}}}]}"#;
@@ -294,11 +412,26 @@ async fn the_key_is_asked_for_in_chats_own_words() {
     let gateway = Gateway::start(&[("upstream.up.kind", "sandbox")]).await;
     let mut stranger = crate::support::Client::connect(gateway.address, None).await;
     let refused = stranger.post("/v1/chat/completions", CHAT).await;
-    assert_eq!((refused.status, &refused.json()["error"]["code"], refused.header("x-request-id").is_some()), (401, &"invalid_api_key".into(), true));
-    for line in ["POST /v1/chat/completions", "POST /openai/v1/chat/completions", "POST /v1/terse/chat/completions"] {
+    assert_eq!(
+        (
+            refused.status,
+            &refused.json()["error"]["code"],
+            refused.header("x-request-id").is_some()
+        ),
+        (401, &"invalid_api_key".into(), true)
+    );
+    for line in [
+        "POST /v1/chat/completions",
+        "POST /openai/v1/chat/completions",
+        "POST /v1/terse/chat/completions",
+    ] {
         stranger.ask(line, &[&format!("Authorization: Bearer {KEY}")], CHAT).await;
         let answer = stranger.answer().await;
-        assert_eq!((answer.status, answer.header("seaway-simulated")), (200, Some("true")), "{line}");
+        assert_eq!(
+            (answer.status, answer.header("seaway-simulated")),
+            (200, Some("true")),
+            "{line}"
+        );
     }
 }
 
@@ -337,9 +470,16 @@ async fn an_upstream_that_cannot_be_asked_is_passed_over() {
         // The second time the first one rests, and is asked all the same.
         client.ask("POST /v1/messages", &[], crate::support::ASK).await;
         let body = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
-        first.next().await.answer("529 Overloaded\r\ncontent-type: application/json\r\nretry-after: 3", body).await;
+        first
+            .next()
+            .await
+            .answer("529 Overloaded\r\ncontent-type: application/json\r\nretry-after: 3", body)
+            .await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.header("retry-after"), answer.text()), (529, Some("3"), body));
+        assert_eq!(
+            (answer.status, answer.header("retry-after"), answer.text()),
+            (529, Some("3"), body)
+        );
     }
 }
 
@@ -351,7 +491,10 @@ async fn an_encoded_answer_is_not_passed_off_as_ours() {
         client.ask(PATH, &[], CHAT).await;
         upstream.next().await.answer(&format!("{status}\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\netag: x"), "\u{1f}\u{8b}").await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.header("content-encoding"), answer.header("etag")), (expect, None, None));
+        assert_eq!(
+            (answer.status, answer.header("content-encoding"), answer.header("etag")),
+            (expect, None, None)
+        );
         assert!(answer.json()["error"]["message"].is_string());
     }
 }
@@ -361,10 +504,16 @@ async fn a_limit_of_the_configuration_holds_where_the_client_gives_none() {
     let (mut upstream, gateway) = pair(&[("preset.short.defaults", r#"{"max_tokens":5}"#)]).await;
     let mut client = gateway.client().await;
     let limited = CHAT.replace("\"messages\"", "\"max_tokens\":7,\"messages\"");
-    for (ask, limit, note) in [(CHAT, 5, Some("preset:short max_tokens")), (limited.as_str(), 7, None)] {
+    for (ask, limit, note) in
+        [(CHAT, 5, Some("preset:short max_tokens")), (limited.as_str(), 7, None)]
+    {
         client.ask("POST /v1/short/chat/completions", &[], ask).await;
         let received = upstream.next().await;
-        assert!(received.text().contains(&format!("\"max_tokens\":{limit},")), "{}", received.text());
+        assert!(
+            received.text().contains(&format!("\"max_tokens\":{limit},")),
+            "{}",
+            received.text()
+        );
         answer_json(received).await;
         assert_eq!(client.answer().await.header("seaway-note"), note);
     }
@@ -372,24 +521,36 @@ async fn a_limit_of_the_configuration_holds_where_the_client_gives_none() {
 
 #[tokio::test]
 async fn a_cache_mark_of_the_configuration_leaves_three_for_the_client() {
-    let (mut upstream, gateway) = pair(&[("upstream.up.set", r#"{"cache_control":{"type":"ephemeral"}}"#)]).await;
+    let (mut upstream, gateway) =
+        pair(&[("upstream.up.set", r#"{"cache_control":{"type":"ephemeral"}}"#)]).await;
     let mut client = gateway.client().await;
     let part = r#"{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}"#;
     client.ask(PATH, &[], &CHAT.replace("\"hi\"", &format!("[{}]", [part; 4].join(",")))).await;
     let received = upstream.next().await;
     assert_eq!(received.text().matches("cache_control").count(), 4, "{}", received.text());
-    assert!(received.text().ends_with(r#""cache_control":{"type":"ephemeral"}}"#), "{}", received.text());
+    assert!(
+        received.text().ends_with(r#""cache_control":{"type":"ephemeral"}}"#),
+        "{}",
+        received.text()
+    );
     answer_json(received).await;
-    assert_eq!(client.answer().await.header("seaway-note"), Some("cache_control left out but for the last ones, set cache_control"));
+    assert_eq!(
+        client.answer().await.header("seaway-note"),
+        Some("cache_control left out but for the last ones, set cache_control")
+    );
 }
 
 #[tokio::test]
 async fn configured_edits_are_made_also_where_the_upstream_speaks_chat() {
-    let (mut upstream, gateway) = pair(&[("upstream.up.speaks", "messages,chat"), ("upstream.up.system_prefix", "P")]).await;
+    let (mut upstream, gateway) =
+        pair(&[("upstream.up.speaks", "messages,chat"), ("upstream.up.system_prefix", "P")]).await;
     let mut client = gateway.client().await;
     client.ask(PATH, &[], CHAT).await;
     let received = upstream.next().await;
-    assert_eq!((received.line.as_str(), received.text().contains(r#""text":"P""#)), ("POST /v1/messages HTTP/1.1", true));
+    assert_eq!(
+        (received.line.as_str(), received.text().contains(r#""text":"P""#)),
+        ("POST /v1/messages HTTP/1.1", true)
+    );
     answer_json(received).await;
     assert_eq!(client.answer().await.status, 200);
 }
@@ -400,7 +561,11 @@ async fn a_stream_is_one_whatever_it_calls_itself() {
     let mut client = gateway.client().await;
     for kind in ["text/plain", "Text/Event-Stream;charset=utf-8", "application/octet-stream"] {
         client.ask(PATH, &[], CHAT_STREAM).await;
-        upstream.next().await.answer(&format!("200 OK\r\ncontent-type: {kind}"), &stream().concat()).await;
+        upstream
+            .next()
+            .await
+            .answer(&format!("200 OK\r\ncontent-type: {kind}"), &stream().concat())
+            .await;
         let answer = client.answer().await;
         assert!(answer.text().ends_with("data: [DONE]\n\n"), "{kind}: {}", answer.text());
     }
@@ -444,12 +609,21 @@ async fn what_a_strict_tool_cannot_be_is_noted_and_not_sent() {
         let ask = json!({"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "hi"}], "tools": [tool]});
         let answer = client.post("/v1/chat/completions", &ask.to_string()).await;
         assert_eq!(answer.status, 200, "{parameters}: {}", answer.text());
-        assert!(answer.header("seaway-note").is_some_and(|note| note.contains("strict left out")), "{parameters}: {:?}", answer.header("seaway-note"));
+        assert!(
+            answer.header("seaway-note").is_some_and(|note| note.contains("strict left out")),
+            "{parameters}: {:?}",
+            answer.header("seaway-note")
+        );
     }
     // Who thinks begins with it, so an answer that is begun leaves no place for it.
     let begun = json!({"model": "claude-sonnet-4-5", "reasoning_effort": "high", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Well"}]});
     let answer = client.post("/v1/chat/completions", &begun.to_string()).await;
-    assert_eq!((answer.status, answer.header("seaway-note")), (200, Some("reasoning_effort left out")), "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.header("seaway-note")),
+        (200, Some("reasoning_effort left out")),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -463,5 +637,11 @@ async fn no_mark_lives_longer_than_one_before_it() {
     let received = upstream.next().await;
     assert!(!received.text().contains("1h"), "{}", received.text());
     answer_json(received).await;
-    assert!(client.answer().await.header("seaway-note").is_some_and(|note| note.contains("cache_control.ttl lowered to 5m")));
+    assert!(
+        client
+            .answer()
+            .await
+            .header("seaway-note")
+            .is_some_and(|note| note.contains("cache_control.ttl lowered to 5m"))
+    );
 }

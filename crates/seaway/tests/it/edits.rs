@@ -25,14 +25,17 @@ async fn every_edit_has_a_receipt() {
     );
     answer_json(received).await;
     let answer = client.answer().await;
-    let receipts =
-        "drop metadata, one_sampling_param top_p, alias model, set service_tier, system_prefix system, strip_cache_ttl system[0].cache_control.ttl, strict_tools tools[0].strict";
+    let receipts = "drop metadata, one_sampling_param top_p, alias model, set service_tier, system_prefix system, strip_cache_ttl system[0].cache_control.ttl, strict_tools tools[0].strict";
     assert_eq!(answer.header("seaway-note"), Some(receipts));
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;
-    let kept: Vec<String> = receipt.changes.iter().map(|(name, path)| format!("{name} {path}")).collect();
+    let kept: Vec<String> =
+        receipt.changes.iter().map(|(name, path)| format!("{name} {path}")).collect();
     assert_eq!(kept.join(", "), receipts);
-    assert_eq!((receipt.asked.as_str(), receipt.body_in.as_ref().map(String::len)), ("gpt-4o", Some(64)));
+    assert_eq!(
+        (receipt.asked.as_str(), receipt.body_in.as_ref().map(String::len)),
+        ("gpt-4o", Some(64))
+    );
     assert_ne!(receipt.body_in, receipt.body_out);
 }
 
@@ -41,16 +44,29 @@ async fn a_preset_is_named_by_path_or_header() {
     let mut upstream = Upstream::start().await;
     let file = "[preset.'my one']\nsystem = 'Be brief.'\nsuffix = 'Thanks.'\nsuffix_thinking = 'Think.'\ndefaults = { top_k = 5, max_tokens = 1 }\n";
     let url = upstream.url();
-    let gateway = Gateway::with_file(file, &[("upstream.up.kind", "messages"), ("upstream.up.base_url", &url)]).await;
+    let gateway = Gateway::with_file(
+        file,
+        &[("upstream.up.kind", "messages"), ("upstream.up.base_url", &url)],
+    )
+    .await;
     let mut client = gateway.client().await;
     let edited = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi\n\nThanks."}],"top_k":5,"system":[{"type":"text","text":"Be brief."}]}"#;
-    for (path, headers) in [("/v1/my%20one/messages?x=1", &[][..]), ("/v1/messages?x=1", &["seaway-preset: my one"][..])] {
+    for (path, headers) in [
+        ("/v1/my%20one/messages?x=1", &[][..]),
+        ("/v1/messages?x=1", &["seaway-preset: my one"][..]),
+    ] {
         client.ask(&format!("POST {path}"), headers, ASK).await;
         let received = upstream.next().await;
-        assert_eq!((received.line.as_str(), received.text().as_str()), ("POST /v1/messages?x=1 HTTP/1.1", edited));
+        assert_eq!(
+            (received.line.as_str(), received.text().as_str()),
+            ("POST /v1/messages?x=1 HTTP/1.1", edited)
+        );
         assert_eq!(received.header("seaway-preset"), None);
         answer_json(received).await;
-        assert_eq!(client.answer().await.header("seaway-note"), Some("preset:my one top_k, preset:my one system, preset:my one messages[0].content"));
+        assert_eq!(
+            client.answer().await.header("seaway-note"),
+            Some("preset:my one top_k, preset:my one system, preset:my one messages[0].content")
+        );
     }
     let answer = client.post("/v1/nothing/messages", ASK).await;
     assert_eq!(answer.status, 404);
@@ -69,21 +85,30 @@ async fn a_missing_model_is_the_default_one_or_an_error() {
     assert_eq!(client.answer().await.header("seaway-note"), Some("model.default model"));
     let gateway = Gateway::before(&upstream, &[]).await;
     let answer = gateway.client().await.post("/v1/messages", r#"{"messages":[]}"#).await;
-    assert_eq!((answer.status, &answer.json()["error"]["message"]), (400, &"model: field required".into()));
+    assert_eq!(
+        (answer.status, &answer.json()["error"]["message"]),
+        (400, &"model: field required".into())
+    );
 }
 
 #[tokio::test]
 async fn a_reload_changes_what_comes_next_and_a_bad_one_nothing() {
     let mut upstream = Upstream::start().await;
     let url = upstream.url();
-    let gateway = Gateway::with_file("", &[("upstream.up.kind", "messages"), ("upstream.up.base_url", &url)]).await;
+    let gateway =
+        Gateway::with_file("", &[("upstream.up.kind", "messages"), ("upstream.up.base_url", &url)])
+            .await;
     let path = gateway.state.path().join("seaway.toml");
     let instance = seaway::instance::find(gateway.state.path()).remove(0);
     let reload = async || {
         let stream = tokio::net::UnixStream::connect(&instance.socket).await.unwrap();
-        let (mut send, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
+        let (mut send, connection) =
+            hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
+                .await
+                .unwrap();
         tokio::spawn(connection);
-        let request = http::Request::post("/owner/reload").header("host", "x").body(String::new()).unwrap();
+        let request =
+            http::Request::post("/owner/reload").header("host", "x").body(String::new()).unwrap();
         send.send_request(request).await.unwrap().status().as_u16()
     };
     let mut client = Client::connect(gateway.address, Some(KEY)).await;
@@ -92,7 +117,11 @@ async fn a_reload_changes_what_comes_next_and_a_bad_one_nothing() {
     std::fs::write(&path, "[alias]\nclaude-sonnet-4-5 = 'claude-z'\n").unwrap();
     assert_eq!(reload().await, 200);
     answer_json(in_flight).await;
-    assert_eq!(client.answer().await.header("seaway-note"), None, "what began before the reload ends as it began");
+    assert_eq!(
+        client.answer().await.header("seaway-note"),
+        None,
+        "what began before the reload ends as it began"
+    );
     for _ in 0..2 {
         client.ask("POST /v1/messages", &[], ASK).await;
         let received = upstream.next().await;
@@ -107,5 +136,9 @@ async fn a_reload_changes_what_comes_next_and_a_bad_one_nothing() {
     assert_eq!(reload().await, 200);
     client.ask("POST /v1/messages", &["seaway-preset: grüß"], ASK).await;
     answer_json(upstream.next().await).await;
-    assert_eq!(client.answer().await.header("seaway-note"), Some("preset:grüß system"), "a receipt in any script");
+    assert_eq!(
+        client.answer().await.header("seaway-note"),
+        Some("preset:grüß system"),
+        "a receipt in any script"
+    );
 }

@@ -17,11 +17,20 @@ async fn a_stream_is_folded_into_the_message() {
     assert_eq!(received.text(), ASK.replace("\"hi\"}]}", "\"hi\"}],\"stream\":true}"));
     events(received, &stream()).await;
     let answer = client.answer().await;
-    assert_eq!((answer.status, answer.header("content-type"), answer.header("request-id")), (200, Some("application/json"), Some("req_up")));
+    assert_eq!(
+        (answer.status, answer.header("content-type"), answer.header("request-id")),
+        (200, Some("application/json"), Some("req_up"))
+    );
     assert_eq!(answer.header("seaway-note"), Some("stream stream"));
     let message = answer.json();
-    assert_eq!((&message["content"][0]["text"], &message["content"][0]["x"]), (&"grüß 🌊".into(), &1.0.into()));
-    assert_eq!((&message["stop_reason"], &message["usage"]["output_tokens"]), (&"end_turn".into(), &7.into()));
+    assert_eq!(
+        (&message["content"][0]["text"], &message["content"][0]["x"]),
+        (&"grüß 🌊".into(), &1.0.into())
+    );
+    assert_eq!(
+        (&message["stop_reason"], &message["usage"]["output_tokens"]),
+        (&"end_turn".into(), &7.into())
+    );
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;
     assert_eq!((receipt.outcome.as_str(), receipt.output), ("completed", 7));
@@ -51,7 +60,10 @@ async fn tool_arguments_and_thinking_survive() {
     .into();
     events(upstream.next().await, &script).await;
     let message = client.answer().await.json();
-    assert_eq!(message["content"][0], serde_json::json!({"type": "thinking", "thinking": "hm", "signature": "sig"}));
+    assert_eq!(
+        message["content"][0],
+        serde_json::json!({"type": "thinking", "thinking": "hm", "signature": "sig"})
+    );
     assert_eq!(message["content"][1]["input"], serde_json::json!({"a": 1}));
     assert_eq!(message["stop_reason"], "tool_use");
 }

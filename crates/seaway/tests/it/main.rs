@@ -1,6 +1,9 @@
 //! Everything that needs sockets or processes, for real on loopback.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
-#![expect(clippy::disallowed_methods, reason = "the programs that are tested, and the servers beside them, are started here")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the programs that are tested, and the servers beside them, are started here"
+)]
 
 mod access;
 mod chat;

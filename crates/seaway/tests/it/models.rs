@@ -11,22 +11,44 @@ async fn a_list_has_both_shapes_and_is_kept_for_a_while() {
     let mut client = gateway.client().await;
     client.ask("GET /v1/models?limit=2", &["anthropic-version: 2023-06-01"], "").await;
     let received = upstream.next().await;
-    assert_eq!((received.line.as_str(), received.header("x-api-key")), ("GET /v1/models?limit=1000 HTTP/1.1", Some("upstream-key")));
+    assert_eq!(
+        (received.line.as_str(), received.header("x-api-key")),
+        ("GET /v1/models?limit=1000 HTTP/1.1", Some("upstream-key"))
+    );
     received.answer("200 OK\r\ncontent-type: application/json", LIST).await;
     let page = client.answer().await.json();
-    assert_eq!((&page["object"], &page["has_more"], &page["last_id"]), (&"list".into(), &true.into(), &"claude-opus-5-5".into()));
+    assert_eq!(
+        (&page["object"], &page["has_more"], &page["last_id"]),
+        (&"list".into(), &true.into(), &"claude-opus-5-5".into())
+    );
     assert_eq!(page["data"][0]["max_tokens"], 128_000);
     for model in page["data"].as_array().unwrap() {
         assert_eq!((&model["type"], &model["object"]), (&"model".into(), &"model".into()));
-        assert!(model["display_name"].is_string() && model["created"].is_i64() && model["created_at"].is_string(), "{model}");
+        assert!(
+            model["display_name"].is_string()
+                && model["created"].is_i64()
+                && model["created_at"].is_string(),
+            "{model}"
+        );
     }
     let next = client.get("/v1/models?limit=2&after_id=claude-opus-5-5").await.json();
-    assert_eq!(next["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect::<Vec<_>>(), ["org/odd", "gpt-4o"]);
+    assert_eq!(
+        next["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|model| model["id"].as_str().unwrap())
+            .collect::<Vec<_>>(),
+        ["org/odd", "gpt-4o"]
+    );
     assert_eq!(client.get("/v1/models/org/odd").await.json()["id"], "org/odd");
     assert_eq!(client.get("/v1/models/gpt-4o").await.json()["id"], "gpt-4o");
     assert_eq!(client.get("/v1/models/opus").await.json()["id"], "claude-opus-5-5");
     let unknown = client.get("/v1/models/nothing").await;
-    assert_eq!((unknown.status, &unknown.json()["error"]["type"], &unknown.json()["error"]["code"]), (404, &"not_found_error".into(), &"model_not_found".into()));
+    assert_eq!(
+        (unknown.status, &unknown.json()["error"]["type"], &unknown.json()["error"]["code"]),
+        (404, &"not_found_error".into(), &"model_not_found".into())
+    );
     assert_eq!(client.get("/openai/v1/terse/models").await.json()["object"], "list");
     assert_eq!(client.get("/v1/models?limit=x").await.status, 400);
     assert!(upstream.came().is_none(), "one list serves for a while");
@@ -82,9 +104,19 @@ async fn one_list_is_fetched_for_all_who_ask_first_and_for_whoever_stays() {
 async fn a_name_that_stands_for_nothing_is_a_clear_fault() {
     let mut upstream = Upstream::start().await;
     let table = [
-        ("200 OK", r#"{"data":[{"id":"claude-haiku-5"}]}"#, 404, "model: upstream `up` lists no `opus`; there are claude-haiku-5"),
+        (
+            "200 OK",
+            r#"{"data":[{"id":"claude-haiku-5"}]}"#,
+            404,
+            "model: upstream `up` lists no `opus`; there are claude-haiku-5",
+        ),
         ("404 X", "{}", 404, "upstream `up` lists no models (status 404); name a model in full"),
-        ("401 X", "{}", 401, "model: `opus` stands for the newest that upstream `up` lists, and there is no list"),
+        (
+            "401 X",
+            "{}",
+            401,
+            "model: `opus` stands for the newest that upstream `up` lists, and there is no list",
+        ),
         ("500 X", "{}", 502, "(status 500)"),
         ("200 OK", "<html>", 502, "lists no models"),
     ];
@@ -92,15 +124,32 @@ async fn a_name_that_stands_for_nothing_is_a_clear_fault() {
         let gateway = Gateway::before(&upstream, &[]).await;
         let mut client = gateway.client().await;
         client.ask("POST /v1/messages", &[], &family()).await;
-        upstream.next().await.answer(&format!("{head}\r\ncontent-type: application/json"), list).await;
+        upstream
+            .next()
+            .await
+            .answer(&format!("{head}\r\ncontent-type: application/json"), list)
+            .await;
         let answer = client.answer().await;
-        assert!(answer.status == status && answer.text().contains(says), "{head}: {} {}", answer.status, answer.text());
+        assert!(
+            answer.status == status && answer.text().contains(says),
+            "{head}: {} {}",
+            answer.status,
+            answer.text()
+        );
         for path in ["/v1/chat/completions", "/v1/responses"] {
-            let body = r#"{"model":"opus","input":"hi","messages":[{"role":"user","content":"hi"}]}"#;
+            let body =
+                r#"{"model":"opus","input":"hi","messages":[{"role":"user","content":"hi"}]}"#;
             let error = client.post(path, body).await.json();
-            assert_eq!((&error["error"]["param"], error["error"]["code"] == "model_not_found"), (&"model".into(), status == 404), "{path}: {error}");
+            assert_eq!(
+                (&error["error"]["param"], error["error"]["code"] == "model_not_found"),
+                (&"model".into(), status == 404),
+                "{path}: {error}"
+            );
         }
-        assert!(upstream.came().is_none(), "{head}: it is asked once, and nothing goes up unresolved");
+        assert!(
+            upstream.came().is_none(),
+            "{head}: it is asked once, and nothing goes up unresolved"
+        );
     }
 }
 
@@ -112,13 +161,25 @@ async fn a_list_that_hangs_holds_nobody_for_long() {
     client.ask("POST /v1/messages", &[], &family()).await;
     let list = upstream.next().await;
     let answer = client.answer().await;
-    assert!(answer.status == 504 && answer.text().contains("listed no models within 2 seconds"), "{} {}", answer.status, answer.text());
+    assert!(
+        answer.status == 504 && answer.text().contains("listed no models within 2 seconds"),
+        "{} {}",
+        answer.status,
+        answer.text()
+    );
     assert_eq!(client.post("/v1/messages", &family()).await.status, 504);
-    assert!(upstream.came().is_none(), "the one list is waited for, and nothing goes up unresolved");
+    assert!(
+        upstream.came().is_none(),
+        "the one list is waited for, and nothing goes up unresolved"
+    );
     list.answer("200 OK\r\ncontent-type: application/json", LIST).await;
     client.ask("POST /v1/messages", &[], &family()).await;
     let received = upstream.next().await;
-    assert!(received.text().contains("claude-opus-5-5"), "what came late is not lost: {}", received.text());
+    assert!(
+        received.text().contains("claude-opus-5-5"),
+        "what came late is not lost: {}",
+        received.text()
+    );
     answer_json(received).await;
     assert_eq!(client.answer().await.status, 200);
 }
@@ -140,21 +201,34 @@ async fn what_only_the_upstream_can_tell_is_asked_of_it_each_time() {
     let mut upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = gateway.client().await;
-    for query in ["lifecycle[]=deprecated&lifecycle[]=active", "lifecycle%5B%5D=deprecated&workspace_id=wrkspc_1"] {
+    for query in [
+        "lifecycle[]=deprecated&lifecycle[]=active",
+        "lifecycle%5B%5D=deprecated&workspace_id=wrkspc_1",
+    ] {
         client.ask(&format!("GET /v1/models?{query}&limit=1"), &[], "").await;
         let received = upstream.next().await;
         assert_eq!(received.line, format!("GET /v1/models?limit=1000&{query} HTTP/1.1"));
         received.answer("200 OK\r\ncontent-type: application/json", LIST).await;
         let page = client.answer().await.json();
-        assert_eq!((page["data"].as_array().unwrap().len(), &page["has_more"]), (1, &true.into()), "{page}");
+        assert_eq!(
+            (page["data"].as_array().unwrap().len(), &page["has_more"]),
+            (1, &true.into()),
+            "{page}"
+        );
     }
     client.ask("GET /v1/models", &[], "").await;
     let received = upstream.next().await;
-    assert_eq!(received.line, "GET /v1/models?limit=1000 HTTP/1.1", "no narrowed list is kept for others");
+    assert_eq!(
+        received.line, "GET /v1/models?limit=1000 HTTP/1.1",
+        "no narrowed list is kept for others"
+    );
     received.answer("200 OK\r\ncontent-type: application/json", LIST).await;
     assert!(client.answer().await.json().get("models").is_none());
     let codex = client.get("/v1/models?client_version=0.171.0").await.json();
-    assert_eq!((&codex["models"], codex["data"].as_array().unwrap().len()), (&serde_json::json!([]), 3));
+    assert_eq!(
+        (&codex["models"], codex["data"].as_array().unwrap().len()),
+        (&serde_json::json!([]), 3)
+    );
     assert!(upstream.came().is_none());
 }
 
@@ -164,8 +238,18 @@ type Settings = &'static [(&'static str, &'static str)];
 async fn the_owner_lists_models_beside_the_upstreams_or_alone() {
     let mut upstream = Upstream::start().await;
     let table: [(Settings, &[&str]); 3] = [
-        (&[("models", "hidden-1,org/odd")], &["claude-opus-4-8", "claude-opus-5-5", "org/odd", "hidden-1"]),
-        (&[("models", "hidden-1,org/odd"), ("models_only", "true"), ("alias", r#"{"gpt-4o":"claude-opus-5-5"}"#)], &["org/odd", "hidden-1"]),
+        (
+            &[("models", "hidden-1,org/odd")],
+            &["claude-opus-4-8", "claude-opus-5-5", "org/odd", "hidden-1"],
+        ),
+        (
+            &[
+                ("models", "hidden-1,org/odd"),
+                ("models_only", "true"),
+                ("alias", r#"{"gpt-4o":"claude-opus-5-5"}"#),
+            ],
+            &["org/odd", "hidden-1"],
+        ),
         (&[("models", r#"["a"]"#), ("models_only", "true")], &["a"]),
     ];
     for (settings, ids) in table {
@@ -174,7 +258,12 @@ async fn the_owner_lists_models_beside_the_upstreams_or_alone() {
         client.ask("GET /v1/models", &[], "").await;
         upstream.next().await.answer("200 OK\r\ncontent-type: application/json", LIST).await;
         let page = client.answer().await.json();
-        let found: Vec<_> = page["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+        let found: Vec<_> = page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|model| model["id"].as_str().unwrap())
+            .collect();
         assert_eq!(found, ids, "{settings:?}");
         assert_eq!(client.get(&format!("/v1/models/{}", ids[0])).await.json()["id"], ids[0]);
     }

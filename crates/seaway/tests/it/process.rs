@@ -14,7 +14,10 @@ struct Program {
 
 fn command(state: &tempfile::TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_seaway"));
-    command.env_clear().env("HOME", state.path()).args(["--state-dir", &state.path().to_string_lossy()]);
+    command
+        .env_clear()
+        .env("HOME", state.path())
+        .args(["--state-dir", &state.path().to_string_lossy()]);
     command
 }
 
@@ -29,7 +32,12 @@ fn text(bytes: &[u8]) -> String {
 impl Program {
     fn start(arguments: &[&str]) -> Self {
         let state = tempfile::tempdir().unwrap();
-        let mut child = command(&state).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command(&state)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let address = loop {
             let line = lines.next().expect("the banner names the address").unwrap();
@@ -38,7 +46,9 @@ impl Program {
             }
         };
         let (sender, log) = std::sync::mpsc::channel();
-        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
         Self { child, address, state, log }
     }
 
@@ -101,7 +111,11 @@ async fn a_drain_waits_for_what_is_in_flight() {
     assert_eq!(client.chunk().await, Some(Vec::new()));
     assert!(program.child.wait().unwrap().success());
     let explained = run(&program.state, &["explain", "req_up"]);
-    assert!(text(&explained.stdout).contains("completed with status 200"), "{}", text(&explained.stdout));
+    assert!(
+        text(&explained.stdout).contains("completed with status 200"),
+        "{}",
+        text(&explained.stdout)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,12 +168,23 @@ async fn a_hangup_reloads_and_a_bad_file_changes_nothing() {
 #[test]
 fn a_saved_file_is_read_when_it_is_watched() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let program = Program::start(&["--upstream", "sandbox", "--watch", "true", "--config", &file.path().to_string_lossy()]);
+    let program = Program::start(&[
+        "--upstream",
+        "sandbox",
+        "--watch",
+        "true",
+        "--config",
+        &file.path().to_string_lossy(),
+    ]);
     std::fs::write(file.path(), "[alias]\na = 'b'\n").unwrap();
-    file.as_file().set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(5)).unwrap();
+    file.as_file()
+        .set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(5))
+        .unwrap();
     program.says("reloaded");
     std::fs::write(file.path(), "nonsense").unwrap();
-    file.as_file().set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(9)).unwrap();
+    file.as_file()
+        .set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(9))
+        .unwrap();
     program.says("not reloaded");
 }
 
@@ -170,16 +195,27 @@ async fn the_owner_finds_and_uses_what_runs() {
     let key = text(&run(state, &["key", "show"]).stdout).trim().to_owned();
     assert!(key.starts_with("sk-seaway-"), "{key}");
     let mut client = Client::connect(program.address, Some(&key)).await;
-    let answer = client.post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "sandbox-opus-1")).await;
+    let answer =
+        client.post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "sandbox-opus-1")).await;
     assert_eq!(answer.status, 200);
     let line = program.says("\"exchange\"");
     let logged: serde_json::Value = serde_json::from_str(&line).unwrap();
-    assert_eq!((&logged["outcome"], &logged["caller"], &logged["status"]), (&"completed".into(), &"default".into(), &200.into()));
+    assert_eq!(
+        (&logged["outcome"], &logged["caller"], &logged["status"]),
+        (&"completed".into(), &"default".into(), &200.into())
+    );
     assert!(!line.contains("hi\""), "no prompt in the log");
     let second = run(state, &["serve", "--listen", &program.address.to_string()]);
-    assert!(second.status.success() && text(&second.stderr).contains("already (process"), "{}", text(&second.stderr));
+    assert!(
+        second.status.success() && text(&second.stderr).contains("already (process"),
+        "{}",
+        text(&second.stderr)
+    );
     let status = text(&run(state, &["status"]).stdout);
-    assert!(status.contains(&program.address.to_string()) && status.contains("sandbox: ready"), "{status}");
+    assert!(
+        status.contains(&program.address.to_string()) && status.contains("sandbox: ready"),
+        "{status}"
+    );
     let id = answer.header("request-id").unwrap().to_owned();
     // The store's writer is another thread: what is not there yet will be.
     let explained = loop {
@@ -189,14 +225,19 @@ async fn the_owner_finds_and_uses_what_runs() {
         }
     };
     assert!(explained.contains("the very bytes that the client sent"), "{explained}");
-    let usage: serde_json::Value = serde_json::from_slice(&run(state, &["usage", "--json"]).stdout).unwrap();
-    assert_eq!((&usage[0]["requests"], &usage[0]["cost_usd"]), (&1.into(), &serde_json::Value::Null));
+    let usage: serde_json::Value =
+        serde_json::from_slice(&run(state, &["usage", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&usage[0]["requests"], &usage[0]["cost_usd"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
     assert!(text(&run(state, &["usage", "--csv"]).stdout).starts_with("day,model,caller,requests"));
     let fresh = text(&run(state, &["key", "rotate"]).stdout).trim().to_owned();
     assert_eq!(client.post("/v1/messages", ASK).await.status, 401);
     let mut client = Client::connect(program.address, Some(&fresh)).await;
     assert_eq!(client.post("/v1/messages", ASK).await.status, 200);
-    let doctor = run(state, &["doctor", "--live", "--upstream", "sandbox", "--listen", "127.0.0.1:0"]);
+    let doctor =
+        run(state, &["doctor", "--live", "--upstream", "sandbox", "--listen", "127.0.0.1:0"]);
     assert!(doctor.status.success(), "{}", text(&doctor.stdout));
     drop(program);
 }
@@ -238,7 +279,11 @@ fn commands_that_print_data_print_it_to_stdout() {
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         assert!(text(&output.stdout).contains(what), "{arguments:?}: {}", text(&output.stdout));
     }
-    assert!(text(&run(&state, &["config", "path"]).stdout).trim().ends_with(".config/seaway/seaway.toml"));
+    assert!(
+        text(&run(&state, &["config", "path"]).stdout)
+            .trim()
+            .ends_with(".config/seaway/seaway.toml")
+    );
 }
 
 #[test]
@@ -258,7 +303,12 @@ fn a_taken_port_is_named_with_a_free_one() {
 fn the_demo_shows_everything_and_touches_nothing() {
     let state = tempfile::tempdir().unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_seaway"));
-    child.env_clear().env("HOME", state.path()).env("TMPDIR", state.path()).args(["demo", "--once", "--listen", "127.0.0.1:0"]);
+    child.env_clear().env("HOME", state.path()).env("TMPDIR", state.path()).args([
+        "demo",
+        "--once",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
     let output = child.stdin(Stdio::null()).output().unwrap();
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -282,30 +332,47 @@ fn the_demo_shows_everything_and_touches_nothing() {
 
 #[test]
 fn the_readme_holds_the_table_of_settings() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
-    assert!(readme.contains(&seaway::config::markdown_table()), "run `seaway config schema --table` and put it into the README");
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+    assert!(
+        readme.contains(&seaway::config::markdown_table()),
+        "run `seaway config schema --table` and put it into the README"
+    );
 }
 
 #[test]
 fn a_unix_socket_serves_too() {
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("s.sock");
-    let mut child = command(&state).args(["serve", "--listen", &format!("unix:{}", path.display()), "--upstream", "sandbox"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&state)
+        .args(["serve", "--listen", &format!("unix:{}", path.display()), "--upstream", "sandbox"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     while !lines.next().unwrap().unwrap().contains("serves on unix:") {}
     let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    std::io::Write::write_all(&mut stream, b"GET /health/live HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n\r\n").unwrap();
+    std::io::Write::write_all(
+        &mut stream,
+        b"GET /health/live HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n\r\n",
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 403"), "a name that is not ours is refused here too: {answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403"),
+        "a name that is not ours is refused here too: {answer}"
+    );
 }
 
 #[test]
 fn what_others_may_write_is_not_believed() {
     use std::os::unix::fs::PermissionsExt;
-    let chmod = |path: &std::path::Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let chmod = |path: &std::path::Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
     let home = tempfile::tempdir().unwrap();
     let (config, marker) = (home.path().join(".config/seaway"), home.path().join("ran"));
     std::fs::create_dir_all(&config).unwrap();
@@ -313,14 +380,26 @@ fn what_others_may_write_is_not_believed() {
     std::fs::write(&file, format!("[upstream.a]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:1'\napi_key.command = 'touch {}'\n", marker.display())).unwrap();
     let seaway = |words: &[&str], vars: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seaway"));
-        command.env_clear().env("HOME", home.path()).envs(vars.iter().copied()).args(words).stdin(Stdio::null()).output().unwrap()
+        command
+            .env_clear()
+            .env("HOME", home.path())
+            .envs(vars.iter().copied())
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     };
     chmod(&file, 0o646);
-    for words in [&["doctor"][..], &["config", "check"], &["key", "show"], &["serve", "--port", "0"]] {
+    for words in
+        [&["doctor"][..], &["config", "check"], &["key", "show"], &["serve", "--port", "0"]]
+    {
         let output = seaway(words, &[]);
         assert!(!output.status.success(), "{words:?}");
         let said = text(&output.stderr) + &text(&output.stdout);
-        assert!(said.contains("others may write") && said.contains("chmod go-w"), "{words:?}: {said}");
+        assert!(
+            said.contains("others may write") && said.contains("chmod go-w"),
+            "{words:?}: {said}"
+        );
     }
     assert!(!marker.exists(), "nothing of it was done");
     let vouched = seaway(&["config", "check"], &[("SEAWAY_STRICT_MODES", "false")]);
@@ -331,7 +410,11 @@ fn what_others_may_write_is_not_believed() {
     std::fs::write(&variables, "SEAWAY_PORT=1\n").unwrap();
     chmod(&variables, 0o666);
     let output = seaway(&["--env-file", &variables.to_string_lossy(), "config", "check"], &[]);
-    assert!(!output.status.success() && text(&output.stderr).contains("others may write"), "{}", text(&output.stderr));
+    assert!(
+        !output.status.success() && text(&output.stderr).contains("others may write"),
+        "{}",
+        text(&output.stderr)
+    );
     // A state folder, and the key in it.
     let state = home.path().join("state");
     std::fs::create_dir(&state).unwrap();
@@ -341,7 +424,12 @@ fn what_others_may_write_is_not_believed() {
         chmod(&state.join("key"), key);
         let output = seaway(&["--state-dir", &state.to_string_lossy(), "key", "show"], &[]);
         let said = text(&output.stderr) + &text(&output.stdout);
-        assert!(!output.status.success() && said.contains("others may write") && !said.contains("planted-key"), "{said}");
+        assert!(
+            !output.status.success()
+                && said.contains("others may write")
+                && !said.contains("planted-key"),
+            "{said}"
+        );
     }
 }
 
@@ -354,10 +442,16 @@ fn without_a_home_nothing_is_looked_for_in_a_folder_of_everybodys() {
         std::fs::write(path, "port = 1\n").unwrap();
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_seaway"));
-    let output = command.env_clear().env("TMPDIR", shared.path()).args(["config", "path"]).output().unwrap();
+    let output =
+        command.env_clear().env("TMPDIR", shared.path()).args(["config", "path"]).output().unwrap();
     let said = text(&output.stdout);
     // The password database knows whoever runs this.
-    assert!(output.status.success() && !said.contains(&*shared.path().to_string_lossy()) && !said.starts_with("/tmp"), "{said}");
+    assert!(
+        output.status.success()
+            && !said.contains(&*shared.path().to_string_lossy())
+            && !said.starts_with("/tmp"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -367,19 +461,41 @@ fn the_key_is_that_of_the_gateway_that_runs() {
     assert_eq!(text(&shown.stdout).trim(), "of-this-shell-alone", "{}", text(&shown.stderr));
     assert!(!program.state.path().join("key").exists(), "no other key is made beside it");
     let rotated = run(&program.state, &["key", "rotate"]);
-    assert!(!rotated.status.success() && text(&rotated.stderr).contains("has its key from --api-key"), "{}", text(&rotated.stderr));
+    assert!(
+        !rotated.status.success() && text(&rotated.stderr).contains("has its key from --api-key"),
+        "{}",
+        text(&rotated.stderr)
+    );
     let connected = run(&program.state, &["connect", "codex"]);
     let said = text(&connected.stderr);
-    assert!(connected.status.success() && said.contains("it answers, \u{201c}Say `ok`, and nothing else.\u{201d} (simulated)"), "{said}");
+    assert!(
+        connected.status.success()
+            && said.contains("it answers, \u{201c}Say `ok`, and nothing else.\u{201d} (simulated)"),
+        "{said}"
+    );
     let cursor = run(&program.state, &["connect", "cursor"]);
-    assert!(cursor.status.success() && !program.state.path().join("key").exists(), "{}", text(&cursor.stderr));
+    assert!(
+        cursor.status.success() && !program.state.path().join("key").exists(),
+        "{}",
+        text(&cursor.stderr)
+    );
 }
 
 #[test]
 fn the_banner_says_what_is_used_and_where_to_look() {
     let state = tempfile::tempdir().unwrap();
-    let vars = [("ANTHROPIC_API_KEY", "hush-1"), ("ANTHROPIC_AUTH_TOKEN", "hush-2"), ("PROXY_API_KEY", "hush-3"), ("HTTP_PORT", "3456")];
-    let mut child = command(&state).envs(vars).args(["serve", "--listen", "0.0.0.0:0"]).stderr(Stdio::piped()).spawn().unwrap();
+    let vars = [
+        ("ANTHROPIC_API_KEY", "hush-1"),
+        ("ANTHROPIC_AUTH_TOKEN", "hush-2"),
+        ("PROXY_API_KEY", "hush-3"),
+        ("HTTP_PORT", "3456"),
+    ];
+    let mut child = command(&state)
+        .envs(vars)
+        .args(["serve", "--listen", "0.0.0.0:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut said = String::new();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     while !said.contains("  open  ") {
@@ -387,9 +503,13 @@ fn the_banner_says_what_is_used_and_where_to_look() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    for words in
-        ["$ANTHROPIC_API_KEY (not used: $ANTHROPIC_AUTH_TOKEN)", "(from $PROXY_API_KEY)", "$HTTP_PORT is another tool's", "ANTHROPIC_BASE_URL=http://127.0.0.1:", "/ in a browser"]
-    {
+    for words in [
+        "$ANTHROPIC_API_KEY (not used: $ANTHROPIC_AUTH_TOKEN)",
+        "(from $PROXY_API_KEY)",
+        "$HTTP_PORT is another tool's",
+        "ANTHROPIC_BASE_URL=http://127.0.0.1:",
+        "/ in a browser",
+    ] {
         assert!(said.contains(words), "{words}: {said}");
     }
     for never in ["hush", "0.0.0.0", "#in="] {
@@ -404,7 +524,11 @@ fn a_client_that_nobody_knows_is_told_of_all_the_same() {
     let (told, said) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("did you mean `claude`?"), "{said}");
-    assert!(told.contains("http://127.0.0.1:7329/v1") && told.contains("export ANTHROPIC_BASE_URL=http://127.0.0.1:7329 "), "{told}");
+    assert!(
+        told.contains("http://127.0.0.1:7329/v1")
+            && told.contains("export ANTHROPIC_BASE_URL=http://127.0.0.1:7329 "),
+        "{told}"
+    );
 }
 
 #[test]
@@ -416,27 +540,49 @@ fn a_comment_that_its_client_cannot_read_is_told() {
         std::fs::write(&file, text_of).unwrap();
         let output = run(&home, &["connect", "claude"]);
         let said = text(&output.stderr);
-        assert!(!output.status.success() && said.contains("strict JSON") && said.contains("line "), "{said}");
+        assert!(
+            !output.status.success() && said.contains("strict JSON") && said.contains("line "),
+            "{said}"
+        );
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text_of, "it is left alone");
     }
     std::fs::write(&file, "{\"model\": \"opus\"}\n").unwrap();
     let output = run(&home, &["connect", "claude"]);
     let said = text(&output.stderr);
-    assert!(output.status.success() && said.contains("start it with `claude`") && said.contains("nobody serves at"), "{said}");
+    assert!(
+        output.status.success()
+            && said.contains("start it with `claude`")
+            && said.contains("nobody serves at"),
+        "{said}"
+    );
 }
 
 #[test]
 fn help_is_short_or_whole() {
     let state = tempfile::tempdir().unwrap();
-    let (short, whole) = (text(&run(&state, &["serve", "-h"]).stdout), text(&run(&state, &["serve", "--help"]).stdout));
-    assert!(short.lines().count() < 30 && !short.contains("--jump") && !short.contains("--env "), "{short}");
+    let (short, whole) = (
+        text(&run(&state, &["serve", "-h"]).stdout),
+        text(&run(&state, &["serve", "--help"]).stdout),
+    );
+    assert!(
+        short.lines().count() < 30 && !short.contains("--jump") && !short.contains("--env "),
+        "{short}"
+    );
     for flag in ["--jump", "--env", "--direct", "--store-retention", "--models-only"] {
         assert!(whole.contains(flag), "{flag}");
     }
     let tunnel = run(&state, &["tunnel"]);
-    assert!(tunnel.status.code() == Some(2) && text(&tunnel.stderr).contains("`--upstream argo`"), "{}", text(&tunnel.stderr));
+    assert!(
+        tunnel.status.code() == Some(2) && text(&tunnel.stderr).contains("`--upstream argo`"),
+        "{}",
+        text(&tunnel.stderr)
+    );
     let env = run(&state, &["serve", "--upstream", "sandbox", "--env", "test"]);
-    assert!(!env.status.success() && text(&env.stderr).contains("add `--upstream argo`"), "{}", text(&env.stderr));
+    assert!(
+        !env.status.success() && text(&env.stderr).contains("add `--upstream argo`"),
+        "{}",
+        text(&env.stderr)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -444,7 +590,18 @@ async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
     // Nobody listens there any more.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let base = format!("upstream.up.base_url=http://{nobody}");
-    let settings = ["--api-key", KEY, "--set", "upstream.up.kind=messages", "--set", &base, "--set", "upstream.up.retries=0", "--set", "alias.gpt-x=claude-opus-4-8"];
+    let settings = [
+        "--api-key",
+        KEY,
+        "--set",
+        "upstream.up.kind=messages",
+        "--set",
+        &base,
+        "--set",
+        "upstream.up.retries=0",
+        "--set",
+        "alias.gpt-x=claude-opus-4-8",
+    ];
     let program = Program::start(&settings);
     let mut client = program.client().await;
     let ready = client.get("/health/ready").await;
@@ -456,13 +613,15 @@ async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
     assert!(run(&program.state, &["status"]).status.success(), "it runs all the same");
     let failed = client.post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "gpt-x")).await;
     assert_eq!(failed.status, 502, "{}", failed.text());
-    let stranger = Client::connect(program.address, Some("wrong")).await.post("/v1/messages", ASK).await;
+    let stranger =
+        Client::connect(program.address, Some("wrong")).await.post("/v1/messages", ASK).await;
     assert_eq!(stranger.status, 401);
     let listed = |words: &[&str]| -> Vec<serde_json::Value> {
         // The store's writer is another thread: what is not there yet will be.
         loop {
             let output = run(&program.state, &[&["requests", "--json"], words].concat());
-            let rows: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let rows: Vec<serde_json::Value> =
+                serde_json::from_slice(&output.stdout).unwrap_or_default();
             if !rows.is_empty() {
                 break rows;
             }
@@ -472,10 +631,19 @@ async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
     assert_eq!((refused.len(), &refused[0]["status"]), (1, &401.into()), "{refused:?}");
     let rows = listed(&["--failed", "--status", "502"]);
     assert_eq!((rows.len(), &rows[0]["upstream"]), (1, &"up".into()), "{rows:?}");
-    let explained = text(&run(&program.state, &["explain", failed.header("request-id").unwrap()]).stdout);
-    assert!(!explained.contains("very bytes") && explained.contains("no upstream got this request"), "{explained}");
-    let usage: Vec<serde_json::Value> = serde_json::from_slice(&run(&program.state, &["usage", "--json"]).stdout).unwrap();
-    let models: Vec<&str> = usage.iter().filter(|row| row["caller"] != "(refused)").filter_map(|row| row["model"].as_str()).collect();
+    let explained =
+        text(&run(&program.state, &["explain", failed.header("request-id").unwrap()]).stdout);
+    assert!(
+        !explained.contains("very bytes") && explained.contains("no upstream got this request"),
+        "{explained}"
+    );
+    let usage: Vec<serde_json::Value> =
+        serde_json::from_slice(&run(&program.state, &["usage", "--json"]).stdout).unwrap();
+    let models: Vec<&str> = usage
+        .iter()
+        .filter(|row| row["caller"] != "(refused)")
+        .filter_map(|row| row["model"].as_str())
+        .collect();
     assert_eq!(models, ["claude-opus-4-8"], "by what the alias stands for: {usage:?}");
     let patient = Program::start(&[&settings[..], &["--ready-grace", "1h"]].concat());
     assert_eq!(patient.client().await.get("/health/ready").await.status, 200, "within the grace");
@@ -484,10 +652,16 @@ async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
 /// The process that watches over a gateway's children, once it is another than `before`.
 async fn watch_of(gateway: u32, before: Option<u32>) -> u32 {
     for _ in 0..1000 {
-        let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let all = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         let watches = |pid: &u32| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(1)?.parse::<u32>().ok());
+            let parent = stat
+                .rsplit(')')
+                .next()
+                .and_then(|fields| fields.split_whitespace().nth(1)?.parse::<u32>().ok());
             stat.contains("(claude-watch)") && !stat.contains(") Z") && parent == Some(gateway)
         };
         if let Some(found) = all.filter(|pid| Some(*pid) != before).find(watches) {
@@ -503,23 +677,47 @@ async fn nobody_works_for_a_gateway_that_was_killed() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let claude = folder.path().join("claude");
-    std::fs::write(&claude, format!("#!/bin/sh\nexec '{}' '{}' \"$@\"\n", env!("CARGO_BIN_EXE_fake-claude"), folder.path().display())).unwrap();
+    std::fs::write(
+        &claude,
+        format!(
+            "#!/bin/sh\nexec '{}' '{}' \"$@\"\n",
+            env!("CARGO_BIN_EXE_fake-claude"),
+            folder.path().display()
+        ),
+    )
+    .unwrap();
     std::fs::set_permissions(&claude, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(folder.path().join("login"), "").unwrap();
     // It is in the midst of an answer, and hears neither signals nor that nobody reads any more.
-    std::fs::write(folder.path().join("1"), "deaf\nwait \"client_composed\":true\nplay text 1-8\nsleep 600000").unwrap();
+    std::fs::write(
+        folder.path().join("1"),
+        "deaf\nwait \"client_composed\":true\nplay text 1-8\nsleep 600000",
+    )
+    .unwrap();
     let path = format!("claude_code.path={}", claude.display());
-    let mut program = Program::start(&["--api-key", KEY, "--set", "upstream.cc.kind=claude-code", "--set", &path]);
+    let mut program = Program::start(&[
+        "--api-key",
+        KEY,
+        "--set",
+        "upstream.cc.kind=claude-code",
+        "--set",
+        &path,
+    ]);
     let mut client = program.client().await;
     let body = ASK_STREAM.replace("\"model\":\"m\"", "\"model\":\"claude-sonnet-5-5\"");
     client.ask("POST /v1/messages", &[], &body).await;
     client.head().await;
     client.chunk().await.unwrap();
-    let at_work: u32 = std::fs::read_to_string(folder.path().join("claimed-1")).unwrap().parse().unwrap();
+    let at_work: u32 =
+        std::fs::read_to_string(folder.path().join("claimed-1")).unwrap().parse().unwrap();
     assert!(seaway::process::mark(at_work).is_some());
     // Whoever kills the watch first has to kill the next one as well.
     let watch = watch_of(program.child.id(), None).await;
-    rustix::process::kill_process(rustix::process::Pid::from_raw(i32::try_from(watch).unwrap()).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(watch).unwrap()).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     watch_of(program.child.id(), Some(watch)).await;
     program.child.kill().unwrap();
     program.child.wait().unwrap();
@@ -537,7 +735,9 @@ async fn a_login_without_the_program_is_named_and_not_opened() {
     let program = Program::start(&["--api-key", KEY]);
     let state = program.state.path().to_owned();
     let told = async |program: &Program| program.client().await.post("/v1/messages", ASK).await;
-    assert!(told(&program).await.text().contains("there is no upstream yet; set ANTHROPIC_API_KEY"));
+    assert!(
+        told(&program).await.text().contains("there is no upstream yet; set ANTHROPIC_API_KEY")
+    );
     drop(program);
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join(".claude")).unwrap();
@@ -546,18 +746,31 @@ async fn a_login_without_the_program_is_named_and_not_opened() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_seaway"))
         .env_clear()
         .env("HOME", home.path())
-        .args(["serve", "--listen", "127.0.0.1:0", "--api-key", KEY, "--state-dir", &state.join("other").to_string_lossy()])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--api-key",
+            KEY,
+            "--state-dir",
+            &state.join("other").to_string_lossy(),
+        ])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let address = lines.find_map(|line| Some(line.split_once("serves on http://")?.1.trim().parse().unwrap())).unwrap();
+    let address = lines
+        .find_map(|line| Some(line.split_once("serves on http://")?.1.trim().parse().unwrap()))
+        .unwrap();
     let answer = Client::connect(address, Some(KEY)).await.post("/v1/messages", ASK).await;
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(answer.status, 503);
     let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
-    assert!(message.contains(&login.display().to_string()) && message.contains("npm install"), "{message}");
+    assert!(
+        message.contains(&login.display().to_string()) && message.contains("npm install"),
+        "{message}"
+    );
 }
 
 /// Where nobody reads what is said: a pipe, or a terminal that was stopped. It lasts as long as what is returned beside it.
@@ -578,11 +791,24 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     for stopped in [false, true] {
         let state = tempfile::tempdir().unwrap();
         let settings = state.path().join("seaway.toml");
-        let dead = "[upstream.dead]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:1'\nretries = 0\n";
+        let dead =
+            "[upstream.dead]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:1'\nretries = 0\n";
         let rest = "[upstream.sandbox]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = ['dead', 'sandbox']\n";
         std::fs::write(&settings, dead.to_owned() + rest).unwrap();
         let (_held, stderr) = unread(stopped);
-        let mut child = command(&state).args(["serve", "--listen", "127.0.0.1:0", "--api-key", KEY, "--config", &settings.to_string_lossy()]).stderr(stderr).spawn().unwrap();
+        let mut child = command(&state)
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--api-key",
+                KEY,
+                "--config",
+                &settings.to_string_lossy(),
+            ])
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
         let address = loop {
             // Nobody can read the banner.
             if let Some(known) = seaway::instance::find(state.path()).pop() {
@@ -607,11 +833,19 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         let health = Client::connect(address, None).await.get("/health/live").await;
         assert_eq!(health.status, 200);
         let metrics = Client::connect(address, Some(KEY)).await.get("/metrics").await;
-        let lost = metrics.text().lines().find_map(|line| line.strip_prefix("seaway_log_lines_dropped_total ")).unwrap().parse::<u64>().unwrap();
+        let lost = metrics
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix("seaway_log_lines_dropped_total "))
+            .unwrap()
+            .parse::<u64>()
+            .unwrap();
         assert!(lost > 0, "more was said than may wait");
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        assert!(tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().success());
+        assert!(
+            tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap().success()
+        );
         let usage = run(&state, &["usage", "--json"]);
         let rows: Vec<serde_json::Value> = serde_json::from_slice(&usage.stdout).unwrap();
         let recorded: u64 = rows.iter().map(|row| row["requests"].as_u64().unwrap()).sum();

@@ -10,9 +10,17 @@ async fn a_request_reaches_the_upstream_byte_for_byte() {
     let mut upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = gateway.client().await;
-    for path in ["/v1/messages?beta=true&u=http://a//b", "/anthropic/v1/messages?beta=true&u=http://a//b"] {
-        let headers =
-            ["Anthropic-Beta: a,b-2026", "anthropic-version: 2026-10-21", "anthropic-new: yes", "User-Agent: tester/1", "X-Stainless-Lang: rust", "Accept-Encoding: gzip"];
+    for path in
+        ["/v1/messages?beta=true&u=http://a//b", "/anthropic/v1/messages?beta=true&u=http://a//b"]
+    {
+        let headers = [
+            "Anthropic-Beta: a,b-2026",
+            "anthropic-version: 2026-10-21",
+            "anthropic-new: yes",
+            "User-Agent: tester/1",
+            "X-Stainless-Lang: rust",
+            "Accept-Encoding: gzip",
+        ];
         client.ask(&format!("POST {path}"), &headers, ODD).await;
         let received = upstream.next().await;
         assert_eq!(received.line, "POST /v1/messages?beta=true&u=http://a//b HTTP/1.1");
@@ -22,13 +30,22 @@ async fn a_request_reaches_the_upstream_byte_for_byte() {
         assert_eq!(sent("anthropic-version").as_deref(), Some("2026-10-21"));
         assert_eq!(sent("anthropic-new").as_deref(), Some("yes"));
         assert_eq!(sent("x-stainless-lang").as_deref(), Some("rust"));
-        assert_eq!(sent("user-agent").unwrap(), format!("tester/1 seaway/{}", env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            sent("user-agent").unwrap(),
+            format!("tester/1 seaway/{}", env!("CARGO_PKG_VERSION"))
+        );
         assert_eq!(sent("host").unwrap(), upstream.address.to_string());
         assert_eq!(sent("x-api-key").as_deref(), Some("upstream-key"));
-        assert_eq!((sent("authorization"), sent("accept-encoding"), sent("transfer-encoding")), (None, None, None));
+        assert_eq!(
+            (sent("authorization"), sent("accept-encoding"), sent("transfer-encoding")),
+            (None, None, None)
+        );
         answer_json(received).await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.header("request-id"), answer.header("x-request-id")), (200, Some("req_up"), Some("req_up")));
+        assert_eq!(
+            (answer.status, answer.header("request-id"), answer.header("x-request-id")),
+            (200, Some("req_up"), Some("req_up"))
+        );
         assert_eq!(answer.header("seaway-note"), None, "a relay has no receipt");
     }
 }
@@ -49,20 +66,32 @@ async fn an_answer_reaches_the_client_byte_for_byte() {
     assert_eq!(answer.header("anthropic-organization-id"), Some("o"));
     assert_eq!(answer.header("x-should-retry"), Some("true"));
     assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
-    assert_eq!((answer.header("server"), answer.header("set-cookie"), answer.header("x-hop")), (None, None, None));
+    assert_eq!(
+        (answer.header("server"), answer.header("set-cookie"), answer.header("x-hop")),
+        (None, None, None)
+    );
     assert!(answer.header("date").is_some());
 }
 
 #[tokio::test]
 async fn a_count_is_never_streamed_and_its_body_is_not_touched() {
     let mut upstream = Upstream::start().await;
-    let gateway = Gateway::before(&upstream, &[("upstream.up.stream", "always"), ("upstream.up.set", r#"{"max_tokens":1}"#)]).await;
+    let gateway = Gateway::before(
+        &upstream,
+        &[("upstream.up.stream", "always"), ("upstream.up.set", r#"{"max_tokens":1}"#)],
+    )
+    .await;
     let mut client = gateway.client().await;
     let body = r#"{"model":"claude-sonnet-4-5","messages":[]}"#;
     client.ask("POST /v1/messages/count_tokens?beta=true", &[], body).await;
     let received = upstream.next().await;
-    assert_eq!((received.line.as_str(), received.text().as_str()), ("POST /v1/messages/count_tokens?beta=true HTTP/1.1", body));
-    received.answer("200 OK\r\ncontent-type: application/json", r#"{"input_tokens":7,"new":1}"#).await;
+    assert_eq!(
+        (received.line.as_str(), received.text().as_str()),
+        ("POST /v1/messages/count_tokens?beta=true HTTP/1.1", body)
+    );
+    received
+        .answer("200 OK\r\ncontent-type: application/json", r#"{"input_tokens":7,"new":1}"#)
+        .await;
     assert_eq!(client.answer().await.text(), r#"{"input_tokens":7,"new":1}"#);
 }
 
@@ -79,7 +108,10 @@ async fn a_stream_is_relayed_with_what_is_newer_than_this_gateway() {
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;
     assert_eq!((receipt.input, receipt.output, receipt.outcome.as_str()), (3, 7, "completed"));
-    assert_eq!((receipt.stop_reason.as_deref(), receipt.model.as_deref(), receipt.caller.as_str()), (Some("end_turn"), Some("claude-x"), "tester"));
+    assert_eq!(
+        (receipt.stop_reason.as_deref(), receipt.model.as_deref(), receipt.caller.as_str()),
+        (Some("end_turn"), Some("claude-x"), "tester")
+    );
     assert_eq!(receipt.body_in, receipt.body_out);
     assert_eq!(receipt.changes, []);
 }
@@ -91,7 +123,10 @@ async fn batches_and_files_are_relayed() {
     let mut client = gateway.client().await;
     client.ask("POST /v1/messages/batches?beta=true", &[], r#"{"requests":[]}"#).await;
     let received = upstream.next().await;
-    assert_eq!((received.line.as_str(), received.text().as_str()), ("POST /v1/messages/batches?beta=true HTTP/1.1", r#"{"requests":[]}"#));
+    assert_eq!(
+        (received.line.as_str(), received.text().as_str()),
+        ("POST /v1/messages/batches?beta=true HTTP/1.1", r#"{"requests":[]}"#)
+    );
     received.answer("200 OK\r\ncontent-type: application/json", "{\"id\":\"b\"}").await;
     assert_eq!(client.answer().await.text(), "{\"id\":\"b\"}");
     client.ask("GET /anthropic/v1/files/f_1/content", &[], "").await;
@@ -99,17 +134,31 @@ async fn batches_and_files_are_relayed() {
     assert_eq!(received.line, "GET /v1/files/f_1/content HTTP/1.1");
     received.answer("200 OK\r\ncontent-type: application/octet-stream", "bytes").await;
     assert_eq!(client.answer().await.text(), "bytes");
-    for path in ["/v1/files/../organizations/api_keys", "/v1/files/%2E%2e/x", "/v1/messages/batches/../../files"] {
+    for path in [
+        "/v1/files/../organizations/api_keys",
+        "/v1/files/%2E%2e/x",
+        "/v1/messages/batches/../../files",
+    ] {
         let answer = client.get(path).await;
         assert_eq!(answer.status, 400, "{path}");
     }
     client.ask("DELETE /v1/files/f_1", &[], "").await;
-    upstream.next().await.answer("404 Not Found\r\ncontent-type: application/json", "{\"type\":\"error\"}").await;
+    upstream
+        .next()
+        .await
+        .answer("404 Not Found\r\ncontent-type: application/json", "{\"type\":\"error\"}")
+        .await;
     assert_eq!(client.answer().await.status, 404);
 }
 
 /// Sends a request, has one upstream answer it, and returns the line of it that the upstream got.
-async fn served(client: &mut Client, upstream: &mut Upstream, line: &str, body: &str, answer: &str) -> String {
+async fn served(
+    client: &mut Client,
+    upstream: &mut Upstream,
+    line: &str,
+    body: &str,
+    answer: &str,
+) -> String {
     client.ask(line, &[], body).await;
     let received = upstream.next().await;
     let got = received.line.clone();
@@ -129,28 +178,66 @@ async fn batches_and_files_stay_with_their_upstream() {
     let gateway = Gateway::with_file(&config, &[]).await;
     let mut client = gateway.client().await;
     let batch = |models: &[&str]| {
-        let requests: Vec<String> = models.iter().map(|model| format!(r#"{{"custom_id":"{model}","params":{{"model":"{model}"}}}}"#)).collect();
+        let requests: Vec<String> = models
+            .iter()
+            .map(|model| format!(r#"{{"custom_id":"{model}","params":{{"model":"{model}"}}}}"#))
+            .collect();
         format!(r#"{{"requests":[{}]}}"#, requests.join(","))
     };
     // By its models, also by what an alias stands for, to where all of them can go.
-    for (models, id) in [(&["claude-b"][..], "b1"), (&["far"], "b2"), (&["claude-a", "claude-b"], "b3"), (&["claude-both", "claude-b"], "b4")] {
+    for (models, id) in [
+        (&["claude-b"][..], "b1"),
+        (&["far"], "b2"),
+        (&["claude-a", "claude-b"], "b3"),
+        (&["claude-both", "claude-b"], "b4"),
+    ] {
         let made = format!(r#"{{"id":"{id}","type":"message_batch"}}"#);
-        assert_eq!(served(&mut client, &mut second, "POST /v1/messages/batches?beta=true", &batch(models), &made).await, "POST /v1/messages/batches?beta=true HTTP/1.1");
+        assert_eq!(
+            served(
+                &mut client,
+                &mut second,
+                "POST /v1/messages/batches?beta=true",
+                &batch(models),
+                &made
+            )
+            .await,
+            "POST /v1/messages/batches?beta=true HTTP/1.1"
+        );
     }
-    served(&mut client, &mut first, "POST /v1/messages/batches", &batch(&["claude-a"]), r#"{"id":"a1"}"#).await;
+    served(
+        &mut client,
+        &mut first,
+        "POST /v1/messages/batches",
+        &batch(&["claude-a"]),
+        r#"{"id":"a1"}"#,
+    )
+    .await;
     served(&mut client, &mut second, "GET /v1/messages/batches/b1/results", "", "{}").await;
-    served(&mut client, &mut second, "POST /anthropic/v1/messages/batches/b3/cancel", "", "{}").await;
+    served(&mut client, &mut second, "POST /anthropic/v1/messages/batches/b3/cancel", "", "{}")
+        .await;
     served(&mut client, &mut first, "GET /v1/messages/batches/a1", "", "{}").await;
     served(&mut client, &mut first, "GET /v1/messages/batches/nobodys", "", "{}").await;
     // A file goes to the first, and the messages that name it follow.
-    served(&mut client, &mut first, "POST /v1/files", "content", r#"{"id":"file_1","type":"file"}"#).await;
+    served(
+        &mut client,
+        &mut first,
+        "POST /v1/files",
+        "content",
+        r#"{"id":"file_1","type":"file"}"#,
+    )
+    .await;
     served(&mut client, &mut first, "GET /v1/files/file_1/content", "", "{}").await;
     let message = |model: &str, file: &str| {
-        format!(r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":[{{"type":"document","source":{{"type":"file","file_id":"{file}"}}}}]}}]}}"#)
+        format!(
+            r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":[{{"type":"document","source":{{"type":"file","file_id":"{file}"}}}}]}}]}}"#
+        )
     };
-    served(&mut client, &mut second, "POST /v1/messages", &message("claude-both", "nobodys"), "{}").await;
-    served(&mut client, &mut first, "POST /v1/messages", &message("claude-both", "file_1"), "{}").await;
-    served(&mut client, &mut second, "POST /v1/messages", &message("claude-b", "file_1"), "{}").await;
+    served(&mut client, &mut second, "POST /v1/messages", &message("claude-both", "nobodys"), "{}")
+        .await;
+    served(&mut client, &mut first, "POST /v1/messages", &message("claude-both", "file_1"), "{}")
+        .await;
+    served(&mut client, &mut second, "POST /v1/messages", &message("claude-b", "file_1"), "{}")
+        .await;
     // What was deleted is anywhere again.
     served(&mut client, &mut second, "DELETE /v1/messages/batches/b1", "", "{}").await;
     served(&mut client, &mut first, "GET /v1/messages/batches/b1", "", "{}").await;
@@ -166,9 +253,18 @@ async fn a_batch_that_belongs_nowhere_is_refused_in_words() {
     );
     let gateway = Gateway::with_file(&config, &[]).await;
     let mut client = gateway.client().await;
-    client.ask("POST /v1/messages/batches", &[], r#"{"requests":[{"params":{"model":"claude-a"}},{"params":{"model":"claude-b"}}]}"#).await;
+    client
+        .ask(
+            "POST /v1/messages/batches",
+            &[],
+            r#"{"requests":[{"params":{"model":"claude-a"}},{"params":{"model":"claude-b"}}]}"#,
+        )
+        .await;
     let answer = client.answer().await;
-    assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (400, Some("invalid_request_error")));
+    assert_eq!(
+        (answer.status, answer.json()["error"]["type"].as_str()),
+        (400, Some("invalid_request_error"))
+    );
     assert!(answer.text().contains("`claude-a` to a, `claude-b` to b"), "{}", answer.text());
 }
 
@@ -179,9 +275,18 @@ async fn a_chunked_body_arrives_and_the_connection_goes_on() {
     let mut client = gateway.client().await;
     let (first, second) = ASK.split_at(20);
     client.write("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nauthorization: Bearer local-key\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-    client.write(format!("{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n", first.len(), second.len())).await;
+    client
+        .write(format!(
+            "{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
+            first.len(),
+            second.len()
+        ))
+        .await;
     let received = upstream.next().await;
-    assert_eq!((received.text().as_str(), received.header("content-length")), (ASK, Some(ASK.len().to_string().as_str())));
+    assert_eq!(
+        (received.text().as_str(), received.header("content-length")),
+        (ASK, Some(ASK.len().to_string().as_str()))
+    );
     answer_json(received).await;
     assert_eq!(client.answer().await.status, 200);
     client.ask("POST /v1/messages", &[], ASK).await;
@@ -195,8 +300,14 @@ async fn two_hundred_at_once_open_no_connection_after_the_first_round() {
     const CLIENTS: usize = 200;
     let mut upstream = Upstream::start().await;
     // With fewer kept than there are, and with none, so many are opened anew.
-    for (keepalive, threads, rounds) in [("256", "2", [200, 0, 0]), ("60", "1", [200, 140, 140]), ("0", "2", [200, 200, 200])] {
-        let gateway = Gateway::before(&upstream, &[("upstream.up.keepalive", keepalive), ("threads", threads)]).await;
+    for (keepalive, threads, rounds) in
+        [("256", "2", [200, 0, 0]), ("60", "1", [200, 140, 140]), ("0", "2", [200, 200, 200])]
+    {
+        let gateway = Gateway::before(
+            &upstream,
+            &[("upstream.up.keepalive", keepalive), ("threads", threads)],
+        )
+        .await;
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
             clients.push(gateway.client().await);

@@ -54,7 +54,13 @@ async fn a_clients_own_mistake_is_not_taken_elsewhere() {
     let (mut one, mut two, gateway) = pair("").await;
     let mut client = gateway.client().await;
     client.ask("POST /v1/messages", &[], ASK).await;
-    one.next().await.answer("400 X\r\ncontent-type: application/json", "{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"m\"}}").await;
+    one.next()
+        .await
+        .answer(
+            "400 X\r\ncontent-type: application/json",
+            "{\"type\":\"error\",\"error\":{\"type\":\"invalid_request_error\",\"message\":\"m\"}}",
+        )
+        .await;
     assert_eq!(client.answer().await.status, 400);
     assert!(two.came().is_none());
 }
@@ -74,8 +80,11 @@ async fn when_all_fail_the_last_answer_is_told() {
 #[tokio::test]
 async fn a_full_queue_is_a_429_and_a_freed_place_is_used() {
     let mut upstream = Upstream::start().await;
-    let gateway = Gateway::before(&upstream, &[("upstream.up.concurrency", "1"), ("upstream.up.queue", "1")]).await;
-    let (mut first, mut second, mut third) = (gateway.client().await, gateway.client().await, gateway.client().await);
+    let gateway =
+        Gateway::before(&upstream, &[("upstream.up.concurrency", "1"), ("upstream.up.queue", "1")])
+            .await;
+    let (mut first, mut second, mut third) =
+        (gateway.client().await, gateway.client().await, gateway.client().await);
     first.ask("POST /v1/messages", &[], ASK).await;
     let held = upstream.next().await;
     second.ask("POST /v1/messages", &[], ASK).await;
@@ -108,7 +117,11 @@ async fn nobodys_paths_and_wrong_methods_are_told_in_the_dialect_of_the_path() {
     for (line, status, kind) in table {
         client.ask(line, &[], if line.starts_with("POST") { ASK } else { "" }).await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &kind.into()), "{line}");
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["type"]),
+            (status, &kind.into()),
+            "{line}"
+        );
     }
     for (line, status, words) in [
         ("POST /openai/v1/responses", 400, "input: field required"),
@@ -121,7 +134,11 @@ async fn nobodys_paths_and_wrong_methods_are_told_in_the_dialect_of_the_path() {
     ] {
         client.ask(line, &[], if line.starts_with("POST") { r#"{"model":"m"}"# } else { "" }).await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.json().get("type"), &answer.json()["error"]["type"]), (status, None, &"invalid_request_error".into()), "{line}");
+        assert_eq!(
+            (answer.status, answer.json().get("type"), &answer.json()["error"]["type"]),
+            (status, None, &"invalid_request_error".into()),
+            "{line}"
+        );
         assert!(answer.text().contains(words), "{line}: {}", answer.text());
     }
 }
@@ -174,22 +191,51 @@ async fn what_claude_has_not_is_told_in_the_clients_dialect() {
         client.ask(line, &[], if line.starts_with("POST") { "{}" } else { "" }).await;
         let answer = client.answer().await;
         // OpenAI's shape: nothing but `error` at the top.
-        assert_eq!((answer.status, answer.json().as_object().unwrap().len()), (status, 1), "{line}: {}", answer.text());
+        assert_eq!(
+            (answer.status, answer.json().as_object().unwrap().len()),
+            (status, 1),
+            "{line}: {}",
+            answer.text()
+        );
         assert!(answer.text().contains(words), "{line}: {}", answer.text());
     }
     for (path, status) in [("/v1/responses", 426), ("/v1/realtime", 426)] {
         let mut client = gateway.client().await;
-        client.ask(&format!("GET {path}"), &["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="], "").await;
+        client
+            .ask(
+                &format!("GET {path}"),
+                &[
+                    "Connection: Upgrade",
+                    "Upgrade: websocket",
+                    "Sec-WebSocket-Version: 13",
+                    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+                ],
+                "",
+            )
+            .await;
         let answer = client.answer().await;
         assert_eq!(answer.status, status, "{path}: {}", answer.text());
         assert!(answer.text().contains("WebSocket"), "{path}: {}", answer.text());
     }
     // Where the path is nobody's, what the client says of itself counts.
-    for (header, anthropic) in [("anthropic-version: 2023-06-01", true), ("Authorization: Bearer local-key", false), ("x-api-key: local-key", true)] {
-        let mut client = Client::connect(gateway.address, if header.contains("key") { None } else { Some(crate::support::KEY) }).await;
+    for (header, anthropic) in [
+        ("anthropic-version: 2023-06-01", true),
+        ("Authorization: Bearer local-key", false),
+        ("x-api-key: local-key", true),
+    ] {
+        let mut client = Client::connect(
+            gateway.address,
+            if header.contains("key") { None } else { Some(crate::support::KEY) },
+        )
+        .await;
         client.ask("GET /nowhere", &[header], "").await;
         let answer = client.answer().await;
-        assert_eq!((answer.status, answer.json().get("type").is_some()), (404, anthropic), "{header}: {}", answer.text());
+        assert_eq!(
+            (answer.status, answer.json().get("type").is_some()),
+            (404, anthropic),
+            "{header}: {}",
+            answer.text()
+        );
     }
 }
 
@@ -219,9 +265,14 @@ async fn the_rest_of_the_messages_api_is_its_upstreams() {
         ("POST /v1/sessions/sesn_1/events", &["anthropic-beta: managed-agents-2026-04-01"]),
     ];
     for (line, headers) in table {
-        client.ask(line, headers, if line.starts_with("POST") { "{\"odd\": 1.0}" } else { "" }).await;
+        client
+            .ask(line, headers, if line.starts_with("POST") { "{\"odd\": 1.0}" } else { "" })
+            .await;
         let received = upstream.next().await;
-        assert_eq!((received.line.trim_end_matches(" HTTP/1.1"), received.header("x-api-key")), (line, Some("upstream-key")));
+        assert_eq!(
+            (received.line.trim_end_matches(" HTTP/1.1"), received.header("x-api-key")),
+            (line, Some("upstream-key"))
+        );
         assert_eq!(received.text(), if line.starts_with("POST") { "{\"odd\": 1.0}" } else { "" });
         received.answer("200 OK\r\ncontent-type: application/json", "{\"theirs\":1.0}").await;
         assert_eq!(client.answer().await.text(), "{\"theirs\":1.0}", "{line}");

@@ -12,16 +12,31 @@ async fn no_prompt_and_no_answer_is_ever_kept() {
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = gateway.client().await;
     client.ask("POST /v1/messages", &[], &ASK.replace("\"hi\"", "\"the secret plan\"")).await;
-    upstream.next().await.answer("200 OK\r\ncontent-type: application/json", r#"{"content":[{"text":"the secret answer"}],"usage":{"input_tokens":1}}"#).await;
+    upstream
+        .next()
+        .await
+        .answer(
+            "200 OK\r\ncontent-type: application/json",
+            r#"{"content":[{"text":"the secret answer"}],"usage":{"input_tokens":1}}"#,
+        )
+        .await;
     client.answer().await;
     gateway.quiet().await;
     gateway.outcomes().await;
-    for entry in std::fs::read_dir(gateway.state.path()).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+    for entry in std::fs::read_dir(gateway.state.path())
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+    {
         let content = std::fs::read(entry.path()).unwrap();
         let leaks = content.windows(10).any(|window| window == b"the secret");
         assert!(!leaks, "{}", entry.path().display());
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-        assert!(mode == 0o600 || entry.file_name() == "seaway.toml", "{} has mode {mode:o}", entry.path().display());
+        assert!(
+            mode == 0o600 || entry.file_name() == "seaway.toml",
+            "{} has mode {mode:o}",
+            entry.path().display()
+        );
     }
 }
 
@@ -41,13 +56,20 @@ async fn usage_adds_up_by_day_model_and_caller() {
     client.answer().await;
     gateway.quiet().await;
     gateway.outcomes().await;
-    let database = seaway::store::open_to_read(&gateway.state.path().join("seaway.db")).unwrap().unwrap();
+    let database =
+        seaway::store::open_to_read(&gateway.state.path().join("seaway.db")).unwrap().unwrap();
     let rows = seaway::store::usage(&database, &seaway::store::Filter::default()).unwrap();
     assert_eq!(rows.len(), 2, "{rows:?}");
     let known = rows.iter().find(|row| row.model.starts_with("claude-opus")).unwrap();
     assert_eq!((known.caller.as_str(), known.requests, known.failed), ("tester", 3, 0));
-    assert_eq!((known.input, known.output, known.cache_read, known.cache_write, known.cache_write_1h), (3_000_000, 300_000, 6_000_000, 90, 30));
-    assert_eq!((known.cost, known.estimated, known.unpriced), (15_000_000 + 7_500_000 + 3_000_000 + 675, 0, 0));
+    assert_eq!(
+        (known.input, known.output, known.cache_read, known.cache_write, known.cache_write_1h),
+        (3_000_000, 300_000, 6_000_000, 90, 30)
+    );
+    assert_eq!(
+        (known.cost, known.estimated, known.unpriced),
+        (15_000_000 + 7_500_000 + 3_000_000 + 675, 0, 0)
+    );
     let failed = rows.iter().find(|row| row.model == "claude-x").unwrap();
     assert_eq!((failed.requests, failed.failed, failed.known_cost()), (1, 1, Some(0)));
     let future = seaway::store::Filter { since: i64::MAX };
@@ -56,10 +78,17 @@ async fn usage_adds_up_by_day_model_and_caller() {
 
 /// A store with a million records, every other one older than a month.
 fn full(path: &std::path::Path) {
-    let setting = seaway::config::StoreConfig { path: Some(path.to_owned()), retention: std::time::Duration::MAX };
-    drop(seaway::store::Store::start(setting, std::sync::Arc::default(), |error| panic!("{error}")));
+    let setting = seaway::config::StoreConfig {
+        path: Some(path.to_owned()),
+        retention: std::time::Duration::MAX,
+    };
+    drop(seaway::store::Store::start(setting, std::sync::Arc::default(), |error| {
+        panic!("{error}")
+    }));
     // The thread that makes it may still be at it.
-    while !seaway::store::open_to_read(path).is_ok_and(|store| store.is_some_and(|store| store.prepare("SELECT * FROM record, hourly").is_ok())) {
+    while !seaway::store::open_to_read(path).is_ok_and(|store| {
+        store.is_some_and(|store| store.prepare("SELECT * FROM record, hourly").is_ok())
+    }) {
         std::thread::yield_now();
     }
     let database = rusqlite::Connection::open(path).unwrap();
@@ -89,7 +118,12 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("seaway.db");
     full(&path);
-    let settings = [("upstream.s.kind", "sandbox"), ("state_dir", &*state.path().to_string_lossy()), ("store.retention", "30d"), ("log_level", "off")];
+    let settings = [
+        ("upstream.s.kind", "sandbox"),
+        ("state_dir", &*state.path().to_string_lossy()),
+        ("store.retention", "30d"),
+        ("log_level", "off"),
+    ];
     let gateway = Gateway::start(&settings).await;
     let ask = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
     let mut busy = tokio::task::JoinSet::new();
@@ -105,7 +139,12 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
     let looker = tokio::spawn(async move {
         loop {
             let usage = looking.get("/dashboard/usage?days=30").await;
-            let summed: u64 = usage.json()["rows"].as_array().unwrap().iter().map(|row| row["row"]["requests"].as_u64().unwrap()).sum();
+            let summed: u64 = usage.json()["rows"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| row["row"]["requests"].as_u64().unwrap())
+                .sum();
             // Today, however little of it is over, and 29 days.
             assert!(usage.status == 200 && summed >= 29 * 86_400_000 / 5184, "{summed}");
         }
@@ -133,8 +172,18 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
     gateway.app.state.ledger.store().flush().await;
     assert_eq!(gateway.app.state.ledger.store().dropped().get(), 0);
     let database = seaway::store::open_to_read(&path).unwrap().unwrap();
-    let count = |what: &str| database.query_row(&format!("SELECT count(*) FROM exchange WHERE {what}"), [], |row| row.get::<_, usize>(0)).unwrap();
-    assert_eq!((count("asked = 'sandbox-sonnet-1'"), count("asked = 'claude-opus-4-8'")), (ASKED, 2 * TURNS), "all were recorded");
+    let count = |what: &str| {
+        database
+            .query_row(&format!("SELECT count(*) FROM exchange WHERE {what}"), [], |row| {
+                row.get::<_, usize>(0)
+            })
+            .unwrap()
+    };
+    assert_eq!(
+        (count("asked = 'sandbox-sonnet-1'"), count("asked = 'claude-opus-4-8'")),
+        (ASKED, 2 * TURNS),
+        "all were recorded"
+    );
     while count("at < unixepoch() * 1000 - 30 * 86400000 - 3600000") > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -144,8 +193,17 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
 #[tokio::test]
 async fn a_store_that_is_out_of_use_is_not_nothing_found() {
     let state = tempfile::tempdir().unwrap();
-    std::fs::write(state.path().join("seaway.db"), "this is no database, and long enough to be looked at").unwrap();
-    let gateway = Gateway::start(&[("upstream.s.kind", "sandbox"), ("state_dir", &*state.path().to_string_lossy()), ("log_level", "off")]).await;
+    std::fs::write(
+        state.path().join("seaway.db"),
+        "this is no database, and long enough to be looked at",
+    )
+    .unwrap();
+    let gateway = Gateway::start(&[
+        ("upstream.s.kind", "sandbox"),
+        ("state_dir", &*state.path().to_string_lossy()),
+        ("log_level", "off"),
+    ])
+    .await;
     let mut client = gateway.client().await;
     let ask = |more: Value| {
         let mut body = json!({"model": "claude-opus-4-8", "input": "hello"});
@@ -153,15 +211,43 @@ async fn a_store_that_is_out_of_use_is_not_nothing_found() {
         body.to_string()
     };
     let down = client.post("/v1/responses", &ask(json!({"previous_response_id": "resp_1"}))).await;
-    assert_eq!((down.status, &down.json()["error"]["type"]), (503, &"server_error".into()), "{}", down.text());
+    assert_eq!(
+        (down.status, &down.json()["error"]["type"]),
+        (503, &"server_error".into()),
+        "{}",
+        down.text()
+    );
     assert!(down.text().contains("store cannot be used"), "{}", down.text());
     for path in ["/v1/responses/resp_1", "/v1/responses/resp_1/input_items", "/dashboard/usage"] {
         assert_eq!(client.get(path).await.status, 503, "{path}");
     }
     let whole = client.post("/v1/responses", &ask(json!({}))).await;
-    assert_eq!((whole.status, &whole.json()["store"]), (200, &false.into()), "it was not kept, and says so");
+    assert_eq!(
+        (whole.status, &whole.json()["store"]),
+        (200, &false.into()),
+        "it was not kept, and says so"
+    );
     let streamed = client.post("/v1/responses", &ask(json!({"stream": true}))).await;
-    let last: Value = serde_json::from_str(streamed.text().lines().rfind(|line| line.starts_with("data: ")).unwrap().trim_start_matches("data: ")).unwrap();
-    assert_eq!((&last["type"], &last["response"]["store"]), (&"response.completed".into(), &false.into()), "{last}");
-    assert_eq!(client.post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1")).await.status, 200, "what wants nothing kept goes on");
+    let last: Value = serde_json::from_str(
+        streamed
+            .text()
+            .lines()
+            .rfind(|line| line.starts_with("data: "))
+            .unwrap()
+            .trim_start_matches("data: "),
+    )
+    .unwrap();
+    assert_eq!(
+        (&last["type"], &last["response"]["store"]),
+        (&"response.completed".into(), &false.into()),
+        "{last}"
+    );
+    assert_eq!(
+        client
+            .post("/v1/messages", &ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1"))
+            .await
+            .status,
+        200,
+        "what wants nothing kept goes on"
+    );
 }

@@ -27,7 +27,10 @@ async fn frames_may_be_cut_anywhere_and_leave_as_they_came() {
     let mut upstream = Upstream::start().await;
     let gateway = Gateway::before(&upstream, &[]).await;
     let mut client = gateway.client().await;
-    let source = stream().concat().replace('\n', "\r\n").replace("event: ping", ": a comment\r\nevent: ping");
+    let source = stream()
+        .concat()
+        .replace('\n', "\r\n")
+        .replace("event: ping", ": a comment\r\nevent: ping");
     client.ask("POST /v1/messages", &[], ASK_STREAM).await;
     let mut received = upstream.next().await;
     received.begin_events().await;
@@ -82,15 +85,26 @@ async fn a_cut_answer_never_looks_whole() {
                 refused += 1;
                 continue;
             }
-            assert!(!answer.whole, "{how} after {count} events: {}", String::from_utf8_lossy(&answer.body));
-            assert!(!String::from_utf8_lossy(&answer.body).contains("message_stop"), "no made-up end");
+            assert!(
+                !answer.whole,
+                "{how} after {count} events: {}",
+                String::from_utf8_lossy(&answer.body)
+            );
+            assert!(
+                !String::from_utf8_lossy(&answer.body).contains("message_stop"),
+                "no made-up end"
+            );
         }
     }
     gateway.quiet().await;
     let outcomes = gateway.outcomes().await;
     assert_eq!(outcomes.len(), 4 * stream().len() - 1);
     let of = |what: &str| outcomes.iter().filter(|(_, outcome)| outcome == what).count();
-    assert_eq!((of("faulted"), of("truncated")), (refused, outcomes.len() - refused), "{outcomes:?}");
+    assert_eq!(
+        (of("faulted"), of("truncated")),
+        (refused, outcomes.len() - refused),
+        "{outcomes:?}"
+    );
 }
 
 #[tokio::test]
@@ -118,7 +132,10 @@ async fn an_error_in_the_midst_is_relayed_and_recorded() {
     assert_eq!((answer.text(), answer.whole), (script.concat().as_str(), true));
     gateway.quiet().await;
     let receipt = gateway.receipt("req_up").await;
-    assert_eq!((receipt.outcome.as_str(), receipt.fault.as_deref()), ("faulted", Some("overloaded_error")));
+    assert_eq!(
+        (receipt.outcome.as_str(), receipt.fault.as_deref()),
+        ("faulted", Some("overloaded_error"))
+    );
 }
 
 #[tokio::test]
@@ -143,9 +160,19 @@ async fn a_client_that_leaves_stops_the_work_upstream() {
     received.gone().await;
     gateway.quiet().await;
     let outcomes = gateway.outcomes().await;
-    assert_eq!(outcomes, [("messages".to_owned(), "client_gone".to_owned()), ("messages".to_owned(), "client_gone".to_owned())]);
+    assert_eq!(
+        outcomes,
+        [
+            ("messages".to_owned(), "client_gone".to_owned()),
+            ("messages".to_owned(), "client_gone".to_owned())
+        ]
+    );
     let receipt = gateway.receipt("req_up").await;
-    assert_eq!((receipt.model.as_deref(), receipt.input), (Some("claude-x"), 3), "what had come was billed");
+    assert_eq!(
+        (receipt.model.as_deref(), receipt.input),
+        (Some("claude-x"), 3),
+        "what had come was billed"
+    );
 }
 
 #[tokio::test]
@@ -166,7 +193,11 @@ async fn silence_is_bridged_by_pings_between_events_only() {
     while client.chunk().await.unwrap() == ping {}
     tokio::time::sleep(Duration::from_millis(100)).await;
     received.chunk(&first[30..]).await;
-    assert_eq!(client.chunk().await.unwrap(), &first.as_bytes()[30..], "no ping tears an event apart");
+    assert_eq!(
+        client.chunk().await.unwrap(),
+        &first.as_bytes()[30..],
+        "no ping tears an event apart"
+    );
     for event in &stream()[1..] {
         received.chunk(event).await;
     }
@@ -177,7 +208,10 @@ async fn silence_is_bridged_by_pings_between_events_only() {
     }
     // The upstream's own ping looks like ours.
     let without_pings = |text: &str| text.replace(std::str::from_utf8(ping).unwrap(), "");
-    assert_eq!(without_pings(std::str::from_utf8(&rest).unwrap()), without_pings(&stream()[1..].concat()));
+    assert_eq!(
+        without_pings(std::str::from_utf8(&rest).unwrap()),
+        without_pings(&stream()[1..].concat())
+    );
 }
 
 #[tokio::test]

@@ -12,7 +12,8 @@ pub use institution::Institution;
 pub use upstream::{Received, Upstream, answer_json, events};
 
 /// A small, valid request.
-pub const ASK: &str = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
+pub const ASK: &str =
+    r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
 /// The same, streamed.
 pub const ASK_STREAM: &str = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 /// The local key of every test gateway.

@@ -33,12 +33,21 @@ async fn secure(name: &str, protocols: &[&[u8]]) -> Secure {
 /// The same. Over HTTP/2 a connection has so many streams at once.
 async fn with_streams(name: &str, protocols: &[&[u8]], streams: u32) -> Secure {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), certificate.pem()).unwrap();
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let mut config = builder.with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap();
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth();
+    let mut config = builder
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap();
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -60,16 +69,21 @@ async fn with_streams(name: &str, protocols: &[&[u8]], streams: u32) -> Secure {
                         open.wait_for(|open| *open).await.unwrap();
                         holds.send_modify(|held| *held -= 1);
                         let version = format!("{:?}", request.version());
-                        let host = request.headers().get("host").cloned().or_else(|| request.uri().authority().and_then(|name| name.as_str().parse().ok()));
+                        let host = request.headers().get("host").cloned().or_else(|| {
+                            request.uri().authority().and_then(|name| name.as_str().parse().ok())
+                        });
                         let body = request.into_body().collect().await.unwrap().to_bytes();
                         let mut response = hyper::Response::new(Full::new(body));
                         response.headers_mut().insert("x-version", version.parse().unwrap());
                         response.headers_mut().insert("x-host", host.unwrap());
-                        response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                        response
+                            .headers_mut()
+                            .insert("content-type", "application/json".parse().unwrap());
                         Ok::<_, std::convert::Infallible>(response)
                     }
                 });
-                let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let mut builder =
+                    hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                 builder.http2().max_concurrent_streams(streams);
                 let _ended = builder.serve_connection(TokioIo::new(stream), service).await;
             });
@@ -81,7 +95,11 @@ async fn with_streams(name: &str, protocols: &[&[u8]], streams: u32) -> Secure {
 async fn gateway(secure: &Secure, host: &str, trusted: bool, extra: &[(&str, &str)]) -> Gateway {
     let url = format!("https://{host}:{}", secure.port);
     let ca = secure.ca.path().to_string_lossy().into_owned();
-    let mut settings = vec![("upstream.up.kind", "messages"), ("upstream.up.base_url", url.as_str()), ("upstream.up.retries", "0")];
+    let mut settings = vec![
+        ("upstream.up.kind", "messages"),
+        ("upstream.up.base_url", url.as_str()),
+        ("upstream.up.retries", "0"),
+    ];
     if trusted {
         settings.push(("upstream.up.ca_file", ca.as_str()));
     }
@@ -91,14 +109,23 @@ async fn gateway(secure: &Secure, host: &str, trusted: bool, extra: &[(&str, &st
 
 #[tokio::test]
 async fn fifty_requests_are_one_handshake() {
-    for (protocols, version) in [(&[b"h2".as_slice(), b"http/1.1"][..], "HTTP/2.0"), (&[b"http/1.1".as_slice()][..], "HTTP/1.1")] {
+    for (protocols, version) in [
+        (&[b"h2".as_slice(), b"http/1.1"][..], "HTTP/2.0"),
+        (&[b"http/1.1".as_slice()][..], "HTTP/1.1"),
+    ] {
         let secure = secure("localhost", protocols).await;
         let gateway = gateway(&secure, "localhost", true, &[]).await;
         let mut client = gateway.client().await;
         for _ in 0..50 {
             let answer = client.post("/v1/messages", ASK).await;
-            assert_eq!((answer.status, answer.text(), answer.header("x-version")), (200, ASK, Some(version)));
-            assert_eq!(answer.header("x-host"), Some(format!("localhost:{}", secure.port).as_str()));
+            assert_eq!(
+                (answer.status, answer.text(), answer.header("x-version")),
+                (200, ASK, Some(version))
+            );
+            assert_eq!(
+                answer.header("x-host"),
+                Some(format!("localhost:{}", secure.port).as_str())
+            );
         }
         assert_eq!(secure.connections.load(Ordering::SeqCst), 1, "{version}");
     }
@@ -108,7 +135,13 @@ async fn fifty_requests_are_one_handshake() {
 async fn first_requests_share_a_connection_and_more_are_opened_when_its_streams_run_out() {
     let both: &[&[u8]] = &[b"h2", b"http/1.1"];
     // The protocols, streams a connection, requests at once, connections.
-    let table: [(&[&[u8]], u32, usize, usize); 5] = [(both, 100, 40, 1), (both, 10, 40, 4), (both, 1000, 250, 3), (both, 1, 5, 5), (&[b"http/1.1"], 0, 40, 40)];
+    let table: [(&[&[u8]], u32, usize, usize); 5] = [
+        (both, 100, 40, 1),
+        (both, 10, 40, 4),
+        (both, 1000, 250, 3),
+        (both, 1, 5, 5),
+        (&[b"http/1.1"], 0, 40, 40),
+    ];
     for (protocols, streams, requests, connections) in table {
         let mut secure = with_streams("localhost", protocols, streams).await;
         let gateway = gateway(&secure, "localhost", true, &[]).await;
@@ -127,7 +160,11 @@ async fn first_requests_share_a_connection_and_more_are_opened_when_its_streams_
                 let answer = client.answer().await;
                 assert_eq!((answer.status, answer.text()), (200, ASK));
             }
-            assert_eq!(secure.connections.load(Ordering::SeqCst), connections, "{round} round, {requests} requests, {streams} streams");
+            assert_eq!(
+                secure.connections.load(Ordering::SeqCst),
+                connections,
+                "{round} round, {requests} requests, {streams} streams"
+            );
         }
     }
 }
@@ -142,9 +179,14 @@ async fn a_stranger_is_refused() {
         assert_eq!(answer.status, 502);
         assert!(answer.text().contains("TLS with localhost failed"), "{}", answer.text());
     }
-    let gateway = gateway(&right, "localhost", false, &[("upstream.up.ca_file", "/dev/null")]).await;
+    let gateway =
+        gateway(&right, "localhost", false, &[("upstream.up.ca_file", "/dev/null")]).await;
     let answer = gateway.client().await.post("/v1/messages", ASK).await;
-    assert!(answer.text().contains("cannot use the certificates in /dev/null: it holds no certificate"), "{}", answer.text());
+    assert!(
+        answer.text().contains("cannot use the certificates in /dev/null: it holds no certificate"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -165,7 +207,8 @@ async fn a_proxy_is_gone_through_with_tls_to_the_true_end() {
         tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut end).await });
         head
     });
-    let gateway = gateway(&secure, "upstream.example", true, &[("upstream.up.proxy", &address)]).await;
+    let gateway =
+        gateway(&secure, "upstream.example", true, &[("upstream.up.proxy", &address)]).await;
     let answer = gateway.client().await.post("/v1/messages", ASK).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let head = asked.await.unwrap().to_lowercase();

@@ -22,7 +22,8 @@ pub struct Way {
 impl Way {
     pub async fn new() -> Self {
         let mut lab = Lab::new();
-        let (jump, home) = (lab.start("jump", "127.0.0.1", &[]), lab.start("home", "127.0.0.1", &[]));
+        let (jump, home) =
+            (lab.start("jump", "127.0.0.1", &[]), lab.start("home", "127.0.0.1", &[]));
         Self { lab, institution: Institution::start().await, jump, home }
     }
 
@@ -45,7 +46,8 @@ impl Way {
     pub async fn gateway(&self, more: &[(&str, &str)]) -> Open {
         let mut all = self.settings();
         all.retain(|(key, _)| !more.iter().any(|(given, _)| given == key));
-        let mut all: Vec<(&str, &str)> = all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let mut all: Vec<(&str, &str)> =
+            all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         all.extend_from_slice(more);
         Open(Gateway::start(&all).await)
     }
@@ -98,7 +100,12 @@ async fn requests_go_by_a_jump_host_with_one_login_and_one_handshake() {
     let mut client = gateway.0.client().await;
     for _ in 0..50 {
         let answer = client.post("/v1/messages", ASK).await;
-        assert_eq!((answer.status, answer.json()["type"].as_str()), (200, Some("message")), "{}", answer.text());
+        assert_eq!(
+            (answer.status, answer.json()["type"].as_str()),
+            (200, Some("message")),
+            "{}",
+            answer.text()
+        );
     }
     assert_eq!((way.lab.logins("jump"), way.lab.logins("home")), (1, 1));
     // One to see who is there, one for all the requests; a busy machine may be late with one that is free again.
@@ -109,9 +116,20 @@ async fn requests_go_by_a_jump_host_with_one_login_and_one_handshake() {
         way.institution.handshakes()
     );
     let asked = way.institution.asked();
-    assert_eq!((asked.len(), asked[0].0.as_str(), &asked[0].2["stream"]), (50, "POST /argoapi/v1/messages", &json!(true)));
+    assert_eq!(
+        (asked.len(), asked[0].0.as_str(), &asked[0].2["stream"]),
+        (50, "POST /argoapi/v1/messages", &json!(true))
+    );
     assert!(!asked.iter().any(|(_, headers, _)| headers.contains("local-key")), "our key went up");
-    let socket = std::fs::read_dir(std::fs::read_dir(gateway.folder()).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap().path()).unwrap();
+    let socket = std::fs::read_dir(
+        std::fs::read_dir(gateway.folder())
+            .unwrap()
+            .flatten()
+            .find(|entry| entry.path().is_dir())
+            .unwrap()
+            .path(),
+    )
+    .unwrap();
     for entry in socket.flatten() {
         let mode = std::os::unix::fs::MetadataExt::mode(&entry.metadata().unwrap()) & 0o077;
         assert!(mode == 0 || entry.file_name() == "lock", "{entry:?} is for our eyes alone");
@@ -139,7 +157,10 @@ async fn what_breaks_is_mended_once_for_all_that_wait() {
     assert_eq!(gateway.ask(ASK).await.0, 200);
     let all_served = async || {
         let asks = (0..20).map(|_| gateway.ask(ASK));
-        futures_util::future::join_all(asks).await.into_iter().for_each(|(status, body, _)| assert_eq!(status, 200, "{body}"));
+        futures_util::future::join_all(asks)
+            .await
+            .into_iter()
+            .for_each(|(status, body, _)| assert_eq!(status, 200, "{body}"));
     };
     // The master is killed.
     send(gateway.master().await, Signal::KILL);
@@ -147,7 +168,12 @@ async fn what_breaks_is_mended_once_for_all_that_wait() {
     assert_eq!((way.lab.logins("home"), way.lab.logins("jump")), (2, 2), "one login more");
     // The forward is taken away, while the master lives.
     let folder = tunnel::masters(&gateway.folder(), &ssh()).await.remove(0).folder;
-    let socket = std::fs::read_dir(&folder).unwrap().flatten().find(|entry| entry.path().extension().is_some_and(|kind| kind == "sock")).unwrap().path();
+    let socket = std::fs::read_dir(&folder)
+        .unwrap()
+        .flatten()
+        .find(|entry| entry.path().extension().is_some_and(|kind| kind == "sock"))
+        .unwrap()
+        .path();
     std::fs::remove_file(&socket).unwrap();
     way.institution.stop().await;
     way.institution.start_again().await;
@@ -169,7 +195,9 @@ async fn what_breaks_is_mended_once_for_all_that_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_that_is_dead_although_ssh_lives_is_noticed_and_mended() {
     let way = Way::new().await;
-    let gateway = way.gateway(&[("tunnel.cels.probe", "500ms"), ("upstream.argo.connect_timeout", "2s")]).await;
+    let gateway = way
+        .gateway(&[("tunnel.cels.probe", "500ms"), ("upstream.argo.connect_timeout", "2s")])
+        .await;
     assert_eq!(gateway.ask(ASK).await.0, 200);
     let before = gateway.master().await;
     way.lab.freeze("home");
@@ -187,7 +215,10 @@ async fn a_stranger_at_the_end_is_refused_on_traffic() {
     let gateway = way.gateway(&[]).await;
     let (status, body, layer) = gateway.ask(ASK).await;
     assert_eq!((status, layer.as_deref()), (502, Some("upstream")), "{body}");
-    assert!(body["error"]["message"].as_str().unwrap().contains("TLS with localhost failed"), "{body}");
+    assert!(
+        body["error"]["message"].as_str().unwrap().contains("TLS with localhost failed"),
+        "{body}"
+    );
     assert!(way.institution.asked().is_empty(), "nothing was said to it");
     gateway.close().await;
 }
@@ -195,7 +226,15 @@ async fn a_stranger_at_the_end_is_refused_on_traffic() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jump_host_that_asks_is_failed_at_once_and_counts_once() {
     let mut way = Way::new().await;
-    way.jump = way.lab.start("asking", "127.0.0.1", &["PubkeyAuthentication=no", "PasswordAuthentication=yes", "KbdInteractiveAuthentication=yes"]);
+    way.jump = way.lab.start(
+        "asking",
+        "127.0.0.1",
+        &[
+            "PubkeyAuthentication=no",
+            "PasswordAuthentication=yes",
+            "KbdInteractiveAuthentication=yes",
+        ],
+    );
     let gateway = way.gateway(&[]).await;
     let (status, body, layer) = gateway.ask(ASK).await;
     let message = body["error"]["message"].as_str().unwrap();
@@ -206,7 +245,10 @@ async fn a_jump_host_that_asks_is_failed_at_once_and_counts_once() {
     assert_eq!(gateway.ask(ASK).await.0, 503);
     assert_eq!(way.lab.connections("asking"), 1);
     let records = tunnel::lockout::all(&gateway.folder().join("ssh.json")).unwrap();
-    assert!(records[&format!("127.0.0.1:{}", way.jump)].last.contains("Permission denied"), "{records:?}");
+    assert!(
+        records[&format!("127.0.0.1:{}", way.jump)].last.contains("Permission denied"),
+        "{records:?}"
+    );
     gateway.close().await;
 }
 
@@ -226,14 +268,22 @@ async fn without_a_key_the_network_is_not_touched() {
     let way = Way::new().await;
     way.lab.say("IdentityFile /nowhere");
     let known = std::fs::read_to_string(way.lab.settings()).unwrap();
-    let without: Vec<&str> = known.lines().filter(|line| !line.trim().starts_with("IdentityFile") || line.contains("/nowhere")).collect();
+    let without: Vec<&str> = known
+        .lines()
+        .filter(|line| !line.trim().starts_with("IdentityFile") || line.contains("/nowhere"))
+        .collect();
     std::fs::write(way.lab.settings(), without.join("\n")).unwrap();
     let gateway = way.gateway(&[]).await;
     let (status, body, layer) = gateway.ask(ASK).await;
     assert_eq!((status, layer.as_deref()), (503, Some("ssh")), "{body}");
     assert!(body["error"]["message"].as_str().unwrap().contains("ssh-keygen"), "{body}");
     let listed = gateway.0.client().await.get("/v1/models").await;
-    assert_eq!((listed.status, listed.header("seaway-fault")), (503, Some("ssh")), "{}", listed.text());
+    assert_eq!(
+        (listed.status, listed.header("seaway-fault")),
+        (503, Some("ssh")),
+        "{}",
+        listed.text()
+    );
     assert_eq!(way.lab.connections("jump"), 0);
     gateway.close().await;
 }
@@ -250,34 +300,76 @@ async fn the_institutions_rules_are_kept() {
     let body = answer.json();
     assert_eq!((answer.status, body["stop_reason"].as_str()), (200, Some("tool_use")), "{body}");
     let blocks = body["content"].as_array().unwrap();
-    assert!(blocks.iter().any(|block| block["type"] == "thinking" && block["signature"].is_string()), "{body}");
+    assert!(
+        blocks.iter().any(|block| block["type"] == "thinking" && block["signature"].is_string()),
+        "{body}"
+    );
     assert!(blocks.iter().any(|block| block["input"] == json!({"a": 1})), "{body}");
-    assert!(body["usage"]["input_tokens"].is_u64() && body["usage"]["output_tokens"].is_u64(), "{body}");
+    assert!(
+        body["usage"]["input_tokens"].is_u64() && body["usage"]["output_tokens"].is_u64(),
+        "{body}"
+    );
     let note = answer.header("seaway-note").unwrap();
     assert!(note.contains("strict_tools") && note.contains("match_models"), "{note}");
     let (line, headers, heard) = way.institution.asked().remove(0);
-    assert_eq!((line.as_str(), heard["model"].as_str()), ("POST /argoapi/v1/messages?beta=true&u=http://a//b", Some("claude-opus-4-8")));
+    assert_eq!(
+        (line.as_str(), heard["model"].as_str()),
+        ("POST /argoapi/v1/messages?beta=true&u=http://a//b", Some("claude-opus-4-8"))
+    );
     assert!(headers.contains("seaway/") && !headers.contains("local-key"), "{headers}");
     // A count is not streamed.
-    let counted = client.post("/argoapi/v1/messages/count_tokens", r#"{"model":"claude-opus-4-8","messages":[{"role":"user","content":"q"}]}"#).await;
-    assert_eq!((counted.status, counted.json()["input_tokens"].as_u64()), (200, Some(7)), "{}", counted.text());
+    let counted = client
+        .post(
+            "/argoapi/v1/messages/count_tokens",
+            r#"{"model":"claude-opus-4-8","messages":[{"role":"user","content":"q"}]}"#,
+        )
+        .await;
+    assert_eq!(
+        (counted.status, counted.json()["input_tokens"].as_u64()),
+        (200, Some(7)),
+        "{}",
+        counted.text()
+    );
     assert_eq!(way.institution.asked()[1].2.get("stream"), None);
     // Chat goes as it is for what Claude does not serve, with the user filled in.
-    for (model, listed) in [("gpt-4o", "gpt4o"), ("GPT-4o", "gpt4o"), ("o3-mini", "gpto3mini"), ("new-model", "new-model")] {
+    for (model, listed) in [
+        ("gpt-4o", "gpt4o"),
+        ("GPT-4o", "gpt4o"),
+        ("o3-mini", "gpto3mini"),
+        ("new-model", "new-model"),
+    ] {
         let tools = json!([{"type": "function", "function": {"name": "n", "strict": true, "parameters": {"type": "object"}}}]);
         let answer = client.post("/v1/chat/completions", &json!({"model": model, "tools": tools, "messages": [{"role": "user", "content": "q"}]}).to_string()).await;
-        assert_eq!((answer.status, answer.json()["choices"][0]["message"]["content"].as_str()), (200, Some("hello")), "{model}: {}", answer.text());
+        assert_eq!(
+            (answer.status, answer.json()["choices"][0]["message"]["content"].as_str()),
+            (200, Some("hello")),
+            "{model}: {}",
+            answer.text()
+        );
         let (line, _, heard) = way.institution.asked().pop().unwrap();
-        assert_eq!((line.as_str(), heard["model"].as_str(), heard["user"].as_str()), ("POST /argoapi/v1/chat/completions", Some(listed), Some("alice")));
+        assert_eq!(
+            (line.as_str(), heard["model"].as_str(), heard["user"].as_str()),
+            ("POST /argoapi/v1/chat/completions", Some(listed), Some("alice"))
+        );
     }
     // What Claude serves is asked for in Messages, whatever the client speaks.
     let answer = client.post("/v1/chat/completions", r#"{"model":"claude-opus-4-8","messages":[{"role":"user","content":"hi"}],"user":"mine"}"#).await;
-    assert_eq!((answer.status, answer.json()["object"].as_str()), (200, Some("chat.completion")), "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.json()["object"].as_str()),
+        (200, Some("chat.completion")),
+        "{}",
+        answer.text()
+    );
     assert_eq!(way.institution.asked().pop().unwrap().0, "POST /argoapi/v1/messages");
     // An error keeps its words; one that comes in the stream has its status.
     ask["messages"][0]["content"] = "[[error 529]]".into();
     let answer = client.post("/v1/messages", &ask.to_string()).await;
-    assert_eq!((answer.status, answer.json()["error"]["type"].as_str()), (529, Some("overloaded_error")), "{}", answer.text());
+    assert_eq!(
+        (answer.status, answer.json()["error"]["type"].as_str()),
+        (529, Some("overloaded_error")),
+        "{}",
+        answer.text()
+    );
     gateway.close().await;
 }
 
@@ -299,12 +391,18 @@ async fn a_machine_where_the_tunnel_is_open_is_used_directly_or_by_ssh() {
                 });
             }
         });
-        let gateway = way.gateway(&[("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", &port.to_string())]).await;
+        let gateway = way
+            .gateway(&[("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", &port.to_string())])
+            .await;
         let (status, body, _) = gateway.ask(ASK).await;
         assert_eq!(status, 200, "{body}");
         assert_eq!((way.lab.logins("uan"), way.lab.logins("home")), (logins, 0), "{bind}");
         let health = gateway.0.client().await.get("/health").await.json();
-        assert_eq!(health["upstreams"][0]["tunnel"]["direct"].as_bool().unwrap_or_default(), logins == 0, "{health}");
+        assert_eq!(
+            health["upstreams"][0]["tunnel"]["direct"].as_bool().unwrap_or_default(),
+            logins == 0,
+            "{health}"
+        );
         gateway.close().await;
         passing.abort();
     }
@@ -322,7 +420,10 @@ async fn readiness_is_the_tunnels() {
     let health = client.get("/health/ready").await;
     let told = health.json()["upstreams"][0]["tunnel"].clone();
     assert_eq!((health.status, &told["up"]), (200, &json!(true)), "{told}");
-    assert!(told["host"].is_null() && told["why"].is_null(), "who goes where is the owner's affair: {told}");
+    assert!(
+        told["host"].is_null() && told["why"].is_null(),
+        "who goes where is the owner's affair: {told}"
+    );
     // The endpoint goes away: the tunnel is not ready until it is back, and then without a request's doing.
     way.institution.stop().await;
     assert_eq!(gateway.ask(ASK).await.0, 502);
@@ -347,7 +448,11 @@ async fn a_request_is_sent_once_more_and_not_oftener() {
     let before = way.institution.asked().len();
     let (status, body, _) = gateway.ask(&ASK.replace("\"hi\"", "\"break the line\"")).await;
     assert_eq!(status, 502, "{body}");
-    assert_eq!(way.institution.asked().len() - before, 2, "once, and once more since nothing came back");
+    assert_eq!(
+        way.institution.asked().len() - before,
+        2,
+        "once, and once more since nothing came back"
+    );
     assert_eq!(way.lab.logins("home"), 1);
     gateway.close().await;
 }
@@ -356,7 +461,11 @@ async fn a_request_is_sent_once_more_and_not_oftener() {
 async fn a_long_way_to_the_state_folder_is_no_obstacle() {
     let way = Way::new().await;
     let folder = tempfile::tempdir().unwrap();
-    let long = folder.path().join("a folder with a long name and blanks in it".repeat(3)).to_string_lossy().into_owned();
+    let long = folder
+        .path()
+        .join("a folder with a long name and blanks in it".repeat(3))
+        .to_string_lossy()
+        .into_owned();
     let gateway = way.gateway(&[("state_dir", &long)]).await;
     let (status, body, _) = gateway.ask(ASK).await;
     assert_eq!(status, 200, "{body}");
@@ -374,7 +483,11 @@ async fn what_stands_in_the_way_is_named() {
     let table = [
         (vec![("tunnel.cels.port", closed.as_str())], "tunnel", "its ssh server forwards nothing"),
         (vec![("tunnel.cels.jump", jump.as_str())], "ssh", "administratively prohibited"),
-        (vec![("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", empty.as_str())], "tunnel", "does `seaway tunnel` run there?"),
+        (
+            vec![("argo.tunnel_host", "127.0.0.2"), ("argo.tunnel_port", empty.as_str())],
+            "tunnel",
+            "does `seaway tunnel` run there?",
+        ),
     ];
     for (settings, layer, words) in table {
         let gateway = way.gateway(&settings).await;
@@ -387,7 +500,11 @@ async fn what_stands_in_the_way_is_named() {
     way.lab.say("NoSuchOption yes");
     let gateway = way.gateway(&[]).await;
     let (status, body, _) = gateway.ask(ASK).await;
-    assert!(status == 503 && body["error"]["message"].as_str().unwrap().contains("ssh cannot read its settings"), "{body}");
+    assert!(
+        status == 503
+            && body["error"]["message"].as_str().unwrap().contains("ssh cannot read its settings"),
+        "{body}"
+    );
     assert_eq!(way.lab.connections("jump"), knocks, "nobody was asked");
     assert!(!gateway.folder().join("ssh.json").exists(), "and nothing is held against anybody");
     gateway.close().await;

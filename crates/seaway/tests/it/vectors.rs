@@ -17,8 +17,14 @@ async fn malformed_bodies_are_told_where() {
         ("{\"model\":\"m\",\"stream\":1}", "stream: input should be true or false"),
         ("{\"model\":\"m\",\"model\":\"n\"}", "the same member twice"),
         ("{\"model\":\"\\ud83d\",\"messages\":[]}", "model: input should be a string"),
-        ("{\"model\":\"sandbox-opus-1\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":[\"x\"]}]}", "messages.0.content.0"),
-        ("{\"model\":\"sandbox-opus-1\",\"max_tokens\":\"many\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}", "max_tokens: Input"),
+        (
+            "{\"model\":\"sandbox-opus-1\",\"max_tokens\":9,\"messages\":[{\"role\":\"user\",\"content\":[\"x\"]}]}",
+            "messages.0.content.0",
+        ),
+        (
+            "{\"model\":\"sandbox-opus-1\",\"max_tokens\":\"many\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}]}",
+            "max_tokens: Input",
+        ),
     ];
     for (body, what) in table {
         for path in ["/v1/messages", "/v1/messages/count_tokens"] {
@@ -27,7 +33,11 @@ async fn malformed_bodies_are_told_where() {
             }
             let answer = client.post(path, body).await;
             let json = answer.json();
-            assert_eq!((answer.status, &json["type"], &json["error"]["type"]), (400, &"error".into(), &"invalid_request_error".into()), "{body:.60}");
+            assert_eq!(
+                (answer.status, &json["type"], &json["error"]["type"]),
+                (400, &"error".into(), &"invalid_request_error".into()),
+                "{body:.60}"
+            );
             let message = json["error"]["message"].as_str().unwrap();
             assert!(message.contains(what), "{message}");
         }
@@ -39,7 +49,11 @@ async fn malformed_bodies_are_told_where() {
 #[tokio::test]
 async fn bytes_that_are_no_http_do_not_disturb_others() {
     let gateway = Gateway::start(&[("upstream.sandbox.kind", "sandbox")]).await;
-    for garbage in ["\0\0\0\0", "GET\r\n\r\n", "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: local-key\r\nContent-Length: nine\r\n\r\n{}"] {
+    for garbage in [
+        "\0\0\0\0",
+        "GET\r\n\r\n",
+        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nx-api-key: local-key\r\nContent-Length: nine\r\n\r\n{}",
+    ] {
         let mut client = gateway.client().await;
         client.write(garbage).await;
         let answer = client.head().await;
@@ -50,7 +64,8 @@ async fn bytes_that_are_no_http_do_not_disturb_others() {
 
 #[tokio::test]
 async fn an_encoded_body_is_read_or_refused_by_name() {
-    let gateway = Gateway::start(&[("upstream.sandbox.kind", "sandbox"), ("body_limit", "100000")]).await;
+    let gateway =
+        Gateway::start(&[("upstream.sandbox.kind", "sandbox"), ("body_limit", "100000")]).await;
     let ask = ASK.as_bytes();
     let bomb = vec![b' '; 200_000];
     let table: [(&str, Vec<u8>, u16, &str); 9] = [

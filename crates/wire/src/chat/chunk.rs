@@ -21,17 +21,30 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
-    pub(super) fn new(stamp: &ChatStamp, id: Option<&str>, model: &str, tier: Option<&str>, include_usage: bool) -> Self {
+    pub(super) fn new(
+        stamp: &ChatStamp,
+        id: Option<&str>,
+        model: &str,
+        tier: Option<&str>,
+        include_usage: bool,
+    ) -> Self {
         let mut head = String::from("data: {\"id\":");
         push_quoted(&mut head, &format!("chatcmpl-{}", id.unwrap_or(&stamp.id)));
-        head.push_str(&format!(",\"object\":\"chat.completion.chunk\",\"created\":{},\"model\":", stamp.created));
+        head.push_str(&format!(
+            ",\"object\":\"chat.completion.chunk\",\"created\":{},\"model\":",
+            stamp.created
+        ));
         push_quoted(&mut head, model);
         if let Some(tier) = tier {
             head.push_str(",\"service_tier\":");
             push_quoted(&mut head, service_tier(tier));
         }
         head.push_str(",\"system_fingerprint\":null,\"choices\":[");
-        Self { head, tail: if include_usage { "],\"usage\":null}\n\n" } else { "]}\n\n" }, include_usage }
+        Self {
+            head,
+            tail: if include_usage { "],\"usage\":null}\n\n" } else { "]}\n\n" },
+            include_usage,
+        }
     }
 
     /// Writes a chunk whose delta is made of these pieces of JSON.

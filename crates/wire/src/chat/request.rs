@@ -35,7 +35,8 @@ const DEFAULTS: [(&str, &str); 2] = [("store", "false"), ("metadata", "{}")];
 ///
 /// A [`Fault`] that names the member which is wrong, or cannot be carried over.
 pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<ChatRequest, Fault> {
-    const LISTS: [List<'_>; 2] = [List { name: "messages", kept: None }, List { name: "input", kept: None }];
+    const LISTS: [List<'_>; 2] =
+        [List { name: "messages", kept: None }, List { name: "input", kept: None }];
     let source = &request.object;
     let mut draft = Draft::new(terms.strict, false);
     if terms.model.is_empty() {
@@ -50,20 +51,37 @@ pub fn to_messages(request: &Request<'_>, terms: &Terms<'_>) -> Result<ChatReque
     members::tell(&mut draft, about);
     draft.toolbox.settle(&mut draft.notes)?;
     let parallel = !legacy && members::parallel(source)?;
-    let wanted = if legacy { legacy_choice(source)? } else { member(source, "tool_choice").map(|node| choice(&node)).transpose()? };
+    let wanted = if legacy {
+        legacy_choice(source)?
+    } else {
+        member(source, "tool_choice").map(|node| choice(&node)).transpose()?
+    };
     draft.chosen = draft.toolbox.choose(wanted, parallel, terms, &mut draft.notes)?;
     let asked = draft.chosen.request.take();
     draft.conversation.system.extend(asked);
     let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
     members::answer(&mut draft, source, &limits, request.stream, format, terms)?;
-    let known: Vec<&str> =
-        KNOWN.into_iter().chain(DEFAULTS.iter().filter(|(key, default)| source.get(key).is_some_and(|node| node.raw() == *default)).map(|(key, _)| *key)).collect();
+    let known: Vec<&str> = KNOWN
+        .into_iter()
+        .chain(
+            DEFAULTS
+                .iter()
+                .filter(|(key, default)| source.get(key).is_some_and(|node| node.raw() == *default))
+                .map(|(key, _)| *key),
+        )
+        .collect();
     members::ignore(&mut draft, source, &known)?;
     let include_usage = members::includes_usage(&mut draft, source)? && request.stream;
     draft.limit_marks(terms.marked)?;
     let written = draft.write(terms.model, request.stream, source.source().len() + 512);
-    let shape = ChatShape { names: written.names, custom: written.calls.custom, legacy, include_usage };
-    Ok(ChatRequest { body: written.body, shape, changes: written.notes.into_changes(), betas: written.betas })
+    let shape =
+        ChatShape { names: written.names, custom: written.calls.custom, legacy, include_usage };
+    Ok(ChatRequest {
+        body: written.body,
+        shape,
+        changes: written.notes.into_changes(),
+        betas: written.betas,
+    })
 }
 
 /// What changes the answer so much that ignoring it would be a lie.
@@ -77,7 +95,10 @@ fn refuse(source: &RawObject<'_>) -> Result<(), Fault> {
         for modality in array(&node, "modalities")? {
             let name = string(&modality, "modalities")?;
             if name != "text" {
-                return Err(unsupported("modalities", format!("`{name}` is not supported; Claude answers in text")));
+                return Err(unsupported(
+                    "modalities",
+                    format!("`{name}` is not supported; Claude answers in text"),
+                ));
             }
         }
     }
@@ -88,13 +109,23 @@ fn refuse(source: &RawObject<'_>) -> Result<(), Fault> {
 }
 
 /// Collects the tools. True if only `functions` were sent, so that the answer has to speak of them.
-fn tools<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>, terms: &Terms<'_>) -> Result<(bool, Vec<String>), Fault> {
+fn tools<'a>(
+    draft: &mut Draft<'a>,
+    source: &RawObject<'a>,
+    terms: &Terms<'_>,
+) -> Result<(bool, Vec<String>), Fault> {
     let about = members::tools(draft, source, terms)?;
-    let given = member(source, "tools").and_then(|node| node.as_array()).is_some_and(|tools| !tools.is_empty());
-    let functions = member(source, "functions").map(|node| Ok((array(&node, "functions")?.len(), node))).transpose()?.filter(|(length, _)| *length > 0);
+    let given = member(source, "tools")
+        .and_then(|node| node.as_array())
+        .is_some_and(|tools| !tools.is_empty());
+    let functions = member(source, "functions")
+        .map(|node| Ok((array(&node, "functions")?.len(), node)))
+        .transpose()?
+        .filter(|(length, _)| *length > 0);
     let legacy = !given && functions.is_some();
     match functions {
-        Some((_, node)) if legacy => Collector::new(draft, terms, Again::Refused, "functions").list(&node, Path::of("functions"))?,
+        Some((_, node)) if legacy => Collector::new(draft, terms, Again::Refused, "functions")
+            .list(&node, Path::of("functions"))?,
         Some(_) => draft.notes.ignored("functions")?,
         None => {}
     }
@@ -107,12 +138,16 @@ fn legacy_choice(source: &RawObject<'_>) -> Result<Option<Choice>, Fault> {
     const PATH: &str = "function_call";
     let Some(node) = member(source, PATH) else { return Ok(None) };
     if let Some(holder) = node.as_object() {
-        let name = member(&holder, "name").ok_or_else(|| wrong("function_call.name", "field required"))?;
+        let name =
+            member(&holder, "name").ok_or_else(|| wrong("function_call.name", "field required"))?;
         return Ok(Some(Choice::Named(string(&name, "function_call.name")?.into_owned())));
     }
     match &*string(&node, PATH)? {
         "auto" => Ok(Some(Choice::Auto)),
         "none" => Ok(Some(Choice::None)),
-        other => Err(wrong(PATH, format!("`{other}` is no choice; expected `auto`, `none`, or a function's name"))),
+        other => Err(wrong(
+            PATH,
+            format!("`{other}` is no choice; expected `auto`, `none`, or a function's name"),
+        )),
     }
 }

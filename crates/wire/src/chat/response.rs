@@ -76,7 +76,9 @@ impl ChatCitation<'_> {
     pub(super) fn annotation(&self, start: usize, end: usize) -> Option<String> {
         let url = quote(self.url.as_deref()?);
         let title = quote(self.title.as_deref().unwrap_or_default());
-        Some(format!("{{\"type\":\"url_citation\",\"url_citation\":{{\"start_index\":{start},\"end_index\":{end},\"title\":{title},\"url\":{url}}}}}"))
+        Some(format!(
+            "{{\"type\":\"url_citation\",\"url_citation\":{{\"start_index\":{start},\"end_index\":{end},\"title\":{title},\"url\":{url}}}}}"
+        ))
     }
 }
 
@@ -122,11 +124,18 @@ impl<'a> ChatContent<'a> {
         match &*tag.kind {
             "text" => {
                 let block: TextBlock<'_> = serde_json::from_str(source)?;
-                let text = Text::of_raw(block.text.get()).ok_or_else(|| serde::de::Error::custom("a text that is no string"))?;
+                let text = Text::of_raw(block.text.get())
+                    .ok_or_else(|| serde::de::Error::custom("a text that is no string"))?;
                 let (start, end) = (self.length, self.length + text.count());
                 self.content.push_str(text.inner());
                 self.length = end;
-                self.annotations.extend(block.citations.unwrap_or_default().iter().filter_map(|citation| citation.annotation(start, end)));
+                self.annotations.extend(
+                    block
+                        .citations
+                        .unwrap_or_default()
+                        .iter()
+                        .filter_map(|citation| citation.annotation(start, end)),
+                );
             }
             "tool_use" => {
                 let block: ToolUse<'_> = serde_json::from_str(source)?;
@@ -151,11 +160,18 @@ fn call(block: &ToolUse<'_>, shape: &ChatShape) -> String {
     let name = quote(shape.names.client(&block.name));
     if !shape.legacy && shape.custom.contains(&*block.name) {
         let input = quote(&custom_input(block.input()));
-        return format!("{{\"id\":{},\"type\":\"custom\",\"custom\":{{\"name\":{name},\"input\":{input}}}}}", quote(&block.id));
+        return format!(
+            "{{\"id\":{},\"type\":\"custom\",\"custom\":{{\"name\":{name},\"input\":{input}}}}}",
+            quote(&block.id)
+        );
     }
     let arguments = quote(block.input());
     let function = format!("{{\"name\":{name},\"arguments\":{arguments}}}");
-    if shape.legacy { function } else { format!("{{\"id\":{},\"type\":\"function\",\"function\":{function}}}", quote(&block.id)) }
+    if shape.legacy {
+        function
+    } else {
+        format!("{{\"id\":{},\"type\":\"function\",\"function\":{function}}}", quote(&block.id))
+    }
 }
 
 /// Translates a whole message.
@@ -172,19 +188,25 @@ pub fn completion(body: &[u8], shape: &ChatShape, stamp: &ChatStamp) -> Result<S
     let mut said = ChatContent::default();
     message.content.iter().try_for_each(|block| said.take(block, shape)).map_err(foreign)?;
     // Counts of a new kind must not cost the answer.
-    let report: Report = message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-    let served: ChatServed = message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let report: Report =
+        message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let served: ChatServed =
+        message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
     let mut spent = Usage::default();
     spent.update(&report);
 
     let mut out = String::with_capacity(body.len() + 512);
     out.push_str("{\"id\":");
     push_quoted(&mut out, &format!("chatcmpl-{}", message.id.as_deref().unwrap_or(&stamp.id)));
-    out.push_str(&format!(",\"object\":\"chat.completion\",\"created\":{},\"model\":", stamp.created));
+    out.push_str(&format!(
+        ",\"object\":\"chat.completion\",\"created\":{},\"model\":",
+        stamp.created
+    ));
     push_quoted(&mut out, message.model.as_deref().unwrap_or_default());
     out.push_str(",\"choices\":[{\"index\":0,\"message\":");
     write_message(&mut out, &message, &said, shape);
-    let reason = finish_reason(message.stop_reason.as_deref().map(StopReason::parse).as_ref(), shape.legacy);
+    let reason =
+        finish_reason(message.stop_reason.as_deref().map(StopReason::parse).as_ref(), shape.legacy);
     out.push_str(&format!(",\"logprobs\":null,\"finish_reason\":\"{reason}\"}}],\"usage\":"));
     usage::write(&mut out, &spent);
     if let Some(tier) = &served.service_tier {
@@ -195,7 +217,12 @@ pub fn completion(body: &[u8], shape: &ChatShape, stamp: &ChatStamp) -> Result<S
     Ok(out)
 }
 
-fn write_message(out: &mut String, message: &WholeMessage<'_>, said: &ChatContent<'_>, shape: &ChatShape) {
+fn write_message(
+    out: &mut String,
+    message: &WholeMessage<'_>,
+    said: &ChatContent<'_>,
+    shape: &ChatShape,
+) {
     out.push_str("{\"role\":\"assistant\",\"content\":");
     if said.content.is_empty() && !said.calls.is_empty() {
         out.push_str("null");
@@ -206,7 +233,11 @@ fn write_message(out: &mut String, message: &WholeMessage<'_>, said: &ChatConten
     }
     out.push_str(",\"refusal\":");
     let refused = message.stop_reason.as_deref() == Some("refusal");
-    let explained = message.stop_details.as_ref().and_then(|details| details.explanation.as_deref()).filter(|text| !text.is_empty());
+    let explained = message
+        .stop_details
+        .as_ref()
+        .and_then(|details| details.explanation.as_deref())
+        .filter(|text| !text.is_empty());
     match (refused, explained) {
         (true, Some(explanation)) => push_quoted(out, explanation),
         (true, None) if !said.content.is_empty() => out.push_str(&format!("\"{}\"", said.content)),
@@ -222,7 +253,10 @@ fn write_message(out: &mut String, message: &WholeMessage<'_>, said: &ChatConten
         out.push_str(&format!(",\"reasoning_content\":\"{}\"", said.reasoning));
     }
     if !said.thoughts.is_empty() {
-        out.push_str(&format!(",\"thinking_blocks\":[{}],\"thinking_model\":", said.thoughts.join(",")));
+        out.push_str(&format!(
+            ",\"thinking_blocks\":[{}],\"thinking_model\":",
+            said.thoughts.join(",")
+        ));
         push_quoted(out, message.model.as_deref().unwrap_or_default());
     }
     out.push('}');
@@ -237,8 +271,12 @@ mod tests {
     fn message(members: &str, shape: &ChatShape) -> serde_json::Value {
         let body = format!(r#"{{"id":"msg_1","type":"message","model":"claude-x",{members}}}"#);
         let stamp = ChatStamp { id: "own".into(), created: 7 };
-        let completion: serde_json::Value = serde_json::from_str(&completion(body.as_bytes(), shape, &stamp).unwrap()).unwrap();
-        assert_eq!((&completion["id"], &completion["created"]), (&"chatcmpl-msg_1".into(), &7.into()));
+        let completion: serde_json::Value =
+            serde_json::from_str(&completion(body.as_bytes(), shape, &stamp).unwrap()).unwrap();
+        assert_eq!(
+            (&completion["id"], &completion["created"]),
+            (&"chatcmpl-msg_1".into(), &7.into())
+        );
         completion
     }
 
@@ -254,7 +292,10 @@ mod tests {
             r#""content":[{"type":"text","text":"a\u00fc"},{"type":"text","text":"b"}],"stop_reason":"end_turn","usage":{"input_tokens":1,"output_tokens":2}"#,
             r#"{"index":0,"message":{"role":"assistant","content":"aüb","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}"#,
         );
-        check(r#""content":[]"#, r#"{"index":0,"message":{"role":"assistant","content":"","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}"#);
+        check(
+            r#""content":[]"#,
+            r#"{"index":0,"message":{"role":"assistant","content":"","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"}"#,
+        );
     }
 
     #[test]
@@ -275,10 +316,20 @@ mod tests {
 
     #[test]
     fn a_refusal_says_why() {
-        let refusal = |members: &str| message(&format!("\"stop_reason\":\"refusal\",{members}"), &ChatShape::default())["choices"][0].clone();
-        let explained = refusal(r#""content":[],"stop_details":{"type":"refusal","explanation":"no \"x\""}"#);
-        assert_eq!((&explained["message"]["refusal"], &explained["finish_reason"]), (&"no \"x\"".into(), &"content_filter".into()));
-        assert_eq!(refusal(r#""content":[{"type":"text","text":"I won't"}],"stop_details":null"#)["message"]["refusal"], "I won't");
+        let refusal = |members: &str| {
+            message(&format!("\"stop_reason\":\"refusal\",{members}"), &ChatShape::default())["choices"][0].clone()
+        };
+        let explained =
+            refusal(r#""content":[],"stop_details":{"type":"refusal","explanation":"no \"x\""}"#);
+        assert_eq!(
+            (&explained["message"]["refusal"], &explained["finish_reason"]),
+            (&"no \"x\"".into(), &"content_filter".into())
+        );
+        assert_eq!(
+            refusal(r#""content":[{"type":"text","text":"I won't"}],"stop_details":null"#)["message"]
+                ["refusal"],
+            "I won't"
+        );
         assert_eq!(refusal(r#""content":[]"#)["message"]["refusal"], serde_json::Value::Null);
     }
 
@@ -290,15 +341,24 @@ mod tests {
         let modern = message(members, &ChatShape { names: names.clone(), ..ChatShape::default() });
         assert_eq!(modern["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "fs.read");
         let legacy = message(members, &ChatShape { names, legacy: true, ..ChatShape::default() });
-        assert_eq!(legacy["choices"][0]["message"]["function_call"], serde_json::json!({"name": "fs.read", "arguments": "{}"}));
+        assert_eq!(
+            legacy["choices"][0]["message"]["function_call"],
+            serde_json::json!({"name": "fs.read", "arguments": "{}"})
+        );
         assert_eq!(legacy["choices"][0]["finish_reason"], "function_call");
     }
 
     #[test]
     fn a_custom_call_is_text() {
         let shape = ChatShape { custom: ["patch".to_owned()].into(), ..ChatShape::default() };
-        let completion = message(r#""content":[{"type":"tool_use","id":"t","name":"patch","input":{"input":"a\nb"}}],"stop_reason":"tool_use""#, &shape);
-        assert_eq!(completion["choices"][0]["message"]["tool_calls"][0], serde_json::json!({"id": "t", "type": "custom", "custom": {"name": "patch", "input": "a\nb"}}));
+        let completion = message(
+            r#""content":[{"type":"tool_use","id":"t","name":"patch","input":{"input":"a\nb"}}],"stop_reason":"tool_use""#,
+            &shape,
+        );
+        assert_eq!(
+            completion["choices"][0]["message"]["tool_calls"][0],
+            serde_json::json!({"id": "t", "type": "custom", "custom": {"name": "patch", "input": "a\nb"}})
+        );
     }
 
     #[test]
@@ -314,20 +374,37 @@ mod tests {
             ("compaction", "stop"),
             ("newer", "stop"),
         ] {
-            assert_eq!(message(&format!("\"content\":[],\"stop_reason\":\"{reason}\""), &ChatShape::default())["choices"][0]["finish_reason"], expect);
+            assert_eq!(
+                message(
+                    &format!("\"content\":[],\"stop_reason\":\"{reason}\""),
+                    &ChatShape::default()
+                )["choices"][0]["finish_reason"],
+                expect
+            );
         }
     }
 
     #[test]
     fn tiers_are_renamed() {
-        let tier = |tier: &str| message(&format!("\"content\":[],\"usage\":{{\"service_tier\":\"{tier}\"}}"), &ChatShape::default())["service_tier"].clone();
-        assert_eq!([tier("standard"), tier("priority"), tier("batch")], ["default", "priority", "flex"]);
+        let tier = |tier: &str| {
+            message(
+                &format!("\"content\":[],\"usage\":{{\"service_tier\":\"{tier}\"}}"),
+                &ChatShape::default(),
+            )["service_tier"]
+                .clone()
+        };
+        assert_eq!(
+            [tier("standard"), tier("priority"), tier("batch")],
+            ["default", "priority", "flex"]
+        );
     }
 
     #[test]
     fn what_is_no_message_is_told() {
         let stamp = ChatStamp { id: "x".into(), created: 0 };
-        for body in ["", "[]", "{}", "<html>", r#"{"type":"error","content":[]}"#, r#"{"content":[7]}"#] {
+        for body in
+            ["", "[]", "{}", "<html>", r#"{"type":"error","content":[]}"#, r#"{"content":[7]}"#]
+        {
             assert!(completion(body.as_bytes(), &ChatShape::default(), &stamp).is_err(), "{body}");
         }
     }

@@ -191,11 +191,16 @@ impl ChatStream {
             }
             EventKind::MessageDelta => {
                 let delta: MessageDelta = serde_json::from_slice(event.data).unwrap_or_default();
-                self.explanation = delta.delta.stop_details.and_then(|details| details.explanation).or(self.explanation.take());
+                self.explanation = delta
+                    .delta
+                    .stop_details
+                    .and_then(|details| details.explanation)
+                    .or(self.explanation.take());
             }
             EventKind::MessageStop => self.message_stop(),
             EventKind::Error => {
-                let said = self.summary.error.clone().expect("an error event was observed a moment ago");
+                let said =
+                    self.summary.error.clone().expect("an error event was observed a moment ago");
                 self.fail(translate_event(&said));
             }
             EventKind::Ping | EventKind::Other => {}
@@ -244,7 +249,15 @@ impl ChatStream {
             "text" => {
                 let started: TextStart<'_> = serde_json::from_str(source)?;
                 text = started.text;
-                OpenBlockKind::Text { start: self.length, citations: started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect() }
+                OpenBlockKind::Text {
+                    start: self.length,
+                    citations: started
+                        .citations
+                        .iter()
+                        .flatten()
+                        .map(|raw| raw.get().to_owned())
+                        .collect(),
+                }
             }
             // A legacy client knows one call; another was forbidden, and would be taken for more of the first.
             "tool_use" if self.shape.legacy && self.calls > 0 => OpenBlockKind::Other,
@@ -270,26 +283,54 @@ impl ChatStream {
         let custom = !self.shape.legacy && self.shape.custom.contains(&*started.name);
         if custom {
             let (place, id) = (index.to_string(), quote(&started.id));
-            self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"id\":", &id, ",\"type\":\"custom\",\"custom\":{\"name\":", &name, ",\"input\":\"\"}}]}"]);
+            self.delta(&[
+                "{\"tool_calls\":[{\"index\":",
+                &place,
+                ",\"id\":",
+                &id,
+                ",\"type\":\"custom\",\"custom\":{\"name\":",
+                &name,
+                ",\"input\":\"\"}}]}",
+            ]);
         } else if self.shape.legacy {
             self.delta(&["{\"function_call\":{\"name\":", &name, ",\"arguments\":\"\"}}"]);
         } else {
             let (place, id) = (index.to_string(), quote(&started.id));
-            self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"id\":", &id, ",\"type\":\"function\",\"function\":{\"name\":", &name, ",\"arguments\":\"\"}}]}"]);
+            self.delta(&[
+                "{\"tool_calls\":[{\"index\":",
+                &place,
+                ",\"id\":",
+                &id,
+                ",\"type\":\"function\",\"function\":{\"name\":",
+                &name,
+                ",\"arguments\":\"\"}}]}",
+            ]);
         }
-        OpenBlockKind::Call { index, input: Some(started.input().to_owned()), custom: custom.then(String::new) }
+        OpenBlockKind::Call {
+            index,
+            input: Some(started.input().to_owned()),
+            custom: custom.then(String::new),
+        }
     }
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
         let delta: ChatDelta<'_> = serde_json::from_str(event.delta.get())?;
-        let Some(open) = self.opened(event.index) else { return Err(foreign("a delta for a block that never began")) };
+        let Some(open) = self.opened(event.index) else {
+            return Err(foreign("a delta for a block that never began"));
+        };
         if let OpenBlockKind::Thought(block) = &mut open.kind {
             block.delta(event.delta)?;
         }
         match (&*delta.kind, &mut open.kind) {
-            ("text_delta", OpenBlockKind::Text { .. }) => self.text(event.index, required(delta.text)?),
-            ("thinking_delta", OpenBlockKind::Thought(_)) => self.text(event.index, required(delta.thinking)?),
-            ("input_json_delta", OpenBlockKind::Call { .. }) => self.arguments(event.index, required(delta.partial_json)?),
+            ("text_delta", OpenBlockKind::Text { .. }) => {
+                self.text(event.index, required(delta.text)?)
+            }
+            ("thinking_delta", OpenBlockKind::Thought(_)) => {
+                self.text(event.index, required(delta.thinking)?)
+            }
+            ("input_json_delta", OpenBlockKind::Call { .. }) => {
+                self.arguments(event.index, required(delta.partial_json)?)
+            }
             ("citations_delta", OpenBlockKind::Text { citations, .. }) => {
                 citations.extend(delta.citation.map(|raw| raw.get().to_owned()));
                 Ok(())
@@ -341,7 +382,13 @@ impl ChatStream {
         if self.shape.legacy {
             self.delta(&["{\"function_call\":{\"arguments\":", raw, "}}"]);
         } else {
-            self.delta(&["{\"tool_calls\":[{\"index\":", &index.to_string(), ",\"function\":{\"arguments\":", raw, "}}]}"]);
+            self.delta(&[
+                "{\"tool_calls\":[{\"index\":",
+                &index.to_string(),
+                ",\"function\":{\"arguments\":",
+                raw,
+                "}}]}",
+            ]);
         }
     }
 
@@ -350,16 +397,30 @@ impl ChatStream {
         let open = self.open.remove(at);
         match open.kind {
             OpenBlockKind::Call { index, input, custom: Some(custom) } => {
-                let streamed = || Text::of_cow(format!("\"{custom}\"").into()).map(|text| text.decoded().into_owned()).unwrap_or_default();
+                let streamed = || {
+                    Text::of_cow(format!("\"{custom}\"").into())
+                        .map(|text| text.decoded().into_owned())
+                        .unwrap_or_default()
+                };
                 let written = input.unwrap_or_else(streamed);
                 let (place, said) = (index.to_string(), quote(&custom_input(&written)));
-                self.delta(&["{\"tool_calls\":[{\"index\":", &place, ",\"custom\":{\"input\":", &said, "}}]}"]);
+                self.delta(&[
+                    "{\"tool_calls\":[{\"index\":",
+                    &place,
+                    ",\"custom\":{\"input\":",
+                    &said,
+                    "}}]}",
+                ]);
             }
             // A call whose arguments were not streamed has them in its start, or has none.
-            OpenBlockKind::Call { index, input: Some(input), custom: None } => self.call_text(index, &quote(&input)),
+            OpenBlockKind::Call { index, input: Some(input), custom: None } => {
+                self.call_text(index, &quote(&input))
+            }
             OpenBlockKind::Text { start, citations } => {
                 let end = self.length;
-                let cited = citations.iter().filter_map(|raw| serde_json::from_str::<ChatCitation<'_>>(raw).ok()?.annotation(start, end));
+                let cited = citations.iter().filter_map(|raw| {
+                    serde_json::from_str::<ChatCitation<'_>>(raw).ok()?.annotation(start, end)
+                });
                 self.annotations.extend(cited);
             }
             OpenBlockKind::Thought(block) => self.thoughts.push(one_line(&block.write())),
@@ -381,11 +442,14 @@ impl ChatStream {
             self.delta(&["{\"annotations\":[", &all, "]}"]);
         }
         if !self.thoughts.is_empty() {
-            let (all, model) = (self.thoughts.join(","), quote(self.summary.model.as_deref().unwrap_or_default()));
+            let (all, model) =
+                (self.thoughts.join(","), quote(self.summary.model.as_deref().unwrap_or_default()));
             self.delta(&["{\"thinking_blocks\":[", &all, "],\"thinking_model\":", &model, "}"]);
         }
         let refused = self.summary.stop_reason == Some(StopReason::Refusal);
-        if let Some(explanation) = self.explanation.take().filter(|text| refused && !text.is_empty()) {
+        if let Some(explanation) =
+            self.explanation.take().filter(|text| refused && !text.is_empty())
+        {
             self.delta(&["{\"refusal\":", &quote(&explanation), "}"]);
         }
         let reason = finish_reason(self.summary.stop_reason.as_ref(), self.shape.legacy);
@@ -403,7 +467,9 @@ impl Stage for ChatStream {
         let mut events = decoder.read(&frame);
         while !self.is_over() {
             let failed = match events.next() {
-                Ok(Some(event)) => self.event(&event).err().map(|error| format!("the upstream's stream is not a Messages stream: {error}")),
+                Ok(Some(event)) => self.event(&event).err().map(|error| {
+                    format!("the upstream's stream is not a Messages stream: {error}")
+                }),
                 Ok(None) => break,
                 Err(error) => Some(format!("the upstream's stream cannot be read: {error}")),
             };
@@ -418,7 +484,10 @@ impl Stage for ChatStream {
 
     /// True also where the upstream itself ended its answer with an error.
     fn finish(&mut self, _: End, out: &mut Out) -> bool {
-        self.cut(&Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"), out);
+        self.cut(
+            &Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"),
+            out,
+        );
         matches!(self.state, ChatState::Ended) || self.summary.error.is_some()
     }
 }
@@ -443,23 +512,34 @@ mod tests {
         let source: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
         let mut seen = None;
         for size in 1..=source.len() {
-            let mut stream = ChatStream::new(shape.clone(), ChatStamp { id: "own".into(), created: 7 });
+            let mut stream =
+                ChatStream::new(shape.clone(), ChatStamp { id: "own".into(), created: 7 });
             let mut out = Out::new();
-            source.as_bytes().chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+            source
+                .as_bytes()
+                .chunks(size)
+                .for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
             let whole = stream.finish(end, &mut out);
             let text: Vec<u8> = out.iter().flat_map(|frame| frame.iter().copied()).collect();
             let now = (String::from_utf8(text).unwrap(), whole);
             assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
         }
         let (text, whole) = seen.expect("the source is not empty");
-        (text.split_terminator("\n\n").map(|line| line.strip_prefix("data: ").unwrap().to_owned()).collect(), whole)
+        (
+            text.split_terminator("\n\n")
+                .map(|line| line.strip_prefix("data: ").unwrap().to_owned())
+                .collect(),
+            whole,
+        )
     }
 
     const START: &str = r#"{"type":"message_start","message":{"id":"msg_1","model":"claude-x","content":[],"usage":{"input_tokens":3,"output_tokens":1}}}"#;
     const STOP: &str = r#"{"type":"message_stop"}"#;
 
     fn ended(reason: &str) -> String {
-        format!(r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}},"usage":{{"output_tokens":7}}}}"#)
+        format!(
+            r#"{{"type":"message_delta","delta":{{"stop_reason":"{reason}"}},"usage":{{"output_tokens":7}}}}"#
+        )
     }
 
     fn start(index: u64, block: &str) -> String {
@@ -487,9 +567,16 @@ mod tests {
         assert_eq!(done, "[DONE]");
         let show = |line: &String| {
             let chunk: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert_eq!((&chunk["id"], &chunk["model"], &chunk["created"]), (&"chatcmpl-msg_1".into(), &"claude-x".into(), &7.into()));
+            assert_eq!(
+                (&chunk["id"], &chunk["model"], &chunk["created"]),
+                (&"chatcmpl-msg_1".into(), &"claude-x".into(), &7.into())
+            );
             let choice = &chunk["choices"][0];
-            if choice["finish_reason"].is_null() { choice["delta"].to_string() } else { format!("{} {}", choice["delta"], choice["finish_reason"]) }
+            if choice["finish_reason"].is_null() {
+                choice["delta"].to_string()
+            } else {
+                format!("{} {}", choice["delta"], choice["finish_reason"])
+            }
         };
         chunks.iter().map(show).collect()
     }
@@ -504,7 +591,12 @@ mod tests {
     #[test]
     fn text_leaves_as_it_comes() {
         check(
-            &[start(0, r#"{"type":"text","text":"a"}"#), delta(0, r#"{"type":"text_delta","text":""}"#), delta(0, r#"{"type":"text_delta","text":"\u00fc\n"}"#), stop(0)],
+            &[
+                start(0, r#"{"type":"text","text":"a"}"#),
+                delta(0, r#"{"type":"text_delta","text":""}"#),
+                delta(0, r#"{"type":"text_delta","text":"\u00fc\n"}"#),
+                stop(0),
+            ],
             "end_turn",
             &[r#"{"content":"a"}"#, r#"{"content":"ü\n"}"#, r#"{} "stop""#],
         );
@@ -550,9 +642,15 @@ mod tests {
             &[
                 start(0, r#"{"type":"text","text":"🌊 "}"#),
                 stop(0),
-                start(1, r#"{"type":"text","text":"","citations":[{"type":"web_search_result_location","url":"https://x","title":"X"}]}"#),
+                start(
+                    1,
+                    r#"{"type":"text","text":"","citations":[{"type":"web_search_result_location","url":"https://x","title":"X"}]}"#,
+                ),
                 delta(1, r#"{"type":"text_delta","text":"x\u00fcy"}"#),
-                delta(1, r#"{"type":"citations_delta","citation":{"type":"web_search_result_location","url":"https://y"}}"#),
+                delta(
+                    1,
+                    r#"{"type":"citations_delta","citation":{"type":"web_search_result_location","url":"https://y"}}"#,
+                ),
                 delta(1, r#"{"type":"citations_delta","citation":{"type":"char_location"}}"#),
                 stop(1),
             ],
@@ -602,7 +700,11 @@ mod tests {
     #[test]
     fn split_surrogate_pairs_are_joined() {
         check(
-            &[start(0, r#"{"type":"text","text":""}"#), delta(0, r#"{"type":"text_delta","text":"a\ud83d"}"#), delta(0, r#"{"type":"text_delta","text":"\ude00b\\ud83d"}"#)],
+            &[
+                start(0, r#"{"type":"text","text":""}"#),
+                delta(0, r#"{"type":"text_delta","text":"a\ud83d"}"#),
+                delta(0, r#"{"type":"text_delta","text":"\ude00b\\ud83d"}"#),
+            ],
             "end_turn",
             &[r#"{"content":"a"}"#, r#"{"content":"😀b\\ud83d"}"#, r#"{} "stop""#],
         );
@@ -612,9 +714,20 @@ mod tests {
     fn rewritten_names_and_legacy_functions_come_back() {
         let mut names = Names::default();
         names.add("n", "fs.read", None);
-        let call = [start(0, r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#), delta(0, r#"{"type":"input_json_delta","partial_json":"{}"}"#)];
-        let came = deltas(&call, "tool_use", &ChatShape { names, legacy: true, ..ChatShape::default() });
-        assert_eq!(came[1..], [r#"{"function_call":{"name":"fs.read","arguments":""}}"#, r#"{"function_call":{"arguments":"{}"}}"#, r#"{} "function_call""#]);
+        let call = [
+            start(0, r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#),
+            delta(0, r#"{"type":"input_json_delta","partial_json":"{}"}"#),
+        ];
+        let came =
+            deltas(&call, "tool_use", &ChatShape { names, legacy: true, ..ChatShape::default() });
+        assert_eq!(
+            came[1..],
+            [
+                r#"{"function_call":{"name":"fs.read","arguments":""}}"#,
+                r#"{"function_call":{"arguments":"{}"}}"#,
+                r#"{} "function_call""#
+            ]
+        );
     }
 
     #[test]
@@ -642,51 +755,95 @@ mod tests {
     #[test]
     fn usage_comes_last_and_only_when_asked_for() {
         let shape = ChatShape { include_usage: true, ..ChatShape::default() };
-        let (lines, _) = run(&[START, START, &ended("end_turn"), STOP, STOP], &shape, End::Complete);
-        let chunks: Vec<serde_json::Value> = lines[..lines.len() - 1].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let (lines, _) =
+            run(&[START, START, &ended("end_turn"), STOP, STOP], &shape, End::Complete);
+        let chunks: Vec<serde_json::Value> = lines[..lines.len() - 1]
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert_eq!(chunks.len(), 3, "one role, one finish, one usage: {lines:?}");
-        assert!(chunks[..2].iter().all(|chunk| chunk.get("usage").is_some_and(serde_json::Value::is_null)));
-        assert_eq!((&chunks[2]["choices"], &chunks[2]["usage"]["total_tokens"]), (&serde_json::json!([]), &10.into()));
+        assert!(
+            chunks[..2]
+                .iter()
+                .all(|chunk| chunk.get("usage").is_some_and(serde_json::Value::is_null))
+        );
+        assert_eq!(
+            (&chunks[2]["choices"], &chunks[2]["usage"]["total_tokens"]),
+            (&serde_json::json!([]), &10.into())
+        );
     }
 
     #[test]
     fn a_refusal_says_why_before_the_end() {
         let ended = r#"{"type":"message_delta","delta":{"stop_reason":"refusal","stop_details":{"type":"refusal","explanation":"no"}},"usage":{}}"#;
         let (lines, _) = run(&[START, ended, STOP], &ChatShape::default(), End::Complete);
-        assert!(lines[1].contains(r#""delta":{"refusal":"no"}"#) && lines[2].contains("content_filter"), "{lines:?}");
+        assert!(
+            lines[1].contains(r#""delta":{"refusal":"no"}"#) && lines[2].contains("content_filter"),
+            "{lines:?}"
+        );
     }
 
     #[test]
     fn a_cut_answer_never_looks_whole() {
-        let events = [START.to_owned(), start(0, r#"{"type":"text","text":"a"}"#), stop(0), ended("end_turn")];
+        let events = [
+            START.to_owned(),
+            start(0, r#"{"type":"text","text":"a"}"#),
+            stop(0),
+            ended("end_turn"),
+        ];
         for upto in 0..=events.len() {
             let mut given: Vec<&str> = events[..upto].iter().map(String::as_str).collect();
             given.push(r#"{"type":"ping"}"#);
             let (lines, whole) = run(&given, &ChatShape::default(), End::Complete);
             assert!(!whole);
-            assert!(lines.last().unwrap().starts_with(r#"{"error":{"message":"the upstream's stream ended before"#), "{lines:?}");
-            assert!(lines.iter().all(|line| line != "[DONE]" && !line.contains(r#""finish_reason":""#)), "{lines:?}");
+            assert!(
+                lines
+                    .last()
+                    .unwrap()
+                    .starts_with(r#"{"error":{"message":"the upstream's stream ended before"#),
+                "{lines:?}"
+            );
+            assert!(
+                lines.iter().all(|line| line != "[DONE]" && !line.contains(r#""finish_reason":""#)),
+                "{lines:?}"
+            );
         }
     }
 
     #[test]
     fn an_error_event_ends_the_stream() {
-        let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+        let error =
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
         let (lines, whole) = run(&[START, error, STOP], &ChatShape::default(), End::Complete);
         assert!(whole, "the upstream said so itself");
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[1], r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#);
+        assert_eq!(
+            lines[1],
+            r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#
+        );
         let (lines, whole) = run(&[STOP], &ChatShape::default(), End::Complete);
-        assert!(lines[0].contains("before its answer began") && lines.len() == 1 && !whole, "{lines:?}");
+        assert!(
+            lines[0].contains("before its answer began") && lines.len() == 1 && !whole,
+            "{lines:?}"
+        );
         let lost = delta(0, r#"{"type":"text_delta","text":"lost"}"#);
-        let (lines, _) = run(&[START, &lost, &ended("end_turn"), STOP], &ChatShape::default(), End::Complete);
+        let (lines, _) =
+            run(&[START, &lost, &ended("end_turn"), STOP], &ChatShape::default(), End::Complete);
         assert!(lines[1].contains("a block that never began") && lines.len() == 2, "{lines:?}");
         for text in ["7", "{\"a\":1}", "null"] {
-            let odd = [start(0, r#"{"type":"text","text":"a\ud83d"}"#), delta(0, &format!(r#"{{"type":"text_delta","text":{text}}}"#))];
-            let (lines, whole) = run(&[START, &odd[0], &odd[1], STOP], &ChatShape::default(), End::Complete);
+            let odd = [
+                start(0, r#"{"type":"text","text":"a\ud83d"}"#),
+                delta(0, &format!(r#"{{"type":"text_delta","text":{text}}}"#)),
+            ];
+            let (lines, whole) =
+                run(&[START, &odd[0], &odd[1], STOP], &ChatShape::default(), End::Complete);
             assert!(!whole && lines.last().unwrap().contains("not a Messages stream"), "{lines:?}");
         }
-        let (lines, _) = run(&["{\"type\":\"message_start\",\"message\":7}"], &ChatShape::default(), End::Complete);
+        let (lines, _) = run(
+            &["{\"type\":\"message_start\",\"message\":7}"],
+            &ChatShape::default(),
+            End::Complete,
+        );
         assert!(lines[0].contains("not a Messages stream"), "{lines:?}");
     }
 }

@@ -58,7 +58,10 @@ pub fn observe(summary: &mut Summary, data: &[u8]) {
     }
     let answer: ChatAnswer = serde_json::from_slice(data).unwrap_or_default();
     if let Some(error) = answer.error {
-        summary.error = Some(UpstreamError { kind: error.kind.unwrap_or_else(|| "error".into()), message: error.message.unwrap_or_default() });
+        summary.error = Some(UpstreamError {
+            kind: error.kind.unwrap_or_else(|| "error".into()),
+            message: error.message.unwrap_or_default(),
+        });
     }
     summary.model = answer.model.or(summary.model.take());
     if let Some(reason) = answer.choices.into_iter().find_map(|choice| choice.finish_reason) {
@@ -71,12 +74,16 @@ pub fn observe(summary: &mut Summary, data: &[u8]) {
         });
     }
     if let Some(counts) = answer.usage {
-        let cached = counts.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+        let cached =
+            counts.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
         summary.usage = Usage {
             input: counts.prompt_tokens.unwrap_or(0).saturating_sub(cached),
             output: counts.completion_tokens.unwrap_or(0),
             cache_read: cached,
-            thinking: counts.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+            thinking: counts
+                .completion_tokens_details
+                .and_then(|details| details.reasoning_tokens)
+                .unwrap_or(0),
             ..Usage::default()
         };
     }

@@ -8,7 +8,9 @@ use crate::json::{Node, RawObject, Text};
 use crate::messages::Change;
 use crate::model::{self, Effort, Family, Model, ModelTraits, Off};
 use crate::notes::Notes;
-use crate::read::{Path, array, count, member, number, object, string, text, unsupported, verbatim, wrong};
+use crate::read::{
+    Path, array, count, member, number, object, string, text, unsupported, verbatim, wrong,
+};
 use crate::{Fault, Request};
 
 /// What reading a request depends on besides the request.
@@ -59,7 +61,8 @@ impl AskedMessage<'_> {
     /// True for a turn of the user's whose last text an older program takes for a command of its own.
     #[must_use]
     pub fn is_a_command(&self) -> bool {
-        self.role == AskedRole::User && blocks::last_text(&self.blocks).is_some_and(|text| text.starts_with('/'))
+        self.role == AskedRole::User
+            && blocks::last_text(&self.blocks).is_some_and(|text| text.starts_with('/'))
     }
 
     /// The results of tool calls in it, if it holds nothing else.
@@ -86,8 +89,22 @@ impl AskedRole {
 }
 
 /// Members that are looked at.
-const KNOWN: [&str; 14] =
-    ["model", "stream", "messages", "system", "max_tokens", "tools", "tool_choice", "thinking", "output_config", "temperature", "top_p", "top_k", "stop_sequences", "mcp_servers"];
+const KNOWN: [&str; 14] = [
+    "model",
+    "stream",
+    "messages",
+    "system",
+    "max_tokens",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "temperature",
+    "top_p",
+    "top_k",
+    "stop_sequences",
+    "mcp_servers",
+];
 
 impl<'a> Ask<'a> {
     /// Reads a Messages request.
@@ -99,10 +116,16 @@ impl<'a> Ask<'a> {
         let body = &request.object;
         let mut notes = Notes::new(terms.strict);
         let model = request.model.clone().ok_or_else(|| wrong("model", "field required"))?;
-        let max_tokens = member(body, "max_tokens").ok_or_else(|| wrong("max_tokens", "field required"))?;
-        for (name, what) in [("mcp_servers", "servers of the Model Context Protocol"), ("container", "containers")] {
+        let max_tokens =
+            member(body, "max_tokens").ok_or_else(|| wrong("max_tokens", "field required"))?;
+        for (name, what) in
+            [("mcp_servers", "servers of the Model Context Protocol"), ("container", "containers")]
+        {
             if member(body, name).is_some_and(|node| node.raw() != "[]") {
-                return Err(unsupported(name, format!("{what} are the API's own and cannot be reached through Claude Code")));
+                return Err(unsupported(
+                    name,
+                    format!("{what} are the API's own and cannot be reached through Claude Code"),
+                ));
             }
         }
         let tools = match member(body, "tools") {
@@ -135,7 +158,10 @@ impl<'a> Ask<'a> {
 fn limit(node: &Node<'_>, model: &str, traits: &ModelTraits) -> Result<u64, Fault> {
     let limit = count(node, "max_tokens")?;
     if limit > traits.max_output && !ModelTraits::is_unknown(model) {
-        let why = format!("{limit} > {}, which is the maximum allowed number of output tokens for {model}", traits.max_output);
+        let why = format!(
+            "{limit} > {}, which is the maximum allowed number of output tokens for {model}",
+            traits.max_output
+        );
         return Err(wrong("max_tokens", why));
     }
     Ok(limit)
@@ -161,7 +187,11 @@ fn system<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<Text<'a>>, 
     Ok(texts)
 }
 
-fn block_text<'a>(block: &RawObject<'a>, place: Path<'_>, notes: &mut Notes) -> Result<Text<'a>, Fault> {
+fn block_text<'a>(
+    block: &RawObject<'a>,
+    place: Path<'_>,
+    notes: &mut Notes,
+) -> Result<Text<'a>, Fault> {
     if member(block, "cache_control").is_some() {
         notes.say("cache_control", "left to the program")?;
     }
@@ -176,15 +206,27 @@ fn messages<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<AskedMess
     for (index, node) in array(&node, path)?.iter().enumerate() {
         let place = path.at(index);
         let message = object(node, place)?;
-        let role = member(&message, "role").ok_or_else(|| wrong(place.key("role"), "field required"))?;
+        let role =
+            member(&message, "role").ok_or_else(|| wrong(place.key("role"), "field required"))?;
         let role = string(&role, place.key("role"))?;
-        let content = member(&message, "content").ok_or_else(|| wrong(place.key("content"), "field required"))?;
+        let content = member(&message, "content")
+            .ok_or_else(|| wrong(place.key("content"), "field required"))?;
         let blocks = blocks::content(&content, place.key("content"), notes)?;
         notes.unknown(&message, &["role", "content", "id", "type"], "messages")?;
         match &*role {
-            "user" if nothing(&blocks) => return Err(wrong(place.key("content"), "user messages must have non-empty content")),
+            "user" if nothing(&blocks) => {
+                return Err(wrong(
+                    place.key("content"),
+                    "user messages must have non-empty content",
+                ));
+            }
             "user" => add(&mut messages, AskedRole::User, blocks),
-            "assistant" if nothing(&blocks) => return Err(wrong(place.key("content"), "all messages must have non-empty content except for the optional final assistant message")),
+            "assistant" if nothing(&blocks) => {
+                return Err(wrong(
+                    place.key("content"),
+                    "all messages must have non-empty content except for the optional final assistant message",
+                ));
+            }
             "assistant" => add(&mut messages, AskedRole::Assistant, blocks),
             // An empty one only carries settings of the turn.
             "system" if nothing(&blocks) => notes.say("messages.role: system", "not passed on")?,
@@ -210,14 +252,19 @@ fn messages<'a>(body: &RawObject<'a>, notes: &mut Notes) -> Result<Vec<AskedMess
 
 /// Nothing is said: no block, or one text without a character.
 fn nothing(blocks: &str) -> bool {
-    matches!(blocks.split_whitespace().collect::<String>().as_str(), "[]" | r#"[{"type":"text","text":""}]"#)
+    matches!(
+        blocks.split_whitespace().collect::<String>().as_str(),
+        "[]" | r#"[{"type":"text","text":""}]"#
+    )
 }
 
 /// Adds a turn. One that follows another of the same voice joins it, as the API has it: the program would put a
 /// line break between them.
 fn add<'a>(messages: &mut Vec<AskedMessage<'a>>, role: AskedRole, blocks: Cow<'a, str>) {
     match messages.last_mut() {
-        Some(last) if last.role == role => last.blocks = blocks::joined(&last.blocks, &blocks).into(),
+        Some(last) if last.role == role => {
+            last.blocks = blocks::joined(&last.blocks, &blocks).into()
+        }
         _ => messages.push(AskedMessage { role, blocks }),
     }
 }
@@ -230,9 +277,19 @@ fn paired(messages: &[AskedMessage<'_>]) -> Result<(), Fault> {
         let path = Path::of("messages");
         let place = path.at(index);
         let (calls, results) = blocks::ids(&message.blocks);
-        let twice = |ids: &[String]| ids.iter().enumerate().find(|(at, id)| ids[..*at].contains(id)).map(|(_, id)| id.clone());
+        let twice = |ids: &[String]| {
+            ids.iter()
+                .enumerate()
+                .find(|(at, id)| ids[..*at].contains(id))
+                .map(|(_, id)| id.clone())
+        };
         if let Some(id) = twice(&results).or_else(|| twice(&calls)) {
-            return Err(wrong(place, format!("each `tool_use` and each `tool_result` must have an id of its own; `{id}` is there twice")));
+            return Err(wrong(
+                place,
+                format!(
+                    "each `tool_use` and each `tool_result` must have an id of its own; `{id}` is there twice"
+                ),
+            ));
         }
         if let Some(id) = results.iter().find(|id| !open.contains(id)) {
             let why = format!(
@@ -240,7 +297,8 @@ fn paired(messages: &[AskedMessage<'_>]) -> Result<(), Fault> {
             );
             return Err(wrong(place, why));
         }
-        let left: Vec<&str> = open.iter().filter(|id| !results.contains(id)).map(String::as_str).collect();
+        let left: Vec<&str> =
+            open.iter().filter(|id| !results.contains(id)).map(String::as_str).collect();
         if !left.is_empty() {
             let why = format!(
                 "`tool_use` ids were found without `tool_result` blocks immediately after: {}. Each `tool_use` block must have a corresponding `tool_result` block in the next message.",
@@ -253,13 +311,21 @@ fn paired(messages: &[AskedMessage<'_>]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn thinking(body: &RawObject<'_>, model: &str, traits: &ModelTraits, notes: &mut Notes) -> Result<ThinkingMode, Fault> {
+fn thinking(
+    body: &RawObject<'_>,
+    model: &str,
+    traits: &ModelTraits,
+    notes: &mut Notes,
+) -> Result<ThinkingMode, Fault> {
     let path = Path::of("thinking");
     let asked = match member(body, "thinking") {
         Some(node) => Some(object(&node, path)?),
         None => None,
     };
-    let kind = match asked.as_ref().map(|asked| member(asked, "type").ok_or_else(|| wrong(path.key("type"), "field required"))) {
+    let kind = match asked
+        .as_ref()
+        .map(|asked| member(asked, "type").ok_or_else(|| wrong(path.key("type"), "field required")))
+    {
         Some(kind) => Some(string(&kind?, path.key("type"))?.into_owned()),
         None => None,
     };
@@ -269,7 +335,8 @@ fn thinking(body: &RawObject<'_>, model: &str, traits: &ModelTraits, notes: &mut
         }
         notes.unknown(asked, &["type", "budget_tokens", "display"], "thinking")?;
     }
-    let can_be_off = traits.thinking != model::Thinking::Adaptive || matches!(traits.off, Off::Silence | Off::Disabled);
+    let can_be_off = traits.thinking != model::Thinking::Adaptive
+        || matches!(traits.off, Off::Silence | Off::Disabled);
     // From 5 on silence means that the model thinks.
     let off_by_silence = can_be_off && Model::parse(model).is_some_and(|model| model.major < 5);
     let budget = asked.as_ref().and_then(|asked| member(asked, "budget_tokens"));
@@ -283,28 +350,48 @@ fn thinking(body: &RawObject<'_>, model: &str, traits: &ModelTraits, notes: &mut
             ThinkingMode::Own
         }
         (Some("enabled"), model::Thinking::Manual) => {
-            let budget = budget.ok_or_else(|| wrong(path.key("budget_tokens"), "field required"))?;
+            let budget =
+                budget.ok_or_else(|| wrong(path.key("budget_tokens"), "field required"))?;
             let budget = count(&budget, path.key("budget_tokens"))?;
             if budget < 1024 {
-                return Err(wrong(path.key("budget_tokens"), "input should be greater than or equal to 1024"));
+                return Err(wrong(
+                    path.key("budget_tokens"),
+                    "input should be greater than or equal to 1024",
+                ));
             }
-            if member(body, "max_tokens").and_then(|limit| limit.as_u64()).is_some_and(|limit| limit <= budget) {
+            if member(body, "max_tokens")
+                .and_then(|limit| limit.as_u64())
+                .is_some_and(|limit| limit <= budget)
+            {
                 return Err(wrong("max_tokens", "must be greater than `thinking.budget_tokens`"));
             }
             ThinkingMode::Budget(budget)
         }
-        (Some("adaptive"), model::Thinking::Manual) => return Err(wrong(path.key("type"), "adaptive thinking is not supported on this model; use `enabled` with `budget_tokens`")),
+        (Some("adaptive"), model::Thinking::Manual) => {
+            return Err(wrong(
+                path.key("type"),
+                "adaptive thinking is not supported on this model; use `enabled` with `budget_tokens`",
+            ));
+        }
         (Some("enabled"), model::Thinking::Adaptive) => {
             notes.say("thinking.budget_tokens", "not passed on")?;
             ThinkingMode::Own
         }
         (Some("adaptive"), _) => ThinkingMode::Own,
-        (Some(_), _) => return Err(wrong(path.key("type"), "expected `enabled`, `adaptive` or `disabled`")),
+        (Some(_), _) => {
+            return Err(wrong(path.key("type"), "expected `enabled`, `adaptive` or `disabled`"));
+        }
     })
 }
 
 /// Writes the members that go into the program's request as they are, and reads the effort.
-fn extra(body: &RawObject<'_>, model: &str, tools: &[ClientTool], terms: &AskTerms, notes: &mut Notes) -> Result<(Option<Effort>, String), Fault> {
+fn extra(
+    body: &RawObject<'_>,
+    model: &str,
+    tools: &[ClientTool],
+    terms: &AskTerms,
+    notes: &mut Notes,
+) -> Result<(Option<Effort>, String), Fault> {
     let mut members: Vec<(&str, String)> = Vec::new();
     for (key, most) in [("temperature", 1.0), ("top_p", 1.0), ("top_k", f64::MAX)] {
         if let Some(node) = member(body, key) {
@@ -314,7 +401,11 @@ fn extra(body: &RawObject<'_>, model: &str, tools: &[ClientTool], terms: &AskTer
     }
     if let Some(node) = member(body, "stop_sequences") {
         let path = Path::of("stop_sequences");
-        let texts: Result<Vec<_>, Fault> = array(&node, path)?.iter().enumerate().map(|(index, node)| text(node, path.at(index))).collect();
+        let texts: Result<Vec<_>, Fault> = array(&node, path)?
+            .iter()
+            .enumerate()
+            .map(|(index, node)| text(node, path.at(index)))
+            .collect();
         let texts: Vec<String> = texts?.iter().map(|text| text.raw().to_owned()).collect();
         members.push(("stop_sequences", format!("[{}]", texts.join(","))));
     }
@@ -323,18 +414,26 @@ fn extra(body: &RawObject<'_>, model: &str, tools: &[ClientTool], terms: &AskTer
     }
     let (effort, format) = output_config(body, model, terms, notes)?;
     if let Some(format) = format {
-        let effort = effort.map_or_else(String::new, |effort| format!("\"effort\":\"{}\",", effort.name()));
+        let effort =
+            effort.map_or_else(String::new, |effort| format!("\"effort\":\"{}\",", effort.name()));
         members.push(("output_config", format!("{{{effort}\"format\":{format}}}")));
     }
-    let members: Vec<String> = members.iter().map(|(key, raw)| format!("\"{key}\":{raw}")).collect();
+    let members: Vec<String> =
+        members.iter().map(|(key, raw)| format!("\"{key}\":{raw}")).collect();
     Ok((effort, format!("{{{}}}", members.join(","))))
 }
 
 /// Reads the effort, which is the API's default where none is given, and the format of the answer.
-fn output_config(body: &RawObject<'_>, model: &str, terms: &AskTerms, notes: &mut Notes) -> Result<(Option<Effort>, Option<String>), Fault> {
+fn output_config(
+    body: &RawObject<'_>,
+    model: &str,
+    terms: &AskTerms,
+    notes: &mut Notes,
+) -> Result<(Option<Effort>, Option<String>), Fault> {
     let path = Path::of("output_config");
     // The program has defaults of its own, which are not the API's.
-    let medium = Model::parse(model).is_some_and(|model| model.family == Family::Opus && (model.major, model.minor) >= (5, 5));
+    let medium = Model::parse(model)
+        .is_some_and(|model| model.family == Family::Opus && (model.major, model.minor) >= (5, 5));
     let mut wish = if medium { Effort::Medium } else { Effort::High };
     let mut format = None;
     if let Some(node) = member(body, "output_config") {
@@ -342,9 +441,14 @@ fn output_config(body: &RawObject<'_>, model: &str, terms: &AskTerms, notes: &mu
         if let Some(node) = member(&config, "effort") {
             let name = string(&node, path.key("effort"))?;
             let known = [Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max];
-            wish = known.into_iter().find(|effort| effort.name() == name).ok_or_else(|| wrong(path.key("effort"), "expected `low`, `medium`, `high`, `xhigh` or `max`"))?;
+            wish = known.into_iter().find(|effort| effort.name() == name).ok_or_else(|| {
+                wrong(path.key("effort"), "expected `low`, `medium`, `high`, `xhigh` or `max`")
+            })?;
             if terms.traits.effort(wish) != Some(wish) && !ModelTraits::is_unknown(model) {
-                return Err(wrong(path.key("effort"), format!("this model does not support the effort `{name}`")));
+                return Err(wrong(
+                    path.key("effort"),
+                    format!("this model does not support the effort `{name}`"),
+                ));
             }
         }
         if let Some(node) = member(&config, "format") {
@@ -367,7 +471,9 @@ mod tests {
 
     #[track_caller]
     fn extra_of(members: &str, expect: &str) {
-        let body = format!(r#"{{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{{"role":"user","content":"q"}}],{members}}}"#);
+        let body = format!(
+            r#"{{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{{"role":"user","content":"q"}}],{members}}}"#
+        );
         assert_eq!(read(&body, false).unwrap().extra, expect);
     }
 
@@ -379,7 +485,10 @@ mod tests {
             r#""tools":[{"name":"a","input_schema":{"type":"object"}}],"tool_choice":{"type":"tool","name":"a","disable_parallel_tool_use":true,"evil":{"model":"x"}}"#,
             r#"{"tool_choice":{"type":"tool","name":"a","disable_parallel_tool_use":true}}"#,
         );
-        extra_of(r#""output_config":{"format":{"type":"json_schema","schema":{"a":1.0}}}"#, r#"{"output_config":{"format":{"type":"json_schema","schema":{"a":1.0}}}}"#);
+        extra_of(
+            r#""output_config":{"format":{"type":"json_schema","schema":{"a":1.0}}}"#,
+            r#"{"output_config":{"format":{"type":"json_schema","schema":{"a":1.0}}}}"#,
+        );
         extra_of(r#""metadata":{"user_id":"u"},"stream":true"#, "{}");
     }
 
@@ -387,16 +496,33 @@ mod tests {
     fn thinking_is_as_the_model_and_the_program_have_it() {
         let table = [
             ("claude-sonnet-4-5", "", ThinkingMode::Off, 0),
-            ("claude-sonnet-4-5", r#","thinking":{"type":"enabled","budget_tokens":2000}"#, ThinkingMode::Budget(2000), 0),
+            (
+                "claude-sonnet-4-5",
+                r#","thinking":{"type":"enabled","budget_tokens":2000}"#,
+                ThinkingMode::Budget(2000),
+                0,
+            ),
             ("claude-opus-4-8", "", ThinkingMode::Off, 0),
-            ("claude-opus-4-8", r#","thinking":{"type":"adaptive","display":"omitted"}"#, ThinkingMode::Own, 1),
-            ("claude-opus-4-8", r#","thinking":{"type":"enabled","budget_tokens":2000}"#, ThinkingMode::Own, 1),
+            (
+                "claude-opus-4-8",
+                r#","thinking":{"type":"adaptive","display":"omitted"}"#,
+                ThinkingMode::Own,
+                1,
+            ),
+            (
+                "claude-opus-4-8",
+                r#","thinking":{"type":"enabled","budget_tokens":2000}"#,
+                ThinkingMode::Own,
+                1,
+            ),
             ("claude-sonnet-5-5", "", ThinkingMode::Own, 0),
             ("claude-sonnet-5-5", r#","thinking":{"type":"disabled"}"#, ThinkingMode::Own, 1),
             ("claude-3-5-haiku-latest", "", ThinkingMode::Own, 0),
         ];
         for (model, members, expect, noted) in table {
-            let body = format!(r#"{{"model":"{model}","max_tokens":3000,"messages":[{{"role":"user","content":"q"}}]{members}}}"#);
+            let body = format!(
+                r#"{{"model":"{model}","max_tokens":3000,"messages":[{{"role":"user","content":"q"}}]{members}}}"#
+            );
             let ask = read(&body, false).unwrap();
             assert_eq!((ask.thinking, ask.changes.len()), (expect, noted), "{model} {members}");
             assert_eq!(read(&body, true).is_err(), noted > 0, "{model} {members}");
@@ -409,7 +535,10 @@ mod tests {
             "messages":[{"role":"user","content":"q"},{"role":"system","content":[{"type":"text","text":"e"}]},{"role":"system","content":[]}]}"#;
         let ask = read(body, false).unwrap();
         assert_eq!(ask.messages.len(), 1);
-        assert_eq!(ask.messages[0].blocks, r#"[{"type":"text","text":"q"},{"type":"text","text":"e"}]"#);
+        assert_eq!(
+            ask.messages[0].blocks,
+            r#"[{"type":"text","text":"q"},{"type":"text","text":"e"}]"#
+        );
         assert_eq!(ask.system.iter().map(Text::raw).collect::<Vec<_>>(), ["\"S\""]);
         assert_eq!(ask.effort, Some(Effort::Medium));
     }
@@ -420,7 +549,10 @@ mod tests {
             {"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":""}]},{"role":"user","content":"c"}]}"#;
         let ask = read(body, false).unwrap();
         let blocks: Vec<&str> = ask.messages.iter().map(|message| &*message.blocks).collect();
-        assert_eq!((blocks.len(), blocks[0]), (3, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#));
+        assert_eq!(
+            (blocks.len(), blocks[0]),
+            (3, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#)
+        );
         assert_eq!(ask.changes.len(), 1, "the empty result is noted");
         assert!(
             read(r#"{"model":"claude-sonnet-4-5","max_tokens":70000,"messages":[{"role":"user","content":"a"}]}"#, false)
@@ -434,12 +566,30 @@ mod tests {
     fn what_is_wrong_or_out_of_reach_is_named() {
         let table = [
             (r#""messages":[]"#, "messages: expected at least one message"),
-            (r#""messages":[{"role":"user","content":""}]"#, "messages[0].content: user messages must have non-empty content"),
-            (r#""messages":[{"role":"user","content":"q"},{"role":"assistant","content":"{"}]"#, "the conversation ends with the assistant"),
-            (r#""messages":[{"role":"tool","content":"q"}]"#, "messages[0].role: expected `user` or `assistant`"),
-            (r#""messages":[{"role":"user","content":"q"}],"container":"c""#, "container: containers are the API's own"),
-            (r#""messages":[{"role":"user","content":[{"type":"text"}]}]"#, "messages[0].content[0].text: field required"),
-            (r#""messages":[{"role":"user","content":[{"type":"text","text":" "}]}]"#, "messages[0].content[0].text: text content blocks must contain"),
+            (
+                r#""messages":[{"role":"user","content":""}]"#,
+                "messages[0].content: user messages must have non-empty content",
+            ),
+            (
+                r#""messages":[{"role":"user","content":"q"},{"role":"assistant","content":"{"}]"#,
+                "the conversation ends with the assistant",
+            ),
+            (
+                r#""messages":[{"role":"tool","content":"q"}]"#,
+                "messages[0].role: expected `user` or `assistant`",
+            ),
+            (
+                r#""messages":[{"role":"user","content":"q"}],"container":"c""#,
+                "container: containers are the API's own",
+            ),
+            (
+                r#""messages":[{"role":"user","content":[{"type":"text"}]}]"#,
+                "messages[0].content[0].text: field required",
+            ),
+            (
+                r#""messages":[{"role":"user","content":[{"type":"text","text":" "}]}]"#,
+                "messages[0].content[0].text: text content blocks must contain",
+            ),
             (
                 r#""messages":[{"role":"user","content":"q"},{"role":"assistant","content":""},{"role":"user","content":"q"}]"#,
                 "messages[1].content: all messages must have non-empty content",
@@ -448,11 +598,26 @@ mod tests {
                 r#""messages":[{"role":"user","content":"q"},{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"n","input":{}}]},{"role":"user","content":"no"}]"#,
                 "messages[1]: `tool_use` ids were found without `tool_result` blocks immediately after: a",
             ),
-            (r#""messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"r"}]}]"#, "messages[0]: unexpected `tool_use_id` found"),
-            (r#""messages":[{"role":"user","content":"q"}],"thinking":{"type":"adaptive"}"#, "thinking.type: adaptive thinking is not supported"),
-            (r#""messages":[{"role":"user","content":"q"}],"thinking":{"type":"enabled","budget_tokens":1024}"#, "max_tokens: must be greater than"),
-            (r#""messages":[{"role":"user","content":"q"}],"output_config":{"effort":"low"}"#, "output_config.effort: this model does not support"),
-            (r#""messages":[{"role":"user","content":"q"}],"temperature":7"#, "temperature: expected a number from 0 to 1"),
+            (
+                r#""messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"r"}]}]"#,
+                "messages[0]: unexpected `tool_use_id` found",
+            ),
+            (
+                r#""messages":[{"role":"user","content":"q"}],"thinking":{"type":"adaptive"}"#,
+                "thinking.type: adaptive thinking is not supported",
+            ),
+            (
+                r#""messages":[{"role":"user","content":"q"}],"thinking":{"type":"enabled","budget_tokens":1024}"#,
+                "max_tokens: must be greater than",
+            ),
+            (
+                r#""messages":[{"role":"user","content":"q"}],"output_config":{"effort":"low"}"#,
+                "output_config.effort: this model does not support",
+            ),
+            (
+                r#""messages":[{"role":"user","content":"q"}],"temperature":7"#,
+                "temperature: expected a number from 0 to 1",
+            ),
         ];
         for (members, expect) in table {
             let body = format!(r#"{{"model":"claude-sonnet-4-5","max_tokens":9,{members}}}"#);

@@ -27,12 +27,18 @@ pub struct AnsweredCall {
 }
 
 /// Reads a message's content: a list of blocks, as JSON, without marks for the prompt cache.
-pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) -> Result<Cow<'a, str>, Fault> {
+pub(super) fn content<'a>(
+    node: &Node<'a>,
+    path: Path<'_>,
+    notes: &mut Notes,
+) -> Result<Cow<'a, str>, Fault> {
     if node.is_string() {
         let said = text(node, path)?;
         return match said.inner() {
             "" => Ok(Cow::Borrowed("[]")),
-            _ if said.is_blank() => Err(wrong(path, "text content blocks must contain non-whitespace text")),
+            _ if said.is_blank() => {
+                Err(wrong(path, "text content blocks must contain non-whitespace text"))
+            }
             _ => Ok(Cow::Owned(format!("[{}]", text_block(said.raw())))),
         };
     }
@@ -40,7 +46,8 @@ pub(super) fn content<'a>(node: &Node<'a>, path: Path<'_>, notes: &mut Notes) ->
     for (index, block) in array(node, path)?.iter().enumerate() {
         let place = path.at(index);
         let block = object(block, place)?;
-        let kind = member(&block, "type").ok_or_else(|| wrong(place.key("type"), "field required"))?;
+        let kind =
+            member(&block, "type").ok_or_else(|| wrong(place.key("type"), "field required"))?;
         let kind = string(&kind, place.key("type"))?;
         look(&block, place, notes)?;
         needs(&kind, &block, place)?;
@@ -82,7 +89,10 @@ fn needs(kind: &str, block: &RawObject<'_>, place: Path<'_>) -> Result<(), Fault
         let node = member(block, key).ok_or_else(|| wrong(place.key(key), "field required"))?;
         let said = text(&node, place.key(key))?;
         if kind == "text" && said.is_blank() {
-            return Err(wrong(place.key(key), "text content blocks must contain non-whitespace text"));
+            return Err(wrong(
+                place.key(key),
+                "text content blocks must contain non-whitespace text",
+            ));
         }
     }
     let objects: &[&str] = match kind {
@@ -99,13 +109,18 @@ fn needs(kind: &str, block: &RawObject<'_>, place: Path<'_>) -> Result<(), Fault
 
 /// What is kept at the API cannot be pointed to from here; large pictures are not left as they are.
 fn look(block: &RawObject<'_>, place: Path<'_>, notes: &mut Notes) -> Result<(), Fault> {
-    let Some(source) = block.get("source").and_then(|source| source.as_object()) else { return Ok(()) };
+    let Some(source) = block.get("source").and_then(|source| source.as_object()) else {
+        return Ok(());
+    };
     let data = source.get("data").map_or(0, |data| data.raw().len());
     if data > LARGEST_PICTURE && block.get("type").is_some_and(|kind| kind.raw() == "\"image\"") {
         notes.say("images", "may be made smaller")?;
     }
     if source.get("type").is_some_and(|kind| kind.raw() == "\"file\"") {
-        return Err(unsupported(place.key("source"), "Claude Code cannot reach the Files API; send the content itself, as `base64` or `text`"));
+        return Err(unsupported(
+            place.key("source"),
+            "Claude Code cannot reach the Files API; send the content itself, as `base64` or `text`",
+        ));
     }
     Ok(())
 }
@@ -115,7 +130,11 @@ fn says_nothing(result: &RawObject<'_>) -> bool {
     member(result, "content").is_none_or(|content| {
         let blank = |node: &Node<'_>| text(node, "").is_ok_and(|text| text.is_blank());
         let parts = content.as_array();
-        let no_part = |parts: Vec<Node<'_>>| parts.iter().all(|part| part.as_object().and_then(|part| part.get("text")).is_some_and(|text| blank(&text)));
+        let no_part = |parts: Vec<Node<'_>>| {
+            parts.iter().all(|part| {
+                part.as_object().and_then(|part| part.get("text")).is_some_and(|text| blank(&text))
+            })
+        };
         blank(&content) || parts.is_some_and(no_part)
     })
 }
@@ -138,7 +157,8 @@ fn unmarked(blocks: &str) -> Option<String> {
 /// The last text of a list of blocks.
 pub(super) fn last_text(blocks: &str) -> Option<String> {
     let blocks: Vec<Members> = serde_json::from_str(blocks).ok()?;
-    let text = blocks.iter().rev().find(|block| block.get("type") == Some("\"text\""))?.get("text")?;
+    let text =
+        blocks.iter().rev().find(|block| block.get("type") == Some("\"text\""))?.get("text")?;
     serde_json::from_str(text).ok()
 }
 
@@ -148,7 +168,8 @@ pub(super) fn text_block(raw: &str) -> String {
 
 /// Joins two lists of blocks.
 pub(super) fn joined(first: &str, second: &str) -> String {
-    let inner = |list: &str| list.trim().trim_start_matches('[').trim_end_matches(']').trim().to_owned();
+    let inner =
+        |list: &str| list.trim().trim_start_matches('[').trim_end_matches(']').trim().to_owned();
     let (first, second) = (inner(first), inner(second));
     let comma = if first.is_empty() || second.is_empty() { "" } else { "," };
     format!("[{first}{comma}{second}]")
@@ -173,7 +194,8 @@ pub(super) fn results(blocks: &str) -> Option<Results> {
 }
 
 fn result(block: &Members) -> Option<AnsweredCall> {
-    let known = |(key, _): (&str, &str)| ["type", "tool_use_id", "content", "is_error"].contains(&key);
+    let known =
+        |(key, _): (&str, &str)| ["type", "tool_use_id", "content", "is_error"].contains(&key);
     if block.get("type") != Some("\"tool_result\"") || !block.iter().all(known) {
         return None;
     }
@@ -186,7 +208,8 @@ fn result(block: &Members) -> Option<AnsweredCall> {
     } else {
         let items: Vec<Members> = serde_json::from_str(content).ok()?;
         // The program makes one text of a failure, and words of its own of nothing.
-        let plain = !items.is_empty() && (!failed || items.len() == 1) && content.len() < LONGEST_RESULT;
+        let plain =
+            !items.is_empty() && (!failed || items.len() == 1) && content.len() < LONGEST_RESULT;
         let texts: Option<Vec<String>> = items.iter().map(plain_text).collect();
         texts.filter(|_| plain)?.join(",")
     };
@@ -227,28 +250,51 @@ mod tests {
     fn files_that_the_api_keeps_are_refused_by_name() {
         let body = r#"{"c":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"type":"file","file_id":"f"}}]}]}"#;
         let object = RawObject::parse(body.as_bytes()).unwrap();
-        let fault = content(&object.get("c").unwrap(), Path::of("c"), &mut Notes::new(false)).unwrap_err();
+        let fault =
+            content(&object.get("c").unwrap(), Path::of("c"), &mut Notes::new(false)).unwrap_err();
         assert_eq!(fault.param.as_deref(), Some("c[0].content[0].source"));
     }
 
     #[test]
     fn only_results_that_arrive_as_they_are_go_to_held_calls() {
         let table = [
-            (r#"[{"type":"tool_result","tool_use_id":"a","content":"x"}]"#, Some(r#"{"content":[{"type":"text","text":"x"}],"isError":false}"#)),
+            (
+                r#"[{"type":"tool_result","tool_use_id":"a","content":"x"}]"#,
+                Some(r#"{"content":[{"type":"text","text":"x"}],"isError":false}"#),
+            ),
             (
                 r#"[{"type":"tool_result","tool_use_id":"a","is_error":true,"content":[{"type":"text","text":"x"}]}]"#,
                 Some(r#"{"content":[{"type":"text","text":"x"}],"isError":true}"#),
             ),
-            (r#"[{"type":"tool_result","tool_use_id":"a","is_error":true,"content":[{"type":"text","text":"x"},{"type":"text","text":"y"}]}]"#, None),
-            (r#"[{"type":"tool_result","tool_use_id":"a","content":[{"type":"image","source":{}}]}]"#, None),
+            (
+                r#"[{"type":"tool_result","tool_use_id":"a","is_error":true,"content":[{"type":"text","text":"x"},{"type":"text","text":"y"}]}]"#,
+                None,
+            ),
+            (
+                r#"[{"type":"tool_result","tool_use_id":"a","content":[{"type":"image","source":{}}]}]"#,
+                None,
+            ),
             (r#"[{"type":"tool_result","tool_use_id":"a","content":[]}]"#, None),
             (r#"[{"type":"tool_result","tool_use_id":"a"}]"#, None),
-            (r#"[{"type":"tool_result","tool_use_id":"a","content":"x"},{"type":"text","text":"and"}]"#, None),
+            (
+                r#"[{"type":"tool_result","tool_use_id":"a","content":"x"},{"type":"text","text":"and"}]"#,
+                None,
+            ),
             ("[]", None),
-            (&format!(r#"[{{"type":"tool_result","tool_use_id":"a","content":"{}"}}]"#, "x".repeat(50_000)), None),
+            (
+                &format!(
+                    r#"[{{"type":"tool_result","tool_use_id":"a","content":"{}"}}]"#,
+                    "x".repeat(50_000)
+                ),
+                None,
+            ),
         ];
         for (blocks, expect) in table {
-            assert_eq!(results(blocks).map(|results| results[0].result.clone()).as_deref(), expect, "{blocks}");
+            assert_eq!(
+                results(blocks).map(|results| results[0].result.clone()).as_deref(),
+                expect,
+                "{blocks}"
+            );
         }
     }
 

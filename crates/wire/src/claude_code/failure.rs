@@ -32,7 +32,8 @@ impl Failure {
     /// Reads an `assistant` line that stands for an error.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let line: FailedLine<'_> = serde_json::from_slice(line).ok()?;
-        let texts: Vec<&str> = line.message.content.iter().filter_map(|block| block.text.as_deref()).collect();
+        let texts: Vec<&str> =
+            line.message.content.iter().filter_map(|block| block.text.as_deref()).collect();
         Some(Self {
             status: line.api_error_status,
             kind: line.api_error_type,
@@ -61,7 +62,11 @@ impl Failure {
     #[must_use]
     pub fn body(&self) -> String {
         let id = self.request_id.as_deref().map_or_else(|| "null".to_owned(), quote);
-        format!("{{\"type\":\"error\",\"error\":{{\"type\":{},\"message\":{}}},\"request_id\":{id}}}", quote(self.messages_type()), quote(&self.message))
+        format!(
+            "{{\"type\":\"error\",\"error\":{{\"type\":{},\"message\":{}}},\"request_id\":{id}}}",
+            quote(self.messages_type()),
+            quote(&self.message)
+        )
     }
 
     /// The error as an event, for an answer that has begun.

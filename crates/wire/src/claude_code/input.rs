@@ -11,14 +11,19 @@ use crate::json::{Text, quote};
 pub const SERVER: &str = "client";
 
 fn control(id: &str, request: &str) -> String {
-    format!("{{\"type\":\"control_request\",\"request_id\":{},\"request\":{}}}\n", quote(id), one_line(request))
+    format!(
+        "{{\"type\":\"control_request\",\"request_id\":{},\"request\":{}}}\n",
+        quote(id),
+        one_line(request)
+    )
 }
 
 /// Gives a fresh child its system prompt and tools.
 #[must_use]
 pub fn initialize(id: &str, ask: &Ask<'_>) -> String {
     let system: Vec<&str> = ask.system.iter().map(Text::raw).collect();
-    let mut request = format!("{{\"subtype\":\"initialize\",\"systemPrompt\":[{}]", system.join(","));
+    let mut request =
+        format!("{{\"subtype\":\"initialize\",\"systemPrompt\":[{}]", system.join(","));
     if !ask.tools.is_empty() {
         request.push_str(&format!(
             ",\"sdkMcpServers\":[\"{SERVER}\"],\"sdkMcpServerManifests\":{{\"{SERVER}\":{{\"initializeResult\":{},\"toolsListResult\":{}}}}}",
@@ -35,12 +40,19 @@ const HOOK: &str = "seaway";
 /// Tells a fresh child to ask before every use of a tool, those included that its own rules let pass.
 #[must_use]
 pub fn ask_before_tools(id: &str) -> String {
-    control(id, &format!("{{\"subtype\":\"initialize\",\"hooks\":{{\"PreToolUse\":[{{\"matcher\":\"*\",\"hookCallbackIds\":[\"{HOOK}\"]}}]}}}}"))
+    control(
+        id,
+        &format!(
+            "{{\"subtype\":\"initialize\",\"hooks\":{{\"PreToolUse\":[{{\"matcher\":\"*\",\"hookCallbackIds\":[\"{HOOK}\"]}}]}}}}"
+        ),
+    )
 }
 
 /// Who serves the tools, as an answer to `initialize` of the Model Context Protocol.
 fn server() -> String {
-    format!("{{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{{\"tools\":{{}}}},\"serverInfo\":{{\"name\":\"{SERVER}\",\"version\":\"1\"}}}}")
+    format!(
+        "{{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{{\"tools\":{{}}}},\"serverInfo\":{{\"name\":\"{SERVER}\",\"version\":\"1\"}}}}"
+    )
 }
 
 fn list(tools: &[ClientTool]) -> String {
@@ -52,9 +64,20 @@ fn list(tools: &[ClientTool]) -> String {
 /// an earlier turn.
 #[must_use]
 pub fn settings(id: &str, ask: &Ask<'_>) -> String {
-    let effort = ask.effort.map_or_else(String::new, |effort| format!(",\"effortLevel\":\"{}\"", effort.name()));
-    let environment = format!("{{\"CLAUDE_CODE_EXTRA_BODY\":{},\"CLAUDE_CODE_MAX_OUTPUT_TOKENS\":\"{}\"}}", quote(&ask.extra), ask.max_tokens);
-    control(id, &format!("{{\"subtype\":\"apply_flag_settings\",\"settings\":{{\"env\":{environment}{effort}}}}}"))
+    let effort = ask
+        .effort
+        .map_or_else(String::new, |effort| format!(",\"effortLevel\":\"{}\"", effort.name()));
+    let environment = format!(
+        "{{\"CLAUDE_CODE_EXTRA_BODY\":{},\"CLAUDE_CODE_MAX_OUTPUT_TOKENS\":\"{}\"}}",
+        quote(&ask.extra),
+        ask.max_tokens
+    );
+    control(
+        id,
+        &format!(
+            "{{\"subtype\":\"apply_flag_settings\",\"settings\":{{\"env\":{environment}{effort}}}}}"
+        ),
+    )
 }
 
 /// Says whether and how much the model is to think.
@@ -65,7 +88,10 @@ pub fn thinking(id: &str, thinking: ThinkingMode) -> String {
         ThinkingMode::Off => "0".to_owned(),
         ThinkingMode::Budget(tokens) => tokens.to_string(),
     };
-    control(id, &format!("{{\"subtype\":\"set_max_thinking_tokens\",\"max_thinking_tokens\":{tokens}}}"))
+    control(
+        id,
+        &format!("{{\"subtype\":\"set_max_thinking_tokens\",\"max_thinking_tokens\":{tokens}}}"),
+    )
 }
 
 /// Asks which models there are.
@@ -86,7 +112,9 @@ pub fn user(blocks: &str, asks: bool) -> String {
     let quiet = if asks { "" } else { ",\"shouldQuery\":false" };
     let message = turn(AskedRole::User, blocks);
     // What the client composed is sent as written: no `@file`, no `/command` in it is looked at.
-    format!("{{\"type\":\"user\",\"message\":{message},\"parent_tool_use_id\":null,\"session_id\":\"\",\"client_composed\":true{quiet}}}\n")
+    format!(
+        "{{\"type\":\"user\",\"message\":{message},\"parent_tool_use_id\":null,\"session_id\":\"\",\"client_composed\":true{quiet}}}\n"
+    )
 }
 
 fn turn(role: AskedRole, blocks: &str) -> String {
@@ -113,13 +141,20 @@ fn one_line(json: &str) -> std::borrow::Cow<'_, str> {
 /// Answers a question of the program's.
 #[must_use]
 pub fn answer(request_id: &str, response: &str) -> String {
-    format!("{{\"type\":\"control_response\",\"response\":{{\"subtype\":\"success\",\"request_id\":{},\"response\":{}}}}}\n", quote(request_id), one_line(response))
+    format!(
+        "{{\"type\":\"control_response\",\"response\":{{\"subtype\":\"success\",\"request_id\":{},\"response\":{}}}}}\n",
+        quote(request_id),
+        one_line(response)
+    )
 }
 
 /// Answers a message of the Model Context Protocol with a result; `id` is JSON.
 #[must_use]
 pub fn result(request_id: &str, id: &str, result: &str) -> String {
-    answer(request_id, &format!("{{\"mcp_response\":{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}}}"))
+    answer(
+        request_id,
+        &format!("{{\"mcp_response\":{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}}}"),
+    )
 }
 
 /// Answers whatever else the program may ask of the server of a client's tools.
@@ -129,10 +164,20 @@ pub fn serve(question: &Question<'_>, tools: &[ClientTool]) -> String {
     match &*question.method {
         "initialize" => result(&question.request_id, id, &server()),
         "tools/list" => result(&question.request_id, id, &list(tools)),
-        method if question.id.is_none() || method == "ping" => result(&question.request_id, id, "{}"),
+        method if question.id.is_none() || method == "ping" => {
+            result(&question.request_id, id, "{}")
+        }
         method => {
-            let error = format!("{{\"code\":-32601,\"message\":{}}}", quote(&format!("there is no method {method}")));
-            answer(&question.request_id, &format!("{{\"mcp_response\":{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}}}"))
+            let error = format!(
+                "{{\"code\":-32601,\"message\":{}}}",
+                quote(&format!("there is no method {method}"))
+            );
+            answer(
+                &question.request_id,
+                &format!(
+                    "{{\"mcp_response\":{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}}}"
+                ),
+            )
         }
     }
 }
@@ -167,7 +212,12 @@ pub fn decide(request_id: &str, decision: Decision<'_>) -> String {
         Decision::Ask => ("ask", String::new()),
         Decision::Deny(why) => ("deny", format!(",\"permissionDecisionReason\":{}", quote(why))),
     };
-    answer(request_id, &format!("{{\"hookSpecificOutput\":{{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"{word}\"{reason}}}}}"))
+    answer(
+        request_id,
+        &format!(
+            "{{\"hookSpecificOutput\":{{\"hookEventName\":\"PreToolUse\",\"permissionDecision\":\"{word}\"{reason}}}}}"
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -179,6 +229,9 @@ mod tests {
         let line = user("[\n{\"type\":\"text\",\"text\":\"a\\nb\"}\r\n]", false);
         assert_eq!(line.matches('\n').count(), 1);
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&parsed["message"]["content"][0]["text"], &parsed["shouldQuery"]), (&"a\nb".into(), &false.into()));
+        assert_eq!(
+            (&parsed["message"]["content"][0]["text"], &parsed["shouldQuery"]),
+            (&"a\nb".into(), &false.into())
+        );
     }
 }

@@ -82,7 +82,9 @@ impl Limit {
     #[must_use]
     pub fn family(&self) -> Option<&str> {
         let kind = self.rate_limit_type.as_deref()?;
-        kind.strip_prefix("seven_day_").or_else(|| kind.strip_prefix("five_hour_")).filter(|rest| *rest != "overage" && *rest != "oauth_apps")
+        kind.strip_prefix("seven_day_")
+            .or_else(|| kind.strip_prefix("five_hour_"))
+            .filter(|rest| *rest != "overage" && *rest != "oauth_apps")
     }
 
     /// True while it keeps requests from being served, at a time in seconds since the epoch.
@@ -106,15 +108,30 @@ mod tests {
     fn the_status_is_read_as_it_is_printed() {
         let printed = r#"{"loggedIn":true,"authMethod":"claude.ai","apiProvider":"firstParty","loginExpiresAt":null,"email":null,"subscriptionType":"max","planTier":"max_20x"}"#;
         let status = LoginStatus::parse(printed).unwrap();
-        assert_eq!((status.logged_in, status.auth_method.as_str(), status.subscription_type.as_deref()), (true, "claude.ai", Some("max")));
-        assert!(!LoginStatus::parse("{\"loggedIn\":false,\"authMethod\":\"none\"}\n").unwrap().logged_in);
+        assert_eq!(
+            (status.logged_in, status.auth_method.as_str(), status.subscription_type.as_deref()),
+            (true, "claude.ai", Some("max"))
+        );
+        assert!(
+            !LoginStatus::parse("{\"loggedIn\":false,\"authMethod\":\"none\"}\n")
+                .unwrap()
+                .logged_in
+        );
         assert_eq!(LoginStatus::parse("Not logged in"), None);
     }
 
     #[test]
     fn the_address_is_found_once_it_is_whole() {
-        assert_eq!(address("Opening browser to sign in…\nIf not: https://claude.com/cai/oauth?code=true&x=%3A"), None);
-        assert_eq!(address("visit: https://claude.com/cai/oauth?code=true&x=%3A\n\nPaste"), Some("https://claude.com/cai/oauth?code=true&x=%3A"));
+        assert_eq!(
+            address(
+                "Opening browser to sign in…\nIf not: https://claude.com/cai/oauth?code=true&x=%3A"
+            ),
+            None
+        );
+        assert_eq!(
+            address("visit: https://claude.com/cai/oauth?code=true&x=%3A\n\nPaste"),
+            Some("https://claude.com/cai/oauth?code=true&x=%3A")
+        );
         assert_eq!(address("nothing"), None);
     }
 
@@ -123,17 +140,34 @@ mod tests {
         let line = br#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed_warning","resetsAt":1795300000,"rateLimitType":"five_hour","utilization":0.91},"uuid":"u"}"#;
         assert_eq!(Limit::parse(line).unwrap().resets_at, Some(1_795_300_000));
         let line = br#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795991689,"rateLimitType":"five_hour","isUsingOverage":false,"unifiedWindows":{"five_hour":{"utilization":1,"resetsAt":1795991689}}}}"#;
-        assert_eq!(Limit::parse(line).unwrap().unified_windows["five_hour"], Window { utilization: Some(1.0), resets_at: Some(1_795_991_689) });
+        assert_eq!(
+            Limit::parse(line).unwrap().unified_windows["five_hour"],
+            Window { utilization: Some(1.0), resets_at: Some(1_795_991_689) }
+        );
     }
 
     #[test]
     fn a_limit_is_of_the_plan_or_of_a_family_of_models() {
-        let of = |kind: &str| Limit { rate_limit_type: Some(kind.to_owned()), status: "rejected".into(), resets_at: Some(10), ..Limit::default() };
-        for (kind, family) in
-            [("five_hour", None), ("seven_day", None), ("seven_day_opus", Some("opus")), ("seven_day_sonnet", Some("sonnet")), ("seven_day_overage", None), ("overage", None)]
-        {
+        let of = |kind: &str| Limit {
+            rate_limit_type: Some(kind.to_owned()),
+            status: "rejected".into(),
+            resets_at: Some(10),
+            ..Limit::default()
+        };
+        for (kind, family) in [
+            ("five_hour", None),
+            ("seven_day", None),
+            ("seven_day_opus", Some("opus")),
+            ("seven_day_sonnet", Some("sonnet")),
+            ("seven_day_overage", None),
+            ("overage", None),
+        ] {
             assert_eq!(of(kind).family(), family, "{kind}");
         }
-        assert!(of("five_hour").is_reached(9) && !of("five_hour").is_reached(10) && !Limit { status: "allowed".into(), ..of("five_hour") }.is_reached(9));
+        assert!(
+            of("five_hour").is_reached(9)
+                && !of("five_hour").is_reached(10)
+                && !Limit { status: "allowed".into(), ..of("five_hour") }.is_reached(9)
+        );
     }
 }

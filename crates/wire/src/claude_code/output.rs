@@ -168,16 +168,28 @@ impl<'a> Line<'a> {
         let parsed = match (&*raw.kind, raw.subtype.as_deref()) {
             ("stream_event", _) => {
                 let event = raw.event.filter(|_| raw.parent_tool_use_id.is_none());
-                return event.map_or(Self::Other, |event| Self::Event { event, abandoned: raw.abandoned_blocks.is_some() });
+                return event.map_or(Self::Other, |event| Self::Event {
+                    event,
+                    abandoned: raw.abandoned_blocks.is_some(),
+                });
             }
             ("system", Some("init")) => serde_json::from_slice(line).ok().map(Self::Init),
             ("assistant", _) if raw.error.is_some() => Failure::parse(line).map(Self::Failed),
             ("assistant" | "user", _) => {
-                let (user, nested, synthetic) = (raw.kind == "user", raw.parent_tool_use_id.is_some(), raw.synthetic == Some(true));
-                raw.message.map(|message| Self::Said(SaidBlock { user, message, nested, synthetic }))
+                let (user, nested, synthetic) = (
+                    raw.kind == "user",
+                    raw.parent_tool_use_id.is_some(),
+                    raw.synthetic == Some(true),
+                );
+                raw.message
+                    .map(|message| Self::Said(SaidBlock { user, message, nested, synthetic }))
             }
-            ("result", _) => serde_json::from_slice(line).ok().map(|outcome| Self::Result(Box::new(outcome))),
-            ("control_request", _) => raw.request_id.zip(raw.request).and_then(|(id, request)| asked(id, request)),
+            ("result", _) => {
+                serde_json::from_slice(line).ok().map(|outcome| Self::Result(Box::new(outcome)))
+            }
+            ("control_request", _) => {
+                raw.request_id.zip(raw.request).and_then(|(id, request)| asked(id, request))
+            }
             ("control_cancel_request", _) => raw.request_id.map(Self::Withdrawn),
             ("control_response", _) => raw.response.and_then(answer),
             ("rate_limit_event", _) => Limit::parse(line).map(Self::Limit),
@@ -239,21 +251,45 @@ fn asked<'a>(request_id: Cow<'a, str>, request: &'a RawValue) -> Option<Line<'a>
     match (&*raw.subtype, raw.message) {
         ("can_use_tool", _) => {
             let input = raw.input.map_or("{}", RawValue::get);
-            Some(Line::Permission(Permission { request_id, tool: raw.tool_name, input, tool_use_id: raw.tool_use_id, cwd: None }))
+            Some(Line::Permission(Permission {
+                request_id,
+                tool: raw.tool_name,
+                input,
+                tool_use_id: raw.tool_use_id,
+                cwd: None,
+            }))
         }
         // What is about no tool, or in a way that nobody knows, is judged as a tool without a name: it is refused.
         ("hook_callback", _) => {
-            let used = raw.input.and_then(|input| serde_json::from_str::<RawUse<'a>>(input.get()).ok());
-            let (tool, input, cwd) = used.map_or((Cow::Borrowed(""), "{}", None), |used| (used.tool_name, used.tool_input.map_or("{}", RawValue::get), used.cwd));
-            Some(Line::Hook(Permission { request_id, tool, input, tool_use_id: raw.tool_use_id, cwd }))
+            let used =
+                raw.input.and_then(|input| serde_json::from_str::<RawUse<'a>>(input.get()).ok());
+            let (tool, input, cwd) = used.map_or((Cow::Borrowed(""), "{}", None), |used| {
+                (used.tool_name, used.tool_input.map_or("{}", RawValue::get), used.cwd)
+            });
+            Some(Line::Hook(Permission {
+                request_id,
+                tool,
+                input,
+                tool_use_id: raw.tool_use_id,
+                cwd,
+            }))
         }
         ("mcp_message", Some(rpc)) => {
-            let call = rpc.params.filter(|_| rpc.method == "tools/call").and_then(|params| serde_json::from_str::<RawCall<'_>>(params.get()).ok());
+            let call = rpc
+                .params
+                .filter(|_| rpc.method == "tools/call")
+                .and_then(|params| serde_json::from_str::<RawCall<'_>>(params.get()).ok());
             Some(match (call, rpc.id) {
-                (Some(call), Some(id)) => {
-                    Line::Call(HeldCall { request_id: request_id.into_owned(), rpc_id: id.get().to_owned(), tool_use_id: call.meta.tool_use_id.into_owned() })
-                }
-                (_, id) => Line::Question(Question { request_id, method: rpc.method, id: id.map(|id| Cow::Borrowed(id.get())) }),
+                (Some(call), Some(id)) => Line::Call(HeldCall {
+                    request_id: request_id.into_owned(),
+                    rpc_id: id.get().to_owned(),
+                    tool_use_id: call.meta.tool_use_id.into_owned(),
+                }),
+                (_, id) => Line::Question(Question {
+                    request_id,
+                    method: rpc.method,
+                    id: id.map(|id| Cow::Borrowed(id.get())),
+                }),
             })
         }
         _ => Some(Line::Other),
@@ -274,7 +310,11 @@ struct RawAnswer<'a> {
 
 fn answer(response: &RawValue) -> Option<Line<'_>> {
     let raw: RawAnswer<'_> = serde_json::from_str(response.get()).ok()?;
-    let result = if raw.subtype == "success" { Ok(raw.response) } else { Err(raw.error.unwrap_or(Cow::Borrowed("it gave no reason"))) };
+    let result = if raw.subtype == "success" {
+        Ok(raw.response)
+    } else {
+        Err(raw.error.unwrap_or(Cow::Borrowed("it gave no reason")))
+    };
     Some(Line::Answer(ControlAnswer { request_id: raw.request_id, result }))
 }
 
@@ -318,10 +358,20 @@ mod tests {
 
     #[test]
     fn kinds_that_nobody_knows_are_passed_over() {
-        for line in [r#"{"type":"keep_alive"}"#, r#"{"type":"system","subtype":"status","status":"requesting"}"#, r#"{"type":"new","error":{"a":1},"message":7}"#] {
+        for line in [
+            r#"{"type":"keep_alive"}"#,
+            r#"{"type":"system","subtype":"status","status":"requesting"}"#,
+            r#"{"type":"new","error":{"a":1},"message":7}"#,
+        ] {
             assert!(matches!(Line::parse(line.as_bytes()), Line::Other), "{line}");
         }
-        for line in ["", "not json", "[1]", r#"{"type":"control_request"}"#, r#"{"type":"result","usage":7,"is_error":"x"}"#] {
+        for line in [
+            "",
+            "not json",
+            "[1]",
+            r#"{"type":"control_request"}"#,
+            r#"{"type":"result","usage":7,"is_error":"x"}"#,
+        ] {
             assert!(matches!(Line::parse(line.as_bytes()), Line::Garbage), "{line}");
         }
     }
@@ -338,14 +388,23 @@ mod tests {
     fn a_call_a_question_and_a_permission_are_told_apart() {
         let call = br#"{"type":"control_request","request_id":"q","request":{"subtype":"mcp_message","server_name":"client","message":{"method":"tools/call","params":{"name":"w","arguments":{},"_meta":{"claudecode/toolUseId":"toolu_1","progressToken":2}},"jsonrpc":"2.0","id":2}}}"#;
         let Line::Call(call) = Line::parse(call) else { panic!("a call") };
-        assert_eq!((call.request_id.as_str(), call.rpc_id.as_str(), call.tool_use_id.as_str()), ("q", "2", "toolu_1"));
+        assert_eq!(
+            (call.request_id.as_str(), call.rpc_id.as_str(), call.tool_use_id.as_str()),
+            ("q", "2", "toolu_1")
+        );
         let question = br#"{"type":"control_request","request_id":"q","request":{"subtype":"mcp_message","message":{"method":"notifications/initialized"}}}"#;
         assert!(matches!(Line::parse(question), Line::Question(Question { id: None, .. })));
         let permission = br#"{"type":"control_request","request_id":"q","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#;
-        assert!(matches!(Line::parse(permission), Line::Permission(Permission { input: r#"{"command":"ls"}"#, .. })));
+        assert!(matches!(
+            Line::parse(permission),
+            Line::Permission(Permission { input: r#"{"command":"ls"}"#, .. })
+        ));
         let hook = br#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"cwd":"/w","hook_event_name":"PreToolUse","tool_name":"Read","tool_input":{"file_path":"/a"}},"tool_use_id":"toolu_1"}}"#;
         let Line::Hook(used) = Line::parse(hook) else { panic!("a hook") };
-        assert_eq!((&*used.tool, used.input, used.tool_use_id.as_deref(), used.cwd.as_deref()), ("Read", r#"{"file_path":"/a"}"#, Some("toolu_1"), Some("/w")));
+        assert_eq!(
+            (&*used.tool, used.input, used.tool_use_id.as_deref(), used.cwd.as_deref()),
+            ("Read", r#"{"file_path":"/a"}"#, Some("toolu_1"), Some("/w"))
+        );
         let odd = br#"{"type":"control_request","request_id":"q","request":{"subtype":"hook_callback","callback_id":"seaway","input":{"new":1}}}"#;
         assert!(matches!(Line::parse(odd), Line::Hook(Permission { input: "{}", .. })));
     }

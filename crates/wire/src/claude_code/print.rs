@@ -77,7 +77,9 @@ fn said(role: AskedRole, blocks: &str) -> String {
     let (mut out, mut text) = (String::new(), String::new());
     for block in &blocks {
         match block["type"].as_str() {
-            Some("text") if block["citations"].as_array().is_none_or(Vec::is_empty) => text.push_str(block["text"].as_str().unwrap_or_default()),
+            Some("text") if block["citations"].as_array().is_none_or(Vec::is_empty) => {
+                text.push_str(block["text"].as_str().unwrap_or_default())
+            }
             // Some clients send it back, some do not; it was heard either way.
             Some("thinking" | "redacted_thinking") if role == AskedRole::Assistant => {}
             _ => {
@@ -106,15 +108,21 @@ fn write(out: &mut String, value: &Value) {
     match value {
         Value::Object(members) => {
             let silent = |key: &str, value: &Value| {
-                key == "cache_control" || value.is_null() || (key == "is_error" && value == &Value::Bool(false)) || (key == "caller" && value["type"] == "direct")
+                key == "cache_control"
+                    || value.is_null()
+                    || (key == "is_error" && value == &Value::Bool(false))
+                    || (key == "caller" && value["type"] == "direct")
             };
-            let sorted: BTreeMap<&String, &Value> = members.iter().filter(|(key, value)| !silent(key, value)).collect();
+            let sorted: BTreeMap<&String, &Value> =
+                members.iter().filter(|(key, value)| !silent(key, value)).collect();
             out.push('{');
             for (key, value) in sorted {
                 out.push_str(&Value::String(key.clone()).to_string());
                 match value {
                     // A text is a list with one text.
-                    Value::String(text) if key == "content" => write(out, &serde_json::json!([{"type": "text", "text": text}])),
+                    Value::String(text) if key == "content" => {
+                        write(out, &serde_json::json!([{"type": "text", "text": text}]))
+                    }
                     value => write(out, value),
                 }
             }
@@ -143,8 +151,16 @@ mod tests {
     #[test]
     fn the_same_said_otherwise_is_the_same() {
         let same = [
-            (AskedRole::User, r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#, r#"[{"text":"ab","type":"text","cache_control":{}}]"#),
-            (AskedRole::Assistant, r#"[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a "}]"#, r#"[{"type":"text","text":"a"}]"#),
+            (
+                AskedRole::User,
+                r#"[{"type":"text","text":"a"},{"type":"text","text":"b"}]"#,
+                r#"[{"text":"ab","type":"text","cache_control":{}}]"#,
+            ),
+            (
+                AskedRole::Assistant,
+                r#"[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a "}]"#,
+                r#"[{"type":"text","text":"a"}]"#,
+            ),
             (
                 AskedRole::Assistant,
                 r#"[{"type":"tool_use","id":"i","name":"n","input":{"a":1,"b":"x"}}]"#,
@@ -166,11 +182,21 @@ mod tests {
         let different = [
             (r#"[{"type":"text","text":"a"}]"#, r#"[{"type":"text","text":"b"}]"#),
             (r#"[{"type":"text","text":"a"}]"#, r#"[{"type":"image","source":{"data":"a"}}]"#),
-            (r#"[{"type":"tool_use","id":"i","name":"n","input":{"a":1}}]"#, r#"[{"type":"tool_use","id":"i","name":"n","input":{"a":2}}]"#),
-            (r#"[{"type":"tool_result","tool_use_id":"i","content":"x"}]"#, r#"[{"type":"tool_result","tool_use_id":"i","is_error":true,"content":"x"}]"#),
+            (
+                r#"[{"type":"tool_use","id":"i","name":"n","input":{"a":1}}]"#,
+                r#"[{"type":"tool_use","id":"i","name":"n","input":{"a":2}}]"#,
+            ),
+            (
+                r#"[{"type":"tool_result","tool_use_id":"i","content":"x"}]"#,
+                r#"[{"type":"tool_result","tool_use_id":"i","is_error":true,"content":"x"}]"#,
+            ),
         ];
         for (one, other) in different {
-            assert_ne!(print(AskedRole::Assistant, one), print(AskedRole::Assistant, other), "{one}");
+            assert_ne!(
+                print(AskedRole::Assistant, one),
+                print(AskedRole::Assistant, other),
+                "{one}"
+            );
         }
         assert_ne!(print(AskedRole::User, "[]"), print(AskedRole::Assistant, "[]"));
     }

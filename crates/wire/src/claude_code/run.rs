@@ -87,24 +87,45 @@ impl Run {
     pub fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Happened {
         match Line::parse(line) {
             Line::Event { abandoned: true, .. } => {
-                write_event(out, "retry", "{\"message\":\"the answer broke off; what follows begins it anew or goes on with it\"}");
+                write_event(
+                    out,
+                    "retry",
+                    "{\"message\":\"the answer broke off; what follows begins it anew or goes on with it\"}",
+                );
                 Happened::Told
             }
             Line::Event { event, .. } => text(event, out),
             Line::Said(said) if said.user && self.was_unasked(said.message) => Happened::Unasked,
-            Line::Said(said) if !said.nested && !said.synthetic => self.said(said.user, said.message, out),
+            Line::Said(said) if !said.nested && !said.synthetic => {
+                self.said(said.user, said.message, out)
+            }
             Line::Failed(failure) => {
                 self.failure = Some(failure);
                 Happened::Quiet
             }
             Line::Hook(used) => {
                 self.judged.extend(used.tool_use_id.map(Cow::into_owned));
-                Happened::Uses { request_id: used.request_id.into_owned(), tool: used.tool.into_owned(), input: used.input.to_owned(), cwd: used.cwd.map(Cow::into_owned) }
+                Happened::Uses {
+                    request_id: used.request_id.into_owned(),
+                    tool: used.tool.into_owned(),
+                    input: used.input.to_owned(),
+                    cwd: used.cwd.map(Cow::into_owned),
+                }
             }
-            Line::Permission(asked) => Happened::Asks { request_id: asked.request_id.into_owned(), tool: asked.tool.into_owned(), input: asked.input.to_owned() },
+            Line::Permission(asked) => Happened::Asks {
+                request_id: asked.request_id.into_owned(),
+                tool: asked.tool.into_owned(),
+                input: asked.input.to_owned(),
+            },
             Line::Withdrawn(id) => Happened::Withdrawn(id.into_owned()),
             Line::Result(outcome) => self.result(&outcome),
-            Line::Init(_) | Line::Said(_) | Line::Call(_) | Line::Question(_) | Line::Answer(_) | Line::Other | Line::Garbage => Happened::Quiet,
+            Line::Init(_)
+            | Line::Said(_)
+            | Line::Call(_)
+            | Line::Question(_)
+            | Line::Answer(_)
+            | Line::Other
+            | Line::Garbage => Happened::Quiet,
             Line::Limit(limit) => Happened::Limit(limit),
         }
     }
@@ -112,7 +133,10 @@ impl Run {
     /// Told that the program said its last line.
     #[must_use]
     pub fn end(&mut self) -> Failure {
-        let none = || Failure { message: "Claude Code ended without a result".into(), ..Failure::default() };
+        let none = || Failure {
+            message: "Claude Code ended without a result".into(),
+            ..Failure::default()
+        };
         self.failure.take().unwrap_or_else(none)
     }
 
@@ -120,29 +144,58 @@ impl Run {
     /// as of a tool that is not there, is none.
     fn was_unasked(&self, message: &RawValue) -> bool {
         let Ok(message) = serde_json::from_str::<Members>(message.get()) else { return false };
-        let blocks: Vec<Members> = message.get("content").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let blocks: Vec<Members> = message
+            .get("content")
+            .and_then(|raw| serde_json::from_str(raw).ok())
+            .unwrap_or_default();
         blocks.iter().filter(|block| block.get("type") == Some("\"tool_result\"")).any(|block| {
-            let id = block.get("tool_use_id").and_then(|raw| serde_json::from_str::<String>(raw).ok()).unwrap_or_default();
-            let not_used = block.get("is_error") == Some("true") && block.get("content").is_some_and(|content| content.contains("<tool_use_error>"));
+            let id = block
+                .get("tool_use_id")
+                .and_then(|raw| serde_json::from_str::<String>(raw).ok())
+                .unwrap_or_default();
+            let not_used = block.get("is_error") == Some("true")
+                && block.get("content").is_some_and(|content| content.contains("<tool_use_error>"));
             !not_used && !self.judged.contains(&id)
         })
     }
 
     /// Calls of tools, and their results. Text came before, piece by piece.
     fn said(&mut self, user: bool, message: &RawValue, out: &mut Vec<u8>) -> Happened {
-        let Ok(message) = serde_json::from_str::<Members>(message.get()) else { return Happened::Quiet };
+        let Ok(message) = serde_json::from_str::<Members>(message.get()) else {
+            return Happened::Quiet;
+        };
         if !user && self.model.is_none() {
             self.model = message.get("model").and_then(|raw| serde_json::from_str(raw).ok());
         }
-        let blocks: Vec<Members> = message.get("content").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
+        let blocks: Vec<Members> = message
+            .get("content")
+            .and_then(|raw| serde_json::from_str(raw).ok())
+            .unwrap_or_default();
         let mut told = false;
         for block in &blocks {
             let member = |key: &str| block.get(key).unwrap_or("null").to_owned();
             match (user, block.get("type")) {
-                (false, Some("\"tool_use\"")) => write_event(out, "tool_use", &format!("{{\"id\":{},\"name\":{},\"input\":{}}}", member("id"), member("name"), member("input"))),
+                (false, Some("\"tool_use\"")) => write_event(
+                    out,
+                    "tool_use",
+                    &format!(
+                        "{{\"id\":{},\"name\":{},\"input\":{}}}",
+                        member("id"),
+                        member("name"),
+                        member("input")
+                    ),
+                ),
                 (true, Some("\"tool_result\"")) => {
                     let failed = block.get("is_error").unwrap_or("false");
-                    write_event(out, "tool_result", &format!("{{\"toolUseId\":{},\"content\":{},\"isError\":{failed}}}", member("tool_use_id"), member("content")));
+                    write_event(
+                        out,
+                        "tool_result",
+                        &format!(
+                            "{{\"toolUseId\":{},\"content\":{},\"isError\":{failed}}}",
+                            member("tool_use_id"),
+                            member("content")
+                        ),
+                    );
                 }
                 _ => continue,
             }
@@ -158,16 +211,30 @@ impl Run {
         }
         let failed = outcome.is_error || outcome.subtype != "success" || outcome.result.is_none();
         if failed {
-            let said = outcome.errors.first().cloned().or_else(|| outcome.result.as_deref().map(str::to_owned)).filter(|said| !said.is_empty());
+            let said = outcome
+                .errors
+                .first()
+                .cloned()
+                .or_else(|| outcome.result.as_deref().map(str::to_owned))
+                .filter(|said| !said.is_empty());
             let message = match &*outcome.subtype {
-                "error_max_turns" => "the run reached its `maxTurns` before it was done; allow more".to_owned(),
-                _ => said.unwrap_or_else(|| format!("Claude Code ended the run without a result ({})", outcome.subtype)),
+                "error_max_turns" => {
+                    "the run reached its `maxTurns` before it was done; allow more".to_owned()
+                }
+                _ => said.unwrap_or_else(|| {
+                    format!("Claude Code ended the run without a result ({})", outcome.subtype)
+                }),
             };
             let kind = match &*outcome.subtype {
                 "error_max_turns" => Some("invalid_request_error".to_owned()),
                 _ => outcome.api_error_type.as_deref().map(str::to_owned),
             };
-            return Happened::Failed(Failure { status: outcome.api_error_status, kind, message, ..self.failure.take().unwrap_or_default() });
+            return Happened::Failed(Failure {
+                status: outcome.api_error_status,
+                kind,
+                message,
+                ..self.failure.take().unwrap_or_default()
+            });
         }
         Happened::Done(Box::new(Done {
             result: outcome.result.as_deref().unwrap_or_default().to_owned(),
@@ -188,7 +255,9 @@ fn cost(outcome: &Outcome<'_>) -> f64 {
         #[serde(rename = "costUSD")]
         cost: f64,
     }
-    let models = outcome.model_usage_since_last_result.and_then(|raw| serde_json::from_str::<std::collections::HashMap<String, Model>>(raw.get()).ok());
+    let models = outcome.model_usage_since_last_result.and_then(|raw| {
+        serde_json::from_str::<std::collections::HashMap<String, Model>>(raw.get()).ok()
+    });
     models.map_or(outcome.total_cost_usd, |models| models.values().map(|model| model.cost).sum())
 }
 
@@ -198,8 +267,14 @@ fn text(event: &RawValue, out: &mut Vec<u8>) -> Happened {
     if !event.get().contains(DELTA) {
         return Happened::Quiet;
     }
-    let delta = serde_json::from_str::<Members>(event.get()).ok().and_then(|event| serde_json::from_str::<Members>(event.get("delta")?).ok());
-    match delta.as_ref().filter(|delta| delta.get("type") == Some(DELTA)).and_then(|delta| delta.get("text")) {
+    let delta = serde_json::from_str::<Members>(event.get())
+        .ok()
+        .and_then(|event| serde_json::from_str::<Members>(event.get("delta")?).ok());
+    match delta
+        .as_ref()
+        .filter(|delta| delta.get("type") == Some(DELTA))
+        .and_then(|delta| delta.get("text"))
+    {
         Some(text) => {
             write_event(out, "text", &format!("{{\"text\":{text}}}"));
             Happened::Told
@@ -211,7 +286,13 @@ fn text(event: &RawValue, out: &mut Vec<u8>) -> Happened {
 impl Done {
     /// The run as its answer tells it. `id` is ours; `session` is there if it can be continued.
     #[must_use]
-    pub fn body(&self, id: &str, session: Option<&str>, model: Option<&str>, millis: u128) -> String {
+    pub fn body(
+        &self,
+        id: &str,
+        session: Option<&str>,
+        model: Option<&str>,
+        millis: u128,
+    ) -> String {
         let mut body = Members::default();
         let text = |text: Option<&str>| text.map_or_else(|| "null".to_owned(), quote);
         body.set("id", quote(id));
@@ -262,7 +343,8 @@ mod tests {
         );
         let Happened::Done(done) = last else { panic!("{last:?}") };
         assert_eq!((counted.input, counted.output, done.turns), (3, 4, 2));
-        let body: serde_json::Value = serde_json::from_str(&done.body("run_1", None, Some("m"), 5)).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_str(&done.body("run_1", None, Some("m"), 5)).unwrap();
         assert_eq!(
             body,
             serde_json::json!({"id": "run_1", "result": "done", "sessionId": null, "model": "m", "stopReason": null, "turns": 2, "durationMs": 5, "usage": {"input_tokens": 3, "output_tokens": 4}, "cost": 0.25, "permissionDenials": []})
@@ -277,9 +359,21 @@ mod tests {
                 Some(429),
                 "API Error: x",
             ),
-            (r#"{"type":"result","subtype":"error_max_turns","is_error":true}"#, None, "the run reached its `maxTurns` before it was done; allow more"),
-            (r#"{"type":"result","subtype":"success","is_error":false}"#, None, "Claude Code ended the run without a result (success)"),
-            (r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["why"]}"#, None, "why"),
+            (
+                r#"{"type":"result","subtype":"error_max_turns","is_error":true}"#,
+                None,
+                "the run reached its `maxTurns` before it was done; allow more",
+            ),
+            (
+                r#"{"type":"result","subtype":"success","is_error":false}"#,
+                None,
+                "Claude Code ended the run without a result (success)",
+            ),
+            (
+                r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["why"]}"#,
+                None,
+                "why",
+            ),
         ];
         for (line, status, message) in table {
             let (_, last, _) = play(&[line]);
@@ -297,15 +391,29 @@ mod tests {
                 r#"{{"type":"user","message":{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t","content":"{content}"{more}}}]}},"parent_tool_use_id":{parent}}}"#
             )
         };
-        for used in [result("x", "", "null"), result("exit 1", ",\"is_error\":true", "null"), result("x", "", "\"toolu_of_an_agent\"")] {
+        for used in [
+            result("x", "", "null"),
+            result("exit 1", ",\"is_error\":true", "null"),
+            result("x", "", "\"toolu_of_an_agent\""),
+        ] {
             assert!(matches!(play(&[&used]).1, Happened::Unasked), "{used}");
         }
-        assert!(matches!(play(&[&result("<tool_use_error>no such tool</tool_use_error>", ",\"is_error\":true", "null")]).1, Happened::Told));
+        assert!(matches!(
+            play(&[&result(
+                "<tool_use_error>no such tool</tool_use_error>",
+                ",\"is_error\":true",
+                "null"
+            )])
+            .1,
+            Happened::Told
+        ));
     }
 
     #[test]
     fn a_question_of_the_programs_is_handed_on() {
         let line = r#"{"type":"control_request","request_id":"q","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"ls"}}}"#;
-        assert!(matches!(play(&[line]).1, Happened::Asks { tool, input, .. } if tool == "Bash" && input == r#"{"command":"ls"}"#));
+        assert!(
+            matches!(play(&[line]).1, Happened::Asks { tool, input, .. } if tool == "Bash" && input == r#"{"command":"ls"}"#)
+        );
     }
 }

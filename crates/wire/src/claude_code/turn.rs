@@ -150,7 +150,9 @@ impl Turn {
             }
             Line::Question(question) => Step::Say(input::serve(&question, &self.tools)),
             Line::Permission(asked) => Step::Say(input::deny(&asked.request_id, ONLY_OURS)),
-            Line::Hook(used) => Step::Say(input::decide(&used.request_id, Decision::Deny(ONLY_OURS))),
+            Line::Hook(used) => {
+                Step::Say(input::decide(&used.request_id, Decision::Deny(ONLY_OURS)))
+            }
             Line::Withdrawn(id) => {
                 self.calls.retain(|call| call.request_id != id);
                 Step::Quiet
@@ -158,25 +160,38 @@ impl Turn {
             Line::Limit(limit) => Step::Limit(limit),
             Line::Answer(answer) if answer.result.is_err() => {
                 let why = answer.result.err().unwrap_or_default();
-                self.failed(Failure { message: format!("Claude Code did not take a setting of this request: {why}"), ..Failure::default() })
+                self.failed(Failure {
+                    message: format!("Claude Code did not take a setting of this request: {why}"),
+                    ..Failure::default()
+                })
             }
             Line::Said(said) if self.state == TurnState::Ready && !said.user && !said.nested => {
                 self.whole.push(said.message);
                 Step::Quiet
             }
-            Line::Init(_) | Line::Said(_) | Line::Answer(_) | Line::Other | Line::Garbage => Step::Quiet,
+            Line::Init(_) | Line::Said(_) | Line::Answer(_) | Line::Other | Line::Garbage => {
+                Step::Quiet
+            }
         }
     }
 
     /// Told that the program said its last line.
     #[must_use]
     pub fn end(&mut self) -> Failure {
-        let none = || Failure { message: "Claude Code ended without an answer".into(), ..Failure::default() };
+        let none = || Failure {
+            message: "Claude Code ended without an answer".into(),
+            ..Failure::default()
+        };
         self.failure.take().unwrap_or_else(none)
     }
 
     fn check(&mut self, offered: Vec<String>) -> Step {
-        let known = |name: &str| LEGACY_NAMES.iter().find(|(now, _)| *now == name).map_or_else(|| name.to_owned(), |(_, before)| (*before).to_owned());
+        let known = |name: &str| {
+            LEGACY_NAMES
+                .iter()
+                .find(|(now, _)| *now == name)
+                .map_or_else(|| name.to_owned(), |(_, before)| (*before).to_owned())
+        };
         let mut offered: Vec<String> = offered.iter().map(|name| known(name)).collect();
         let mut missing = Vec::new();
         for tool in &self.tools {
@@ -191,15 +206,26 @@ impl Turn {
                 self.state = TurnState::Ready;
                 return Step::Quiet;
             }
-            ([], missing) => format!("Claude Code does not offer the model all of the client's tools ({} missing)", missing.join(", ")),
-            (strange, _) => format!("Claude Code offers the model tools that the client did not send ({})", strange.join(", ")),
+            ([], missing) => format!(
+                "Claude Code does not offer the model all of the client's tools ({} missing)",
+                missing.join(", ")
+            ),
+            (strange, _) => format!(
+                "Claude Code offers the model tools that the client did not send ({})",
+                strange.join(", ")
+            ),
         };
-        Step::Failed(Failure { message: message + "; nothing was asked", is_final: true, ..Failure::default() })
+        Step::Failed(Failure {
+            message: message + "; nothing was asked",
+            is_final: true,
+            ..Failure::default()
+        })
     }
 
     fn failed(&mut self, failure: Failure) -> Step {
         // A refusal is an answer: its own end follows.
-        let refusal = failure.class.as_deref() == Some("invalid_request") && failure.status.is_none();
+        let refusal =
+            failure.class.as_deref() == Some("invalid_request") && failure.status.is_none();
         if self.state == TurnState::Streaming && refusal {
             return Step::Quiet;
         }
@@ -224,7 +250,11 @@ impl Turn {
             self.state = TurnState::Over;
             return Step::Over(After::Ends);
         }
-        let said = outcome.errors.first().cloned().or_else(|| outcome.result.as_deref().map(str::to_owned));
+        let said = outcome
+            .errors
+            .first()
+            .cloned()
+            .or_else(|| outcome.result.as_deref().map(str::to_owned));
         let message = match said.filter(|said| !said.is_empty()) {
             Some(said) => said,
             None => format!("Claude Code ended its turn without an answer ({})", outcome.subtype),
@@ -232,7 +262,9 @@ impl Turn {
         let kind = outcome.api_error_type.as_deref().map(str::to_owned);
         let before = self.failure.take().unwrap_or_default();
         // Nor does it say then that it had no connection, but in words.
-        let lost = outcome.api_error_status.is_none() && before.class.as_deref() == Some("server_error") && message.starts_with("API Error: ");
+        let lost = outcome.api_error_status.is_none()
+            && before.class.as_deref() == Some("server_error")
+            && message.starts_with("API Error: ");
         let reason = before.reason.clone().or_else(|| lost.then(|| "connection_failed".to_owned()));
         Step::Failed(Failure { status: outcome.api_error_status, kind, reason, message, ..before })
     }
@@ -242,12 +274,18 @@ impl Turn {
         let Ok(tag) = serde_json::from_str::<Tag<'_>>(raw) else { return Step::Quiet };
         match (&*tag.kind, &self.state) {
             (_, TurnState::Over) => Step::Quiet,
-            (_, TurnState::Unchecked) => self.failed(Failure { message: "Claude Code answered before it said which tools it offers".into(), ..Failure::default() }),
+            (_, TurnState::Unchecked) => self.failed(Failure {
+                message: "Claude Code answered before it said which tools it offers".into(),
+                ..Failure::default()
+            }),
             // Ready → Streaming.
             ("message_start", TurnState::Ready) => {
                 self.state = TurnState::Streaming;
                 let start = serde_json::from_str::<TurnBeginning<'_>>(raw).ok();
-                self.model = start.and_then(|start| start.message.model).map(Cow::into_owned).or(self.model.take());
+                self.model = start
+                    .and_then(|start| start.message.model)
+                    .map(Cow::into_owned)
+                    .or(self.model.take());
                 wrote(out, &tag.kind, raw)
             }
             // A second beginning: the first attempt was given up.
@@ -268,21 +306,32 @@ impl Turn {
         match kind {
             "content_block_start" => {
                 let Ok(start) = serde_json::from_str::<BlockStart<'_>>(raw) else { return };
-                let Ok(block) = serde_json::from_str::<Opening<'_>>(start.content_block.get()) else { return };
+                let Ok(block) = serde_json::from_str::<Opening<'_>>(start.content_block.get())
+                else {
+                    return;
+                };
                 match &*block.kind {
                     "text" => self.visible |= block.text.is_some_and(|text| !text.is_empty()),
                     "thinking" | "redacted_thinking" => {}
                     "tool_use" => {
                         self.visible = true;
-                        self.strays |= !self.tools.iter().any(|tool| block.name.as_deref() == Some(tool.name.as_str()));
+                        self.strays |= !self
+                            .tools
+                            .iter()
+                            .any(|tool| block.name.as_deref() == Some(tool.name.as_str()));
                         self.uses.extend(block.id.map(Cow::into_owned));
                     }
                     _ => self.visible = true,
                 }
             }
             "content_block_delta" if !self.visible => {
-                let delta = serde_json::from_str::<BlockDelta<'_>>(raw).ok().and_then(|delta| serde_json::from_str::<Opening<'_>>(delta.delta.get()).ok());
-                self.visible = delta.is_some_and(|delta| delta.kind == "text_delta" && delta.text.is_some_and(|text| !text.trim().is_empty()));
+                let delta = serde_json::from_str::<BlockDelta<'_>>(raw)
+                    .ok()
+                    .and_then(|delta| serde_json::from_str::<Opening<'_>>(delta.delta.get()).ok());
+                self.visible = delta.is_some_and(|delta| {
+                    delta.kind == "text_delta"
+                        && delta.text.is_some_and(|text| !text.trim().is_empty())
+                });
             }
             _ => {}
         }
@@ -292,7 +341,9 @@ impl Turn {
         if let Some(earlier) = self.delta.take() {
             write_event(out, "message_delta", &earlier);
         }
-        let reason = serde_json::from_str::<Ending<'_>>(raw).ok().and_then(|ending| ending.delta.stop_reason);
+        let reason = serde_json::from_str::<Ending<'_>>(raw)
+            .ok()
+            .and_then(|ending| ending.delta.stop_reason);
         let Some(reason) = reason else {
             self.delta = Some(raw.to_owned());
             return Step::Quiet;
@@ -328,7 +379,11 @@ impl Turn {
         self.state = TurnState::Over;
         Step::Over(match self.stop {
             Some(StopReason::ToolUse) if !self.uses.is_empty() => After::Holds,
-            Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::PauseTurn) if self.uses.is_empty() => After::Settles,
+            Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::PauseTurn)
+                if self.uses.is_empty() =>
+            {
+                After::Settles
+            }
             _ => After::Ends,
         })
     }
@@ -340,7 +395,11 @@ fn wrote(out: &mut Vec<u8>, kind: &str, raw: &str) -> Step {
 }
 
 fn cut_off() -> Failure {
-    Failure { message: "the connection to the API was lost in the middle of the answer".into(), reason: Some("connection_failed".into()), ..Failure::default() }
+    Failure {
+        message: "the connection to the API was lost in the middle of the answer".into(),
+        reason: Some("connection_failed".into()),
+        ..Failure::default()
+    }
 }
 
 /// A block or a delta, as far as it tells whether it says anything.
@@ -385,18 +444,25 @@ mod tests {
     use super::*;
 
     const INIT: &str = r#"{"type":"system","subtype":"init","tools":[],"session_id":"s"}"#;
-    const TEXT: &str = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
-    const HELLO: &str = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hello"}}"#;
+    const TEXT: &str =
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
+    const HELLO: &str =
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"hello"}}"#;
     const STOPPED: &str = r#"{"type":"content_block_stop","index":0}"#;
     const START: &str = r#"{"type":"message_start","message":{"id":"m","content":[]}}"#;
-    const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"hello"}"#;
+    const RESULT: &str =
+        r#"{"type":"result","subtype":"success","is_error":false,"result":"hello"}"#;
 
     fn event(event: &str) -> String {
-        format!(r#"{{"type":"stream_event","event":{event},"session_id":"s","parent_tool_use_id":null,"uuid":"u"}}"#)
+        format!(
+            r#"{{"type":"stream_event","event":{event},"session_id":"s","parent_tool_use_id":null,"uuid":"u"}}"#
+        )
     }
 
     fn ending(reason: &str) -> String {
-        event(&format!(r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":1}}}}"#))
+        event(&format!(
+            r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":1}}}}"#
+        ))
     }
 
     fn tool(name: &str) -> ClientTool {
@@ -413,7 +479,13 @@ mod tests {
             }
         }
         let text = String::from_utf8(out).unwrap();
-        (text.lines().filter_map(|line| line.strip_prefix("event: ")).map(str::to_owned).collect(), last)
+        (
+            text.lines()
+                .filter_map(|line| line.strip_prefix("event: "))
+                .map(str::to_owned)
+                .collect(),
+            last,
+        )
     }
 
     #[track_caller]
@@ -449,24 +521,35 @@ mod tests {
         for line in [INIT.to_owned(), event(START), event(odd)] {
             turn.line(line.as_bytes(), &mut out);
         }
-        assert_eq!(String::from_utf8(out).unwrap(), format!("event: message_start\ndata: {START}\n\nevent: new_event\ndata: {odd}\n\n"));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            format!("event: message_start\ndata: {START}\n\nevent: new_event\ndata: {odd}\n\n")
+        );
     }
 
     #[test]
     fn tools_of_the_programs_own_are_never_asked_with() {
         let init = r#"{"type":"system","subtype":"init","tools":["a","Bash"]}"#.to_owned();
         let (names, step) = play(Turn::begun(vec![tool("a")]), &[init, event(START)]);
-        assert!(names.is_empty() && matches!(&step, Step::Failed(failure) if failure.message.contains("Bash")), "{step:?}");
+        assert!(
+            names.is_empty()
+                && matches!(&step, Step::Failed(failure) if failure.message.contains("Bash")),
+            "{step:?}"
+        );
         let (names, step) = play(Turn::begun(Vec::new()), &[event(START)]);
         assert!(names.is_empty() && matches!(step, Step::Failed(_)));
         let init = r#"{"type":"system","subtype":"init","tools":["a"]}"#.to_owned();
         let (_, step) = play(Turn::begun(vec![tool("a"), tool("b")]), &[init, event(START)]);
-        assert!(matches!(&step, Step::Failed(failure) if failure.message.contains("(b missing)") && failure.is_final), "{step:?}");
+        assert!(
+            matches!(&step, Step::Failed(failure) if failure.message.contains("(b missing)") && failure.is_final),
+            "{step:?}"
+        );
     }
 
     #[test]
     fn a_tool_is_the_clients_also_by_the_name_that_the_program_once_had_for_it() {
-        let init = |tools: &str| format!(r#"{{"type":"system","subtype":"init","tools":[{tools}]}}"#);
+        let init =
+            |tools: &str| format!(r#"{{"type":"system","subtype":"init","tools":[{tools}]}}"#);
         for (ours, offered, fits) in [
             (&["Agent"][..], r#""Task""#, true),
             (&["Agent"], r#""Agent""#, true),
@@ -483,9 +566,15 @@ mod tests {
     #[test]
     fn the_model_that_answers_is_known() {
         let mut turn = Turn::begun(Vec::new());
-        turn.line(br#"{"type":"system","subtype":"init","tools":[],"model":"claude-opus-5-5"}"#, &mut Vec::new());
+        turn.line(
+            br#"{"type":"system","subtype":"init","tools":[],"model":"claude-opus-5-5"}"#,
+            &mut Vec::new(),
+        );
         assert_eq!(turn.model(), Some("claude-opus-5-5"));
-        turn.line(event(r#"{"type":"message_start","message":{"model":"claude-sonnet-5-5"}}"#).as_bytes(), &mut Vec::new());
+        turn.line(
+            event(r#"{"type":"message_start","message":{"model":"claude-sonnet-5-5"}}"#).as_bytes(),
+            &mut Vec::new(),
+        );
         assert_eq!(turn.model(), Some("claude-sonnet-5-5"));
     }
 
@@ -511,7 +600,15 @@ mod tests {
     #[test]
     fn a_refusal_is_an_answer() {
         let failed = r#"{"type":"assistant","message":{"model":"<synthetic>","stop_reason":"refusal","content":[{"type":"text","text":"API Error: flagged"}]},"error":"invalid_request","request_id":"r"}"#;
-        let lines = [INIT.to_owned(), event(START), event(TEXT), event(HELLO), event(STOPPED), failed.to_owned(), ending("\"refusal\"")];
+        let lines = [
+            INIT.to_owned(),
+            event(START),
+            event(TEXT),
+            event(HELLO),
+            event(STOPPED),
+            failed.to_owned(),
+            ending("\"refusal\""),
+        ];
         assert_eq!(play(Turn::begun(Vec::new()), &lines).1, Step::Over(After::Ends));
     }
 
@@ -520,35 +617,72 @@ mod tests {
         let limit = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"limit"}]},"error":"rate_limit","api_error":"usage_limit_reached","api_error_status":429,"api_error_type":"rate_limit_error","api_error_params":{"rate_limit_info":{"resetsAt":1795300000}},"request_id":"req_1"}"#;
         let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), limit.to_owned()]);
         let Step::Failed(failure) = step else { panic!("{step:?}") };
-        assert_eq!((failure.status, failure.limit.as_ref().and_then(|limit| limit.resets_at)), (Some(429), Some(1_795_300_000)));
-        assert_eq!(failure.body(), r#"{"type":"error","error":{"type":"rate_limit_error","message":"limit"},"request_id":"req_1"}"#);
+        assert_eq!(
+            (failure.status, failure.limit.as_ref().and_then(|limit| limit.resets_at)),
+            (Some(429), Some(1_795_300_000))
+        );
+        assert_eq!(
+            failure.body(),
+            r#"{"type":"error","error":{"type":"rate_limit_error","message":"limit"},"request_id":"req_1"}"#
+        );
         let result = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["No conversation found"]}"#;
         let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), result.to_owned()]);
-        assert!(matches!(step, Step::Failed(failure) if failure.message == "No conversation found"));
+        assert!(
+            matches!(step, Step::Failed(failure) if failure.message == "No conversation found")
+        );
         let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), RESULT.to_owned()]);
         assert!(matches!(step, Step::Failed(_)), "a result without an answer is none");
     }
 
     #[test]
     fn what_an_older_program_says_of_a_failure_is_put_together() {
-        let failed = |class: &str, text: &str| format!(r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{text}"}}]}},"error":"{class}","request_id":"r"}}"#);
-        let result = |status: &str, text: &str| format!(r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},"result":"{text}"}}"#);
+        let failed = |class: &str, text: &str| {
+            format!(
+                r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{text}"}}]}},"error":"{class}","request_id":"r"}}"#
+            )
+        };
+        let result = |status: &str, text: &str| {
+            format!(
+                r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},"result":"{text}"}}"#
+            )
+        };
         let table = [
             ("unknown", "API Error: 400 bad", "400", Some(400), None),
-            ("server_error", "API Error: Connection dropped (ECONNRESET)", "null", None, Some("connection_failed")),
+            (
+                "server_error",
+                "API Error: Connection dropped (ECONNRESET)",
+                "null",
+                None,
+                Some("connection_failed"),
+            ),
             ("authentication_failed", "Not logged in", "null", None, None),
         ];
         for (class, text, told, status, reason) in table {
-            let (_, step) = play(Turn::begun(Vec::new()), &[INIT.to_owned(), failed(class, text), result(told, text)]);
+            let (_, step) = play(
+                Turn::begun(Vec::new()),
+                &[INIT.to_owned(), failed(class, text), result(told, text)],
+            );
             let Step::Failed(failure) = step else { panic!("{step:?}") };
-            assert_eq!((failure.status, failure.reason.as_deref(), failure.class.as_deref(), failure.request_id.as_deref()), (status, reason, Some(class), Some("r")), "{text}");
+            assert_eq!(
+                (
+                    failure.status,
+                    failure.reason.as_deref(),
+                    failure.class.as_deref(),
+                    failure.request_id.as_deref()
+                ),
+                (status, reason, Some(class), Some("r")),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn held_calls_are_known_by_the_ids_in_the_answer() {
-        let use_of =
-            |id: &str, index: u8| event(&format!(r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"{id}","name":"a","input":{{}}}}}}"#));
+        let use_of = |id: &str, index: u8| {
+            event(&format!(
+                r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"tool_use","id":"{id}","name":"a","input":{{}}}}}}"#
+            ))
+        };
         let call = |id: &str| {
             format!(
                 r#"{{"type":"control_request","request_id":"q-{id}","request":{{"subtype":"mcp_message","message":{{"method":"tools/call","params":{{"name":"a","_meta":{{"claudecode/toolUseId":"{id}"}}}},"id":2}}}}}}"#
@@ -557,7 +691,9 @@ mod tests {
         let init = r#"{"type":"system","subtype":"init","tools":["a"]}"#.to_owned();
         let mut turn = Turn::begun(vec![tool("a")]);
         let mut out = Vec::new();
-        for line in [init, event(START), use_of("x", 0), call("x"), use_of("y", 1), ending("\"tool_use\"")] {
+        for line in
+            [init, event(START), use_of("x", 0), call("x"), use_of("y", 1), ending("\"tool_use\"")]
+        {
             turn.line(line.as_bytes(), &mut out);
         }
         assert_eq!(turn.line(event(STOP).as_bytes(), &mut out), Step::Over(After::Holds));
@@ -570,24 +706,50 @@ mod tests {
 
     #[test]
     fn a_tool_that_the_client_does_not_have_ends_the_program_before_it_answers_itself() {
-        let stray = event(r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"x","name":"b","input":{}}}"#);
+        let stray = event(
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"x","name":"b","input":{}}}"#,
+        );
         let init = r#"{"type":"system","subtype":"init","tools":["a"]}"#.to_owned();
-        let (names, step) = play(Turn::begun(vec![tool("a")]), &[init, event(START), stray, ending("\"tool_use\"")]);
-        assert_eq!((step, names.last().map(String::as_str)), (Step::Over(After::Ends), Some("message_stop")));
+        let (names, step) = play(
+            Turn::begun(vec![tool("a")]),
+            &[init, event(START), stray, ending("\"tool_use\"")],
+        );
+        assert_eq!(
+            (step, names.last().map(String::as_str)),
+            (Step::Over(After::Ends), Some("message_stop"))
+        );
     }
 
     #[test]
     fn blocks_that_were_never_streamed_are_an_answer_all_the_same() {
-        let said = |block: &str| format!(r#"{{"type":"assistant","message":{{"id":"m","content":[{block}]}},"parent_tool_use_id":null}}"#);
-        let lines = [INIT.to_owned(), said(r#"{"type":"thinking","thinking":"hm","signature":"s"}"#), said(r#"{"type":"text","text":"hello"}"#), RESULT.to_owned()];
+        let said = |block: &str| {
+            format!(
+                r#"{{"type":"assistant","message":{{"id":"m","content":[{block}]}},"parent_tool_use_id":null}}"#
+            )
+        };
+        let lines = [
+            INIT.to_owned(),
+            said(r#"{"type":"thinking","thinking":"hm","signature":"s"}"#),
+            said(r#"{"type":"text","text":"hello"}"#),
+            RESULT.to_owned(),
+        ];
         let (names, step) = play(Turn::begun(Vec::new()), &lines);
         assert_eq!((names.len(), step), (3 + 4 + 3, Step::Over(After::Ends)));
     }
 
     #[test]
     fn garbage_and_news_change_nothing() {
-        let lines =
-            [INIT.to_owned(), "garbage".into(), event(START), r#"{"type":"brand_new"}"#.into(), event(TEXT), event(HELLO), event(STOPPED), ending("\"end_turn\""), event(STOP)];
+        let lines = [
+            INIT.to_owned(),
+            "garbage".into(),
+            event(START),
+            r#"{"type":"brand_new"}"#.into(),
+            event(TEXT),
+            event(HELLO),
+            event(STOPPED),
+            ending("\"end_turn\""),
+            event(STOP),
+        ];
         assert_eq!(play(Turn::begun(Vec::new()), &lines).1, Step::Over(After::Settles));
     }
 }

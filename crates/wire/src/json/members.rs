@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn order_and_spelling_survive() {
-        let mut members: Members = serde_json::from_str(r#"{"b": 1.0, "a":[ 1 ], "b\n":12345678901234567890}"#).unwrap();
+        let mut members: Members =
+            serde_json::from_str(r#"{"b": 1.0, "a":[ 1 ], "b\n":12345678901234567890}"#).unwrap();
         members.set("a", "2");
         members.set("z", "null");
         assert_eq!(members.write(), r#"{"b":1.0,"a":2,"b\n":12345678901234567890,"z":null}"#);

@@ -33,7 +33,8 @@ impl<'a> RawObject<'a> {
     /// [`Malformed`] for text that is not UTF-8, not JSON, not an object, nested
     /// deeper than [`super::MAX_DEPTH`], or that names a member twice.
     pub fn parse(source: &'a [u8]) -> Result<Self, Malformed> {
-        let source = std::str::from_utf8(source).map_err(|error| Malformed { what: "not UTF-8", at: error.valid_up_to() })?;
+        let source = std::str::from_utf8(source)
+            .map_err(|error| Malformed { what: "not UTF-8", at: error.valid_up_to() })?;
         let mut scanner = Scanner::new(source, 0);
         match scanner.peek() {
             Some(b'{') => {}
@@ -69,7 +70,9 @@ impl<'a> RawObject<'a> {
         let key_start = scanner.position();
         scanner.key()?;
         let key = Node { source: self.source, at: key_start..key_end(self.source, key_start) };
-        let key = key.as_str().ok_or(Malformed { what: "a member name that cannot be decoded", at: key_start })?;
+        let key = key
+            .as_str()
+            .ok_or(Malformed { what: "a member name that cannot be decoded", at: key_start })?;
         if seen.twice(&self.members, &key) {
             return Err(Malformed { what: "the same member twice", at: key_start });
         }
@@ -89,7 +92,9 @@ impl<'a> RawObject<'a> {
 
     /// Returns the members in the order they were written.
     pub fn members(&self) -> impl Iterator<Item = (&str, Node<'a>)> {
-        self.members.iter().map(|member| (&*member.key, Node { source: self.source, at: member.value.clone() }))
+        self.members
+            .iter()
+            .map(|member| (&*member.key, Node { source: self.source, at: member.value.clone() }))
     }
 
     /// Names the members in the order they were written.
@@ -123,7 +128,8 @@ impl<'a> RawObject<'a> {
             } else if kept_before {
                 cuts.push(self.members[index - 1].value.end..member.value.end);
             } else {
-                let next = self.members.get(index + 1).map_or(member.value.end, |next| next.key_start);
+                let next =
+                    self.members.get(index + 1).map_or(member.value.end, |next| next.key_start);
                 cuts.push(member.key_start..next);
             }
         }

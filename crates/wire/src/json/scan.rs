@@ -102,7 +102,8 @@ impl<'a> Scanner<'a> {
             }
             let inside = self.open.last().copied();
             match (inside, self.peek()) {
-                (Some(OpenContainer::Object), Some(b'}')) | (Some(OpenContainer::Array), Some(b']')) => {
+                (Some(OpenContainer::Object), Some(b'}'))
+                | (Some(OpenContainer::Array), Some(b']')) => {
                     self.at += 1;
                     self.open.pop();
                 }
@@ -209,7 +210,9 @@ pub fn check(text: &str) -> Result<(), Malformed> {
         return scanner.fail("more text after the value");
     }
     // The scanner does not look into strings.
-    serde_json::from_str::<serde::de::IgnoredAny>(text).map(drop).map_err(|error| Malformed { what: "not valid JSON", at: error.column().saturating_sub(1) })
+    serde_json::from_str::<serde::de::IgnoredAny>(text)
+        .map(drop)
+        .map_err(|error| Malformed { what: "not valid JSON", at: error.column().saturating_sub(1) })
 }
 
 /// True if an odd number of backslashes stands before `at`.

@@ -118,14 +118,18 @@ fn escapes(inner: &str) -> Option<Pairs> {
 /// The UTF-16 unit that a `\uXXXX` at `at` stands for.
 fn unit(bytes: &[u8], at: usize) -> Option<u16> {
     let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
-    let digits = std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    let digits = std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
     u16::from_str_radix(digits, 16).ok()
 }
 
 /// A JSON text as every reader takes it: a half of a surrogate pair without the other is replaced.
 #[must_use]
 pub fn whole(source: &str) -> Cow<'_, str> {
-    let surrogates = ["\\ud", "\\uD"].iter().any(|escape| memchr::memmem::find(source.as_bytes(), escape.as_bytes()).is_some());
+    let surrogates = ["\\ud", "\\uD"]
+        .iter()
+        .any(|escape| memchr::memmem::find(source.as_bytes(), escape.as_bytes()).is_some());
     if surrogates { Cow::Owned(without_lone_surrogates(source)) } else { Cow::Borrowed(source) }
 }
 

@@ -55,7 +55,9 @@ impl Block {
     fn seldom(&mut self, kind: &str, members: &Members) {
         match kind {
             // It comes whole; a second one would be a correction.
-            "signature_delta" => self.members.set("signature", members.get("signature").unwrap_or("\"\"")),
+            "signature_delta" => {
+                self.members.set("signature", members.get("signature").unwrap_or("\"\""))
+            }
             "citations_delta" => self.citations.extend(members.get("citation").map(str::to_owned)),
             _ => self.unknown(members),
         }
@@ -89,8 +91,16 @@ impl Block {
             self.members.set("input", arguments(&self.input));
         }
         if !self.citations.is_empty() {
-            let before: Vec<&RawValue> = self.members.get("citations").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
-            let all: Vec<&str> = before.iter().map(|raw| raw.get()).chain(self.citations.iter().map(String::as_str)).collect();
+            let before: Vec<&RawValue> = self
+                .members
+                .get("citations")
+                .and_then(|raw| serde_json::from_str(raw).ok())
+                .unwrap_or_default();
+            let all: Vec<&str> = before
+                .iter()
+                .map(|raw| raw.get())
+                .chain(self.citations.iter().map(String::as_str))
+                .collect();
             self.members.set("citations", format!("[{}]", all.join(",")));
         }
         self.members.write()
@@ -105,7 +115,8 @@ fn inner(raw: Option<&str>) -> &str {
 /// The arguments of a tool call, from the JSON text of all its deltas.
 fn arguments(written: &str) -> String {
     let quoted = format!("\"{written}\"");
-    let text = serde_json::from_str::<String>(&quoted).or_else(|_| serde_json::from_str(&without_lone_surrogates(&quoted)));
+    let text = serde_json::from_str::<String>(&quoted)
+        .or_else(|_| serde_json::from_str(&without_lone_surrogates(&quoted)));
     let text = text.unwrap_or_default();
     let whole = serde_json::from_str::<&RawValue>(&text).map(|raw| raw.get().to_owned());
     whole.ok().or_else(|| partial::complete(&text)).unwrap_or_else(|| "{}".into())

@@ -60,7 +60,13 @@ impl Edits {
     /// Edits `request`; the same request gives the same bytes every time.
     #[must_use]
     pub fn apply(&self, request: &Request<'_>) -> Edited {
-        let mut work = Work { object: &request.object, patch: Patch::new(request.object.source()), gone: Vec::new(), new: Vec::new(), changes: Vec::new() };
+        let mut work = Work {
+            object: &request.object,
+            patch: Patch::new(request.object.source()),
+            gone: Vec::new(),
+            new: Vec::new(),
+            changes: Vec::new(),
+        };
         self.drop_members(&mut work);
         self.replace_model(&mut work);
         self.set_members(&mut work);
@@ -103,7 +109,8 @@ impl Edits {
                 "top_p" => "temperature",
                 _ => "",
             };
-            if self.one_sampling_param && (work.get(rival).is_some() || work.added(rival).is_some()) {
+            if self.one_sampling_param && (work.get(rival).is_some() || work.added(rival).is_some())
+            {
                 continue;
             }
             if work.object.get(key).is_none() && work.added(key).is_none() {
@@ -128,12 +135,19 @@ impl Edits {
                 work.patch.replace(node.range(), format!("[{blocks}]"));
             }
             Some(node) if node.is_string() => {
-                work.patch.insert(node.range().start, format!("[{blocks},{{\"type\":\"text\",\"text\":"));
+                work.patch
+                    .insert(node.range().start, format!("[{blocks},{{\"type\":\"text\",\"text\":"));
                 work.patch.insert(node.range().end, "}]");
             }
             Some(node) => {
                 let Some(items) = node.as_array() else { return };
-                insert_into_array(&mut work.patch, &node, &items, usize::from(attributed(&items)), &blocks);
+                insert_into_array(
+                    &mut work.patch,
+                    &node,
+                    &items,
+                    usize::from(attributed(&items)),
+                    &blocks,
+                );
             }
         }
         for (name, _) in &self.system {
@@ -143,7 +157,11 @@ impl Edits {
 
     fn add_suffix(&self, work: &mut Work<'_>) {
         let Some(suffix) = &self.suffix else { return };
-        let Some(text) = (if thinks(work) { suffix.thinking.as_ref() } else { suffix.plain.as_ref() }) else { return };
+        let Some(text) =
+            (if thinks(work) { suffix.thinking.as_ref() } else { suffix.plain.as_ref() })
+        else {
+            return;
+        };
         let messages = work.get("messages").and_then(|node| node.as_array()).unwrap_or_default();
         let last = messages.iter().enumerate().rev().find_map(|(index, message)| {
             let message = message.as_object()?;
@@ -163,7 +181,9 @@ impl Edits {
     }
 
     fn strip_ttl(&self, work: &mut Work<'_>) {
-        if !self.strip_cache_ttl || memchr::memmem::find(work.object.source().as_bytes(), b"\"ttl\"").is_none() {
+        if !self.strip_cache_ttl
+            || memchr::memmem::find(work.object.source().as_bytes(), b"\"ttl\"").is_none()
+        {
             return;
         }
         if let Some(control) = work.get("cache_control") {
@@ -174,7 +194,11 @@ impl Edits {
         }
         for (index, message) in work.elements("messages") {
             let content = message.get("content");
-            work.blocks(content.as_ref(), &format!("messages[{index}].content"), &mut Work::strip_block_ttl);
+            work.blocks(
+                content.as_ref(),
+                &format!("messages[{index}].content"),
+                &mut Work::strip_block_ttl,
+            );
         }
     }
 
@@ -189,7 +213,12 @@ impl Edits {
             }
             // As Chat has it.
             if let Some(function) = tool.get("function") {
-                work.strip_member(&function, "strict", "strict_tools", &format!("tools[{index}].function"));
+                work.strip_member(
+                    &function,
+                    "strict",
+                    "strict_tools",
+                    &format!("tools[{index}].function"),
+                );
             }
         }
     }
@@ -233,7 +262,11 @@ impl<'a> Work<'a> {
     /// The objects in an array member, with their places.
     fn elements(&self, key: &str) -> Vec<(usize, RawObject<'a>)> {
         let items = self.get(key).and_then(|node| node.as_array()).unwrap_or_default();
-        items.iter().enumerate().filter_map(|(index, item)| Some((index, item.as_object()?))).collect()
+        items
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| Some((index, item.as_object()?)))
+            .collect()
     }
 
     fn note(&mut self, name: impl Into<Cow<'static, str>>, path: &str) {
@@ -241,13 +274,20 @@ impl<'a> Work<'a> {
     }
 
     fn strip_member(&mut self, node: &Node<'a>, key: &str, name: &'static str, path: &str) {
-        let Some(object) = node.as_object().filter(|object| object.get(key).is_some()) else { return };
+        let Some(object) = node.as_object().filter(|object| object.get(key).is_some()) else {
+            return;
+        };
         self.patch.members(&object, &[key], &[]);
         self.note(name, &format!("{path}.{key}"));
     }
 
     /// Visits the blocks of a `content`-like array, and those nested in tool results.
-    fn blocks(&mut self, array: Option<&Node<'a>>, path: &str, visit: &mut impl FnMut(&mut Self, &RawObject<'a>, &str)) {
+    fn blocks(
+        &mut self,
+        array: Option<&Node<'a>>,
+        path: &str,
+        visit: &mut impl FnMut(&mut Self, &RawObject<'a>, &str),
+    ) {
         let items = array.and_then(Node::as_array).unwrap_or_default();
         for (index, item) in items.iter().enumerate() {
             let Some(block) = item.as_object() else { continue };
@@ -256,7 +296,9 @@ impl<'a> Work<'a> {
             if let Some(nested) = block.get("content") {
                 self.blocks(Some(&nested), &format!("{path}.content"), visit);
             }
-            if let Some(nested) = block.get("source").and_then(|source| source.as_object()?.get("content")) {
+            if let Some(nested) =
+                block.get("source").and_then(|source| source.as_object()?.get("content"))
+            {
                 self.blocks(Some(&nested), &format!("{path}.source.content"), visit);
             }
         }
@@ -270,7 +312,8 @@ impl<'a> Work<'a> {
 
     fn finish(mut self) -> Edited {
         let gone: Vec<&str> = self.gone.iter().map(String::as_str).collect();
-        let new: Vec<(&str, &str)> = self.new.iter().map(|(key, raw)| (key.as_str(), raw.as_str())).collect();
+        let new: Vec<(&str, &str)> =
+            self.new.iter().map(|(key, raw)| (key.as_str(), raw.as_str())).collect();
         self.patch.members(self.object, &gone, &new);
         let body = (!self.patch.is_empty()).then(|| self.patch.apply());
         Edited { body, changes: self.changes }
@@ -279,7 +322,8 @@ impl<'a> Work<'a> {
 
 /// Which sampling parameters go, so that at most one stays. 1 is the default, so it says nothing.
 fn superfluous_sampling(work: &Work<'_>) -> Vec<&'static str> {
-    let temperature = work.get("temperature").filter(|node| !node.is_null()).map(|node| node.as_f64());
+    let temperature =
+        work.get("temperature").filter(|node| !node.is_null()).map(|node| node.as_f64());
     let top_p = work.get("top_p").filter(|node| !node.is_null()).map(|node| node.as_f64());
     match (temperature, top_p) {
         (Some(Some(1.0)), Some(top_p)) if top_p != Some(1.0) => vec!["temperature"],
@@ -290,17 +334,27 @@ fn superfluous_sampling(work: &Work<'_>) -> Vec<&'static str> {
 }
 
 fn thinks(work: &Work<'_>) -> bool {
-    let kind = work.get("thinking").and_then(|node| node.as_object()).and_then(|thinking| thinking.get("type")?.as_str());
+    let kind = work
+        .get("thinking")
+        .and_then(|node| node.as_object())
+        .and_then(|thinking| thinking.get("type")?.as_str());
     kind.is_some_and(|kind| kind != "disabled")
 }
 
 /// Claude Code opens `system` with a block that the API only understands in the very first place.
 fn attributed(items: &[Node<'_>]) -> bool {
-    let text = items.first().and_then(Node::as_object).and_then(|block| block.get("text")?.as_str());
+    let text =
+        items.first().and_then(Node::as_object).and_then(|block| block.get("text")?.as_str());
     text.is_some_and(|text| text.starts_with("x-anthropic-billing-header:"))
 }
 
-fn insert_into_array(patch: &mut Patch<'_>, array: &Node<'_>, items: &[Node<'_>], at: usize, text: &str) {
+fn insert_into_array(
+    patch: &mut Patch<'_>,
+    array: &Node<'_>,
+    items: &[Node<'_>],
+    at: usize,
+    text: &str,
+) {
     match (items.get(at), items.last()) {
         (Some(next), _) => patch.insert(next.range().start, format!("{text},")),
         (None, Some(last)) => patch.insert(last.range().end, format!(",{text}")),
@@ -332,20 +386,34 @@ mod tests {
         let again = edits.apply(&request);
         assert_eq!(edited.body.as_deref().unwrap_or(body), expect);
         assert_eq!(edited.body, again.body, "a retry must send the same bytes");
-        let notes: Vec<_> = edited.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
+        let notes: Vec<_> = edited
+            .changes
+            .iter()
+            .map(|change| format!("{} {}", change.name, change.path))
+            .collect();
         assert_eq!(notes, receipts);
         assert_eq!(edited.body.is_none(), receipts.is_empty());
     }
 
     #[test]
     fn no_edits_leave_the_very_bytes() {
-        check(&Edits::default(), r#"{ "model" : "m", "x":1.0 }"#, r#"{ "model" : "m", "x":1.0 }"#, &[]);
+        check(
+            &Edits::default(),
+            r#"{ "model" : "m", "x":1.0 }"#,
+            r#"{ "model" : "m", "x":1.0 }"#,
+            &[],
+        );
     }
 
     #[test]
     fn an_alias_touches_the_model_alone() {
         let edits = Edits { model: Some(("alias".into(), "real".into())), ..Edits::default() };
-        check(&edits, r#"{"a":{"model":"x"}, "model": "m" }"#, r#"{"a":{"model":"x"}, "model": "real" }"#, &["alias model"]);
+        check(
+            &edits,
+            r#"{"a":{"model":"x"}, "model": "m" }"#,
+            r#"{"a":{"model":"x"}, "model": "real" }"#,
+            &["alias model"],
+        );
         check(&edits, r#"{"model":"re\u0061l"}"#, r#"{"model":"re\u0061l"}"#, &[]);
         check(&edits, r#"{"a":1}"#, r#"{"a":1,"model":"real"}"#, &["alias model"]);
     }
@@ -354,10 +422,26 @@ mod tests {
     fn sampling_keeps_at_most_one() {
         let edits = Edits { one_sampling_param: true, ..Edits::default() };
         let table = [
-            (r#"{"temperature":1,"top_p":1}"#, r#"{"temperature":1}"#, vec!["one_sampling_param top_p"]),
-            (r#"{"temperature":0.7,"top_p":1}"#, r#"{"temperature":0.7}"#, vec!["one_sampling_param top_p"]),
-            (r#"{"temperature":1,"top_p":0.5}"#, r#"{"top_p":0.5}"#, vec!["one_sampling_param temperature"]),
-            (r#"{"temperature":0.7,"top_p":0.5}"#, r#"{"temperature":0.7}"#, vec!["one_sampling_param top_p"]),
+            (
+                r#"{"temperature":1,"top_p":1}"#,
+                r#"{"temperature":1}"#,
+                vec!["one_sampling_param top_p"],
+            ),
+            (
+                r#"{"temperature":0.7,"top_p":1}"#,
+                r#"{"temperature":0.7}"#,
+                vec!["one_sampling_param top_p"],
+            ),
+            (
+                r#"{"temperature":1,"top_p":0.5}"#,
+                r#"{"top_p":0.5}"#,
+                vec!["one_sampling_param temperature"],
+            ),
+            (
+                r#"{"temperature":0.7,"top_p":0.5}"#,
+                r#"{"temperature":0.7}"#,
+                vec!["one_sampling_param top_p"],
+            ),
             (r#"{"temperature":1}"#, r"{}", vec!["one_sampling_param temperature"]),
             (r#"{"top_p":1}"#, r"{}", vec!["one_sampling_param top_p"]),
             (r#"{"temperature":0.7}"#, r#"{"temperature":0.7}"#, vec![]),
@@ -395,21 +479,35 @@ mod tests {
 
     #[test]
     fn a_system_prefix_makes_blocks_of_any_system() {
-        let edits = Edits { system: vec![("system_prefix".into(), "P".into()), ("preset:x".into(), "Q".into())], ..Edits::default() };
+        let edits = Edits {
+            system: vec![("system_prefix".into(), "P".into()), ("preset:x".into(), "Q".into())],
+            ..Edits::default()
+        };
         let both = r#"{"type":"text","text":"P"},{"type":"text","text":"Q"}"#;
         let receipts = ["system_prefix system", "preset:x system"];
         let table = [
             (r"{}".to_owned(), format!(r#"{{"system":[{both}]}}"#)),
             (r#"{"system":null}"#.to_owned(), format!(r#"{{"system":[{both}]}}"#)),
             (r#"{"system":""}"#.to_owned(), format!(r#"{{"system":[{both}]}}"#)),
-            (r#"{"system": "a\"" }"#.to_owned(), format!(r#"{{"system": [{both},{{"type":"text","text":"a\""}}] }}"#)),
+            (
+                r#"{"system": "a\"" }"#.to_owned(),
+                format!(r#"{{"system": [{both},{{"type":"text","text":"a\""}}] }}"#),
+            ),
             (r#"{"system":[]}"#.to_owned(), format!(r#"{{"system":[{both}]}}"#)),
-            (r#"{"system":[{"text":"a"}]}"#.to_owned(), format!(r#"{{"system":[{both},{{"text":"a"}}]}}"#)),
+            (
+                r#"{"system":[{"text":"a"}]}"#.to_owned(),
+                format!(r#"{{"system":[{both},{{"text":"a"}}]}}"#),
+            ),
             (
                 r#"{"system":[{"text":"x-anthropic-billing-header: a"},{"text":"b"}]}"#.to_owned(),
-                format!(r#"{{"system":[{{"text":"x-anthropic-billing-header: a"}},{both},{{"text":"b"}}]}}"#),
+                format!(
+                    r#"{{"system":[{{"text":"x-anthropic-billing-header: a"}},{both},{{"text":"b"}}]}}"#
+                ),
             ),
-            (r#"{"system":[{"text":"x-anthropic-billing-header: a"}]}"#.to_owned(), format!(r#"{{"system":[{{"text":"x-anthropic-billing-header: a"}},{both}]}}"#)),
+            (
+                r#"{"system":[{"text":"x-anthropic-billing-header: a"}]}"#.to_owned(),
+                format!(r#"{{"system":[{{"text":"x-anthropic-billing-header: a"}},{both}]}}"#),
+            ),
         ];
         for (body, expect) in table {
             check(&edits, &body, &expect, &receipts);
@@ -418,7 +516,11 @@ mod tests {
 
     #[test]
     fn a_suffix_joins_the_last_user_turn() {
-        let suffix = Suffix { name: "preset:x".into(), plain: Some("S".into()), thinking: Some("T\n".into()) };
+        let suffix = Suffix {
+            name: "preset:x".into(),
+            plain: Some("S".into()),
+            thinking: Some("T\n".into()),
+        };
         let edits = Edits { suffix: Some(suffix), ..Edits::default() };
         check(
             &edits,
@@ -439,7 +541,12 @@ mod tests {
     fn edits_know_of_each_other() {
         let set = |key: &str, raw: &str| ("set".to_owned(), key.to_owned(), raw.to_owned());
         let edits = Edits {
-            set: vec![set("system", r#""S""#), set("stream", "false"), set("temperature", "0.5"), set("top_p", "0.5")],
+            set: vec![
+                set("system", r#""S""#),
+                set("stream", "false"),
+                set("temperature", "0.5"),
+                set("top_p", "0.5"),
+            ],
             system: vec![("system_prefix".into(), "P".into())],
             one_sampling_param: true,
             force_stream: true,
@@ -449,7 +556,13 @@ mod tests {
             &edits,
             r#"{"model":"m"}"#,
             r#"{"model":"m","system":[{"type":"text","text":"P"},{"type":"text","text":"S"}],"stream":true,"temperature":0.5}"#,
-            &["set system", "set stream", "set temperature", "system_prefix system", "stream stream"],
+            &[
+                "set system",
+                "set stream",
+                "set temperature",
+                "system_prefix system",
+                "stream stream",
+            ],
         );
         check(
             &edits,
@@ -474,7 +587,10 @@ mod tests {
         let edits = Edits {
             model: Some(("alias".into(), "real".into())),
             drop: vec!["system".into(), "metadata".into(), "absent".into()],
-            set: vec![("set".into(), "max_tokens".into(), "9".into()), ("set".into(), "a".into(), "0".into())],
+            set: vec![
+                ("set".into(), "max_tokens".into(), "9".into()),
+                ("set".into(), "a".into(), "0".into()),
+            ],
             system: vec![("system_prefix".into(), "P".into())],
             drop_strict_tools: true,
             force_stream: true,
@@ -484,7 +600,15 @@ mod tests {
             &edits,
             r#"{"system":"gone","model":"m","tools":[{"strict":true,"name":"n"},{"name":"o"}],"stream":false,"a":1,"metadata":{}}"#,
             r#"{"model":"real","tools":[{"name":"n"},{"name":"o"}],"stream":true,"a":1,"max_tokens":9,"system":[{"type":"text","text":"P"}]}"#,
-            &["drop system", "drop metadata", "alias model", "set max_tokens", "system_prefix system", "strict_tools tools[0].strict", "stream stream"],
+            &[
+                "drop system",
+                "drop metadata",
+                "alias model",
+                "set max_tokens",
+                "system_prefix system",
+                "strict_tools tools[0].strict",
+                "stream stream",
+            ],
         );
     }
 }

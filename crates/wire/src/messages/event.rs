@@ -84,7 +84,10 @@ impl UpstreamError {
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let envelope: Envelope<'_> = serde_json::from_slice(body).ok()?;
-        Some(Self { kind: envelope.error.kind.into_owned(), message: envelope.error.message.into_owned() })
+        Some(Self {
+            kind: envelope.error.kind.into_owned(),
+            message: envelope.error.message.into_owned(),
+        })
     }
 }
 
@@ -164,7 +167,9 @@ impl Summary {
                 let unnamed = || UpstreamError { kind: "api_error".into(), message: String::new() };
                 self.error = Some(UpstreamError::parse(data).unwrap_or_else(unnamed));
             }
-            EventKind::BlockDelta => self.so_far += ((data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1),
+            EventKind::BlockDelta => {
+                self.so_far += ((data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1)
+            }
             EventKind::BlockStart | EventKind::BlockStop | EventKind::Ping | EventKind::Other => {}
         }
     }
@@ -172,7 +177,8 @@ impl Summary {
     /// Reads a whole JSON answer: a message, a token count or an error.
     #[must_use]
     pub fn of_json(body: &[u8]) -> Self {
-        let mut summary = Self { ended: true, error: UpstreamError::parse(body), ..Self::default() };
+        let mut summary =
+            Self { ended: true, error: UpstreamError::parse(body), ..Self::default() };
         summary.take(serde_json::from_slice(body).unwrap_or_default());
         summary
     }

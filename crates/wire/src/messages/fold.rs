@@ -55,7 +55,13 @@ pub enum FoldError {
 
 impl Default for Fold {
     fn default() -> Self {
-        Self { decoder: EventDecoder::with_limit(EVENT_LIMIT), message: None, blocks: Vec::new(), summary: Summary::default(), error: None }
+        Self {
+            decoder: EventDecoder::with_limit(EVENT_LIMIT),
+            message: None,
+            blocks: Vec::new(),
+            summary: Summary::default(),
+            error: None,
+        }
     }
 }
 
@@ -117,12 +123,15 @@ impl Fold {
             }
             EventKind::BlockStart => {
                 let start: BlockStart<'_> = parse(event.data)?;
-                self.blocks.push(Block::new(start.index, parse(start.content_block.get().as_bytes())?));
+                self.blocks
+                    .push(Block::new(start.index, parse(start.content_block.get().as_bytes())?));
             }
             EventKind::BlockDelta => {
                 let delta: BlockDelta<'_> = parse(event.data)?;
                 let open = self.blocks.iter_mut().rev().find(|block| block.index == delta.index);
-                let block = open.ok_or_else(|| FoldError::Foreign("a delta for a block that never began".into()))?;
+                let block = open.ok_or_else(|| {
+                    FoldError::Foreign("a delta for a block that never began".into())
+                })?;
                 block.delta(delta.delta).map_err(|error| FoldError::Foreign(error.to_string()))?;
             }
             EventKind::MessageDelta => self.message_delta(&parse(event.data)?)?,
@@ -144,7 +153,10 @@ impl Fold {
                 "type" => {}
                 "delta" => message.merge(parse(raw.as_bytes())?),
                 "usage" => {
-                    let mut usage: Members = message.get("usage").map_or(Ok(None), |old| parse(old.as_bytes()))?.unwrap_or_default();
+                    let mut usage: Members = message
+                        .get("usage")
+                        .map_or(Ok(None), |old| parse(old.as_bytes()))?
+                        .unwrap_or_default();
                     usage.merge(parse::<Option<Members>>(raw.as_bytes())?.unwrap_or_default());
                     message.set("usage", usage.write());
                 }
@@ -189,8 +201,12 @@ mod tests {
 
     #[track_caller]
     fn check(block: &str, deltas: &[&str], expect: &str) {
-        let start = format!(r#"{{"type":"content_block_start","index":0,"content_block":{block}}}"#);
-        let deltas: Vec<String> = deltas.iter().map(|delta| format!(r#"{{"type":"content_block_delta","index":0,"delta":{delta}}}"#)).collect();
+        let start =
+            format!(r#"{{"type":"content_block_start","index":0,"content_block":{block}}}"#);
+        let deltas: Vec<String> = deltas
+            .iter()
+            .map(|delta| format!(r#"{{"type":"content_block_delta","index":0,"delta":{delta}}}"#))
+            .collect();
         let mut events = vec![START, &start];
         events.extend(deltas.iter().map(String::as_str));
         events.extend([END, STOP]);
@@ -202,7 +218,10 @@ mod tests {
     fn text_and_citations() {
         check(
             r#"{"type":"text","text":"a","citations":[{"n":1}]}"#,
-            &[r#"{"type":"text_delta","text":"\u00fc"}"#, r#"{"type":"citations_delta","citation":{"n":2.0}}"#],
+            &[
+                r#"{"type":"text_delta","text":"\u00fc"}"#,
+                r#"{"type":"citations_delta","citation":{"n":2.0}}"#,
+            ],
             r#"{"type":"text","text":"a\u00fc","citations":[{"n":1},{"n":2.0}]}"#,
         );
     }
@@ -228,7 +247,11 @@ mod tests {
             r#"{"type":"input_json_delta","partial_json":"{\"a\": 1.0"}"#,
             r#"{"type":"input_json_delta","partial_json":", \"b\":12345678901234567890}"}"#,
         ];
-        check(block, &deltas, r#"{"type":"tool_use","id":"t","name":"n","input":{"a": 1.0, "b":12345678901234567890}}"#);
+        check(
+            block,
+            &deltas,
+            r#"{"type":"tool_use","id":"t","name":"n","input":{"a": 1.0, "b":12345678901234567890}}"#,
+        );
         check(block, &deltas[..1], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);
         check(block, &deltas[..2], r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#);
     }
@@ -237,19 +260,37 @@ mod tests {
     fn a_surrogate_pair_may_be_split_between_deltas() {
         check(
             r#"{"type":"text","text":""}"#,
-            &[r#"{"type":"text_delta","text":"hello \ud83d"}"#, r#"{"type":"text_delta","text":"\ude00 world"}"#],
+            &[
+                r#"{"type":"text_delta","text":"hello \ud83d"}"#,
+                r#"{"type":"text_delta","text":"\ude00 world"}"#,
+            ],
             r#"{"type":"text","text":"hello \ud83d\ude00 world"}"#,
         );
         let block = r#"{"type":"tool_use","id":"t","name":"n","input":{}}"#;
-        let deltas = [r#"{"type":"input_json_delta","partial_json":"{\"a\":\"\ud83d"}"#, r#"{"type":"input_json_delta","partial_json":"\ude00\\n\"}"}"#];
-        check(block, &deltas, "{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"a\":\"😀\\n\"}}");
+        let deltas = [
+            r#"{"type":"input_json_delta","partial_json":"{\"a\":\"\ud83d"}"#,
+            r#"{"type":"input_json_delta","partial_json":"\ude00\\n\"}"}"#,
+        ];
+        check(
+            block,
+            &deltas,
+            "{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"a\":\"😀\\n\"}}",
+        );
         let lone = r#"{"type":"input_json_delta","partial_json":"{\"a\":\"\ud83dx\"}"}"#;
-        check(block, &[lone], "{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"a\":\"\u{fffd}x\"}}");
+        check(
+            block,
+            &[lone],
+            "{\"type\":\"tool_use\",\"id\":\"t\",\"name\":\"n\",\"input\":{\"a\":\"\u{fffd}x\"}}",
+        );
     }
 
     #[test]
     fn blocks_stand_in_the_order_of_their_index() {
-        let start = |index: u64| format!(r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"b{index}"}}}}"#);
+        let start = |index: u64| {
+            format!(
+                r#"{{"type":"content_block_start","index":{index},"content_block":{{"type":"b{index}"}}}}"#
+            )
+        };
         let body = fold(&[START, &start(1), &start(0), END, STOP]).unwrap();
         assert!(body.contains(r#""content":[{"type":"b0"},{"type":"b1"}]"#), "{body}");
     }
@@ -258,10 +299,17 @@ mod tests {
     fn what_is_newer_than_this_gateway_is_kept() {
         check(
             r#"{"type":"compaction","content":null}"#,
-            &[r#"{"type":"compaction_delta","content":"sum","encrypted_content":"x"}"#, r#"{"type":"compaction_delta","content":"mary","n":[1]}"#],
+            &[
+                r#"{"type":"compaction_delta","content":"sum","encrypted_content":"x"}"#,
+                r#"{"type":"compaction_delta","content":"mary","n":[1]}"#,
+            ],
             r#"{"type":"compaction","content":"summary","n":[1],"encrypted_content":"x"}"#,
         );
-        check(r#"{"type":"web_search_tool_result","content":[{"x":1}]}"#, &[], r#"{"type":"web_search_tool_result","content":[{"x":1}]}"#);
+        check(
+            r#"{"type":"web_search_tool_result","content":[{"x":1}]}"#,
+            &[],
+            r#"{"type":"web_search_tool_result","content":[{"x":1}]}"#,
+        );
     }
 
     #[test]
@@ -275,14 +323,18 @@ mod tests {
     #[test]
     fn an_error_keeps_its_body_and_gets_its_status() {
         let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"r"}"#;
-        assert_eq!(fold(&[START, error]), Err(FoldError::Upstream { status: 529, body: error.into() }));
+        assert_eq!(
+            fold(&[START, error]),
+            Err(FoldError::Upstream { status: 529, body: error.into() })
+        );
     }
 
     #[test]
     fn a_cut_answer_is_no_answer() {
         assert_eq!(fold(&[START, END]), Err(FoldError::Truncated));
         assert_eq!(fold(&[STOP]), Err(FoldError::Truncated));
-        let stray = r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":"x"}}"#;
+        let stray =
+            r#"{"type":"content_block_delta","index":4,"delta":{"type":"text_delta","text":"x"}}"#;
         assert!(matches!(fold(&[START, stray, STOP]), Err(FoldError::Foreign(_))));
     }
 }

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn every_cut_of_a_value_completes_to_json() {
-        let text = r#"{"ü": [1, -2.5e3, "a\"\\", {"k": null}], "b": {"c": [true, []]}, "d": "x,}]"}"#;
+        let text =
+            r#"{"ü": [1, -2.5e3, "a\"\\", {"k": null}], "b": {"c": [true, []]}, "d": "x,}]"}"#;
         for (at, _) in text.char_indices().skip(1) {
             assert!(complete(&text[..at]).is_some(), "cut at {at}");
         }

@@ -25,7 +25,10 @@ pub fn models_of_batch(body: &[u8]) -> BTreeSet<String> {
         model: Cow<'a, str>,
     }
     let batch = serde_json::from_slice::<Batch<'_>>(body);
-    batch.map_or_else(|_| BTreeSet::new(), |batch| batch.requests.into_iter().map(|item| item.params.model.into_owned()).collect())
+    batch.map_or_else(
+        |_| BTreeSet::new(),
+        |batch| batch.requests.into_iter().map(|item| item.params.model.into_owned()).collect(),
+    )
 }
 
 /// Returns the files that a message names, by their ids. Found by their member alone: a text that speaks of one names
@@ -34,7 +37,11 @@ pub fn models_of_batch(body: &[u8]) -> BTreeSet<String> {
 pub fn files_of_message(body: &[u8]) -> Vec<&str> {
     const MEMBER: &[u8] = b"\"file_id\"";
     let ids = memmem::find_iter(body, MEMBER).filter_map(|at| {
-        let rest = body[at + MEMBER.len()..].trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+        let rest = body[at + MEMBER.len()..]
+            .trim_ascii_start()
+            .strip_prefix(b":")?
+            .trim_ascii_start()
+            .strip_prefix(b"\"")?;
         let id = &rest[..memchr::memchr(b'"', rest)?];
         std::str::from_utf8(id).ok().filter(|id| !id.is_empty() && id.len() <= LONGEST)
     });
@@ -51,7 +58,10 @@ pub fn id_of_made(body: &[u8]) -> Option<String> {
     struct Made {
         id: String,
     }
-    serde_json::from_slice::<Made>(body).ok().map(|made| made.id).filter(|id| !id.is_empty() && id.len() <= LONGEST)
+    serde_json::from_slice::<Made>(body)
+        .ok()
+        .map(|made| made.id)
+        .filter(|id| !id.is_empty() && id.len() <= LONGEST)
 }
 
 #[cfg(test)]
@@ -70,7 +80,10 @@ mod tests {
     #[test]
     fn the_files_of_a_message_are_found() {
         let cases: [(&str, &[&str]); 5] = [
-            (r#"{"source":{"type":"file","file_id":"file_1"}},{"file_id" : "file_2"}"#, &["file_1", "file_2"]),
+            (
+                r#"{"source":{"type":"file","file_id":"file_1"}},{"file_id" : "file_2"}"#,
+                &["file_1", "file_2"],
+            ),
             (r#"{"text":"a \"file_id\": \"x\""}"#, &[]),
             (r#"{"file_id":7}"#, &[]),
             (r#"{"file_id":""#, &[]),
@@ -83,7 +96,10 @@ mod tests {
 
     #[test]
     fn what_was_made_has_an_id() {
-        assert_eq!(id_of_made(br#"{"type":"file","id":"file_1","size_bytes":3}"#).as_deref(), Some("file_1"));
+        assert_eq!(
+            id_of_made(br#"{"type":"file","id":"file_1","size_bytes":3}"#).as_deref(),
+            Some("file_1")
+        );
         assert_eq!(id_of_made(b"[]"), None);
         assert_eq!(id_of_made(br#"{"id":""}"#), None);
     }

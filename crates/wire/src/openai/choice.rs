@@ -42,12 +42,17 @@ pub fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
         Some("none") => Ok(Choice::None),
         Some("any" | "required") => Ok(Choice::Required),
         Some("allowed_tools") => match member(&chosen, "allowed_tools") {
-            Some(node) => allowed(&object(&node, "tool_choice.allowed_tools")?, Path::of(PATH).key("allowed_tools")),
+            Some(node) => allowed(
+                &object(&node, "tool_choice.allowed_tools")?,
+                Path::of(PATH).key("allowed_tools"),
+            ),
             None => allowed(&chosen, Path::of(PATH)),
         },
         // A tool that has no other name than its kind.
         Some(other) => Ok(Choice::Named(called(other).to_owned())),
-        None if member(&chosen, "name").is_some() || member(&chosen, "function").is_some() => Ok(Choice::Named(named(&chosen, Path::of(PATH))?)),
+        None if member(&chosen, "name").is_some() || member(&chosen, "function").is_some() => {
+            Ok(Choice::Named(named(&chosen, Path::of(PATH))?))
+        }
         None => Err(wrong("tool_choice.type", format!("field required; {FORMS}"))),
     }
 }
@@ -64,7 +69,13 @@ pub const SEARCH: &str = "web_search";
 
 /// True for the kinds by which OpenAI calls its web search.
 pub fn is_search(kind: &str) -> bool {
-    matches!(kind, "web_search" | "web_search_2025_08_26" | "web_search_preview" | "web_search_preview_2025_03_11")
+    matches!(
+        kind,
+        "web_search"
+            | "web_search_2025_08_26"
+            | "web_search_preview"
+            | "web_search_preview_2025_03_11"
+    )
 }
 
 /// What a tool is called that has a kind and no name.
@@ -93,18 +104,24 @@ fn allowed(holder: &RawObject<'_>, path: Path<'_>) -> Result<Choice, Fault> {
     match member(holder, "mode").map(|node| string(&node, mode)).transpose()?.as_deref() {
         None | Some("auto") => Ok(Choice::Allowed { names, required: false }),
         Some("required") => Ok(Choice::Allowed { names, required: true }),
-        Some(other) => Err(wrong(mode, format!("`{other}` is no mode; expected `auto` or `required`"))),
+        Some(other) => {
+            Err(wrong(mode, format!("`{other}` is no mode; expected `auto` or `required`")))
+        }
     }
 }
 
 /// A tool's name, in Chat's place for it or in Responses'.
 fn named(holder: &RawObject<'_>, path: Path<'_>) -> Result<String, Fault> {
-    let wrapped = ["function", "custom"].into_iter().find_map(|key| Some((key, member(holder, key)?)));
+    let wrapped =
+        ["function", "custom"].into_iter().find_map(|key| Some((key, member(holder, key)?)));
     let name = match wrapped {
-        Some((key, node)) => required(&object(&node, path.key(key))?, path.key(key).key("name"))?.into_owned(),
+        Some((key, node)) => {
+            required(&object(&node, path.key(key))?, path.key(key).key("name"))?.into_owned()
+        }
         None => required(holder, path.key("name"))?.into_owned(),
     };
-    let space = member(holder, "namespace").map(|node| string(&node, path.key("namespace"))).transpose()?;
+    let space =
+        member(holder, "namespace").map(|node| string(&node, path.key("namespace"))).transpose()?;
     Ok(space.map_or_else(|| name.clone(), |space| names::within(&space, &name)))
 }
 

@@ -131,10 +131,18 @@ impl<'a> Conversation<'a> {
     /// Adds a call. Where only results came since the last assistant turn, and not all of them, the call is still
     /// part of that turn: some clients tell of a call's end before they tell of the next call.
     pub fn push_call(&mut self, call: ToolCall<'a>) {
-        let results = self.turns.last().is_some_and(|turn| turn.role == Role::User && turn.blocks.iter().all(ContentBlock::is_result));
-        let before = self.turns.len().checked_sub(2).filter(|_| results && self.open_calls().next().is_some());
+        let results = self.turns.last().is_some_and(|turn| {
+            turn.role == Role::User && turn.blocks.iter().all(ContentBlock::is_result)
+        });
+        let before = self
+            .turns
+            .len()
+            .checked_sub(2)
+            .filter(|_| results && self.open_calls().next().is_some());
         match before {
-            Some(at) if self.turns[at].role == Role::Assistant => self.turns[at].blocks.push(ContentBlock::new(ContentKind::Call(call))),
+            Some(at) if self.turns[at].role == Role::Assistant => {
+                self.turns[at].blocks.push(ContentBlock::new(ContentKind::Call(call)))
+            }
             _ => self.push(Role::Assistant, ContentBlock::new(ContentKind::Call(call))),
         }
     }
@@ -143,7 +151,12 @@ impl<'a> Conversation<'a> {
     fn open_calls(&self) -> impl Iterator<Item = &ToolCall<'a>> {
         let at = self.turns.iter().rposition(|turn| turn.role == Role::Assistant);
         let behind = at.map_or(&[][..], |at| &self.turns[at + 1..]);
-        let answered = move |id: &str| behind.iter().flat_map(|turn| &turn.blocks).any(|block| matches!(&block.kind, ContentKind::Result(result) if result.id == id));
+        let answered = move |id: &str| {
+            behind
+                .iter()
+                .flat_map(|turn| &turn.blocks)
+                .any(|block| matches!(&block.kind, ContentKind::Result(result) if result.id == id))
+        };
         let blocks = at.map(|at| self.turns[at].blocks.iter()).into_iter().flatten();
         let calls = blocks.filter_map(|block| match &block.kind {
             ContentKind::Call(call) => Some(call),
@@ -172,7 +185,13 @@ impl<'a> Conversation<'a> {
     /// # Errors
     ///
     /// Where that would take inventing or losing something: calls without results and the like.
-    pub fn settle(&mut self, traits: &ModelTraits, model: &str, messages: &'static str, notes: &mut Notes) -> Result<(), Fault> {
+    pub fn settle(
+        &mut self,
+        traits: &ModelTraits,
+        model: &str,
+        messages: &'static str,
+        notes: &mut Notes,
+    ) -> Result<(), Fault> {
         if self.turns.is_empty()
             && let Some(ContentBlock { kind: ContentKind::Text(last), .. }) = self.system.last()
         {
@@ -187,7 +206,10 @@ impl<'a> Conversation<'a> {
         }
         self.pair(messages)?;
         if !self.turns.iter().any(|turn| turn.role == Role::User) {
-            return Err(wrong(messages, "there is no user message that says something; Claude answers users"));
+            return Err(wrong(
+                messages,
+                "there is no user message that says something; Claude answers users",
+            ));
         }
         self.prefill(traits, model, messages)
     }
@@ -223,7 +245,8 @@ impl<'a> Conversation<'a> {
                 answered(&turn.blocks, self.turns.get(index + 1), messages)?;
             }
             let before = index.checked_sub(1).map(|before| &self.turns[before]);
-            if turn.role == Role::User && before.is_none_or(|before| before.role != Role::Assistant) {
+            if turn.role == Role::User && before.is_none_or(|before| before.role != Role::Assistant)
+            {
                 answered(&[], Some(turn), messages)?;
             }
         }
@@ -232,12 +255,19 @@ impl<'a> Conversation<'a> {
 
     /// A last turn of the assistant's is the beginning of the answer.
     fn prefill(&mut self, traits: &ModelTraits, model: &str, messages: &str) -> Result<(), Fault> {
-        let Some(turn) = self.turns.last_mut().filter(|turn| turn.role == Role::Assistant) else { return Ok(()) };
+        let Some(turn) = self.turns.last_mut().filter(|turn| turn.role == Role::Assistant) else {
+            return Ok(());
+        };
         if !traits.prefill {
-            let why = format!("the conversation ends with an assistant message, which `{model}` does not continue; end it with a user message");
+            let why = format!(
+                "the conversation ends with an assistant message, which `{model}` does not continue; end it with a user message"
+            );
             return Err(wrong(messages, why));
         }
-        let Some(ContentBlock { kind: ContentKind::Text(text), .. }) = turn.blocks.last_mut() else { return Ok(()) };
+        let Some(ContentBlock { kind: ContentKind::Text(text), .. }) = turn.blocks.last_mut()
+        else {
+            return Ok(());
+        };
         let trimmed = text.decoded().trim_end().to_owned();
         if trimmed.len() < text.decoded().len() {
             *text = Text::quoted(&trimmed);
@@ -263,38 +293,67 @@ fn results_first(turn: &mut ConversationTurn<'_>) {
 }
 
 /// Checks the calls among an assistant's blocks against the results in the turn behind them.
-fn answered(blocks: &[ContentBlock<'_>], next: Option<&ConversationTurn<'_>>, messages: &str) -> Result<(), Fault> {
+fn answered(
+    blocks: &[ContentBlock<'_>],
+    next: Option<&ConversationTurn<'_>>,
+    messages: &str,
+) -> Result<(), Fault> {
     let calls = blocks.iter().filter_map(|block| match &block.kind {
         ContentKind::Call(call) => Some(call),
         _ => None,
     });
     let user = next.filter(|next| next.role == Role::User);
-    let results = user.map(|user| user.blocks.as_slice()).unwrap_or_default().iter().filter_map(|block| match &block.kind {
-        ContentKind::Result(result) => Some(result),
-        _ => None,
-    });
+    let results =
+        user.map(|user| user.blocks.as_slice()).unwrap_or_default().iter().filter_map(|block| {
+            match &block.kind {
+                ContentKind::Result(result) => Some(result),
+                _ => None,
+            }
+        });
     let unpaired = |at: usize, why: String| {
-        let path = if at == REMEMBERED { "previous_response_id".to_owned() } else { format!("{messages}[{at}]") };
+        let path = if at == REMEMBERED {
+            "previous_response_id".to_owned()
+        } else {
+            format!("{messages}[{at}]")
+        };
         Fault::new(FaultKind::InvalidRequest, format!("{path}: {why}")).param(path)
     };
     let mut open = HashSet::new();
     let mut known = HashSet::new();
     for call in calls.clone() {
         if !open.insert(&*call.id) {
-            return Err(unpaired(call.at, format!("the id `{}` is used by two tool calls of one turn", call.id)));
+            return Err(unpaired(
+                call.at,
+                format!("the id `{}` is used by two tool calls of one turn", call.id),
+            ));
         }
         known.insert(&*call.id);
     }
     for result in results {
         if !known.contains(&*result.id) {
-            return Err(unpaired(result.at, format!("the result `{}` answers no tool call of the assistant message before it", result.id)));
+            return Err(unpaired(
+                result.at,
+                format!(
+                    "the result `{}` answers no tool call of the assistant message before it",
+                    result.id
+                ),
+            ));
         }
         if !open.remove(&*result.id) {
-            return Err(unpaired(result.at, format!("the tool call `{}` is answered twice", result.id)));
+            return Err(unpaired(
+                result.at,
+                format!("the tool call `{}` is answered twice", result.id),
+            ));
         }
     }
     match calls.into_iter().find(|call| open.contains(&*call.id)) {
-        Some(call) => Err(unpaired(call.at, format!("the tool call `{}` has no result; it has to follow before anything else is said", call.id))),
+        Some(call) => Err(unpaired(
+            call.at,
+            format!(
+                "the tool call `{}` has no result; it has to follow before anything else is said",
+                call.id
+            ),
+        )),
         None => Ok(()),
     }
 }
@@ -308,11 +367,21 @@ mod tests {
     }
 
     fn call(id: &'static str) -> ContentBlock<'static> {
-        ContentBlock::new(ContentKind::Call(ToolCall { id: id.into(), name: "n".into(), input: "{}".into(), at: 1 }))
+        ContentBlock::new(ContentKind::Call(ToolCall {
+            id: id.into(),
+            name: "n".into(),
+            input: "{}".into(),
+            at: 1,
+        }))
     }
 
     fn result(id: &'static str) -> ContentBlock<'static> {
-        ContentBlock::new(ContentKind::Result(ToolResult { id: id.into(), content: Content::Text(Text::quoted("r")), failed: false, at: 2 }))
+        ContentBlock::new(ContentKind::Result(ToolResult {
+            id: id.into(),
+            content: Content::Text(Text::quoted("r")),
+            failed: false,
+            at: 2,
+        }))
     }
 
     /// Says `said` (`u`, `a`, `s` with a text or a block) and shows the turns.
@@ -321,7 +390,9 @@ mod tests {
         for (role, block) in said {
             conversation.push(role, block);
         }
-        conversation.settle(&ModelTraits::of(model), model, "messages", &mut Notes::new(false)).map_err(|fault| fault.message.into_owned())?;
+        conversation
+            .settle(&ModelTraits::of(model), model, "messages", &mut Notes::new(false))
+            .map_err(|fault| fault.message.into_owned())?;
         let block = |block: &ContentBlock<'_>| match &block.kind {
             ContentKind::Text(text) => text.decoded().into_owned(),
             ContentKind::Thought(raw) => raw.clone().into_owned(),
@@ -329,7 +400,13 @@ mod tests {
             ContentKind::Call(call) => format!("call {}", call.id),
             ContentKind::Result(result) => format!("result {}", result.id),
         };
-        let turn = |turn: &ConversationTurn<'_>| format!("{}: {}", &turn.role.name()[..1], turn.blocks.iter().map(block).collect::<Vec<_>>().join(", "));
+        let turn = |turn: &ConversationTurn<'_>| {
+            format!(
+                "{}: {}",
+                &turn.role.name()[..1],
+                turn.blocks.iter().map(block).collect::<Vec<_>>().join(", ")
+            )
+        };
         Ok(conversation.turns.iter().map(turn).collect::<Vec<_>>().join(" | "))
     }
 
@@ -348,42 +425,108 @@ mod tests {
 
     #[test]
     fn turns_of_one_role_are_one() {
-        check(vec![(U, text("1")), (U, text("2")), (A, text("3")), (U, text("4"))], OLD, Ok("u: 1, 2 | a: 3 | u: 4"));
+        check(
+            vec![(U, text("1")), (U, text("2")), (A, text("3")), (U, text("4"))],
+            OLD,
+            Ok("u: 1, 2 | a: 3 | u: 4"),
+        );
         check(vec![(A, text("1")), (U, text("2"))], OLD, Ok("a: 1 | u: 2"));
     }
 
     #[test]
     fn results_come_first_and_in_their_order() {
-        let said = || vec![(U, text("?")), (A, call("1")), (A, call("2")), (U, text("!")), (U, result("2")), (U, result("1"))];
+        let said = || {
+            vec![
+                (U, text("?")),
+                (A, call("1")),
+                (A, call("2")),
+                (U, text("!")),
+                (U, result("2")),
+                (U, result("1")),
+            ]
+        };
         check(said(), OLD, Ok("u: ? | a: call 1, call 2 | u: result 2, result 1, !"));
     }
 
     #[test]
     fn calls_and_results_are_paired() {
-        check(vec![(U, text("?")), (A, call("1"))], OLD, Err("messages[1]: the tool call `1` has no result"));
+        check(
+            vec![(U, text("?")), (A, call("1"))],
+            OLD,
+            Err("messages[1]: the tool call `1` has no result"),
+        );
         check(vec![(U, text("?")), (A, call("1")), (U, text("!"))], OLD, Err("`1` has no result"));
         check(vec![(U, result("1"))], OLD, Err("messages[2]: the result `1` answers no tool call"));
         check(vec![(A, call("1")), (U, result("1")), (U, result("1"))], OLD, Err("answered twice"));
-        check(vec![(A, call("1")), (A, call("1")), (U, result("1"))], OLD, Err("two tool calls of one turn"));
-        check(vec![(A, call("1")), (U, result("1")), (A, call("1")), (U, result("1"))], OLD, Ok("a: call 1 | u: result 1 | a: call 1 | u: result 1"));
-        check(vec![(A, call("1")), (U, result("1")), (A, text("x")), (U, result("1"))], OLD, Err("answers no tool call"));
+        check(
+            vec![(A, call("1")), (A, call("1")), (U, result("1"))],
+            OLD,
+            Err("two tool calls of one turn"),
+        );
+        check(
+            vec![(A, call("1")), (U, result("1")), (A, call("1")), (U, result("1"))],
+            OLD,
+            Ok("a: call 1 | u: result 1 | a: call 1 | u: result 1"),
+        );
+        check(
+            vec![(A, call("1")), (U, result("1")), (A, text("x")), (U, result("1"))],
+            OLD,
+            Err("answers no tool call"),
+        );
     }
 
     #[test]
     fn system_text_stays_in_its_place() {
-        let said = || vec![(S, text("0")), (U, text("1")), (S, text("s")), (S, text("t")), (A, text("2")), (U, text("3"))];
+        let said = || {
+            vec![
+                (S, text("0")),
+                (U, text("1")),
+                (S, text("s")),
+                (S, text("t")),
+                (A, text("2")),
+                (U, text("3")),
+            ]
+        };
         check(said(), NEW, Ok("u: 1 | s: s, t | a: 2 | u: 3"));
         check(said(), OLD, Ok("u: 1, <system>s</system>, <system>t</system> | a: 2 | u: 3"));
         check(vec![(U, text("1")), (S, text("s"))], NEW, Ok("u: 1 | s: s"));
-        check(vec![(U, text("1")), (S, text("s")), (U, text("2"))], NEW, Ok("u: 1, <system>s</system>, 2"));
-        check(vec![(U, text("1")), (A, text("2")), (S, text("s")), (U, text("3"))], NEW, Ok("u: 1 | a: 2 | u: <system>s</system>, 3"));
-        check(vec![(U, text("1")), (A, call("c")), (S, text("s")), (U, result("c"))], NEW, Ok("u: 1 | a: call c | u: result c, <system>s</system>"));
-        check(vec![(U, text("1")), (A, call("c")), (U, result("c")), (S, text("s"))], NEW, Ok("u: 1 | a: call c | u: result c | s: s"));
+        check(
+            vec![(U, text("1")), (S, text("s")), (U, text("2"))],
+            NEW,
+            Ok("u: 1, <system>s</system>, 2"),
+        );
+        check(
+            vec![(U, text("1")), (A, text("2")), (S, text("s")), (U, text("3"))],
+            NEW,
+            Ok("u: 1 | a: 2 | u: <system>s</system>, 3"),
+        );
+        check(
+            vec![(U, text("1")), (A, call("c")), (S, text("s")), (U, result("c"))],
+            NEW,
+            Ok("u: 1 | a: call c | u: result c, <system>s</system>"),
+        );
+        check(
+            vec![(U, text("1")), (A, call("c")), (U, result("c")), (S, text("s"))],
+            NEW,
+            Ok("u: 1 | a: call c | u: result c | s: s"),
+        );
     }
 
     #[test]
     fn a_growing_conversation_keeps_its_beginning() {
-        let said = || vec![(S, text("0")), (U, text("1")), (S, text("s")), (A, call("c")), (S, text("t")), (U, result("c")), (S, text("v")), (A, text("2")), (U, text("3"))];
+        let said = || {
+            vec![
+                (S, text("0")),
+                (U, text("1")),
+                (S, text("s")),
+                (A, call("c")),
+                (S, text("t")),
+                (U, result("c")),
+                (S, text("v")),
+                (A, text("2")),
+                (U, text("3")),
+            ]
+        };
         for model in [OLD, NEW] {
             let whole = settle(said(), model).unwrap();
             for upto in [2, 3, 7, 9] {
@@ -397,7 +540,11 @@ mod tests {
     #[test]
     fn an_answer_that_was_begun() {
         check(vec![(U, text("1")), (A, text("2 \n"))], OLD, Ok("u: 1 | a: 2"));
-        check(vec![(U, text("1")), (A, text("2"))], NEW, Err("`claude-opus-5-5` does not continue"));
+        check(
+            vec![(U, text("1")), (A, text("2"))],
+            NEW,
+            Err("`claude-opus-5-5` does not continue"),
+        );
         check(vec![(A, text("2"))], OLD, Err("no user message"));
         check(vec![], OLD, Err("no user message"));
     }

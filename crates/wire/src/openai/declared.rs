@@ -14,10 +14,18 @@ use super::schema;
 use super::tools::Tool;
 use crate::Fault;
 use crate::json::{Node, Patch, RawObject, quote};
-use crate::read::{Path, array, count, flag, member, object, string, text, unsupported, verbatim, wrong};
+use crate::read::{
+    Path, array, count, flag, member, object, string, text, unsupported, verbatim, wrong,
+};
 
 /// Members of Messages' tools that clients may add to theirs.
-const EXTRAS: [&str; 5] = ["defer_loading", "eager_input_streaming", "input_examples", "allowed_callers", "cache_control"];
+const EXTRAS: [&str; 5] = [
+    "defer_loading",
+    "eager_input_streaming",
+    "input_examples",
+    "allowed_callers",
+    "cache_control",
+];
 
 /// The tool by which a client lets its tools be searched.
 const FINDER: &str = "tool_search";
@@ -44,7 +52,12 @@ pub struct Collector<'d, 'a, 't> {
 }
 
 impl<'d, 'a, 't> Collector<'d, 'a, 't> {
-    pub fn new(draft: &'d mut Draft<'a>, terms: &'d Terms<'t>, again: Again, place: &'static str) -> Self {
+    pub fn new(
+        draft: &'d mut Draft<'a>,
+        terms: &'d Terms<'t>,
+        again: Again,
+        place: &'static str,
+    ) -> Self {
         Self { draft, terms, searches: None, again, place, about: Vec::new() }
     }
 
@@ -73,24 +86,46 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         let wrapped = member(tool, "function");
         match kind.as_deref() {
             None | Some("function") if wrapped.is_some() => {
-                let (function, path) = (wrapped.unwrap_or_else(|| node.clone()), path.key("function"));
+                let (function, path) =
+                    (wrapped.unwrap_or_else(|| node.clone()), path.key("function"));
                 self.function(&object(&function, path)?, tool, path)
             }
-            None | Some("function" | "custom") if member(tool, "input_schema").is_some() => self.function(tool, tool, path),
+            None | Some("function" | "custom") if member(tool, "input_schema").is_some() => {
+                self.function(tool, tool, path)
+            }
             None if member(tool, "name").is_some() => self.function(tool, tool, path),
-            Some("function") if member(tool, "name").is_some() || self.draft.toolbox.knows_spaces => self.function(tool, tool, path),
+            Some("function")
+                if member(tool, "name").is_some() || self.draft.toolbox.knows_spaces =>
+            {
+                self.function(tool, tool, path)
+            }
             None | Some("function") => Err(wrong(path.key("function"), "field required")),
             Some("custom") => self.custom(tool, path),
             Some("namespace") => self.namespace(tool, path),
-            Some(FINDER) if member(tool, "execution").is_some_and(|node| node.raw() == "\"client\"") => self.finder(tool, path),
+            Some(FINDER)
+                if member(tool, "execution").is_some_and(|node| node.raw() == "\"client\"") =>
+            {
+                self.finder(tool, path)
+            }
             Some(kind) if is_search(kind) => self.web_search(kind, tool, path),
             Some(kind) if is_anthropics(kind) => self.server(node, tool, path),
-            Some(kind) => self.leave_out(kind, tool, path, format!("tools of type `{kind}` are not supported; describe it as a `function`")),
+            Some(kind) => self.leave_out(
+                kind,
+                tool,
+                path,
+                format!("tools of type `{kind}` are not supported; describe it as a `function`"),
+            ),
         }
     }
 
     /// What cannot be had must not cost what can.
-    fn leave_out(&mut self, kind: &str, tool: &RawObject<'_>, path: Path<'_>, why: String) -> Result<(), Fault> {
+    fn leave_out(
+        &mut self,
+        kind: &str,
+        tool: &RawObject<'_>,
+        path: Path<'_>,
+        why: String,
+    ) -> Result<(), Fault> {
         let fault = unsupported(path.key("type"), why);
         if self.terms.strict {
             return Err(fault);
@@ -98,7 +133,9 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         let toolbox = &mut self.draft.toolbox;
         toolbox.refused.get_or_insert(fault);
         toolbox.gone.insert(called(kind).to_owned());
-        toolbox.gone.extend(member(tool, "name").and_then(|node| node.as_str()).map(Cow::into_owned));
+        toolbox
+            .gone
+            .extend(member(tool, "name").and_then(|node| node.as_str()).map(Cow::into_owned));
         self.draft.notes.left_out(format!("{}.{}", self.place, called(kind)))
     }
 
@@ -117,14 +154,28 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     fn name(tool: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
         let node = member(tool, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
         let name = string(&node, path.key("name"))?;
-        if name.is_empty() { Err(wrong(path.key("name"), "a tool has to have a name")) } else { Ok(name) }
+        if name.is_empty() {
+            Err(wrong(path.key("name"), "a tool has to have a name"))
+        } else {
+            Ok(name)
+        }
     }
 
     /// A function. `spec` has its name and parameters, `around` is the tool that holds it.
-    fn function(&mut self, spec: &RawObject<'a>, around: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
+    fn function(
+        &mut self,
+        spec: &RawObject<'a>,
+        around: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<(), Fault> {
         let at = |key: &'static str| path.key(key);
         let name = Self::name(spec, path)?;
-        let key = if member(spec, "parameters").is_none() && member(spec, "input_schema").is_some() { "input_schema" } else { "parameters" };
+        let key = if member(spec, "parameters").is_none() && member(spec, "input_schema").is_some()
+        {
+            "input_schema"
+        } else {
+            "parameters"
+        };
         let given = member(spec, key);
         let parameters = schema::parameters(given.as_ref(), at(key))?;
         if parameters.merged {
@@ -141,31 +192,54 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         let strict = member(spec, "strict").or_else(|| member(around, "strict"));
         if strict.map(|node| flag(&node, at("strict"))).transpose()? == Some(true) {
             // What is sent has to be one that calls can be held to, not what came.
-            let sent = Node::whole(&parameters.text).filter(|_| self.terms.traits.structured == Some(true) && !parameters.merged && given.is_some());
-            let admitted = sent.is_some_and(|schema| self.draft.toolbox.strict.admits_tool(&schema));
+            let sent = Node::whole(&parameters.text).filter(|_| {
+                self.terms.traits.structured == Some(true) && !parameters.merged && given.is_some()
+            });
+            let admitted =
+                sent.is_some_and(|schema| self.draft.toolbox.strict.admits_tool(&schema));
             if admitted {
                 out.push_str(",\"strict\":true");
             } else {
-                self.draft.notes.left_out(if self.place == "tools" || self.place == "functions" { at("strict").to_string() } else { self.noted("strict") })?;
+                self.draft.notes.left_out(
+                    if self.place == "tools" || self.place == "functions" {
+                        at("strict").to_string()
+                    } else {
+                        self.noted("strict")
+                    },
+                )?;
             }
         }
         let extra = |key: &str| member(around, key).or_else(|| member(spec, key));
-        for key in EXTRAS.into_iter().filter(|key| !matches!(*key, "cache_control" | "defer_loading")) {
+        for key in
+            EXTRAS.into_iter().filter(|key| !matches!(*key, "cache_control" | "defer_loading"))
+        {
             if let Some(node) = extra(key) {
                 out.push_str(&format!(",\"{key}\":{}", verbatim(&node, at(key))?));
             }
         }
         self.more(spec, around, key, path, &mut out)?;
         out.push('}');
-        let mark = extra("cache_control").map(|node| verbatim(&node, at("cache_control"))).transpose()?;
-        let deferred = extra("defer_loading").map(|node| flag(&node, at("defer_loading"))).transpose()? == Some(true);
+        let mark =
+            extra("cache_control").map(|node| verbatim(&node, at("cache_control"))).transpose()?;
+        let deferred =
+            extra("defer_loading").map(|node| flag(&node, at("defer_loading"))).transpose()?
+                == Some(true);
         self.add(Tool { name: whole, text: out, mark, deferred }, path)
     }
 
     /// What a function has besides: a tool in Messages' words keeps it, of others it is noted.
-    fn more(&mut self, spec: &RawObject<'a>, around: &RawObject<'a>, schema: &str, path: Path<'_>, out: &mut String) -> Result<(), Fault> {
-        const KNOWN: [&str; 7] = ["type", "function", "name", "description", "parameters", "input_schema", "strict"];
-        let native = schema == "input_schema" && member(spec, "type").is_none_or(|kind| kind.raw() != "\"function\"");
+    fn more(
+        &mut self,
+        spec: &RawObject<'a>,
+        around: &RawObject<'a>,
+        schema: &str,
+        path: Path<'_>,
+        out: &mut String,
+    ) -> Result<(), Fault> {
+        const KNOWN: [&str; 7] =
+            ["type", "function", "name", "description", "parameters", "input_schema", "strict"];
+        let native = schema == "input_schema"
+            && member(spec, "type").is_none_or(|kind| kind.raw() != "\"function\"");
         let same = std::ptr::eq(spec, around);
         for (key, node) in spec.members().chain(around.members().filter(|_| !same)) {
             if KNOWN.contains(&key) || EXTRAS.contains(&key) || node.is_null() {
@@ -181,18 +255,34 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     }
 
     /// One of Anthropic's own tools, or of a kind that is newer than this gateway.
-    fn server(&mut self, node: &Node<'a>, tool: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
-        let name = member(tool, "name").map(|node| string(&node, path.key("name"))).transpose()?.unwrap_or_default();
-        let mark = member(tool, "cache_control").map(|node| verbatim(&node, path.key("cache_control"))).transpose()?;
-        let deferred = member(tool, "defer_loading").is_some_and(|node| node.as_bool() == Some(true));
+    fn server(
+        &mut self,
+        node: &Node<'a>,
+        tool: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<(), Fault> {
+        let name = member(tool, "name")
+            .map(|node| string(&node, path.key("name")))
+            .transpose()?
+            .unwrap_or_default();
+        let mark = member(tool, "cache_control")
+            .map(|node| verbatim(&node, path.key("cache_control")))
+            .transpose()?;
+        let deferred =
+            member(tool, "defer_loading").is_some_and(|node| node.as_bool() == Some(true));
         let raw = verbatim(node, path)?;
-        let text = if mark.is_some() || deferred { without(&raw, &["cache_control", "defer_loading"]) } else { raw.into_owned() };
+        let text = if mark.is_some() || deferred {
+            without(&raw, &["cache_control", "defer_loading"])
+        } else {
+            raw.into_owned()
+        };
         self.add(Tool { name: name.into_owned(), text, mark, deferred }, path)
     }
 
     /// Messages knows no namespaces, so their tools are called after them.
     fn namespace(&mut self, space: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
-        let name = member(space, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
+        let name =
+            member(space, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
         let name = string(&name, path.key("name"))?.into_owned();
         if name.is_empty() {
             return Err(wrong(path.key("name"), "a namespace has to have a name"));
@@ -200,12 +290,16 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         if self.draft.toolbox.space.is_some() {
             return Err(wrong(path, "a namespace cannot hold another"));
         }
-        let list = member(space, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
+        let list =
+            member(space, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
         self.draft.notes.unknown(space, &["type", "name", "description", "tools"], self.place)?;
         if let Some(node) = member(space, "description") {
             let said = string(&node, path.key("description"))?;
             if !said.trim().is_empty() {
-                self.about.push(format!("About the tools whose names begin with `{}`: {said}", names::within(&name, "")));
+                self.about.push(format!(
+                    "About the tools whose names begin with `{}`: {said}",
+                    names::within(&name, "")
+                ));
             }
         }
         self.draft.toolbox.space = Some(name);
@@ -222,8 +316,16 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
             None => (tool, path),
         };
         let name = Self::name(spec, path)?;
-        self.draft.notes.unknown(spec, &["type", "name", "description", "format", "cache_control", "defer_loading"], self.place)?;
-        let mut description = member(spec, "description").map(|node| string(&node, path.key("description"))).transpose()?.unwrap_or_default().into_owned();
+        self.draft.notes.unknown(
+            spec,
+            &["type", "name", "description", "format", "cache_control", "defer_loading"],
+            self.place,
+        )?;
+        let mut description = member(spec, "description")
+            .map(|node| string(&node, path.key("description")))
+            .transpose()?
+            .unwrap_or_default()
+            .into_owned();
         if let Some(node) = member(spec, "format") {
             self.told(&mut description, &object(&node, path.key("format"))?, path.key("format"))?;
         }
@@ -234,10 +336,24 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     }
 
     /// Adds a tool with a schema of ours or of the client's. Returns how it is called upstream.
-    fn written(&mut self, name: &str, description: &str, schema: &str, holder: &RawObject<'a>, path: Path<'_>) -> Result<String, Fault> {
-        let about = if description.is_empty() { String::new() } else { format!("\"description\":{},", quote(description)) };
-        let mark = member(holder, "cache_control").map(|node| verbatim(&node, path.key("cache_control"))).transpose()?;
-        let deferred = member(holder, "defer_loading").is_some_and(|node| node.as_bool() == Some(true));
+    fn written(
+        &mut self,
+        name: &str,
+        description: &str,
+        schema: &str,
+        holder: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<String, Fault> {
+        let about = if description.is_empty() {
+            String::new()
+        } else {
+            format!("\"description\":{},", quote(description))
+        };
+        let mark = member(holder, "cache_control")
+            .map(|node| verbatim(&node, path.key("cache_control")))
+            .transpose()?;
+        let deferred =
+            member(holder, "defer_loading").is_some_and(|node| node.as_bool() == Some(true));
         let (upstream, whole) = self.draft.toolbox.name(name);
         let text = format!("{{\"name\":{},{about}\"input_schema\":{schema}}}", quote(&upstream));
         self.add(Tool { name: whole, text, mark, deferred }, path)?;
@@ -245,19 +361,38 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     }
 
     /// A grammar cannot be enforced, so it is told.
-    fn told(&mut self, description: &mut String, format: &RawObject<'_>, path: Path<'_>) -> Result<(), Fault> {
-        let kind = member(format, "type").ok_or_else(|| wrong(path.key("type"), "field required"))?;
+    fn told(
+        &mut self,
+        description: &mut String,
+        format: &RawObject<'_>,
+        path: Path<'_>,
+    ) -> Result<(), Fault> {
+        let kind =
+            member(format, "type").ok_or_else(|| wrong(path.key("type"), "field required"))?;
         match &*string(&kind, path.key("type"))? {
             "text" => return Ok(()),
             "grammar" => {}
-            other => return Err(wrong(path.key("type"), format!("`{other}` is no format; expected `text` or `grammar`"))),
+            other => {
+                return Err(wrong(
+                    path.key("type"),
+                    format!("`{other}` is no format; expected `text` or `grammar`"),
+                ));
+            }
         }
-        let wrapped = member(format, "grammar").map(|node| object(&node, path.key("grammar"))).transpose()?;
+        let wrapped =
+            member(format, "grammar").map(|node| object(&node, path.key("grammar"))).transpose()?;
         let grammar = wrapped.as_ref().unwrap_or(format);
-        let definition = member(grammar, "definition").ok_or_else(|| wrong(path.key("definition"), "field required"))?;
-        let syntax = member(grammar, "syntax").map(|node| string(&node, path.key("syntax"))).transpose()?.unwrap_or_default();
+        let definition = member(grammar, "definition")
+            .ok_or_else(|| wrong(path.key("definition"), "field required"))?;
+        let syntax = member(grammar, "syntax")
+            .map(|node| string(&node, path.key("syntax")))
+            .transpose()?
+            .unwrap_or_default();
         let gap = if description.is_empty() { "" } else { "\n\n" };
-        description.push_str(&format!("{gap}The input has to follow this grammar ({syntax}):\n{}", string(&definition, path.key("definition"))?));
+        description.push_str(&format!(
+            "{gap}The input has to follow this grammar ({syntax}):\n{}",
+            string(&definition, path.key("definition"))?
+        ));
         self.draft.notes.say(self.noted("format"), "put into the description")
     }
 
@@ -266,23 +401,45 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         if self.draft.toolbox.calls.finder.is_some() && self.again == Again::Refused {
             return Err(wrong(path, "there is another `tool_search` already"));
         }
-        self.draft.notes.unknown(tool, &["type", "execution", "description", "parameters", "cache_control"], self.place)?;
-        let description = member(tool, "description").map(|node| string(&node, path.key("description"))).transpose()?.unwrap_or_default();
-        let parameters = schema::parameters(member(tool, "parameters").as_ref(), path.key("parameters"))?;
+        self.draft.notes.unknown(
+            tool,
+            &["type", "execution", "description", "parameters", "cache_control"],
+            self.place,
+        )?;
+        let description = member(tool, "description")
+            .map(|node| string(&node, path.key("description")))
+            .transpose()?
+            .unwrap_or_default();
+        let parameters =
+            schema::parameters(member(tool, "parameters").as_ref(), path.key("parameters"))?;
         let upstream = self.written(FINDER, &description, &parameters.text, tool, path)?;
         self.draft.toolbox.calls.finder = Some(upstream);
         Ok(())
     }
 
-    fn web_search(&mut self, kind: &str, tool: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
+    fn web_search(
+        &mut self,
+        kind: &str,
+        tool: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<(), Fault> {
         // Claude's searches go out; a client that wants none of that wants none of them.
-        if member(tool, "external_web_access").map(|node| flag(&node, path.key("external_web_access"))).transpose()? == Some(false) {
+        if member(tool, "external_web_access")
+            .map(|node| flag(&node, path.key("external_web_access")))
+            .transpose()?
+            == Some(false)
+        {
             self.draft.toolbox.gone.insert(SEARCH.to_owned());
             return self.draft.notes.left_out(self.noted("web_search"));
         }
         let Some(server) = self.terms.web_search else {
             let why = "web searches are not configured here; whoever runs this gateway can set `web_search` for the upstream";
-            return self.leave_out(kind, tool, path, format!("tools of type `web_search` are not supported: {why}"));
+            return self.leave_out(
+                kind,
+                tool,
+                path,
+                format!("tools of type `web_search` are not supported: {why}"),
+            );
         };
         let mut text = format!("{{\"type\":{},\"name\":\"web_search\"", quote(server));
         if let Some(most) = self.searches {
@@ -291,9 +448,14 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         if let Some(location) = member(tool, "user_location") {
             let path = path.key("user_location");
             let holder = object(&location, path)?;
-            let inner = member(&holder, "approximate").map(|node| object(&node, path)).transpose()?;
+            let inner =
+                member(&holder, "approximate").map(|node| object(&node, path)).transpose()?;
             let location = inner.as_ref().unwrap_or(&holder);
-            self.draft.notes.unknown(location, &["type", "city", "region", "country", "timezone"], &self.noted("user_location"))?;
+            self.draft.notes.unknown(
+                location,
+                &["type", "city", "region", "country", "timezone"],
+                &self.noted("user_location"),
+            )?;
             text.push_str(",\"user_location\":");
             text.push_str(&place(location, path)?);
         }
@@ -301,16 +463,27 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
             let filters = object(&node, path.key("filters"))?;
             for key in ["allowed_domains", "blocked_domains"] {
                 if let Some(domains) = member(&filters, key) {
-                    text.push_str(&format!(",\"{key}\":{}", verbatim(&domains, path.key("filters"))?));
+                    text.push_str(&format!(
+                        ",\"{key}\":{}",
+                        verbatim(&domains, path.key("filters"))?
+                    ));
                 }
             }
-            self.draft.notes.unknown(&filters, &["allowed_domains", "blocked_domains"], &self.noted("filters"))?;
+            self.draft.notes.unknown(
+                &filters,
+                &["allowed_domains", "blocked_domains"],
+                &self.noted("filters"),
+            )?;
         }
         if member(tool, "search_context_size").is_some_and(|size| size.raw() != "\"medium\"") {
             self.draft.notes.ignored(self.noted("search_context_size"))?;
         }
         text.push('}');
-        self.draft.notes.unknown(tool, &["type", "user_location", "filters", "search_context_size", "external_web_access"], self.place)?;
+        self.draft.notes.unknown(
+            tool,
+            &["type", "user_location", "filters", "search_context_size", "external_web_access"],
+            self.place,
+        )?;
         self.add(Tool { name: SEARCH.to_owned(), text, mark: None, deferred: false }, path)
     }
 }
@@ -334,17 +507,26 @@ pub fn searches(source: &RawObject<'_>) -> Result<Option<u64>, Fault> {
 
 /// The types of Anthropic's own tools end with a date, but for sets of an MCP server's.
 fn is_anthropics(kind: &str) -> bool {
-    kind == "mcp_toolset" || kind.rsplit_once('_').is_some_and(|(name, date)| !name.is_empty() && date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
+    kind == "mcp_toolset"
+        || kind.rsplit_once('_').is_some_and(|(name, date)| {
+            !name.is_empty() && date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())
+        })
 }
 
 /// A description, and what the parameters could not say; as JSON.
-fn described<'a>(spec: &RawObject<'a>, told: Option<&str>, path: Path<'_>) -> Result<Option<Cow<'a, str>>, Fault> {
+fn described<'a>(
+    spec: &RawObject<'a>,
+    told: Option<&str>,
+    path: Path<'_>,
+) -> Result<Option<Cow<'a, str>>, Fault> {
     let own = member(spec, "description").map(|node| text(&node, path)).transpose()?;
     Ok(match (own, told) {
         (own, None) => own.map(|own| Cow::Owned(own.raw().to_owned())),
         (own, Some(told)) => {
             let before = own.map_or_else(String::new, |own| format!("{}\n\n", own.decoded()));
-            Some(Cow::Owned(quote(&format!("{before}The input also has to fit this JSON Schema: {told}"))))
+            Some(Cow::Owned(quote(&format!(
+                "{before}The input also has to fit this JSON Schema: {told}"
+            ))))
         }
     })
 }

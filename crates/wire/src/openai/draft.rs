@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::conversation::{Content, ContentBlock, ContentKind, Conversation, ConversationTurn, Role, ToolCall, ToolResult};
+use super::conversation::{
+    Content, ContentBlock, ContentKind, Conversation, ConversationTurn, Role, ToolCall, ToolResult,
+};
 use super::names::Names;
 use super::thinking::{Demands, Settings, Wanted};
 use super::tools::{Calls, Chosen, Tool, Toolbox};
@@ -22,7 +24,10 @@ fn mark_for(ttl: &Node<'_>, path: Path<'_>) -> Result<&'static str, Fault> {
     match &*string(ttl, path)? {
         "5m" => Ok(FIVE_MINUTES),
         "30m" | "1h" | "12h" | "24h" => Ok(AN_HOUR),
-        other => Err(wrong(path, format!("`{other}` is no lifetime of a cache; expected `30m` or `12h`"))),
+        other => Err(wrong(
+            path,
+            format!("`{other}` is no lifetime of a cache; expected `30m` or `12h`"),
+        )),
     }
 }
 
@@ -88,40 +93,74 @@ impl<'a> Draft<'a> {
     }
 
     /// The mark that a part has, in Messages' words or in OpenAI's.
-    pub fn mark_of(&self, part: &RawObject<'a>, path: Path<'_>) -> Result<Option<Cow<'a, str>>, Fault> {
+    pub fn mark_of(
+        &self,
+        part: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<Option<Cow<'a, str>>, Fault> {
         if let Some(node) = given(part, "cache_control") {
             return verbatim(&node, path.key("cache_control")).map(Some);
         }
-        let Some(node) = given(part, "prompt_cache_breakpoint").filter(|node| node.as_bool() != Some(false)) else { return Ok(None) };
+        let Some(node) =
+            given(part, "prompt_cache_breakpoint").filter(|node| node.as_bool() != Some(false))
+        else {
+            return Ok(None);
+        };
         let path = path.key("prompt_cache_breakpoint");
         if node.as_bool() == Some(true) {
             return Ok(Some(Cow::Borrowed(self.breakpoint)));
         }
         let breakpoint = object(&node, path)?;
-        if let Some(mode) = given(&breakpoint, "mode").map(|node| string(&node, path.key("mode"))).transpose()?.filter(|mode| mode != "explicit") {
-            return Err(wrong(path.key("mode"), format!("`{mode}` is no mode of a breakpoint; expected `explicit`")));
+        if let Some(mode) = given(&breakpoint, "mode")
+            .map(|node| string(&node, path.key("mode")))
+            .transpose()?
+            .filter(|mode| mode != "explicit")
+        {
+            return Err(wrong(
+                path.key("mode"),
+                format!("`{mode}` is no mode of a breakpoint; expected `explicit`"),
+            ));
         }
-        let mark = given(&breakpoint, "ttl").map_or(Ok(self.breakpoint), |ttl| mark_for(&ttl, path.key("ttl")))?;
+        let mark = given(&breakpoint, "ttl")
+            .map_or(Ok(self.breakpoint), |ttl| mark_for(&ttl, path.key("ttl")))?;
         Ok(Some(Cow::Borrowed(mark)))
     }
 
     /// What the conversation and the tools demand of the rest.
     pub fn demands(&self) -> Demands {
-        Demands { forced_tool: self.chosen.forced, thoughtless_loop: self.is_thoughtless_loop() || self.is_begun_without_thoughts() }
+        Demands {
+            forced_tool: self.chosen.forced,
+            thoughtless_loop: self.is_thoughtless_loop() || self.is_begun_without_thoughts(),
+        }
     }
 
     /// True if the conversation ends with results whose calls came without their thinking.
     fn is_thoughtless_loop(&self) -> bool {
-        let mut turns = self.conversation.turns.iter().rev().filter(|turn| turn.role != Role::System);
-        let results = turns.next().is_some_and(|turn| turn.role == Role::User && matches!(turn.blocks.first(), Some(ContentBlock { kind: ContentKind::Result(_), .. })));
-        let thought = turns.next().is_some_and(|turn| matches!(turn.blocks.first(), Some(ContentBlock { kind: ContentKind::Thought(_), .. })));
+        let mut turns =
+            self.conversation.turns.iter().rev().filter(|turn| turn.role != Role::System);
+        let results = turns.next().is_some_and(|turn| {
+            turn.role == Role::User
+                && matches!(
+                    turn.blocks.first(),
+                    Some(ContentBlock { kind: ContentKind::Result(_), .. })
+                )
+        });
+        let thought = turns.next().is_some_and(|turn| {
+            matches!(turn.blocks.first(), Some(ContentBlock { kind: ContentKind::Thought(_), .. }))
+        });
         results && !thought
     }
 
     /// True if the conversation ends with an answer that is begun, and without thinking at that: who thinks begins with it.
     fn is_begun_without_thoughts(&self) -> bool {
         let last = self.conversation.turns.iter().rev().find(|turn| turn.role != Role::System);
-        last.is_some_and(|turn| turn.role == Role::Assistant && !matches!(turn.blocks.first(), Some(ContentBlock { kind: ContentKind::Thought(_), .. })))
+        last.is_some_and(|turn| {
+            turn.role == Role::Assistant
+                && !matches!(
+                    turn.blocks.first(),
+                    Some(ContentBlock { kind: ContentKind::Thought(_), .. })
+                )
+        })
     }
 
     /// Who asks, and how urgently.
@@ -132,13 +171,20 @@ impl<'a> Draft<'a> {
             self.notes.ignored("safety_identifier")?;
         }
         if let Some(name) = name.or(safety).filter(|name| !name.is_empty()) {
-            self.members.push(("metadata".into(), format!("{{\"user_id\":{}}}", quote(&super::names::user_id(&name))).into()));
+            self.members.push((
+                "metadata".into(),
+                format!("{{\"user_id\":{}}}", quote(&super::names::user_id(&name))).into(),
+            ));
         }
         if let Some(node) = given(source, "service_tier") {
             match &*string(&node, "service_tier")? {
                 "auto" => {}
-                "default" | "standard_only" => self.members.push(("service_tier".into(), "\"standard_only\"".into())),
-                "priority" | "fast" => self.members.push(("service_tier".into(), "\"auto\"".into())),
+                "default" | "standard_only" => {
+                    self.members.push(("service_tier".into(), "\"standard_only\"".into()))
+                }
+                "priority" | "fast" => {
+                    self.members.push(("service_tier".into(), "\"auto\"".into()))
+                }
                 _ => self.notes.left_out("service_tier")?,
             }
         }
@@ -162,26 +208,44 @@ impl<'a> Draft<'a> {
             }
         }
         // The request's own mark stands behind them all.
-        if let Some((_, own)) = self.members.iter_mut().find(|(key, own)| short && key == "cache_control" && lives_an_hour(own)) {
+        if let Some((_, own)) = self
+            .members
+            .iter_mut()
+            .find(|(key, own)| short && key == "cache_control" && lives_an_hour(own))
+        {
             *own = Cow::Borrowed(FIVE_MINUTES);
             shortened = true;
         }
-        if shortened { self.notes.say("cache_control.ttl", "lowered to 5m behind a mark of 5m") } else { Ok(()) }
+        if shortened {
+            self.notes.say("cache_control.ttl", "lowered to 5m behind a mark of 5m")
+        } else {
+            Ok(())
+        }
     }
 
     /// Every place for a mark, in the order in which the API reads them.
     fn marks(&mut self) -> impl Iterator<Item = &mut Option<Cow<'a, str>>> {
         let tools = self.toolbox.tools.iter_mut().map(|tool| &mut tool.mark);
-        let blocks = self.conversation.system.iter_mut().chain(self.conversation.turns.iter_mut().flat_map(|turn| turn.blocks.iter_mut()));
+        let blocks = self
+            .conversation
+            .system
+            .iter_mut()
+            .chain(self.conversation.turns.iter_mut().flat_map(|turn| turn.blocks.iter_mut()));
         tools.chain(blocks.map(|block| &mut block.mark))
     }
 
     fn take_off_surplus_marks(&mut self, marked: bool) -> Result<(), Fault> {
-        let most = MARKS - usize::from(marked || self.members.iter().any(|(key, _)| key == "cache_control"));
-        let marks: Vec<&mut Option<Cow<'a, str>>> = self.marks().filter(|mark| mark.is_some()).collect();
+        let most = MARKS
+            - usize::from(marked || self.members.iter().any(|(key, _)| key == "cache_control"));
+        let marks: Vec<&mut Option<Cow<'a, str>>> =
+            self.marks().filter(|mark| mark.is_some()).collect();
         let surplus = marks.len().saturating_sub(most);
         marks.into_iter().take(surplus).for_each(|mark| *mark = None);
-        if surplus > 0 { self.notes.say("cache_control", "left out but for the last ones") } else { Ok(()) }
+        if surplus > 0 {
+            self.notes.say("cache_control", "left out but for the last ones")
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes the turns alone.
@@ -226,7 +290,13 @@ impl<'a> Draft<'a> {
             member(&mut out, key, raw);
         }
         out.push('}');
-        Written { body: out, names: self.toolbox.names, calls: self.toolbox.calls, betas: self.betas, notes: self.notes }
+        Written {
+            body: out,
+            names: self.toolbox.names,
+            calls: self.toolbox.calls,
+            betas: self.betas,
+            notes: self.notes,
+        }
     }
 }
 

@@ -28,7 +28,12 @@ pub struct List<'k> {
 }
 
 /// Reads all entries into the draft's conversation.
-pub fn converse<'a>(draft: &mut Draft<'a>, node: &Node<'a>, list: List<'a>, terms: &Terms<'_>) -> Result<(), Fault> {
+pub fn converse<'a>(
+    draft: &mut Draft<'a>,
+    node: &Node<'a>,
+    list: List<'a>,
+    terms: &Terms<'_>,
+) -> Result<(), Fault> {
     let path = Path::of(list.name);
     if node.is_string() && list.name == "input" {
         let said = text(node, path)?;
@@ -39,10 +44,23 @@ pub fn converse<'a>(draft: &mut Draft<'a>, node: &Node<'a>, list: List<'a>, term
         return Ok(());
     }
     let Some(entries) = node.as_array() else {
-        return Err(wrong(path, if list.name == "input" { "expected a string or a list of items" } else { "expected a list" }));
+        return Err(wrong(
+            path,
+            if list.name == "input" {
+                "expected a string or a list of items"
+            } else {
+                "expected a list"
+            },
+        ));
     };
     if entries.is_empty() {
-        return Err(wrong(path, format!("expected at least one {}", if list.name == "input" { "item" } else { "message" })));
+        return Err(wrong(
+            path,
+            format!(
+                "expected at least one {}",
+                if list.name == "input" { "item" } else { "message" }
+            ),
+        ));
     }
     let mut reader = Reader { draft, terms, list, legacy: Legacy::default() };
     for (at, node) in entries.iter().enumerate() {
@@ -70,28 +88,38 @@ impl<'a> Reader<'_, 'a, '_> {
     fn entry(&mut self, entry: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
         let kind = member(entry, "type").map(|node| string(&node, path.key("type"))).transpose()?;
         match kind.as_deref() {
-            None if self.list.kept.is_some() && is_reference(entry) => self.reference(entry, path, at),
+            None if self.list.kept.is_some() && is_reference(entry) => {
+                self.reference(entry, path, at)
+            }
             Some("item_reference") if self.list.kept.is_some() => self.reference(entry, path, at),
             Some("function_call") => self.call(entry, path, at),
             Some("custom_tool_call") => self.custom_call(entry, path, at),
             Some("tool_search_call") => self.search_call(entry, path, at),
-            Some("function_call_output" | "custom_tool_call_output") => self.output(entry, path, at),
+            Some("function_call_output" | "custom_tool_call_output") => {
+                self.output(entry, path, at)
+            }
             Some("tool_search_output") => self.found(entry, path, at),
             Some("additional_tools") => self.more_tools(entry, path),
             Some("configuration_update") => self.update(entry, path),
             // A block of Messages where a message should be.
             Some("tool_use") if member(entry, "role").is_none() => {
                 let call = self.parts(at, Speaker::Assistant).call(entry, path)?;
-                self.draft.conversation.push(Role::Assistant, ContentBlock::new(ContentKind::Call(call)));
+                self.draft
+                    .conversation
+                    .push(Role::Assistant, ContentBlock::new(ContentKind::Call(call)));
                 Ok(())
             }
             Some("tool_result") if member(entry, "role").is_none() => {
                 let result = self.parts(at, Speaker::User).result(entry, path)?;
-                self.draft.conversation.push(Role::User, ContentBlock::new(ContentKind::Result(result)));
+                self.draft
+                    .conversation
+                    .push(Role::User, ContentBlock::new(ContentKind::Result(result)));
                 Ok(())
             }
             // And a call of Chat's.
-            Some("function") if member(entry, "role").is_none() && member(entry, "function").is_some() => {
+            Some("function")
+                if member(entry, "role").is_none() && member(entry, "function").is_some() =>
+            {
                 let call = self.tool_call(entry, path, at)?;
                 self.draft.conversation.push(Role::Assistant, call);
                 Ok(())
@@ -99,8 +127,12 @@ impl<'a> Reader<'_, 'a, '_> {
             Some("reasoning") => self.sealed(entry, path, "reasoning"),
             Some("compaction") => self.sealed(entry, path, "compaction"),
             // What the upstream ran itself: its results are in the text that follows.
-            Some("web_search_call") => self.draft.notes.left_out(format!("{}.web_search_call", self.list.name)),
-            Some(other) if other != "message" && member(entry, "role").is_none() => self.foreign(entry, other, path),
+            Some("web_search_call") => {
+                self.draft.notes.left_out(format!("{}.web_search_call", self.list.name))
+            }
+            Some(other) if other != "message" && member(entry, "role").is_none() => {
+                self.foreign(entry, other, path)
+            }
             _ => self.message(entry, path, at),
         }
     }
@@ -108,7 +140,8 @@ impl<'a> Reader<'_, 'a, '_> {
     // ------------------------------------------------------------ messages
 
     fn message(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
-        let role = member(message, "role").ok_or_else(|| wrong(path.key("role"), "field required"))?;
+        let role =
+            member(message, "role").ok_or_else(|| wrong(path.key("role"), "field required"))?;
         let role = string(&role, path.key("role"))?;
         self.unknown(message, &role)?;
         match &*role {
@@ -116,21 +149,36 @@ impl<'a> Reader<'_, 'a, '_> {
             "user" => self.spoken(message, path, at, Role::User, Speaker::User),
             "assistant" => self.assistant(message, path, at),
             "tool" => {
-                let id = self.answered(message, path, &["tool_call_id", "call_id", "tool_use_id"])?;
+                let id =
+                    self.answered(message, path, &["tool_call_id", "call_id", "tool_use_id"])?;
                 self.result(message, "content", id, path, at)
             }
             "function" => {
-                let id = self.legacy.open.pop_front().ok_or_else(|| wrong(path, "there is no `function_call` before it that waits for a result"))?;
+                let id = self.legacy.open.pop_front().ok_or_else(|| {
+                    wrong(path, "there is no `function_call` before it that waits for a result")
+                })?;
                 self.result(message, "content", Cow::Owned(id), path, at)
             }
-            other => Err(wrong(path.key("role"), format!("`{other}` is no role; expected `system`, `developer`, `user`, `assistant` or `tool`"))),
+            other => Err(wrong(
+                path.key("role"),
+                format!(
+                    "`{other}` is no role; expected `system`, `developer`, `user`, `assistant` or `tool`"
+                ),
+            )),
         }
     }
 
     /// Notes members that Messages has nothing for, or that have no place in this role.
     fn unknown(&mut self, message: &RawObject<'a>, role: &str) -> Result<(), Fault> {
         let own: &[&str] = match role {
-            "assistant" => &["tool_calls", "function_call", "refusal", "thinking_blocks", "thinking_model", "audio"],
+            "assistant" => &[
+                "tool_calls",
+                "function_call",
+                "refusal",
+                "thinking_blocks",
+                "thinking_model",
+                "audio",
+            ],
             // The name is its call's.
             "tool" => &["tool_call_id", "call_id", "tool_use_id", "name"],
             "function" => &["name"],
@@ -141,8 +189,12 @@ impl<'a> Reader<'_, 'a, '_> {
         let item = self.list.name == "input";
         for (key, node) in message.members() {
             // Annotations are our own, made from what the text says.
-            let known = matches!(key, "role" | "content" | "cache_control" | "annotations") || own.contains(&key) || (thoughts && key == "reasoning_content");
-            let known = known || (item && matches!(key, "id" | "status")) || (key == "type" && node.raw() == "\"message\"");
+            let known = matches!(key, "role" | "content" | "cache_control" | "annotations")
+                || own.contains(&key)
+                || (thoughts && key == "reasoning_content");
+            let known = known
+                || (item && matches!(key, "id" | "status"))
+                || (key == "type" && node.raw() == "\"message\"");
             let empty = matches!(node.raw(), "null" | "\"\"" | "[]" | "{}");
             if !known && !empty {
                 self.note_ignored(&label(key))?;
@@ -159,7 +211,13 @@ impl<'a> Reader<'_, 'a, '_> {
         Parts { draft: self.draft, list: self.list.name, at, speaker, strict: self.terms.strict }
     }
 
-    fn said(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize, speaker: Speaker) -> Result<SaidParts<'a>, Fault> {
+    fn said(
+        &mut self,
+        message: &RawObject<'a>,
+        path: Path<'_>,
+        at: usize,
+        speaker: Speaker,
+    ) -> Result<SaidParts<'a>, Fault> {
         match member(message, "content") {
             Some(node) => self.parts(at, speaker).content(&node, path.key("content")),
             None => Ok(SaidParts::default()),
@@ -167,14 +225,28 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// A message that is its content.
-    fn spoken(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize, role: Role, speaker: Speaker) -> Result<(), Fault> {
+    fn spoken(
+        &mut self,
+        message: &RawObject<'a>,
+        path: Path<'_>,
+        at: usize,
+        role: Role,
+        speaker: Speaker,
+    ) -> Result<(), Fault> {
         let blocks = self.said(message, path, at, speaker)?.sensible()?;
         self.push(role, blocks, message, path)
     }
 
     /// Adds a message's blocks; a mark on the message is one on its last block that can have one.
-    fn push(&mut self, role: Role, mut blocks: Vec<ContentBlock<'a>>, message: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
-        let last = blocks.iter_mut().rev().find(|block| !matches!(block.kind, ContentKind::Thought(_)));
+    fn push(
+        &mut self,
+        role: Role,
+        mut blocks: Vec<ContentBlock<'a>>,
+        message: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<(), Fault> {
+        let last =
+            blocks.iter_mut().rev().find(|block| !matches!(block.kind, ContentKind::Thought(_)));
         if let (Some(node), Some(last)) = (member(message, "cache_control"), last) {
             last.mark = Some(verbatim(&node, path.key("cache_control"))?);
         }
@@ -184,15 +256,24 @@ impl<'a> Reader<'_, 'a, '_> {
         Ok(())
     }
 
-    fn assistant(&mut self, message: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+    fn assistant(
+        &mut self,
+        message: &RawObject<'a>,
+        path: Path<'_>,
+        at: usize,
+    ) -> Result<(), Fault> {
         if member(message, "audio").is_some() {
-            return Err(unsupported(path.key("audio"), "Claude cannot hear what it is said to have spoken; send its transcript as `content`"));
+            return Err(unsupported(
+                path.key("audio"),
+                "Claude cannot hear what it is said to have spoken; send its transcript as `content`",
+            ));
         }
         let mut blocks = self.thoughts(message, path)?;
         if blocks.is_empty() {
             blocks = self.thoughts_in_parts(message, path)?;
         }
-        let SaidParts { blocks: spoken, lost } = self.said(message, path, at, Speaker::Assistant)?;
+        let SaidParts { blocks: spoken, lost } =
+            self.said(message, path, at, Speaker::Assistant)?;
         if let Some(node) = member(message, "refusal") {
             let refusal = text(&node, path.key("refusal"))?;
             // Our own answers say a refusal twice where the upstream did not explain it.
@@ -228,7 +309,11 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// Thinking that the client sends back, word for word, unless another model thought it.
-    fn thoughts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<ContentBlock<'a>>, Fault> {
+    fn thoughts(
+        &mut self,
+        message: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<Vec<ContentBlock<'a>>, Fault> {
         let Some(node) = member(message, "thinking_blocks") else { return Ok(Vec::new()) };
         let path = path.key("thinking_blocks");
         let thinker = member(message, "thinking_model").and_then(|node| node.as_str());
@@ -239,7 +324,9 @@ impl<'a> Reader<'_, 'a, '_> {
             let thought = object(node, path)?;
             let kind = member(&thought, "type").map(|node| string(&node, path)).transpose()?;
             let kind = kind.filter(|kind| matches!(&**kind, "thinking" | "redacted_thinking"));
-            let kind = kind.ok_or_else(|| wrong(path, "expected a block of type `thinking` or `redacted_thinking`"))?;
+            let kind = kind.ok_or_else(|| {
+                wrong(path, "expected a block of type `thinking` or `redacted_thinking`")
+            })?;
             if foreign || !is_sealed(&kind, &thought) {
                 self.draft.notes.left_out(format!("{}.thinking_blocks", self.list.name))?;
             } else {
@@ -250,10 +337,23 @@ impl<'a> Reader<'_, 'a, '_> {
     }
 
     /// The same from a part: some clients spread our message over the parts of theirs.
-    fn thoughts_in_parts(&mut self, message: &RawObject<'a>, path: Path<'_>) -> Result<Vec<ContentBlock<'a>>, Fault> {
+    fn thoughts_in_parts(
+        &mut self,
+        message: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<Vec<ContentBlock<'a>>, Fault> {
         let path = path.key("content");
-        for (index, part) in member(message, "content").and_then(|node| node.as_array()).unwrap_or_default().iter().enumerate() {
-            let Some(part) = part.as_object().filter(|part| member(part, "thinking_blocks").is_some()) else { continue };
+        for (index, part) in member(message, "content")
+            .and_then(|node| node.as_array())
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
+            let Some(part) =
+                part.as_object().filter(|part| member(part, "thinking_blocks").is_some())
+            else {
+                continue;
+            };
             return self.thoughts(&part, path.at(index));
         }
         Ok(Vec::new())
@@ -262,11 +362,21 @@ impl<'a> Reader<'_, 'a, '_> {
     // ------------------------------------------------------------ calls
 
     /// A call as Chat has it.
-    fn tool_call(&mut self, call: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<ContentBlock<'a>, Fault> {
+    fn tool_call(
+        &mut self,
+        call: &RawObject<'a>,
+        path: Path<'_>,
+        at: usize,
+    ) -> Result<ContentBlock<'a>, Fault> {
         let place = format!("{}.tool_calls", self.list.name);
-        self.draft.notes.unknown(call, &["id", "type", "function", "custom", "index", "cache_control"], &place)?;
+        self.draft.notes.unknown(
+            call,
+            &["id", "type", "function", "custom", "index", "cache_control"],
+            &place,
+        )?;
         let mark = self.draft.mark_of(call, path)?;
-        let required = |key: &str| member(call, key).ok_or_else(|| wrong(path.key(key), "field required"));
+        let required =
+            |key: &str| member(call, key).ok_or_else(|| wrong(path.key(key), "field required"));
         let id = names::call_id(string(&required("id")?, path.key("id"))?);
         let kind = member(call, "type").map(|node| string(&node, path.key("type"))).transpose()?;
         let call = match kind.as_deref() {
@@ -277,23 +387,53 @@ impl<'a> Reader<'_, 'a, '_> {
             Some("custom") => {
                 let path = path.key("custom");
                 let custom = object(&required("custom")?, path)?;
-                self.draft.notes.unknown(&custom, &["name", "input"], &format!("{place}.custom"))?;
-                ToolCall { id, name: names::tool(name(&custom, path)?), input: text_input(&custom, path)?, at }
+                self.draft.notes.unknown(
+                    &custom,
+                    &["name", "input"],
+                    &format!("{place}.custom"),
+                )?;
+                ToolCall {
+                    id,
+                    name: names::tool(name(&custom, path)?),
+                    input: text_input(&custom, path)?,
+                    at,
+                }
             }
-            Some(other) => return Err(unsupported(path.key("type"), format!("calls of type `{other}` are not supported; expected `function`"))),
+            Some(other) => {
+                return Err(unsupported(
+                    path.key("type"),
+                    format!("calls of type `{other}` are not supported; expected `function`"),
+                ));
+            }
         };
         Ok(ContentBlock { kind: ContentKind::Call(call), mark })
     }
 
-    fn function(&mut self, function: &RawObject<'a>, id: Cow<'a, str>, path: Path<'_>, at: usize) -> Result<ToolCall<'a>, Fault> {
+    fn function(
+        &mut self,
+        function: &RawObject<'a>,
+        id: Cow<'a, str>,
+        path: Path<'_>,
+        at: usize,
+    ) -> Result<ToolCall<'a>, Fault> {
         let place = format!("{}.tool_calls.function", self.list.name);
         self.draft.notes.unknown(function, &["name", "arguments"], &place)?;
         let name = name(function, path)?;
-        Ok(ToolCall { id, name: names::tool(name), input: self.arguments(function, path, &place)?, at })
+        Ok(ToolCall {
+            id,
+            name: names::tool(name),
+            input: self.arguments(function, path, &place)?,
+            at,
+        })
     }
 
     /// What is no JSON must not cost every later turn of a conversation: it is carried as a text.
-    fn arguments(&mut self, holder: &RawObject<'a>, path: Path<'_>, place: &str) -> Result<Cow<'a, str>, Fault> {
+    fn arguments(
+        &mut self,
+        holder: &RawObject<'a>,
+        path: Path<'_>,
+        place: &str,
+    ) -> Result<Cow<'a, str>, Fault> {
         let Arguments { input, broken } = arguments(holder, path.key("arguments"))?;
         if broken && self.terms.strict {
             return Err(wrong(path.key("arguments"), "not valid JSON"));
@@ -306,7 +446,21 @@ impl<'a> Reader<'_, 'a, '_> {
 
     fn call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
         self.caller(item)?;
-        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "arguments", "parsed_arguments", "caller"], self.list.name)?;
+        self.draft.notes.unknown(
+            item,
+            &[
+                "type",
+                "id",
+                "status",
+                "call_id",
+                "name",
+                "namespace",
+                "arguments",
+                "parsed_arguments",
+                "caller",
+            ],
+            self.list.name,
+        )?;
         let (id, name) = (call_id(item, path)?, full_name(item, path)?);
         let input = self.arguments(item, path, self.list.name)?;
         self.draft.conversation.push_call(ToolCall { id, name, input, at });
@@ -315,33 +469,68 @@ impl<'a> Reader<'_, 'a, '_> {
 
     /// Who called: the model, unless a program of its own did, which Claude has none of.
     fn caller(&mut self, item: &RawObject<'a>) -> Result<(), Fault> {
-        let direct = member(item, "caller").is_none_or(|node| node.as_object().and_then(|caller| caller.get("type")).is_some_and(|kind| kind.raw() == "\"direct\""));
+        let direct = member(item, "caller").is_none_or(|node| {
+            node.as_object()
+                .and_then(|caller| caller.get("type"))
+                .is_some_and(|kind| kind.raw() == "\"direct\"")
+        });
         if direct { Ok(()) } else { self.note_ignored("caller") }
     }
 
-    fn custom_call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+    fn custom_call(
+        &mut self,
+        item: &RawObject<'a>,
+        path: Path<'_>,
+        at: usize,
+    ) -> Result<(), Fault> {
         self.caller(item)?;
-        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "name", "namespace", "input", "caller"], self.list.name)?;
-        let call = ToolCall { id: call_id(item, path)?, name: full_name(item, path)?, input: text_input(item, path)?, at };
+        self.draft.notes.unknown(
+            item,
+            &["type", "id", "status", "call_id", "name", "namespace", "input", "caller"],
+            self.list.name,
+        )?;
+        let call = ToolCall {
+            id: call_id(item, path)?,
+            name: full_name(item, path)?,
+            input: text_input(item, path)?,
+            at,
+        };
         self.draft.conversation.push_call(call);
         Ok(())
     }
 
     /// A search among the client's tools. What OpenAI searched itself has no call.
-    fn search_call(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
-        if member(item, "call_id").is_none() || member(item, "execution").is_some_and(|node| node.raw() == "\"server\"") {
+    fn search_call(
+        &mut self,
+        item: &RawObject<'a>,
+        path: Path<'_>,
+        at: usize,
+    ) -> Result<(), Fault> {
+        if member(item, "call_id").is_none()
+            || member(item, "execution").is_some_and(|node| node.raw() == "\"server\"")
+        {
             return self.draft.notes.left_out(format!("{}.tool_search_call", self.list.name));
         }
         let id = call_id(item, path)?;
         let input = self.arguments(item, path, self.list.name)?;
-        self.draft.conversation.push_call(ToolCall { id, name: Cow::Borrowed("tool_search"), input, at });
+        self.draft.conversation.push_call(ToolCall {
+            id,
+            name: Cow::Borrowed("tool_search"),
+            input,
+            at,
+        });
         Ok(())
     }
 
     // ------------------------------------------------------------ results
 
     /// The call that a result answers; where it does not say so, the one that is open.
-    fn answered(&mut self, holder: &RawObject<'a>, path: Path<'_>, keys: &[&'static str]) -> Result<Cow<'a, str>, Fault> {
+    fn answered(
+        &mut self,
+        holder: &RawObject<'a>,
+        path: Path<'_>,
+        keys: &[&'static str],
+    ) -> Result<Cow<'a, str>, Fault> {
         for key in keys {
             if let Some(node) = member(holder, key) {
                 return Ok(names::call_id(string(&node, path.key(key))?));
@@ -351,7 +540,14 @@ impl<'a> Reader<'_, 'a, '_> {
         open.ok_or_else(|| wrong(path.key(keys[0]), "field required"))
     }
 
-    fn result(&mut self, holder: &RawObject<'a>, key: &'static str, id: Cow<'a, str>, path: Path<'_>, at: usize) -> Result<(), Fault> {
+    fn result(
+        &mut self,
+        holder: &RawObject<'a>,
+        key: &'static str,
+        id: Cow<'a, str>,
+        path: Path<'_>,
+        at: usize,
+    ) -> Result<(), Fault> {
         let node = member(holder, key);
         let mut content = self.parts(at, Speaker::User).answer(node.as_ref(), path.key(key))?;
         let mut mark = None;
@@ -359,17 +555,39 @@ impl<'a> Reader<'_, 'a, '_> {
             mark = blocks.iter_mut().fold(None, |last, block| block.mark.take().or(last));
         }
         // Codex tells of a call that goes on before it tells of its end.
-        let again = member(holder, "type").is_some_and(|kind| kind.raw() == "\"custom_tool_call_output\"");
+        let again =
+            member(holder, "type").is_some_and(|kind| kind.raw() == "\"custom_tool_call_output\"");
         if let Some(first) = self.draft.conversation.result_mut(&id).filter(|_| again) {
             first.content.append(content);
-            return self.draft.notes.say(format!("{}.output", self.list.name), "joined to the same call's");
+            return self
+                .draft
+                .notes
+                .say(format!("{}.output", self.list.name), "joined to the same call's");
         }
-        let block = ContentBlock { kind: ContentKind::Result(ToolResult { id, content, failed: false, at }), mark };
+        let block = ContentBlock {
+            kind: ContentKind::Result(ToolResult { id, content, failed: false, at }),
+            mark,
+        };
         self.push(Role::User, vec![block], holder, path)
     }
 
     fn output(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
-        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "tool_call_id", "output", "name", "namespace", "cache_control", "caller"], self.list.name)?;
+        self.draft.notes.unknown(
+            item,
+            &[
+                "type",
+                "id",
+                "status",
+                "call_id",
+                "tool_call_id",
+                "output",
+                "name",
+                "namespace",
+                "cache_control",
+                "caller",
+            ],
+            self.list.name,
+        )?;
         self.caller(item)?;
         // Its call says them.
         for key in ["name", "namespace"].into_iter().filter(|key| member(item, key).is_some()) {
@@ -391,20 +609,35 @@ impl<'a> Reader<'_, 'a, '_> {
     fn fits_the_open_call(&self, item: &RawObject<'a>, path: Path<'_>) -> Result<bool, Fault> {
         let Some(open) = self.draft.conversation.sole_open_call() else {
             // Without a name of its own it is a result whose call is missing.
-            return if member(item, "name").is_some() { Ok(false) } else { Err(wrong(path.key("call_id"), "field required")) };
+            return if member(item, "name").is_some() {
+                Ok(false)
+            } else {
+                Err(wrong(path.key("call_id"), "field required"))
+            };
         };
-        let given = if member(item, "name").is_some() { Some(full_name(item, path)?) } else { None };
+        let given =
+            if member(item, "name").is_some() { Some(full_name(item, path)?) } else { None };
         Ok(given.is_none_or(|given| given == open.name))
     }
 
     /// What a search among the client's tools found: from now on they are tools.
     fn found(&mut self, item: &RawObject<'a>, path: Path<'_>, at: usize) -> Result<(), Fault> {
-        self.draft.notes.unknown(item, &["type", "id", "status", "call_id", "tools", "execution"], "input.tool_search_output")?;
+        self.draft.notes.unknown(
+            item,
+            &["type", "id", "status", "call_id", "tools", "execution"],
+            "input.tool_search_output",
+        )?;
         if member(item, "execution").is_some_and(|node| node.raw() == "\"server\"") {
             self.draft.notes.mention("input.tool_search_output.execution", "ignored");
         }
-        let list = member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
-        let mut collector = Collector::new(self.draft, self.terms, Again::Replaces, "input.tool_search_output.tools");
+        let list =
+            member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
+        let mut collector = Collector::new(
+            self.draft,
+            self.terms,
+            Again::Replaces,
+            "input.tool_search_output.tools",
+        );
         collector.list(&list, path.key("tools"))?;
         let about = std::mem::take(&mut collector.about);
         if member(item, "call_id").is_none() {
@@ -413,21 +646,34 @@ impl<'a> Reader<'_, 'a, '_> {
         }
         let id = self.answered(item, path, &["call_id"])?;
         let names = named(&list);
-        let mut told = if names.is_empty() { "No tool was found.".to_owned() } else { format!("These tools can be called now: {}.", names.join(", ")) };
+        let mut told = if names.is_empty() {
+            "No tool was found.".to_owned()
+        } else {
+            format!("These tools can be called now: {}.", names.join(", "))
+        };
         for about in about {
             told.push_str("\n\n");
             told.push_str(&about);
         }
         let content = super::conversation::Content::Text(Text::quoted(&told));
-        self.draft.conversation.push(Role::User, ContentBlock::new(ContentKind::Result(ToolResult { id, content, failed: false, at })));
+        self.draft.conversation.push(
+            Role::User,
+            ContentBlock::new(ContentKind::Result(ToolResult { id, content, failed: false, at })),
+        );
         Ok(())
     }
 
     /// Tools that come with the input. What is said of their namespaces stays in its place.
     fn more_tools(&mut self, item: &RawObject<'a>, path: Path<'_>) -> Result<(), Fault> {
-        self.draft.notes.unknown(item, &["type", "id", "role", "tools"], "input.additional_tools")?;
-        let list = member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
-        let mut collector = Collector::new(self.draft, self.terms, Again::Replaces, "input.additional_tools.tools");
+        self.draft.notes.unknown(
+            item,
+            &["type", "id", "role", "tools"],
+            "input.additional_tools",
+        )?;
+        let list =
+            member(item, "tools").ok_or_else(|| wrong(path.key("tools"), "field required"))?;
+        let mut collector =
+            Collector::new(self.draft, self.terms, Again::Replaces, "input.additional_tools.tools");
         collector.list(&list, path.key("tools"))?;
         let about = std::mem::take(&mut collector.about);
         self.say_of_spaces(about);
@@ -436,7 +682,9 @@ impl<'a> Reader<'_, 'a, '_> {
 
     fn say_of_spaces(&mut self, about: Vec<String>) {
         for about in about {
-            self.draft.conversation.push(Role::System, ContentBlock::new(ContentKind::Text(Text::quoted(&about))));
+            self.draft
+                .conversation
+                .push(Role::System, ContentBlock::new(ContentKind::Text(Text::quoted(&about))));
         }
     }
 
@@ -458,13 +706,22 @@ impl<'a> Reader<'_, 'a, '_> {
 
     /// A block that comes back as we sealed it. Anything else could not be made into one that the API takes.
     fn sealed(&mut self, item: &RawObject<'a>, path: Path<'_>, kind: &str) -> Result<(), Fault> {
-        let sealed = member(item, "encrypted_content").map(|node| string(&node, path.key("encrypted_content"))).transpose()?;
-        let opened = sealed.and_then(|sealed| seal::open(&sealed)).filter(|opened| opened.is_thought() == (kind == "reasoning"));
+        let sealed = member(item, "encrypted_content")
+            .map(|node| string(&node, path.key("encrypted_content")))
+            .transpose()?;
+        let opened = sealed
+            .and_then(|sealed| seal::open(&sealed))
+            .filter(|opened| opened.is_thought() == (kind == "reasoning"));
         match opened.filter(|opened| !is_another_model(&opened.model, self.terms.model)) {
-            Some(opened) if opened.is_thought() => self.draft.conversation.push(Role::Assistant, ContentBlock::new(ContentKind::Thought(opened.block.into()))),
+            Some(opened) if opened.is_thought() => self.draft.conversation.push(
+                Role::Assistant,
+                ContentBlock::new(ContentKind::Thought(opened.block.into())),
+            ),
             Some(opened) => {
                 self.draft.announce(super::COMPACTION_BETA);
-                self.draft.conversation.push(Role::Assistant, ContentBlock::new(ContentKind::Media(opened.block)));
+                self.draft
+                    .conversation
+                    .push(Role::Assistant, ContentBlock::new(ContentKind::Media(opened.block)));
             }
             None => self.draft.notes.left_out(format!("{}.{kind}", self.list.name))?,
         }
@@ -488,11 +745,17 @@ impl<'a> Reader<'_, 'a, '_> {
     /// elsewhere can go on.
     fn foreign(&mut self, item: &RawObject<'a>, kind: &str, path: Path<'_>) -> Result<(), Fault> {
         if self.terms.strict {
-            return Err(unsupported(path.key("type"), format!("items of type `{kind}` are not supported")));
+            return Err(unsupported(
+                path.key("type"),
+                format!("items of type `{kind}` are not supported"),
+            ));
         }
         let place = format!("{}.{}", self.list.name, label(kind));
-        let answers = ["_output", "_response", "_message"].iter().any(|ending| kind.ends_with(ending));
-        if let Some(url) = member(item, "output").and_then(|output| member(&output.as_object()?, "image_url")?.as_str()) {
+        let answers =
+            ["_output", "_response", "_message"].iter().any(|ending| kind.ends_with(ending));
+        if let Some(url) = member(item, "output")
+            .and_then(|output| member(&output.as_object()?, "image_url")?.as_str())
+        {
             let seen = super::media::image(&url, path.key("output").key("image_url"))?;
             self.draft.conversation.push(Role::User, ContentBlock::new(ContentKind::Media(seen)));
             self.draft.notes.unknown(item, &["type", "id", "status", "output"], &place)?;
@@ -501,7 +764,9 @@ impl<'a> Reader<'_, 'a, '_> {
         match plain_text(item, kind) {
             Some(said) => {
                 let role = if answers { Role::User } else { Role::Assistant };
-                self.draft.conversation.push(role, ContentBlock::new(ContentKind::Text(Text::quoted(&said))));
+                self.draft
+                    .conversation
+                    .push(role, ContentBlock::new(ContentKind::Text(Text::quoted(&said))));
                 self.draft.notes.say(place, "carried as text")
             }
             None => self.draft.notes.left_out(place),
@@ -516,23 +781,41 @@ fn is_same_call(one: &ContentBlock<'_>, other: &ContentBlock<'_>) -> bool {
 /// What an item of an unknown kind says: all it has but what only its sender needs.
 fn plain_text(item: &RawObject<'_>, kind: &str) -> Option<String> {
     // Pictures, lists of what could be called, and what was encrypted say nothing in words.
-    const SILENT: [&str; 4] = ["image_generation_call", "mcp_list_tools", "compaction_trigger", "context_compaction"];
+    const SILENT: [&str; 4] =
+        ["image_generation_call", "mcp_list_tools", "compaction_trigger", "context_compaction"];
     if SILENT.contains(&kind) {
         return None;
     }
-    let own = |key: &str| matches!(key, "type" | "id" | "status" | "created_by" | "internal_chat_message_metadata_passthrough");
-    let said: Vec<(&str, Node<'_>)> = item.members().filter(|(key, node)| !own(key) && !node.is_null()).collect();
-    let words = ["content", "output", "text"].iter().find_map(|key| Some((*key, words_of(&member(item, key)?)?)));
+    let own = |key: &str| {
+        matches!(
+            key,
+            "type" | "id" | "status" | "created_by" | "internal_chat_message_metadata_passthrough"
+        )
+    };
+    let said: Vec<(&str, Node<'_>)> =
+        item.members().filter(|(key, node)| !own(key) && !node.is_null()).collect();
+    let words = ["content", "output", "text"]
+        .iter()
+        .find_map(|key| Some((*key, words_of(&member(item, key)?)?)));
     match words {
         Some((key, words)) if said.iter().all(|(known, _)| *known == key) => return Some(words),
         Some((_, words)) if kind == "agent_message" => {
-            let name = |key: &str| member(item, key).and_then(|node| node.as_str()).unwrap_or_default().into_owned();
-            return Some(format!("Message from {} to {}:\n{words}", name("author"), name("recipient")));
+            let name = |key: &str| {
+                member(item, key).and_then(|node| node.as_str()).unwrap_or_default().into_owned()
+            };
+            return Some(format!(
+                "Message from {} to {}:\n{words}",
+                name("author"),
+                name("recipient")
+            ));
         }
         _ if said.is_empty() => return None,
         _ => {}
     }
-    let members: Vec<String> = said.iter().map(|(key, node)| format!("{}:{}", quote(key), without_nulls(node, 0))).collect();
+    let members: Vec<String> = said
+        .iter()
+        .map(|(key, node)| format!("{}:{}", quote(key), without_nulls(node, 0)))
+        .collect();
     Some(format!("<{0}>{{{1}}}</{0}>", label(kind), members.join(",")))
 }
 
@@ -542,10 +825,25 @@ fn without_nulls(node: &Node<'_>, depth: usize) -> String {
     if depth < DEPTH && node.raw().contains("null") {
         if let Some(object) = node.as_object() {
             let kept = object.members().filter(|(_, node)| !node.is_null());
-            return format!("{{{}}}", kept.map(|(key, node)| format!("{}:{}", quote(key), without_nulls(&node, depth + 1))).collect::<Vec<_>>().join(","));
+            return format!(
+                "{{{}}}",
+                kept.map(|(key, node)| format!(
+                    "{}:{}",
+                    quote(key),
+                    without_nulls(&node, depth + 1)
+                ))
+                .collect::<Vec<_>>()
+                .join(",")
+            );
         }
         if let Some(list) = node.as_array() {
-            return format!("[{}]", list.iter().map(|node| without_nulls(node, depth + 1)).collect::<Vec<_>>().join(","));
+            return format!(
+                "[{}]",
+                list.iter()
+                    .map(|node| without_nulls(node, depth + 1))
+                    .collect::<Vec<_>>()
+                    .join(",")
+            );
         }
     }
     node.raw().to_owned()
@@ -576,7 +874,11 @@ fn named(list: &Node<'_>) -> Vec<String> {
             Some(inner) => {
                 let inner = inner.as_array().unwrap_or_default();
                 let inner = inner.iter().filter_map(|tool| tool.as_object()?.get("name")?.as_str());
-                names.extend(inner.map(|tool| format!("`{}`", names::tool(names::within(&name, &tool).into()))));
+                names.extend(
+                    inner.map(|tool| {
+                        format!("`{}`", names::tool(names::within(&name, &tool).into()))
+                    }),
+                );
             }
             None => names.push(format!("`{}`", names::tool(name))),
         }
@@ -587,13 +889,18 @@ fn named(list: &Node<'_>) -> Vec<String> {
 fn name<'a>(holder: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
     let node = member(holder, "name").ok_or_else(|| wrong(path.key("name"), "field required"))?;
     let name = string(&node, path.key("name"))?;
-    if name.is_empty() { Err(wrong(path.key("name"), "a tool has to have a name")) } else { Ok(name) }
+    if name.is_empty() {
+        Err(wrong(path.key("name"), "a tool has to have a name"))
+    } else {
+        Ok(name)
+    }
 }
 
 /// The name of a called tool, as the upstream knows it.
 fn full_name<'a>(item: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
     let name = name(item, path)?;
-    let space = member(item, "namespace").map(|node| string(&node, path.key("namespace"))).transpose()?;
+    let space =
+        member(item, "namespace").map(|node| string(&node, path.key("namespace"))).transpose()?;
     Ok(match space.filter(|space| !space.is_empty()) {
         Some(space) => names::tool(names::within(&space, &name).into()),
         None => names::tool(name),
@@ -607,7 +914,10 @@ fn call_id<'a>(item: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fau
 
 /// The text that a custom tool is called with, as the argument that stands for it.
 fn text_input<'a>(holder: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>, Fault> {
-    let written = member(holder, "input").map(|node| text(&node, path.key("input"))).transpose()?.unwrap_or_else(|| Text::quoted(""));
+    let written = member(holder, "input")
+        .map(|node| text(&node, path.key("input")))
+        .transpose()?
+        .unwrap_or_else(|| Text::quoted(""));
     Ok(format!("{{\"input\":{}}}", written.raw()).into())
 }
 
@@ -615,7 +925,10 @@ fn text_input<'a>(holder: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>
 pub fn is_reference(item: &RawObject<'_>) -> bool {
     match member(item, "type") {
         Some(kind) => kind.as_str().is_some_and(|kind| kind == "item_reference"),
-        None => item.get("id").is_some() && item.members().all(|(key, node)| key == "id" || node.is_null()),
+        None => {
+            item.get("id").is_some()
+                && item.members().all(|(key, node)| key == "id" || node.is_null())
+        }
     }
 }
 
@@ -630,11 +943,26 @@ mod tests {
     fn translated(messages: &str, strict: bool) -> Result<(String, String), String> {
         let body = format!("{{\"model\":\"x\",\"max_tokens\":9,\"messages\":{messages}}}");
         let request = Request::parse(body.as_bytes()).unwrap();
-        let terms = Terms { model: MODEL, traits: ModelTraits::of(MODEL), strict, max_tokens: None, marked: false, web_search: None };
-        let translated = chat::to_messages(&request, &terms).map_err(|fault| fault.message.into_owned())?;
+        let terms = Terms {
+            model: MODEL,
+            traits: ModelTraits::of(MODEL),
+            strict,
+            max_tokens: None,
+            marked: false,
+            web_search: None,
+        };
+        let translated =
+            chat::to_messages(&request, &terms).map_err(|fault| fault.message.into_owned())?;
         let value: serde_json::Value = serde_json::from_str(&translated.body).unwrap();
-        let notes: Vec<String> = translated.changes.iter().map(|change| format!("{} {}", change.name, change.path)).collect();
-        Ok((format!("{}{}", value["system"], value["messages"]).replace("null", ""), notes.join(", ")))
+        let notes: Vec<String> = translated
+            .changes
+            .iter()
+            .map(|change| format!("{} {}", change.name, change.path))
+            .collect();
+        Ok((
+            format!("{}{}", value["system"], value["messages"]).replace("null", ""),
+            notes.join(", "),
+        ))
     }
 
     #[track_caller]
@@ -676,21 +1004,43 @@ mod tests {
             r#"[{"role":"assistant","function_call":{"name":"f","arguments":""}},{"role":"function","name":"f","content":"1"},{"role":"assistant","function_call":{"name":"g","arguments":"7"}},{"role":"function","name":"g","content":"2"}]"#,
             r#"[{"role":"assistant","content":[{"type":"tool_use","id":"call_legacy_1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"call_legacy_1","content":"1"}]},{"role":"assistant","content":[{"type":"tool_use","id":"call_legacy_2","name":"g","input":{"value":7}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"call_legacy_2","content":"2"}]}]"#,
         );
-        refused(r#"[{"role":"function","name":"f","content":"1"}]"#, "no `function_call` before it");
+        refused(
+            r#"[{"role":"function","name":"f","content":"1"}]"#,
+            "no `function_call` before it",
+        );
     }
 
     #[test]
     fn thinking_goes_first_and_untouched() {
         let thought = r#"{ "type":"thinking", "thinking":"","signature":"s" }"#;
-        let message =
-            |more: &str| format!(r#"[{{"role":"user","content":"u"}},{{"role":"assistant","content":"a","thinking_blocks":[{thought}]{more}}},{{"role":"user","content":"v"}}]"#);
+        let message = |more: &str| {
+            format!(
+                r#"[{{"role":"user","content":"u"}},{{"role":"assistant","content":"a","thinking_blocks":[{thought}]{more}}},{{"role":"user","content":"v"}}]"#
+            )
+        };
         becomes(
             &message(""),
             r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"","signature":"s"},{"type":"text","text":"a"}]},{"role":"user","content":[{"type":"text","text":"v"}]}]"#,
         );
-        assert_eq!(translated(&message(r#","thinking_model":"claude-haiku-4-5-20251001","reasoning_content":"x""#), true).unwrap().1, "");
-        assert_eq!(translated(&message(r#","thinking_model":"claude-opus-5-5""#), false).unwrap().1, "messages.thinking_blocks left out");
-        refused(r#"[{"role":"assistant","thinking_blocks":[{"type":"text"}]}]"#, "messages[0].thinking_blocks[0]: expected a block of type");
+        assert_eq!(
+            translated(
+                &message(
+                    r#","thinking_model":"claude-haiku-4-5-20251001","reasoning_content":"x""#
+                ),
+                true
+            )
+            .unwrap()
+            .1,
+            ""
+        );
+        assert_eq!(
+            translated(&message(r#","thinking_model":"claude-opus-5-5""#), false).unwrap().1,
+            "messages.thinking_blocks left out"
+        );
+        refused(
+            r#"[{"role":"assistant","thinking_blocks":[{"type":"text"}]}]"#,
+            "messages[0].thinking_blocks[0]: expected a block of type",
+        );
     }
 
     #[test]
@@ -735,10 +1085,20 @@ mod tests {
             ),
             "messages.name ignored, messages.reasoning_content ignored"
         );
-        assert_eq!(noted(r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x","detail":"low"}}]}]"#), "messages.content.image_url.detail ignored");
-        assert_eq!(noted(r#"[{"role":"user","content":"u","tool_calls":[1],"audio":{"id":"x"}}]"#), "messages.tool_calls ignored, messages.audio ignored");
         assert_eq!(
-            noted(r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"function","new":1,"function":{"name":"f","more":2}}]},{"role":"tool","tool_call_id":"1"}]"#),
+            noted(
+                r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x","detail":"low"}}]}]"#
+            ),
+            "messages.content.image_url.detail ignored"
+        );
+        assert_eq!(
+            noted(r#"[{"role":"user","content":"u","tool_calls":[1],"audio":{"id":"x"}}]"#),
+            "messages.tool_calls ignored, messages.audio ignored"
+        );
+        assert_eq!(
+            noted(
+                r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"function","new":1,"function":{"name":"f","more":2}}]},{"role":"tool","tool_call_id":"1"}]"#
+            ),
             "messages.tool_calls.new ignored, messages.tool_calls.function.more ignored"
         );
         refused(r#"[{"role":"user","content":"u","name":"n"}]"#, "messages.name: would be ignored");
@@ -746,18 +1106,30 @@ mod tests {
 
     #[test]
     fn parts_that_cannot_be_are_refused() {
-        refused(r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#, "messages[0].content[0].type: Claude does not hear");
-        refused(r#"[{"role":"user","content":[{"type":"video"}]}]"#, "parts of type `video` are not supported");
+        refused(
+            r#"[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]"#,
+            "messages[0].content[0].type: Claude does not hear",
+        );
+        refused(
+            r#"[{"role":"user","content":[{"type":"video"}]}]"#,
+            "parts of type `video` are not supported",
+        );
         refused(
             r#"[{"role":"assistant","content":[{"type":"image_url","image_url":{"url":"https://x"}}]}]"#,
             "parts of type `image_url` are not supported here; an assistant's message",
         );
-        refused(r#"[{"role":"user","content":7}]"#, "messages[0].content: expected a string or a list of parts");
+        refused(
+            r#"[{"role":"user","content":7}]"#,
+            "messages[0].content: expected a string or a list of parts",
+        );
         refused(
             r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{"}}]}]"#,
             "messages[0].tool_calls[0].function.arguments: not valid JSON",
         );
-        refused(r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"retrieval"}]}]"#, "calls of type `retrieval`");
+        refused(
+            r#"[{"role":"assistant","tool_calls":[{"id":"1","type":"retrieval"}]}]"#,
+            "calls of type `retrieval`",
+        );
     }
 
     #[test]
@@ -794,7 +1166,11 @@ mod tests {
 
     #[test]
     fn broken_arguments_do_not_cost_the_conversation() {
-        for (broken, carried) in [(r#"{\"a\": \"un"#, r#"{\"a\": \"un"#), ("{}{}", "{}{}"), (&"[".repeat(1000), &"[".repeat(1000))] {
+        for (broken, carried) in [
+            (r#"{\"a\": \"un"#, r#"{\"a\": \"un"#),
+            ("{}{}", "{}{}"),
+            (&"[".repeat(1000), &"[".repeat(1000)),
+        ] {
             becomes_noting(
                 &format!(
                     r#"[{{"role":"assistant","tool_calls":[{{"id":"1","type":"function","function":{{"name":"f","arguments":"{broken}"}}}}]}},{{"role":"tool","tool_call_id":"1","content":"r"}}]"#
@@ -809,20 +1185,35 @@ mod tests {
 
     #[test]
     fn a_result_without_an_id_is_that_of_the_one_open_call() {
-        let call = |id: u8| format!(r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":""}}}}"#);
-        let messages = |calls: &str| format!(r#"[{{"role":"assistant","tool_calls":[{calls}]}},{{"role":"tool","content":"r"}}]"#);
+        let call = |id: u8| {
+            format!(r#"{{"id":"{id}","type":"function","function":{{"name":"f","arguments":""}}}}"#)
+        };
+        let messages = |calls: &str| {
+            format!(
+                r#"[{{"role":"assistant","tool_calls":[{calls}]}},{{"role":"tool","content":"r"}}]"#
+            )
+        };
         becomes(
             &messages(&call(1)),
             r#"[{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"}]}]"#,
         );
-        refused(&messages(&format!("{},{}", call(1), call(2))), "messages[1].tool_call_id: field required");
-        refused(r#"[{"role":"user","content":"u"},{"role":"tool","content":"r"}]"#, "messages[1].tool_call_id: field required");
+        refused(
+            &messages(&format!("{},{}", call(1), call(2))),
+            "messages[1].tool_call_id: field required",
+        );
+        refused(
+            r#"[{"role":"user","content":"u"},{"role":"tool","content":"r"}]"#,
+            "messages[1].tool_call_id: field required",
+        );
     }
 
     #[test]
     fn blocks_and_calls_that_stand_alone_are_read_as_what_they_are() {
         let turns = r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{"a":1.0}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"}]}]"#;
-        becomes(r#"[{"role":"user","content":"u"},{"type":"tool_use","id":"1","name":"f","input":{"a":1.0}},{"type":"tool_result","tool_use_id":"1","content":"r"}]"#, turns);
+        becomes(
+            r#"[{"role":"user","content":"u"},{"type":"tool_use","id":"1","name":"f","input":{"a":1.0}},{"type":"tool_result","tool_use_id":"1","content":"r"}]"#,
+            turns,
+        );
         becomes(
             r#"[{"role":"user","content":"u"},{"id":"1","type":"function","function":{"name":"f","arguments":"{\"a\":1.0}"}},{"role":"tool","tool_call_id":"1","content":"r"}]"#,
             turns,
@@ -841,14 +1232,22 @@ mod tests {
             r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"tool_use","id":"1","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"r"}]}]"#,
             "messages.content.video_url left out, messages.content.image_url left out",
         );
-        let lone = r#"[{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://x"}}]}]"#;
-        assert!(translated(lone, false).unwrap_err().contains("parts of type `video_url` are not supported"));
+        let lone =
+            r#"[{"role":"user","content":[{"type":"video_url","video_url":{"url":"https://x"}}]}]"#;
+        assert!(
+            translated(lone, false)
+                .unwrap_err()
+                .contains("parts of type `video_url` are not supported")
+        );
         becomes_noting(
             r#"[{"role":"user","content":"u"},{"type":"shell_call","id":"x","call_id":"c","status":"completed","action":{"commands":["ls"],"timeout_ms":null},"x":null},{"type":"shell_call_output","call_id":"c","output":[{"stdout":"a.txt"}]},{"type":"image_generation_call","id":"i","result":"aGk="},{"role":"user","content":"v"}]"#,
             r#"[{"role":"user","content":[{"type":"text","text":"u"}]},{"role":"assistant","content":[{"type":"text","text":"<shell_call>{\"call_id\":\"c\",\"action\":{\"commands\":[\"ls\"]}}</shell_call>"}]},{"role":"user","content":[{"type":"text","text":"<shell_call_output>{\"call_id\":\"c\",\"output\":[{\"stdout\":\"a.txt\"}]}</shell_call_output>"},{"type":"text","text":"v"}]}]"#,
             "messages.shell_call carried as text, messages.shell_call_output carried as text, messages.image_generation_call left out",
         );
-        refused(r#"[{"role":"user","content":"u"},{"type":"shell_call","action":{}}]"#, "items of type `shell_call` are not supported");
+        refused(
+            r#"[{"role":"user","content":"u"},{"type":"shell_call","action":{}}]"#,
+            "items of type `shell_call` are not supported",
+        );
     }
 
     #[test]
@@ -858,6 +1257,10 @@ mod tests {
             true,
         )
         .unwrap();
-        assert!(body.contains(r#""id":"call_1_c26e9779d7""#) && body.contains(r#""tool_use_id":"call_1_c26e9779d7""#), "{body}");
+        assert!(
+            body.contains(r#""id":"call_1_c26e9779d7""#)
+                && body.contains(r#""tool_use_id":"call_1_c26e9779d7""#),
+            "{body}"
+        );
     }
 }

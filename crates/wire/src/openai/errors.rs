@@ -30,8 +30,13 @@ type Look = (u16, &'static str, Option<&'static str>);
 #[must_use]
 pub fn translate_error(status: u16, body: &[u8], waits: bool, own_key: bool) -> UpstreamFault {
     let Some(said) = UpstreamError::parse(body) else {
-        let message = format!("the upstream answered with status {status} and a body that is no error of the Messages API");
-        return written(&message, (if status < 400 { 502 } else { status }, "upstream_error", None));
+        let message = format!(
+            "the upstream answered with status {status} and a body that is no error of the Messages API"
+        );
+        return written(
+            &message,
+            (if status < 400 { 502 } else { status }, "upstream_error", None),
+        );
     };
     written(&said.message, look(status, &said, waits, own_key))
 }
@@ -44,7 +49,9 @@ pub fn translate_event(said: &UpstreamError) -> UpstreamFault {
 
 fn look(status: u16, said: &UpstreamError, waits: bool, own_key: bool) -> Look {
     match status {
-        400 if is_too_long(&said.message) => (400, "invalid_request_error", Some("context_length_exceeded")),
+        400 if is_too_long(&said.message) => {
+            (400, "invalid_request_error", Some("context_length_exceeded"))
+        }
         400 => (400, "invalid_request_error", None),
         401 if own_key => (401, "authentication_error", Some("invalid_api_key")),
         // It is the gateway's credential that failed: nothing the client could mend.
@@ -67,11 +74,13 @@ fn look(status: u16, said: &UpstreamError, waits: bool, own_key: bool) -> Look {
 
 fn is_too_long(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
-    message.contains("prompt is too long") || (message.contains("exceed") && message.contains("context"))
+    message.contains("prompt is too long")
+        || (message.contains("exceed") && message.contains("context"))
 }
 
 fn written(message: &str, (status, kind, code): Look) -> UpstreamFault {
-    let message = if message.is_empty() { "the upstream failed without saying why" } else { message };
+    let message =
+        if message.is_empty() { "the upstream failed without saying why" } else { message };
     UpstreamFault { status, body: openai_body(message, kind, None, code) }
 }
 
@@ -81,27 +90,93 @@ mod tests {
 
     #[track_caller]
     fn check(status: u16, kind: &str, message: &str, waits: bool, own_key: bool, expect: &str) {
-        let body = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}},"request_id":"r"}}"#);
+        let body = format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}},"request_id":"r"}}"#
+        );
         let fault = translate_error(status, body.as_bytes(), waits, own_key);
         let error: serde_json::Value = serde_json::from_str(&fault.body).unwrap();
         let error = &error["error"];
         assert_eq!(error["message"], message);
-        assert_eq!(format!("{} {} {}", fault.status, error["type"].as_str().unwrap(), error["code"].as_str().unwrap_or("null")), expect);
+        assert_eq!(
+            format!(
+                "{} {} {}",
+                fault.status,
+                error["type"].as_str().unwrap(),
+                error["code"].as_str().unwrap_or("null")
+            ),
+            expect
+        );
     }
 
     #[test]
     fn every_row_of_the_table() {
-        check(400, "invalid_request_error", "max_tokens: x", false, false, "400 invalid_request_error null");
-        check(400, "invalid_request_error", "prompt is too long: 9 tokens > 8 maximum", false, false, "400 invalid_request_error context_length_exceeded");
-        check(401, "authentication_error", "bad", false, false, "500 server_error upstream_authentication");
-        check(401, "authentication_error", "bad", false, true, "401 authentication_error invalid_api_key");
+        check(
+            400,
+            "invalid_request_error",
+            "max_tokens: x",
+            false,
+            false,
+            "400 invalid_request_error null",
+        );
+        check(
+            400,
+            "invalid_request_error",
+            "prompt is too long: 9 tokens > 8 maximum",
+            false,
+            false,
+            "400 invalid_request_error context_length_exceeded",
+        );
+        check(
+            401,
+            "authentication_error",
+            "bad",
+            false,
+            false,
+            "500 server_error upstream_authentication",
+        );
+        check(
+            401,
+            "authentication_error",
+            "bad",
+            false,
+            true,
+            "401 authentication_error invalid_api_key",
+        );
         check(402, "billing_error", "x", false, false, "402 insufficient_quota insufficient_quota");
         check(403, "permission_error", "x", false, false, "403 permission_error null");
-        check(404, "not_found_error", "model: x", false, false, "404 invalid_request_error model_not_found");
+        check(
+            404,
+            "not_found_error",
+            "model: x",
+            false,
+            false,
+            "404 invalid_request_error model_not_found",
+        );
         check(409, "conflict_error", "x", false, false, "409 conflict_error null");
-        check(413, "request_too_large", "x", false, false, "413 invalid_request_error request_too_large");
-        check(429, "rate_limit_error", "x", true, false, "429 rate_limit_error rate_limit_exceeded");
-        check(429, "rate_limit_error", "x", false, false, "429 rate_limit_error insufficient_quota");
+        check(
+            413,
+            "request_too_large",
+            "x",
+            false,
+            false,
+            "413 invalid_request_error request_too_large",
+        );
+        check(
+            429,
+            "rate_limit_error",
+            "x",
+            true,
+            false,
+            "429 rate_limit_error rate_limit_exceeded",
+        );
+        check(
+            429,
+            "rate_limit_error",
+            "x",
+            false,
+            false,
+            "429 rate_limit_error insufficient_quota",
+        );
         check(500, "api_error", "x", false, false, "500 server_error null");
         check(503, "api_error", "x", false, false, "503 upstream_error null");
         check(504, "timeout_error", "x", false, false, "504 server_error timeout");
@@ -112,13 +187,23 @@ mod tests {
     fn what_is_no_error_of_messages_keeps_its_status() {
         let fault = translate_error(502, b"<html>", false, false);
         assert_eq!(fault.status, 502);
-        assert!(fault.body.contains(r#""type":"upstream_error","param":null,"code":null"#), "{}", fault.body);
+        assert!(
+            fault.body.contains(r#""type":"upstream_error","param":null,"code":null"#),
+            "{}",
+            fault.body
+        );
     }
 
     #[test]
     fn an_event_has_the_status_of_its_type() {
         let said = UpstreamError { kind: "overloaded_error".into(), message: "Overloaded".into() };
-        assert_eq!(translate_event(&said).body, r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#);
-        assert_eq!(translate_event(&UpstreamError { kind: "new".into(), message: String::new() }).status, 500);
+        assert_eq!(
+            translate_event(&said).body,
+            r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#
+        );
+        assert_eq!(
+            translate_event(&UpstreamError { kind: "new".into(), message: String::new() }).status,
+            500
+        );
     }
 }

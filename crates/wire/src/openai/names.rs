@@ -26,7 +26,11 @@ impl Names {
     /// Remembers how a tool is called upstream.
     pub(crate) fn add(&mut self, upstream: &str, client: &str, space: Option<&str>) {
         if upstream != client || space.is_some() {
-            self.0.push(Name { upstream: upstream.to_owned(), client: client.to_owned(), space: space.map(str::to_owned) });
+            self.0.push(Name {
+                upstream: upstream.to_owned(),
+                client: client.to_owned(),
+                space: space.map(str::to_owned),
+            });
         }
     }
 
@@ -53,12 +57,17 @@ pub fn within(space: &str, name: &str) -> String {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
 /// A tool's name as Messages takes it.
 pub fn tool(name: Cow<'_, str>) -> Cow<'_, str> {
-    if is_plain(&name) && name.len() <= LONGEST { name } else { Cow::Owned(rewritten(&name, LONGEST)) }
+    if is_plain(&name) && name.len() <= LONGEST {
+        name
+    } else {
+        Cow::Owned(rewritten(&name, LONGEST))
+    }
 }
 
 /// A tool call's id as Messages takes it.
@@ -77,12 +86,17 @@ fn rewritten(name: &str, longest: usize) -> String {
 /// A user's id as Messages takes it: opaque, and at most 256 characters; else its hash. The API refuses what looks like
 /// an e-mail address or a phone number.
 pub fn user_id(id: &str) -> Cow<'_, str> {
-    if id.chars().count() <= 256 && is_opaque(id) { Cow::Borrowed(id) } else { Cow::Owned(hex(&Sha256::digest(id.as_bytes()))) }
+    if id.chars().count() <= 256 && is_opaque(id) {
+        Cow::Borrowed(id)
+    } else {
+        Cow::Owned(hex(&Sha256::digest(id.as_bytes())))
+    }
 }
 
 fn is_opaque(id: &str) -> bool {
     let digits = id.chars().filter(char::is_ascii_digit).count();
-    let dialled = (7..=15).contains(&digits) && id.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | '(' | ')' | '/'));
+    let dialled = (7..=15).contains(&digits)
+        && id.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | '(' | ')' | '/'));
     !dialled && !id.chars().any(|c| c == '@' || c.is_whitespace())
 }
 
@@ -119,10 +133,19 @@ mod tests {
 
     #[test]
     fn a_user_id_that_tells_who_it_is_is_hashed() {
-        for plain in ["user-17", "550e8400-e29b-41d4-a716-446655440000", "u_123456", "42", "a.b:c|d"] {
+        for plain in
+            ["user-17", "550e8400-e29b-41d4-a716-446655440000", "u_123456", "42", "a.b:c|d"]
+        {
             assert_eq!(user_id(plain), plain);
         }
-        for known in ["ada@example.org", "+1 (555) 123-4567", "+15551234567", "555-123-4567", "5551234567", "Ada Lovelace"] {
+        for known in [
+            "ada@example.org",
+            "+1 (555) 123-4567",
+            "+15551234567",
+            "555-123-4567",
+            "5551234567",
+            "Ada Lovelace",
+        ] {
             assert_eq!(user_id(known).len(), 64, "{known}");
         }
     }

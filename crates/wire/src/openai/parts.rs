@@ -91,7 +91,9 @@ impl<'a> Parts<'_, 'a> {
             return Ok(said);
         }
         let single = node.as_object().is_some().then(|| vec![node.clone()]);
-        let Some(parts) = node.as_array().or(single) else { return Err(wrong(path, "expected a string or a list of parts")) };
+        let Some(parts) = node.as_array().or(single) else {
+            return Err(wrong(path, "expected a string or a list of parts"));
+        };
         for (index, node) in parts.iter().enumerate() {
             let path = path.at(index);
             if node.is_string() {
@@ -115,41 +117,78 @@ impl<'a> Parts<'_, 'a> {
         Ok(said)
     }
 
-    fn part(&mut self, node: &Node<'a>, part: &RawObject<'a>, path: Path<'_>) -> Result<Option<ContentBlock<'a>>, Stop> {
+    fn part(
+        &mut self,
+        node: &Node<'a>,
+        part: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<Option<ContentBlock<'a>>, Stop> {
         let at = |key: &'static str| path.key(key);
         let kind = member(part, "type").ok_or_else(|| wrong(at("type"), "field required"))?;
         let kind = string(&kind, at("type"))?;
-        let required = |key: &'static str| member(part, key).ok_or_else(|| wrong(at(key), "field required"));
-        let (sees, speaks) = (matches!(self.speaker, Speaker::User | Speaker::Tool), self.speaker == Speaker::Assistant);
+        let required =
+            |key: &'static str| member(part, key).ok_or_else(|| wrong(at(key), "field required"));
+        let (sees, speaks) = (
+            matches!(self.speaker, Speaker::User | Speaker::Tool),
+            self.speaker == Speaker::Assistant,
+        );
         let block = match &*kind {
-            "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text" => words(&required("text")?, at("text"))?,
+            "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text" => {
+                words(&required("text")?, at("text"))?
+            }
             // Some clients keep it where other texts are.
             "refusal" if self.speaker != Speaker::System => {
                 let key = if member(part, "refusal").is_some() { "refusal" } else { "text" };
                 words(&required(key)?, at(key))?
             }
-            "image_url" if sees => Some(ContentKind::Media(self.image(&required("image_url")?, at("image_url"))?)),
+            "image_url" if sees => {
+                Some(ContentKind::Media(self.image(&required("image_url")?, at("image_url"))?))
+            }
             "input_image" if sees => Some(ContentKind::Media(self.input_image(part, path)?)),
             "file" if sees && member(part, "file").is_some() => {
                 let file = required("file")?;
-                Some(ContentKind::Media(self.file(&object(&file, at("file"))?, at("file"), ".file")?))
+                Some(ContentKind::Media(self.file(
+                    &object(&file, at("file"))?,
+                    at("file"),
+                    ".file",
+                )?))
             }
             "input_file" if sees => Some(ContentKind::Media(self.file(part, path, "")?)),
             "image" | "document" if sees => Some(ContentKind::Media(native(&media::native(node)))),
             "search_result" if sees => Some(ContentKind::Media(native(&verbatim(node, path)?))),
-            "container_upload" if self.speaker == Speaker::User => Some(ContentKind::Media(native(&verbatim(node, path)?))),
+            "container_upload" if self.speaker == Speaker::User => {
+                Some(ContentKind::Media(native(&verbatim(node, path)?)))
+            }
             "tool_use" if speaks => Some(ContentKind::Call(self.call(part, path)?)),
-            "tool_result" if self.speaker == Speaker::User => Some(ContentKind::Result(self.result(part, path)?)),
+            "tool_result" if self.speaker == Speaker::User => {
+                Some(ContentKind::Result(self.result(part, path)?))
+            }
             "thinking" | "redacted_thinking" if speaks => self.thought(node, part, &kind, path)?,
             // What Claude's own tools did, and what it made of a long conversation.
-            kind if speaks && is_claudes(kind) => Some(ContentKind::Media(native(&verbatim(node, path)?))),
-            "input_audio" | "audio" => return Err(unsupported(at("type"), "Claude does not hear audio; send a transcript as text").into()),
-            other => return Err(Stop::Lost(Box::new((label(other), self.foreign(other, at("type")))))),
+            kind if speaks && is_claudes(kind) => {
+                Some(ContentKind::Media(native(&verbatim(node, path)?)))
+            }
+            "input_audio" | "audio" => {
+                return Err(unsupported(
+                    at("type"),
+                    "Claude does not hear audio; send a transcript as text",
+                )
+                .into());
+            }
+            other => {
+                return Err(Stop::Lost(Box::new((label(other), self.foreign(other, at("type"))))));
+            }
         };
-        if !matches!(&*kind, "tool_use" | "tool_result") && !matches!(block, Some(ContentKind::Thought(_))) && !is_native(&kind) {
+        if !matches!(&*kind, "tool_use" | "tool_result")
+            && !matches!(block, Some(ContentKind::Thought(_)))
+            && !is_native(&kind)
+        {
             self.unknown(part)?;
         }
-        let mark = self.draft.mark_of(part, path)?.filter(|_| !matches!(block, Some(ContentKind::Thought(_))));
+        let mark = self
+            .draft
+            .mark_of(part, path)?
+            .filter(|_| !matches!(block, Some(ContentKind::Thought(_))));
         Ok(block.map(|kind| ContentBlock { kind, mark }))
     }
 
@@ -171,7 +210,8 @@ impl<'a> Parts<'_, 'a> {
             }
         }
         for (key, node) in part.members() {
-            let spread = self.speaker == Speaker::Assistant && matches!(key, "tool_calls" | "function_call");
+            let spread =
+                self.speaker == Speaker::Assistant && matches!(key, "tool_calls" | "function_call");
             let empty = node.is_null() || matches!(node.raw(), "[]" | "{}" | "\"\"");
             if !MEMBERS.contains(&key) && !spread && !empty {
                 self.draft.notes.ignored(format!("{place}.{key}"))?;
@@ -196,7 +236,11 @@ impl<'a> Parts<'_, 'a> {
         let holder = object(node, path)?;
         let url = member(&holder, "url").ok_or_else(|| wrong(path.key("url"), "field required"))?;
         self.detail(&holder, ".image_url")?;
-        self.draft.notes.unknown(&holder, &["url", "detail"], &format!("{}.content.image_url", self.list))?;
+        self.draft.notes.unknown(
+            &holder,
+            &["url", "detail"],
+            &format!("{}.content.image_url", self.list),
+        )?;
         media::image(&string(&url, path.key("url"))?, path.key("url"))
     }
 
@@ -204,7 +248,10 @@ impl<'a> Parts<'_, 'a> {
         self.detail(part, "")?;
         match member(part, "image_url") {
             Some(url) => self.image(&url, path.key("image_url")),
-            None => match member(part, "file_id").and_then(|id| id.as_str()).filter(|id| media::is_kept(id)) {
+            None => match member(part, "file_id")
+                .and_then(|id| id.as_str())
+                .filter(|id| media::is_kept(id))
+            {
                 Some(id) => {
                     self.draft.announce(media::FILES_BETA);
                     Ok(media::kept_image(&id))
@@ -214,14 +261,24 @@ impl<'a> Parts<'_, 'a> {
         }
     }
 
-    fn file(&mut self, file: &RawObject<'a>, path: Path<'_>, place: &'static str) -> Result<String, Fault> {
+    fn file(
+        &mut self,
+        file: &RawObject<'a>,
+        path: Path<'_>,
+        place: &'static str,
+    ) -> Result<String, Fault> {
         let at = |key: &'static str| path.key(key);
         if !place.is_empty() {
             let place = format!("{}.content{place}", self.list);
-            self.draft.notes.unknown(file, &["filename", "file_data", "file_id", "file_url", "detail"], &place)?;
+            self.draft.notes.unknown(
+                file,
+                &["filename", "file_data", "file_id", "file_url", "detail"],
+                &place,
+            )?;
         }
         self.detail(file, place)?;
-        let name = member(file, "filename").map(|node| string(&node, at("filename"))).transpose()?;
+        let name =
+            member(file, "filename").map(|node| string(&node, at("filename"))).transpose()?;
         if let Some(node) = member(file, "file_data") {
             return media::file(&string(&node, at("file_data"))?, name.as_deref(), at("file_data"));
         }
@@ -232,7 +289,9 @@ impl<'a> Parts<'_, 'a> {
             }
             return Ok(media::document_at(&url, name.as_deref()));
         }
-        let Some(node) = member(file, "file_id") else { return Err(wrong(at("file_data"), "field required")) };
+        let Some(node) = member(file, "file_id") else {
+            return Err(wrong(at("file_data"), "field required"));
+        };
         let block = media::kept_file(&string(&node, at("file_id"))?, at("file_id"))?;
         self.draft.announce(media::FILES_BETA);
         Ok(block)
@@ -240,7 +299,9 @@ impl<'a> Parts<'_, 'a> {
 
     /// A call as Messages has it.
     pub fn call(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<ToolCall<'a>, Fault> {
-        let required = |key: &'static str| member(part, key).ok_or_else(|| wrong(path.key(key), "field required"));
+        let required = |key: &'static str| {
+            member(part, key).ok_or_else(|| wrong(path.key(key), "field required"))
+        };
         let id = string(&required("id")?, path.key("id"))?;
         let name = string(&required("name")?, path.key("name"))?;
         let input = match member(part, "input") {
@@ -250,22 +311,42 @@ impl<'a> Parts<'_, 'a> {
                 verbatim(&node, path.key("input"))?
             }
         };
-        self.draft.notes.unknown(part, &["type", "id", "name", "input", "cache_control", "caller"], &format!("{}.content", self.list))?;
+        self.draft.notes.unknown(
+            part,
+            &["type", "id", "name", "input", "cache_control", "caller"],
+            &format!("{}.content", self.list),
+        )?;
         Ok(ToolCall { id: names::call_id(id), name: names::tool(name), input, at: self.at })
     }
 
     /// A result as Messages has it.
-    pub fn result(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<ToolResult<'a>, Fault> {
-        let id = member(part, "tool_use_id").ok_or_else(|| wrong(path.key("tool_use_id"), "field required"))?;
+    pub fn result(
+        &mut self,
+        part: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<ToolResult<'a>, Fault> {
+        let id = member(part, "tool_use_id")
+            .ok_or_else(|| wrong(path.key("tool_use_id"), "field required"))?;
         let id = names::call_id(string(&id, path.key("tool_use_id"))?);
-        let failed = member(part, "is_error").map(|node| flag(&node, path.key("is_error"))).transpose()?.unwrap_or(false);
-        self.draft.notes.unknown(part, &["type", "tool_use_id", "content", "is_error", "cache_control"], &format!("{}.content", self.list))?;
+        let failed = member(part, "is_error")
+            .map(|node| flag(&node, path.key("is_error")))
+            .transpose()?
+            .unwrap_or(false);
+        self.draft.notes.unknown(
+            part,
+            &["type", "tool_use_id", "content", "is_error", "cache_control"],
+            &format!("{}.content", self.list),
+        )?;
         let content = self.answer(member(part, "content").as_ref(), path.key("content"))?;
         Ok(ToolResult { id, content, failed, at: self.at })
     }
 
     /// What a tool gave back. A string stays one.
-    pub fn answer(&mut self, node: Option<&Node<'a>>, path: Path<'_>) -> Result<Content<'a>, Fault> {
+    pub fn answer(
+        &mut self,
+        node: Option<&Node<'a>>,
+        path: Path<'_>,
+    ) -> Result<Content<'a>, Fault> {
         let Some(node) = node else { return Ok(Content::Text(Text::quoted(""))) };
         if node.is_string() {
             return Ok(Content::Text(text(node, path)?));
@@ -274,15 +355,27 @@ impl<'a> Parts<'_, 'a> {
         let said = self.content(node, path);
         self.speaker = speaker;
         let blocks = said?.sensible()?;
-        Ok(if blocks.is_empty() { Content::Text(Text::quoted("")) } else { Content::Blocks(blocks) })
+        Ok(if blocks.is_empty() {
+            Content::Text(Text::quoted(""))
+        } else {
+            Content::Blocks(blocks)
+        })
     }
 
     /// Thinking that no API would take back is left out.
-    fn thought(&mut self, node: &Node<'a>, part: &RawObject<'a>, kind: &str, path: Path<'_>) -> Result<Option<ContentKind<'a>>, Fault> {
+    fn thought(
+        &mut self,
+        node: &Node<'a>,
+        part: &RawObject<'a>,
+        kind: &str,
+        path: Path<'_>,
+    ) -> Result<Option<ContentKind<'a>>, Fault> {
         if is_sealed(kind, part) && member(part, "cache_control").is_some() {
             // No mark can be on a thought.
             self.draft.notes.left_out(format!("{}.content.{kind}.cache_control", self.list))?;
-            return Ok(Some(ContentKind::Thought(without(&verbatim(node, path)?, &["cache_control"]).into())));
+            return Ok(Some(ContentKind::Thought(
+                without(&verbatim(node, path)?, &["cache_control"]).into(),
+            )));
         }
         if is_sealed(kind, part) {
             return Ok(Some(ContentKind::Thought(verbatim(node, path)?)));
@@ -324,7 +417,8 @@ fn native(raw: &str) -> String {
 
 /// Blocks that Claude's answers have besides text, thinking and calls.
 fn is_claudes(kind: &str) -> bool {
-    matches!(kind, "server_tool_use" | "mcp_tool_use" | "compaction") || kind.ends_with("_tool_result")
+    matches!(kind, "server_tool_use" | "mcp_tool_use" | "compaction")
+        || kind.ends_with("_tool_result")
 }
 
 fn is_native(kind: &str) -> bool {
@@ -333,12 +427,18 @@ fn is_native(kind: &str) -> bool {
 
 /// A kind as it may stand in a note.
 pub fn label(kind: &str) -> String {
-    kind.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')).take(64).collect()
+    kind.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        .take(64)
+        .collect()
 }
 
 fn no_files(part: &RawObject<'_>, path: Path<'_>, instead: &'static str) -> Fault {
     match member(part, "file_id") {
-        Some(_) => unsupported(path.key("file_id"), format!("files that OpenAI keeps cannot be reached from here; send `{instead}`")),
+        Some(_) => unsupported(
+            path.key("file_id"),
+            format!("files that OpenAI keeps cannot be reached from here; send `{instead}`"),
+        ),
         None => wrong(path.key(instead), "field required"),
     }
 }

@@ -20,7 +20,10 @@ impl Pieces {
         if !raw.starts_with('"') {
             return Err(foreign("a text that is no string"));
         }
-        let raw = self.half.take().map_or(Cow::Borrowed(raw), |half| Cow::Owned(format!("\"{half}{}", &raw[1..])));
+        let raw = self
+            .half
+            .take()
+            .map_or(Cow::Borrowed(raw), |half| Cow::Owned(format!("\"{half}{}", &raw[1..])));
         let raw = match half_at(&raw) {
             Some(at) => {
                 self.half = Some(raw[at..raw.len() - 1].to_owned());
@@ -46,7 +49,9 @@ pub fn one_line(json: &str) -> String {
 fn half_at(raw: &str) -> Option<usize> {
     let at = raw.len().checked_sub(7)?;
     let escape = raw.as_bytes().get(at..raw.len() - 1)?;
-    let high = escape.starts_with(b"\\u") && escape[2].eq_ignore_ascii_case(&b'd') && matches!(escape[3].to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b');
+    let high = escape.starts_with(b"\\u")
+        && escape[2].eq_ignore_ascii_case(&b'd')
+        && matches!(escape[3].to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b');
     let backslashes = raw.as_bytes()[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
     (high && backslashes % 2 == 0).then_some(at)
 }

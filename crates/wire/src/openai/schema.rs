@@ -39,7 +39,9 @@ enum Holds {
 
 fn holds(key: &str) -> Holds {
     match key {
-        "properties" | "$defs" | "definitions" | "patternProperties" | "dependentSchemas" => Holds::Named,
+        "properties" | "$defs" | "definitions" | "patternProperties" | "dependentSchemas" => {
+            Holds::Named
+        }
         "items"
         | "prefixItems"
         | "additionalItems"
@@ -70,10 +72,17 @@ fn said<'s, 'a>(schema: &'s RawObject<'a>) -> impl Iterator<Item = (&'s str, Nod
 }
 
 /// Calls `visit` with each schema right below one.
-fn each_below<'a, E>(schema: &RawObject<'a>, mut visit: impl FnMut(&str, &Node<'a>) -> Result<(), E>) -> Result<(), E> {
+fn each_below<'a, E>(
+    schema: &RawObject<'a>,
+    mut visit: impl FnMut(&str, &Node<'a>) -> Result<(), E>,
+) -> Result<(), E> {
     for (key, value) in said(schema) {
         match holds(key) {
-            Holds::Named => value.as_object().iter().flat_map(RawObject::members).try_for_each(|(_, schema)| visit(key, &schema))?,
+            Holds::Named => value
+                .as_object()
+                .iter()
+                .flat_map(RawObject::members)
+                .try_for_each(|(_, schema)| visit(key, &schema))?,
             Holds::Schemas => match value.as_array() {
                 Some(list) => list.iter().try_for_each(|schema| visit(key, schema))?,
                 None => visit(key, &value)?,
@@ -87,7 +96,10 @@ fn each_below<'a, E>(schema: &RawObject<'a>, mut visit: impl FnMut(&str, &Node<'
 /// True if a schema speaks of objects.
 fn is_object(schema: &RawObject<'_>) -> bool {
     let types = types(schema);
-    let untyped = types.is_empty() && ["properties", "additionalProperties", "patternProperties"].iter().any(|key| member(schema, key).is_some());
+    let untyped = types.is_empty()
+        && ["properties", "additionalProperties", "patternProperties"]
+            .iter()
+            .any(|key| member(schema, key).is_some());
     untyped || types.iter().any(|kind| kind == "object")
 }
 
@@ -95,7 +107,10 @@ fn is_object(schema: &RawObject<'_>) -> bool {
 fn types(schema: &RawObject<'_>) -> Vec<String> {
     let text = |node: &Node<'_>| node.as_str().map(std::borrow::Cow::into_owned);
     match member(schema, "type") {
-        Some(node) => node.as_array().map_or_else(|| text(&node).into_iter().collect(), |list| list.iter().filter_map(text).collect()),
+        Some(node) => node.as_array().map_or_else(
+            || text(&node).into_iter().collect(),
+            |list| list.iter().filter_map(text).collect(),
+        ),
         None => Vec::new(),
     }
 }
@@ -117,7 +132,8 @@ pub struct Allowance {
 impl Allowance {
     /// True if a strict tool with this schema, as it stands, can be taken besides what was; counts it if so.
     pub fn admits_tool(&mut self, schema: &Node<'_>) -> bool {
-        let stands = matches!(lower(schema, "parameters"), Ok(Lowering::Said { changed: false, .. }));
+        let stands =
+            matches!(lower(schema, "parameters"), Ok(Lowering::Said { changed: false, .. }));
         stands && self.admits(schema, 1)
     }
 
@@ -139,7 +155,9 @@ impl Allowance {
     /// Counts what was found to be no deeper than a schema may be.
     fn count(&mut self, schema: &Node<'_>) {
         let Some(object) = schema.as_object() else { return };
-        let properties = member(&object, "properties").and_then(|node| node.as_object()).map_or(0, |properties| properties.keys().count());
+        let properties = member(&object, "properties")
+            .and_then(|node| node.as_object())
+            .map_or(0, |properties| properties.keys().count());
         self.optional += properties.saturating_sub(required(&object).len());
         self.unions += usize::from(member(&object, "anyOf").is_some() || types(&object).len() > 1);
         let counted: Result<(), std::convert::Infallible> = each_below(&object, |_, schema| {
@@ -161,24 +179,43 @@ mod tests {
     #[test]
     fn a_strict_tool_stays_within_the_subset() {
         let admits = |schema: &str| with(schema, |node| Allowance::default().admits_tool(node));
-        assert!(admits(r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#));
+        assert!(admits(
+            r#"{"type":"object","properties":{"a":{"type":"string"}},"required":["a"],"additionalProperties":false}"#
+        ));
         assert!(!admits(r#"{"type":"object","properties":{}}"#));
-        assert!(!admits(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"integer","minimum":1}}}"#));
-        assert!(!admits(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"array","minItems":2}}}"#));
-        assert!(!admits(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"$ref":"https://x/y"}}}"#));
-        assert!(!admits(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"object"}}}"#));
-        assert!(!admits(r##"{"type":"object","additionalProperties":false,"properties":{"a":{"$ref":"#"}}}"##));
-        assert!(!admits(r#"{"type":"object","additionalProperties":false,"properties":{"a":{"enum":null}},"required":null}"#));
+        assert!(!admits(
+            r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"integer","minimum":1}}}"#
+        ));
+        assert!(!admits(
+            r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"array","minItems":2}}}"#
+        ));
+        assert!(!admits(
+            r#"{"type":"object","additionalProperties":false,"properties":{"a":{"$ref":"https://x/y"}}}"#
+        ));
+        assert!(!admits(
+            r#"{"type":"object","additionalProperties":false,"properties":{"a":{"type":"object"}}}"#
+        ));
+        assert!(!admits(
+            r##"{"type":"object","additionalProperties":false,"properties":{"a":{"$ref":"#"}}}"##
+        ));
+        assert!(!admits(
+            r#"{"type":"object","additionalProperties":false,"properties":{"a":{"enum":null}},"required":null}"#
+        ));
         assert!(!admits(&format!("{}{{}}{}", r#"{"items":"#.repeat(99), "}".repeat(99))));
         let many: Vec<String> = (0..25).map(|n| format!("\"p{n}\":{{}}")).collect();
-        assert!(!admits(&format!("{{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{{{}}}}}", many.join(","))));
+        assert!(!admits(&format!(
+            "{{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{{{}}}}}",
+            many.join(",")
+        )));
     }
 
     #[test]
     fn a_request_has_only_so_many() {
         let schema = r#"{"type":"object","properties":{"a":{"type":["string","null"]}},"additionalProperties":false}"#;
         let mut allowance = Allowance::default();
-        let admitted = (0..STRICT_TOOLS + 5).filter(|_| with(schema, |node| allowance.admits_tool(node))).count();
+        let admitted = (0..STRICT_TOOLS + 5)
+            .filter(|_| with(schema, |node| allowance.admits_tool(node)))
+            .count();
         assert_eq!(admitted, UNIONS);
     }
 }

@@ -60,7 +60,11 @@ pub fn open(sealed: &str) -> Option<Opened> {
     if !compaction && !matches!(&*tag.kind, "thinking" | "redacted_thinking") {
         return None;
     }
-    Some(Opened { model: opened.model.into_owned(), block: opened.block.get().to_owned(), compaction })
+    Some(Opened {
+        model: opened.model.into_owned(),
+        block: opened.block.get().to_owned(),
+        compaction,
+    })
 }
 
 #[cfg(test)]
@@ -71,7 +75,10 @@ mod tests {
     fn what_was_sealed_comes_back_as_it_was_or_not_at_all() {
         let block = r#"{"type":"thinking", "thinking":"gr\u00fc\u00df","signature":"s==","n":1.0}"#;
         let sealed = seal("m", block);
-        assert_eq!(open(&sealed), Some(Opened { model: "m".into(), block: block.into(), compaction: false }));
+        assert_eq!(
+            open(&sealed),
+            Some(Opened { model: "m".into(), block: block.into(), compaction: false })
+        );
         for at in [MARK.len() + 1, sealed.len() / 2, sealed.len() - 1] {
             let mut other = sealed.clone().into_bytes();
             other[at] = if other[at] == b'A' { b'B' } else { b'A' };

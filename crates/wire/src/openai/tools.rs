@@ -85,7 +85,8 @@ impl<'a> Toolbox<'a> {
 
     /// Names a tool. Returns how it is called upstream, and how it is told from others.
     pub(super) fn name(&mut self, name: &str) -> (String, String) {
-        let whole = self.space.as_ref().map_or_else(|| name.to_owned(), |space| names::within(space, name));
+        let whole =
+            self.space.as_ref().map_or_else(|| name.to_owned(), |space| names::within(space, name));
         let upstream = names::tool(Cow::Borrowed(&whole)).into_owned();
         match &self.space {
             Some(space) if self.knows_spaces => self.names.add(&upstream, name, Some(space)),
@@ -97,7 +98,10 @@ impl<'a> Toolbox<'a> {
     /// Adds a tool whose object is written.
     pub(super) fn add(&mut self, tool: Tool<'a>, path: Path<'_>) -> Result<(), Fault> {
         if !tool.name.is_empty() && !self.taken.insert(tool.name.clone()) {
-            return Err(wrong(path, format!("two tools are called `{}`; names have to differ", tool.name)));
+            return Err(wrong(
+                path,
+                format!("two tools are called `{}`; names have to differ", tool.name),
+            ));
         }
         self.tools.push(tool);
         Ok(())
@@ -134,7 +138,13 @@ impl<'a> Toolbox<'a> {
     }
 
     /// Carries a choice over. `parallel` is false where one call at a time was asked for.
-    pub fn choose(&mut self, choice: Option<Choice>, parallel: bool, terms: &Terms<'_>, notes: &mut Notes) -> Result<Chosen<'a>, Fault> {
+    pub fn choose(
+        &mut self,
+        choice: Option<Choice>,
+        parallel: bool,
+        terms: &Terms<'_>,
+        notes: &mut Notes,
+    ) -> Result<Chosen<'a>, Fault> {
         const PATH: &str = "tool_choice";
         let choice = self.without_left_out(choice, notes)?;
         if self.is_empty() {
@@ -155,7 +165,12 @@ impl<'a> Toolbox<'a> {
         let (kind, name) = match choice {
             None if parallel => return Ok(Chosen::default()),
             None | Some(Choice::Auto | Choice::Allowed { required: false, .. }) => ("auto", None),
-            Some(Choice::None) => return Ok(Chosen { written: Some("{\"type\":\"none\"}".into()), ..Chosen::default() }),
+            Some(Choice::None) => {
+                return Ok(Chosen {
+                    written: Some("{\"type\":\"none\"}".into()),
+                    ..Chosen::default()
+                });
+            }
             Some(Choice::Required | Choice::Allowed { required: true, .. }) => ("any", None),
             Some(Choice::Named(name)) => {
                 self.known(std::slice::from_ref(&name))?;
@@ -172,14 +187,20 @@ impl<'a> Toolbox<'a> {
             chosen.request = Some(ContentBlock::new(ContentKind::Text(Text::quoted(&order))));
         }
         let kind = if softened { "auto" } else { kind };
-        let name = name.filter(|_| !softened).map_or_else(String::new, |name| format!(",\"name\":{}", quote(&names::tool(Cow::Borrowed(name.as_str())))));
+        let name = name.filter(|_| !softened).map_or_else(String::new, |name| {
+            format!(",\"name\":{}", quote(&names::tool(Cow::Borrowed(name.as_str()))))
+        });
         let single = if parallel { "" } else { ",\"disable_parallel_tool_use\":true" };
         chosen.written = Some(format!("{{\"type\":\"{kind}\"{name}{single}}}"));
         Ok(chosen)
     }
 
     /// A choice without the tools that were left out.
-    fn without_left_out(&self, choice: Option<Choice>, notes: &mut Notes) -> Result<Option<Choice>, Fault> {
+    fn without_left_out(
+        &self,
+        choice: Option<Choice>,
+        notes: &mut Notes,
+    ) -> Result<Option<Choice>, Fault> {
         let is_gone = |name: &String| self.gone.contains(name) && !self.holds(name);
         Ok(match choice {
             Some(Choice::Named(name)) if is_gone(&name) => {
@@ -188,7 +209,11 @@ impl<'a> Toolbox<'a> {
             }
             Some(Choice::Allowed { mut names, required }) if names.iter().any(is_gone) => {
                 names.retain(|name| !is_gone(name));
-                if names.is_empty() { Some(Choice::None) } else { Some(Choice::Allowed { names, required }) }
+                if names.is_empty() {
+                    Some(Choice::None)
+                } else {
+                    Some(Choice::Allowed { names, required })
+                }
             }
             other => other,
         })
@@ -212,13 +237,16 @@ impl<'a> Toolbox<'a> {
 
 fn is_tool_search(text: &str) -> bool {
     let object = RawObject::parse(text.as_bytes()).ok();
-    object.and_then(|tool| tool.get("type")?.as_str()).is_some_and(|kind| kind.starts_with(TOOL_SEARCH))
+    object
+        .and_then(|tool| tool.get("type")?.as_str())
+        .is_some_and(|kind| kind.starts_with(TOOL_SEARCH))
 }
 
 /// What asks for a tool in words, where a model cannot be forced: this one, or any.
 #[must_use]
 pub fn order(tool: Option<&str>) -> String {
-    let which = tool.map_or_else(|| "one of the tools".to_owned(), |tool| format!("the tool `{tool}`"));
+    let which =
+        tool.map_or_else(|| "one of the tools".to_owned(), |tool| format!("the tool `{tool}`"));
     format!("Your next step has to be a call of {which}; do not answer in text instead.")
 }
 

@@ -40,7 +40,17 @@ mod tests {
     #[test]
     fn cached_tokens_are_part_of_the_prompt() {
         let mut out = String::new();
-        write(&mut out, &Usage { input: 1, output: 2, cache_read: 30, cache_write: 400, cache_write_1h: 0, thinking: 1 });
+        write(
+            &mut out,
+            &Usage {
+                input: 1,
+                output: 2,
+                cache_read: 30,
+                cache_write: 400,
+                cache_write_1h: 0,
+                thinking: 1,
+            },
+        );
         assert_eq!(
             out,
             r#"{"prompt_tokens":431,"completion_tokens":2,"total_tokens":433,"prompt_tokens_details":{"cached_tokens":30,"cache_write_tokens":400},"completion_tokens_details":{"reasoning_tokens":1}}"#

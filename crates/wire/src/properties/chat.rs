@@ -14,7 +14,10 @@ use crate::stage::{End, Out, Stage};
 pub fn chat_request(input: &[u8]) {
     for model in MODELS {
         let Ok(request) = Request::parse(input) else { return };
-        let translate = |strict| to_messages(&request, &terms(model, strict)).map(|translated| (translated.body, translated.changes));
+        let translate = |strict| {
+            to_messages(&request, &terms(model, strict))
+                .map(|translated| (translated.body, translated.changes))
+        };
         translated(translate, model);
     }
 }
@@ -36,11 +39,18 @@ pub fn chat_prefix(input: &[u8]) {
         let Some(all) = turns(messages.len()) else { continue };
         // An answer follows a user's message, so a request ends with one, and the next goes on behind its answer. Where
         // there was only system text, that stood in for it.
-        let asks = |message: &Value| !matches!(message["role"].as_str(), Some("system" | "developer")) && (message["content"][0]["type"] == "image_url" || says_something(message));
+        let asks = |message: &Value| {
+            !matches!(message["role"].as_str(), Some("system" | "developer"))
+                && (message["content"][0]["type"] == "image_url" || says_something(message))
+        };
         for upto in 1..messages.len() {
-            let answered = messages[upto]["role"] == "assistant" && messages[upto - 1]["role"] != "assistant" && says_something(&messages[upto]);
+            let answered = messages[upto]["role"] == "assistant"
+                && messages[upto - 1]["role"] != "assistant"
+                && says_something(&messages[upto]);
             let answered = answered && messages[..upto].iter().any(asks);
-            if let Some(part) = turns(upto).filter(|part| answered && part.last().is_some_and(|turn| turn["role"] != "assistant")) {
+            if let Some(part) = turns(upto).filter(|part| {
+                answered && part.last().is_some_and(|turn| turn["role"] != "assistant")
+            }) {
                 assert!(all.starts_with(&part), "{model}, {upto} messages: {part:?} / {all:?}");
             }
         }
@@ -49,16 +59,28 @@ pub fn chat_prefix(input: &[u8]) {
 
 /// An answer that says nothing leaves no turn, so that what is said next joins the turn before it.
 fn says_something(message: &Value) -> bool {
-    let texts = message["content"].as_array().map_or_else(|| vec![&message["content"]], |parts| parts.iter().flat_map(|part| [&part["text"], &part["refusal"]]).collect());
-    message["tool_calls"].is_array() || texts.iter().any(|text| text.as_str().is_some_and(|text| !text.trim().is_empty()))
+    let texts = message["content"].as_array().map_or_else(
+        || vec![&message["content"]],
+        |parts| parts.iter().flat_map(|part| [&part["text"], &part["refusal"]]).collect(),
+    );
+    message["tool_calls"].is_array()
+        || texts.iter().any(|text| text.as_str().is_some_and(|text| !text.trim().is_empty()))
 }
 
 /// Where the network cuts does not matter to the chunks, and an accumulator takes them.
 pub fn chat_stream(input: &[u8]) {
-    for shape in [ChatShape::default(), ChatShape { include_usage: true, ..ChatShape::default() }, ChatShape { legacy: true, ..ChatShape::default() }] {
+    for shape in [
+        ChatShape::default(),
+        ChatShape { include_usage: true, ..ChatShape::default() },
+        ChatShape { legacy: true, ..ChatShape::default() },
+    ] {
         let (whole, complete) = chunks(input, input.len().max(1), &shape);
         for size in [1, 3, 11] {
-            assert_eq!((&whole, complete), (&chunks(input, size, &shape).0, complete), "in pieces of {size} bytes");
+            assert_eq!(
+                (&whole, complete),
+                (&chunks(input, size, &shape).0, complete),
+                "in pieces of {size} bytes"
+            );
         }
         accumulated(&whole, &shape);
     }
@@ -83,31 +105,48 @@ fn chunks(input: &[u8], size: usize, shape: &ChatShape) -> (String, bool) {
 
 /// Puts chunks together as OpenAI's SDKs do, and is as strict.
 fn accumulated(text: &str, shape: &ChatShape) {
-    let lines: Vec<&str> = text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").expect("one line of data an event")).collect();
+    let lines: Vec<&str> = text
+        .split_terminator("\n\n")
+        .map(|event| event.strip_prefix("data: ").expect("one line of data an event"))
+        .collect();
     let (last, chunks) = lines.split_last().expect("a stream says something");
     let done = *last == "[DONE]";
     let mut arguments: BTreeMap<u64, String> = BTreeMap::new();
     let (mut finished, mut roles, mut counted) = (0, 0, 0);
     for (index, line) in chunks.iter().enumerate() {
-        let chunk: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let chunk: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(chunk["error"].is_null(), "only the last line can be an error: {line}");
         counted += usize::from(chunk["usage"].is_object());
         let Some(choice) = chunk["choices"].get(0) else { continue };
         assert!(finished == 0, "a choice after the finish reason: {line}");
-        assert!(index > 0 || choice["delta"]["role"] == "assistant", "the first chunk has the role: {line}");
+        assert!(
+            index > 0 || choice["delta"]["role"] == "assistant",
+            "the first chunk has the role: {line}"
+        );
         roles += usize::from(choice["delta"].get("role").is_some());
         finished += usize::from(choice["finish_reason"].is_string());
         for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
             let at = call["index"].as_u64().expect("a call has an index");
             let known = arguments.len() as u64;
-            assert!(at <= known && (at < known) == call.get("id").is_none(), "calls begin in order, and once: {line}");
-            arguments.entry(at).or_default().push_str(call["function"]["arguments"].as_str().expect("arguments are text"));
+            assert!(
+                at <= known && (at < known) == call.get("id").is_none(),
+                "calls begin in order, and once: {line}"
+            );
+            arguments
+                .entry(at)
+                .or_default()
+                .push_str(call["function"]["arguments"].as_str().expect("arguments are text"));
         }
     }
     if done {
         assert_eq!((finished, roles, counted), (1, 1, usize::from(shape.include_usage)), "{text}");
     } else {
-        let error: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"));
-        assert!(error["error"]["message"].is_string() && finished == 0, "a stream that failed does not look whole: {text}");
+        let error: Value =
+            serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}"));
+        assert!(
+            error["error"]["message"].is_string() && finished == 0,
+            "a stream that failed does not look whole: {text}"
+        );
     }
 }

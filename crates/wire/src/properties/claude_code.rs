@@ -26,7 +26,8 @@ pub fn claude_turn(input: &[u8]) {
 }
 
 fn play(source: &[u8], size: usize) -> (Vec<u8>, String) {
-    let (mut decoder, mut turn, mut run) = (LineDecoder::with_limit(LIMIT), Turn::begun(Vec::new()), Run::default());
+    let (mut decoder, mut turn, mut run) =
+        (LineDecoder::with_limit(LIMIT), Turn::begun(Vec::new()), Run::default());
     let (mut out, mut told, mut last) = (Vec::new(), Vec::new(), String::new());
     for piece in source.chunks(size) {
         decoder.buffer().extend_from_slice(piece);
@@ -44,9 +45,16 @@ fn play(source: &[u8], size: usize) -> (Vec<u8>, String) {
 /// Whatever is asked becomes lines that are JSON, one each, and a print that depends on what is said alone.
 pub fn claude_ask(input: &[u8]) {
     let Ok(request) = Request::parse(input) else { return };
-    let terms = AskTerms { traits: ModelTraits::of(request.model.as_deref().unwrap_or_default()), strict: false };
+    let terms = AskTerms {
+        traits: ModelTraits::of(request.model.as_deref().unwrap_or_default()),
+        strict: false,
+    };
     let Ok(ask) = Ask::read(&request, &terms) else { return };
-    let mut lines = vec![input::initialize("i", &ask), input::settings("s", &ask), input::thinking("t", ask.thinking)];
+    let mut lines = vec![
+        input::initialize("i", &ask),
+        input::settings("s", &ask),
+        input::thinking("t", ask.thinking),
+    ];
     for message in &ask.messages {
         lines.push(match message.role {
             AskedRole::User => input::user(&message.blocks, true),
@@ -59,7 +67,11 @@ pub fn claude_ask(input: &[u8]) {
     }
     let extra: crate::json::Members = serde_json::from_str(&ask.extra).expect("an object");
     let known = ["temperature", "top_p", "top_k", "stop_sequences", "tool_choice", "output_config"];
-    assert!(extra.iter().all(|(key, _)| known.contains(&key)), "nothing else comes along: {}", ask.extra);
+    assert!(
+        extra.iter().all(|(key, _)| known.contains(&key)),
+        "nothing else comes along: {}",
+        ask.extra
+    );
     let prints = fingerprints(&ask);
     assert_eq!(prints.len(), ask.messages.len() + 1);
     assert_eq!(prints, fingerprints(&Ask::read(&request, &terms).expect("it was read before")));

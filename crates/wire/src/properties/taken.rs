@@ -8,14 +8,25 @@ use crate::openai::Terms;
 use crate::{Fault, Request};
 
 /// A model of every kind: with prefill and sampling, with neither, with `system` turns, and unknown.
-pub(super) const MODELS: [&str; 4] = ["claude-haiku-4-5", "claude-sonnet-5", "claude-opus-5-5", "somebody-elses"];
+pub(super) const MODELS: [&str; 4] =
+    ["claude-haiku-4-5", "claude-sonnet-5", "claude-opus-5-5", "somebody-elses"];
 
 pub(super) fn terms(model: &str, strict: bool) -> Terms<'_> {
-    Terms { model, traits: ModelTraits::of(model), strict, max_tokens: None, marked: false, web_search: Some("web_search_20250305") }
+    Terms {
+        model,
+        traits: ModelTraits::of(model),
+        strict,
+        max_tokens: None,
+        marked: false,
+        web_search: Some("web_search_20250305"),
+    }
 }
 
 /// A request is refused by name, or becomes one that Messages takes, the same every time. `translate` is told whether to be strict.
-pub(super) fn translated(translate: impl Fn(bool) -> Result<(String, Vec<Change>), Fault>, model: &str) {
+pub(super) fn translated(
+    translate: impl Fn(bool) -> Result<(String, Vec<Change>), Fault>,
+    model: &str,
+) {
     match translate(false) {
         Ok((body, changes)) => {
             taken(&body, model);
@@ -24,13 +35,34 @@ pub(super) fn translated(translate: impl Fn(bool) -> Result<(String, Vec<Change>
             if let Ok((_, strict)) = translate(true) {
                 // But for what changes nothing of what is meant.
                 assert_eq!(strict, changes, "strict mode notes no more than another");
-                let mentioned = ["name", "namespace", "description", "annotations", "logprobs", "execution", "defer_loading", "additionalProperties", "allOf"];
-                assert!(changes.iter().all(|change| change.name.rsplit('.').next().is_some_and(|last| mentioned.contains(&last))), "strict mode notes nothing: {changes:?}");
+                let mentioned = [
+                    "name",
+                    "namespace",
+                    "description",
+                    "annotations",
+                    "logprobs",
+                    "execution",
+                    "defer_loading",
+                    "additionalProperties",
+                    "allOf",
+                ];
+                assert!(
+                    changes.iter().all(|change| change
+                        .name
+                        .rsplit('.')
+                        .next()
+                        .is_some_and(|last| mentioned.contains(&last))),
+                    "strict mode notes nothing: {changes:?}"
+                );
             }
         }
         Err(fault) => {
             let param = fault.param.as_deref().unwrap_or_default();
-            assert!(!param.is_empty() && fault.message.starts_with(param), "a refusal names the member: {}", fault.message);
+            assert!(
+                !param.is_empty() && fault.message.starts_with(param),
+                "a refusal names the member: {}",
+                fault.message
+            );
         }
     }
 }
@@ -58,52 +90,93 @@ fn taken(body: &str, model: &str) {
         }
         if turn["role"] == "system" {
             let before = index.checked_sub(1).map(|before| &turns[before]["role"]);
-            assert!(traits.system_turns && before == Some(&"user".into()), "a system turn where none may be: {request}");
+            assert!(
+                traits.system_turns && before == Some(&"user".into()),
+                "a system turn where none may be: {request}"
+            );
         }
     }
     if turns.last().is_some_and(|turn| turn["role"] == "assistant") {
         assert!(traits.prefill, "{request}");
     }
     choice_is_taken(&request, &traits);
-    let blocks = ["system", "tools"].iter().filter_map(|key| request[*key].as_array()).chain(turns.iter().filter_map(|turn| turn["content"].as_array())).flatten();
-    let marks = blocks.filter(|block| block.get("cache_control").is_some()).count() + usize::from(request.get("cache_control").is_some());
+    let blocks = ["system", "tools"]
+        .iter()
+        .filter_map(|key| request[*key].as_array())
+        .chain(turns.iter().filter_map(|turn| turn["content"].as_array()))
+        .flatten();
+    let marks = blocks.filter(|block| block.get("cache_control").is_some()).count()
+        + usize::from(request.get("cache_control").is_some());
     assert!(marks <= 4, "{marks} cache marks: {request}");
 }
 
 fn block_is_taken(block: &Value, role: &str) {
     match block["type"].as_str() {
-        Some("text") => assert!(block["text"].as_str().is_some_and(|text| !text.trim().is_empty()), "blank text: {block}"),
-        Some("tool_use") => assert!(role == "assistant" && block["input"].is_object() && is_plain(&block["id"]) && is_plain(&block["name"]), "{block}"),
-        Some("tool_result") => assert!(role == "user" && is_plain(&block["tool_use_id"]), "{block}"),
-        Some("image" | "document") => assert!(role == "user" && block["source"].is_object(), "{block}"),
+        Some("text") => assert!(
+            block["text"].as_str().is_some_and(|text| !text.trim().is_empty()),
+            "blank text: {block}"
+        ),
+        Some("tool_use") => assert!(
+            role == "assistant"
+                && block["input"].is_object()
+                && is_plain(&block["id"])
+                && is_plain(&block["name"]),
+            "{block}"
+        ),
+        Some("tool_result") => {
+            assert!(role == "user" && is_plain(&block["tool_use_id"]), "{block}")
+        }
+        Some("image" | "document") => {
+            assert!(role == "user" && block["source"].is_object(), "{block}")
+        }
         Some("thinking" | "redacted_thinking") => assert_eq!(role, "assistant", "{block}"),
         _ => panic!("not a block of Messages: {block}"),
     }
 }
 
 fn is_plain(id: &Value) -> bool {
-    id.as_str().is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')))
+    id.as_str().is_some_and(|id| {
+        !id.is_empty()
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+    })
 }
 
 fn results_pair(turns: &[Value], index: usize, request: &Value) {
     let ids = |turn: Option<&Value>, kind: &str, key: &str| -> Vec<String> {
         let blocks = turn.and_then(|turn| turn["content"].as_array());
-        let mut ids: Vec<String> = blocks.into_iter().flatten().filter(|block| block["type"] == kind).map(|block| block[key].to_string()).collect();
+        let mut ids: Vec<String> = blocks
+            .into_iter()
+            .flatten()
+            .filter(|block| block["type"] == kind)
+            .map(|block| block[key].to_string())
+            .collect();
         ids.sort();
         ids
     };
     let turn = &turns[index];
     if turn["role"] == "assistant" {
-        assert_eq!(ids(Some(turn), "tool_use", "id"), ids(turns.get(index + 1), "tool_result", "tool_use_id"), "{request}");
+        assert_eq!(
+            ids(Some(turn), "tool_use", "id"),
+            ids(turns.get(index + 1), "tool_result", "tool_use_id"),
+            "{request}"
+        );
     }
     if turn["role"] == "user" {
-        let kinds: Vec<bool> = turn["content"].as_array().into_iter().flatten().map(|block| block["type"] == "tool_result").collect();
+        let kinds: Vec<bool> = turn["content"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|block| block["type"] == "tool_result")
+            .collect();
         assert!(kinds.is_sorted_by(|a, b| a >= b), "results come first: {request}");
     }
 }
 
 fn choice_is_taken(request: &Value, traits: &ModelTraits) {
     let kind = request["tool_choice"]["type"].as_str();
-    assert!(kind.is_none() || request["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "a choice without tools: {request}");
+    assert!(
+        kind.is_none() || request["tools"].as_array().is_some_and(|tools| !tools.is_empty()),
+        "a choice without tools: {request}"
+    );
     assert!(traits.forced_tool || !matches!(kind, Some("any" | "tool")), "forced: {request}");
 }

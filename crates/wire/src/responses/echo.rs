@@ -31,14 +31,36 @@ const PLAIN: [(&str, &str); 18] = [
 
 impl Echo {
     pub(super) fn of(source: &RawObject<'_>) -> Self {
-        let plain = PLAIN.iter().map(|(key, default)| (*key, member(source, key).map_or_else(|| (*default).to_owned(), |node| compact(node.raw()))));
+        let plain = PLAIN.iter().map(|(key, default)| {
+            (
+                *key,
+                member(source, key)
+                    .map_or_else(|| (*default).to_owned(), |node| compact(node.raw())),
+            )
+        });
         let mut all: Vec<(&'static str, String)> = plain.collect();
         let inside = |holder: &str, key: &str, default: &str| {
             let holder = member(source, holder).and_then(|node| node.as_object());
-            holder.and_then(|holder| member(&holder, key)).map_or_else(|| default.to_owned(), |node| compact(node.raw()))
+            holder
+                .and_then(|holder| member(&holder, key))
+                .map_or_else(|| default.to_owned(), |node| compact(node.raw()))
         };
-        all.push(("reasoning", format!("{{\"effort\":{},\"summary\":{}}}", inside("reasoning", "effort", "null"), inside("reasoning", "summary", "null"))));
-        all.push(("text", format!("{{\"format\":{},\"verbosity\":{}}}", format_of(source), inside("text", "verbosity", "\"medium\""))));
+        all.push((
+            "reasoning",
+            format!(
+                "{{\"effort\":{},\"summary\":{}}}",
+                inside("reasoning", "effort", "null"),
+                inside("reasoning", "summary", "null")
+            ),
+        ));
+        all.push((
+            "text",
+            format!(
+                "{{\"format\":{},\"verbosity\":{}}}",
+                format_of(source),
+                inside("text", "verbosity", "\"medium\"")
+            ),
+        ));
         all.push(("tools", tools(source)));
         Self(all)
     }
@@ -62,10 +84,14 @@ fn compact(raw: &str) -> String {
 /// The format, with the members that clients read.
 fn format_of(source: &RawObject<'_>) -> String {
     let node = member(source, "text").and_then(|text| member(&text.as_object()?, "format"));
-    let Some((node, format)) = node.and_then(|node| Some((node.clone(), node.as_object()?))) else { return "{\"type\":\"text\"}".into() };
+    let Some((node, format)) = node.and_then(|node| Some((node.clone(), node.as_object()?))) else {
+        return "{\"type\":\"text\"}".into();
+    };
     let raw = compact(node.raw());
     let schema = member(&format, "type").is_some_and(|kind| kind.raw() == "\"json_schema\"");
-    let missing = [("strict", "false"), ("description", "null")].into_iter().filter(|(key, _)| schema && format.get(key).is_none());
+    let missing = [("strict", "false"), ("description", "null")]
+        .into_iter()
+        .filter(|(key, _)| schema && format.get(key).is_none());
     with(&raw, missing)
 }
 
@@ -75,8 +101,19 @@ fn tools(source: &RawObject<'_>) -> String {
     let written = given.iter().filter_map(|node| {
         let tool = node.as_object()?;
         let function = tool.get("type").is_none_or(|kind| kind.raw() == "\"function\"");
-        let missing = [("type", "\"function\""), ("parameters", "null"), ("strict", "false"), ("description", "null")].into_iter();
-        Some(with(&compact(node.raw()), missing.filter(|(key, _)| function && tool.get(key).is_none_or(|node| node.is_null() && *key == "strict"))))
+        let missing = [
+            ("type", "\"function\""),
+            ("parameters", "null"),
+            ("strict", "false"),
+            ("description", "null"),
+        ]
+        .into_iter();
+        Some(with(
+            &compact(node.raw()),
+            missing.filter(|(key, _)| {
+                function && tool.get(key).is_none_or(|node| node.is_null() && *key == "strict")
+            }),
+        ))
     });
     format!("[{}]", written.collect::<Vec<_>>().join(","))
 }
@@ -101,8 +138,17 @@ mod tests {
         let get = |key: &str| echo.iter().find(|(name, _)| *name == key).unwrap().1.to_owned();
         assert_eq!(get("temperature"), "0.50");
         assert_eq!(get("reasoning"), r#"{"effort":"low","summary":null}"#);
-        assert_eq!(get("tools"), r#"[{"type":"function","name":"n","parameters":null,"strict":false,"description":null},{"type":"custom","name":"c"}]"#);
-        assert_eq!(get("text"), r#"{"format":{"type":"json_schema","name":"x","schema":{},"strict":false,"description":null},"verbosity":"medium"}"#);
-        assert_eq!((get("tool_choice").as_str(), get("metadata").as_str(), echo.is_kept()), ("\"auto\"", "{}", false));
+        assert_eq!(
+            get("tools"),
+            r#"[{"type":"function","name":"n","parameters":null,"strict":false,"description":null},{"type":"custom","name":"c"}]"#
+        );
+        assert_eq!(
+            get("text"),
+            r#"{"format":{"type":"json_schema","name":"x","schema":{},"strict":false,"description":null},"verbosity":"medium"}"#
+        );
+        assert_eq!(
+            (get("tool_choice").as_str(), get("metadata").as_str(), echo.is_kept()),
+            ("\"auto\"", "{}", false)
+        );
     }
 }

@@ -26,7 +26,14 @@ impl EventWriter {
     }
 
     /// An event about a part of an item, in a message the part of that index. `pieces` are its further members.
-    pub(super) fn part(&mut self, kind: &str, id: &str, index: usize, content: Option<usize>, pieces: &[&str]) {
+    pub(super) fn part(
+        &mut self,
+        kind: &str,
+        id: &str,
+        index: usize,
+        content: Option<usize>,
+        pieces: &[&str],
+    ) {
         self.begin(kind);
         self.put(&[",\"item_id\":\"", id, "\""]);
         self.number(",\"output_index\":", index as u64);

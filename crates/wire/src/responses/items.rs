@@ -23,20 +23,28 @@ pub fn listed(request: &Request<'_>, id: &str, before: &Before) -> Vec<String> {
     let Some(input) = member(&request.object, "input") else { return Vec::new() };
     if input.is_string() {
         let content = format!("[{{\"type\":\"input_text\",\"text\":{}}}]", input.raw());
-        return vec![one_line(&format!("{{\"id\":\"msg_{id}_in_0\",\"type\":\"message\",\"status\":\"completed\",\"role\":\"user\",\"content\":{content}}}"))];
+        return vec![one_line(&format!(
+            "{{\"id\":\"msg_{id}_in_0\",\"type\":\"message\",\"status\":\"completed\",\"role\":\"user\",\"content\":{content}}}"
+        ))];
     }
     let mut taken = HashSet::new();
     let items = input.as_array().unwrap_or_default();
     let named = items.iter().enumerate().filter_map(|(at, node)| {
         let item = node.as_object()?;
-        let referred = is_reference(&item).then(|| item.get("id")?.as_str().and_then(|id| before.items.get(&*id))).flatten();
-        let mut members: Members = serde_json::from_str(referred.map_or(node.raw(), String::as_str)).ok()?;
+        let referred = is_reference(&item)
+            .then(|| item.get("id")?.as_str().and_then(|id| before.items.get(&*id)))
+            .flatten();
+        let mut members: Members =
+            serde_json::from_str(referred.map_or(node.raw(), String::as_str)).ok()?;
         if members.get("type").is_none_or(|kind| kind == "null") {
             members.set("type", quote("message"));
         }
         let kind = members.get("type").unwrap_or_default().trim_matches('"').to_owned();
         complete(&mut members, &kind);
-        let given = members.get("id").and_then(|id| serde_json::from_str::<String>(id).ok()).filter(|id| !id.is_empty() && taken.insert(id.clone()));
+        let given = members
+            .get("id")
+            .and_then(|id| serde_json::from_str::<String>(id).ok())
+            .filter(|id| !id.is_empty() && taken.insert(id.clone()));
         if given.is_none() {
             let own = format!("{}_{id}_in_{at}", prefix(&kind));
             members.set("id", quote(&own));
@@ -49,7 +57,15 @@ pub fn listed(request: &Request<'_>, id: &str, before: &Before) -> Vec<String> {
 
 /// Adds what clients may leave out and readers want to see.
 fn complete(members: &mut Members, kind: &str) {
-    if matches!(kind, "message" | "function_call" | "function_call_output" | "custom_tool_call" | "custom_tool_call_output") && members.get("status").is_none() {
+    if matches!(
+        kind,
+        "message"
+            | "function_call"
+            | "function_call_output"
+            | "custom_tool_call"
+            | "custom_tool_call_output"
+    ) && members.get("status").is_none()
+    {
         members.set("status", quote("completed"));
     }
     let answers = members.get("role") == Some("\"assistant\"");

@@ -2,7 +2,9 @@
 
 use crate::Fault;
 use crate::json::{Members, Node, RawObject, Text, quote};
-use crate::openai::conversation::{Content, ContentBlock, ContentKind, REMEMBERED, Role, ToolCall, ToolResult};
+use crate::openai::conversation::{
+    Content, ContentBlock, ContentKind, REMEMBERED, Role, ToolCall, ToolResult,
+};
 use crate::openai::draft::Draft;
 use crate::openai::{COMPACTION_BETA, is_another_model, seal};
 use crate::read::wrong;
@@ -39,16 +41,30 @@ impl Memory {
 
     fn sealed(&self, object: &str, item: &str) -> Option<String> {
         let mut members: Members = serde_json::from_str(item).ok()?;
-        if members.get("type") != Some("\"reasoning\"") || members.get("encrypted_content").is_some() {
+        if members.get("type") != Some("\"reasoning\"")
+            || members.get("encrypted_content").is_some()
+        {
             return None;
         }
         let object = RawObject::parse(object.as_bytes()).ok()?;
         let output = object.get("output")?.as_array()?;
-        let thoughts = output.iter().filter_map(Node::as_object).filter(|item| item.get("type").is_some_and(|kind| kind.raw() == "\"reasoning\""));
-        let place = thoughts.map(|item| item.get("id").map(|id| id.raw().to_owned())).position(|id| id.as_deref() == members.get("id"))?;
+        let thoughts = output
+            .iter()
+            .filter_map(Node::as_object)
+            .filter(|item| item.get("type").is_some_and(|kind| kind.raw() == "\"reasoning\""));
+        let place = thoughts
+            .map(|item| item.get("id").map(|id| id.raw().to_owned()))
+            .position(|id| id.as_deref() == members.get("id"))?;
         let turns = list(&self.turns)?;
         let said = turns.last()?.as_object()?.get("content")?.as_array()?;
-        let blocks: Vec<&Node<'_>> = said.iter().filter(|node| node.as_object().and_then(|block| block.get("type")).is_some_and(|kind| kind.raw().contains("thinking"))).collect();
+        let blocks: Vec<&Node<'_>> = said
+            .iter()
+            .filter(|node| {
+                node.as_object()
+                    .and_then(|block| block.get("type"))
+                    .is_some_and(|kind| kind.raw().contains("thinking"))
+            })
+            .collect();
         let sealed = seal::seal(&self.model, blocks.get(place)?.raw());
         members.set("encrypted_content", quote(&sealed));
         Some(members.write())
@@ -68,9 +84,12 @@ impl Memory {
                 Some("system") => Role::System,
                 _ => Role::User,
             };
-            for node in turn.get("content").and_then(|content| content.as_array()).ok_or_else(damaged)? {
+            for node in
+                turn.get("content").and_then(|content| content.as_array()).ok_or_else(damaged)?
+            {
                 let block = block(&node).ok_or_else(damaged)?;
-                if matches!(&block.kind, ContentKind::Media(raw) if raw.starts_with("{\"type\":\"compaction\"")) {
+                if matches!(&block.kind, ContentKind::Media(raw) if raw.starts_with("{\"type\":\"compaction\""))
+                {
                     draft.announce(COMPACTION_BETA);
                 }
                 if foreign && matches!(block.kind, ContentKind::Thought(_)) {
@@ -100,9 +119,12 @@ fn block<'a>(node: &Node<'a>) -> Option<ContentBlock<'a>> {
     let kind = match &*kind {
         "text" if plain(2) => ContentKind::Text(Text::of(&object.get("text")?)?),
         "thinking" | "redacted_thinking" => ContentKind::Thought(node.raw().into()),
-        "tool_use" => {
-            ContentKind::Call(ToolCall { id: object.get("id")?.as_str()?, name: object.get("name")?.as_str()?, input: object.get("input")?.raw().into(), at: REMEMBERED })
-        }
+        "tool_use" => ContentKind::Call(ToolCall {
+            id: object.get("id")?.as_str()?,
+            name: object.get("name")?.as_str()?,
+            input: object.get("input")?.raw().into(),
+            at: REMEMBERED,
+        }),
         "tool_result" => ContentKind::Result(ToolResult {
             id: object.get("tool_use_id")?.as_str()?,
             content: content(&object)?,
@@ -129,23 +151,41 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_turn_more() {
-        let memory = Memory { turns: "[]".into(), ..Memory::default() }.answered(&["1".into(), "2".into()], "m");
-        assert_eq!((memory.turns.as_str(), memory.model.as_str()), (r#"[{"role":"assistant","content":[1,2]}]"#, "m"));
+        let memory = Memory { turns: "[]".into(), ..Memory::default() }
+            .answered(&["1".into(), "2".into()], "m");
+        assert_eq!(
+            (memory.turns.as_str(), memory.model.as_str()),
+            (r#"[{"role":"assistant","content":[1,2]}]"#, "m")
+        );
         let memory = memory.answered(&["3".into()], "m").answered(&[], "m");
-        assert_eq!(memory.turns, r#"[{"role":"assistant","content":[1,2]},{"role":"assistant","content":[3]}]"#);
+        assert_eq!(
+            memory.turns,
+            r#"[{"role":"assistant","content":[1,2]},{"role":"assistant","content":[3]}]"#
+        );
     }
 
     #[test]
     fn what_was_said_comes_back_as_it_was() {
         let turns = r#"[{"role":"user","content":[{"type":"text","text":"q"}]},{"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a","citations":[]},{"type":"tool_use","id":"c","name":"n","input":{"a":1.0}}]}]"#;
-        let memory = Memory { system: r#"[{"type":"text","text":"s"}]"#.into(), turns: turns.into(), model: "claude-opus-4-8".into() };
+        let memory = Memory {
+            system: r#"[{"type":"text","text":"s"}]"#.into(),
+            turns: turns.into(),
+            model: "claude-opus-4-8".into(),
+        };
         let said = |model: &str| {
             let mut draft = Draft::new(false, true);
             memory.recall(&mut draft, model).unwrap();
             draft.turns()
         };
         assert_eq!(said("claude-opus-4-8"), turns);
-        assert!(!said("claude-haiku-4-5").contains("thinking"), "another model's thinking is left out");
-        assert!(Memory { turns: "[7]".into(), ..Memory::default() }.recall(&mut Draft::new(false, true), "m").is_err());
+        assert!(
+            !said("claude-haiku-4-5").contains("thinking"),
+            "another model's thinking is left out"
+        );
+        assert!(
+            Memory { turns: "[7]".into(), ..Memory::default() }
+                .recall(&mut Draft::new(false, true), "m")
+                .is_err()
+        );
     }
 }

@@ -38,10 +38,18 @@ impl ResponseStatus {
     pub(super) fn of(reason: Option<&StopReason>) -> Self {
         match reason {
             // A turn that pauses is not over: its answer must not look whole.
-            Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::PauseTurn) => Self::Incomplete("max_output_tokens"),
+            Some(
+                StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::PauseTurn,
+            ) => Self::Incomplete("max_output_tokens"),
             Some(StopReason::Refusal) => Self::Incomplete("content_filter"),
             // What is newer than this gateway is an end like any other.
-            Some(StopReason::EndTurn | StopReason::StopSequence | StopReason::ToolUse | StopReason::Other(_)) | None => Self::Completed,
+            Some(
+                StopReason::EndTurn
+                | StopReason::StopSequence
+                | StopReason::ToolUse
+                | StopReason::Other(_),
+            )
+            | None => Self::Completed,
         }
     }
 
@@ -121,7 +129,16 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(shape: ResponsesShape, stamp: ResponsesStamp) -> Self {
-        Self { shape, stamp, model: String::new(), tier: None, done: Vec::new(), message: None, search: None, events: EventWriter::default() }
+        Self {
+            shape,
+            stamp,
+            model: String::new(),
+            tier: None,
+            done: Vec::new(),
+            message: None,
+            search: None,
+            events: EventWriter::default(),
+        }
     }
 
     fn item_event(&mut self, kind: &str, item: &str) {
@@ -173,20 +190,38 @@ impl Output {
     pub(super) fn text(&mut self, part: &mut Part, text: &Text<'_>) {
         part.text.push_str(text.inner());
         part.length += text.count();
-        self.text_event("response.output_text.delta", &[",\"delta\":", text.raw(), ",\"logprobs\":[]"]);
+        self.text_event(
+            "response.output_text.delta",
+            &[",\"delta\":", text.raw(), ",\"logprobs\":[]"],
+        );
     }
 
     /// Closes a part. `citations` are places and titles, as JSON.
     pub(super) fn close_part(&mut self, part: &Part, citations: &[(String, String)]) {
         let annotation = |(url, title): &(String, String)| {
-            format!("{{\"type\":\"url_citation\",\"start_index\":0,\"end_index\":{},\"url\":{},\"title\":{}}}", part.length, quote(url), quote(title))
+            format!(
+                "{{\"type\":\"url_citation\",\"start_index\":0,\"end_index\":{},\"url\":{},\"title\":{}}}",
+                part.length,
+                quote(url),
+                quote(title)
+            )
         };
         let annotations: Vec<String> = citations.iter().map(annotation).collect();
         for (number, annotation) in annotations.iter().enumerate() {
-            self.text_event("response.output_text.annotation.added", &[&format!(",\"annotation_index\":{number},\"annotation\":"), annotation]);
+            self.text_event(
+                "response.output_text.annotation.added",
+                &[&format!(",\"annotation_index\":{number},\"annotation\":"), annotation],
+            );
         }
-        self.text_event("response.output_text.done", &[",\"text\":\"", &part.text, "\",\"logprobs\":[]"]);
-        let written = format!("{{\"type\":\"output_text\",\"text\":\"{}\",\"annotations\":[{}],\"logprobs\":[]}}", part.text, annotations.join(","));
+        self.text_event(
+            "response.output_text.done",
+            &[",\"text\":\"", &part.text, "\",\"logprobs\":[]"],
+        );
+        let written = format!(
+            "{{\"type\":\"output_text\",\"text\":\"{}\",\"annotations\":[{}],\"logprobs\":[]}}",
+            part.text,
+            annotations.join(",")
+        );
         self.text_event("response.content_part.done", &[",\"part\":", &written]);
         if let Some(message) = &mut self.message {
             message.parts.push(written);
@@ -211,16 +246,27 @@ impl Output {
     pub(super) fn open_reasoning(&mut self) -> Reasoning {
         self.make_room();
         let id = self.id("rs");
-        self.item_event("response.output_item.added", &format!("{{\"id\":\"{id}\",\"type\":\"reasoning\",\"summary\":[]}}"));
+        self.item_event(
+            "response.output_item.added",
+            &format!("{{\"id\":\"{id}\",\"type\":\"reasoning\",\"summary\":[]}}"),
+        );
         Reasoning { id, summary: None }
     }
 
     pub(super) fn thought(&mut self, reasoning: &mut Reasoning, text: &Text<'_>) {
         if reasoning.summary.is_none() {
-            self.part_event("response.reasoning_summary_part.added", &reasoning.id, &[",\"summary_index\":0,\"part\":{\"type\":\"summary_text\",\"text\":\"\"}"]);
+            self.part_event(
+                "response.reasoning_summary_part.added",
+                &reasoning.id,
+                &[",\"summary_index\":0,\"part\":{\"type\":\"summary_text\",\"text\":\"\"}"],
+            );
         }
         reasoning.summary.get_or_insert_default().push_str(text.inner());
-        self.part_event("response.reasoning_summary_text.delta", &reasoning.id, &[",\"summary_index\":0,\"delta\":", text.raw()]);
+        self.part_event(
+            "response.reasoning_summary_text.delta",
+            &reasoning.id,
+            &[",\"summary_index\":0,\"delta\":", text.raw()],
+        );
     }
 
     /// Closes a reasoning item; `block` is what was thought, as Messages has it, if it can be sent back.
@@ -228,19 +274,37 @@ impl Output {
         let mut summary = String::new();
         if let Some(text) = &reasoning.summary {
             let part = format!("{{\"type\":\"summary_text\",\"text\":\"{text}\"}}");
-            self.part_event("response.reasoning_summary_text.done", &reasoning.id, &[",\"summary_index\":0,\"text\":\"", text, "\""]);
-            self.part_event("response.reasoning_summary_part.done", &reasoning.id, &[",\"summary_index\":0,\"part\":", &part]);
+            self.part_event(
+                "response.reasoning_summary_text.done",
+                &reasoning.id,
+                &[",\"summary_index\":0,\"text\":\"", text, "\""],
+            );
+            self.part_event(
+                "response.reasoning_summary_part.done",
+                &reasoning.id,
+                &[",\"summary_index\":0,\"part\":", &part],
+            );
             summary = part;
         }
-        let sealed = block.filter(|_| self.shape.encrypted).map_or_else(String::new, |block| format!(",\"encrypted_content\":{}", quote(&seal::seal(&self.model, block))));
-        self.add(format!("{{\"id\":\"{}\",\"type\":\"reasoning\",\"summary\":[{summary}]{sealed}}}", reasoning.id));
+        let sealed = block.filter(|_| self.shape.encrypted).map_or_else(String::new, |block| {
+            format!(",\"encrypted_content\":{}", quote(&seal::seal(&self.model, block)))
+        });
+        self.add(format!(
+            "{{\"id\":\"{}\",\"type\":\"reasoning\",\"summary\":[{summary}]{sealed}}}",
+            reasoning.id
+        ));
     }
 
     /// What Claude made of a long conversation, in a form that can be returned. `block` is that, as Messages has it.
     pub(super) fn compaction(&mut self, block: &str) {
         self.make_room();
         let id = self.id("cmp");
-        let item = |sealed: &str| format!("{{\"id\":\"{id}\",\"type\":\"compaction\",\"encrypted_content\":{}}}", quote(sealed));
+        let item = |sealed: &str| {
+            format!(
+                "{{\"id\":\"{id}\",\"type\":\"compaction\",\"encrypted_content\":{}}}",
+                quote(sealed)
+            )
+        };
         let whole = item(&seal::seal(&self.model, block));
         self.item_event("response.output_item.added", &item(""));
         self.add(whole);
@@ -257,7 +321,14 @@ impl Output {
             calls if calls.custom.contains(upstream) => Manner::Custom,
             _ => Manner::Function,
         };
-        let call = CallItem { id: self.id(manner.words().0), asked: call_id.to_owned(), name, space, manner, arguments: String::new() };
+        let call = CallItem {
+            id: self.id(manner.words().0),
+            asked: call_id.to_owned(),
+            name,
+            space,
+            manner,
+            arguments: String::new(),
+        };
         let item = call.write(if manner == Manner::Search { "{}" } else { "\"\"" }, "in_progress");
         self.item_event("response.output_item.added", &item);
         call
@@ -267,13 +338,19 @@ impl Output {
         call.arguments.push_str(text.inner());
         // Text that stands in the place of arguments, and an object of them, cannot be told before they are whole.
         if call.manner == Manner::Function {
-            self.part_event("response.function_call_arguments.delta", &call.id, &[",\"delta\":", text.raw()]);
+            self.part_event(
+                "response.function_call_arguments.delta",
+                &call.id,
+                &[",\"delta\":", text.raw()],
+            );
         }
     }
 
     /// Closes a call, which may be known to be cut off. True if its arguments are whole.
     pub(super) fn close_call(&mut self, call: CallItem, cut: bool) -> bool {
-        let written = Text::of_cow(format!("\"{}\"", call.arguments).into()).map(|text| text.decoded().into_owned()).unwrap_or_default();
+        let written = Text::of_cow(format!("\"{}\"", call.arguments).into())
+            .map(|text| text.decoded().into_owned())
+            .unwrap_or_default();
         let whole = !cut && serde_json::from_str::<serde::de::IgnoredAny>(&written).is_ok();
         let status = if whole { "completed" } else { "incomplete" };
         let said = match call.manner {
@@ -283,10 +360,22 @@ impl Output {
             Manner::Search => "{}".to_owned(),
         };
         match call.manner {
-            Manner::Function => self.part_event("response.function_call_arguments.done", &call.id, &[",\"name\":", &quote(&call.name), ",\"arguments\":", &said]),
+            Manner::Function => self.part_event(
+                "response.function_call_arguments.done",
+                &call.id,
+                &[",\"name\":", &quote(&call.name), ",\"arguments\":", &said],
+            ),
             Manner::Custom => {
-                self.part_event("response.custom_tool_call_input.delta", &call.id, &[",\"delta\":", &said]);
-                self.part_event("response.custom_tool_call_input.done", &call.id, &[",\"input\":", &said]);
+                self.part_event(
+                    "response.custom_tool_call_input.delta",
+                    &call.id,
+                    &[",\"delta\":", &said],
+                );
+                self.part_event(
+                    "response.custom_tool_call_input.done",
+                    &call.id,
+                    &[",\"input\":", &said],
+                );
             }
             Manner::Search => {}
         }
@@ -324,13 +413,21 @@ impl Output {
     /// Ends what is open; returns the whole object, which nobody was told of yet.
     pub(super) fn end(&mut self, status: ResponseStatus, usage: &Usage) -> String {
         self.end_search(false);
-        self.end_message(if status == ResponseStatus::Completed { "completed" } else { "incomplete" });
+        self.end_message(if status == ResponseStatus::Completed {
+            "completed"
+        } else {
+            "incomplete"
+        });
         self.object(status, Some(usage), None)
     }
 
     /// Writes the last event.
     pub(super) fn tell(&mut self, status: ResponseStatus, object: &str) {
-        let kind = if status == ResponseStatus::Completed { "response.completed" } else { "response.incomplete" };
+        let kind = if status == ResponseStatus::Completed {
+            "response.completed"
+        } else {
+            "response.incomplete"
+        };
         self.events.whole(kind, object);
     }
 
@@ -343,14 +440,23 @@ impl Output {
 
     fn object(&self, status: ResponseStatus, spent: Option<&Usage>, error: Option<&str>) -> String {
         let over = matches!(status, ResponseStatus::Completed | ResponseStatus::Incomplete(_));
-        let completed = if status == ResponseStatus::Completed { (self.stamp.clock)().to_string() } else { "null".into() };
-        let details = if let ResponseStatus::Incomplete(reason) = status { format!("{{\"reason\":\"{reason}\"}}") } else { "null".into() };
+        let completed = if status == ResponseStatus::Completed {
+            (self.stamp.clock)().to_string()
+        } else {
+            "null".into()
+        };
+        let details = if let ResponseStatus::Incomplete(reason) = status {
+            format!("{{\"reason\":\"{reason}\"}}")
+        } else {
+            "null".into()
+        };
         let mut counts = String::from("null");
         if let Some(spent) = spent.filter(|_| over) {
             counts.clear();
             usage::write_responses(&mut counts, spent);
         }
-        let output = if status == ResponseStatus::InProgress { String::new() } else { self.done.join(",") };
+        let output =
+            if status == ResponseStatus::InProgress { String::new() } else { self.done.join(",") };
         let mut out = format!(
             "{{\"id\":\"resp_{}\",\"object\":\"response\",\"created_at\":{},\"status\":\"{}\",\"background\":false,\"completed_at\":{completed},\"error\":{},\"incomplete_details\":{details},\"model\":{},\"output\":[{output}],\"usage\":{counts}",
             self.stamp.id,
@@ -380,15 +486,27 @@ impl CallItem {
     fn write(&self, said: &str, status: &str) -> String {
         let (id, call_id, (_, kind, member)) = (&self.id, quote(&self.asked), self.manner.words());
         if self.manner == Manner::Search {
-            return format!("{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"execution\":\"client\",\"{member}\":{said}}}");
+            return format!(
+                "{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"execution\":\"client\",\"{member}\":{said}}}"
+            );
         }
-        let space = self.space.as_ref().map_or_else(String::new, |space| format!(",\"namespace\":{}", quote(space)));
-        format!("{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"name\":{}{space},\"{member}\":{said}}}", quote(&self.name))
+        let space = self
+            .space
+            .as_ref()
+            .map_or_else(String::new, |space| format!(",\"namespace\":{}", quote(space)));
+        format!(
+            "{{\"id\":\"{id}\",\"type\":\"{kind}\",\"status\":\"{status}\",\"call_id\":{call_id},\"name\":{}{space},\"{member}\":{said}}}",
+            quote(&self.name)
+        )
     }
 }
 
 impl Search {
     fn write(&self, status: &str) -> String {
-        format!("{{\"id\":\"{}\",\"type\":\"web_search_call\",\"status\":\"{status}\",\"action\":{{\"type\":\"search\",\"query\":{}}}}}", self.id, quote(&self.query))
+        format!(
+            "{{\"id\":\"{}\",\"type\":\"web_search_call\",\"status\":\"{status}\",\"action\":{{\"type\":\"search\",\"query\":{}}}}}",
+            self.id,
+            quote(&self.query)
+        )
     }
 }

@@ -37,7 +37,15 @@ pub struct Before {
 }
 
 /// Members that are looked at here, or when the answer is written.
-const KNOWN: [&str; 7] = ["include", "previous_response_id", "conversation", "prompt", "background", "store", "metadata"];
+const KNOWN: [&str; 7] = [
+    "include",
+    "previous_response_id",
+    "conversation",
+    "prompt",
+    "background",
+    "store",
+    "metadata",
+];
 
 /// How much may be noted of a response, and how long each note may be.
 const METADATA: usize = 16;
@@ -55,7 +63,9 @@ pub fn references(request: &Request<'_>) -> Vec<String> {
 ///
 /// If it names none that could be.
 pub fn previous(request: &Request<'_>) -> Result<Option<String>, Fault> {
-    let named = member(&request.object, "previous_response_id").map(|node| string(&node, "previous_response_id")).transpose()?;
+    let named = member(&request.object, "previous_response_id")
+        .map(|node| string(&node, "previous_response_id"))
+        .transpose()?;
     Ok(named.map(Cow::into_owned))
 }
 
@@ -64,7 +74,11 @@ pub fn previous(request: &Request<'_>) -> Result<Option<String>, Fault> {
 /// # Errors
 ///
 /// A [`Fault`] that names the member which is wrong, or cannot be carried over.
-pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) -> Result<ResponsesRequest, Fault> {
+pub fn to_messages(
+    request: &Request<'_>,
+    before: &Before,
+    terms: &Terms<'_>,
+) -> Result<ResponsesRequest, Fault> {
     let source = &request.object;
     let mut draft = Draft::new(terms.strict, true);
     if terms.model.is_empty() {
@@ -83,11 +97,16 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
     let lists = ["input", "messages"].map(|name| List { name, kept: Some(&before.items) });
     members::conversation(&mut draft, source, lists, terms)?;
     // Before anything of our own joins it.
-    let memory = Memory { system: draft.system_from(instructed), turns: draft.turns(), model: String::new() };
+    let memory = Memory {
+        system: draft.system_from(instructed),
+        turns: draft.turns(),
+        model: String::new(),
+    };
     members::tell(&mut draft, about);
     draft.toolbox.settle(&mut draft.notes)?;
     let wanted = member(source, "tool_choice").map(|node| choice(&node)).transpose()?;
-    draft.chosen = draft.toolbox.choose(wanted, members::parallel(source)?, terms, &mut draft.notes)?;
+    draft.chosen =
+        draft.toolbox.choose(wanted, members::parallel(source)?, terms, &mut draft.notes)?;
     let asked = draft.chosen.request.take();
     draft.conversation.system.extend(asked);
     let limits = ["max_output_tokens", "max_tokens", "max_completion_tokens"];
@@ -97,25 +116,47 @@ pub fn to_messages(request: &Request<'_>, before: &Before, terms: &Terms<'_>) ->
     members::includes_usage(&mut draft, source)?;
     checked(source)?;
     draft.limit_marks(terms.marked)?;
-    let written = draft.write(terms.model, request.stream, source.source().len() + memory.turns.len() + 512);
-    let shape = ResponsesShape { names: written.names, calls: written.calls, encrypted, echo: Echo::of(source), memory };
-    Ok(ResponsesRequest { body: written.body, shape, changes: written.notes.into_changes(), betas: written.betas })
+    let written =
+        draft.write(terms.model, request.stream, source.source().len() + memory.turns.len() + 512);
+    let shape = ResponsesShape {
+        names: written.names,
+        calls: written.calls,
+        encrypted,
+        echo: Echo::of(source),
+        memory,
+    };
+    Ok(ResponsesRequest {
+        body: written.body,
+        shape,
+        changes: written.notes.into_changes(),
+        betas: written.betas,
+    })
 }
 
 /// What changes the answer so much that ignoring it would be a lie.
 fn refuse(source: &RawObject<'_>) -> Result<(), Fault> {
-    if member(source, "background").map(|node| flag(&node, "background")).transpose()? == Some(true) {
-        return Err(unsupported("background", "responses are not made in the background here; stream them"));
+    if member(source, "background").map(|node| flag(&node, "background")).transpose()? == Some(true)
+    {
+        return Err(unsupported(
+            "background",
+            "responses are not made in the background here; stream them",
+        ));
     }
     for key in ["conversation", "prompt"] {
         if member(source, key).is_some() {
-            return Err(unsupported(key, "what OpenAI keeps cannot be reached from here; send `input`, or go on with `previous_response_id`"));
+            return Err(unsupported(
+                key,
+                "what OpenAI keeps cannot be reached from here; send `input`, or go on with `previous_response_id`",
+            ));
         }
     }
     if let Some(node) = member(source, "truncation") {
         let name = string(&node, "truncation")?;
         if !matches!(&*name, "auto" | "disabled") {
-            return Err(wrong("truncation", format!("`{name}` is no truncation; expected `auto` or `disabled`")));
+            return Err(wrong(
+                "truncation",
+                format!("`{name}` is no truncation; expected `auto` or `disabled`"),
+            ));
         }
     }
     Ok(())
@@ -152,7 +193,10 @@ fn checked(source: &RawObject<'_>) -> Result<(), Fault> {
     }
     for (key, node) in metadata.members() {
         if node.as_str().is_none_or(|text| text.chars().count() > METADATA_LENGTH) {
-            return Err(wrong(format!("metadata.{key}"), format!("expected a string of at most {METADATA_LENGTH} characters")));
+            return Err(wrong(
+                format!("metadata.{key}"),
+                format!("expected a string of at most {METADATA_LENGTH} characters"),
+            ));
         }
     }
     Ok(())

@@ -259,13 +259,16 @@ impl ResponsesStream {
         self.summary.observe(kind, event.data);
         match kind {
             EventKind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
-            EventKind::MessageStart => self.message_start(&serde_json::from_slice::<ResponsesMessageStart<'_>>(event.data)?.message)?,
+            EventKind::MessageStart => self.message_start(
+                &serde_json::from_slice::<ResponsesMessageStart<'_>>(event.data)?.message,
+            )?,
             EventKind::BlockStart => {
                 let start: BlockStart<'_> = serde_json::from_slice(event.data)?;
                 self.block_start(start.index, start.content_block)?;
             }
             EventKind::BlockStop => {
-                let stop: ResponsesBlockStop = serde_json::from_slice(event.data).unwrap_or_default();
+                let stop: ResponsesBlockStop =
+                    serde_json::from_slice(event.data).unwrap_or_default();
                 // Whether a call without arguments has none or was cut off, is told by what comes next.
                 let waits = |open: &OpenItem| matches!(open.kind, OpenItemKind::Call(_, Some(_)));
                 if self.open.as_ref().is_some_and(|open| open.index == stop.index && !waits(open)) {
@@ -274,7 +277,8 @@ impl ResponsesStream {
             }
             EventKind::MessageStop => self.message_stop(),
             EventKind::Error => {
-                let said = self.summary.error.clone().expect("an error event was observed a moment ago");
+                let said =
+                    self.summary.error.clone().expect("an error event was observed a moment ago");
                 self.fail(translate_event(&said));
             }
             EventKind::MessageDelta | EventKind::Ping | EventKind::Other => {}
@@ -294,7 +298,11 @@ impl ResponsesStream {
             return Ok(());
         }
         head.model.as_deref().unwrap_or_default().clone_into(&mut self.output.model);
-        self.output.tier = head.usage.as_ref().and_then(|usage| usage.service_tier.as_deref()).map(|tier| crate::chat::service_tier(tier).to_owned());
+        self.output.tier = head
+            .usage
+            .as_ref()
+            .and_then(|usage| usage.service_tier.as_deref())
+            .map(|tier| crate::chat::service_tier(tier).to_owned());
         self.begin();
         for (index, block) in (0..).zip(head.content.iter().flatten()) {
             self.block_start(index, block)?;
@@ -310,11 +318,30 @@ impl ResponsesStream {
         let tag: Tag<'_> = serde_json::from_str(source)?;
         let started: Started<'_> = serde_json::from_str(source)?;
         let (kind, text) = match &*tag.kind {
-            "text" => (OpenItemKind::Text(self.output.open_part(), started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect()), started.text),
-            "thinking" | "redacted_thinking" => (OpenItemKind::Reasoning(self.output.open_reasoning()), started.thinking),
+            "text" => (
+                OpenItemKind::Text(
+                    self.output.open_part(),
+                    started.citations.iter().flatten().map(|raw| raw.get().to_owned()).collect(),
+                ),
+                started.text,
+            ),
+            "thinking" | "redacted_thinking" => {
+                (OpenItemKind::Reasoning(self.output.open_reasoning()), started.thinking)
+            }
             "tool_use" => {
-                let input = started.input.map(RawValue::get).filter(|raw| *raw != "null").unwrap_or("{}").to_owned();
-                (OpenItemKind::Call(self.output.open_call(&started.id, &started.name), Some(input)), None)
+                let input = started
+                    .input
+                    .map(RawValue::get)
+                    .filter(|raw| *raw != "null")
+                    .unwrap_or("{}")
+                    .to_owned();
+                (
+                    OpenItemKind::Call(
+                        self.output.open_call(&started.id, &started.name),
+                        Some(input),
+                    ),
+                    None,
+                )
             }
             "server_tool_use" if started.name == "web_search" => (OpenItemKind::Search, None),
             "compaction" => (OpenItemKind::Compaction, None),
@@ -326,7 +353,12 @@ impl ResponsesStream {
             }
             _ => (OpenItemKind::Other, None),
         };
-        self.open = Some(OpenItem { index, block: Block::new(index, serde_json::from_str::<Members>(source)?), pieces: Pieces::default(), kind });
+        self.open = Some(OpenItem {
+            index,
+            block: Block::new(index, serde_json::from_str::<Members>(source)?),
+            pieces: Pieces::default(),
+            kind,
+        });
         match text {
             Some(text) => self.piece(text),
             None => Ok(()),
@@ -335,12 +367,16 @@ impl ResponsesStream {
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
         let delta: ResponsesDelta<'_> = serde_json::from_str(event.delta.get())?;
-        let Some(open) = self.open.as_mut().filter(|open| open.index == event.index) else { return Err(foreign("a delta for a block that is not open")) };
+        let Some(open) = self.open.as_mut().filter(|open| open.index == event.index) else {
+            return Err(foreign("a delta for a block that is not open"));
+        };
         open.block.delta(event.delta)?;
         match (&*delta.kind, &mut open.kind) {
             ("text_delta", OpenItemKind::Text(..)) => self.piece(required(delta.text)?),
             ("thinking_delta", OpenItemKind::Reasoning(_)) => self.piece(required(delta.thinking)?),
-            ("input_json_delta", OpenItemKind::Call(..)) => self.piece(required(delta.partial_json)?),
+            ("input_json_delta", OpenItemKind::Call(..)) => {
+                self.piece(required(delta.partial_json)?)
+            }
             ("citations_delta", OpenItemKind::Text(_, citations)) => {
                 citations.extend(delta.citation.map(|raw| raw.get().to_owned()));
                 Ok(())
@@ -376,8 +412,11 @@ impl ResponsesStream {
         let mut whole = true;
         match kind {
             OpenItemKind::Text(part, citations) => {
-                let cited = citations.iter().filter_map(|raw| serde_json::from_str::<Citation>(raw).ok());
-                let cited: Vec<(String, String)> = cited.filter_map(|cited| Some((cited.url?, cited.title.unwrap_or_default()))).collect();
+                let cited =
+                    citations.iter().filter_map(|raw| serde_json::from_str::<Citation>(raw).ok());
+                let cited: Vec<(String, String)> = cited
+                    .filter_map(|cited| Some((cited.url?, cited.title.unwrap_or_default())))
+                    .collect();
                 self.output.close_part(&part, &cited);
                 whole = !part.is_blank();
             }
@@ -409,14 +448,24 @@ impl ResponsesStream {
 
     /// True once the answer is known to have ended at a limit: what is open then was not finished.
     fn is_cut(&self) -> bool {
-        matches!(self.summary.stop_reason, Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded))
+        matches!(
+            self.summary.stop_reason,
+            Some(StopReason::MaxTokens | StopReason::ContextWindowExceeded)
+        )
     }
 
     /// Leaves out what the upstream began to run itself and did not finish: it would not be taken back without its result.
     fn forget_unfinished(&mut self) {
-        let about: Vec<About> = self.content.iter().map(|block| serde_json::from_str(block).unwrap_or_default()).collect();
-        let answered: HashSet<&str> = about.iter().map(|block| block.tool_use_id.as_str()).collect();
-        let mut kept = about.iter().map(|block| block.kind != "server_tool_use" || answered.contains(block.id.as_str()));
+        let about: Vec<About> = self
+            .content
+            .iter()
+            .map(|block| serde_json::from_str(block).unwrap_or_default())
+            .collect();
+        let answered: HashSet<&str> =
+            about.iter().map(|block| block.tool_use_id.as_str()).collect();
+        let mut kept = about
+            .iter()
+            .map(|block| block.kind != "server_tool_use" || answered.contains(block.id.as_str()));
         self.content.retain(|_| kept.next().unwrap_or(true));
     }
 
@@ -431,7 +480,8 @@ impl ResponsesStream {
         self.object = self.output.end(status, &self.summary.usage);
         if self.output.shape.echo.is_kept() {
             self.forget_unfinished();
-            let memory = std::mem::take(&mut self.output.shape.memory).answered(&self.content, &self.output.model);
+            let memory = std::mem::take(&mut self.output.shape.memory)
+                .answered(&self.content, &self.output.model);
             self.kept = Some(Kept { id: self.id.clone(), object: self.object.clone(), memory });
             self.state = ResponsesState::Whole(status);
             return;
@@ -448,7 +498,9 @@ impl Stage for ResponsesStream {
         let mut events = decoder.read(&frame);
         while !self.is_over() {
             let failed = match events.next() {
-                Ok(Some(event)) => self.event(&event).err().map(|error| format!("the upstream's stream is not a Messages stream: {error}")),
+                Ok(Some(event)) => self.event(&event).err().map(|error| {
+                    format!("the upstream's stream is not a Messages stream: {error}")
+                }),
                 Ok(None) => break,
                 Err(error) => Some(format!("the upstream's stream cannot be read: {error}")),
             };
@@ -463,7 +515,10 @@ impl Stage for ResponsesStream {
 
     /// True also where the upstream itself ended its answer with an error.
     fn finish(&mut self, _: End, out: &mut Out) -> bool {
-        self.cut(&Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"), out);
+        self.cut(
+            &Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"),
+            out,
+        );
         // Nobody said that it is kept.
         self.settle(false, out);
         matches!(self.state, ResponsesState::Ended) || self.summary.error.is_some()
@@ -483,8 +538,13 @@ pub fn unkept(object: &str) -> String {
 /// # Errors
 ///
 /// [`NoMessage`] if it is none.
-pub fn response(body: &[u8], shape: ResponsesShape, stamp: ResponsesStamp) -> Result<(String, Option<Kept>), NoMessage> {
-    let head: ResponsesHead<'_> = serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
+pub fn response(
+    body: &[u8],
+    shape: ResponsesShape,
+    stamp: ResponsesStamp,
+) -> Result<(String, Option<Kept>), NoMessage> {
+    let head: ResponsesHead<'_> =
+        serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
     if let Some(other) = head.kind.as_deref().filter(|kind| *kind != "message") {
         return Err(NoMessage::of(format!("its type is `{other}`")));
     }
@@ -518,7 +578,8 @@ fn is_signed(block: &str) -> bool {
         #[serde(default)]
         signature: String,
     }
-    serde_json::from_str::<Thinking>(block).is_ok_and(|block| block.kind != "thinking" || !block.signature.is_empty())
+    serde_json::from_str::<Thinking>(block)
+        .is_ok_and(|block| block.kind != "thinking" || !block.signature.is_empty())
 }
 
 /// A stream that is none of Messages.
@@ -540,14 +601,16 @@ pub fn counted(body: &[u8]) -> Result<String, NoMessage> {
     struct Count {
         input_tokens: u64,
     }
-    let count: Count = serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
+    let count: Count =
+        serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
     Ok(format!("{{\"object\":\"response.input_tokens\",\"input_tokens\":{}}}", count.input_tokens))
 }
 
 /// A request without what a count of its tokens does not take.
 #[must_use]
 pub fn countable(body: &str) -> String {
-    const TAKEN: [&str; 7] = ["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
+    const TAKEN: [&str; 7] =
+        ["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];
     let Ok(members) = serde_json::from_str::<Members>(body) else { return body.to_owned() };
     let mut out = Members::default();
     for (key, raw) in members.iter().filter(|(key, _)| TAKEN.contains(key)) {

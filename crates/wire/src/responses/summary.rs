@@ -66,12 +66,19 @@ struct OutputDetails {
 pub fn observe(summary: &mut Summary, data: &[u8]) {
     let event: ResponsesEvent = serde_json::from_slice(data).unwrap_or_default();
     match event.kind.as_str() {
-        "response.created" | "response.in_progress" | "response.queued" => summary.model = event.response.and_then(|object| object.model).or(summary.model.take()),
+        "response.created" | "response.in_progress" | "response.queued" => {
+            summary.model = event.response.and_then(|object| object.model).or(summary.model.take())
+        }
         "response.completed" | "response.incomplete" | "response.failed" => {
             take(summary, event.response.unwrap_or_default());
             summary.ended = true;
         }
-        "error" => summary.error = Some(UpstreamError { kind: event.code.unwrap_or_else(|| "error".into()), message: event.message.unwrap_or_default() }),
+        "error" => {
+            summary.error = Some(UpstreamError {
+                kind: event.code.unwrap_or_else(|| "error".into()),
+                message: event.message.unwrap_or_default(),
+            })
+        }
         _ => {}
     }
 }
@@ -90,19 +97,28 @@ fn take(summary: &mut Summary, object: Object) {
         let kind = error.kind.or(error.code).unwrap_or_else(|| "error".into());
         summary.error = Some(UpstreamError { kind, message: error.message.unwrap_or_default() });
     }
-    summary.stop_reason = match (object.status.as_deref(), object.incomplete_details.and_then(|details| details.reason)) {
+    summary.stop_reason = match (
+        object.status.as_deref(),
+        object.incomplete_details.and_then(|details| details.reason),
+    ) {
         (Some("completed"), _) => Some(StopReason::EndTurn),
-        (Some("incomplete"), Some(reason)) if reason == "content_filter" => Some(StopReason::Refusal),
+        (Some("incomplete"), Some(reason)) if reason == "content_filter" => {
+            Some(StopReason::Refusal)
+        }
         (Some("incomplete"), _) => Some(StopReason::MaxTokens),
         _ => summary.stop_reason.take(),
     };
     if let Some(counts) = object.usage {
-        let cached = counts.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
+        let cached =
+            counts.input_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0);
         summary.usage = Usage {
             input: counts.input_tokens.saturating_sub(cached),
             output: counts.output_tokens,
             cache_read: cached,
-            thinking: counts.output_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+            thinking: counts
+                .output_tokens_details
+                .and_then(|details| details.reasoning_tokens)
+                .unwrap_or(0),
             ..Usage::default()
         };
     }
@@ -118,9 +134,23 @@ mod tests {
         observe(&mut summary, br#"{"type":"response.created","response":{"model":"gpt-x"}}"#);
         assert_eq!((summary.model.as_deref(), summary.ended), (Some("gpt-x"), false));
         let object = r#"{"model":"gpt-y","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"usage":{"input_tokens":10,"input_tokens_details":{"cached_tokens":4},"output_tokens":3,"output_tokens_details":{"reasoning_tokens":2}}}"#;
-        observe(&mut summary, format!(r#"{{"type":"response.incomplete","response":{object}}}"#).as_bytes());
+        observe(
+            &mut summary,
+            format!(r#"{{"type":"response.incomplete","response":{object}}}"#).as_bytes(),
+        );
         assert_eq!(summary, Summary { ended: true, ..summary_of_json(object.as_bytes()) });
-        assert_eq!((summary.usage.input, summary.usage.cache_read, summary.usage.output, summary.stop_reason), (6, 4, 3, Some(StopReason::MaxTokens)));
-        assert_eq!(summary_of_json(br#"{"error":{"type":"t","message":"m"}}"#).error, Some(UpstreamError { kind: "t".into(), message: "m".into() }));
+        assert_eq!(
+            (
+                summary.usage.input,
+                summary.usage.cache_read,
+                summary.usage.output,
+                summary.stop_reason
+            ),
+            (6, 4, 3, Some(StopReason::MaxTokens))
+        );
+        assert_eq!(
+            summary_of_json(br#"{"error":{"type":"t","message":"m"}}"#).error,
+            Some(UpstreamError { kind: "t".into(), message: "m".into() })
+        );
     }
 }

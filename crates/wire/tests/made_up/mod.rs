@@ -9,7 +9,8 @@ use seaway_wire::openai::Terms;
 use serde_json::{Value, json};
 
 pub fn text() -> impl Strategy<Value = String> {
-    select(vec!["", " ", "\n", "word", "ü🌊", "\"q\" \\", "two\nlines", "\u{2028}"]).prop_map(str::to_owned)
+    select(vec!["", " ", "\n", "word", "ü🌊", "\"q\" \\", "two\nlines", "\u{2028}"])
+        .prop_map(str::to_owned)
 }
 
 fn event() -> impl Strategy<Value = Value> {
@@ -21,13 +22,16 @@ fn event() -> impl Strategy<Value = Value> {
         Just(json!({"type": "thinking", "thinking": "", "signature": ""})),
         Just(json!({"type": "redacted_thinking", "data": "d"})),
         Just(json!({"type": "server_tool_use", "id": "s", "name": "w", "input": {}})),
-        Just(json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}})),
+        Just(
+            json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}})
+        ),
         Just(json!({"type": "web_search_tool_result", "tool_use_id": "s", "content": []})),
         Just(json!({"type": "brand_new"})),
     ];
     let delta = prop_oneof![
         text().prop_map(|text| json!({"type": "text_delta", "text": text})),
-        select(vec!["", "{", "\"a\":1}", "{}"]).prop_map(|json| json!({"type": "input_json_delta", "partial_json": json})),
+        select(vec!["", "{", "\"a\":1}", "{}"])
+            .prop_map(|json| json!({"type": "input_json_delta", "partial_json": json})),
         text().prop_map(|text| json!({"type": "thinking_delta", "thinking": text})),
         Just(json!({"type": "signature_delta", "signature": "s"})),
         Just(json!({"type": "citations_delta", "citation": {"url": "https://x", "title": "X"}})),
@@ -51,16 +55,31 @@ fn event() -> impl Strategy<Value = Value> {
 pub fn stream() -> impl Strategy<Value = String> {
     (prop::collection::vec(event(), 0..24), any::<bool>()).prop_map(|(events, whole)| {
         let start = json!({"type": "message_start", "message": {"id": "m", "model": "c"}});
-        let events: Vec<Value> = if whole { std::iter::once(start).chain(events).collect() } else { events };
+        let events: Vec<Value> =
+            if whole { std::iter::once(start).chain(events).collect() } else { events };
         events.iter().map(|event| format!("data: {event}\n\n")).collect()
     })
 }
 
 /// How many of 400 requests are translated.
-pub fn translated(requests: impl Strategy<Value = String>, translates: impl Fn(&Request<'_>, &Terms<'_>) -> bool) -> usize {
+pub fn translated(
+    requests: impl Strategy<Value = String>,
+    translates: impl Fn(&Request<'_>, &Terms<'_>) -> bool,
+) -> usize {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let model = "claude-haiku-4-5";
-    let terms = Terms { model, traits: ModelTraits::of(model), strict: false, max_tokens: None, marked: false, web_search: None };
+    let terms = Terms {
+        model,
+        traits: ModelTraits::of(model),
+        strict: false,
+        max_tokens: None,
+        marked: false,
+        web_search: None,
+    };
     let mut next = || requests.new_tree(&mut runner).expect("a request can be made up").current();
-    (0..400).filter(|_| translates(&Request::parse(next().as_bytes()).expect("what is made up is JSON"), &terms)).count()
+    (0..400)
+        .filter(|_| {
+            translates(&Request::parse(next().as_bytes()).expect("what is made up is JSON"), &terms)
+        })
+        .count()
 }

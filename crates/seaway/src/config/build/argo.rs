@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{ConfigReader, below, key};
 use crate::config::layers::ValueOrigin;
 use crate::config::value::Value;
-use crate::config::{Carrier, CredentialConfig, Source, UpstreamConfig, UpstreamKind, UpstreamPlace};
+use crate::config::{
+    Carrier, CredentialConfig, Source, UpstreamConfig, UpstreamKind, UpstreamPlace,
+};
 
 /// The tunnel that the preset brings along.
 pub(super) const TUNNEL: &str = "cels";
@@ -17,8 +19,16 @@ impl ConfigReader<'_> {
     pub(super) fn means_argo(&self) -> bool {
         let kind = |name: &str| self.text_at(&below("upstream", name, "kind"));
         match self.text("default_upstream") {
-            Some(name) => UpstreamKind::parse(&kind(&name).unwrap_or(name)) == Some(UpstreamKind::ARGO),
-            None => self.layers.names("upstream").first().and_then(|name| UpstreamKind::parse(&kind(name)?)) == Some(UpstreamKind::ARGO),
+            Some(name) => {
+                UpstreamKind::parse(&kind(&name).unwrap_or(name)) == Some(UpstreamKind::ARGO)
+            }
+            None => {
+                self.layers
+                    .names("upstream")
+                    .first()
+                    .and_then(|name| UpstreamKind::parse(&kind(name)?))
+                    == Some(UpstreamKind::ARGO)
+            }
         }
     }
 
@@ -31,10 +41,15 @@ impl ConfigReader<'_> {
 
     /// Who we are at the institution, as the first of these variables says; the login name otherwise.
     pub(super) fn remote_user(&mut self, variables: &[&str]) -> String {
-        let set = variables.iter().find_map(|name| Some((*name, self.environment.set(name)?.trim().to_owned())));
+        let set = variables
+            .iter()
+            .find_map(|name| Some((*name, self.environment.set(name)?.trim().to_owned())));
         match set {
             Some((name, user)) if user.is_empty() => {
-                self.layers.mistake(ValueOrigin::Variable(name.to_owned()), "it is empty: give your user name at the institution, or unset it");
+                self.layers.mistake(
+                    ValueOrigin::Variable(name.to_owned()),
+                    "it is empty: give your user name at the institution, or unset it",
+                );
                 user
             }
             Some((_, user)) => user,
@@ -78,34 +93,67 @@ impl ConfigReader<'_> {
 
     /// `--env` and its like are said of one upstream: where there is none of the kind, nobody would hear them.
     pub(super) fn flags_of_tunnels(&mut self, upstreams: &[Arc<UpstreamConfig>]) {
-        let argo =
-            self.layers.names("upstream").iter().any(|name| self.text_at(&below("upstream", name, "kind")).and_then(|kind| UpstreamKind::parse(&kind)) == Some(UpstreamKind::ARGO));
-        let tunnel = upstreams.iter().any(|upstream| matches!(&upstream.place, UpstreamPlace::Api(api) if api.via.is_some()));
-        let settings = [("env", false), ("direct", false), ("host", true), ("jump", true), ("tunnel_host", true), ("tunnel_port", true)];
+        let argo = self.layers.names("upstream").iter().any(|name| {
+            self.text_at(&below("upstream", name, "kind"))
+                .and_then(|kind| UpstreamKind::parse(&kind))
+                == Some(UpstreamKind::ARGO)
+        });
+        let tunnel = upstreams.iter().any(
+            |upstream| matches!(&upstream.place, UpstreamPlace::Api(api) if api.via.is_some()),
+        );
+        let settings = [
+            ("env", false),
+            ("direct", false),
+            ("host", true),
+            ("jump", true),
+            ("tunnel_host", true),
+            ("tunnel_port", true),
+        ];
         for (setting, any) in settings.into_iter().filter(|_| !argo) {
             let at = key(&format!("argo.{setting}"));
             if matches!(self.origin(&at), ValueOrigin::Flag(_)) && !(any && tunnel) {
-                let of = if any { "a tunnel, and no upstream here is reached by one" } else { "Argonne's gateway, and no upstream here is of that kind" };
-                self.mistake_at(&at, &format!("this is for {of}; add `--upstream argo` if that is meant"));
+                let of = if any {
+                    "a tunnel, and no upstream here is reached by one"
+                } else {
+                    "Argonne's gateway, and no upstream here is of that kind"
+                };
+                self.mistake_at(
+                    &at,
+                    &format!("this is for {of}; add `--upstream argo` if that is meant"),
+                );
             }
         }
     }
 
     /// The gateway's key is the user's name.
     pub(super) fn argo_credential(&mut self) -> CredentialConfig {
-        CredentialConfig { carrier: Carrier::ApiKey, source: Source::Value(self.remote_user(&["ARGO_USER", "CELS_USERNAME"]).into()) }
+        CredentialConfig {
+            carrier: Carrier::ApiKey,
+            source: Source::Value(self.remote_user(&["ARGO_USER", "CELS_USERNAME"]).into()),
+        }
     }
 
     /// What `--host` and its like say of a tunnel, and the preset of its own where that is silent. A flag is meant for
     /// the upstream that requests go to.
     pub(super) fn shorthand(&mut self, tunnel: &str, preset: bool, meant: bool) {
-        for (setting, default) in [("host", Some(HOST)), ("jump", Some(JUMP)), ("tunnel_host", None), ("tunnel_port", None)] {
+        for (setting, default) in [
+            ("host", Some(HOST)),
+            ("jump", Some(JUMP)),
+            ("tunnel_host", None),
+            ("tunnel_port", None),
+        ] {
             let (own, short) = (below("tunnel", tunnel, setting), key(&format!("argo.{setting}")));
             let known = self.layers.get(&own).map(|(_, origin)| origin.rank());
-            let said = self.layers.get(&short).filter(|(_, origin)| preset || (meant && matches!(origin, ValueOrigin::Flag(_)))).cloned();
+            let said = self
+                .layers
+                .get(&short)
+                .filter(|(_, origin)| preset || (meant && matches!(origin, ValueOrigin::Flag(_))))
+                .cloned();
             match said {
                 // A flag beats a file, whichever of the two names it sets.
-                Some((value, origin)) if known.is_none_or(|known| origin.rank() < known) => self.layers.put(own, value, origin),
+                Some((value, origin)) if known.is_none_or(|known| origin.rank() < known) => {
+                    self.layers.put(own, value, origin)
+                }
                 _ => {
                     if let Some(default) = default.filter(|_| preset) {
                         self.layers.add(own, Value::Text(default.to_owned()), ValueOrigin::Default);
@@ -120,5 +168,8 @@ impl ConfigReader<'_> {
 fn account() -> Option<String> {
     let own = rustix::process::geteuid().as_raw().to_string();
     let all = std::fs::read_to_string("/etc/passwd").ok()?;
-    all.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&own.as_str())).map(|fields| fields[0].to_owned())
+    all.lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2) == Some(&own.as_str()))
+        .map(|fields| fields[0].to_owned())
 }

@@ -33,6 +33,11 @@ fn is_said(layers: &Layers, environment: &Environment, here: &str) -> bool {
     let mut quoted = here.split('`').skip(1);
     let setting = quoted.next().unwrap_or_default();
     let own: Vec<&str> = setting.split('.').collect();
-    let given = layers.iter().any(|(key, _)| key.len() == own.len() && key.iter().zip(&own).all(|(key, own)| key == own || *own == "NAME"));
-    given || (here.starts_with("$ANTHROPIC_BASE_URL") && environment.get("ANTHROPIC_BASE_URL").is_some())
+    let given = layers.iter().any(|(key, _)| {
+        key.len() == own.len()
+            && key.iter().zip(&own).all(|(key, own)| key == own || *own == "NAME")
+    });
+    given
+        || (here.starts_with("$ANTHROPIC_BASE_URL")
+            && environment.get("ANTHROPIC_BASE_URL").is_some())
 }

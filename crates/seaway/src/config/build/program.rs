@@ -52,12 +52,16 @@ impl ConfigReader<'_> {
         let local = listen.iter().all(Listen::is_local);
         let remote = self.flag("claude_code.remote");
         if credential.is_none() && !local && !remote {
-            let why =
-                "a plan's login serves its owner alone: listen on loopback, give this upstream an `api_key`, or, if nobody but you can reach it, set `claude_code.remote = true`";
+            let why = "a plan's login serves its owner alone: listen on loopback, give this upstream an `api_key`, or, if nobody but you can reach it, set `claude_code.remote = true`";
             self.mistake_at(&at("kind"), why);
         }
         let folder = self.state_dir().unwrap_or_default().join("claude-code");
-        let count = |reader: &Self, name: &str| reader.count_at(&key(name)).and_then(|count| usize::try_from(count).ok()).unwrap_or_default();
+        let count = |reader: &Self, name: &str| {
+            reader
+                .count_at(&key(name))
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or_default()
+        };
         Some(ProgramConfig {
             path: self.given_path(),
             search: self.environment.get("PATH").unwrap_or_default().to_owned(),
@@ -80,7 +84,9 @@ impl ConfigReader<'_> {
     }
 
     pub(super) fn workers(&mut self) -> Option<usize> {
-        let workers = self.count_at(&key("claude_code.workers")).and_then(|count| usize::try_from(count).ok());
+        let workers = self
+            .count_at(&key("claude_code.workers"))
+            .and_then(|count| usize::try_from(count).ok());
         if workers.is_some_and(|most| !(1..=1000).contains(&most)) {
             self.mistake("claude_code.workers", "must be from 1 to 1000");
         }
@@ -90,11 +96,17 @@ impl ConfigReader<'_> {
     fn given(&self) -> Vec<(String, SecretString)> {
         let more = self.texts("claude_code.pass_env");
         let names = GIVEN.into_iter().chain(more.iter().map(String::as_str));
-        names.filter_map(|name| Some((name.to_owned(), self.environment.get(name)?.to_owned().into()))).collect()
+        names
+            .filter_map(|name| {
+                Some((name.to_owned(), self.environment.get(name)?.to_owned().into()))
+            })
+            .collect()
     }
 
     pub(super) fn given_path(&self) -> Option<PathBuf> {
-        let given = self.text("claude_code.path").or_else(|| self.environment.get("CLAUDE_PATH").map(str::to_owned));
+        let given = self
+            .text("claude_code.path")
+            .or_else(|| self.environment.get("CLAUDE_PATH").map(str::to_owned));
         given.map(|text| self.path(&text))
     }
 
@@ -109,7 +121,10 @@ impl ConfigReader<'_> {
             ValueOrigin::File { path, .. } => Some(path.clone()),
             _ => None,
         });
-        let mut files: Vec<PathBuf> = origins.chain(paths::config_file(self.environment)).filter(|path| path.is_absolute()).collect();
+        let mut files: Vec<PathBuf> = origins
+            .chain(paths::config_file(self.environment))
+            .filter(|path| path.is_absolute())
+            .collect();
         files.sort_unstable();
         files.dedup();
         files
@@ -117,8 +132,13 @@ impl ConfigReader<'_> {
 
     /// Where a plan's login lies, if the program that could use it is not there. It is not opened.
     pub(super) fn idle_login(&self) -> Option<PathBuf> {
-        let folder = self.environment.get("CLAUDE_CONFIG_DIR").map(PathBuf::from).or_else(|| Some(Path::new(self.environment.get("HOME")?).join(".claude")))?;
-        Some(folder.join(".credentials.json")).filter(|login| login.is_file() && self.program_path().is_none())
+        let folder = self
+            .environment
+            .get("CLAUDE_CONFIG_DIR")
+            .map(PathBuf::from)
+            .or_else(|| Some(Path::new(self.environment.get("HOME")?).join(".claude")))?;
+        Some(folder.join(".credentials.json"))
+            .filter(|login| login.is_file() && self.program_path().is_none())
     }
 
     fn agent(&mut self, folder: &Path, local: bool) -> Agent {
@@ -132,9 +152,20 @@ impl ConfigReader<'_> {
             self.mistake("claude_code.permission", "`allow` needs a key where others can reach us");
         }
         let named = self.texts("claude_code.workspace");
-        let workspace = if named.is_empty() { vec![folder.join("workspace")] } else { named.iter().map(|text| self.path(text)).collect() };
-        let tools = self.get(&key("claude_code.tools")).as_ref().map(Value::texts).unwrap_or_default();
-        Agent { workspace, tools, permission, ask_timeout: self.span("claude_code.ask_timeout"), run_timeout: self.span("claude_code.run_timeout") }
+        let workspace = if named.is_empty() {
+            vec![folder.join("workspace")]
+        } else {
+            named.iter().map(|text| self.path(text)).collect()
+        };
+        let tools =
+            self.get(&key("claude_code.tools")).as_ref().map(Value::texts).unwrap_or_default();
+        Agent {
+            workspace,
+            tools,
+            permission,
+            ask_timeout: self.span("claude_code.ask_timeout"),
+            run_timeout: self.span("claude_code.run_timeout"),
+        }
     }
 }
 
@@ -143,13 +174,18 @@ impl ConfigReader<'_> {
 pub fn find(given: Option<&Path>, search: &str) -> Option<PathBuf> {
     let runs = |path: &PathBuf| {
         use std::os::unix::fs::PermissionsExt;
-        std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        std::fs::metadata(path)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
     match given {
         Some(path) if path.components().count() > 1 => Some(path.to_owned()).filter(runs),
         _ => {
             let name = given.unwrap_or(Path::new("claude"));
-            search.split(':').filter(|folder| !folder.is_empty()).map(|folder| Path::new(folder).join(name)).find(runs)
+            search
+                .split(':')
+                .filter(|folder| !folder.is_empty())
+                .map(|folder| Path::new(folder).join(name))
+                .find(runs)
         }
     }
 }

@@ -11,11 +11,16 @@ use crate::config::layers::{ValueOrigin, dotted};
 use crate::config::show::without_userinfo;
 use crate::config::value::Value;
 use crate::config::{
-    ApiConfig, Carrier, CredentialConfig, Edits, Glob, Limits, Listen, OWN_LOGIN, PLAN_TOKEN, Proxy, Source, UpstreamConfig, UpstreamKind, UpstreamName, UpstreamPlace, Vendor,
+    ApiConfig, Carrier, CredentialConfig, Edits, Glob, Limits, Listen, OWN_LOGIN, PLAN_TOKEN,
+    Proxy, Source, UpstreamConfig, UpstreamKind, UpstreamName, UpstreamPlace, Vendor,
 };
 
 /// Variables that people have set for Anthropic's own tools, strongest first.
-pub(super) const CREDENTIALS: [(&str, Carrier); 3] = [("ANTHROPIC_API_KEY", Carrier::ApiKey), ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer), ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer)];
+pub(super) const CREDENTIALS: [(&str, Carrier); 3] = [
+    ("ANTHROPIC_API_KEY", Carrier::ApiKey),
+    ("ANTHROPIC_AUTH_TOKEN", Carrier::Bearer),
+    ("CLAUDE_ACCESS_TOKEN", Carrier::Bearer),
+];
 
 impl ConfigReader<'_> {
     pub(super) fn upstreams(&mut self, listen: &[Listen]) -> Vec<Arc<UpstreamConfig>> {
@@ -41,18 +46,25 @@ impl ConfigReader<'_> {
     /// An upstream that is asked for by its kind (`--upstream sandbox`), or, when none is
     /// configured, what the environment offers. Never the simulated one by itself.
     fn implied(&mut self, names: &[String], listen: &[Listen]) -> Option<String> {
-        let asked = self.text("default_upstream").filter(|name| UpstreamKind::of_name(name).is_some() && !names.contains(name));
+        let asked = self
+            .text("default_upstream")
+            .filter(|name| UpstreamKind::of_name(name).is_some() && !names.contains(name));
         if asked.is_none() && !names.is_empty() {
             return None;
         }
-        let credential = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some());
+        let credential =
+            CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some());
         let local = listen.iter().all(Listen::is_local);
         let there = self.given_path().is_some() || self.program_path().is_some();
         if there && !local && asked.is_none() && credential.is_none() {
             self.layers.warn("Claude Code is installed, but a plan's login serves its owner alone: it is used on loopback only, or with `claude_code.remote = true` and an upstream of that kind".into());
         }
         let installed = || local && there;
-        let offered = || credential.map(|_| UpstreamKind::Http(Vendor::Anthropic)).or_else(|| installed().then_some(UpstreamKind::ClaudeCode));
+        let offered = || {
+            credential
+                .map(|_| UpstreamKind::Http(Vendor::Anthropic))
+                .or_else(|| installed().then_some(UpstreamKind::ClaudeCode))
+        };
         let kind = asked.or_else(|| offered().map(|kind| kind.name().to_owned()))?;
         let origin = self.origin(&key("default_upstream"));
         self.layers.add(below("upstream", &kind, "kind"), Value::Text(kind.clone()), origin);
@@ -61,7 +73,8 @@ impl ConfigReader<'_> {
 
     fn upstream(&mut self, name: &str, listen: &[Listen]) -> Option<UpstreamConfig> {
         let at = |rest: &str| below("upstream", name, rest);
-        let Some(kind) = self.text_at(&at("kind")).and_then(|kind| UpstreamKind::parse(&kind)) else {
+        let Some(kind) = self.text_at(&at("kind")).and_then(|kind| UpstreamKind::parse(&kind))
+        else {
             let origin = self.group_origin(&at("")[..2]);
             self.layers.mistake(origin, format!("upstream.{name}: `kind` is missing: one of `anthropic`, `messages`, `claude-code`, `argo`, `sandbox`"));
             return None;
@@ -71,11 +84,19 @@ impl ConfigReader<'_> {
         }
         let place = match kind {
             UpstreamKind::Sandbox => UpstreamPlace::Sandbox,
-            UpstreamKind::ClaudeCode => UpstreamPlace::Program(Box::new(self.program(name, listen)?)),
-            UpstreamKind::Http(vendor) => UpstreamPlace::Api(Box::new(self.api(name, vendor, listen)?)),
+            UpstreamKind::ClaudeCode => {
+                UpstreamPlace::Program(Box::new(self.program(name, listen)?))
+            }
+            UpstreamKind::Http(vendor) => {
+                UpstreamPlace::Api(Box::new(self.api(name, vendor, listen)?))
+            }
         };
         let mut hasher = DefaultHasher::new();
-        let counts = |key: &[String]| key.starts_with(&at("")[..2]) || (kind == UpstreamKind::ClaudeCode && ["claude_code", "model", "strict"].contains(&key[0].as_str()));
+        let counts = |key: &[String]| {
+            key.starts_with(&at("")[..2])
+                || (kind == UpstreamKind::ClaudeCode
+                    && ["claude_code", "model", "strict"].contains(&key[0].as_str()))
+        };
         for (key, (value, _)) in self.layers.iter().filter(|(key, _)| counts(key)) {
             format!("{key:?}{value:?}").hash(&mut hasher);
         }
@@ -92,17 +113,30 @@ impl ConfigReader<'_> {
             speaks: self.speaks(&at("speaks")),
             web_search: self.text_at(&at("web_search")),
             always_stream: self.text_at(&at("stream")).as_deref() == Some("always"),
-            translate: self.get(&at("translate")).map(|value| value.texts().into_iter().map(Glob).collect()),
+            translate: self
+                .get(&at("translate"))
+                .map(|value| value.texts().into_iter().map(Glob).collect()),
             set_chat: self.json_members(&at("set_chat")),
             told: self.told(name, kind),
-            match_models: self.get(&at("match_models")).and_then(|value| value.flag()).unwrap_or_default(),
+            match_models: self
+                .get(&at("match_models"))
+                .and_then(|value| value.flag())
+                .unwrap_or_default(),
             fingerprint: hasher.finish(),
         };
-        if !matches!(upstream.place, UpstreamPlace::Api(_)) && upstream.speaks != [Dialect::Messages] {
-            self.mistake_at(&at("speaks"), &format!("an upstream of kind `{}` speaks `messages` only", kind.name()));
+        if !matches!(upstream.place, UpstreamPlace::Api(_))
+            && upstream.speaks != [Dialect::Messages]
+        {
+            self.mistake_at(
+                &at("speaks"),
+                &format!("an upstream of kind `{}` speaks `messages` only", kind.name()),
+            );
         }
         if upstream.edits_messages() && !upstream.speaks.contains(&Dialect::Messages) {
-            self.mistake_at(&at("speaks"), "requests can only be edited in `messages`; add it, or take the edits out");
+            self.mistake_at(
+                &at("speaks"),
+                "requests can only be edited in `messages`; add it, or take the edits out",
+            );
         }
         Some(upstream)
     }
@@ -111,7 +145,10 @@ impl ConfigReader<'_> {
         let at = |rest: &str| below("upstream", name, rest);
         let via = self.via(name, vendor);
         if via.is_some() && self.text_at(&at("socket")).is_some() {
-            self.mistake_at(&at("socket"), "`socket` and `via` are two ways to one place; leave one out");
+            self.mistake_at(
+                &at("socket"),
+                "`socket` and `via` are two ways to one place; leave one out",
+            );
         }
         let base_url = self.base_url(name, Some(vendor), listen)?;
         if via.is_some() && base_url.scheme_str() != Some("https") {
@@ -123,35 +160,59 @@ impl ConfigReader<'_> {
             via,
             vendor,
             credential: self.credential(name, Some(vendor)),
-            passthrough: self.get(&at("passthrough")).and_then(|value| value.flag()).unwrap_or_default(),
+            passthrough: self
+                .get(&at("passthrough"))
+                .and_then(|value| value.flag())
+                .unwrap_or_default(),
             headers: self.headers(&at("headers")),
             ca_file: self.text_at(&at("ca_file")).map(|text| self.path(&text)),
             proxy: self.proxy(&at("proxy")),
             connect_timeout: self.span_at(&at("connect_timeout")),
-            keepalive: self.count_at(&at("keepalive")).and_then(|count| usize::try_from(count).ok()).unwrap_or_default(),
+            keepalive: self
+                .count_at(&at("keepalive"))
+                .and_then(|count| usize::try_from(count).ok())
+                .unwrap_or_default(),
             idle_timeout: self.span_at(&at("idle_timeout")),
         })
     }
 
-    pub(super) fn base_url(&mut self, name: &str, vendor: Option<Vendor>, listen: &[Listen]) -> Option<Uri> {
+    pub(super) fn base_url(
+        &mut self,
+        name: &str,
+        vendor: Option<Vendor>,
+        listen: &[Listen],
+    ) -> Option<Uri> {
         let at = below("upstream", name, "base_url");
-        let (text, variable) = match (self.text_at(&at), self.environment.get("ANTHROPIC_BASE_URL")) {
+        let (text, variable) = match (self.text_at(&at), self.environment.get("ANTHROPIC_BASE_URL"))
+        {
             (Some(text), _) => (text, false),
-            (None, Some(text)) if vendor.is_some_and(Vendor::takes_variables) => (text.to_owned(), true),
+            (None, Some(text)) if vendor.is_some_and(Vendor::takes_variables) => {
+                (text.to_owned(), true)
+            }
             (None, _) => {
                 if let Some(home) = vendor.and_then(Vendor::home) {
                     return home.parse().ok();
                 }
                 let kind = below("upstream", name, "kind");
                 let origin = self.origin(&kind);
-                self.layers.mistake(origin, format!("{}: `base_url` is missing", dotted(&kind[..2])));
+                self.layers
+                    .mistake(origin, format!("{}: `base_url` is missing", dotted(&kind[..2])));
                 return None;
             }
         };
-        let origin = if variable { ValueOrigin::Variable("ANTHROPIC_BASE_URL".into()) } else { self.origin(&at) };
+        let origin = if variable {
+            ValueOrigin::Variable("ANTHROPIC_BASE_URL".into())
+        } else {
+            self.origin(&at)
+        };
         match parse_base_url(&text) {
             Ok(uri) if is_own(&uri, listen) => {
-                self.layers.mistake(origin, format!("`{text}` is Seaway's own address: requests would go round in a circle"));
+                self.layers.mistake(
+                    origin,
+                    format!(
+                        "`{text}` is Seaway's own address: requests would go round in a circle"
+                    ),
+                );
                 None
             }
             Ok(uri) => Some(uri),
@@ -163,7 +224,11 @@ impl ConfigReader<'_> {
         }
     }
 
-    pub(super) fn credential(&mut self, name: &str, vendor: Option<Vendor>) -> Option<CredentialConfig> {
+    pub(super) fn credential(
+        &mut self,
+        name: &str,
+        vendor: Option<Vendor>,
+    ) -> Option<CredentialConfig> {
         for (group, carrier) in [("api_key", Carrier::ApiKey), ("bearer", Carrier::Bearer)] {
             if let Some(source) = self.source(name, group) {
                 return Some(CredentialConfig { carrier, source });
@@ -174,10 +239,14 @@ impl ConfigReader<'_> {
             Some(vendor) if vendor.takes_variables() => {}
             Some(_) | None => return None,
         }
-        let (variable, carrier) = CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some())?;
+        let (variable, carrier) =
+            CREDENTIALS.iter().find(|(variable, _)| self.environment.get(variable).is_some())?;
         let value = self.environment.get(variable)?.to_owned();
         if value.trim_start().starts_with(PLAN_TOKEN) {
-            self.layers.mistake(ValueOrigin::Variable((*variable).to_owned()), format!("${variable}: {OWN_LOGIN}"));
+            self.layers.mistake(
+                ValueOrigin::Variable((*variable).to_owned()),
+                format!("${variable}: {OWN_LOGIN}"),
+            );
         }
         Some(CredentialConfig { carrier: *carrier, source: Source::Value(value.into()) })
     }
@@ -191,18 +260,30 @@ impl ConfigReader<'_> {
             return Some(Source::Value(value.into()));
         }
         if let Some(variable) = self.text_at(&at("env")) {
-            if self.environment.get(&variable).is_some_and(|value| value.trim_start().starts_with(PLAN_TOKEN)) {
+            if self
+                .environment
+                .get(&variable)
+                .is_some_and(|value| value.trim_start().starts_with(PLAN_TOKEN))
+            {
                 self.mistake_at(&at("env"), OWN_LOGIN);
             }
             let unset = || Source::Unset(format!("the variable `{variable}` is not set"));
-            return Some(self.environment.get(&variable).map_or_else(unset, |value| Source::Value(value.to_owned().into())));
+            return Some(
+                self.environment
+                    .get(&variable)
+                    .map_or_else(unset, |value| Source::Value(value.to_owned().into())),
+            );
         }
         if let Some(file) = self.text_at(&at("file")) {
             let path = self.path(&file);
             if path.file_name().is_some_and(|name| name == ".credentials.json") {
                 self.mistake_at(&at("file"), OWN_LOGIN);
             }
-            return Some(Source::File { path, pointer: self.text_at(&at("pointer")), expires_pointer: self.text_at(&at("expires_pointer")) });
+            return Some(Source::File {
+                path,
+                pointer: self.text_at(&at("pointer")),
+                expires_pointer: self.text_at(&at("expires_pointer")),
+            });
         }
         let line = self.text_at(&at("command"))?;
         Some(Source::Command { line, ttl: self.span_at(&at("ttl")) })
@@ -212,7 +293,10 @@ impl ConfigReader<'_> {
         let map = self.get(at);
         let mut headers = Vec::new();
         for (name, value) in map.as_ref().map(Value::entries).unwrap_or_default() {
-            let parsed = (name.parse::<HeaderName>(), value.text().unwrap_or_default().parse::<HeaderValue>());
+            let parsed = (
+                name.parse::<HeaderName>(),
+                value.text().unwrap_or_default().parse::<HeaderValue>(),
+            );
             match parsed {
                 (Ok(name), Ok(mut value)) => {
                     value.set_sensitive(true);
@@ -225,26 +309,39 @@ impl ConfigReader<'_> {
     }
 
     fn proxy(&mut self, at: &[String]) -> Proxy {
-        let variable = |names: [&str; 2]| names.iter().find_map(|name| self.environment.get(name)).map(str::to_owned);
+        let variable = |names: [&str; 2]| {
+            names.iter().find_map(|name| self.environment.get(name)).map(str::to_owned)
+        };
         let except = variable(["NO_PROXY", "no_proxy"]).unwrap_or_default();
         let (https, except, origin, plain) = match self.text_at(at).as_deref() {
             Some("none") => return Proxy::None,
             Some("env") | None => {
-                let set = variable(["HTTPS_PROXY", "https_proxy"]).or_else(|| variable(["ALL_PROXY", "all_proxy"]));
+                let set = variable(["HTTPS_PROXY", "https_proxy"])
+                    .or_else(|| variable(["ALL_PROXY", "all_proxy"]));
                 let Some(https) = set else { return Proxy::None };
                 (https, except, ValueOrigin::Variable("HTTPS_PROXY".into()), false)
             }
             Some(url) => (url.to_owned(), String::new(), self.origin(at), true),
         };
         if !https.starts_with("http://") && https.contains("://") {
-            self.layers.mistake(origin, format!("{}: only `http://` proxies are supported; `none` uses no proxy", dotted(at)));
+            self.layers.mistake(
+                origin,
+                format!(
+                    "{}: only `http://` proxies are supported; `none` uses no proxy",
+                    dotted(at)
+                ),
+            );
         }
         Proxy::Through { url: https, except, plain }
     }
 
     fn speaks(&mut self, at: &[String]) -> Vec<Dialect> {
         let named = self.get(at).map(|value| value.texts()).unwrap_or_default();
-        let known = |name: &str| [Dialect::Messages, Dialect::Chat, Dialect::Responses].into_iter().find(|dialect| dialect.name() == name);
+        let known = |name: &str| {
+            [Dialect::Messages, Dialect::Chat, Dialect::Responses]
+                .into_iter()
+                .find(|dialect| dialect.name() == name)
+        };
         if let Some(name) = named.iter().find(|name| known(name).is_none()) {
             self.mistake_at(at, &format!("`{name}` is no dialect that an upstream can be asked in; expected `messages`, `chat` or `responses`"));
         }
@@ -256,7 +353,9 @@ impl ConfigReader<'_> {
 
     fn limits(&mut self, name: &str) -> Limits {
         let at = |rest: &str| below("upstream", name, rest);
-        let count = |reader: &Self, rest: &str| reader.count_at(&at(rest)).and_then(|count| usize::try_from(count).ok());
+        let count = |reader: &Self, rest: &str| {
+            reader.count_at(&at(rest)).and_then(|count| usize::try_from(count).ok())
+        };
         let concurrency = count(self, "concurrency");
         if concurrency.is_some_and(|most| !(1..=1_000_000).contains(&most)) {
             self.mistake_at(&at("concurrency"), "must be from 1 to 1000000");
@@ -265,7 +364,11 @@ impl ConfigReader<'_> {
             Some(Value::List(items)) => items,
             _ => Vec::new(),
         };
-        let retry_on: Vec<u16> = listed.iter().filter_map(Value::count).filter_map(|status| u16::try_from(status).ok()).collect();
+        let retry_on: Vec<u16> = listed
+            .iter()
+            .filter_map(Value::count)
+            .filter_map(|status| u16::try_from(status).ok())
+            .collect();
         if retry_on.iter().any(|status| !(400..600).contains(status)) {
             self.mistake_at(&at("retry_on"), "expected statuses from 400 to 599");
         }
@@ -274,7 +377,10 @@ impl ConfigReader<'_> {
             queue: count(self, "queue").unwrap_or_default(),
             queue_timeout: self.span_at(&at("queue_timeout")),
             first_byte_timeout: self.span_at(&at("first_byte_timeout")),
-            retries: self.count_at(&at("retries")).and_then(|count| u32::try_from(count).ok()).unwrap_or_default(),
+            retries: self
+                .count_at(&at("retries"))
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or_default(),
             retry_on,
         }
     }
@@ -286,7 +392,9 @@ impl ConfigReader<'_> {
             Some(value) => value.texts(),
             None => Vec::new(),
         };
-        if let Some(name) = named.iter().find(|name| ["model", "stream", "messages"].contains(&name.as_str())) {
+        if let Some(name) =
+            named.iter().find(|name| ["model", "stream", "messages"].contains(&name.as_str()))
+        {
             self.mistake_at(at, &format!("`{name}` cannot be edited here; use `alias` for models and `stream` for streaming"));
         }
     }
@@ -295,7 +403,8 @@ impl ConfigReader<'_> {
         self.no_routing_members(&below("upstream", name, "set"));
         self.no_routing_members(&below("upstream", name, "drop"));
         let at = |rest: &str| below("upstream", name, rest);
-        let flag = |rest: &str| self.get(&at(rest)).and_then(|value| value.flag()).unwrap_or_default();
+        let flag =
+            |rest: &str| self.get(&at(rest)).and_then(|value| value.flag()).unwrap_or_default();
         Edits {
             system_prefix: self.text_at(&at("system_prefix")),
             strip_cache_ttl: flag("strip_cache_ttl"),
@@ -311,7 +420,9 @@ impl ConfigReader<'_> {
 fn parse_base_url(text: &str) -> Result<Uri, &'static str> {
     let trimmed = text.trim_end_matches('/');
     let trimmed = trimmed.strip_suffix("/v1").unwrap_or(trimmed);
-    let uri: Uri = trimmed.parse().map_err(|_| "is no address; expected something like `https://host/path`")?;
+    let uri: Uri = trimmed
+        .parse()
+        .map_err(|_| "is no address; expected something like `https://host/path`")?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return Err("has no scheme or host; expected something like `https://host/path`");
     }
@@ -329,7 +440,13 @@ fn is_own(uri: &Uri, listen: &[Listen]) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let ip = host.parse::<std::net::IpAddr>().ok();
     listen.iter().any(|listen| match listen {
-        Listen::Tcp(own) => own.port() == port && (host == "localhost" || ip.is_some_and(|ip| ip == own.ip() || (ip.is_loopback() && own.ip().is_unspecified()))),
+        Listen::Tcp(own) => {
+            own.port() == port
+                && (host == "localhost"
+                    || ip.is_some_and(|ip| {
+                        ip == own.ip() || (ip.is_loopback() && own.ip().is_unspecified())
+                    }))
+        }
         Listen::Unix(_) => false,
     })
 }

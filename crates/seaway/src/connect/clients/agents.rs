@@ -8,21 +8,45 @@ use super::{Change, Edit, Facts, FileChange, Setup, line, project_files, start};
 
 /// <https://opencode.ai/docs/config>
 pub(super) fn opencode(facts: &Facts) -> Setup {
-    let folder = facts.environment.get("XDG_CONFIG_HOME").map_or_else(|| facts.home.join(".config"), Into::into).join("opencode");
-    let file =
-        ["opencode.jsonc", "opencode.json", "config.json"].map(|name| folder.join(name)).into_iter().find(|path| path.exists()).unwrap_or_else(|| folder.join("opencode.json"));
-    let models: Map<String, Value> = facts.models.iter().map(|model| (model.clone(), json!({"name": model}))).collect();
+    let folder = facts
+        .environment
+        .get("XDG_CONFIG_HOME")
+        .map_or_else(|| facts.home.join(".config"), Into::into)
+        .join("opencode");
+    let file = ["opencode.jsonc", "opencode.json", "config.json"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|path| path.exists())
+        .unwrap_or_else(|| folder.join("opencode.json"));
+    let models: Map<String, Value> =
+        facts.models.iter().map(|model| (model.clone(), json!({"name": model}))).collect();
     let key = match &facts.key {
         None => "any".to_owned(),
         // A made key lies in a file of its own; opencode reads it there, also after it was rotated.
-        Some(key) if std::fs::read_to_string(&facts.key_file).is_ok_and(|text| text.trim() == key.expose_secret()) => format!("{{file:{}}}", facts.key_file.display()),
+        Some(key)
+            if std::fs::read_to_string(&facts.key_file)
+                .is_ok_and(|text| text.trim() == key.expose_secret()) =>
+        {
+            format!("{{file:{}}}", facts.key_file.display())
+        }
         Some(key) => key.expose_secret().to_owned(),
     };
     let provider = json!({"npm": "@ai-sdk/anthropic", "name": "Seaway", "options": {"baseURL": format!("{}/v1", facts.url), "apiKey": key}, "models": models});
-    let edits = vec![Edit::own(&["provider", "seaway"], provider), Edit::choice(&["model"], format!("seaway/{}", facts.model))];
+    let edits = vec![
+        Edit::own(&["provider", "seaway"], provider),
+        Edit::choice(&["model"], format!("seaway/{}", facts.model)),
+    ];
     let mut warnings = facts.overriding(&["OPENCODE_CONFIG", "OPENCODE_CONFIG_CONTENT"]);
-    warnings.extend(project_files(facts, &["opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc"], &[&["model"], &["provider", "seaway"]]));
-    Setup { files: vec![FileChange { path: file, change: Change::Json(edits) }], then: start("opencode"), warnings }
+    warnings.extend(project_files(
+        facts,
+        &["opencode.json", "opencode.jsonc", ".opencode/opencode.json", ".opencode/opencode.jsonc"],
+        &[&["model"], &["provider", "seaway"]],
+    ));
+    Setup {
+        files: vec![FileChange { path: file, change: Change::Json(edits) }],
+        then: start("opencode"),
+        warnings,
+    }
 }
 
 /// The documentation that comes with it: `docs/models.md`.
@@ -34,12 +58,19 @@ pub(super) fn pi(facts: &Facts) -> Setup {
     }).collect();
     let provider = json!({"baseUrl": facts.url, "api": "anthropic-messages", "apiKey": format!("!{}", line(&facts.key_words())), "models": models});
     let files = vec![
-        FileChange { path: folder.join("models.json"), change: Change::Json(vec![Edit::own(&["providers", "seaway"], provider)]) },
+        FileChange {
+            path: folder.join("models.json"),
+            change: Change::Json(vec![Edit::own(&["providers", "seaway"], provider)]),
+        },
         FileChange {
             path: folder.join("settings.json"),
-            change: Change::StrictJson(vec![Edit::choice(&["defaultProvider"], "seaway"), Edit::choice(&["defaultModel"], facts.model.as_str())]),
+            change: Change::StrictJson(vec![
+                Edit::choice(&["defaultProvider"], "seaway"),
+                Edit::choice(&["defaultModel"], facts.model.as_str()),
+            ]),
         },
     ];
-    let warnings = project_files(facts, &[".pi/settings.json"], &[&["defaultProvider"], &["defaultModel"]]);
+    let warnings =
+        project_files(facts, &[".pi/settings.json"], &[&["defaultProvider"], &["defaultModel"]]);
     Setup { files, then: start("pi"), warnings }
 }

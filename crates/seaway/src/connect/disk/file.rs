@@ -34,15 +34,23 @@ pub(super) fn look(path: &Path) -> Result<Option<FileState>, DiskError> {
 /// Where a file really lies: links are followed, not replaced, also those of folders on the way.
 pub(super) fn real(path: &Path) -> Result<PathBuf, DiskError> {
     let path = std::path::absolute(path).map_err(at(path))?;
-    let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    let there =
+        path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
     let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
-    let resolved = there.canonicalize().map_err(|_| at(there)(io::Error::new(io::ErrorKind::NotFound, "it is a link that leads nowhere")))?;
+    let resolved = there.canonicalize().map_err(|_| {
+        at(there)(io::Error::new(io::ErrorKind::NotFound, "it is a link that leads nowhere"))
+    })?;
     Ok(if rest.as_os_str().is_empty() { resolved } else { resolved.join(rest) })
 }
 
 /// The folders that have to be made for a file, the outermost first.
 pub(super) fn missing(path: &Path) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).map(Path::to_owned).collect();
+    let mut folders: Vec<PathBuf> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|folder| !folder.exists())
+        .map(Path::to_owned)
+        .collect();
     folders.reverse();
     folders
 }
@@ -59,7 +67,12 @@ pub(super) fn put(path: &Path, now: Option<&str>, after: &str) -> Result<(), Dis
 }
 
 /// Makes a file what it was, its mode too; or makes it go, with the folders that were made for it.
-pub(super) fn restore(path: &Path, now: Option<&str>, was: Option<&FileState>, folders: &[PathBuf]) -> Result<(), DiskError> {
+pub(super) fn restore(
+    path: &Path,
+    now: Option<&str>,
+    was: Option<&FileState>,
+    folders: &[PathBuf],
+) -> Result<(), DiskError> {
     if let Some(FileState { text, mode }) = was {
         put(path, now, text)?;
         return std::fs::set_permissions(path, Permissions::from_mode(*mode)).map_err(at(path));

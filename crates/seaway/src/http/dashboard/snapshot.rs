@@ -53,8 +53,12 @@ impl Onlooker {
             self.ticks.tick().await;
             let runtime = self.state.snapshot.load_full();
             // Who only looks on must not hold up a drain, nor stay when the key is another.
-            let by_key = || runtime.keyring.caller(&self.headers).filter(|caller| may_look(&runtime, caller));
-            let caller = looks(&runtime, &self.headers).or_else(by_key).filter(|_| !self.state.drain.has_begun())?;
+            let by_key = || {
+                runtime.keyring.caller(&self.headers).filter(|caller| may_look(&runtime, caller))
+            };
+            let caller = looks(&runtime, &self.headers)
+                .or_else(by_key)
+                .filter(|_| !self.state.drain.has_begun())?;
             let sight = Sight::of(&runtime, &caller);
             let seen = |mut all: Vec<LiveExchange>| {
                 all.retain(|one| sight.sees(&one.caller));
@@ -62,7 +66,10 @@ impl Onlooker {
                 all
             };
             let lives = self.state.ledger.lives();
-            let mut text = event("live", &json!({"running": seen(lives.running()), "ended": seen(lives.ended())}));
+            let mut text = event(
+                "live",
+                &json!({"running": seen(lives.running()), "ended": seen(lives.ended())}),
+            );
             if text == self.told {
                 text.clear();
             } else {
@@ -88,7 +95,9 @@ async fn look(state: &AppState, sight: &Sight) -> Value {
     let local = runtime.config.listen.iter().all(Listen::is_local);
     let health = status::look(state, local).await;
     let programs = || runtime.upstreams.iter().filter_map(|upstream| upstream.program());
-    let warm = programs().flat_map(crate::upstream::claude_code::Program::warm).filter(|warm| sight.sees(&warm.whose.owner));
+    let warm = programs()
+        .flat_map(crate::upstream::claude_code::Program::warm)
+        .filter(|warm| sight.sees(&warm.whose.owner));
     let sessions: Vec<Value> = warm
         .map(|warm| {
             let name = warm.whose.session.is_some();

@@ -31,7 +31,10 @@ pub(super) fn streamed(first: Bytes, flow: AnswerStream) -> Reply {
     events(pieces(first, flow).boxed())
 }
 
-fn pieces(first: Bytes, flow: AnswerStream) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> + Send {
+fn pieces(
+    first: Bytes,
+    flow: AnswerStream,
+) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> + Send {
     futures_util::stream::unfold((Some(first), flow), |(first, mut flow)| async move {
         if let Some(first) = first {
             return Some((Ok(Frame::data(first)), (None, flow)));
@@ -45,10 +48,20 @@ fn pieces(first: Bytes, flow: AnswerStream) -> impl Stream<Item = Result<Frame<B
 }
 
 fn events(stream: BoxStream<'static, Result<Frame<Bytes>, BoxError>>) -> Reply {
-    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"))]);
+    let mut headers = HeaderMap::from_iter([(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream; charset=utf-8"),
+    )]);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     let body: ReplyBody = StreamBody::new(stream).boxed_unsync();
-    Reply { status: StatusCode::OK, headers, body, attempts: 1, permit: Permit::free(), changes: Vec::new() }
+    Reply {
+        status: StatusCode::OK,
+        headers,
+        body,
+        attempts: 1,
+        permit: Permit::free(),
+        changes: Vec::new(),
+    }
 }
 
 /// An answer that was read to its end.
@@ -61,28 +74,41 @@ pub(super) fn folded(fold: Fold) -> Reply {
 
 /// An answer that lets itself be waited for: an event at once and every now and then, the rest when it is there. What
 /// would stand in a header is a comment then.
-pub(super) fn awaited(answering: impl Future<Output = Result<(Bytes, AnswerStream, Vec<Change>), Bytes>> + Send + 'static) -> Reply {
+pub(super) fn awaited(
+    answering: impl Future<Output = Result<(Bytes, AnswerStream, Vec<Change>), Bytes>> + Send + 'static,
+) -> Reply {
     const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
     let ping = || (Ok(Frame::data(Bytes::from_static(PING))), None);
-    let waiting = futures_util::stream::unfold((Box::pin(answering), true, false), move |(mut answering, first, over)| async move {
-        if over {
-            return None;
-        }
-        if first {
-            return Some((ping(), (answering, false, false)));
-        }
-        match tokio::time::timeout(QUIET, &mut answering).await {
-            Err(_) => Some((ping(), (answering, false, false))),
-            Ok(Ok((first, flow, notes))) => {
-                let notes: Vec<String> = notes.iter().map(|note| format!("{} {}", note.name, note.path)).collect();
-                let note = if notes.is_empty() { Bytes::new() } else { format!(": seaway-note: {}\n\n", notes.join(", ")).into() };
-                Some(((Ok(Frame::data(note)), Some((first, flow))), (answering, false, true)))
+    let waiting = futures_util::stream::unfold(
+        (Box::pin(answering), true, false),
+        move |(mut answering, first, over)| async move {
+            if over {
+                return None;
             }
-            Ok(Err(event)) => Some(((Ok(Frame::data(event)), None), (answering, false, true))),
-        }
-    });
+            if first {
+                return Some((ping(), (answering, false, false)));
+            }
+            match tokio::time::timeout(QUIET, &mut answering).await {
+                Err(_) => Some((ping(), (answering, false, false))),
+                Ok(Ok((first, flow, notes))) => {
+                    let notes: Vec<String> =
+                        notes.iter().map(|note| format!("{} {}", note.name, note.path)).collect();
+                    let note = if notes.is_empty() {
+                        Bytes::new()
+                    } else {
+                        format!(": seaway-note: {}\n\n", notes.join(", ")).into()
+                    };
+                    Some(((Ok(Frame::data(note)), Some((first, flow))), (answering, false, true)))
+                }
+                Ok(Err(event)) => Some(((Ok(Frame::data(event)), None), (answering, false, true))),
+            }
+        },
+    );
     let whole = waiting.flat_map(|(frame, rest)| {
-        let rest = rest.map_or_else(|| futures_util::stream::empty().boxed(), |(first, flow)| pieces(first, flow).boxed());
+        let rest = rest.map_or_else(
+            || futures_util::stream::empty().boxed(),
+            |(first, flow)| pieces(first, flow).boxed(),
+        );
         futures_util::stream::once(async { frame }).chain(rest)
     });
     events(whole.boxed())
@@ -97,8 +123,11 @@ pub(super) fn is_meant(asked: &str, answers: &str) -> bool {
     let plain = |id: &str| id.split('[').next().unwrap_or_default().to_ascii_lowercase();
     let (asked, answers) = (plain(asked), plain(answers));
     // A date at its end makes it no other.
-    let undated =
-        |id: &str| id.rsplit_once('-').filter(|(_, end)| end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_digit())).map_or_else(|| id.to_owned(), |(id, _)| id.to_owned());
+    let undated = |id: &str| {
+        id.rsplit_once('-')
+            .filter(|(_, end)| end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or_else(|| id.to_owned(), |(id, _)| id.to_owned())
+    };
     match (Model::parse(&asked), Model::parse(&answers)) {
         (Some(one), Some(other)) => one == other,
         _ if asked.contains("claude") => undated(&asked) == undated(&answers),
@@ -117,7 +146,10 @@ pub(super) fn put_right(mut failure: Failure, model: &str) -> Failure {
         format!("API Error: {status} "),
         "API Error: ".to_owned(),
     ];
-    let said = prefixes.iter().find_map(|prefix| failure.message.strip_prefix(prefix.as_str())).unwrap_or(&failure.message);
+    let said = prefixes
+        .iter()
+        .find_map(|prefix| failure.message.strip_prefix(prefix.as_str()))
+        .unwrap_or(&failure.message);
     let said = said.split(" This is a server-side issue").next().unwrap_or(said).trim_end();
     let said = if status >= 500 { said.strip_suffix('.').unwrap_or(said) } else { said };
     failure.message = match (status, failure.class.as_deref()) {
@@ -140,9 +172,16 @@ pub(super) fn refused(failure: &Failure) -> Reply {
     let wait = until.map(|at| (at - jiff::Timestamp::now().as_second()).max(1));
     if let Some(at) = until.and_then(|at| jiff::Timestamp::from_second(at).ok()) {
         let limit = failure.limit.as_ref();
-        let whose = limit.and_then(Limit::family).map_or_else(|| "the plan's limit".to_owned(), |family| format!("the plan's limit for {family} models"));
-        let kind = limit.and_then(|limit| limit.rate_limit_type.as_deref()).map(|kind| format!(" (`{kind}`)")).unwrap_or_default();
-        failure.message = format!("{}: {whose}{kind} is reached; it resets at {at}", failure.message);
+        let whose = limit.and_then(Limit::family).map_or_else(
+            || "the plan's limit".to_owned(),
+            |family| format!("the plan's limit for {family} models"),
+        );
+        let kind = limit
+            .and_then(|limit| limit.rate_limit_type.as_deref())
+            .map(|kind| format!(" (`{kind}`)"))
+            .unwrap_or_default();
+        failure.message =
+            format!("{}: {whose}{kind} is reached; it resets at {at}", failure.message);
     }
     let mut reply = Reply::json(status, failure.body());
     let mut set = |name: &str, value: String| {
@@ -162,14 +201,23 @@ pub(super) fn refused(failure: &Failure) -> Reply {
         set("retry-after", wait.to_string());
     }
     // Clients that are told to wait longer than they would ask again after a wait of their own.
-    if failure.is_final || matches!(status, 401 | 403) || wait.is_some_and(|wait| wait > LONGEST_WAIT) {
+    if failure.is_final
+        || matches!(status, 401 | 403)
+        || wait.is_some_and(|wait| wait > LONGEST_WAIT)
+    {
         set("x-should-retry", "false".into());
     }
     if usual {
-        reply.changes.push(Change { name: "retry-after".into(), path: "a usual wait; Claude Code does not tell the API's".into() });
+        reply.changes.push(Change {
+            name: "retry-after".into(),
+            path: "a usual wait; Claude Code does not tell the API's".into(),
+        });
     }
     if failure.message == TOO_LONG {
-        reply.changes.push(Change { name: "error.message".into(), path: "without the figures, which Claude Code does not tell".into() });
+        reply.changes.push(Change {
+            name: "error.message".into(),
+            path: "without the figures, which Claude Code does not tell".into(),
+        });
     }
     reply
 }
@@ -179,11 +227,18 @@ fn unified(limit: &Limit) -> Vec<(String, String)> {
     const NAME: &str = "anthropic-ratelimit-unified";
     let mut headers = vec![(format!("{NAME}-status"), "rejected".to_owned())];
     headers.extend(limit.resets_at.map(|at| (format!("{NAME}-reset"), at.to_string())));
-    headers.extend(limit.rate_limit_type.clone().map(|kind| (format!("{NAME}-representative-claim"), kind)));
+    headers.extend(
+        limit.rate_limit_type.clone().map(|kind| (format!("{NAME}-representative-claim"), kind)),
+    );
     for (kind, window) in &limit.unified_windows {
         let short = kind.replace("five_hour", "5h").replace("seven_day", "7d");
-        headers.extend(window.utilization.map(|used| (format!("{NAME}-{short}-utilization"), used.to_string())));
-        headers.extend(window.resets_at.map(|at| (format!("{NAME}-{short}-reset"), at.to_string())));
+        headers.extend(
+            window
+                .utilization
+                .map(|used| (format!("{NAME}-{short}-utilization"), used.to_string())),
+        );
+        headers
+            .extend(window.resets_at.map(|at| (format!("{NAME}-{short}-reset"), at.to_string())));
     }
     headers
 }
@@ -203,8 +258,13 @@ pub(super) fn list(models: &[Listed]) -> Reply {
 
 /// One of them, by its id or by what the program calls it.
 pub(super) fn model(models: &[Listed], id: &str) -> Reply {
-    let found = models.iter().find_map(|model| id_of(model).filter(|known| *known == id || model.value == id).map(|id| entry(id, model)));
-    found.map_or_else(|| Reply::error(404, "not_found_error", &format!("model: {id}")), |entry| Reply::json(200, entry))
+    let found = models.iter().find_map(|model| {
+        id_of(model).filter(|known| *known == id || model.value == id).map(|id| entry(id, model))
+    });
+    found.map_or_else(
+        || Reply::error(404, "not_found_error", &format!("model: {id}")),
+        |entry| Reply::json(200, entry),
+    )
 }
 
 fn id_of(model: &Listed) -> Option<&str> {
@@ -217,20 +277,33 @@ fn entry(id: &str, model: &Listed) -> String {
     entry.set("id", quote(id));
     // The first words of it are its full name, such as `Opus 5.5 · Best for …`.
     let words = model.description.as_deref().and_then(|text| text.split(" \u{b7} ").next());
-    let name = words.filter(|words| words.len() < 30).or(model.display_name.as_deref()).unwrap_or(id);
+    let name =
+        words.filter(|words| words.len() < 30).or(model.display_name.as_deref()).unwrap_or(id);
     entry.set("display_name", quote(&format!("Claude {name}")));
     entry.write()
 }
 
 /// A count of tokens that says that it is an estimate: the program has no way to ask for one.
 pub(super) fn estimate(body: &Payload) -> Reply {
-    let Payload::Whole(bytes) = body else { return Reply::error(400, "invalid_request_error", "the request body must come whole") };
+    let Payload::Whole(bytes) = body else {
+        return Reply::error(400, "invalid_request_error", "the request body must come whole");
+    };
     match serde_json::from_slice(bytes) {
         Ok(request) => {
-            let reply = Reply::json(200, format!("{{\"input_tokens\":{},\"estimated\":true}}", sandbox::estimate(&request)));
-            Reply { changes: vec![Change { name: "input_tokens".into(), path: "estimated".into() }], ..reply }
+            let reply = Reply::json(
+                200,
+                format!("{{\"input_tokens\":{},\"estimated\":true}}", sandbox::estimate(&request)),
+            );
+            Reply {
+                changes: vec![Change { name: "input_tokens".into(), path: "estimated".into() }],
+                ..reply
+            }
         }
-        Err(error) => Reply::error(400, "invalid_request_error", &format!("the request body is not valid: {error}")),
+        Err(error) => Reply::error(
+            400,
+            "invalid_request_error",
+            &format!("the request body is not valid: {error}"),
+        ),
     }
 }
 
@@ -278,23 +351,58 @@ mod tests {
 
     fn limited(kind: &str, wait: i64) -> Failure {
         let at = jiff::Timestamp::now().as_second() + wait;
-        let windows = [(kind.to_owned(), Window { utilization: Some(1.0), resets_at: Some(at) })].into();
-        let limit = Limit { resets_at: Some(at), rate_limit_type: Some(kind.to_owned()), unified_windows: windows, ..Limit::default() };
-        Failure { status: Some(429), kind: Some("rate_limit_error".into()), message: "You've hit your limit".into(), limit: Some(limit), ..Failure::default() }
+        let windows =
+            [(kind.to_owned(), Window { utilization: Some(1.0), resets_at: Some(at) })].into();
+        let limit = Limit {
+            resets_at: Some(at),
+            rate_limit_type: Some(kind.to_owned()),
+            unified_windows: windows,
+            ..Limit::default()
+        };
+        Failure {
+            status: Some(429),
+            kind: Some("rate_limit_error".into()),
+            message: "You've hit your limit".into(),
+            limit: Some(limit),
+            ..Failure::default()
+        }
     }
 
     #[tokio::test]
     async fn a_plans_limit_says_when_it_resets_and_that_nobody_need_ask_before() {
         let reply = refused(&limited("five_hour", 9000));
-        let header = |name: &str| reply.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let header = |name: &str| {
+            reply
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
         assert_eq!((reply.status.as_u16(), header("x-should-retry").as_str()), (429, "false"));
-        assert!((8990..=9000).contains(&header("retry-after").parse::<i64>().unwrap()), "{}", header("retry-after"));
-        assert_eq!((header("anthropic-ratelimit-unified-status"), header("anthropic-ratelimit-unified-representative-claim")), ("rejected".into(), "five_hour".into()));
+        assert!(
+            (8990..=9000).contains(&header("retry-after").parse::<i64>().unwrap()),
+            "{}",
+            header("retry-after")
+        );
+        assert_eq!(
+            (
+                header("anthropic-ratelimit-unified-status"),
+                header("anthropic-ratelimit-unified-representative-claim")
+            ),
+            ("rejected".into(), "five_hour".into())
+        );
         assert_eq!(header("anthropic-ratelimit-unified-5h-utilization"), "1");
         let said = text(reply).await;
-        assert!(said.contains("the plan's limit (`five_hour`) is reached; it resets at 20"), "{said}");
+        assert!(
+            said.contains("the plan's limit (`five_hour`) is reached; it resets at 20"),
+            "{said}"
+        );
         let said = text(refused(&limited("seven_day_opus", 9000))).await;
-        assert!(said.contains("the plan's limit for opus models (`seven_day_opus`) is reached"), "{said}");
+        assert!(
+            said.contains("the plan's limit for opus models (`seven_day_opus`) is reached"),
+            "{said}"
+        );
         let soon = refused(&limited("five_hour", 30));
         assert!(!soon.headers.contains_key("x-should-retry"), "that long a client waits");
     }
@@ -303,12 +411,37 @@ mod tests {
     fn the_programs_words_for_its_prompt_are_put_in_the_apis() {
         let table = [
             (400, None, "API Error: 400 messages.0.content: odd", "messages.0.content: odd"),
-            (429, Some("rate_limit"), "API Error: Request rejected (429) \u{b7} slow down", "slow down"),
-            (404, Some("model_not_found"), "There's an issue with the selected model (m). Run --model to pick a different model.", "model: claude-nope"),
-            (413, Some("invalid_request"), "Request too large (max 32MB). Remove older images or compact the conversation.", "request exceeds the maximum size"),
+            (
+                429,
+                Some("rate_limit"),
+                "API Error: Request rejected (429) \u{b7} slow down",
+                "slow down",
+            ),
+            (
+                404,
+                Some("model_not_found"),
+                "There's an issue with the selected model (m). Run --model to pick a different model.",
+                "model: claude-nope",
+            ),
+            (
+                413,
+                Some("invalid_request"),
+                "Request too large (max 32MB). Remove older images or compact the conversation.",
+                "request exceeds the maximum size",
+            ),
             (400, Some("invalid_request"), "Prompt is too long", "prompt is too long"),
-            (529, Some("server_error"), "API Error: 529 Overloaded. This is a server-side issue, usually temporary \u{2014} try again in a moment.", "Overloaded"),
-            (403, Some("authentication_failed"), "Failed to authenticate. API Error: 403 no access to this", "no access to this"),
+            (
+                529,
+                Some("server_error"),
+                "API Error: 529 Overloaded. This is a server-side issue, usually temporary \u{2014} try again in a moment.",
+                "Overloaded",
+            ),
+            (
+                403,
+                Some("authentication_failed"),
+                "Failed to authenticate. API Error: 403 no access to this",
+                "no access to this",
+            ),
             (
                 401,
                 Some("authentication_failed"),
@@ -317,10 +450,16 @@ mod tests {
             ),
         ];
         for (status, class, said, expect) in table {
-            let failure = Failure { status: Some(status), class: class.map(str::to_owned), message: said.into(), ..Failure::default() };
+            let failure = Failure {
+                status: Some(status),
+                class: class.map(str::to_owned),
+                message: said.into(),
+                ..Failure::default()
+            };
             assert_eq!(put_right(failure, "claude-nope").message, expect, "{said}");
         }
-        let noted = refused(&Failure { status: Some(429), message: "slow".into(), ..Failure::default() });
+        let noted =
+            refused(&Failure { status: Some(429), message: "slow".into(), ..Failure::default() });
         assert_eq!((noted.headers["retry-after"].to_str().unwrap(), noted.changes.len()), ("5", 1));
     }
 
@@ -335,9 +474,12 @@ mod tests {
         ] {
             assert!(is_meant(asked, answers), "{asked} {answers}");
         }
-        for (asked, answers) in
-            [("claude-opus-4-20250514", "claude-opus-5-5"), ("claude-opus-4-1-20250805", "claude-opus-5-5"), ("claude-new", "claude-opus-5-5"), ("sonnet", "claude-opus-5-5")]
-        {
+        for (asked, answers) in [
+            ("claude-opus-4-20250514", "claude-opus-5-5"),
+            ("claude-opus-4-1-20250805", "claude-opus-5-5"),
+            ("claude-new", "claude-opus-5-5"),
+            ("sonnet", "claude-opus-5-5"),
+        ] {
             assert!(!is_meant(asked, answers), "{asked} {answers}");
         }
     }

@@ -18,12 +18,25 @@ use crate::store::Session;
 use crate::upstream::UpstreamError;
 
 /// Finds the child that suits a request, or starts one, and asks.
-pub(super) async fn checkout(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: &ConversationKey, prints: &[Print], held: TurnGuard) -> Result<AnswerStream, UpstreamError> {
-    let mut conversation =
-        Conversation { whose: whose.clone(), model: ask.model.clone().into_owned(), print: prints[prints.len() - 1], turns: 0, settings: settings(ask), fixed: fixed(ask) };
+pub(super) async fn checkout(
+    shared: &Arc<ProgramState>,
+    ask: &Ask<'_>,
+    whose: &ConversationKey,
+    prints: &[Print],
+    held: TurnGuard,
+) -> Result<AnswerStream, UpstreamError> {
+    let mut conversation = Conversation {
+        whose: whose.clone(),
+        model: ask.model.clone().into_owned(),
+        print: prints[prints.len() - 1],
+        turns: 0,
+        settings: settings(ask),
+        fixed: fixed(ask),
+    };
     let results = ask.messages.last().and_then(seaway_wire::claude_code::AskedMessage::results);
     let fixed = fixed(ask);
-    let wanted = ChildQuery { whose, model: &ask.model, prints, results: results.as_ref(), fixed: &fixed };
+    let wanted =
+        ChildQuery { whose, model: &ask.model, prints, results: results.as_ref(), fixed: &fixed };
     fits_its_version(shared, ask).await?;
     let known = known(shared, whose).await?;
     let mut held = held;
@@ -33,8 +46,12 @@ pub(super) async fn checkout(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: &
         let found = shared.children.pool().find(&wanted, &mut gone);
         shared.children.end_all(gone);
         let (mut child, turns, heard, calls, told, cached) = match found {
-            BestChild::Holding(kept) => (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings, true),
-            BestChild::Resting(kept, heard) => (kept.child, kept.turns, heard, Vec::new(), kept.settings, true),
+            BestChild::Holding(kept) => {
+                (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings, true)
+            }
+            BestChild::Resting(kept, heard) => {
+                (kept.child, kept.turns, heard, Vec::new(), kept.settings, true)
+            }
             BestChild::Spare(child, seeded) => (child, 0, 0, Vec::new(), String::new(), seeded),
             BestChild::Soon(done) => {
                 done.cancelled().await;
@@ -46,7 +63,8 @@ pub(super) async fn checkout(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: &
             shared.children.end(child, ());
             continue;
         }
-        conversation.turns = if heard > 0 { turns } else { known.as_ref().map_or(0, |session| session.turns) };
+        conversation.turns =
+            if heard > 0 { turns } else { known.as_ref().map_or(0, |session| session.turns) };
         shared.conversations.remember(&conversation, conversation.turns).await;
         let mut working = Lease::new(child, shared.clone(), held);
         let opening = opening(ask, heard == 0, &told);
@@ -62,8 +80,13 @@ pub(super) async fn checkout(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: &
         };
         match asked {
             Ok(()) => {
-                let turn = if calls.is_empty() { Turn::begun(ask.tools.clone()) } else { Turn::resumed(ask.tools.clone()) };
-                return Ok(AnswerStream::new(working, turn, conversation).uncached(uncached(shared, ask, cached)));
+                let turn = if calls.is_empty() {
+                    Turn::begun(ask.tools.clone())
+                } else {
+                    Turn::resumed(ask.tools.clone())
+                };
+                return Ok(AnswerStream::new(working, turn, conversation)
+                    .uncached(uncached(shared, ask, cached)));
             }
             Err(why) => match working.discard().await {
                 Some(left) => {
@@ -74,13 +97,27 @@ pub(super) async fn checkout(shared: &Arc<ProgramState>, ask: &Ask<'_>, whose: &
             },
         }
     }
-    start(shared, ask, Conversation { turns: known.map_or(0, |session| session.turns), ..conversation }, held).await
+    start(
+        shared,
+        ask,
+        Conversation { turns: known.map_or(0, |session| session.turns), ..conversation },
+        held,
+    )
+    .await
 }
 
 /// Refuses what the installed version would not say as it is written.
 async fn fits_its_version(shared: &ProgramState, ask: &Ask<'_>) -> Result<(), UpstreamError> {
-    let (_, version) = shared.installed().program(shared.setting()).await.map_err(|error| UpstreamError::new(FaultKind::NotReady, error.to_string()))?;
-    let command = ask.messages.iter().position(seaway_wire::claude_code::AskedMessage::is_a_command).filter(|_| version < COMPOSED);
+    let (_, version) = shared
+        .installed()
+        .program(shared.setting())
+        .await
+        .map_err(|error| UpstreamError::new(FaultKind::NotReady, error.to_string()))?;
+    let command = ask
+        .messages
+        .iter()
+        .position(seaway_wire::claude_code::AskedMessage::is_a_command)
+        .filter(|_| version < COMPOSED);
     command.map_or(Ok(()), |at| {
         let message = format!(
             "messages[{at}]: Claude Code {version} takes a text that begins with `/` for a command of its own; install {COMPOSED} or newer ({}), or begin the text otherwise",
@@ -94,14 +131,24 @@ async fn fits_its_version(shared: &ProgramState, ask: &Ask<'_>) -> Result<(), Up
 /// adds to a prompt has no place of its own.
 fn uncached(shared: &ProgramState, ask: &Ask<'_>, cached: bool) -> usize {
     let earlier = &ask.messages[..ask.messages.len() - 1];
-    if cached || launch::has_key(shared.setting()) { 0 } else { earlier.iter().map(|message| message.blocks.len()).sum() }
+    if cached || launch::has_key(shared.setting()) {
+        0
+    } else {
+        earlier.iter().map(|message| message.blocks.len()).sum()
+    }
 }
 
 /// What is known of the session that a request names, if it is one of conversations.
-async fn known(shared: &ProgramState, whose: &ConversationKey) -> Result<Option<Session>, UpstreamError> {
+async fn known(
+    shared: &ProgramState,
+    whose: &ConversationKey,
+) -> Result<Option<Session>, UpstreamError> {
     let known = shared.conversations.session(whose).await.map_err(|error| UpstreamError {
         source: Some(Arc::new(error)),
-        ..UpstreamError::new(FaultKind::StoreDown, "the gateway's store cannot say what is known of the session; ask again")
+        ..UpstreamError::new(
+            FaultKind::StoreDown,
+            "the gateway's store cannot say what is known of the session; ask again",
+        )
     })?;
     if known.as_ref().is_some_and(|session| session.folder.is_some()) {
         let message = "seaway-session: this is a session of runs; go on with it there, or choose another name";
@@ -111,15 +158,25 @@ async fn known(shared: &ProgramState, whose: &ConversationKey) -> Result<Option<
 }
 
 /// Starts a child for a request.
-async fn start(shared: &Arc<ProgramState>, ask: &Ask<'_>, conversation: Conversation, held: TurnGuard) -> Result<AnswerStream, UpstreamError> {
+async fn start(
+    shared: &Arc<ProgramState>,
+    ask: &Ask<'_>,
+    conversation: Conversation,
+    held: TurnGuard,
+) -> Result<AnswerStream, UpstreamError> {
     shared.conversations.remember(&conversation, conversation.turns).await;
     // The first turn of a conversation is the same with and without; what has a history is read from the cache only with.
     let begins = ask.messages.len() == 1;
-    let seed = if begins { None } else { shared.children.seeds.of(&shared.children.spawner, &ask.model).await };
+    let seed = if begins {
+        None
+    } else {
+        shared.children.seeds.of(&shared.children.spawner, &ask.model).await
+    };
     let child = shared.children.spawner.spawn(&ask.model, seed.as_deref()).await?;
     let mut working = Lease::new(child, shared.clone(), held);
     match tell(working.child(), ask, 0, opening(ask, true, "")).await {
-        Ok(()) => Ok(AnswerStream::new(working, Turn::begun(ask.tools.clone()), conversation).uncached(uncached(shared, ask, seed.is_some()))),
+        Ok(()) => Ok(AnswerStream::new(working, Turn::begun(ask.tools.clone()), conversation)
+            .uncached(uncached(shared, ask, seed.is_some()))),
         Err(why) => {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, why, "Claude Code did not start");
@@ -129,13 +186,23 @@ async fn start(shared: &Arc<ProgramState>, ask: &Ask<'_>, conversation: Conversa
 }
 
 fn deaf(shared: &ProgramState, why: &str) -> UpstreamError {
-    UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the request ({why})", shared.name()))
+    UpstreamError::new(
+        FaultKind::BadReply,
+        format!("upstream `{}`: Claude Code did not take the request ({why})", shared.name()),
+    )
 }
 
 /// Tells a child what is asked, and what it has not heard of the conversation before.
-async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, mut first: String) -> Result<(), String> {
+async fn tell(
+    child: &mut Piped,
+    ask: &Ask<'_>,
+    heard: usize,
+    mut first: String,
+) -> Result<(), String> {
     let unheard = &ask.messages[heard..];
-    let Some((last, earlier)) = unheard.split_last() else { return Err("there is nothing to say".into()) };
+    let Some((last, earlier)) = unheard.split_last() else {
+        return Err("there is nothing to say".into());
+    };
     for (index, message) in earlier.iter().enumerate() {
         match message.role {
             AskedRole::User => {
@@ -144,7 +211,11 @@ async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, mut first: String)
                 taken_in(child, ask).await?;
             }
             // It says nothing to that.
-            AskedRole::Assistant => first.push_str(&input::assistant(&message.blocks, &ask.model, &format!("msg_seaway_{}", heard + index))),
+            AskedRole::Assistant => first.push_str(&input::assistant(
+                &message.blocks,
+                &ask.model,
+                &format!("msg_seaway_{}", heard + index),
+            )),
         }
     }
     first.push_str(&input::user(&last.blocks, true));
@@ -152,9 +223,17 @@ async fn tell(child: &mut Piped, ask: &Ask<'_>, heard: usize, mut first: String)
 }
 
 /// Gives a child the results of the calls that it holds open.
-async fn answer(child: &mut Piped, mut lines: String, calls: &[seaway_wire::claude_code::HeldCall], results: &[seaway_wire::claude_code::AnsweredCall]) -> Result<(), String> {
+async fn answer(
+    child: &mut Piped,
+    mut lines: String,
+    calls: &[seaway_wire::claude_code::HeldCall],
+    results: &[seaway_wire::claude_code::AnsweredCall],
+) -> Result<(), String> {
     for call in calls {
-        let result = results.iter().find(|result| result.id == call.tool_use_id).ok_or("a result is missing")?;
+        let result = results
+            .iter()
+            .find(|result| result.id == call.tool_use_id)
+            .ok_or("a result is missing")?;
         lines.push_str(&input::result(&call.request_id, &call.rpc_id, &result.result));
     }
     say(child, &lines).await
@@ -189,12 +268,16 @@ async fn taken_in(child: &mut Piped, ask: &Ask<'_>) -> Result<(), String> {
         if !child.stirs().await {
             return Err("it shows no sign of life".to_owned());
         }
-        let waiting = tokio::time::timeout(PATIENCE, child.line()).await.map_err(|_| "it took too long".to_owned())?;
+        let waiting = tokio::time::timeout(PATIENCE, child.line())
+            .await
+            .map_err(|_| "it took too long".to_owned())?;
         let Some(line) = waiting.map_err(|error| error.to_string())? else {
             return Err("it ended".to_owned());
         };
         match Line::parse(&line) {
-            Line::Result(outcome) if outcome.is_error => return Err("it refused an earlier turn".to_owned()),
+            Line::Result(outcome) if outcome.is_error => {
+                return Err("it refused an earlier turn".to_owned());
+            }
             Line::Result(_) => return Ok(()),
             // An older version asks for the tools, and waits.
             Line::Question(question) => say(child, &input::serve(&question, &ask.tools)).await?,
@@ -215,5 +298,7 @@ pub(super) async fn agreed(child: &mut Piped, id: &str) -> Result<(), String> {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap_or_else(|_| Err("it took too long".to_owned()))
 }

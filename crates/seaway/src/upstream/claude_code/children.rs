@@ -50,9 +50,12 @@ impl Children {
     /// Lets go of what waited for too long.
     pub(super) fn sweep(&self) {
         let setting = &self.spawner.setting;
-        let mut gone = self.pool().sweep(setting.idle, setting.prewarm, Instant::now(), Piped::is_alive);
+        let mut gone =
+            self.pool().sweep(setting.idle, setting.prewarm, Instant::now(), Piped::is_alive);
         let today = seed::today();
-        if std::mem::replace(&mut *self.day.lock().unwrap_or_else(PoisonError::into_inner), today) != today {
+        if std::mem::replace(&mut *self.day.lock().unwrap_or_else(PoisonError::into_inner), today)
+            != today
+        {
             // They would tell the model the date of yesterday, and then that it has changed.
             gone.extend(self.pool().take_spares());
         }
@@ -131,24 +134,35 @@ impl Children {
         };
         match self.spawner.spawn(model, seed.as_deref()).await {
             Ok(child) => {
-                let gone = self.pool().put(model, (child, seed.is_some()), self.spares(), Instant::now());
+                let gone =
+                    self.pool().put(model, (child, seed.is_some()), self.spares(), Instant::now());
                 self.end_all(gone);
             }
-            Err(error) => tracing::warn!(upstream = %self.spawner.name, error = error.message, "no spare process"),
+            Err(error) => {
+                tracing::warn!(upstream = %self.spawner.name, error = error.message, "no spare process")
+            }
         }
     }
 
     /// The models that the program knows; asked for once. Cancel safe.
     pub(super) async fn models(self: &Arc<Self>) -> Result<Arc<Vec<ListedModel>>, UpstreamError> {
         let ask = async |children: &Arc<Self>| {
-            let _pass = children.gate.enter().await.map_err(|refused| refused.of(&children.spawner.name))?;
+            let _pass = children
+                .gate
+                .enter()
+                .await
+                .map_err(|refused| refused.of(&children.spawner.name))?;
             children.ask_models().await.map(Arc::new)
         };
         let listed = self.models.get(|| {
             let children = self.clone();
             async move {
                 let value = ask(&children).await;
-                Fetched { fresh: if value.is_ok() { Duration::MAX } else { Duration::ZERO }, value, lasting: false }
+                Fetched {
+                    fresh: if value.is_ok() { Duration::MAX } else { Duration::ZERO },
+                    value,
+                    lasting: false,
+                }
             }
         });
         listed.await.map_err(|gone| UpstreamError::new(FaultKind::Draining, gone.to_string()))?
@@ -162,7 +176,9 @@ impl Children {
             None => (None, self.spawner.spawn("default", None).await?, false),
         };
         let (child, clean, listed) = list_models(child).await;
-        let known = listed.as_ref().ok().and_then(|models| models.iter().find(|model| model.value == "default")?.resolved_model.clone());
+        let known = listed.as_ref().ok().and_then(|models| {
+            models.iter().find(|model| model.value == "default")?.resolved_model.clone()
+        });
         match (name, known) {
             (Some(name), _) if clean => {
                 let gone = self.pool().put(&name, (child, seeded), self.spares(), Instant::now());
@@ -182,7 +198,9 @@ impl Children {
 
 /// Asks a child which models there are. True if it can still serve whoever comes next.
 async fn list_models(mut child: Piped) -> (Piped, bool, Result<Vec<ListedModel>, String>) {
-    if let Ok(listed) = asked(&mut child, "seaway-models", &input::list_models("seaway-models")).await {
+    if let Ok(listed) =
+        asked(&mut child, "seaway-models", &input::list_models("seaway-models")).await
+    {
         return (child, true, listed);
     }
     // An older version tells them where it is told everything.
@@ -192,7 +210,11 @@ async fn list_models(mut child: Piped) -> (Piped, bool, Result<Vec<ListedModel>,
 }
 
 /// Asks for models in one way; an error if the child does not know that way.
-async fn asked(child: &mut Piped, id: &str, question: &str) -> Result<Result<Vec<ListedModel>, String>, String> {
+async fn asked(
+    child: &mut Piped,
+    id: &str,
+    question: &str,
+) -> Result<Result<Vec<ListedModel>, String>, String> {
     let asking = async {
         child.say(question).await.map_err(|error| error.to_string())?;
         loop {
@@ -204,9 +226,13 @@ async fn asked(child: &mut Piped, id: &str, question: &str) -> Result<Result<Vec
                 && answer.request_id == id
             {
                 let told = answer.result.map_err(Cow::into_owned)?;
-                return Ok(told.and_then(output::models).ok_or_else(|| "Claude Code lists its models in a way that nobody knows".to_owned()));
+                return Ok(told.and_then(output::models).ok_or_else(|| {
+                    "Claude Code lists its models in a way that nobody knows".to_owned()
+                }));
             }
         }
     };
-    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| Ok(Err("Claude Code did not list its models in time".to_owned())))
+    tokio::time::timeout(PATIENCE, asking)
+        .await
+        .unwrap_or_else(|_| Ok(Err("Claude Code did not list its models in time".to_owned())))
 }

@@ -49,13 +49,31 @@ pub(super) struct Conversations {
 }
 
 impl Conversations {
-    pub(super) fn new(name: UpstreamName, limits: Limits, retention: Duration, gate: Arc<Gate>, store: Store) -> Self {
-        Self { name, limits, retention, gate, store, turns: Mutex::default(), forgotten: Mutex::default() }
+    pub(super) fn new(
+        name: UpstreamName,
+        limits: Limits,
+        retention: Duration,
+        gate: Arc<Gate>,
+        store: Store,
+    ) -> Self {
+        Self {
+            name,
+            limits,
+            retention,
+            gate,
+            store,
+            turns: Mutex::default(),
+            forgotten: Mutex::default(),
+        }
     }
 
     /// Waits for the turn of a session, if it is one, and for a place. Whoever waits for a session does not
     /// keep a place from others. The `patient` wait as long as it takes.
-    pub(super) async fn enter(&self, whose: &ConversationKey, patient: bool) -> Result<TurnGuard, UpstreamError> {
+    pub(super) async fn enter(
+        &self,
+        whose: &ConversationKey,
+        patient: bool,
+    ) -> Result<TurnGuard, UpstreamError> {
         let busy = |refused: Refused| refused.of(&self.name);
         let limit = if patient { Duration::MAX } else { self.limits.queue_timeout };
         let turn = match &whose.session {
@@ -78,7 +96,9 @@ impl Conversations {
             match self.gate.enter().await {
                 Ok(permit) => break permit,
                 Err(Refused::TimedOut(_)) if patient => {}
-                Err(Refused::Full(_)) if patient => tokio::time::sleep(Duration::from_secs(1)).await,
+                Err(Refused::Full(_)) if patient => {
+                    tokio::time::sleep(Duration::from_secs(1)).await
+                }
                 Err(refused) => return Err(busy(refused)),
             }
         };
@@ -87,7 +107,11 @@ impl Conversations {
 
     /// Notes that a session was deleted while it is at work.
     pub(super) fn forget_later(&self, whose: &ConversationKey) {
-        let at_work = self.lock_turns().get(whose).and_then(Weak::upgrade).is_some_and(|turn| turn.try_lock().is_err());
+        let at_work = self
+            .lock_turns()
+            .get(whose)
+            .and_then(Weak::upgrade)
+            .is_some_and(|turn| turn.try_lock().is_err());
         if at_work {
             self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).insert(whose.clone());
         }
@@ -132,7 +156,10 @@ impl Conversations {
     }
 
     /// Where a named session stands, if it is known.
-    pub(super) async fn session(&self, whose: &ConversationKey) -> Result<Option<Session>, StoreError> {
+    pub(super) async fn session(
+        &self,
+        whose: &ConversationKey,
+    ) -> Result<Option<Session>, StoreError> {
         let Some(name) = whose.session.as_deref() else { return Ok(None) };
         self.store.session(&self.name.0, &whose.owner, name, self.retention).await
     }

@@ -95,7 +95,15 @@ pub(super) struct AnswerStream {
 
 impl AnswerStream {
     pub(super) fn new(working: Lease, turn: Turn, conversation: Conversation) -> Self {
-        Self { working: Some(working), turn, conversation, said: Vec::new(), failure: None, uncached: 0, answered: None }
+        Self {
+            working: Some(working),
+            turn,
+            conversation,
+            said: Vec::new(),
+            failure: None,
+            uncached: 0,
+            answered: None,
+        }
     }
 
     /// With a history of which so many bytes are not read from the prompt cache.
@@ -121,7 +129,10 @@ impl AnswerStream {
                 match working.child().line().await {
                     Ok(Some(line)) => Ok(line),
                     Ok(None) => Err(self.turn.end()),
-                    Err(error) => Err(Failure { message: format!("Claude Code cannot be understood: {error}"), ..Failure::default() }),
+                    Err(error) => Err(Failure {
+                        message: format!("Claude Code cannot be understood: {error}"),
+                        ..Failure::default()
+                    }),
                 }
             } else {
                 match working.child().pending() {
@@ -172,7 +183,11 @@ impl AnswerStream {
         out.into()
     }
 
-    fn failed(&mut self, failure: Failure, mut out: Vec<u8>) -> Result<Option<Bytes>, Box<Failure>> {
+    fn failed(
+        &mut self,
+        failure: Failure,
+        mut out: Vec<u8>,
+    ) -> Result<Option<Bytes>, Box<Failure>> {
         if let Some(working) = &mut self.working {
             let last_words = working.child().last_words();
             if !last_words.is_empty() {
@@ -203,7 +218,10 @@ impl AnswerStream {
         let turn = std::mem::replace(&mut self.turn, Turn::begun(Vec::new()));
         let print = self.conversation.print.then(AskedRole::Assistant, &blocks);
         // Announced before the client has the end of its answer: its next request finds it.
-        let announced = Announced { done: shared.children.pool().settles(self.conversation.whose.clone(), print), shared: shared.clone() };
+        let announced = Announced {
+            done: shared.children.pool().settles(self.conversation.whose.clone(), print),
+            shared: shared.clone(),
+        };
         let settling = settle(working, turn, after, print, self.conversation.clone());
         let model = self.conversation.model.clone();
         let again = shared.clone();
@@ -228,9 +246,16 @@ impl Drop for Announced {
 }
 
 /// Waits until a child is ready for the next turn, and puts it aside for it.
-async fn settle(mut working: Lease, mut turn: Turn, after: After, print: Print, conversation: Conversation) {
+async fn settle(
+    mut working: Lease,
+    mut turn: Turn,
+    after: After,
+    print: Print,
+    conversation: Conversation,
+) {
     let shared = working.shared.clone();
-    let ready = tokio::time::timeout(SETTLING, ready(&shared, working.child(), &mut turn, after)).await;
+    let ready =
+        tokio::time::timeout(SETTLING, ready(&shared, working.child(), &mut turn, after)).await;
     if ready != Ok(true) {
         return;
     }

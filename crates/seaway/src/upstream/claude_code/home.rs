@@ -29,12 +29,19 @@ pub(super) fn furnish(setting: &ProgramConfig, temporary: &Path) -> io::Result<(
 }
 
 /// Variables that lead the program to folders of its own.
-pub(super) fn environment(setting: &ProgramConfig, temporary: &Path, has_tools: bool) -> Vec<(&'static str, SecretString)> {
+pub(super) fn environment(
+    setting: &ProgramConfig,
+    temporary: &Path,
+    has_tools: bool,
+) -> Vec<(&'static str, SecretString)> {
     let text = |path: &Path| SecretString::from(path.display().to_string());
     let mut variables = vec![("CLAUDE_CONFIG_DIR", text(&config(temporary)))];
     if setting.credential.is_none() && given(setting, "CLAUDE_SECURESTORAGE_CONFIG_DIR").is_none() {
         // Empty means: where it is without being told.
-        variables.push(("CLAUDE_SECURESTORAGE_CONFIG_DIR", given(setting, "CLAUDE_CONFIG_DIR").unwrap_or_default().to_owned().into()));
+        variables.push((
+            "CLAUDE_SECURESTORAGE_CONFIG_DIR",
+            given(setting, "CLAUDE_CONFIG_DIR").unwrap_or_default().to_owned().into(),
+        ));
     }
     if !has_tools {
         // Nothing but the program itself would look there.
@@ -44,7 +51,11 @@ pub(super) fn environment(setting: &ProgramConfig, temporary: &Path, has_tools: 
 }
 
 fn given<'s>(setting: &'s ProgramConfig, name: &str) -> Option<&'s str> {
-    setting.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.expose_secret())
+    setting
+        .environment
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.expose_secret())
 }
 
 /// What `~` means to the program.
@@ -54,19 +65,26 @@ pub(super) fn home(setting: &ProgramConfig) -> PathBuf {
 
 /// The folder in which the program keeps its owner's login, where that is a file.
 pub(super) fn login_folder(setting: &ProgramConfig) -> Option<PathBuf> {
-    named(setting).next().or_else(|| given(setting, "HOME").map(|home| Path::new(home).join(".claude")))
+    named(setting)
+        .next()
+        .or_else(|| given(setting, "HOME").map(|home| Path::new(home).join(".claude")))
 }
 
 /// Folders that are named in place of the usual one, the one of the login first.
 fn named(setting: &ProgramConfig) -> impl Iterator<Item = PathBuf> {
     let names = ["CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"].into_iter();
-    names.filter_map(|name| given(setting, name)).filter(|folder| !folder.is_empty()).map(PathBuf::from)
+    names
+        .filter_map(|name| given(setting, name))
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from)
 }
 
 /// What the program has of its owner's, wherever that may be: settings, memories, transcripts, the login.
 pub(super) fn owners(setting: &ProgramConfig) -> Vec<PathBuf> {
     let home = given(setting, "HOME").map(PathBuf::from);
-    named(setting).chain(home.iter().flat_map(|home| [home.join(".claude"), home.join(IDENTITY)])).collect()
+    named(setting)
+        .chain(home.iter().flat_map(|home| [home.join(".claude"), home.join(IDENTITY)]))
+        .collect()
 }
 
 /// What the program keeps of an account and a device beside the login, which is no secret. Nothing else of that file
@@ -82,19 +100,27 @@ struct ProgramIdentity<'a> {
 /// Who the program is: its owner's device and account where the owner's login is used, else a device of ours. A new
 /// one for every child would look like as many devices.
 pub(super) fn identity(setting: &ProgramConfig) -> io::Result<String> {
-    let folder = given(setting, "CLAUDE_CONFIG_DIR").or_else(|| given(setting, "HOME")).filter(|_| setting.credential.is_none());
-    let known = folder.and_then(|folder| std::fs::read_to_string(Path::new(folder).join(IDENTITY)).ok()).unwrap_or_default();
+    let folder = given(setting, "CLAUDE_CONFIG_DIR")
+        .or_else(|| given(setting, "HOME"))
+        .filter(|_| setting.credential.is_none());
+    let known = folder
+        .and_then(|folder| std::fs::read_to_string(Path::new(folder).join(IDENTITY)).ok())
+        .unwrap_or_default();
     let kept = serde_json::from_str::<ProgramIdentity<'_>>(&known).ok();
     let user = kept.as_ref().and_then(|kept| kept.user_id).map(|id| id.get().to_owned());
     let user = user.map_or_else(|| device(setting), Ok)?;
-    let account = kept.and_then(|kept| kept.account).map_or_else(String::new, |account| format!(",\"oauthAccount\":{}", account.get()));
+    let account = kept
+        .and_then(|kept| kept.account)
+        .map_or_else(String::new, |account| format!(",\"oauthAccount\":{}", account.get()));
     Ok(format!("{{\"userID\":{user}{account}}}"))
 }
 
 /// The id of the device that this installation is, as JSON; made once.
 fn device(setting: &ProgramConfig) -> io::Result<String> {
     let path = setting.folder.join("device");
-    let known = std::fs::read_to_string(&path).ok().filter(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let known = std::fs::read_to_string(&path)
+        .ok()
+        .filter(|id| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let id = if let Some(id) = known {
         id
     } else {
@@ -131,7 +157,10 @@ mod tests {
         std::fs::create_dir(&own).unwrap();
         std::fs::write(own.join(IDENTITY), r#"{"userID":"u","oauthAccount":{"accountUuid":"a"},"mcpServers":{"x":{"env":{"KEY":"secret"}}}}"#).unwrap();
         setting.environment = vec![("CLAUDE_CONFIG_DIR".into(), own.display().to_string().into())];
-        assert_eq!(identity(&setting).unwrap(), r#"{"userID":"u","oauthAccount":{"accountUuid":"a"}}"#);
+        assert_eq!(
+            identity(&setting).unwrap(),
+            r#"{"userID":"u","oauthAccount":{"accountUuid":"a"}}"#
+        );
     }
 
     #[test]
@@ -140,11 +169,17 @@ mod tests {
         let mut setting = ProgramConfig::example(folder.path());
         let value = |setting: &ProgramConfig, name: &str| {
             let all = environment(setting, Path::new("/t"), false);
-            all.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.expose_secret().to_owned())
+            all.into_iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value.expose_secret().to_owned())
         };
         assert_eq!(value(&setting, "CLAUDE_CONFIG_DIR").as_deref(), Some("/t/config"));
         assert_eq!(value(&setting, "CLAUDE_SECURESTORAGE_CONFIG_DIR").as_deref(), Some(""));
-        setting.environment = vec![("CLAUDE_CONFIG_DIR".into(), "/home/me/claude".to_owned().into())];
-        assert_eq!(value(&setting, "CLAUDE_SECURESTORAGE_CONFIG_DIR").as_deref(), Some("/home/me/claude"));
+        setting.environment =
+            vec![("CLAUDE_CONFIG_DIR".into(), "/home/me/claude".to_owned().into())];
+        assert_eq!(
+            value(&setting, "CLAUDE_SECURESTORAGE_CONFIG_DIR").as_deref(),
+            Some("/home/me/claude")
+        );
     }
 }

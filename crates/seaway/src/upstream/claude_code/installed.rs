@@ -87,7 +87,13 @@ impl FileStamp {
     fn at(path: &Path) -> Option<Self> {
         let path = path.canonicalize().ok()?;
         let meta = std::fs::metadata(&path).ok()?;
-        Some(Self { path, device: meta.dev(), inode: meta.ino(), size: meta.size(), changed: (meta.ctime(), meta.ctime_nsec()) })
+        Some(Self {
+            path,
+            device: meta.dev(),
+            inode: meta.ino(),
+            size: meta.size(),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
     }
 }
 
@@ -95,7 +101,12 @@ impl Installed {
     /// The program is asked in one of `tasks`.
     #[must_use]
     pub fn new(tasks: TaskTracker) -> Self {
-        Self { found: Refreshed::new(tasks.clone()), login: Refreshed::new(tasks), before: Mutex::default(), changed: AtomicBool::new(false) }
+        Self {
+            found: Refreshed::new(tasks.clone()),
+            login: Refreshed::new(tasks),
+            before: Mutex::default(),
+            changed: AtomicBool::new(false),
+        }
     }
 
     /// Finds the program and asks for its version, once for every time it is installed anew.
@@ -107,7 +118,12 @@ impl Installed {
         let given = setting.path.as_deref();
         let missing = || Unusable::Missing(given.map(|path| format!("{}", path.display())));
         let path = find_program(given, &setting.search).ok_or_else(missing)?;
-        let version = as_it_is(&self.found, || FileStamp::at(&path), || version(path.clone(), launch(setting, &path, &["--version"])), version_holds);
+        let version = as_it_is(
+            &self.found,
+            || FileStamp::at(&path),
+            || version(path.clone(), launch(setting, &path, &["--version"])),
+            version_holds,
+        );
         Ok((path.clone(), version.await?))
     }
 
@@ -116,7 +132,11 @@ impl Installed {
     /// # Errors
     ///
     /// [`Unusable`] if the program is.
-    pub async fn command(&self, setting: &ProgramConfig, words: &[&str]) -> Result<Launch, Unusable> {
+    pub async fn command(
+        &self,
+        setting: &ProgramConfig,
+        words: &[&str],
+    ) -> Result<Launch, Unusable> {
         let (path, _) = self.program(setting).await?;
         Ok(launch(setting, &path, words))
     }
@@ -130,7 +150,8 @@ impl Installed {
         let (path, _) = self.program(setting).await?;
         let ask = || status(setting.clone(), launch(setting, &path, &["auth", "status", "--json"]));
         let status = as_it_is(&self.login, || login_file(setting), ask, status_holds).await?;
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).replace(status.clone());
+        let before =
+            self.before.lock().unwrap_or_else(PoisonError::into_inner).replace(status.clone());
         if before.is_some_and(|before| before != status) {
             self.changed.store(true, Ordering::Relaxed);
         }
@@ -154,7 +175,12 @@ impl Installed {
 }
 
 /// What was found out of a file as it is now: asked for anew whenever it became another one, and when it holds no longer.
-async fn as_it_is<T, F>(known: &Refreshed<OfFile<T>>, file: impl Fn() -> Option<FileStamp>, ask: impl Fn() -> F, holds: fn(&Result<T, Unusable>) -> Duration) -> Result<T, Unusable>
+async fn as_it_is<T, F>(
+    known: &Refreshed<OfFile<T>>,
+    file: impl Fn() -> Option<FileStamp>,
+    ask: impl Fn() -> F,
+    holds: fn(&Result<T, Unusable>) -> Duration,
+) -> Result<T, Unusable>
 where
     T: Clone + Send + Sync + 'static,
     F: Future<Output = Result<T, Unusable>> + Send + 'static,
@@ -195,13 +221,16 @@ fn version_holds(version: &Result<Version, Unusable>) -> Duration {
 
 async fn status(setting: ProgramConfig, mut launch: Launch) -> Result<LoginStatus, Unusable> {
     // It writes something down whenever it is started, and its owner's folder is not the place for that.
-    let folder = process::Folder::make(&setting.temporary).and_then(|folder| home::furnish(&setting, folder.path()).map(|()| folder));
+    let folder = process::Folder::make(&setting.temporary)
+        .and_then(|folder| home::furnish(&setting, folder.path()).map(|()| folder));
     let folder = folder.map_err(|error| Unusable::Silent(error.to_string()))?;
     for (name, value) in home::environment(&setting, folder.path(), false) {
         launch.environment.retain(|(known, _)| known != name);
         launch.environment.push((name.to_owned(), value));
     }
-    let (_, said) = process::run(launch, PATIENCE).await.map_err(|error| Unusable::Silent(error.to_string()))?;
+    let (_, said) = process::run(launch, PATIENCE)
+        .await
+        .map_err(|error| Unusable::Silent(error.to_string()))?;
     LoginStatus::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))
 }
 
@@ -221,9 +250,19 @@ fn login_file(setting: &ProgramConfig) -> Option<FileStamp> {
 fn launch(setting: &ProgramConfig, path: &Path, words: &[&str]) -> Launch {
     let mut environment = setting.environment.clone();
     // The whole address, where it would open a browser of its own: whoever signs in may sit at another machine.
-    for (name, value) in [("DISABLE_AUTOUPDATER", "1"), ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"), ("CLAUDE_CODE_FULL_SIGN_IN_LINK", "1")] {
+    for (name, value) in [
+        ("DISABLE_AUTOUPDATER", "1"),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+        ("CLAUDE_CODE_FULL_SIGN_IN_LINK", "1"),
+    ] {
         environment.push((name.to_owned(), SecretString::from(value)));
     }
-    let folder = if setting.temporary.is_dir() { setting.temporary.clone() } else { PathBuf::from("/") };
-    Launch { program: path.to_owned(), arguments: words.iter().map(|word| (*word).to_owned()).collect(), environment, folder }
+    let folder =
+        if setting.temporary.is_dir() { setting.temporary.clone() } else { PathBuf::from("/") };
+    Launch {
+        program: path.to_owned(),
+        arguments: words.iter().map(|word| (*word).to_owned()).collect(),
+        environment,
+        folder,
+    }
 }

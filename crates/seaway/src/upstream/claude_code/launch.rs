@@ -97,7 +97,11 @@ pub(super) fn arguments(model: &str, beginning: Beginning<'_>, has_key: bool) ->
     words.extend(["--allowedTools", &allowed, "--model", model]);
     let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
     if let Beginning::Seed(path) = beginning {
-        words.extend(["--resume".to_owned(), path.display().to_string(), "--fork-session".to_owned()]);
+        words.extend([
+            "--resume".to_owned(),
+            path.display().to_string(),
+            "--fork-session".to_owned(),
+        ]);
     }
     if !matches!(beginning, Beginning::Written) {
         words.extend(persistence(&Transcript::No));
@@ -148,10 +152,13 @@ pub(super) async fn environment(
     if let (Some(credential), Some(configured)) = (credential, &setting.credential) {
         let mut headers = HeaderMap::new();
         credential.write(&mut headers).await?;
-        let value = headers.values().next().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let value =
+            headers.values().next().and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (name, value) = match configured.carrier {
             Carrier::ApiKey => ("ANTHROPIC_API_KEY", value),
-            Carrier::Bearer => ("ANTHROPIC_AUTH_TOKEN", value.strip_prefix("Bearer ").unwrap_or(value)),
+            Carrier::Bearer => {
+                ("ANTHROPIC_AUTH_TOKEN", value.strip_prefix("Bearer ").unwrap_or(value))
+            }
         };
         set(name, value.to_owned().into());
         // One way in, and that is the configured one.
@@ -166,7 +173,9 @@ mod tests {
 
     #[test]
     fn no_name_of_a_model_is_an_option() {
-        for name in ["claude-opus-5-5", "us.anthropic.claude-v1:0", "opus[1m]", "vertex_ai/claude@latest"] {
+        for name in
+            ["claude-opus-5-5", "us.anthropic.claude-v1:0", "opus[1m]", "vertex_ai/claude@latest"]
+        {
             assert!(is_model_name(name), "{name}");
         }
         for name in ["", "--version", "a b", "a\nb", "ü", &"x".repeat(201)] {
@@ -179,8 +188,15 @@ mod tests {
         let words = arguments("m", Beginning::Empty, false);
         let at = words.iter().position(|word| word == "--tools").unwrap();
         assert_eq!(words[at + 1], "");
-        assert!(words.contains(&"--no-session-persistence".to_owned()) && !words.contains(&"--bare".to_owned()));
+        assert!(
+            words.contains(&"--no-session-persistence".to_owned())
+                && !words.contains(&"--bare".to_owned())
+        );
         let seeded = arguments("m", Beginning::Seed(Path::new("/s.jsonl")), true).join(" ");
-        assert!(seeded.ends_with("--resume /s.jsonl --fork-session --no-session-persistence") && seeded.contains("--bare"), "{seeded}");
+        assert!(
+            seeded.ends_with("--resume /s.jsonl --fork-session --no-session-persistence")
+                && seeded.contains("--bare"),
+            "{seeded}"
+        );
     }
 }

@@ -62,16 +62,24 @@ impl Program {
             return Err(LoginError::TooMany(waiting));
         }
         let launch = shared.installed().command(shared.setting(), &["auth", "login"]).await?;
-        let folder = process::Folder::make(&shared.setting().temporary).map_err(LoginError::Start)?;
-        let mut child = Piped::spawn(launch, folder, false, &shared.children.spawner.tasks).map_err(LoginError::Start)?;
-        let shown = tokio::time::timeout(ADDRESS, shown(&mut child)).await.unwrap_or_else(|_| Err("it took too long".into()));
+        let folder =
+            process::Folder::make(&shared.setting().temporary).map_err(LoginError::Start)?;
+        let mut child = Piped::spawn(launch, folder, false, &shared.children.spawner.tasks)
+            .map_err(LoginError::Start)?;
+        let shown = tokio::time::timeout(ADDRESS, shown(&mut child))
+            .await
+            .unwrap_or_else(|_| Err("it took too long".into()));
         match shown {
             Ok(address) => {
                 let id = format!("login_{}", uuid::Uuid::now_v7().simple());
                 let refused = {
                     let mut logins = shared.plan.logins.lock();
                     // Others may have begun meanwhile.
-                    if logins.len() >= MOST { Some(child) } else { logins.insert(id.clone(), (child, Instant::now())).map(|(old, _)| old) }
+                    if logins.len() >= MOST {
+                        Some(child)
+                    } else {
+                        logins.insert(id.clone(), (child, Instant::now())).map(|(old, _)| old)
+                    }
                 };
                 match refused {
                     None => Ok((id, address)),
@@ -109,13 +117,19 @@ impl Program {
             }
             Ok::<String, String>(last)
         };
-        let said = tokio::time::timeout(TRYING, said).await.unwrap_or_else(|_| Err("it took too long".into()));
+        let said = tokio::time::timeout(TRYING, said)
+            .await
+            .unwrap_or_else(|_| Err("it took too long".into()));
         let (words, status) = child.last_will().await;
         shared.installed().forget_login();
         match said {
-            Ok(_) if status.is_some_and(|status| status.success()) => Ok(shared.installed().login(shared.setting()).await?),
+            Ok(_) if status.is_some_and(|status| status.success()) => {
+                Ok(shared.installed().login(shared.setting()).await?)
+            }
             // Its last line says why; more than that is not for the wire.
-            Ok(last) => Err(LoginError::Refused(words.lines().last().unwrap_or(&last).chars().take(200).collect())),
+            Ok(last) => Err(LoginError::Refused(
+                words.lines().last().unwrap_or(&last).chars().take(200).collect(),
+            )),
             Err(why) => Err(LoginError::Refused(why)),
         }
     }
@@ -140,7 +154,13 @@ impl Program {
     /// Ends sign-ins for which nobody came back.
     pub(super) fn sweep_logins(&self) {
         let shared = self.shared();
-        let late: Vec<Piped> = shared.plan.logins.lock().extract_if(|_, (_, since)| since.elapsed() > OPEN).map(|(_, (child, _))| child).collect();
+        let late: Vec<Piped> = shared
+            .plan
+            .logins
+            .lock()
+            .extract_if(|_, (_, since)| since.elapsed() > OPEN)
+            .map(|(_, (child, _))| child)
+            .collect();
         for child in late {
             shared.children.let_go(child, ());
         }
@@ -149,7 +169,8 @@ impl Program {
     /// Ends every sign-in.
     pub(super) fn close_logins(&self) {
         let shared = self.shared();
-        let all: Vec<Piped> = shared.plan.logins.lock().drain().map(|(_, (child, _))| child).collect();
+        let all: Vec<Piped> =
+            shared.plan.logins.lock().drain().map(|(_, (child, _))| child).collect();
         for child in all {
             shared.children.let_go(child, ());
         }

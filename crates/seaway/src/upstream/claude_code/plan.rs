@@ -34,8 +34,14 @@ impl Plan {
         };
         let limit = match &failure.limit {
             Some(limit) => {
-                let windows = told(limit.rate_limit_type.as_deref().or(Some(""))).map(|told| told.unified_windows).filter(|_| limit.unified_windows.is_empty());
-                Some(Limit { status: "rejected".into(), unified_windows: windows.unwrap_or_else(|| limit.unified_windows.clone()), ..limit.clone() })
+                let windows = told(limit.rate_limit_type.as_deref().or(Some("")))
+                    .map(|told| told.unified_windows)
+                    .filter(|_| limit.unified_windows.is_empty());
+                Some(Limit {
+                    status: "rejected".into(),
+                    unified_windows: windows.unwrap_or_else(|| limit.unified_windows.clone()),
+                    ..limit.clone()
+                })
             }
             None if failure.status == Some(429) => told(None),
             None => None,
@@ -51,7 +57,11 @@ impl Plan {
         let now = jiff::Timestamp::now().as_second();
         let reached = |limit: &Limit| limit.family().is_none() && limit.is_reached(now);
         let Some(limit) = self.limits().into_iter().find(reached) else { return Ok(()) };
-        let at = limit.resets_at.and_then(|at| jiff::Timestamp::from_second(at).ok()).map(|at| at.to_string()).unwrap_or_default();
+        let at = limit
+            .resets_at
+            .and_then(|at| jiff::Timestamp::from_second(at).ok())
+            .map(|at| at.to_string())
+            .unwrap_or_default();
         Err(format!("the plan's limit is reached; it resets at {at}"))
     }
 
@@ -60,8 +70,14 @@ impl Plan {
     pub(super) fn limits(&self) -> Vec<Limit> {
         let now = jiff::Timestamp::now().as_second();
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut limits: Vec<Limit> = told.values().filter(|limit| limit.resets_at.is_none_or(|at| at > now)).cloned().collect();
-        limits.sort_by_key(|limit| (limit.status != "rejected", limit.status == "allowed", limit.family().is_some()));
+        let mut limits: Vec<Limit> = told
+            .values()
+            .filter(|limit| limit.resets_at.is_none_or(|at| at > now))
+            .cloned()
+            .collect();
+        limits.sort_by_key(|limit| {
+            (limit.status != "rejected", limit.status == "allowed", limit.family().is_some())
+        });
         limits
     }
 

@@ -12,7 +12,8 @@ use crate::process;
 
 /// The program's own tools that a run can be given. Another one, such as a newer program may have, is refused unless
 /// the configuration names it.
-pub(crate) const KNOWN: [&str; 9] = ["Bash", "Edit", "Glob", "Grep", "NotebookEdit", "Read", "WebFetch", "WebSearch", "Write"];
+pub(crate) const KNOWN: [&str; 9] =
+    ["Bash", "Edit", "Glob", "Grep", "NotebookEdit", "Read", "WebFetch", "WebSearch", "Write"];
 
 /// What a run may do.
 #[derive(Debug, Clone)]
@@ -38,7 +39,12 @@ pub(super) enum Judgement {
 
 impl Policy {
     /// For a run whose child has its settings and temporary files in `temporary`; with `asks` somebody can be asked.
-    pub(super) fn new(setting: &ProgramConfig, run_request: &RunRequest, temporary: &Path, asks: bool) -> Self {
+    pub(super) fn new(
+        setting: &ProgramConfig,
+        run_request: &RunRequest,
+        temporary: &Path,
+        asks: bool,
+    ) -> Self {
         let agent = &setting.agent;
         let others = match agent.permission {
             // Without a stream there is nobody to ask.
@@ -46,12 +52,22 @@ impl Policy {
             permission => permission,
         };
         let roots = agent.workspace.iter().filter_map(|root| root.canonicalize().ok()).collect();
-        let place = RunPlace { folder: run_request.folder.clone(), cwd: run_request.folder.clone(), home: home::home(setting) };
+        let place = RunPlace {
+            folder: run_request.folder.clone(),
+            cwd: run_request.folder.clone(),
+            home: home::home(setting),
+        };
         let policy = Self::of(run_request.tools.clone(), agent.tools.clone(), others, roots, place);
         Self { private: private(setting, temporary), ..policy }
     }
 
-    fn of(asked: Option<Vec<String>>, granted: Vec<String>, others: Permission, roots: Vec<PathBuf>, place: RunPlace) -> Self {
+    fn of(
+        asked: Option<Vec<String>>,
+        granted: Vec<String>,
+        others: Permission,
+        roots: Vec<PathBuf>,
+        place: RunPlace,
+    ) -> Self {
         let mut offered: Vec<String> = match &asked {
             Some(asked) => names(asked),
             None => names(&granted),
@@ -71,7 +87,9 @@ impl Policy {
 
     /// Judges a use; `input` is JSON.
     pub(super) fn judge(&self, tool: &str, input: &str) -> Judgement {
-        let Ok(input) = serde_json::from_str::<Value>(input) else { return Judgement::Deny("its arguments cannot be read".into()) };
+        let Ok(input) = serde_json::from_str::<Value>(input) else {
+            return Judgement::Deny("its arguments cannot be read".into());
+        };
         if is_file_tool(tool) {
             if let Some(why) = self.private.refuses(tool, &input, &self.place) {
                 return Judgement::Deny(why);
@@ -81,8 +99,14 @@ impl Policy {
                 return Judgement::Allow;
             }
         }
-        if self.asked.as_ref().is_some_and(|asked| cover(asked, tool, &input, &self.place) == Cover::Not) {
-            return Judgement::Deny(format!("{tool} is not among the tools that this run asked for (`allowedTools`), or not in this way"));
+        if self
+            .asked
+            .as_ref()
+            .is_some_and(|asked| cover(asked, tool, &input, &self.place) == Cover::Not)
+        {
+            return Judgement::Deny(format!(
+                "{tool} is not among the tools that this run asked for (`allowedTools`), or not in this way"
+            ));
         }
         let granted = cover(&self.granted, tool, &input, &self.place);
         // A rule of the owner's that names files may lead out of the workspace; nothing else does.
@@ -96,8 +120,12 @@ impl Policy {
         }
         let known = KNOWN.contains(&tool) || names(&self.granted).iter().any(|name| name == tool);
         match self.others {
-            Permission::Deny => Judgement::Deny(format!("{tool} was not granted to this run, or not in this way")),
-            Permission::Ask | Permission::Allow if !known => Judgement::Deny(format!("{tool} is no tool that is known here; its owner can add it to `claude_code.tools`")),
+            Permission::Deny => {
+                Judgement::Deny(format!("{tool} was not granted to this run, or not in this way"))
+            }
+            Permission::Ask | Permission::Allow if !known => Judgement::Deny(format!(
+                "{tool} is no tool that is known here; its owner can add it to `claude_code.tools`"
+            )),
             Permission::Ask => Judgement::Ask,
             Permission::Allow => Judgement::Allow,
         }
@@ -113,15 +141,23 @@ fn private(setting: &ProgramConfig, temporary: &Path) -> Private {
     let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
     let state = setting.folder.parent().map_or_else(|| setting.folder.clone(), Path::to_owned);
     let mut closed = vec![real(state), real(temporary.to_owned())];
-    closed.extend(home::owners(setting).into_iter().chain(setting.settings.iter().cloned()).map(real));
+    closed.extend(
+        home::owners(setting).into_iter().chain(setting.settings.iter().cloned()).map(real),
+    );
     let config = home::config(temporary);
     Private {
         closed,
         // Other runs' and requests' children.
-        closed_names: vec![real(setting.temporary.clone()).join(process::FOLDERS).display().to_string()],
+        closed_names: vec![
+            real(setting.temporary.clone()).join(process::FOLDERS).display().to_string(),
+        ],
         open: vec![real(setting.folder.join("workspace"))],
         // Where the program puts what is too long for an answer, and what runs on in the background.
-        readable: vec![real(temporary.to_owned()).join(format!("claude-{}", rustix::process::getuid().as_raw())), real(config).join("projects")],
+        readable: vec![
+            real(temporary.to_owned())
+                .join(format!("claude-{}", rustix::process::getuid().as_raw())),
+            real(config).join("projects"),
+        ],
     }
 }
 
@@ -135,7 +171,13 @@ mod tests {
 
     fn policy(asked: Option<&[&str]>, others: Permission) -> Policy {
         let place = RunPlace { folder: "/w".into(), cwd: "/w".into(), home: "/home".into() };
-        Policy::of(asked.map(texts), texts(&["Read", "Bash(ls:*)", "WebFetch", "Edit(//srv/**)", "Grep(**)", "Glob(*)"]), others, vec!["/w".into()], place)
+        Policy::of(
+            asked.map(texts),
+            texts(&["Read", "Bash(ls:*)", "WebFetch", "Edit(//srv/**)", "Grep(**)", "Glob(*)"]),
+            others,
+            vec!["/w".into()],
+            place,
+        )
     }
 
     fn bash(line: &str) -> String {
@@ -148,14 +190,24 @@ mod tests {
 
     #[test]
     fn what_was_granted_is_allowed_within_the_workspace_and_the_rest_is_as_the_owner_says() {
-        for (others, rest) in [(Permission::Deny, None), (Permission::Ask, Some(Judgement::Ask)), (Permission::Allow, Some(Judgement::Allow))] {
+        for (others, rest) in [
+            (Permission::Deny, None),
+            (Permission::Ask, Some(Judgement::Ask)),
+            (Permission::Allow, Some(Judgement::Allow)),
+        ] {
             let policy = policy(None, others);
-            assert_eq!(policy.offered.len(), if others == Permission::Deny { 6 } else { KNOWN.len() });
+            assert_eq!(
+                policy.offered.len(),
+                if others == Permission::Deny { 6 } else { KNOWN.len() }
+            );
             assert_eq!(policy.judge("Read", &path("a")), Judgement::Allow);
             assert_eq!(policy.judge("Edit", &path("/srv/a")), Judgement::Allow);
             assert_eq!(policy.judge("Bash", &bash("ls -l")), Judgement::Allow);
             for beyond in ["Read", "Write", "Edit"] {
-                assert!(matches!(policy.judge(beyond, &path("/etc/passwd")), Judgement::Deny(_)), "{beyond}");
+                assert!(
+                    matches!(policy.judge(beyond, &path("/etc/passwd")), Judgement::Deny(_)),
+                    "{beyond}"
+                );
             }
             // A rule that is open, or opens everything where the run works, leads nowhere else.
             for (tool, input) in [
@@ -185,12 +237,24 @@ mod tests {
             assert_eq!(policy.offered, ["Bash", "Read"]);
             assert_eq!(policy.judge("Read", &path("a")), Judgement::Allow);
             assert_eq!(policy.judge("Bash", &bash("ls -l x")), Judgement::Allow);
-            for (tool, input) in [("Bash", bash("ls")), ("Bash", bash("id")), ("WebFetch", "{}".into()), ("Edit", path("/srv/a")), ("Write", path("a"))] {
+            for (tool, input) in [
+                ("Bash", bash("ls")),
+                ("Bash", bash("id")),
+                ("WebFetch", "{}".into()),
+                ("Edit", path("/srv/a")),
+                ("Write", path("a")),
+            ] {
                 assert!(matches!(policy.judge(tool, &input), Judgement::Deny(_)), "{tool} {input}");
             }
         }
-        assert_eq!(policy(Some(&["Bash"]), Permission::Allow).judge("Bash", &bash("id")), Judgement::Allow);
-        assert_eq!(policy(Some(&["Bash"]), Permission::Ask).judge("Bash", &bash("id")), Judgement::Ask);
+        assert_eq!(
+            policy(Some(&["Bash"]), Permission::Allow).judge("Bash", &bash("id")),
+            Judgement::Allow
+        );
+        assert_eq!(
+            policy(Some(&["Bash"]), Permission::Ask).judge("Bash", &bash("id")),
+            Judgement::Ask
+        );
         assert!(policy(Some(&[]), Permission::Allow).offered.is_empty());
     }
 
@@ -209,7 +273,9 @@ mod tests {
         }
         let private = private(&setting, &own);
         let place = RunPlace { folder: root.clone(), cwd: root.clone(), home: root.join("home") };
-        let refused = |tool: &str, path: &str| private.refuses(tool, &serde_json::json!({"file_path": path}), &place).is_some();
+        let refused = |tool: &str, path: &str| {
+            private.refuses(tool, &serde_json::json!({"file_path": path}), &place).is_some()
+        };
         for path in [
             "state/seaway.db",
             "state/claude-code/sessions/x",
@@ -221,7 +287,10 @@ mod tests {
         ] {
             assert!(refused("Read", path), "{path}");
         }
-        let output = format!("tmp/seaway-child-1-own/claude-{}/x/tasks/1.output", rustix::process::getuid().as_raw());
+        let output = format!(
+            "tmp/seaway-child-1-own/claude-{}/x/tasks/1.output",
+            rustix::process::getuid().as_raw()
+        );
         for path in ["state/claude-code/workspace/x", "config/other.toml", "home/x", &output] {
             assert!(!refused("Read", path), "{path}");
         }

@@ -131,20 +131,31 @@ impl<C> ChildPool<C> {
         }
     }
 
-    fn known(&mut self, wanted: &ChildQuery<'_>, gone: &mut Vec<Discarded<C>>) -> Option<BestChild<C>> {
+    fn known(
+        &mut self,
+        wanted: &ChildQuery<'_>,
+        gone: &mut Vec<Discarded<C>>,
+    ) -> Option<BestChild<C>> {
         let messages = wanted.prints.len() - 1;
         for heard in (1..messages).rev() {
             // Its client may be faster than the child is ready.
-            if let Some(settling) = self.settling.iter().find(|settling| settling.whose == *wanted.whose && settling.print == wanted.prints[heard]) {
+            if let Some(settling) = self.settling.iter().find(|settling| {
+                settling.whose == *wanted.whose && settling.print == wanted.prints[heard]
+            }) {
                 return Some(BestChild::Soon(settling.done.clone()));
             }
-            let is_it = |kept: &WarmChild<C>| kept.whose == *wanted.whose && kept.print == wanted.prints[heard];
+            let is_it = |kept: &WarmChild<C>| {
+                kept.whose == *wanted.whose && kept.print == wanted.prints[heard]
+            };
             while let Some(at) = self.kept.iter().position(is_it) {
                 let kept = self.kept.remove(at);
                 if kept.calls.is_empty() {
                     return Some(BestChild::Resting(kept, heard));
                 }
-                if heard == messages - 1 && kept.fixed == wanted.fixed && wanted.results.is_some_and(|results| answers(results, &kept.calls)) {
+                if heard == messages - 1
+                    && kept.fixed == wanted.fixed
+                    && wanted.results.is_some_and(|results| answers(results, &kept.calls))
+                {
                     return Some(BestChild::Holding(kept));
                 }
                 // The conversation went another way than its calls.
@@ -185,7 +196,13 @@ impl<C> ChildPool<C> {
     }
 
     /// Puts a spare down. One too many is returned: that of the model that was wanted longest ago.
-    pub fn put(&mut self, model: &str, (child, seeded): (C, bool), most: usize, now: Instant) -> Vec<Discarded<C>> {
+    pub fn put(
+        &mut self,
+        model: &str,
+        (child, seeded): (C, bool),
+        most: usize,
+        now: Instant,
+    ) -> Vec<Discarded<C>> {
         if self.closed {
             return vec![Discarded { child, holds: false }];
         }
@@ -206,7 +223,13 @@ impl<C> ChildPool<C> {
     }
 
     /// Takes out what waited for too long; `prewarmed` spares may wait for ever.
-    pub fn sweep(&mut self, idle: Duration, prewarmed: usize, now: Instant, mut is_alive: impl FnMut(&mut C) -> bool) -> Vec<Discarded<C>> {
+    pub fn sweep(
+        &mut self,
+        idle: Duration,
+        prewarmed: usize,
+        now: Instant,
+        mut is_alive: impl FnMut(&mut C) -> bool,
+    ) -> Vec<Discarded<C>> {
         let mut gone = Vec::new();
         let late = |since: Instant| now.saturating_duration_since(since) >= idle;
         self.take(|kept| late(kept.since) || !is_alive(&mut kept.child), &mut gone);
@@ -223,8 +246,15 @@ impl<C> ChildPool<C> {
     }
 
     /// Takes out the conversations that `which` picks.
-    pub fn take(&mut self, mut which: impl FnMut(&mut WarmChild<C>) -> bool, gone: &mut Vec<Discarded<C>>) {
-        let (go, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept).into_iter().map(|mut kept| (which(&mut kept), kept)).partition(|(goes, _)| *goes);
+    pub fn take(
+        &mut self,
+        mut which: impl FnMut(&mut WarmChild<C>) -> bool,
+        gone: &mut Vec<Discarded<C>>,
+    ) {
+        let (go, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.kept)
+            .into_iter()
+            .map(|mut kept| (which(&mut kept), kept))
+            .partition(|(goes, _)| *goes);
         self.kept = stay.into_iter().map(|(_, kept)| kept).collect();
         gone.extend(go.into_iter().map(|(_, kept)| kept.into()));
     }
@@ -255,7 +285,10 @@ impl<C> ChildPool<C> {
 
 /// True if the results are exactly those of the calls.
 fn answers(results: &Results, calls: &[HeldCall]) -> bool {
-    results.len() == calls.len() && calls.iter().all(|call| results.iter().filter(|result| result.id == call.tool_use_id).count() == 1)
+    results.len() == calls.len()
+        && calls
+            .iter()
+            .all(|call| results.iter().filter(|result| result.id == call.tool_use_id).count() == 1)
 }
 
 #[cfg(test)]
@@ -272,10 +305,16 @@ mod tests {
 
     /// What a turn says: `a…` is the assistant's, `a:ID` a call of it, `result:ID` what came of that, `result:ID+` that and more.
     fn content(turn: &str) -> String {
-        let result = |id: &str, more: &str| format!(r#"[{{"type":"tool_result","tool_use_id":"{id}","content":"r"}}{more}]"#);
+        let result = |id: &str, more: &str| {
+            format!(r#"[{{"type":"tool_result","tool_use_id":"{id}","content":"r"}}{more}]"#)
+        };
         match turn.split_once(':') {
-            Some(("a", id)) => format!(r#"[{{"type":"tool_use","id":"{id}","name":"n","input":{{}}}}]"#),
-            Some(("result", id)) => id.strip_suffix('+').map_or_else(|| result(id, ""), |id| result(id, r#",{"type":"text","text":"t"}"#)),
+            Some(("a", id)) => {
+                format!(r#"[{{"type":"tool_use","id":"{id}","name":"n","input":{{}}}}]"#)
+            }
+            Some(("result", id)) => id
+                .strip_suffix('+')
+                .map_or_else(|| result(id, ""), |id| result(id, r#",{"type":"text","text":"t"}"#)),
             _ => format!("\"{turn}\""),
         }
     }
@@ -283,22 +322,37 @@ mod tests {
     /// Prints and results of a conversation.
     fn prints(turns: &[&str]) -> (Vec<Print>, Option<Results>) {
         let role = |turn: &str| if turn.starts_with('a') { "assistant" } else { "user" };
-        let messages: Vec<String> = turns.iter().map(|turn| format!("{{\"role\":\"{}\",\"content\":{}}}", role(turn), content(turn))).collect();
-        let body = format!("{{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}}", messages.join(","));
+        let messages: Vec<String> = turns
+            .iter()
+            .map(|turn| format!("{{\"role\":\"{}\",\"content\":{}}}", role(turn), content(turn)))
+            .collect();
+        let body =
+            format!("{{\"model\":\"m\",\"max_tokens\":1,\"messages\":[{}]}}", messages.join(","));
         let request = Request::parse(body.as_bytes()).unwrap();
-        let ask = Ask::read(&request, &AskTerms { traits: ModelTraits::of("m"), strict: false }).unwrap();
-        (fingerprints(&ask), ask.messages.last().and_then(seaway_wire::claude_code::AskedMessage::results))
+        let ask =
+            Ask::read(&request, &AskTerms { traits: ModelTraits::of("m"), strict: false }).unwrap();
+        (
+            fingerprints(&ask),
+            ask.messages.last().and_then(seaway_wire::claude_code::AskedMessage::results),
+        )
     }
 
     /// What a child knows that heard `turns`, the last of which it said itself.
     fn heard(turns: &[&str]) -> Print {
-        let next = turns.last().and_then(|turn| turn.strip_prefix("a:")).map_or("u-next".to_owned(), |id| format!("result:{id}"));
+        let next = turns
+            .last()
+            .and_then(|turn| turn.strip_prefix("a:"))
+            .map_or("u-next".to_owned(), |id| format!("result:{id}"));
         let longer: Vec<&str> = turns.iter().copied().chain([&*next]).collect();
         prints(&longer).0[turns.len()]
     }
 
     fn kept(child: u32, whose: ConversationKey, turns: &[&str], calls: &[&str]) -> WarmChild<u32> {
-        let call = |id: &&str| HeldCall { request_id: "q".into(), rpc_id: "1".into(), tool_use_id: (*id).to_owned() };
+        let call = |id: &&str| HeldCall {
+            request_id: "q".into(),
+            rpc_id: "1".into(),
+            tool_use_id: (*id).to_owned(),
+        };
         WarmChild {
             whose,
             model: "m".into(),
@@ -317,10 +371,23 @@ mod tests {
     }
 
     /// The child found, how much it knows, and who had to go.
-    fn find(pool: &mut ChildPool<u32>, whose: &ConversationKey, turns: &[&str]) -> (Option<u32>, usize, Vec<u32>) {
+    fn find(
+        pool: &mut ChildPool<u32>,
+        whose: &ConversationKey,
+        turns: &[&str],
+    ) -> (Option<u32>, usize, Vec<u32>) {
         let (prints, results) = prints(turns);
         let mut gone = Vec::new();
-        let found = pool.find(&ChildQuery { whose, model: "m", prints: &prints, results: results.as_ref(), fixed: "100" }, &mut gone);
+        let found = pool.find(
+            &ChildQuery {
+                whose,
+                model: "m",
+                prints: &prints,
+                results: results.as_ref(),
+                fixed: "100",
+            },
+            &mut gone,
+        );
         let gone = children(gone);
         match found {
             BestChild::Holding(kept) => (Some(kept.child), turns.len() - 1, gone),
@@ -343,7 +410,11 @@ mod tests {
         assert_eq!(find(&mut pool, &me, &["u", "a", "u2"]), (Some(1), 2, vec![]));
         assert_eq!(find(&mut pool, &me, &["u", "a", "u2"]).0, None, "it is taken");
         pool.keep(kept(2, me.clone(), &["u", "a"], &[]), 9);
-        assert_eq!(find(&mut pool, &me, &["u", "a", "u2", "a2", "u3"]), (Some(2), 2, vec![]), "turns that it did not hear are told");
+        assert_eq!(
+            find(&mut pool, &me, &["u", "a", "u2", "a2", "u3"]),
+            (Some(2), 2, vec![]),
+            "turns that it did not hear are told"
+        );
     }
 
     #[test]
@@ -379,9 +450,13 @@ mod tests {
     #[test]
     fn held_calls_want_the_limits_with_which_their_turn_began() {
         let mut pool = ChildPool::default();
-        let other = WarmChild { fixed: "9".into(), ..kept(1, whose("me", None), &["u", "a:x"], &["x"]) };
+        let other =
+            WarmChild { fixed: "9".into(), ..kept(1, whose("me", None), &["u", "a:x"], &["x"]) };
         pool.keep(other, 9);
-        assert_eq!(find(&mut pool, &whose("me", None), &["u", "a:x", "result:x"]), (None, 0, vec![1]));
+        assert_eq!(
+            find(&mut pool, &whose("me", None), &["u", "a:x", "result:x"]),
+            (None, 0, vec![1])
+        );
     }
 
     #[test]
@@ -403,15 +478,28 @@ mod tests {
     fn the_one_used_longest_ago_goes_first() {
         let mut pool = ChildPool::default();
         for child in 1..=3 {
-            let gone = pool.keep(kept(child, whose("me", None), &[&format!("u{child}"), "a"], &[]), 2);
+            let gone =
+                pool.keep(kept(child, whose("me", None), &[&format!("u{child}"), "a"], &[]), 2);
             assert_eq!(children(gone), if child == 3 { vec![1] } else { vec![] });
         }
         assert!(pool.keep(kept(4, whose("me", Some("s")), &["u", "a"], &[]), 9).is_empty());
-        assert_eq!(children(pool.keep(kept(5, whose("me", Some("s")), &["v", "a"], &["x"]), 9)), [4], "a session has one conversation");
+        assert_eq!(
+            children(pool.keep(kept(5, whose("me", Some("s")), &["v", "a"], &["x"]), 9)),
+            [4],
+            "a session has one conversation"
+        );
         let gone = pool.close();
-        assert_eq!(gone.iter().map(|gone| gone.holds).collect::<Vec<_>>(), [false, false, true], "who holds calls has to be killed");
+        assert_eq!(
+            gone.iter().map(|gone| gone.holds).collect::<Vec<_>>(),
+            [false, false, true],
+            "who holds calls has to be killed"
+        );
         assert_eq!(children(gone), [2, 3, 5]);
-        assert_eq!(children(pool.keep(kept(6, whose("me", None), &["u", "a"], &[]), 9)), [6], "nothing is kept after the end");
+        assert_eq!(
+            children(pool.keep(kept(6, whose("me", None), &["u", "a"], &[]), 9)),
+            [6],
+            "nothing is kept after the end"
+        );
     }
 
     #[test]
@@ -424,7 +512,10 @@ mod tests {
         }
         pool.put("m", (11, true), 9, now);
         pool.put("m", (12, true), 9, now);
-        assert_eq!(children(pool.sweep(Duration::from_secs(60), 0, later, |child| *child != 2)), [2]);
+        assert_eq!(
+            children(pool.sweep(Duration::from_secs(60), 0, later, |child| *child != 2)),
+            [2]
+        );
         assert_eq!(children(pool.sweep(Duration::from_secs(5), 1, later, |_| true)), [1, 11]);
         assert_eq!(children(pool.close()), [12]);
     }

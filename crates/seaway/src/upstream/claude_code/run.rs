@@ -57,13 +57,17 @@ pub struct PermissionChannel {
 pub fn line() -> (PermissionSender, PermissionChannel) {
     let (sender, verdicts) = mpsc::channel(64);
     let open = Arc::<Mutex<HashSet<String>>>::default();
-    (PermissionSender { verdicts: sender, open: open.clone() }, PermissionChannel { verdicts, open })
+    (
+        PermissionSender { verdicts: sender, open: open.clone() },
+        PermissionChannel { verdicts, open },
+    )
 }
 
 impl PermissionSender {
     /// Answers a question; false if nobody waits for that answer, or somebody gave it already.
     pub fn answer(&self, verdict: PermissionVerdict) -> bool {
-        let waits = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&verdict.request_id);
+        let waits =
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&verdict.request_id);
         waits && self.verdicts.try_send(verdict).is_ok()
     }
 }
@@ -112,7 +116,12 @@ impl Program {
     /// # Errors
     ///
     /// If the program cannot be had, or too many wait already.
-    pub async fn run(&self, run_request: &RunRequest, owner: Arc<str>, permissions: Option<PermissionChannel>) -> Result<ActiveRun, UpstreamError> {
+    pub async fn run(
+        &self,
+        run_request: &RunRequest,
+        owner: Arc<str>,
+        permissions: Option<PermissionChannel>,
+    ) -> Result<ActiveRun, UpstreamError> {
         let shared = self.shared();
         let session = match &run_request.session {
             Continued::No => None,
@@ -121,18 +130,34 @@ impl Program {
         let whose = ConversationKey { owner, session };
         let held = shared.conversations.enter(&whose, run_request.patient).await?;
         let temporary = furnished(shared, run_request).await?;
-        let policy = Policy::new(shared.setting(), run_request, temporary.path(), permissions.is_some());
+        let policy =
+            Policy::new(shared.setting(), run_request, temporary.path(), permissions.is_some());
         let arguments = arguments(run_request, &policy);
-        let start = spawn::Start { arguments, manners: launch::WORKING, works_in: run_request.folder.clone(), temporary, has_tools: true, more: Vec::new() };
+        let start = spawn::Start {
+            arguments,
+            manners: launch::WORKING,
+            works_in: run_request.folder.clone(),
+            temporary,
+            has_tools: true,
+            more: Vec::new(),
+        };
         let child = shared.children.spawner.start_in(start).await?;
         let mut working = Lease::new(child, shared.clone(), held);
         if let Err(why) = begin(working.child(), &run_request.prompt).await {
             let last_words = working.child().last_words();
             tracing::warn!(last_words, "Claude Code did not start");
-            return Err(UpstreamError::new(FaultKind::BadReply, format!("upstream `{}`: Claude Code did not take the prompt ({why})", shared.name())));
+            return Err(UpstreamError::new(
+                FaultKind::BadReply,
+                format!(
+                    "upstream `{}`: Claude Code did not take the prompt ({why})",
+                    shared.name()
+                ),
+            ));
         }
         let now = Instant::now();
-        let until = Some(shared.setting().agent.run_timeout).filter(|limit| !limit.is_zero()).map(|limit| now + limit);
+        let until = Some(shared.setting().agent.run_timeout)
+            .filter(|limit| !limit.is_zero())
+            .map(|limit| now + limit);
         let deadline = deadline(shared, until, working.child());
         Ok(ActiveRun {
             working: Some(working),
@@ -191,7 +216,9 @@ impl ActiveRun {
     /// True if its session was deleted while it was at work. What was kept of it is gone then.
     #[must_use]
     pub fn is_deleted(&self) -> bool {
-        let (Some((whose, id)), Some(working)) = (&self.session, &self.finished) else { return false };
+        let (Some((whose, id)), Some(working)) = (&self.session, &self.finished) else {
+            return false;
+        };
         let deleted = working.shared().conversations.is_forgotten(whose);
         if deleted {
             sessions::erase(working.shared().setting(), id);
@@ -203,7 +230,8 @@ impl ActiveRun {
     pub async fn next(&mut self) -> Option<News> {
         loop {
             while self.last.is_none()
-                && let Some(Ok(Some(line))) = self.working.as_mut().map(|working| working.child().pending())
+                && let Some(Ok(Some(line))) =
+                    self.working.as_mut().map(|working| working.child().pending())
             {
                 self.line(&line).await;
             }
@@ -265,7 +293,11 @@ impl ActiveRun {
             }
             Happened::Unasked => {
                 let message = "Claude Code used a tool without asking first; the run was ended. Look for hooks that its managed settings turn off";
-                self.failed(Failure { message: message.into(), is_final: true, ..Failure::default() });
+                self.failed(Failure {
+                    message: message.into(),
+                    is_final: true,
+                    ..Failure::default()
+                });
             }
             Happened::Asks { request_id, tool, input } => self.asks(request_id, &tool, input).await,
             Happened::Done(done) => self.done(done).await,
@@ -294,9 +326,21 @@ impl ActiveRun {
             Judgement::Allow => self.say(&input::allow(&request_id, &input)).await,
             Judgement::Deny(why) => self.say(&input::deny(&request_id, &why)).await,
             Judgement::Ask => {
-                write_event(&mut self.out, "permission", &format!("{{\"id\":{},\"tool\":{},\"input\":{input}}}", quote(&request_id), quote(tool)));
+                write_event(
+                    &mut self.out,
+                    "permission",
+                    &format!(
+                        "{{\"id\":{},\"tool\":{},\"input\":{input}}}",
+                        quote(&request_id),
+                        quote(tool)
+                    ),
+                );
                 if let Some(permissions) = &self.permissions {
-                    permissions.open.lock().unwrap_or_else(PoisonError::into_inner).insert(request_id.clone());
+                    permissions
+                        .open
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(request_id.clone());
                 }
                 self.asked.push((request_id, input, Instant::now() + self.asking));
             }
@@ -315,14 +359,23 @@ impl ActiveRun {
     async fn judged(&mut self, verdict: &PermissionVerdict) {
         let id = &verdict.request_id;
         let Some(input) = self.close(id) else { return };
-        let line = if verdict.allow { input::allow(id, &input) } else { input::deny(id, "it was refused") };
+        let line = if verdict.allow {
+            input::allow(id, &input)
+        } else {
+            input::deny(id, "it was refused")
+        };
         self.say(&line).await;
     }
 
     /// Refuses what nobody answered in time.
     async fn give_up(&mut self) {
         let now = Instant::now();
-        let late: Vec<String> = self.asked.iter().filter(|(_, _, until)| *until <= now).map(|(id, _, _)| id.clone()).collect();
+        let late: Vec<String> = self
+            .asked
+            .iter()
+            .filter(|(_, _, until)| *until <= now)
+            .map(|(id, _, _)| id.clone())
+            .collect();
         for id in late {
             self.close(&id);
             self.say(&input::deny(&id, "nobody answered in time")).await;
@@ -349,15 +402,26 @@ impl ActiveRun {
 }
 
 /// A temporary folder for a run, with what is kept of its session.
-async fn furnished(shared: &ProgramState, run_request: &RunRequest) -> Result<Folder, UpstreamError> {
+async fn furnished(
+    shared: &ProgramState,
+    run_request: &RunRequest,
+) -> Result<Folder, UpstreamError> {
     let temporary = shared.children.spawner.folder()?;
     if let Continued::With(id) = &run_request.session {
-        let (setting, id, folder) = (shared.setting().clone(), id.clone(), temporary.path().to_owned());
-        let taken = tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
+        let (setting, id, folder) =
+            (shared.setting().clone(), id.clone(), temporary.path().to_owned());
+        let taken =
+            tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
         taken.map_err(std::io::Error::other).flatten().map_err(|error| match error.kind() {
             // It was deleted while this waited for its turn, or somebody else removed it.
-            std::io::ErrorKind::NotFound => UpstreamError::new(FaultKind::NotFound, "sessionId: the session is gone; start one with `\"keepSession\": true`"),
-            _ => UpstreamError::new(FaultKind::NotReady, format!("what was kept of the session cannot be read: {error}")),
+            std::io::ErrorKind::NotFound => UpstreamError::new(
+                FaultKind::NotFound,
+                "sessionId: the session is gone; start one with `\"keepSession\": true`",
+            ),
+            _ => UpstreamError::new(
+                FaultKind::NotReady,
+                format!("what was kept of the session cannot be read: {error}"),
+            ),
         })?;
     }
     Ok(temporary)
@@ -389,7 +453,8 @@ fn deadline(shared: &ProgramState, until: Option<Instant>, child: &Piped) -> Dro
 
 /// Keeps what a run wrote of its session; false if that cannot be.
 async fn keep(working: &mut Lease, id: String) -> bool {
-    let (setting, folder) = (working.shared().setting().clone(), working.child().folder().to_owned());
+    let (setting, folder) =
+        (working.shared().setting().clone(), working.child().folder().to_owned());
     let kept = tokio::task::spawn_blocking(move || sessions::keep(&setting, &id, &folder)).await;
     match kept.map_err(std::io::Error::other).flatten() {
         Ok(()) => true,

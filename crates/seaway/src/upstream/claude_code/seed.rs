@@ -62,8 +62,16 @@ impl Seeds {
         let found = written.get(|| {
             let (spawner, model) = (spawner.clone(), model.to_owned());
             async move {
-                let value = if path.is_file() { Some(path) } else { learn(&spawner, &model, version, path).await };
-                Fetched { fresh: if value.is_some() { Duration::MAX } else { AGAIN }, value, lasting: false }
+                let value = if path.is_file() {
+                    Some(path)
+                } else {
+                    learn(&spawner, &model, version, path).await
+                };
+                Fetched {
+                    fresh: if value.is_some() { Duration::MAX } else { AGAIN },
+                    value,
+                    lasting: false,
+                }
             }
         });
         found.await.ok().flatten()
@@ -79,7 +87,9 @@ impl Seeds {
 
 /// Asks for the words and writes them down there.
 async fn learn(spawner: &Spawner, model: &str, version: Version, path: PathBuf) -> Option<PathBuf> {
-    let asked = tokio::time::timeout(PATIENCE, ask(spawner, model)).await.unwrap_or_else(|_| Err("it took too long".into()));
+    let asked = tokio::time::timeout(PATIENCE, ask(spawner, model))
+        .await
+        .unwrap_or_else(|_| Err("it took too long".into()));
     if let Err(why) = asked.and_then(|rows| write(&path, &rows, &version.to_string())) {
         tracing::warn!(upstream = %spawner.name, model, why, "Claude Code does not say what it adds to a prompt: conversations that change processes pay for it again");
         return None;
@@ -91,7 +101,13 @@ async fn learn(spawner: &Spawner, model: &str, version: Version, path: PathBuf) 
 fn name(spawner: &Spawner, model: &str, version: Version) -> Option<String> {
     let mut hasher = Sha256::new();
     let account = home::identity(&spawner.setting).ok()?;
-    for part in [&spawner.name.0, model, &version.to_string(), &working_folder(&spawner.setting).display().to_string(), &account] {
+    for part in [
+        &spawner.name.0,
+        model,
+        &version.to_string(),
+        &working_folder(&spawner.setting).display().to_string(),
+        &account,
+    ] {
         hasher.update(part.as_bytes());
         hasher.update(b"\0");
     }
@@ -108,7 +124,10 @@ pub(super) fn today() -> jiff::civil::Date {
 /// Has the program write a turn to nobody, and reads its rows.
 async fn ask(spawner: &Spawner, model: &str) -> Result<Vec<Value>, String> {
     let mut child = spawner.spawn_apart(model).await.map_err(|error| error.message)?;
-    child.say(&input::user(r#"[{"type":"text","text":"."}]"#, true)).await.map_err(|error| error.to_string())?;
+    child
+        .say(&input::user(r#"[{"type":"text","text":"."}]"#, true))
+        .await
+        .map_err(|error| error.to_string())?;
     loop {
         let line = child.line().await.map_err(|error| error.to_string())?.ok_or("it ended")?;
         if matches!(Line::parse(&line), Line::Result(_)) {
@@ -123,14 +142,21 @@ async fn ask(spawner: &Spawner, model: &str) -> Result<Vec<Value>, String> {
 /// The one transcript below a folder of settings.
 fn transcript(config: &Path) -> Option<String> {
     let projects = std::fs::read_dir(config.join("projects")).ok()?.flatten();
-    let files = projects.flat_map(|project| std::fs::read_dir(project.path()).into_iter().flatten().flatten());
-    let path = files.map(|file| file.path()).find(|path| path.extension().is_some_and(|end| end == "jsonl"))?;
+    let files = projects
+        .flat_map(|project| std::fs::read_dir(project.path()).into_iter().flatten().flatten());
+    let path = files
+        .map(|file| file.path())
+        .find(|path| path.extension().is_some_and(|end| end == "jsonl"))?;
     std::fs::read_to_string(path).ok()
 }
 
 /// The rows of a transcript that say what surrounds the program; `None` unless all of them are there.
 fn rows(transcript: &str) -> Option<Vec<Value>> {
-    let rows: Vec<Value> = transcript.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(|row| row["type"] == "attachment").collect();
+    let rows: Vec<Value> = transcript
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|row| row["type"] == "attachment")
+        .collect();
     let kind = |row: &Value| row["attachment"]["type"].as_str().map(str::to_owned);
     let of = |name: &str| rows.iter().find(|row| kind(row).as_deref() == Some(name)).cloned();
     ROWS.into_iter().map(of).collect()
@@ -141,7 +167,12 @@ fn write(path: &Path, rows: &[Value], version: &str) -> Result<(), String> {
     let folder = path.parent().ok_or("there is no folder")?;
     crate::auth::private_dir(folder).map_err(|error| error.to_string())?;
     let day = today().to_string();
-    for old in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with(&day)) {
+    for old in std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with(&day))
+    {
         let _gone_already = std::fs::remove_file(old.path());
     }
     home::replace(path, seeded(rows, version).as_bytes()).map_err(|error| error.to_string())
@@ -163,7 +194,9 @@ fn seeded(rows: &[Value], version: &str) -> String {
         line["cwd"] = rows.first().map_or(Value::Null, |row| row["cwd"].clone());
         // A turn that ended lately is taken for one that was broken off, and answered in words of the program's own.
         line["timestamp"] = Value::String(LONG_AGO.into());
-        for key in ["type", "attachment", "rendered", "renderedRole", "isApiErrorMessage", "message"] {
+        for key in
+            ["type", "attachment", "rendered", "renderedRole", "isApiErrorMessage", "message"]
+        {
             if !row[key].is_null() {
                 line[key] = row[key].clone();
             }
@@ -191,10 +224,14 @@ mod tests {
         lines.push("garbage".into());
         let found = rows(&lines.join("\n")).unwrap();
         let text = seeded(&found, "2.1.332");
-        let seed: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let seed: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(seed.len(), ROWS.len() + 1);
         assert!(!text.contains("secret") && !text.contains("prompt_snapshot"));
-        assert!(seed.windows(2).all(|pair| pair[1]["parentUuid"] == pair[0]["uuid"]) && seed[0]["parentUuid"].is_null());
+        assert!(
+            seed.windows(2).all(|pair| pair[1]["parentUuid"] == pair[0]["uuid"])
+                && seed[0]["parentUuid"].is_null()
+        );
         assert_eq!((&seed[4]["isApiErrorMessage"], &seed[4]["cwd"]), (&json!(true), &json!("/w")));
         lines.retain(|line| !line.contains("\"date\""));
         assert_eq!(rows(&lines.join("\n")), None, "half of it would put the rest elsewhere");

@@ -63,7 +63,11 @@ pub(super) fn erase(setting: &ProgramConfig, id: &str) {
 /// Removes what nobody went on with for as long as sessions are kept, and what was left half written.
 pub(super) fn sweep(setting: &ProgramConfig) {
     for entry in std::fs::read_dir(folder(setting)).into_iter().flatten().flatten() {
-        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let age = entry
+            .metadata()
+            .and_then(|meta| meta.modified())
+            .ok()
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
         if age.is_some_and(|age| age > setting.retention) {
             let _gone_already = std::fs::remove_dir_all(entry.path());
         }
@@ -124,7 +128,10 @@ mod tests {
     #[test]
     fn what_is_too_old_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let setting = ProgramConfig { retention: std::time::Duration::ZERO, ..ProgramConfig::example(folder.path()) };
+        let setting = ProgramConfig {
+            retention: std::time::Duration::ZERO,
+            ..ProgramConfig::example(folder.path())
+        };
         std::fs::create_dir_all(super::folder(&setting).join("x")).unwrap();
         sweep(&setting);
         assert!(!super::folder(&setting).join("x").exists());

@@ -49,7 +49,10 @@ impl Idle {
     pub(super) fn take<L: Reusable>(&self) -> Option<L> {
         loop {
             let mut kept = L::lists(|lists| find(&mut lists.borrow_mut(), self.pool)?.pop_back())??;
-            if kept.since.elapsed() < KEPT_FOR && kept.generation == self.generation.load(Ordering::Relaxed) && kept.line.is_ready() {
+            if kept.since.elapsed() < KEPT_FOR
+                && kept.generation == self.generation.load(Ordering::Relaxed)
+                && kept.line.is_ready()
+            {
                 return Some(kept.line);
             }
         }
@@ -60,7 +63,11 @@ impl Idle {
         if self.most == 0 {
             return;
         }
-        let kept = IdleConnection { line, since: Instant::now(), generation: self.generation.load(Ordering::Relaxed) };
+        let kept = IdleConnection {
+            line,
+            since: Instant::now(),
+            generation: self.generation.load(Ordering::Relaxed),
+        };
         let _too_many = L::lists(|lists| {
             let mut lists = lists.borrow_mut();
             if let Some(list) = find(&mut lists, self.pool) {
@@ -168,7 +175,10 @@ mod tests {
         });
         put(&idle, [3]);
         sweep::<Numbered>();
-        assert_eq!(LISTS.with_borrow(|lists| lists.iter().map(|(_, list)| list.len()).sum::<usize>()), 1);
+        assert_eq!(
+            LISTS.with_borrow(|lists| lists.iter().map(|(_, list)| list.len()).sum::<usize>()),
+            1
+        );
         assert_eq!(all(&idle), [3]);
         sweep::<Numbered>();
         assert!(LISTS.with_borrow(Vec::is_empty), "nothing is left of a pool that keeps nothing");

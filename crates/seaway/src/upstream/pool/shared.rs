@@ -71,12 +71,14 @@ impl Http2Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.streams.open.load(Ordering::Relaxed) < self.streams.most.load(Ordering::Relaxed).clamp(1, MOST_STREAMS)
+        self.streams.open.load(Ordering::Relaxed)
+            < self.streams.most.load(Ordering::Relaxed).clamp(1, MOST_STREAMS)
     }
 
     fn is_idle(&self) -> bool {
         let ended = Duration::from_millis(self.streams.ended.load(Ordering::Relaxed));
-        self.streams.open.load(Ordering::Relaxed) == 0 && self.streams.born.elapsed().saturating_sub(ended) >= KEPT_FOR
+        self.streams.open.load(Ordering::Relaxed) == 0
+            && self.streams.born.elapsed().saturating_sub(ended) >= KEPT_FOR
     }
 }
 
@@ -104,7 +106,11 @@ impl SharedConnections {
     /// allows, since more would wait behind each other.
     pub(super) async fn add(&self, io: Io, tasks: &TaskTracker) -> Result<(), SendError> {
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20)).adaptive_window(true).initial_max_send_streams(UNTOLD);
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20))
+            .adaptive_window(true)
+            .initial_max_send_streams(UNTOLD);
         let (send, driver) = builder.handshake(io).await.map_err(SendError::of)?;
         let mut driver = Box::pin(driver);
         // hyper says that the connection ended, but not that the server has told. One that tells nothing is taken for
@@ -117,7 +123,12 @@ impl SharedConnections {
             }
         }
         let ended = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let streams = Arc::new(Streams { open: AtomicUsize::new(0), most: AtomicUsize::new(driver.current_max_send_streams()), ended: AtomicU64::new(ended), born: self.born });
+        let streams = Arc::new(Streams {
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(driver.current_max_send_streams()),
+            ended: AtomicU64::new(ended),
+            born: self.born,
+        });
         self.lock().push(Http2Connection { send, streams: streams.clone() });
         tasks.spawn(async move {
             let ended = poll_fn(|cx| {
@@ -144,7 +155,10 @@ impl SharedConnections {
 }
 
 impl Streaming {
-    pub(super) async fn send(self, mut request: Request<CallBody>) -> Result<Response<ReplyBody>, SendError> {
+    pub(super) async fn send(
+        self,
+        mut request: Request<CallBody>,
+    ) -> Result<Response<ReplyBody>, SendError> {
         let Self { mut send, counted } = self;
         // HTTP/2 says it in `:authority`.
         request.headers_mut().remove(http::header::HOST);
@@ -173,10 +187,19 @@ mod tests {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let server = tokio::spawn(async move {
             let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            let service = service_fn(async |_| Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default())));
-            builder.max_concurrent_streams(most).serve_connection(TokioIo::new(theirs), service).await.unwrap();
+            let service = service_fn(async |_| {
+                Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default()))
+            });
+            builder
+                .max_concurrent_streams(most)
+                .serve_connection(TokioIo::new(theirs), service)
+                .await
+                .unwrap();
         });
-        let shared = SharedConnections { open: Mutex::default(), born: Instant::now().checked_sub(2 * KEPT_FOR).unwrap() };
+        let shared = SharedConnections {
+            open: Mutex::default(),
+            born: Instant::now().checked_sub(2 * KEPT_FOR).unwrap(),
+        };
         shared.add(TokioIo::new(Box::new(ours)), &TaskTracker::new()).await.unwrap();
         (shared, server)
     }
@@ -200,7 +223,15 @@ mod tests {
         long_ago();
         shared.sweep();
         assert!(!shared.is_empty(), "it is in use");
-        let answer = stream.send(Request::get("http://h/").header("host", "h").body(Either::Left(Full::default())).unwrap()).await.unwrap();
+        let answer = stream
+            .send(
+                Request::get("http://h/")
+                    .header("host", "h")
+                    .body(Either::Left(Full::default()))
+                    .unwrap(),
+            )
+            .await
+            .unwrap();
         assert!(answer.into_body().collect().await.unwrap().to_bytes().is_empty());
         shared.sweep();
         assert!(!shared.is_empty(), "it was in use a moment ago");

@@ -68,14 +68,24 @@ pub(super) fn message(request: &Value, betas: &str) -> Checked {
     match &request["max_tokens"] {
         Value::Null => return Err("max_tokens: Field required".into()),
         value if value.as_u64().is_some_and(|tokens| tokens >= 1) => {}
-        _ => return Err("max_tokens: Input should be a valid integer greater than or equal to 1".into()),
+        _ => {
+            return Err(
+                "max_tokens: Input should be a valid integer greater than or equal to 1".into()
+            );
+        }
     }
     model::limits(request, betas)
 }
 
 /// Checks what a token count needs as well.
 pub(super) fn conversation(request: &Value) -> Checked {
-    if let Some(unknown) = request.as_object().into_iter().flatten().map(|(key, _)| key).find(|key| !MEMBERS.contains(&key.as_str())) {
+    if let Some(unknown) = request
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key)
+        .find(|key| !MEMBERS.contains(&key.as_str()))
+    {
         return Err(format!("{unknown}: Extra inputs are not permitted").into());
     }
     match &request["model"] {
@@ -100,7 +110,9 @@ fn user(id: &Value) -> Checked {
     if id.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.')) {
         return Err("metadata.user_id: user_id appears to contain an email address".into());
     }
-    let dialled = id.starts_with('+') && (7..=15).contains(&digits) && id.chars().all(|c| c.is_ascii_digit() || "+-. ()".contains(c));
+    let dialled = id.starts_with('+')
+        && (7..=15).contains(&digits)
+        && id.chars().all(|c| c.is_ascii_digit() || "+-. ()".contains(c));
     if dialled {
         return Err("metadata.user_id: user_id appears to contain a phone number".into());
     }
@@ -132,40 +144,77 @@ pub(super) mod tests {
         let came = message(&with(members), "").map_err(|refusal| refusal.message);
         match came {
             Ok(()) => assert_eq!(expect, "", "{members} was taken"),
-            Err(message) => assert!(!expect.is_empty() && message.contains(expect), "{members}: {message}"),
+            Err(message) => {
+                assert!(!expect.is_empty() && message.contains(expect), "{members}: {message}")
+            }
         }
     }
 
     #[track_caller]
     fn check(request: &str, expect: Result<(), &str>) {
         let request = serde_json::from_str(request).unwrap();
-        assert_eq!(message(&request, "").map_err(|refusal| refusal.message), expect.map_err(str::to_owned), "{request}");
+        assert_eq!(
+            message(&request, "").map_err(|refusal| refusal.message),
+            expect.map_err(str::to_owned),
+            "{request}"
+        );
     }
 
     #[test]
     fn what_the_api_refuses_is_refused() {
-        check(r#"{"model":"sandbox-opus-1","max_tokens":1,"messages":[{"role":"user","content":"x"}]}"#, Ok(()));
-        check(r#"{"model":"sandbox-opus-1","max_tokens":1,"messages":[{"role":"system","content":[]},{"role":"user","content":[{"type":"new"}]}]}"#, Ok(()));
+        check(
+            r#"{"model":"sandbox-opus-1","max_tokens":1,"messages":[{"role":"user","content":"x"}]}"#,
+            Ok(()),
+        );
+        check(
+            r#"{"model":"sandbox-opus-1","max_tokens":1,"messages":[{"role":"system","content":[]},{"role":"user","content":[{"type":"new"}]}]}"#,
+            Ok(()),
+        );
         check("{}", Err("model: Field required"));
         check(r#"{"model":7}"#, Err("model: Input should be a valid string"));
         check(r#"{"model":"m"}"#, Err("messages: Field required"));
         check(r#"{"model":"m","messages":{}}"#, Err("messages: Input should be a valid list"));
-        check(r#"{"model":"m","messages":["x"]}"#, Err("messages.0: Input should be a valid dictionary"));
-        check(r#"{"model":"m","messages":[{"role":"user","content":["x"]}]}"#, Err("messages.0.content.0: Input should be a valid dictionary"));
-        check(r#"{"model":"sandbox-opus-1","messages":[{"role":"user","content":"x"}]}"#, Err("max_tokens: Field required"));
+        check(
+            r#"{"model":"m","messages":["x"]}"#,
+            Err("messages.0: Input should be a valid dictionary"),
+        );
+        check(
+            r#"{"model":"m","messages":[{"role":"user","content":["x"]}]}"#,
+            Err("messages.0.content.0: Input should be a valid dictionary"),
+        );
+        check(
+            r#"{"model":"sandbox-opus-1","messages":[{"role":"user","content":"x"}]}"#,
+            Err("max_tokens: Field required"),
+        );
     }
 
     #[test]
     fn who_asks_is_told_by_an_opaque_id() {
         const SOURCE: &str = "public reports of clients that sent their users' addresses";
-        refused(&json!({"metadata": {"user_id": "ada@example.org"}}), "user_id appears to contain an email address", SOURCE);
-        refused(&json!({"metadata": {"user_id": "+1 555 123 4567"}}), "user_id appears to contain a phone number", SOURCE);
-        refused(&json!({"metadata": {"user_id": "u".repeat(257)}}), "at most 256 characters", "https://platform.claude.com/docs/en/api/messages");
+        refused(
+            &json!({"metadata": {"user_id": "ada@example.org"}}),
+            "user_id appears to contain an email address",
+            SOURCE,
+        );
+        refused(
+            &json!({"metadata": {"user_id": "+1 555 123 4567"}}),
+            "user_id appears to contain a phone number",
+            SOURCE,
+        );
+        refused(
+            &json!({"metadata": {"user_id": "u".repeat(257)}}),
+            "at most 256 characters",
+            "https://platform.claude.com/docs/en/api/messages",
+        );
         refused(&json!({"metadata": {"user_id": "user-17"}}), "", "the same page");
     }
 
     #[test]
     fn members_that_nobody_knows_are_refused() {
-        refused(&json!({"seed": 1}), "seed: Extra inputs are not permitted", "the API's validation, quoted in many reports");
+        refused(
+            &json!({"seed": 1}),
+            "seed: Extra inputs are not permitted",
+            "the API's validation, quoted in many reports",
+        );
     }
 }

@@ -34,7 +34,12 @@ struct Composer<'a> {
 
 impl ComposedAnswer {
     /// Composes the answer to a request that was found good.
-    pub(super) fn compose(request: &Value, script: &Script, input: InputCount, number: u64) -> Self {
+    pub(super) fn compose(
+        request: &Value,
+        script: &Script,
+        input: InputCount,
+        number: u64,
+    ) -> Self {
         let mut composer = Composer {
             script,
             events: Vec::new(),
@@ -44,7 +49,12 @@ impl ComposedAnswer {
             output: 0,
             stop: None,
             stop_sequence: None,
-            stop_sequences: request["stop_sequences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+            stop_sequences: request["stop_sequences"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect(),
             omit_thinking: request["thinking"]["display"] == "omitted",
         };
         if script.error_first {
@@ -80,7 +90,9 @@ fn forced_tool(request: &Value) -> Option<Block> {
     let called = called(request);
     let first = || {
         let mut own = tools.iter().filter(|tool| tool["input_schema"].is_object());
-        own.clone().find(|tool| !tool["name"].as_str().is_some_and(|name| called.contains(&name))).or_else(|| own.next_back())
+        own.clone()
+            .find(|tool| !tool["name"].as_str().is_some_and(|name| called.contains(&name)))
+            .or_else(|| own.next_back())
     };
     let tool = match request["tool_choice"]["type"].as_str()? {
         "any" => first()?,
@@ -96,9 +108,16 @@ fn forced_tool(request: &Value) -> Option<Block> {
 
 /// The tools that were called so far.
 fn called(request: &Value) -> Vec<&str> {
-    let turns = request["messages"].as_array().into_iter().flatten().filter(|turn| turn["role"] == "assistant");
+    let turns = request["messages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|turn| turn["role"] == "assistant");
     let blocks = turns.filter_map(|turn| turn["content"].as_array()).flatten();
-    blocks.filter(|block| block["type"] == "tool_use").filter_map(|block| block["name"].as_str()).collect()
+    blocks
+        .filter(|block| block["type"] == "tool_use")
+        .filter_map(|block| block["name"].as_str())
+        .collect()
 }
 
 /// True if the system prompt asks for a tool in the words that stand in for a forced choice.
@@ -115,16 +134,24 @@ fn spoken(request: &Value, script: &Script) -> String {
     if !script.prose.is_empty() {
         return script.prose.clone();
     }
-    tool_result(request).map_or_else(|| "ok".to_owned(), |result| format!("The tool answered: {result}"))
+    tool_result(request)
+        .map_or_else(|| "ok".to_owned(), |result| format!("The tool answered: {result}"))
 }
 
 fn tool_result(request: &Value) -> Option<String> {
-    let last = request["messages"].as_array()?.iter().rev().find(|message| message["role"] == "user")?;
+    let last =
+        request["messages"].as_array()?.iter().rev().find(|message| message["role"] == "user")?;
     let results = last["content"].as_array()?.iter().filter(|block| block["type"] == "tool_result");
     let texts: Vec<String> = results
         .map(|block| match &block["content"] {
             Value::String(text) => text.clone(),
-            other => other.as_array().into_iter().flatten().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" "),
+            other => other
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|part| part["text"].as_str())
+                .collect::<Vec<_>>()
+                .join(" "),
         })
         .collect();
     (!texts.is_empty()).then(|| texts.join("; "))
@@ -194,7 +221,8 @@ impl Composer<'_> {
     }
 
     fn text(&mut self, text: &str, citation: Option<Value>) {
-        let hit = self.stop_sequences.iter().filter_map(|stop| Some((text.find(stop)?, *stop))).min();
+        let hit =
+            self.stop_sequences.iter().filter_map(|stop| Some((text.find(stop)?, *stop))).min();
         let text = self.affordable(hit.map_or(text, |(at, _)| &text[..at]));
         if let (Some((_, stop)), None) = (hit, &self.stop) {
             self.stop = Some("stop_sequence".into());
@@ -222,7 +250,10 @@ impl Composer<'_> {
         let input = self.affordable(input);
         let id = format!("toolu_sandbox_{:06}_{}", self.number, self.index);
         let mut all = vec![json!({"type": "input_json_delta", "partial_json": ""})];
-        all.extend(deltas(input, |piece| json!({"type": "input_json_delta", "partial_json": piece})));
+        all.extend(deltas(
+            input,
+            |piece| json!({"type": "input_json_delta", "partial_json": piece}),
+        ));
         self.block(json!({"type": "tool_use", "id": id, "name": name, "input": {}}), all);
     }
 
@@ -237,14 +268,23 @@ impl Composer<'_> {
         if self.script.error_event.is_some() {
             return self.error();
         }
-        let used_tool = self.events.iter().any(|(_, data)| data["content_block"]["type"] == "tool_use");
+        let used_tool =
+            self.events.iter().any(|(_, data)| data["content_block"]["type"] == "tool_use");
         let natural = if used_tool { "tool_use" } else { "end_turn" };
-        let stop = self.script.stop.clone().or_else(|| self.stop.clone()).unwrap_or_else(|| natural.to_owned());
+        let stop = self
+            .script
+            .stop
+            .clone()
+            .or_else(|| self.stop.clone())
+            .unwrap_or_else(|| natural.to_owned());
         let mut delta = json!({"stop_reason": stop, "stop_sequence": self.stop_sequence});
         if stop == "refusal" {
             delta["stop_details"] = json!({"type": "refusal", "category": null, "explanation": "The script asked for a refusal"});
         }
-        self.event("message_delta", json!({"delta": delta, "usage": {"output_tokens": self.output.max(1)}}));
+        self.event(
+            "message_delta",
+            json!({"delta": delta, "usage": {"output_tokens": self.output.max(1)}}),
+        );
         self.event("message_stop", json!({}));
     }
 }
@@ -285,13 +325,19 @@ mod tests {
     fn it_echoes_and_counts() {
         let message = answer(ask("hello there", 99));
         assert_eq!(message["content"], json!([{"type": "text", "text": "hello there"}]));
-        assert_eq!((&message["stop_reason"], &message["usage"]["output_tokens"]), (&json!("end_turn"), &json!(3)));
+        assert_eq!(
+            (&message["stop_reason"], &message["usage"]["output_tokens"]),
+            (&json!("end_turn"), &json!(3))
+        );
     }
 
     #[test]
     fn tokens_run_out() {
         let message = answer(ask("hello there", 2));
-        assert_eq!((&message["content"][0]["text"], &message["stop_reason"]), (&json!("hello th"), &json!("max_tokens")));
+        assert_eq!(
+            (&message["content"][0]["text"], &message["stop_reason"]),
+            (&json!("hello th"), &json!("max_tokens"))
+        );
         let message = answer(ask(r#"[[tool f {"a":"bcdefghijk","c":1}]]"#, 5));
         assert_eq!(message["content"][0]["input"], json!({"a": "bcdefghijk"}));
     }
@@ -299,7 +345,10 @@ mod tests {
     #[test]
     fn it_stops_where_it_is_told() {
         let message = answer(ask("one STOP two", 99));
-        assert_eq!((&message["content"][0]["text"], &message["stop_sequence"]), (&json!("one "), &json!("STOP")));
+        assert_eq!(
+            (&message["content"][0]["text"], &message["stop_sequence"]),
+            (&json!("one "), &json!("STOP"))
+        );
         assert_eq!(answer(ask("x [[stop pause_turn]]", 9))["stop_reason"], "pause_turn");
         let refused = answer(ask("x [[refuse]]", 9));
         assert_eq!((&refused["stop_reason"], &refused["content"]), (&json!("refusal"), &json!([])));
@@ -307,8 +356,14 @@ mod tests {
 
     #[test]
     fn it_thinks_cites_and_calls_in_parallel() {
-        let message = answer(ask("[[think hm]][[cite a fact]][[tool f {\"a\": 1.0}]][[tool g]]", 999));
-        let kinds: Vec<_> = message["content"].as_array().unwrap().iter().map(|block| block["type"].as_str().unwrap()).collect();
+        let message =
+            answer(ask("[[think hm]][[cite a fact]][[tool f {\"a\": 1.0}]][[tool g]]", 999));
+        let kinds: Vec<_> = message["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|block| block["type"].as_str().unwrap())
+            .collect();
         assert_eq!(kinds, ["thinking", "text", "tool_use", "tool_use"]);
         assert!(!message["content"][0]["signature"].as_str().unwrap().is_empty());
         assert_eq!(message["content"][1]["citations"][0]["cited_text"], "a fact");

@@ -14,10 +14,16 @@ fn sample(schema: &Value, root: &Value, depth: usize) -> Value {
     if depth > DEEPEST {
         return Value::Null;
     }
-    if let Some(target) = schema["$ref"].as_str().and_then(|path| root.pointer(path.trim_start_matches('#'))) {
+    if let Some(target) =
+        schema["$ref"].as_str().and_then(|path| root.pointer(path.trim_start_matches('#')))
+    {
         return sample(target, root, depth + 1);
     }
-    if let Some(value) = [&schema["const"], &schema["default"], &schema["enum"][0], &schema["examples"][0]].into_iter().find(|value| !value.is_null()) {
+    if let Some(value) =
+        [&schema["const"], &schema["default"], &schema["enum"][0], &schema["examples"][0]]
+            .into_iter()
+            .find(|value| !value.is_null())
+    {
         return value.clone();
     }
     for key in ["anyOf", "oneOf", "allOf"] {
@@ -41,10 +47,13 @@ fn sample(schema: &Value, root: &Value, depth: usize) -> Value {
 }
 
 fn object(schema: &Value, root: &Value, depth: usize) -> Value {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let properties = schema["properties"].as_object().into_iter().flatten();
     let wanted = properties.filter(|(name, _)| required.contains(&name.as_str()));
-    Value::Object(wanted.map(|(name, schema)| (name.clone(), sample(schema, root, depth + 1))).collect())
+    Value::Object(
+        wanted.map(|(name, schema)| (name.clone(), sample(schema, root, depth + 1))).collect(),
+    )
 }
 
 fn text(format: Option<&str>) -> String {
@@ -73,7 +82,10 @@ mod tests {
             },
             "$defs": {"n": {"type": "integer", "minimum": 3}},
         });
-        assert_eq!(of_schema(&schema, &schema), serde_json::json!({"a": "sandbox", "b": 3, "c": ["x"], "d": true}));
+        assert_eq!(
+            of_schema(&schema, &schema),
+            serde_json::json!({"a": "sandbox", "b": 3, "c": ["x"], "d": true})
+        );
     }
 
     #[test]

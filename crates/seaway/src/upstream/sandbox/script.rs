@@ -67,7 +67,9 @@ impl Script {
         let mut rest = text;
         while let Some(open) = rest.find("[[") {
             let inside = &rest[open + 2..];
-            let Some(length) = marker_length(inside).filter(|length| script.take(inside[..*length].trim())) else {
+            let Some(length) =
+                marker_length(inside).filter(|length| script.take(inside[..*length].trim()))
+            else {
                 script.prose.push_str(&rest[..open + 2]);
                 rest = inside;
                 continue;
@@ -83,7 +85,13 @@ impl Script {
     /// Forgets what goes wrong: the request was repeated often enough.
     pub(super) fn recover(&mut self) {
         let Self { blocks, prose, stop, headers, .. } = std::mem::take(self);
-        *self = Self { blocks, prose, stop, headers: headers.into_iter().filter(|(name, _)| name != "retry-after").collect(), ..Self::default() };
+        *self = Self {
+            blocks,
+            prose,
+            stop,
+            headers: headers.into_iter().filter(|(name, _)| name != "retry-after").collect(),
+            ..Self::default()
+        };
     }
 
     /// Takes one marker. False if it is none of ours.
@@ -99,8 +107,19 @@ impl Script {
             "stop" => self.stop = Some(rest.to_owned()),
             "repeat" => return self.repeat(rest).is_some(),
             "tool" => return self.tool(rest).is_some(),
-            "block" => return serde_json::from_str(rest).map(|raw| self.blocks.push(Block::Raw(raw))).is_ok(),
-            "header" => return rest.split_once(':').map(|(name, value)| self.headers.push((name.trim().to_lowercase(), value.trim().to_owned()))).is_some(),
+            "block" => {
+                return serde_json::from_str(rest)
+                    .map(|raw| self.blocks.push(Block::Raw(raw)))
+                    .is_ok();
+            }
+            "header" => {
+                return rest
+                    .split_once(':')
+                    .map(|(name, value)| {
+                        self.headers.push((name.trim().to_lowercase(), value.trim().to_owned()))
+                    })
+                    .is_some();
+            }
             "error" => return self.error(rest).is_some(),
             "error-event" => self.error_event = Some(named(rest)),
             "error-first" => (self.error_event, self.error_first) = (Some(named(rest)), true),
@@ -127,7 +146,9 @@ impl Script {
         let (name, input) = rest.split_once(char::is_whitespace).unwrap_or((rest, "{}"));
         let input = if input.trim().is_empty() { "{}" } else { input.trim() };
         let object = serde_json::from_str::<serde_json::Map<String, Value>>(input).is_ok();
-        (object && !name.is_empty()).then(|| self.blocks.push(Block::Tool { name: name.to_owned(), input: input.to_owned() }))
+        (object && !name.is_empty()).then(|| {
+            self.blocks.push(Block::Tool { name: name.to_owned(), input: input.to_owned() })
+        })
     }
 
     fn error(&mut self, rest: &str) -> Option<()> {
@@ -145,7 +166,8 @@ fn marker_length(inside: &str) -> Option<usize> {
     let plain = inside.find("]]")?;
     let takes_json = ["tool ", "block "].iter().any(|word| inside.starts_with(word));
     let Some(json) = inside[..plain].find('{').filter(|_| takes_json) else { return Some(plain) };
-    let mut values = serde_json::Deserializer::from_str(&inside[json..]).into_iter::<serde::de::IgnoredAny>();
+    let mut values =
+        serde_json::Deserializer::from_str(&inside[json..]).into_iter::<serde::de::IgnoredAny>();
     if !matches!(values.next(), Some(Ok(_))) {
         return Some(plain);
     }
@@ -167,7 +189,9 @@ fn time(slot: &mut Duration, text: &str) -> bool {
 /// An error's type and message, each with a default.
 fn named(text: &str) -> (String, String) {
     let (kind, message) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-    let or = |text: &str, default: &str| if text.trim().is_empty() { default.to_owned() } else { text.trim().to_owned() };
+    let or = |text: &str, default: &str| {
+        if text.trim().is_empty() { default.to_owned() } else { text.trim().to_owned() }
+    };
     (or(kind, "api_error"), or(message, "The script asked for this error"))
 }
 
@@ -189,13 +213,18 @@ fn kind_of_status(status: u16) -> &'static str {
 /// The texts of the last user turn. What Claude Code adds on its own is left out.
 pub(super) fn last_user_text(request: &Value) -> String {
     let messages = request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let Some(last) = messages.iter().rev().find(|message| message["role"] == "user") else { return String::new() };
+    let Some(last) = messages.iter().rev().find(|message| message["role"] == "user") else {
+        return String::new();
+    };
     if let Some(text) = last["content"].as_str() {
         return text.to_owned();
     }
     let blocks = last["content"].as_array().map(Vec::as_slice).unwrap_or_default();
     let texts = blocks.iter().filter_map(|block| block["text"].as_str());
-    texts.filter(|text| !text.trim_start().starts_with("<system-reminder>")).collect::<Vec<_>>().join("\n")
+    texts
+        .filter(|text| !text.trim_start().starts_with("<system-reminder>"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]
@@ -204,16 +233,23 @@ mod tests {
 
     #[test]
     fn markers_are_found_and_prose_stays() {
-        let script = Script::parse(r#"a [[think hm]] b [[tool f {"x":[[1]]}]][[tool g]] [[nonsense]] [[ok"#);
+        let script =
+            Script::parse(r#"a [[think hm]] b [[tool f {"x":[[1]]}]][[tool g]] [[nonsense]] [[ok"#);
         assert_eq!(script.prose, "a  b  [[nonsense]] [[ok");
         let tool = |name: &str, input: &str| Block::Tool { name: name.into(), input: input.into() };
-        assert_eq!(script.blocks, [Block::Thinking("hm".into()), tool("f", r#"{"x":[[1]]}"#), tool("g", "{}")]);
+        assert_eq!(
+            script.blocks,
+            [Block::Thinking("hm".into()), tool("f", r#"{"x":[[1]]}"#), tool("g", "{}")]
+        );
     }
 
     #[test]
     fn failures_have_defaults() {
         assert_eq!(Script::parse("[[error 529]]").error.unwrap().1, "overloaded_error");
-        assert_eq!(Script::parse("[[error 400 x y z]]").error.unwrap(), (400, "x".into(), "y z".into()));
+        assert_eq!(
+            Script::parse("[[error 400 x y z]]").error.unwrap(),
+            (400, "x".into(), "y z".into())
+        );
         assert_eq!(Script::parse("[[error 200]]").error, None);
         assert_eq!(Script::parse("[[cut 7]] [[slow 20ms]]").cut, Some(7));
         assert_eq!(Script::parse("[[slow 20ms]]").slow, Duration::from_millis(20));
@@ -221,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_recovered_script_only_answers() {
-        let mut script = Script::parse("hi [[error 429]] [[header retry-after: 1]] [[header x: y]] [[times 1]]");
+        let mut script =
+            Script::parse("hi [[error 429]] [[header retry-after: 1]] [[header x: y]] [[times 1]]");
         script.recover();
         assert_eq!((script.error, script.prose.as_str()), (None, "hi"));
         assert_eq!(script.headers, [("x".to_owned(), "y".to_owned())]);
@@ -230,10 +267,18 @@ mod tests {
     #[test]
     fn every_marker_of_the_readme_is_understood() {
         let readme = include_str!("../../../../../README.md");
-        let markers: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("| `[[")?.split("]]`").next()).collect();
+        let markers: Vec<&str> = readme
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `[[")?.split("]]`").next())
+            .collect();
         assert!(markers.len() >= 18, "the README lists {} markers", markers.len());
         for marker in markers {
-            let example = marker.replace("STATUS", "429").replace("{JSON}", r#"{"a":1}"#).replace("TIME", "1ms").replace(" N", " 3").replace("NAME: VALUE", "a: b");
+            let example = marker
+                .replace("STATUS", "429")
+                .replace("{JSON}", r#"{"a":1}"#)
+                .replace("TIME", "1ms")
+                .replace(" N", " 3")
+                .replace("NAME: VALUE", "a: b");
             let script = Script::parse(&format!("[[{example}]]"));
             assert_eq!(script.prose, "", "`[[{example}]]` is not understood");
         }

@@ -97,7 +97,9 @@ fn segments(request: &Value) -> Vec<Segment> {
 
 fn add(segments: &mut Vec<Segment>, content: &Value, role: &str) {
     match content {
-        Value::String(text) => segments.push(Segment { text: format!("{role}{text}"), marked: false }),
+        Value::String(text) => {
+            segments.push(Segment { text: format!("{role}{text}"), marked: false })
+        }
         Value::Array(blocks) => segments.extend(blocks.iter().map(|block| segment(block, role))),
         _ => {}
     }
@@ -105,7 +107,10 @@ fn add(segments: &mut Vec<Segment>, content: &Value, role: &str) {
 
 fn segment(block: &Value, role: &str) -> Segment {
     let mut block = block.clone();
-    let marked = block.as_object_mut().and_then(|block| block.remove("cache_control")).is_some_and(|mark| !mark.is_null());
+    let marked = block
+        .as_object_mut()
+        .and_then(|block| block.remove("cache_control"))
+        .is_some_and(|mark| !mark.is_null());
     // A text block and the same text as a string are one prompt.
     let text = match (&block["type"], block["text"].as_str()) {
         (kind, Some(text)) if kind == "text" => format!("{role}{text}"),
@@ -134,8 +139,14 @@ mod tests {
         let cache = Cache::default();
         let counted = |fresh, read, written| InputCount { fresh, read, written };
         assert_eq!(cache.count(&request(&[("aaaa", true), ("bbbb", false)])), counted(1, 0, 1));
-        assert_eq!(cache.count(&request(&[("aaaa", false), ("bbbb", true), ("cccc", false)])), counted(1, 1, 1));
-        assert_eq!(cache.count(&request(&[("aaaa", false), ("bbbb", false), ("cccc", true)])), counted(0, 2, 1));
+        assert_eq!(
+            cache.count(&request(&[("aaaa", false), ("bbbb", true), ("cccc", false)])),
+            counted(1, 1, 1)
+        );
+        assert_eq!(
+            cache.count(&request(&[("aaaa", false), ("bbbb", false), ("cccc", true)])),
+            counted(0, 2, 1)
+        );
         assert_eq!(cache.count(&request(&[("AAAA", false), ("bbbb", true)])), counted(0, 0, 2));
         assert_eq!(cache.count(&request(&[("aaaa", false)])), counted(1, 0, 0));
     }

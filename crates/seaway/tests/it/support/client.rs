@@ -34,7 +34,8 @@ impl Answer {
     }
 
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 }
 
@@ -60,7 +61,10 @@ impl Client {
             head.push_str("\r\n");
         }
         if !body.is_empty() {
-            head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+            head.push_str(&format!(
+                "Content-Type: application/json\r\nContent-Length: {}\r\n",
+                body.len()
+            ));
         }
         self.write(format!("{head}\r\n{body}")).await;
     }
@@ -90,19 +94,27 @@ impl Client {
             if let Some(end) = self.held.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end;
             }
-            assert!(self.more().await, "the connection ended before an answer: {:?}", String::from_utf8_lossy(&self.held));
+            assert!(
+                self.more().await,
+                "the connection ended before an answer: {:?}",
+                String::from_utf8_lossy(&self.held)
+            );
         };
         let head = String::from_utf8(self.held.drain(..end + 4).collect()).unwrap();
         let mut lines = head.trim_end().split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        let headers = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()));
         Answer { status, headers: headers.collect(), body: Vec::new(), whole: false }
     }
 
     /// Reads a whole answer.
     pub async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
-        if let Some(length) = answer.header("content-length").map(|text| text.parse::<usize>().unwrap()) {
+        if let Some(length) =
+            answer.header("content-length").map(|text| text.parse::<usize>().unwrap())
+        {
             while self.held.len() < length && self.more().await {}
             answer.whole = self.held.len() >= length;
             answer.body = self.held.drain(..length.min(self.held.len())).collect();
@@ -131,7 +143,8 @@ impl Client {
                 return None;
             }
         };
-        let size = usize::from_str_radix(std::str::from_utf8(&self.held[..line]).unwrap(), 16).unwrap();
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&self.held[..line]).unwrap(), 16).unwrap();
         while self.held.len() < line + 2 + size + 2 {
             if !self.more().await {
                 return None;

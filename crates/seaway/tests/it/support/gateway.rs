@@ -22,7 +22,12 @@ impl Gateway {
     /// Starts a gateway in front of one upstream.
     pub async fn before(upstream: &Upstream, settings: &[(&str, &str)]) -> Self {
         let url = upstream.url();
-        let mut all = vec![("upstream.up.kind", "messages"), ("upstream.up.base_url", url.as_str()), ("upstream.up.api_key", "upstream-key"), ("upstream.up.retries", "0")];
+        let mut all = vec![
+            ("upstream.up.kind", "messages"),
+            ("upstream.up.base_url", url.as_str()),
+            ("upstream.up.api_key", "upstream-key"),
+            ("upstream.up.retries", "0"),
+        ];
         all.retain(|(key, _)| !settings.iter().any(|(given, _)| given == key));
         all.extend_from_slice(settings);
         Self::start(&all).await
@@ -34,11 +39,16 @@ impl Gateway {
         let path = state.path().join("seaway.toml");
         std::fs::write(&path, file).unwrap();
         let folder = state.path().to_string_lossy().into_owned();
-        let mut flags = vec![("listen", "127.0.0.1:0"), ("state_dir", folder.as_str()), ("keys", r#"{"tester":"local-key"}"#)];
+        let mut flags = vec![
+            ("listen", "127.0.0.1:0"),
+            ("state_dir", folder.as_str()),
+            ("keys", r#"{"tester":"local-key"}"#),
+        ];
         let given = |name: &str| settings.iter().any(|(key, _)| *key == name);
         flags.retain(|(key, _)| !given(key) && (*key != "keys" || !given("auth")));
         flags.extend_from_slice(settings);
-        let flags = flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let flags =
+            flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let sources = Sources { file: Some(path), flags, environment: Environment::default() };
         let app = App::start(Config::load(&sources).unwrap(), sources).await.unwrap();
         let address = app.addresses.iter().find_map(|listen| match listen {
@@ -56,15 +66,20 @@ impl Gateway {
     /// The receipts and figures of an exchange, once they are written.
     pub async fn receipt(&self, id: &str) -> seaway::store::Receipt {
         self.app.state.ledger.store().flush().await;
-        let database = seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
-        seaway::store::explain(&database, id).unwrap().unwrap_or_else(|| panic!("no record of {id}"))
+        let database =
+            seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
+        seaway::store::explain(&database, id)
+            .unwrap()
+            .unwrap_or_else(|| panic!("no record of {id}"))
     }
 
     /// All records, oldest first: id and outcome.
     pub async fn outcomes(&self) -> Vec<(String, String)> {
         self.app.state.ledger.store().flush().await;
-        let database = seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
-        let mut select = database.prepare("SELECT endpoint, outcome FROM exchange ORDER BY at, id").unwrap();
+        let database =
+            seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
+        let mut select =
+            database.prepare("SELECT endpoint, outcome FROM exchange ORDER BY at, id").unwrap();
         let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         rows.collect::<Result<_, _>>().unwrap()
     }

@@ -51,12 +51,23 @@ impl Institution {
     /// One whose certificate has this name.
     pub async fn named(name: &str) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), certificate.pem()).unwrap();
         let provider = Arc::new(crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let config = builder.with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into()).unwrap();
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
+        let config = builder
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let claude = Arc::new(Gateway::start(&[("upstream.claude.kind", "sandbox")]).await);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +93,12 @@ impl Institution {
 
     pub async fn start_again(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
-        self.serving = tokio::spawn(serve(listener, self.acceptor.clone(), self.seen.clone(), self.claude.clone()));
+        self.serving = tokio::spawn(serve(
+            listener,
+            self.acceptor.clone(),
+            self.seen.clone(),
+            self.claude.clone(),
+        ));
     }
 
     pub fn handshakes(&self) -> usize {
@@ -95,11 +111,23 @@ impl Institution {
 
     /// What was asked but for lists of models: line, headers, body.
     pub fn asked(&self) -> Vec<(String, String, Value)> {
-        self.seen.asked.lock().unwrap().iter().filter(|(line, ..)| !line.starts_with("GET")).cloned().collect()
+        self.seen
+            .asked
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(line, ..)| !line.starts_with("GET"))
+            .cloned()
+            .collect()
     }
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, seen: Arc<Seen>, claude: Arc<Gateway>) {
+async fn serve(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    seen: Arc<Seen>,
+    claude: Arc<Gateway>,
+) {
     // Dropped with this task, and with it every connection.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -118,31 +146,57 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, seen: Arc<Seen>, cl
                     answer(request, &seen, &claude).await.ok_or("the line breaks")
                 }
             });
-            let _ended = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).await;
+            let _ended = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+                .await;
         });
     }
 }
 
 fn said(status: u16, body: &Value) -> Response<Body> {
     let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {}).boxed();
-    Response::builder().status(status).header("content-type", "application/json").body(body).unwrap()
+    Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .body(body)
+        .unwrap()
 }
 
 /// An answer, or none: then the connection breaks.
-async fn answer(request: Request<Incoming>, seen: &Seen, claude: &Gateway) -> Option<Response<Body>> {
+async fn answer(
+    request: Request<Incoming>,
+    seen: &Seen,
+    claude: &Gateway,
+) -> Option<Response<Body>> {
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else { return None };
+    let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
+        return None;
+    };
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    seen.asked.lock().unwrap().push((format!("{} {}", head.method, head.uri), format!("{:?}", head.headers), asked.clone()));
+    seen.asked.lock().unwrap().push((
+        format!("{} {}", head.method, head.uri),
+        format!("{:?}", head.headers),
+        asked.clone(),
+    ));
     if asked.to_string().contains("break the line") {
         return None;
     }
     if head.headers.get("x-api-key").is_none_or(|key| key != "alice") {
-        return Some(said(401, &json!({"type": "error", "error": {"type": "authentication_error", "message": "who are you?"}})));
+        return Some(said(
+            401,
+            &json!({"type": "error", "error": {"type": "authentication_error", "message": "who are you?"}}),
+        ));
     }
-    let strict = asked["tools"].as_array().into_iter().flatten().any(|tool| tool["strict"] == true || tool["function"]["strict"] == true);
+    let strict = asked["tools"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|tool| tool["strict"] == true || tool["function"]["strict"] == true);
     Some(match head.uri.path() {
-        _ if strict => said(400, &json!({"type": "error", "error": {"type": "invalid_request_error", "message": "strict tools are against our policy"}})),
+        _ if strict => said(
+            400,
+            &json!({"type": "error", "error": {"type": "invalid_request_error", "message": "strict tools are against our policy"}}),
+        ),
         "/argoapi/v1/models" => said(
             200,
             &json!({"object": "list", "data": [
@@ -151,12 +205,15 @@ async fn answer(request: Request<Incoming>, seen: &Seen, claude: &Gateway) -> Op
                 {"id": "Claude Opus 4.8", "internal_id": "claude-opus-4-8", "object": "model"},
             ]}),
         ),
-        "/argoapi/v1/messages" if asked["stream"] != true => {
-            said(400, &json!({"type": "error", "error": {"type": "invalid_request_error", "message": "long answers must be streamed"}}))
-        }
+        "/argoapi/v1/messages" if asked["stream"] != true => said(
+            400,
+            &json!({"type": "error", "error": {"type": "invalid_request_error", "message": "long answers must be streamed"}}),
+        ),
         "/argoapi/v1/messages" => by_claude(claude, body).await,
         "/argoapi/v1/messages/count_tokens" => said(200, &json!({"input_tokens": 7})),
-        "/argoapi/v1/chat/completions" if asked["user"].is_null() => said(500, &json!({"error": {"message": "no user"}})),
+        "/argoapi/v1/chat/completions" if asked["user"].is_null() => {
+            said(500, &json!({"error": {"message": "no user"}}))
+        }
         "/argoapi/v1/chat/completions" => said(
             200,
             &json!({"id": "c", "object": "chat.completion", "created": 1, "model": asked["model"], "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}]}),
@@ -167,8 +224,11 @@ async fn answer(request: Request<Incoming>, seen: &Seen, claude: &Gateway) -> Op
 
 /// What the simulated Claude says to it, as it comes.
 async fn by_claude(claude: &Gateway, body: Bytes) -> Response<Body> {
-    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    let request = Request::post(format!("http://{}/v1/messages", claude.address)).header("x-api-key", super::KEY).header("content-type", "application/json");
+    let client: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let request = Request::post(format!("http://{}/v1/messages", claude.address))
+        .header("x-api-key", super::KEY)
+        .header("content-type", "application/json");
     let answer = client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
     let (head, body) = answer.into_parts();
     let mut response = Response::builder().status(head.status);

@@ -24,7 +24,11 @@ impl Lab {
     fn script(words: &[&str]) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/ssh-lab");
         let output = Command::new(script).args(words).output().unwrap();
-        assert!(output.status.success(), "ssh-lab {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "ssh-lab {words:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     /// Starts a server on a free port of an address of this machine.
@@ -69,7 +73,8 @@ impl Lab {
 
     /// The processes of its sessions.
     pub fn sessions(&self, name: &str) -> Vec<i32> {
-        let server = std::fs::read_to_string(self.folder.path().join(format!("{name}.pid"))).unwrap();
+        let server =
+            std::fs::read_to_string(self.folder.path().join(format!("{name}.pid"))).unwrap();
         children(server.trim())
     }
 
@@ -95,9 +100,13 @@ impl Drop for Lab {
 }
 
 fn children(parent: &str) -> Vec<i32> {
-    let stats = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    let stats = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
     let fields = stats.filter_map(|stat| {
-        let rest: Vec<String> = stat.rsplit(')').next()?.split_whitespace().map(str::to_owned).collect();
+        let rest: Vec<String> =
+            stat.rsplit(')').next()?.split_whitespace().map(str::to_owned).collect();
         (rest[1] == parent && rest[0] != "Z").then(|| stat.split(' ').next()?.parse().ok())?
     });
     fields.collect()

@@ -95,8 +95,16 @@ async fn request(stream: &mut TcpStream) -> Option<(String, Vec<(String, String)
     let head = String::from_utf8(head).unwrap();
     let mut lines = head.trim_end().split("\r\n");
     let line = lines.next()?.to_owned();
-    let headers: Vec<(String, String)> = lines.map(|line| line.split_once(": ").unwrap_or((line, ""))).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let find = |name: &str| headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+    let headers: Vec<(String, String)> = lines
+        .map(|line| line.split_once(": ").unwrap_or((line, "")))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let find = |name: &str| {
+        headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.clone())
+    };
     let mut body = vec![0; find("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)];
     stream.read_exact(&mut body).await.ok()?;
     if find("transfer-encoding").is_some() {
@@ -124,7 +132,10 @@ async fn chunked(stream: &mut TcpStream) -> Option<Vec<u8>> {
 
 impl Received {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> String {
@@ -157,7 +168,8 @@ impl Received {
 
     /// Writes a whole answer and keeps the connection.
     pub async fn answer(mut self, head: &str, body: &str) {
-        self.write(format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+        self.write(format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+            .await;
         self.keep();
     }
 

@@ -40,19 +40,35 @@ impl<'a> Document<'a> {
     /// True if some reference leads back to where it stands.
     pub(super) fn has_circles(&self) -> bool {
         let mut seen = HashMap::from([("#".to_owned(), Seen::Open)]);
-        self.leads_back(&self.0, &mut seen, 0) || self.definitions().into_iter().any(|pointer| self.follows(&pointer, &mut seen, 0))
+        self.leads_back(&self.0, &mut seen, 0)
+            || self.definitions().into_iter().any(|pointer| self.follows(&pointer, &mut seen, 0))
     }
 
     fn definitions(&self) -> Vec<String> {
         let root = self.0.as_object();
         let named = |key: &'static str| {
-            let names = root.as_ref().and_then(|root| member(root, key)).and_then(|node| node.as_object());
-            names.map(|names| names.keys().map(|name| format!("#/{key}/{}", name.replace('~', "~0").replace('/', "~1"))).collect::<Vec<_>>()).unwrap_or_default()
+            let names =
+                root.as_ref().and_then(|root| member(root, key)).and_then(|node| node.as_object());
+            names
+                .map(|names| {
+                    names
+                        .keys()
+                        .map(|name| {
+                            format!("#/{key}/{}", name.replace('~', "~0").replace('/', "~1"))
+                        })
+                        .collect::<Vec<_>>()
+                })
+                .unwrap_or_default()
         };
         named("$defs").into_iter().chain(named("definitions")).collect()
     }
 
-    fn leads_back(&self, schema: &Node<'a>, seen: &mut HashMap<String, Seen>, depth: usize) -> bool {
+    fn leads_back(
+        &self,
+        schema: &Node<'a>,
+        seen: &mut HashMap<String, Seen>,
+        depth: usize,
+    ) -> bool {
         let Some(object) = schema.as_object() else { return false };
         if depth > DEEPEST {
             // Nobody will ask for more of it.
@@ -64,7 +80,14 @@ impl<'a> Document<'a> {
             return true;
         }
         // What is only defined is looked at where it is used.
-        each_below(&object, |key, below| if matches!(key, "$defs" | "definitions") || !self.leads_back(below, seen, depth + 1) { Ok(()) } else { Err(()) }).is_err()
+        each_below(&object, |key, below| {
+            if matches!(key, "$defs" | "definitions") || !self.leads_back(below, seen, depth + 1) {
+                Ok(())
+            } else {
+                Err(())
+            }
+        })
+        .is_err()
     }
 
     fn follows(&self, reference: &str, seen: &mut HashMap<String, Seen>, depth: usize) -> bool {
@@ -115,14 +138,22 @@ mod tests {
     #[test]
     fn circles_are_found_wherever_they_begin() {
         assert!(has_circles(r##"{"properties":{"next":{"$ref":"#"}}}"##));
-        assert!(has_circles(r##"{"$defs":{"A":{"items":{"$ref":"#/$defs/A"}}},"properties":{"a":{"$ref":"#/$defs/A"}}}"##));
-        assert!(has_circles(r##"{"$defs":{"A":{"anyOf":[{"$ref":"#/$defs/B"}]},"B":{"properties":{"a":{"$ref":"#/$defs/A"}}}},"type":"string"}"##));
-        assert!(has_circles(r##"{"definitions":{"A":{"additionalProperties":{"$ref":"#/definitions/A"}}},"$ref":"#/definitions/A"}"##));
+        assert!(has_circles(
+            r##"{"$defs":{"A":{"items":{"$ref":"#/$defs/A"}}},"properties":{"a":{"$ref":"#/$defs/A"}}}"##
+        ));
+        assert!(has_circles(
+            r##"{"$defs":{"A":{"anyOf":[{"$ref":"#/$defs/B"}]},"B":{"properties":{"a":{"$ref":"#/$defs/A"}}}},"type":"string"}"##
+        ));
+        assert!(has_circles(
+            r##"{"definitions":{"A":{"additionalProperties":{"$ref":"#/definitions/A"}}},"$ref":"#/definitions/A"}"##
+        ));
         assert!(!has_circles(
             r##"{"$defs":{"A":{"type":"string"},"B":{"items":{"$ref":"#/$defs/A"}}},"properties":{"a":{"$ref":"#/$defs/A"},"b":{"$ref":"#/$defs/B"},"c":{"$ref":"#/$defs/B"}}}"##
         ));
         // A property may be called like a keyword.
-        assert!(!has_circles(r##"{"properties":{"$ref":{"type":"string"},"x":{"const":{"$ref":"#"}}}}"##));
+        assert!(!has_circles(
+            r##"{"properties":{"$ref":{"type":"string"},"x":{"const":{"$ref":"#"}}}}"##
+        ));
     }
 
     #[test]
@@ -133,6 +164,9 @@ mod tests {
         assert_eq!(at("#"), Some(source));
         assert_eq!(at("#/$defs/a~1b~0c%20d"), Some(r#"{"type":"string"}"#));
         assert_eq!(at("#/$defs/l/1/x"), Some("2"));
-        assert_eq!((at("#/$defs/none"), at("#named"), at("https://x/y"), at("#/$defs/%zz")), (None, None, None, None));
+        assert_eq!(
+            (at("#/$defs/none"), at("#named"), at("https://x/y"), at("#/$defs/%zz")),
+            (None, None, None, None)
+        );
     }
 }

@@ -14,7 +14,8 @@ use crate::json::{Node, RawObject, quote};
 use crate::read::{member, verbatim, wrong};
 
 /// Formats of strings that can be enforced.
-const FORMATS: [&str; 9] = ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "uuid"];
+const FORMATS: [&str; 9] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "uuid"];
 
 /// Keywords that are refused, and whose loss lets more fit.
 const REFUSED: [&str; 26] = [
@@ -47,7 +48,18 @@ const REFUSED: [&str; 26] = [
 ];
 
 /// Keywords by which an object's other keywords speak of more of its members.
-const SPEAKS_OF_MEMBERS: [&str; 10] = ["allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "dependentRequired", "dependencies", "$ref"];
+const SPEAKS_OF_MEMBERS: [&str; 10] = [
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+    "dependentRequired",
+    "dependencies",
+    "$ref",
+];
 
 /// What became of a schema.
 #[derive(Debug)]
@@ -90,10 +102,23 @@ pub fn lower(schema: &Node<'_>, path: impl Display) -> Result<Lowering, Fault> {
     let tidied = super::tool::tidy(schema, 0);
     let Some(tidy) = Node::whole(&tidied) else { return Err(wrong(path, "it is no schema")) };
     let document = Document::new(&tidy);
-    let mut writer = Writer { document: &document, path: &path, told: Vec::new(), changed: tidied != schema.raw(), closed: false, opened: false };
+    let mut writer = Writer {
+        document: &document,
+        path: &path,
+        told: Vec::new(),
+        changed: tidied != schema.raw(),
+        closed: false,
+        opened: false,
+    };
     match writer.schema(&tidy, 0) {
         Ok(_) if document.has_circles() => Ok(Lowering::Unsaid("it refers to itself")),
-        Ok(text) => Ok(Lowering::Said { text, told: writer.told, changed: writer.changed, closed: writer.closed, opened: writer.opened }),
+        Ok(text) => Ok(Lowering::Said {
+            text,
+            told: writer.told,
+            changed: writer.changed,
+            closed: writer.closed,
+            opened: writer.opened,
+        }),
         Err(LoweringStop::Unsaid(why)) => Ok(Lowering::Unsaid(why)),
         Err(LoweringStop::Wrong(fault)) => Err(fault),
     }
@@ -121,16 +146,23 @@ impl Writer<'_, '_> {
         if depth > DEEPEST {
             return Err(wrong(self.path, "the schema is nested too deeply").into());
         }
-        let Some(source) = node.as_object() else { return Ok(verbatim(node, self.path)?.into_owned()) };
-        self.changed |= source.members().any(|(key, node)| node.is_null() && !super::may_be_null(key));
+        let Some(source) = node.as_object() else {
+            return Ok(verbatim(node, self.path)?.into_owned());
+        };
+        self.changed |=
+            source.members().any(|(key, node)| node.is_null() && !super::may_be_null(key));
         if ["$dynamicRef", "$recursiveRef"].iter().any(|key| member(&source, key).is_some()) {
-            return Err(LoweringStop::Unsaid("a reference that is found only when an answer is checked"));
+            return Err(LoweringStop::Unsaid(
+                "a reference that is found only when an answer is checked",
+            ));
         }
         if member(&source, "allOf").is_some() {
             let text = self.conjunction(&source)?;
             self.changed = true;
-            let branches = member(&source, "allOf").and_then(|node| node.as_array()).unwrap_or_default();
-            self.opened |= branches.len() > 1 && branches.iter().any(|branch| self.is_closed(branch));
+            let branches =
+                member(&source, "allOf").and_then(|node| node.as_array()).unwrap_or_default();
+            self.opened |=
+                branches.len() > 1 && branches.iter().any(|branch| self.is_closed(branch));
             let node = Node::whole(&text).ok_or(LoweringStop::Unsaid("`allOf`"))?;
             return self.schema(&node, depth + 1);
         }
@@ -145,12 +177,18 @@ impl Writer<'_, '_> {
         if let Some(description) = described(&source, &parts.said) {
             parts.members.push(("description".into(), description));
         }
-        let members: Vec<String> = parts.members.iter().map(|(key, raw)| format!("{}:{raw}", quote(key))).collect();
+        let members: Vec<String> =
+            parts.members.iter().map(|(key, raw)| format!("{}:{raw}", quote(key))).collect();
         Ok(format!("{{{}}}", members.join(",")))
     }
 
     /// Something that is told in the description and not enforced.
-    fn tell(&mut self, key: &str, value: &Node<'_>, parts: &mut SchemaParts) -> Result<(), LoweringStop> {
+    fn tell(
+        &mut self,
+        key: &str,
+        value: &Node<'_>,
+        parts: &mut SchemaParts,
+    ) -> Result<(), LoweringStop> {
         parts.said.push(format!("{key}: {}", verbatim(value, self.path)?));
         self.changed = true;
         if !self.told.iter().any(|told| told == key) {
@@ -167,39 +205,80 @@ impl Writer<'_, '_> {
         if let [branch] = branches.as_slice() {
             let branch = branch.as_object().ok_or(UNSAID)?;
             // One schema, with more said of it: as Pydantic writes a reference with a description.
-            let apart =
-                own.iter().all(|(key, _)| is_annotation(key) || matches!(*key, "$defs" | "definitions") || COMBINERS.iter().all(|combiner| member(&branch, combiner).is_none()));
-            let apart = apart && own.iter().all(|(key, node)| member(&branch, key).is_none_or(|other| is_annotation(key) || other.raw() == node.raw()));
-            if apart && (!is_object(&branch) || own.iter().all(|(key, _)| is_annotation(key) || matches!(*key, "$defs" | "definitions" | "type"))) {
-                let more = said(&branch).filter(|(key, _)| own.iter().all(|(known, _)| known != key));
-                let members: Vec<String> = own.iter().cloned().chain(more).map(|(key, node)| format!("{}:{}", quote(key), node.raw())).collect();
+            let apart = own.iter().all(|(key, _)| {
+                is_annotation(key)
+                    || matches!(*key, "$defs" | "definitions")
+                    || COMBINERS.iter().all(|combiner| member(&branch, combiner).is_none())
+            });
+            let apart = apart
+                && own.iter().all(|(key, node)| {
+                    member(&branch, key)
+                        .is_none_or(|other| is_annotation(key) || other.raw() == node.raw())
+                });
+            if apart
+                && (!is_object(&branch)
+                    || own.iter().all(|(key, _)| {
+                        is_annotation(key) || matches!(*key, "$defs" | "definitions" | "type")
+                    }))
+            {
+                let more =
+                    said(&branch).filter(|(key, _)| own.iter().all(|(known, _)| known != key));
+                let members: Vec<String> = own
+                    .iter()
+                    .cloned()
+                    .chain(more)
+                    .map(|(key, node)| format!("{}:{}", quote(key), node.raw()))
+                    .collect();
                 return Ok(format!("{{{}}}", members.join(",")));
             }
         }
-        let objects = branches.iter().all(|branch| branch.as_object().is_some_and(|branch| is_object(&branch) || self.refers_to_object(&branch)));
+        let objects = branches.iter().all(|branch| {
+            branch
+                .as_object()
+                .is_some_and(|branch| is_object(&branch) || self.refers_to_object(&branch))
+        });
         let merged = Merged::of(self.document, source);
-        let open = said(source).any(|(key, node)| key == "patternProperties" || (key == "additionalProperties" && node.as_bool() != Some(false)));
-        if objects && !open && merged.lost.is_empty() { Ok(merged.write(source)) } else { Err(UNSAID) }
+        let open = said(source).any(|(key, node)| {
+            key == "patternProperties"
+                || (key == "additionalProperties" && node.as_bool() != Some(false))
+        });
+        if objects && !open && merged.lost.is_empty() {
+            Ok(merged.write(source))
+        } else {
+            Err(UNSAID)
+        }
     }
 
     fn is_closed(&self, branch: &Node<'_>) -> bool {
-        let shut = |schema: &RawObject<'_>| member(schema, "additionalProperties").is_some_and(|node| node.as_bool() == Some(false));
+        let shut = |schema: &RawObject<'_>| {
+            member(schema, "additionalProperties").is_some_and(|node| node.as_bool() == Some(false))
+        };
         let Some(branch) = branch.as_object() else { return false };
-        let target = reference(&branch).and_then(|reference| self.document.resolve(&reference)).and_then(|target| target.as_object());
+        let target = reference(&branch)
+            .and_then(|reference| self.document.resolve(&reference))
+            .and_then(|target| target.as_object());
         shut(&branch) || target.is_some_and(|target| shut(&target))
     }
 
     fn refers_to_object(&self, schema: &RawObject<'_>) -> bool {
-        reference(schema).and_then(|reference| self.document.resolve(&reference)).and_then(|target| target.as_object()).is_some_and(|target| is_object(&target))
+        reference(schema)
+            .and_then(|reference| self.document.resolve(&reference))
+            .and_then(|target| target.as_object())
+            .is_some_and(|target| is_object(&target))
     }
 
     /// A reference, with nothing but annotations beside it.
-    fn reference(&mut self, source: &RawObject<'_>, parts: &mut SchemaParts) -> Result<(), LoweringStop> {
+    fn reference(
+        &mut self,
+        source: &RawObject<'_>,
+        parts: &mut SchemaParts,
+    ) -> Result<(), LoweringStop> {
         for (key, value) in said(source) {
             match key {
                 "$ref" => {
                     let target = value.as_str().unwrap_or_default();
-                    let inside = target.starts_with("#/$defs/") || target.starts_with("#/definitions/");
+                    let inside =
+                        target.starts_with("#/$defs/") || target.starts_with("#/definitions/");
                     if inside && self.document.resolve(&target).is_some() {
                         parts.members.push((key.into(), value.raw().to_owned()));
                     } else if target.starts_with('#') {
@@ -212,9 +291,15 @@ impl Writer<'_, '_> {
                 "$defs" | "definitions" => parts.members.push((key.into(), self.named(&value, 0)?)),
                 "type" => self.changed = true,
                 // Without it null would not fit any more.
-                "nullable" if value.as_bool() == Some(true) => return Err(LoweringStop::Unsaid("a `$ref` that is nullable")),
-                _ if is_annotation(key) => parts.members.push((key.into(), verbatim(&value, self.path)?.into_owned())),
-                _ if holds(key) != Holds::Other || key == "required" => return Err(LoweringStop::Unsaid("a `$ref` with more beside it")),
+                "nullable" if value.as_bool() == Some(true) => {
+                    return Err(LoweringStop::Unsaid("a `$ref` that is nullable"));
+                }
+                _ if is_annotation(key) => {
+                    parts.members.push((key.into(), verbatim(&value, self.path)?.into_owned()))
+                }
+                _ if holds(key) != Holds::Other || key == "required" => {
+                    return Err(LoweringStop::Unsaid("a `$ref` with more beside it"));
+                }
                 _ => self.tell(key, &value, parts)?,
             }
         }
@@ -223,24 +308,46 @@ impl Writer<'_, '_> {
 
     /// True for an object that is one of several, and nothing besides: each of them is closed by itself.
     fn is_only_alternatives(&self, source: &RawObject<'_>) -> bool {
-        let bare = ["properties", "additionalProperties", "patternProperties", "required"].iter().all(|key| member(source, key).is_none());
-        let branches = ["anyOf", "oneOf"].iter().find_map(|key| member(source, key)?.as_array()).unwrap_or_default();
-        let speaks = |branch: &Node<'_>| branch.as_object().is_some_and(|branch| is_object(&branch) || self.refers_to_object(&branch));
+        let bare = ["properties", "additionalProperties", "patternProperties", "required"]
+            .iter()
+            .all(|key| member(source, key).is_none());
+        let branches = ["anyOf", "oneOf"]
+            .iter()
+            .find_map(|key| member(source, key)?.as_array())
+            .unwrap_or_default();
+        let speaks = |branch: &Node<'_>| {
+            branch
+                .as_object()
+                .is_some_and(|branch| is_object(&branch) || self.refers_to_object(&branch))
+        };
         bare && !branches.is_empty() && branches.iter().all(speaks)
     }
 
-    fn object(&mut self, source: &RawObject<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
+    fn object(
+        &mut self,
+        source: &RawObject<'_>,
+        parts: &mut SchemaParts,
+        depth: usize,
+    ) -> Result<(), LoweringStop> {
         let properties = member(source, "properties").and_then(|node| node.as_object());
-        let declared: Vec<String> = properties.iter().flat_map(RawObject::keys).map(str::to_owned).collect();
-        let closed = ["additionalProperties", "unevaluatedProperties"].iter().any(|key| member(source, key).is_some_and(|node| node.as_bool() == Some(false)));
-        if member(source, "additionalProperties").is_some_and(|node| node.as_bool() != Some(false)) {
+        let declared: Vec<String> =
+            properties.iter().flat_map(RawObject::keys).map(str::to_owned).collect();
+        let closed = ["additionalProperties", "unevaluatedProperties"]
+            .iter()
+            .any(|key| member(source, key).is_some_and(|node| node.as_bool() == Some(false)));
+        if member(source, "additionalProperties").is_some_and(|node| node.as_bool() != Some(false))
+        {
             return Err(LoweringStop::Unsaid("a map, or an object with additional properties"));
         }
-        let open = member(source, "unevaluatedProperties").is_some_and(|node| node.as_bool() != Some(false));
+        let open = member(source, "unevaluatedProperties")
+            .is_some_and(|node| node.as_bool() != Some(false));
         if open && member(source, "additionalProperties").is_none() {
             return Err(LoweringStop::Unsaid("a map, or an object with additional properties"));
         }
-        if member(source, "patternProperties").and_then(|node| node.as_object()).is_some_and(|named| named.keys().next().is_some()) {
+        if member(source, "patternProperties")
+            .and_then(|node| node.as_object())
+            .is_some_and(|named| named.keys().next().is_some())
+        {
             return Err(LoweringStop::Unsaid("`patternProperties`"));
         }
         if declared.is_empty() && !closed {
@@ -253,7 +360,9 @@ impl Writer<'_, '_> {
             }
         }
         if spoken.iter().any(|name| !declared.contains(name)) {
-            return Err(LoweringStop::Unsaid("properties that are not declared where they are spoken of"));
+            return Err(LoweringStop::Unsaid(
+                "properties that are not declared where they are spoken of",
+            ));
         }
         for (key, value) in said(source) {
             match key {
@@ -271,7 +380,12 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn other(&mut self, source: &RawObject<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
+    fn other(
+        &mut self,
+        source: &RawObject<'_>,
+        parts: &mut SchemaParts,
+        depth: usize,
+    ) -> Result<(), LoweringStop> {
         let alternatives = self.is_only_alternatives(source);
         for (key, value) in said(source) {
             match key {
@@ -283,12 +397,21 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    fn keyword(&mut self, source: &RawObject<'_>, key: &str, value: &Node<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
+    fn keyword(
+        &mut self,
+        source: &RawObject<'_>,
+        key: &str,
+        value: &Node<'_>,
+        parts: &mut SchemaParts,
+        depth: usize,
+    ) -> Result<(), LoweringStop> {
         let mut push = |key: &str, raw: String| parts.members.push((key.to_owned(), raw));
         match key {
             "$defs" | "definitions" | "properties" => push(key, self.named(value, depth)?),
             "prefixItems" | "additionalItems" => self.tuple(source, key, value, parts, depth)?,
-            "items" if value.as_array().is_some() => self.tuple(source, key, value, parts, depth)?,
+            "items" if value.as_array().is_some() => {
+                self.tuple(source, key, value, parts, depth)?
+            }
             "items" if member(source, "prefixItems").is_some() => {}
             "items" => push(key, self.schema(value, depth + 1)?),
             "anyOf" => push(key, self.list(value, depth)?),
@@ -310,7 +433,14 @@ impl Writer<'_, '_> {
     }
 
     /// A tuple: each place's schema may stand at any place, since places cannot be told apart.
-    fn tuple(&mut self, source: &RawObject<'_>, key: &str, value: &Node<'_>, parts: &mut SchemaParts, depth: usize) -> Result<(), LoweringStop> {
+    fn tuple(
+        &mut self,
+        source: &RawObject<'_>,
+        key: &str,
+        value: &Node<'_>,
+        parts: &mut SchemaParts,
+        depth: usize,
+    ) -> Result<(), LoweringStop> {
         self.tell(key, value, parts)?;
         if key == "additionalItems" {
             return Ok(());
@@ -333,7 +463,14 @@ impl Writer<'_, '_> {
             }
         }
         if !any.is_empty() {
-            parts.members.push(("items".into(), if any.len() == 1 { any.remove(0) } else { format!("{{\"anyOf\":[{}]}}", any.join(",")) }));
+            parts.members.push((
+                "items".into(),
+                if any.len() == 1 {
+                    any.remove(0)
+                } else {
+                    format!("{{\"anyOf\":[{}]}}", any.join(","))
+                },
+            ));
         }
         Ok(())
     }
@@ -357,7 +494,12 @@ impl Writer<'_, '_> {
 
     /// True if no value fits two of the alternatives: they differ in type, or in a member that each fixes.
     fn exclude_each_other(&self, value: &Node<'_>) -> bool {
-        let branches: Vec<RawObject<'_>> = value.as_array().unwrap_or_default().iter().filter_map(|node| self.target(node)).collect();
+        let branches: Vec<RawObject<'_>> = value
+            .as_array()
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|node| self.target(node))
+            .collect();
         let all = branches.len() == value.as_array().map_or(0, |list| list.len());
         let differ = |told: &dyn Fn(&RawObject<'_>) -> Vec<String>| {
             let mut seen: Vec<String> = Vec::new();
@@ -368,16 +510,34 @@ impl Writer<'_, '_> {
                 new
             })
         };
-        let kinds = |branch: &RawObject<'_>| types(branch).into_iter().map(|kind| if kind == "integer" { "number".to_owned() } else { kind }).collect();
-        let names: Vec<String> = branches.first().and_then(|first| member(first, "properties")?.as_object()).iter().flat_map(RawObject::keys).map(str::to_owned).collect();
+        let kinds = |branch: &RawObject<'_>| {
+            types(branch)
+                .into_iter()
+                .map(|kind| if kind == "integer" { "number".to_owned() } else { kind })
+                .collect()
+        };
+        let names: Vec<String> = branches
+            .first()
+            .and_then(|first| member(first, "properties")?.as_object())
+            .iter()
+            .flat_map(RawObject::keys)
+            .map(str::to_owned)
+            .collect();
         let tagged = |name: &str| {
             let tags = |branch: &RawObject<'_>| {
-                let property = member(branch, "properties").and_then(|node| node.as_object()?.get(name)?.as_object());
-                if required(branch).iter().any(|known| known == name) { property.map(|property| fixed(&property)).unwrap_or_default() } else { Vec::new() }
+                let property = member(branch, "properties")
+                    .and_then(|node| node.as_object()?.get(name)?.as_object());
+                if required(branch).iter().any(|known| known == name) {
+                    property.map(|property| fixed(&property)).unwrap_or_default()
+                } else {
+                    Vec::new()
+                }
             };
             differ(&tags)
         };
-        all && (differ(&kinds) || differ(&|branch| fixed(branch)) || names.iter().any(|name| tagged(name)))
+        all && (differ(&kinds)
+            || differ(&|branch| fixed(branch))
+            || names.iter().any(|name| tagged(name)))
     }
 
     fn target<'n>(&'n self, node: &Node<'n>) -> Option<RawObject<'n>> {
@@ -393,7 +553,9 @@ impl Writer<'_, '_> {
 fn fixed(schema: &RawObject<'_>) -> Vec<String> {
     match (schema.get("const"), member(schema, "enum")) {
         (Some(value), _) => vec![value.raw().to_owned()],
-        (None, Some(list)) => list.as_array().unwrap_or_default().iter().map(|node| node.raw().to_owned()).collect(),
+        (None, Some(list)) => {
+            list.as_array().unwrap_or_default().iter().map(|node| node.raw().to_owned()).collect()
+        }
         (None, None) => Vec::new(),
     }
 }
@@ -406,14 +568,25 @@ fn names_in(key: &str, value: &Node<'_>, depth: usize, names: &mut Vec<String>) 
     if matches!(key, "dependentRequired" | "dependentSchemas" | "dependencies") {
         for (name, what) in value.as_object().iter().flat_map(RawObject::members) {
             names.push(name.to_owned());
-            names.extend(what.as_array().unwrap_or_default().iter().filter_map(|node| node.as_str().map(std::borrow::Cow::into_owned)));
+            names.extend(
+                what.as_array()
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(|node| node.as_str().map(std::borrow::Cow::into_owned)),
+            );
             names_in("allOf", &what, depth + 1, names);
         }
         return;
     }
     let schemas = value.as_array().unwrap_or_else(|| vec![value.clone()]);
     for schema in schemas.iter().filter_map(Node::as_object) {
-        names.extend(member(&schema, "properties").and_then(|node| node.as_object()).iter().flat_map(RawObject::keys).map(str::to_owned));
+        names.extend(
+            member(&schema, "properties")
+                .and_then(|node| node.as_object())
+                .iter()
+                .flat_map(RawObject::keys)
+                .map(str::to_owned),
+        );
         names.extend(required(&schema));
         if reference(&schema).is_some() {
             // What stands there speaks of members as well; it is not worth finding out of which.
@@ -474,14 +647,22 @@ mod tests {
         let came = lowered(schema);
         assert!(came.starts_with("unsaid: "), "{schema} became {came}");
         // Wherever it stands.
-        let inside = lowered(&format!(r#"{{"type":"object","properties":{{"x":{{"type":"array","items":{schema}}}}}}}"#));
+        let inside = lowered(&format!(
+            r#"{{"type":"object","properties":{{"x":{{"type":"array","items":{schema}}}}}}}"#
+        ));
         assert!(inside.starts_with("unsaid: "), "{schema} inside became {inside}");
     }
 
     #[test]
     fn objects_are_closed() {
-        check(r#"{"type":"object","properties":{"a":{"type":"string"}}}"#, r#"{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":false}"#);
-        check(r#"{"type":"object","additionalProperties":false}"#, r#"{"type":"object","additionalProperties":false}"#);
+        check(
+            r#"{"type":"object","properties":{"a":{"type":"string"}}}"#,
+            r#"{"type":"object","properties":{"a":{"type":"string"}},"additionalProperties":false}"#,
+        );
+        check(
+            r#"{"type":"object","additionalProperties":false}"#,
+            r#"{"type":"object","additionalProperties":false}"#,
+        );
         check(
             r##"{"$defs":{"X":{"properties":{"a":true}}},"anyOf":[{"$ref":"#/$defs/X"},{"type":["object","null"],"properties":{"b":{}}}]}"##,
             r##"{"$defs":{"X":{"properties":{"a":true},"additionalProperties":false}},"anyOf":[{"$ref":"#/$defs/X"},{"type":["object","null"],"properties":{"b":{}},"additionalProperties":false}]}"##,
@@ -500,16 +681,34 @@ mod tests {
         cannot_be_said(r#"{"type":"object","additionalProperties":{"type":"integer"}}"#);
         cannot_be_said(r#"{"additionalProperties":{"type":"integer"}}"#);
         cannot_be_said(r#"{"type":"object","properties":{"a":{}},"additionalProperties":true}"#);
-        cannot_be_said(r#"{"type":"object","properties":{"a":{}},"patternProperties":{"^x":{}},"additionalProperties":false}"#);
+        cannot_be_said(
+            r#"{"type":"object","properties":{"a":{}},"patternProperties":{"^x":{}},"additionalProperties":false}"#,
+        );
         cannot_be_said(r#"{"type":"object","properties":{"a":{}},"required":["b"]}"#);
-        cannot_be_said(r#"{"type":"object","properties":{"a":{}},"anyOf":[{"properties":{"b":{}}},{"required":["c"]}]}"#);
-        cannot_be_said(r#"{"type":"object","properties":{"a":{}},"if":{"required":["a"]},"then":{"properties":{"b":{}}}}"#);
-        cannot_be_said(r#"{"type":"object","properties":{"a":{}},"dependentSchemas":{"a":{"properties":{"b":{}}}}}"#);
-        cannot_be_said(r#"{"properties":{"a":{}},"allOf":[{"properties":{"b":{}},"minProperties":1}]}"#);
+        cannot_be_said(
+            r#"{"type":"object","properties":{"a":{}},"anyOf":[{"properties":{"b":{}}},{"required":["c"]}]}"#,
+        );
+        cannot_be_said(
+            r#"{"type":"object","properties":{"a":{}},"if":{"required":["a"]},"then":{"properties":{"b":{}}}}"#,
+        );
+        cannot_be_said(
+            r#"{"type":"object","properties":{"a":{}},"dependentSchemas":{"a":{"properties":{"b":{}}}}}"#,
+        );
+        cannot_be_said(
+            r#"{"properties":{"a":{}},"allOf":[{"properties":{"b":{}},"minProperties":1}]}"#,
+        );
         cannot_be_said(r##"{"$ref":"#/$defs/none"}"##);
-        cannot_be_said(r##"{"$ref":"#/$defs/X","properties":{"b":{}},"$defs":{"X":{"properties":{"a":{}}}}}"##);
-        check(r##"{"type":"object","properties":{"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]}}}"##, "unsaid: a `$ref` to what is not in its `$defs`");
-        check(r##"{"$defs":{"N":{"type":"object","properties":{"next":{"$ref":"#/$defs/N"}}}},"$ref":"#/$defs/N"}"##, "unsaid: it refers to itself");
+        cannot_be_said(
+            r##"{"$ref":"#/$defs/X","properties":{"b":{}},"$defs":{"X":{"properties":{"a":{}}}}}"##,
+        );
+        check(
+            r##"{"type":"object","properties":{"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]}}}"##,
+            "unsaid: a `$ref` to what is not in its `$defs`",
+        );
+        check(
+            r##"{"$defs":{"N":{"type":"object","properties":{"next":{"$ref":"#/$defs/N"}}}},"$ref":"#/$defs/N"}"##,
+            "unsaid: it refers to itself",
+        );
     }
 
     #[test]
@@ -522,31 +721,52 @@ mod tests {
             r##"{"$defs":{"B":{"type":"object","properties":{"b":{"type":"string"}},"required":["b"]}},"allOf":[{"$ref":"#/$defs/B"},{"type":"object","properties":{"a":{"type":"string"}}}]}"##,
             r#"{"type":"object","$defs":{"B":{"type":"object","properties":{"b":{"type":"string"}},"required":["b"],"additionalProperties":false}},"properties":{"b":{"type":"string"},"a":{"type":"string"}},"required":["b"],"additionalProperties":false}"#,
         );
-        check(r#"{"allOf":[{"type":"string"}],"minLength":3}"#, r#"{"type":"string","description":"{minLength: 3}"} (minLength)"#);
+        check(
+            r#"{"allOf":[{"type":"string"}],"minLength":3}"#,
+            r#"{"type":"string","description":"{minLength: 3}"} (minLength)"#,
+        );
     }
 
     #[test]
     fn what_cannot_be_enforced_is_told() {
-        check(r#"{"type":"integer","minimum":1,"maximum":5,"description":"stars"}"#, r#"{"type":"integer","description":"stars\n\n{minimum: 1, maximum: 5}"} (minimum maximum)"#);
+        check(
+            r#"{"type":"integer","minimum":1,"maximum":5,"description":"stars"}"#,
+            r#"{"type":"integer","description":"stars\n\n{minimum: 1, maximum: 5}"} (minimum maximum)"#,
+        );
         check(
             r#"{"type":"array","items":{"type":"string","maxLength":3},"minItems":2}"#,
             r#"{"type":"array","items":{"type":"string","description":"{maxLength: 3}"},"description":"{minItems: 2}"} (maxLength minItems)"#,
         );
         check(r#"{"type":"array","minItems":1}"#, r#"{"type":"array","minItems":1}"#);
         check(r#"{"type":"string","format":"email"}"#, r#"{"type":"string","format":"email"}"#);
-        check(r#"{"type":"string","format":"colour"}"#, r#"{"type":"string","description":"{format: \"colour\"}"} (format)"#);
+        check(
+            r#"{"type":"string","format":"colour"}"#,
+            r#"{"type":"string","description":"{format: \"colour\"}"} (format)"#,
+        );
         check(r#"{"$ref":"https://x/y"}"#, r#"{"description":"{$ref: \"https://x/y\"}"} ($ref)"#);
         check(r#"{"oneOf":[{"const":1},{"const":2}]}"#, r#"{"anyOf":[{"const":1},{"const":2}]}"#);
-        check(r#"{"oneOf":[{"type":"string"},{"type":["integer","null"]}]}"#, r#"{"anyOf":[{"type":"string"},{"type":["integer","null"]}]}"#);
-        check(r#"{"oneOf":[{"type":"string"},{"const":"x"}]}"#, r#"{"anyOf":[{"type":"string"},{"const":"x"}]} (oneOf)"#);
-        check(r#"{"oneOf":[{"const":1}],"anyOf":[{"const":2}]}"#, r#"{"anyOf":[{"const":2}],"description":"{oneOf: [{\"const\":1}]}"} (oneOf)"#);
+        check(
+            r#"{"oneOf":[{"type":"string"},{"type":["integer","null"]}]}"#,
+            r#"{"anyOf":[{"type":"string"},{"type":["integer","null"]}]}"#,
+        );
+        check(
+            r#"{"oneOf":[{"type":"string"},{"const":"x"}]}"#,
+            r#"{"anyOf":[{"type":"string"},{"const":"x"}]} (oneOf)"#,
+        );
+        check(
+            r#"{"oneOf":[{"const":1}],"anyOf":[{"const":2}]}"#,
+            r#"{"anyOf":[{"const":2}],"description":"{oneOf: [{\"const\":1}]}"} (oneOf)"#,
+        );
         check(r#"{"enum":[{"a":1},2]}"#, r#"{"description":"{enum: [{\"a\":1},2]}"} (enum)"#);
         check(
             r#"{"type":"object","properties":{"a":{},"b":{}},"anyOf":[{"required":["a"]},{"required":["b"]}]}"#,
             r#"{"type":"object","properties":{"a":{},"b":{}},"additionalProperties":false,"description":"{anyOf: [{\"required\":[\"a\"]},{\"required\":[\"b\"]}]}"} (anyOf)"#,
         );
         // A property may be called like a keyword.
-        check(r#"{"properties":{"minimum":{"type":"string"}}}"#, r#"{"properties":{"minimum":{"type":"string"}},"additionalProperties":false}"#);
+        check(
+            r#"{"properties":{"minimum":{"type":"string"}}}"#,
+            r#"{"properties":{"minimum":{"type":"string"}},"additionalProperties":false}"#,
+        );
     }
 
     #[test]
@@ -555,7 +775,10 @@ mod tests {
             r#"{"type":"array","prefixItems":[{"type":"string"},{"type":"integer"}],"items":false}"#,
             r#"{"type":"array","items":{"anyOf":[{"type":"string"},{"type":"integer"}]},"description":"{prefixItems: [{\"type\":\"string\"},{\"type\":\"integer\"}], items: false}"} (prefixItems items)"#,
         );
-        check(r#"{"type":"array","prefixItems":[{"type":"string"}]}"#, r#"{"type":"array","description":"{prefixItems: [{\"type\":\"string\"}]}"} (prefixItems)"#);
+        check(
+            r#"{"type":"array","prefixItems":[{"type":"string"}]}"#,
+            r#"{"type":"array","description":"{prefixItems: [{\"type\":\"string\"}]}"} (prefixItems)"#,
+        );
         check(
             r#"{"items":[{"type":"string"}],"additionalItems":{"type":"null"}}"#,
             r#"{"items":{"anyOf":[{"type":"string"},{"type":"null"}]},"description":"{prefixItems: [{\"type\":\"string\"}], items: {\"type\":\"null\"}}"} (prefixItems items)"#,
@@ -564,16 +787,28 @@ mod tests {
 
     #[test]
     fn a_closed_branch_that_is_merged_is_told() {
-        let opened = |schema: &str| with(schema, |node| matches!(lower(node, "p"), Ok(Lowering::Said { opened: true, .. })));
+        let opened = |schema: &str| {
+            with(schema, |node| matches!(lower(node, "p"), Ok(Lowering::Said { opened: true, .. })))
+        };
         let branch = |more: &str| format!(r#"{{"type":"object","properties":{{"n":{{}}}}{more}}}"#);
-        assert!(opened(&format!(r#"{{"allOf":[{},{}]}}"#, branch(r#","additionalProperties":false"#), branch(""))));
-        assert!(opened(&format!(r##"{{"$defs":{{"B":{}}},"allOf":[{{"$ref":"#/$defs/B"}},{}]}}"##, branch(r#","additionalProperties":false"#), branch(""))));
+        assert!(opened(&format!(
+            r#"{{"allOf":[{},{}]}}"#,
+            branch(r#","additionalProperties":false"#),
+            branch("")
+        )));
+        assert!(opened(&format!(
+            r##"{{"$defs":{{"B":{}}},"allOf":[{{"$ref":"#/$defs/B"}},{}]}}"##,
+            branch(r#","additionalProperties":false"#),
+            branch("")
+        )));
         assert!(!opened(&format!(r#"{{"allOf":[{0},{0}]}}"#, branch(""))));
     }
 
     #[test]
     fn what_only_loosens_is_not_lost() {
-        cannot_be_said(r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":{"type":"string"}}"#);
+        cannot_be_said(
+            r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":{"type":"string"}}"#,
+        );
         cannot_be_said(r#"{"type":"object","properties":{"a":{}},"unevaluatedProperties":true}"#);
         cannot_be_said(r##"{"type":"object","properties":{"a":{"$dynamicRef":"#n"}}}"##);
         assert!(lowered(r##"{"$defs":{"Q":{"type":"string"}},"properties":{"a":{"$ref":"#/$defs/Q","nullable":true}}}"##).starts_with("unsaid: "));
@@ -593,11 +828,17 @@ mod tests {
             r#"{"type":"object","properties":{"a":{"enum":null,"const":null}},"required":null}"#,
             r#"{"type":"object","properties":{"a":{"const":null}},"additionalProperties":false}"#,
         );
-        check(r#"{"type":"object","properties":null}"#, "unsaid: an object without declared properties");
+        check(
+            r#"{"type":"object","properties":null}"#,
+            "unsaid: an object without declared properties",
+        );
     }
 
     #[test]
     fn deep_schemas_are_refused() {
-        check(&format!("{}{{}}{}", r#"{"items":"#.repeat(99), "}".repeat(99)), "p: the schema is nested too deeply");
+        check(
+            &format!("{}{{}}{}", r#"{"items":"#.repeat(99), "}".repeat(99)),
+            "p: the schema is nested too deeply",
+        );
     }
 }

@@ -15,7 +15,19 @@ pub(super) const COMBINERS: [&str; 4] = ["$ref", "allOf", "anyOf", "oneOf"];
 pub(super) fn is_annotation(key: &str) -> bool {
     matches!(
         key,
-        "title" | "description" | "default" | "example" | "examples" | "deprecated" | "readOnly" | "writeOnly" | "$comment" | "$schema" | "$id" | "$anchor" | "discriminator"
+        "title"
+            | "description"
+            | "default"
+            | "example"
+            | "examples"
+            | "deprecated"
+            | "readOnly"
+            | "writeOnly"
+            | "$comment"
+            | "$schema"
+            | "$id"
+            | "$anchor"
+            | "discriminator"
     )
 }
 
@@ -46,11 +58,18 @@ impl Merged {
         }
         for (key, value) in said(schema) {
             match key {
-                "properties" => value.as_object().iter().flat_map(RawObject::members).for_each(|(name, schema)| self.property(name, schema.raw(), "allOf")),
+                "properties" => value
+                    .as_object()
+                    .iter()
+                    .flat_map(RawObject::members)
+                    .for_each(|(name, schema)| self.property(name, schema.raw(), "allOf")),
                 "required" => required(schema).into_iter().for_each(|name| self.require(name)),
                 "additionalProperties" if value.as_bool() == Some(false) => self.closed = true,
                 "additionalProperties" if value.as_bool() == Some(true) => {}
-                "$ref" => match reference(schema).and_then(|reference| document.resolve(&reference)).and_then(|target| target.as_object()) {
+                "$ref" => match reference(schema)
+                    .and_then(|reference| document.resolve(&reference))
+                    .and_then(|target| target.as_object())
+                {
                     Some(target) => self.gather(document, &target, depth + 1),
                     None => self.lose(key, value.raw()),
                 },
@@ -75,8 +94,10 @@ impl Merged {
 
     /// Adds alternatives: whatever one of them has may be there, what all of them want has to be.
     fn any(&mut self, document: &Document<'_>, key: &str, value: &Node<'_>, depth: usize) {
-        let branches: Vec<RawObject<'_>> = value.as_array().unwrap_or_default().iter().filter_map(Node::as_object).collect();
-        let objects: Vec<&RawObject<'_>> = branches.iter().filter(|branch| may_be_object(document, branch, depth)).collect();
+        let branches: Vec<RawObject<'_>> =
+            value.as_array().unwrap_or_default().iter().filter_map(Node::as_object).collect();
+        let objects: Vec<&RawObject<'_>> =
+            branches.iter().filter(|branch| may_be_object(document, branch, depth)).collect();
         let mut either: Option<Self> = None;
         for branch in &objects {
             let mut one = Self::default();
@@ -128,9 +149,17 @@ impl Merged {
     pub(super) fn write(&self, schema: &RawObject<'_>) -> String {
         const WRITTEN: [&str; 3] = ["type", "properties", "required"];
         let mut members = vec!["\"type\":\"object\"".to_owned()];
-        let own = said(schema).filter(|(key, _)| !(COMBINERS.contains(key) || WRITTEN.contains(key) || (self.closed && *key == "additionalProperties")));
+        let own = said(schema).filter(|(key, _)| {
+            !(COMBINERS.contains(key)
+                || WRITTEN.contains(key)
+                || (self.closed && *key == "additionalProperties"))
+        });
         members.extend(own.map(|(key, value)| format!("{}:{}", quote(key), value.raw())));
-        let properties: Vec<String> = self.properties.iter().map(|(name, schema)| format!("{}:{schema}", quote(name))).collect();
+        let properties: Vec<String> = self
+            .properties
+            .iter()
+            .map(|(name, schema)| format!("{}:{schema}", quote(name)))
+            .collect();
         members.push(format!("\"properties\":{{{}}}", properties.join(",")));
         if !self.required.is_empty() {
             let names: Vec<String> = self.required.iter().map(|name| quote(name)).collect();
@@ -145,7 +174,11 @@ impl Merged {
 
 /// True unless a schema is of something else for sure.
 fn may_be_object(document: &Document<'_>, schema: &RawObject<'_>, depth: usize) -> bool {
-    if let Some(target) = reference(schema).filter(|_| depth <= FARTHEST).and_then(|reference| document.resolve(&reference)).and_then(|target| target.as_object()) {
+    if let Some(target) = reference(schema)
+        .filter(|_| depth <= FARTHEST)
+        .and_then(|reference| document.resolve(&reference))
+        .and_then(|target| target.as_object())
+    {
         return may_be_object(document, &target, depth + 1);
     }
     let plain = ["const", "enum"].iter().all(|key| member(schema, key).is_none());
@@ -191,9 +224,21 @@ mod tests {
             r#"{"type":"object","description":"d","properties":{"k":{"anyOf":[{"const":"a"},{"const":"b"}]},"x":{}},"required":["k"],"additionalProperties":false}"#,
             &["oneOf"],
         );
-        check(r#"{"properties":{"a":{},"b":{}},"anyOf":[{"required":["a"]},{"required":["b"]}]}"#, r#"{"type":"object","properties":{"a":{},"b":{}}}"#, &["anyOf"]);
-        check(r#"{"anyOf":[{"properties":{"a":{}},"required":["a"]}]}"#, r#"{"type":"object","properties":{"a":{}},"required":["a"]}"#, &[]);
-        check(r#"{"anyOf":[{"type":"string"}]}"#, r#"{"type":"object","properties":{}}"#, &["anyOf"]);
+        check(
+            r#"{"properties":{"a":{},"b":{}},"anyOf":[{"required":["a"]},{"required":["b"]}]}"#,
+            r#"{"type":"object","properties":{"a":{},"b":{}}}"#,
+            &["anyOf"],
+        );
+        check(
+            r#"{"anyOf":[{"properties":{"a":{}},"required":["a"]}]}"#,
+            r#"{"type":"object","properties":{"a":{}},"required":["a"]}"#,
+            &[],
+        );
+        check(
+            r#"{"anyOf":[{"type":"string"}]}"#,
+            r#"{"type":"object","properties":{}}"#,
+            &["anyOf"],
+        );
         check(r##"{"$ref":"#"}"##, r#"{"type":"object","properties":{}}"#, &["$ref"]);
         check(r##"{"$ref":"#/$defs/none"}"##, r#"{"type":"object","properties":{}}"#, &["$ref"]);
     }

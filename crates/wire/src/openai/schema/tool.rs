@@ -20,7 +20,14 @@ const NONE: &str = r#"{"type":"object","properties":{}}"#;
 const TYPES: [&str; 7] = ["null", "boolean", "object", "array", "number", "string", "integer"];
 
 /// Names that are none of JSON Schema's, and what is meant by them.
-const PYTHONS: [(&str, &str); 6] = [("str", "string"), ("int", "integer"), ("float", "number"), ("bool", "boolean"), ("list", "array"), ("dict", "object")];
+const PYTHONS: [(&str, &str); 6] = [
+    ("str", "string"),
+    ("int", "integer"),
+    ("float", "number"),
+    ("bool", "boolean"),
+    ("list", "array"),
+    ("dict", "object"),
+];
 
 /// A tool's parameters, rewritten where they had to be.
 #[derive(Debug)]
@@ -37,7 +44,10 @@ pub struct Parameters<'a> {
 /// # Errors
 ///
 /// If it is no schema of an object.
-pub fn parameters<'a>(node: Option<&Node<'a>>, path: impl Display) -> Result<Parameters<'a>, Fault> {
+pub fn parameters<'a>(
+    node: Option<&Node<'a>>,
+    path: impl Display,
+) -> Result<Parameters<'a>, Fault> {
     let plain = |text| Parameters { text, told: None, merged: false };
     let Some(node) = node else { return Ok(plain(Cow::Borrowed(NONE))) };
     let schema = object(node, &path)?;
@@ -54,23 +64,34 @@ pub fn parameters<'a>(node: Option<&Node<'a>>, path: impl Display) -> Result<Par
     let schema = object(&top, &path)?;
     if COMBINERS.iter().any(|key| member(&schema, key).is_some()) {
         let merged = Merged::of(&Document::new(&top), &schema);
-        let lost: Vec<String> = merged.lost.iter().map(|(key, raw)| format!("{}: {raw}", quote(key))).collect();
+        let lost: Vec<String> =
+            merged.lost.iter().map(|(key, raw)| format!("{}: {raw}", quote(key))).collect();
         let told = (!lost.is_empty()).then(|| format!("{{{}}}", lost.join(", ")));
         return Ok(Parameters { text: Cow::Owned(merged.write(&schema)), told, merged: true });
     }
     match types(&schema).as_slice() {
-        [kind] if kind == "object" && member(&schema, "type").is_some_and(|node| node.is_string()) => Ok(plain(text)),
+        [kind]
+            if kind == "object" && member(&schema, "type").is_some_and(|node| node.is_string()) =>
+        {
+            Ok(plain(text))
+        }
         kinds if kinds.is_empty() || kinds.iter().any(|kind| kind == "object") => {
             let typed = Cow::Owned(of_object(&schema));
             Ok(plain(typed))
         }
-        kinds => Err(wrong(format!("{path}.type"), format!("`{}` is no type for a tool's parameters; expected `object`", kinds.join(", ")))),
+        kinds => Err(wrong(
+            format!("{path}.type"),
+            format!("`{}` is no type for a tool's parameters; expected `object`", kinds.join(", ")),
+        )),
     }
 }
 
 /// The same schema, of an object.
 fn of_object(schema: &RawObject<'_>) -> String {
-    let rest = schema.members().filter(|(key, _)| *key != "type").map(|(key, node)| format!(",{}:{}", quote(key), node.raw()));
+    let rest = schema
+        .members()
+        .filter(|(key, _)| *key != "type")
+        .map(|(key, node)| format!(",{}:{}", quote(key), node.raw()));
     format!("{{\"type\":\"object\"{}}}", rest.collect::<String>())
 }
 
@@ -101,8 +122,16 @@ pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
             "minimum" if exclusive("exclusiveMinimum") == Some(true) => {}
             "maximum" if exclusive("exclusiveMaximum") == Some(true) => {}
             // Lists of nothing are not in the newest draft.
-            "items" | "anyOf" | "oneOf" | "allOf" | "prefixItems" if value.as_array().is_some_and(|list| list.iter().all(Node::is_null)) => changed = true,
-            "required" if value.as_array().is_some_and(|list| list.iter().any(|name| !name.is_string())) => {
+            "items" | "anyOf" | "oneOf" | "allOf" | "prefixItems"
+                if value.as_array().is_some_and(|list| list.iter().all(Node::is_null)) =>
+            {
+                changed = true
+            }
+            "required"
+                if value
+                    .as_array()
+                    .is_some_and(|list| list.iter().any(|name| !name.is_string())) =>
+            {
                 changed = true;
                 members.push((key, Cow::Owned(texts(&value))));
             }
@@ -137,29 +166,45 @@ pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
     if !changed {
         return raw;
     }
-    let members: Vec<String> = members.iter().map(|(key, raw)| format!("{}:{raw}", quote(key))).collect();
+    let members: Vec<String> =
+        members.iter().map(|(key, raw)| format!("{}:{raw}", quote(key))).collect();
     Cow::Owned(format!("{{{}}}", members.join(",")))
 }
 
 /// A list without what is no text.
 fn texts(list: &Node<'_>) -> String {
-    let texts: Vec<String> = list.as_array().unwrap_or_default().iter().filter(|node| node.is_string()).map(|node| node.raw().to_owned()).collect();
+    let texts: Vec<String> = list
+        .as_array()
+        .unwrap_or_default()
+        .iter()
+        .filter(|node| node.is_string())
+        .map(|node| node.raw().to_owned())
+        .collect();
     format!("[{}]", texts.join(","))
 }
 
 /// The value of a keyword with every schema in it tidied, and whether any had to be.
 fn below<'a>(key: &str, value: &Node<'a>, depth: usize) -> (Cow<'a, str>, bool) {
     let raw = || (Cow::Borrowed(value.raw()), false);
-    let joined = |open: char, parts: Vec<String>, close: char| (Cow::Owned(format!("{open}{}{close}", parts.join(","))), true);
+    let joined = |open: char, parts: Vec<String>, close: char| {
+        (Cow::Owned(format!("{open}{}{close}", parts.join(","))), true)
+    };
     match holds(key) {
         Holds::Other => raw(),
         Holds::Named => {
             let Some(named) = value.as_object() else { return raw() };
-            let tidied: Vec<(&str, Cow<'a, str>)> = named.members().map(|(name, schema)| (name, tidy(&schema, depth + 1))).collect();
-            if named.members().all(|(_, schema)| !schema.is_null()) && tidied.iter().all(|(_, text)| matches!(text, Cow::Borrowed(_))) {
+            let tidied: Vec<(&str, Cow<'a, str>)> =
+                named.members().map(|(name, schema)| (name, tidy(&schema, depth + 1))).collect();
+            if named.members().all(|(_, schema)| !schema.is_null())
+                && tidied.iter().all(|(_, text)| matches!(text, Cow::Borrowed(_)))
+            {
                 return raw();
             }
-            joined('{', tidied.iter().map(|(name, text)| format!("{}:{text}", quote(name))).collect(), '}')
+            joined(
+                '{',
+                tidied.iter().map(|(name, text)| format!("{}:{text}", quote(name))).collect(),
+                '}',
+            )
         }
         Holds::Schemas => {
             let Some(list) = value.as_array() else {
@@ -167,8 +212,14 @@ fn below<'a>(key: &str, value: &Node<'a>, depth: usize) -> (Cow<'a, str>, bool) 
                 let rewritten = matches!(text, Cow::Owned(_));
                 return (text, rewritten);
             };
-            let tidied: Vec<Cow<'a, str>> = list.iter().filter(|schema| !schema.is_null()).map(|schema| tidy(schema, depth + 1)).collect();
-            if tidied.len() == list.len() && tidied.iter().all(|text| matches!(text, Cow::Borrowed(_))) {
+            let tidied: Vec<Cow<'a, str>> = list
+                .iter()
+                .filter(|schema| !schema.is_null())
+                .map(|schema| tidy(schema, depth + 1))
+                .collect();
+            if tidied.len() == list.len()
+                && tidied.iter().all(|text| matches!(text, Cow::Borrowed(_)))
+            {
                 return raw();
             }
             joined('[', tidied.into_iter().map(Cow::into_owned).collect(), ']')
@@ -181,14 +232,20 @@ fn kind<'a>(value: &Node<'a>) -> Option<Cow<'a, str>> {
     let known = |node: &Node<'_>| {
         let name = node.as_str()?;
         // As Python's own types are called.
-        let python = PYTHONS.iter().find(|(python, _)| *python == name).map(|(_, kind)| (*kind, false));
+        let python =
+            PYTHONS.iter().find(|(python, _)| *python == name).map(|(_, kind)| (*kind, false));
         if python.is_some() {
             return python;
         }
-        TYPES.into_iter().find(|kind| kind.eq_ignore_ascii_case(&name)).map(|kind| (kind, *kind == *name))
+        TYPES
+            .into_iter()
+            .find(|kind| kind.eq_ignore_ascii_case(&name))
+            .map(|kind| (kind, *kind == *name))
     };
     let Some(list) = value.as_array() else {
-        return known(value).map(|(kind, same)| if same { Cow::Borrowed(value.raw()) } else { Cow::Owned(quote(kind)) });
+        return known(value).map(|(kind, same)| {
+            if same { Cow::Borrowed(value.raw()) } else { Cow::Owned(quote(kind)) }
+        });
     };
     let kinds: Option<Vec<_>> = list.iter().map(known).collect();
     // A name that nobody knows may stand for anything, and so may all of them then.
@@ -196,7 +253,10 @@ fn kind<'a>(value: &Node<'a>) -> Option<Cow<'a, str>> {
     if kinds.iter().all(|(_, same)| *same) {
         return Some(Cow::Borrowed(value.raw()));
     }
-    Some(Cow::Owned(format!("[{}]", kinds.iter().map(|(kind, _)| quote(kind)).collect::<Vec<_>>().join(","))))
+    Some(Cow::Owned(format!(
+        "[{}]",
+        kinds.iter().map(|(kind, _)| quote(kind)).collect::<Vec<_>>().join(",")
+    )))
 }
 
 #[cfg(test)]
@@ -206,7 +266,10 @@ mod tests {
     #[track_caller]
     fn check(schema: &str, expect: &str) {
         let node = Node::whole(schema).expect("JSON");
-        let came = parameters(Some(&node), "p").map_or_else(|fault| fault.message.into_owned(), |parameters| format!("{}{}", parameters.text, parameters.told.unwrap_or_default()));
+        let came = parameters(Some(&node), "p").map_or_else(
+            |fault| fault.message.into_owned(),
+            |parameters| format!("{}{}", parameters.text, parameters.told.unwrap_or_default()),
+        );
         assert_eq!(came, expect);
     }
 
@@ -225,9 +288,15 @@ mod tests {
         check("{}", NONE);
         check(r#"{"properties":{"a":{}}}"#, r#"{"type":"object","properties":{"a":{}}}"#);
         check(r#"{"type":null}"#, r#"{"type":"object"}"#);
-        check(r#"{"properties":{},"type":["object","null"]}"#, r#"{"type":"object","properties":{}}"#);
+        check(
+            r#"{"properties":{},"type":["object","null"]}"#,
+            r#"{"type":"object","properties":{}}"#,
+        );
         check(r#"{"type":"OBJECT"}"#, r#"{"type":"object"}"#);
-        check(r#"{"type":"array"}"#, "p.type: `array` is no type for a tool's parameters; expected `object`");
+        check(
+            r#"{"type":"array"}"#,
+            "p.type: `array` is no type for a tool's parameters; expected `object`",
+        );
     }
 
     #[test]
@@ -261,11 +330,17 @@ mod tests {
 
     #[test]
     fn combinations_at_the_top_are_one_object() {
-        check(r#"{"allOf":[{"properties":{"a":{}},"required":["a"]},{"properties":{"b":{}}}]}"#, r#"{"type":"object","properties":{"a":{},"b":{}},"required":["a"]}"#);
+        check(
+            r#"{"allOf":[{"properties":{"a":{}},"required":["a"]},{"properties":{"b":{}}}]}"#,
+            r#"{"type":"object","properties":{"a":{},"b":{}},"required":["a"]}"#,
+        );
         check(
             r#"{"type":"object","anyOf":[{"properties":{"a":{}}},{"properties":{"b":{}}}]}"#,
             r#"{"type":"object","properties":{"a":{},"b":{}}}{"anyOf": [{"properties":{"a":{}}},{"properties":{"b":{}}}]}"#,
         );
-        check(r#"{"type":"object","properties":{"a":{}},"anyOf":null}"#, r#"{"type":"object","properties":{"a":{}}}"#);
+        check(
+            r#"{"type":"object","properties":{"a":{}},"anyOf":null}"#,
+            r#"{"type":"object","properties":{"a":{}}}"#,
+        );
     }
 }

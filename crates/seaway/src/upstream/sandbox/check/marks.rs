@@ -25,7 +25,10 @@ pub(super) fn check(request: &Value) -> Checked {
     }
     let count = marks.len() + usize::from(!request["cache_control"].is_null());
     if count > MOST {
-        return Err(format!("A maximum of {MOST} blocks with cache_control may be provided. Found {count}.").into());
+        return Err(format!(
+            "A maximum of {MOST} blocks with cache_control may be provided. Found {count}."
+        )
+        .into());
     }
     let short = marks.iter().position(|(_, hour)| !hour).unwrap_or(marks.len());
     match marks.iter().skip(short).find(|(_, hour)| *hour) {
@@ -44,7 +47,9 @@ fn take(block: &Value, path: &str, marks: &mut Vec<(String, bool)>) -> Checked {
         return Ok(());
     }
     if block["type"] == "text" && block["text"].as_str().is_some_and(str::is_empty) {
-        return Err(format!("{path}.text: cache_control cannot be set for empty text blocks").into());
+        return Err(
+            format!("{path}.text: cache_control cannot be set for empty text blocks").into()
+        );
     }
     marks.push((path.to_owned(), mark["ttl"] == "1h"));
     Ok(())
@@ -66,11 +71,20 @@ mod tests {
     #[test]
     fn marks_are_few_and_in_order() {
         refused(&marked(&["5m"; 4]), "", SOURCE);
-        refused(&marked(&["5m"; 5]), "A maximum of 4 blocks with cache_control may be provided. Found 5.", SOURCE);
+        refused(
+            &marked(&["5m"; 5]),
+            "A maximum of 4 blocks with cache_control may be provided. Found 5.",
+            SOURCE,
+        );
         refused(&marked(&["1h", "5m"]), "", SOURCE);
-        refused(&marked(&["5m", "1h"]), "messages.0.content.1.cache_control.ttl: a ttl='1h' cache_control block must not come after a ttl='5m'", SOURCE);
+        refused(
+            &marked(&["5m", "1h"]),
+            "messages.0.content.1.cache_control.ttl: a ttl='1h' cache_control block must not come after a ttl='5m'",
+            SOURCE,
+        );
         let mut across = marked(&["1h"]);
-        across["system"] = json!([{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}]);
+        across["system"] =
+            json!([{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}]);
         refused(&across, "must not come after", SOURCE);
     }
 }

@@ -53,7 +53,10 @@ pub(super) fn takes(request: &Value) -> Checked {
         return Err(format!("tool_choice: forcing tool use is not supported for {model}").into());
     }
     sampling(request, &traits)?;
-    let prefilled = request["messages"].as_array().and_then(|messages| messages.last()).is_some_and(|last| last["role"] == "assistant");
+    let prefilled = request["messages"]
+        .as_array()
+        .and_then(|messages| messages.last())
+        .is_some_and(|last| last["role"] == "assistant");
     if prefilled && !traits.prefill {
         return Err("This model does not support assistant message prefill. The conversation must end with a user message.".into());
     }
@@ -62,8 +65,12 @@ pub(super) fn takes(request: &Value) -> Checked {
         return Err("messages: Unexpected role \"system\". The Messages API accepts a top-level `system` parameter, not \"system\" as an input message role.".into());
     }
     match request["output_config"]["effort"].as_str() {
-        Some(_) if traits.efforts.is_empty() => Err("This model does not support the effort parameter.".into()),
-        Some(effort) if !traits.efforts.iter().any(|known| known.name() == effort) => Err(format!("output_config.effort: '{effort}' is not supported for {model}").into()),
+        Some(_) if traits.efforts.is_empty() => {
+            Err("This model does not support the effort parameter.".into())
+        }
+        Some(effort) if !traits.efforts.iter().any(|known| known.name() == effort) => {
+            Err(format!("output_config.effort: '{effort}' is not supported for {model}").into())
+        }
         _ => Ok(()),
     }
 }
@@ -103,8 +110,15 @@ mod tests {
 
     #[test]
     fn a_model_has_to_be_there() {
-        let status = |model: &str| message(&with(&json!({ "model": model })), "").map_err(|refusal| (refusal.status, refusal.kind, refusal.message));
-        assert_eq!(status("gpt-4o"), Err((404, "not_found_error", "model: gpt-4o".to_owned())), "the API's words, quoted in many reports");
+        let status = |model: &str| {
+            message(&with(&json!({ "model": model })), "")
+                .map_err(|refusal| (refusal.status, refusal.kind, refusal.message))
+        };
+        assert_eq!(
+            status("gpt-4o"),
+            Err((404, "not_found_error", "model: gpt-4o".to_owned())),
+            "the API's words, quoted in many reports"
+        );
         assert!(status("us.anthropic.claude-opus-4-7-v1:0").is_err());
         for model in ["claude-opus-5-5", "claude-haiku-4-5-20251001", "sandbox-sonnet-1"] {
             assert_eq!(status(model), Ok(()));
@@ -114,10 +128,25 @@ mod tests {
     #[test]
     fn limits_are_the_models() {
         const SOURCE: &str = "the API's words, quoted in reports";
-        refused(&json!({"max_tokens": 65_536}), "max_tokens: 65536 > 64000, which is the maximum allowed number of output tokens for claude-haiku-4-5", SOURCE);
-        assert_eq!(message(&with(&json!({"max_tokens": 65_536})), "output-128k-2025-02-19"), Ok(()));
-        refused(&json!({"thinking": {"type": "enabled", "budget_tokens": 100}, "max_tokens": 2000}), "greater than or equal to 1024", SOURCE);
-        refused(&json!({"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 2000}), "`max_tokens` must be greater than `thinking.budget_tokens`", SOURCE);
+        refused(
+            &json!({"max_tokens": 65_536}),
+            "max_tokens: 65536 > 64000, which is the maximum allowed number of output tokens for claude-haiku-4-5",
+            SOURCE,
+        );
+        assert_eq!(
+            message(&with(&json!({"max_tokens": 65_536})), "output-128k-2025-02-19"),
+            Ok(())
+        );
+        refused(
+            &json!({"thinking": {"type": "enabled", "budget_tokens": 100}, "max_tokens": 2000}),
+            "greater than or equal to 1024",
+            SOURCE,
+        );
+        refused(
+            &json!({"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 2000}),
+            "`max_tokens` must be greater than `thinking.budget_tokens`",
+            SOURCE,
+        );
     }
 
     #[test]
@@ -130,21 +159,53 @@ mod tests {
             all
         };
         let enabled = json!({"thinking": {"type": "enabled", "budget_tokens": 2000}});
-        refused(&on("claude-opus-5-5", enabled.clone()), "\"thinking.type.enabled\" is not supported for this model", SOURCE);
+        refused(
+            &on("claude-opus-5-5", enabled.clone()),
+            "\"thinking.type.enabled\" is not supported for this model",
+            SOURCE,
+        );
         refused(&on("claude-opus-4-6", enabled.clone()), "", SOURCE);
-        refused(&on("claude-haiku-4-5", json!({"thinking": {"type": "adaptive"}})), "adaptive thinking is not supported on this model", SOURCE);
-        refused(&on("claude-opus-5-5", json!({"thinking": {"type": "disabled"}})), "\"thinking.type.disabled\" is not supported", SOURCE);
-        refused(&on("claude-haiku-4-5", json!({"temperature": 0.5, "top_p": 0.5})), "`temperature` and `top_p` cannot both be specified for this model", SOURCE);
-        refused(&on("claude-opus-5-5", json!({"temperature": 0.5})), "`temperature` is not supported for this model", SOURCE);
+        refused(
+            &on("claude-haiku-4-5", json!({"thinking": {"type": "adaptive"}})),
+            "adaptive thinking is not supported on this model",
+            SOURCE,
+        );
+        refused(
+            &on("claude-opus-5-5", json!({"thinking": {"type": "disabled"}})),
+            "\"thinking.type.disabled\" is not supported",
+            SOURCE,
+        );
+        refused(
+            &on("claude-haiku-4-5", json!({"temperature": 0.5, "top_p": 0.5})),
+            "`temperature` and `top_p` cannot both be specified for this model",
+            SOURCE,
+        );
+        refused(
+            &on("claude-opus-5-5", json!({"temperature": 0.5})),
+            "`temperature` is not supported for this model",
+            SOURCE,
+        );
         let tools = json!({"tools": [{"name": "f", "input_schema": {"type": "object"}}], "tool_choice": {"type": "any"}});
         let mut forced = tools.clone();
         forced["thinking"] = enabled["thinking"].clone();
-        refused(&on("claude-haiku-4-5", forced), "Thinking may not be enabled when tool_choice forces tool use.", SOURCE);
+        refused(
+            &on("claude-haiku-4-5", forced),
+            "Thinking may not be enabled when tool_choice forces tool use.",
+            SOURCE,
+        );
         refused(&on("claude-opus-5-5", tools), "forcing tool use is not supported", SOURCE);
         let prefill = json!({"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "a"}]});
-        refused(&on("claude-opus-4-6", prefill.clone()), "does not support assistant message prefill", SOURCE);
+        refused(
+            &on("claude-opus-4-6", prefill.clone()),
+            "does not support assistant message prefill",
+            SOURCE,
+        );
         refused(&on("claude-haiku-4-5", prefill), "", SOURCE);
-        refused(&on("claude-haiku-4-5", json!({"output_config": {"effort": "low"}})), "does not support the effort parameter", SOURCE);
+        refused(
+            &on("claude-haiku-4-5", json!({"output_config": {"effort": "low"}})),
+            "does not support the effort parameter",
+            SOURCE,
+        );
         refused(&on("sandbox-opus-1", json!({"temperature": 0.5, "top_p": 0.5})), "", SOURCE);
     }
 }

@@ -32,10 +32,15 @@ fn one(tool: &Value, index: usize) -> Checked {
         Some(kind) => return Err(format!("tools.{index}: Input tag '{kind}' found using 'type' does not match any of the expected tags: 'custom', 'bash_20250124', …").into()),
     }
     let path = format!("tools.{index}.custom");
-    let Some(name) = tool["name"].as_str() else { return Err(format!("{path}.name: Field required").into()) };
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let Some(name) = tool["name"].as_str() else {
+        return Err(format!("{path}.name: Field required").into());
+    };
+    let plain =
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     if !plain || name.is_empty() || name.len() > 128 {
-        return Err(format!("{path}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'").into());
+        return Err(
+            format!("{path}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'").into()
+        );
     }
     if tool["input_schema"].is_null() {
         return Err(format!("{path}.input_schema: Field required").into());
@@ -45,22 +50,32 @@ fn one(tool: &Value, index: usize) -> Checked {
         schema::enforceable(&tool["input_schema"], &format!("{path}.input_schema"))?;
     }
     if tool["defer_loading"] == true && !tool["cache_control"].is_null() {
-        return Err(format!("tools.{index}: cache_control cannot be set on a tool with defer_loading").into());
+        return Err(format!(
+            "tools.{index}: cache_control cannot be set on a tool with defer_loading"
+        )
+        .into());
     }
     Ok(())
 }
 
 /// The types of Anthropic's own tools end with a date.
 fn is_server(kind: &str) -> bool {
-    kind == "mcp_toolset" || kind.rsplit_once('_').is_some_and(|(_, date)| date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit()))
+    kind == "mcp_toolset"
+        || kind.rsplit_once('_').is_some_and(|(_, date)| {
+            date.len() == 8 && date.bytes().all(|byte| byte.is_ascii_digit())
+        })
 }
 
 fn deferred(tools: &[Value]) -> Checked {
     let is_deferred = |tool: &&Value| tool["defer_loading"] == true;
     let count = tools.iter().filter(is_deferred).count();
-    let searched = tools.iter().any(|tool| tool["type"].as_str().is_some_and(|kind| kind.starts_with("tool_search_tool_")));
+    let searched = tools.iter().any(|tool| {
+        tool["type"].as_str().is_some_and(|kind| kind.starts_with("tool_search_tool_"))
+    });
     if count > 0 && count == tools.len() {
-        return Err("At least one tool must have defer_loading=false. All tools cannot be deferred.".into());
+        return Err(
+            "At least one tool must have defer_loading=false. All tools cannot be deferred.".into(),
+        );
     }
     if count > 0 && !searched {
         return Err("tools: defer_loading needs a tool search tool among the tools".into());
@@ -101,24 +116,56 @@ mod tests {
 
     #[test]
     fn kinds_and_names_are_known() {
-        const SOURCE: &str = "the API's validation, quoted in reports of Cursor and others behind gateways";
+        const SOURCE: &str =
+            "the API's validation, quoted in reports of Cursor and others behind gateways";
         refused(&tool(json!({})), "", SOURCE);
         refused(&tool(json!({"type": "custom"})), "", SOURCE);
-        refused(&tool(json!({"type": "function"})), "tools.0: Input tag 'function' found using 'type' does not match any of the expected tags", SOURCE);
-        refused(&json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "", SOURCE);
-        refused(&tool(json!({"name": "fs.read"})), "tools.0.custom.name: String should match pattern", SOURCE);
-        refused(&json!({"tools": [tool(json!({}))["tools"][0], tool(json!({}))["tools"][0]]}), "Tool names must be unique", SOURCE);
-        refused(&json!({"tools": [{"name": "f"}]}), "tools.0.custom.input_schema: Field required", SOURCE);
+        refused(
+            &tool(json!({"type": "function"})),
+            "tools.0: Input tag 'function' found using 'type' does not match any of the expected tags",
+            SOURCE,
+        );
+        refused(
+            &json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+            "",
+            SOURCE,
+        );
+        refused(
+            &tool(json!({"name": "fs.read"})),
+            "tools.0.custom.name: String should match pattern",
+            SOURCE,
+        );
+        refused(
+            &json!({"tools": [tool(json!({}))["tools"][0], tool(json!({}))["tools"][0]]}),
+            "Tool names must be unique",
+            SOURCE,
+        );
+        refused(
+            &json!({"tools": [{"name": "f"}]}),
+            "tools.0.custom.input_schema: Field required",
+            SOURCE,
+        );
     }
 
     #[test]
     fn what_is_deferred_can_be_found() {
-        const SOURCE: &str = "https://platform.claude.com/docs/en/agents-and-tools/tool-use/tool-search-tool";
-        refused(&tool(json!({"defer_loading": true})), "At least one tool must have defer_loading=false", SOURCE);
+        const SOURCE: &str =
+            "https://platform.claude.com/docs/en/agents-and-tools/tool-use/tool-search-tool";
+        refused(
+            &tool(json!({"defer_loading": true})),
+            "At least one tool must have defer_loading=false",
+            SOURCE,
+        );
         let mut both = tool(json!({"defer_loading": true}));
-        both["tools"].as_array_mut().unwrap().push(json!({"name": "g", "input_schema": {"type": "object"}}));
+        both["tools"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"name": "g", "input_schema": {"type": "object"}}));
         refused(&both, "defer_loading needs a tool search tool", SOURCE);
-        both["tools"].as_array_mut().unwrap().push(json!({"type": "tool_search_tool_regex_20251119", "name": "search"}));
+        both["tools"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "tool_search_tool_regex_20251119", "name": "search"}));
         refused(&both, "", SOURCE);
         both["tools"][0]["cache_control"] = json!({"type": "ephemeral"});
         refused(&both, "cache_control cannot be set on a tool with defer_loading", SOURCE);
@@ -127,7 +174,11 @@ mod tests {
     #[test]
     fn a_choice_has_tools_to_choose_from() {
         const SOURCE: &str = "the API's words, quoted in reports";
-        refused(&json!({"tool_choice": {"type": "auto"}}), "tool_choice may only be specified while providing tools", SOURCE);
+        refused(
+            &json!({"tool_choice": {"type": "auto"}}),
+            "tool_choice may only be specified while providing tools",
+            SOURCE,
+        );
         let mut chosen = tool(json!({}));
         chosen["tool_choice"] = json!({"type": "tool", "name": "g"});
         refused(&chosen, "Tool 'g' not found in provided tools", SOURCE);

@@ -279,10 +279,10 @@ impl Exchange {
             }
             match result {
                 Ok(reply) => {
-                    tracing::warn!(upstream = %upstream.name, status = reply.status.as_u16(), "trying the next upstream")
+                    tracing::warn!(upstream = %upstream.name, status = reply.status.as_u16(), "trying the next upstream");
                 }
                 Err(fault) => {
-                    tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream")
+                    tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream");
                 }
             }
         }

@@ -541,7 +541,7 @@ impl Upstream {
                 ) => {}
             // The way says of itself whether it is up.
             Err(error) if error.layer.is_some() => {
-                self.health.bad(FaultKind::Unreachable, &error.message, error.retry_after)
+                self.health.bad(FaultKind::Unreachable, &error.message, error.retry_after);
             }
             Err(error) => self.health.bad(error.kind, &error.message, error.retry_after),
         }

@@ -136,7 +136,7 @@ impl Tap for Meter {
                 }
             }
             MeterForm::Json(held) if held.len() + frame.len() <= JSON_LIMIT => {
-                held.extend_from_slice(frame)
+                held.extend_from_slice(frame);
             }
             MeterForm::Json(_) => self.form = MeterForm::Opaque,
             MeterForm::Opaque => {}

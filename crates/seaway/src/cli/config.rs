@@ -21,7 +21,7 @@ pub(super) fn run(cli: &Cli, command: &ConfigCommand) -> anyhow::Result<ExitCode
         },
         ConfigCommand::Schema { table: true } => print!("{}", markdown_table()),
         ConfigCommand::Schema { table: false } => {
-            println!("{}", serde_json::to_string_pretty(&schema())?)
+            println!("{}", serde_json::to_string_pretty(&schema())?);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -120,7 +120,7 @@ fn try_out(client: &ClientSetup, setup: &Setup, facts: &Facts) -> anyhow::Result
     match runtime.block_on(trial::ask(&asks, &facts.environment)) {
         Ok(said) => eprintln!("asked `{}` through these settings: it answers, {said}", asks.model),
         Err(trial::Failure::Nobody) => {
-            eprintln!("nobody serves at {} yet: start `seaway serve`, then the client", facts.url)
+            eprintln!("nobody serves at {} yet: start `seaway serve`, then the client", facts.url);
         }
         Err(trial::Failure::Wrong(why)) => eprintln!(
             "warning: asked `{}` through these settings, and no answer came: {why}",

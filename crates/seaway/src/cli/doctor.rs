@@ -88,7 +88,7 @@ fn show(finding: &Finding) {
 async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     match unwritable(&config.state_dir) {
         Some(why) => {
-            findings.push(bad("state folder", why, "make it writable, or set `state_dir`"))
+            findings.push(bad("state folder", why, "make it writable, or set `state_dir`"));
         }
         None => findings.extend([
             good("state folder", config.state_dir.display().to_string()),

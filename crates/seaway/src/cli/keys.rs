@@ -82,7 +82,7 @@ fn tell_instances(state_dir: &std::path::Path) -> anyhow::Result<()> {
             runtime.block_on(Client::unix(&found.socket).post("/owner/reload", Vec::new(), &[]));
         match told {
             Ok(answer) if answer.status.is_success() => {
-                eprintln!("the gateway at {} uses it from now on", found.addresses.join(", "))
+                eprintln!("the gateway at {} uses it from now on", found.addresses.join(", "));
             }
             _ => eprintln!(
                 "hint: the gateway with process id {} still has the old key; send it SIGHUP",

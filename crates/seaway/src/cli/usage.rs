@@ -281,7 +281,7 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     let translated = receipt.dialect != "messages" && receipt.body_out != receipt.body_in;
     match (receipt.changes.is_empty(), translated) {
         (true, false) if receipt.body_out.is_some() => {
-            println!("changes   none: the upstream got the very bytes that the client sent")
+            println!("changes   none: the upstream got the very bytes that the client sent");
         }
         (true, true) => println!("changes   translated to messages; nothing was left out"),
         (false, true) => println!("changes   translated to messages"),

@@ -184,7 +184,10 @@ fn page(mut items: Vec<String>, paging: &ItemPaging) -> Result<String, Fault> {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}
         Some(other) => {
-            return Err(wrong("order", &format!("`{other}` is no order; expected `asc` or `desc`")));
+            return Err(wrong(
+                "order",
+                &format!("`{other}` is no order; expected `asc` or `desc`"),
+            ));
         }
     }
     let limit = paging.limit.unwrap_or(20);

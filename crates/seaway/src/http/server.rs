@@ -97,7 +97,7 @@ async fn bind_unix(path: &Path) -> io::Result<Listener> {
         }
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(path)?
+                std::fs::remove_file(path)?;
             }
             _ => {
                 return Err(io::Error::new(

@@ -108,7 +108,7 @@ impl Lockout {
             return Ok(());
         }
         self.change(|records| {
-            records.entry(self.place.clone()).or_default().failed(cause, last, now)
+            records.entry(self.place.clone()).or_default().failed(cause, last, now);
         })
     }
 
@@ -180,7 +180,7 @@ pub fn hold(path: &Path, patience: Duration) -> io::Result<File> {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::WouldBlock) if since.elapsed() < patience => {
-                std::thread::sleep(Duration::from_millis(20))
+                std::thread::sleep(Duration::from_millis(20));
             }
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::new(
@@ -276,7 +276,7 @@ mod tests {
                 scope.spawn(move || {
                     Lockout::new(path, &place.to_string())
                         .failed(SshFailure::Unknown, "x", 1)
-                        .unwrap()
+                        .unwrap();
                 });
             }
         });

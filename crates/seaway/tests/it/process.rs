@@ -371,7 +371,7 @@ fn a_unix_socket_serves_too() {
 fn what_others_may_write_is_not_believed() {
     use std::os::unix::fs::PermissionsExt;
     let chmod = |path: &std::path::Path, mode: u32| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap()
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
     let home = tempfile::tempdir().unwrap();
     let (config, marker) = (home.path().join(".config/seaway"), home.path().join("ran"));

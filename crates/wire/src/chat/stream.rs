@@ -414,7 +414,7 @@ impl ChatStream {
             }
             // A call whose arguments were not streamed has them in its start, or has none.
             OpenBlockKind::Call { index, input: Some(input), custom: None } => {
-                self.call_text(index, &quote(&input))
+                self.call_text(index, &quote(&input));
             }
             OpenBlockKind::Text { start, citations } => {
                 let end = self.length;

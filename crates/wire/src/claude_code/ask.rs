@@ -263,7 +263,7 @@ fn nothing(blocks: &str) -> bool {
 fn add<'a>(messages: &mut Vec<AskedMessage<'a>>, role: AskedRole, blocks: Cow<'a, str>) {
     match messages.last_mut() {
         Some(last) if last.role == role => {
-            last.blocks = blocks::joined(&last.blocks, &blocks).into()
+            last.blocks = blocks::joined(&last.blocks, &blocks).into();
         }
         _ => messages.push(AskedMessage { role, blocks }),
     }

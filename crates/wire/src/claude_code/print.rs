@@ -78,7 +78,7 @@ fn said(role: AskedRole, blocks: &str) -> String {
     for block in &blocks {
         match block["type"].as_str() {
             Some("text") if block["citations"].as_array().is_none_or(Vec::is_empty) => {
-                text.push_str(block["text"].as_str().unwrap_or_default())
+                text.push_str(block["text"].as_str().unwrap_or_default());
             }
             // Some clients send it back, some do not; it was heard either way.
             Some("thinking" | "redacted_thinking") if role == AskedRole::Assistant => {}
@@ -121,7 +121,7 @@ fn write(out: &mut String, value: &Value) {
                 match value {
                     // A text is a list with one text.
                     Value::String(text) if key == "content" => {
-                        write(out, &serde_json::json!([{"type": "text", "text": text}]))
+                        write(out, &serde_json::json!([{"type": "text", "text": text}]));
                     }
                     value => write(out, value),
                 }

@@ -56,7 +56,7 @@ impl Block {
         match kind {
             // It comes whole; a second one would be a correction.
             "signature_delta" => {
-                self.members.set("signature", members.get("signature").unwrap_or("\"\""))
+                self.members.set("signature", members.get("signature").unwrap_or("\"\""));
             }
             "citations_delta" => self.citations.extend(members.get("citation").map(str::to_owned)),
             _ => self.unknown(members),

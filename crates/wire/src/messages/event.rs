@@ -168,7 +168,8 @@ impl Summary {
                 self.error = Some(UpstreamError::parse(data).unwrap_or_else(unnamed));
             }
             EventKind::BlockDelta => {
-                self.so_far += ((data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1)
+                self.so_far +=
+                    ((data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1);
             }
             EventKind::BlockStart | EventKind::BlockStop | EventKind::Ping | EventKind::Other => {}
         }

@@ -141,7 +141,7 @@ impl<'a> Conversation<'a> {
             .filter(|_| results && self.open_calls().next().is_some());
         match before {
             Some(at) if self.turns[at].role == Role::Assistant => {
-                self.turns[at].blocks.push(ContentBlock::new(ContentKind::Call(call)))
+                self.turns[at].blocks.push(ContentBlock::new(ContentKind::Call(call)));
             }
             _ => self.push(Role::Assistant, ContentBlock::new(ContentKind::Call(call))),
         }

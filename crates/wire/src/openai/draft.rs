@@ -180,10 +180,10 @@ impl<'a> Draft<'a> {
             match &*string(&node, "service_tier")? {
                 "auto" => {}
                 "default" | "standard_only" => {
-                    self.members.push(("service_tier".into(), "\"standard_only\"".into()))
+                    self.members.push(("service_tier".into(), "\"standard_only\"".into()));
                 }
                 "priority" | "fast" => {
-                    self.members.push(("service_tier".into(), "\"auto\"".into()))
+                    self.members.push(("service_tier".into(), "\"auto\"".into()));
                 }
                 _ => self.notes.left_out("service_tier")?,
             }

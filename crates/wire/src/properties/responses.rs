@@ -153,7 +153,7 @@ fn accumulated(text: &str) -> Value {
         }
         match kind.strip_prefix("response.").expect("an event of a response") {
             "created" | "in_progress" => {
-                assert!(sequence < 2 && event["response"]["status"] == "in_progress", "{data}")
+                assert!(sequence < 2 && event["response"]["status"] == "in_progress", "{data}");
             }
             "output_item.added" => {
                 assert!(item.is_none(), "two items are open: {data}");
@@ -210,17 +210,17 @@ impl ToldResponse {
                 self.parts.push(event["part"].clone());
             }
             "function_call_arguments.delta" | "custom_tool_call_input.delta" => {
-                self.arguments.push_str(said("delta"))
+                self.arguments.push_str(said("delta"));
             }
             "function_call_arguments.done" => {
-                assert_eq!(said("arguments"), self.arguments, "{event}")
+                assert_eq!(said("arguments"), self.arguments, "{event}");
             }
             "custom_tool_call_input.done" => assert_eq!(said("input"), self.arguments, "{event}"),
             "reasoning_summary_text.delta" => self.summary.push_str(said("delta")),
             "reasoning_summary_text.done" => assert_eq!(said("text"), self.summary, "{event}"),
             "reasoning_summary_part.added" => assert!(self.summary.is_empty(), "{event}"),
             "reasoning_summary_part.done" => {
-                assert_eq!(event["part"]["text"], self.summary, "{event}")
+                assert_eq!(event["part"]["text"], self.summary, "{event}");
             }
             "output_text.annotation.added" => assert!(self.open, "{event}"),
             "web_search_call.in_progress"
@@ -236,7 +236,7 @@ fn ends_as_told(told: &ToldResponse, item: &Value) {
     assert_eq!(item["id"], told.id, "{item}");
     match item["type"].as_str() {
         Some("message") => {
-            assert!(!told.open && item["content"] == Value::from(told.parts.clone()), "{item}")
+            assert!(!told.open && item["content"] == Value::from(told.parts.clone()), "{item}");
         }
         Some("function_call") => assert_eq!(item["arguments"], told.arguments, "{item}"),
         Some("custom_tool_call") => assert_eq!(item["input"], told.arguments, "{item}"),
@@ -246,7 +246,7 @@ fn ends_as_told(told: &ToldResponse, item: &Value) {
             assert_eq!(text, told.summary, "{item}");
         }
         Some("web_search_call") => {
-            assert!(item["status"] == "completed" || item["status"] == "failed", "{item}")
+            assert!(item["status"] == "completed" || item["status"] == "failed", "{item}");
         }
         _ => panic!("not an item of Responses: {item}"),
     }

@@ -124,10 +124,10 @@ fn block_is_taken(block: &Value, role: &str) {
             "{block}"
         ),
         Some("tool_result") => {
-            assert!(role == "user" && is_plain(&block["tool_use_id"]), "{block}")
+            assert!(role == "user" && is_plain(&block["tool_use_id"]), "{block}");
         }
         Some("image" | "document") => {
-            assert!(role == "user" && block["source"].is_object(), "{block}")
+            assert!(role == "user" && block["source"].is_object(), "{block}");
         }
         Some("thinking" | "redacted_thinking") => assert_eq!(role, "assistant", "{block}"),
         _ => panic!("not a block of Messages: {block}"),

@@ -67,7 +67,7 @@ pub fn observe(summary: &mut Summary, data: &[u8]) {
     let event: ResponsesEvent = serde_json::from_slice(data).unwrap_or_default();
     match event.kind.as_str() {
         "response.created" | "response.in_progress" | "response.queued" => {
-            summary.model = event.response.and_then(|object| object.model).or(summary.model.take())
+            summary.model = event.response.and_then(|object| object.model).or(summary.model.take());
         }
         "response.completed" | "response.incomplete" | "response.failed" => {
             take(summary, event.response.unwrap_or_default());
@@ -77,7 +77,7 @@ pub fn observe(summary: &mut Summary, data: &[u8]) {
             summary.error = Some(UpstreamError {
                 kind: event.code.unwrap_or_else(|| "error".into()),
                 message: event.message.unwrap_or_default(),
-            })
+            });
         }
         _ => {}
     }

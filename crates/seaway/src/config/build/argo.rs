@@ -152,7 +152,7 @@ impl ConfigReader<'_> {
             match said {
                 // A flag beats a file, whichever of the two names it sets.
                 Some((value, origin)) if known.is_none_or(|known| origin.rank() < known) => {
-                    self.layers.put(own, value, origin)
+                    self.layers.put(own, value, origin);
                 }
                 _ => {
                     if let Some(default) = default.filter(|_| preset) {

@@ -139,7 +139,7 @@ impl Children {
                 self.end_all(gone);
             }
             Err(error) => {
-                tracing::warn!(upstream = %self.spawner.name, error = error.message, "no spare process")
+                tracing::warn!(upstream = %self.spawner.name, error = error.message, "no spare process");
             }
         }
     }

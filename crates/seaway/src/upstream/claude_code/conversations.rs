@@ -97,7 +97,7 @@ impl Conversations {
                 Ok(permit) => break permit,
                 Err(Refused::TimedOut(_)) if patient => {}
                 Err(Refused::Full(_)) if patient => {
-                    tokio::time::sleep(Duration::from_secs(1)).await
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 Err(refused) => return Err(busy(refused)),
             }

@@ -145,7 +145,7 @@ pub(super) mod tests {
         match came {
             Ok(()) => assert_eq!(expect, "", "{members} was taken"),
             Err(message) => {
-                assert!(!expect.is_empty() && message.contains(expect), "{members}: {message}")
+                assert!(!expect.is_empty() && message.contains(expect), "{members}: {message}");
             }
         }
     }

@@ -116,7 +116,7 @@ impl Script {
                 return rest
                     .split_once(':')
                     .map(|(name, value)| {
-                        self.headers.push((name.trim().to_lowercase(), value.trim().to_owned()))
+                        self.headers.push((name.trim().to_lowercase(), value.trim().to_owned()));
                     })
                     .is_some();
             }
@@ -147,7 +147,7 @@ impl Script {
         let input = if input.trim().is_empty() { "{}" } else { input.trim() };
         let object = serde_json::from_str::<serde_json::Map<String, Value>>(input).is_ok();
         (object && !name.is_empty()).then(|| {
-            self.blocks.push(Block::Tool { name: name.to_owned(), input: input.to_owned() })
+            self.blocks.push(Block::Tool { name: name.to_owned(), input: input.to_owned() });
         })
     }
 

@@ -98,7 +98,7 @@ fn segments(request: &Value) -> Vec<Segment> {
 fn add(segments: &mut Vec<Segment>, content: &Value, role: &str) {
     match content {
         Value::String(text) => {
-            segments.push(Segment { text: format!("{role}{text}"), marked: false })
+            segments.push(Segment { text: format!("{role}{text}"), marked: false });
         }
         Value::Array(blocks) => segments.extend(blocks.iter().map(|block| segment(block, role))),
         _ => {}

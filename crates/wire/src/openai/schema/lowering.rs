@@ -295,7 +295,7 @@ impl Writer<'_, '_> {
                     return Err(LoweringStop::Unsaid("a `$ref` that is nullable"));
                 }
                 _ if is_annotation(key) => {
-                    parts.members.push((key.into(), verbatim(&value, self.path)?.into_owned()))
+                    parts.members.push((key.into(), verbatim(&value, self.path)?.into_owned()));
                 }
                 _ if holds(key) != Holds::Other || key == "required" => {
                     return Err(LoweringStop::Unsaid("a `$ref` with more beside it"));
@@ -410,7 +410,7 @@ impl Writer<'_, '_> {
             "$defs" | "definitions" | "properties" => push(key, self.named(value, depth)?),
             "prefixItems" | "additionalItems" => self.tuple(source, key, value, parts, depth)?,
             "items" if value.as_array().is_some() => {
-                self.tuple(source, key, value, parts, depth)?
+                self.tuple(source, key, value, parts, depth)?;
             }
             "items" if member(source, "prefixItems").is_some() => {}
             "items" => push(key, self.schema(value, depth + 1)?),

@@ -125,7 +125,7 @@ pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
             "items" | "anyOf" | "oneOf" | "allOf" | "prefixItems"
                 if value.as_array().is_some_and(|list| list.iter().all(Node::is_null)) =>
             {
-                changed = true
+                changed = true;
             }
             "required"
                 if value

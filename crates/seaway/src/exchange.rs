@@ -80,7 +80,8 @@ pub struct RelayedRequest {
     pub body: Payload,
 }
 
-/// Sends a request on that is not looked into: batches, files, what else the API has, and responses that the upstream keeps.
+/// Sends a request on that is not looked into: batches, files, what else the API has, and responses
+/// that the upstream keeps.
 pub async fn relay(
     state: Arc<AppState>,
     snapshot: Arc<Snapshot>,
@@ -88,76 +89,31 @@ pub async fn relay(
 ) -> Answer {
     let RelayedRequest { caller, method, target, query, headers, body } = request;
     let endpoint = target.endpoint().unwrap_or(Endpoint::Messages);
-    let name = match &target {
-        Target::Known { endpoint, .. } => endpoint.name(),
-        Target::Other(path) if path.starts_with("/v1/skills") => "skills",
-        Target::Other(_) => "other",
-    };
     state.ledger.store().room().await;
-    let prices = snapshot.config.prices.clone();
     let entry = state.ledger.open(Opening {
         caller: caller.clone(),
         dialect: endpoint.dialect(),
-        endpoint: name,
+        endpoint: name_of(&target),
         asked: String::new(),
         stream: false,
-        prices,
+        prices: snapshot.config.prices.clone(),
     });
     let client =
         ClientRequest { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
     let mut exchange = Exchange { state, snapshot, client, entry };
-    if climbs(&target.to_string()) || query.as_deref().is_some_and(climbs) {
-        return exchange.fault(&Fault::new(
-            FaultKind::InvalidRequest,
-            "the path climbs out of the API; write it without `..`",
-        ));
+    match exchange.ask_holder(method, target, query, body).await {
+        Ok(answered) => exchange.respond(answered).await,
+        Err(fault) => exchange.fault(&fault),
     }
-    let batch = match &body {
-        Payload::Whole(bytes) if target.endpoint() == Some(Endpoint::Batches) => {
-            Some(bytes.clone())
-        }
-        Payload::Whole(_) | Payload::Streamed(_) => None,
-    };
-    let upstream = match belonging::upstream_of(
-        &exchange.snapshot,
-        exchange.state.ledger.store(),
-        &method,
-        &target,
-        batch.as_deref(),
-    )
-    .await
-    {
-        Ok(upstream) => upstream,
-        Err(fault) => return exchange.fault(&fault),
-    };
-    let headers = exchange.headers_for(&upstream);
-    let body = match body {
-        Payload::Whole(bytes) if !bytes.is_empty() => once(bytes),
-        body => body,
-    };
-    let form =
-        if belonging::makes(&method, &target) { RelayForm::Created } else { RelayForm::Opaque };
-    let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
-    let call = Call {
-        method,
-        target,
-        query,
-        headers,
-        body,
-        owner: exchange.client.caller.0.clone(),
-        session: None,
-    };
-    exchange.entry.goes_to(&upstream.name);
-    let reply = match exchange.call(&upstream, call).await {
-        Ok(reply) => reply,
-        Err(fault) => return exchange.fault(&fault),
-    };
-    if let Some(id) = deleted.filter(|_| reply.status.is_success())
-        && let Err(error) = exchange.state.ledger.store().forget_made(&id).await
-    {
-        tracing::warn!(id, error = %chain(&error), "where something was is remembered, although it is deleted");
+}
+
+/// The name under which what is not looked into is recorded.
+fn name_of(target: &Target) -> &'static str {
+    match target {
+        Target::Known { endpoint, .. } => endpoint.name(),
+        Target::Other(path) if path.starts_with("/v1/skills") => "skills",
+        Target::Other(_) => "other",
     }
-    exchange.respond(Answered { reply, upstream, plan: AnswerPlan::Relayed(form) }).await
 }
 
 /// True for a path that could lead out of what it stands below.
@@ -228,6 +184,43 @@ enum RelayForm {
 }
 
 impl Exchange {
+    /// Asks the upstream that a request belongs to which is not looked into.
+    async fn ask_holder(
+        &mut self,
+        method: Method,
+        target: Target,
+        query: Option<String>,
+        body: Payload,
+    ) -> Result<Answered, Fault> {
+        if climbs(&target.to_string()) || query.as_deref().is_some_and(climbs) {
+            let message = "the path climbs out of the API; write it without `..`";
+            return Err(Fault::new(FaultKind::InvalidRequest, message));
+        }
+        let store = self.state.ledger.store().clone();
+        let (batch, body) = match body {
+            Payload::Whole(bytes) if !bytes.is_empty() => (Some(bytes.clone()), once(bytes)),
+            body => (None, body),
+        };
+        let batch = batch.as_deref();
+        let upstream =
+            belonging::upstream_of(&self.snapshot, &store, &method, &target, batch).await?;
+        let created = belonging::makes(&method, &target);
+        let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
+        let headers = self.headers_for(&upstream);
+        let owner = self.client.caller.0.clone();
+        let call = Call { method, target, query, headers, body, owner, session: None };
+        self.entry.goes_to(&upstream.name);
+        let reply = self.call(&upstream, call).await?;
+        if let Some(id) = deleted.filter(|_| reply.status.is_success())
+            && let Err(error) = store.forget_made(&id).await
+        {
+            let error = chain(&error);
+            tracing::warn!(id, error, "where something was is remembered, although it is deleted");
+        }
+        let form = if created { RelayForm::Created } else { RelayForm::Opaque };
+        Ok(Answered { reply, upstream, plan: AnswerPlan::Relayed(form) })
+    }
+
     /// Asks one target after the other until one can serve.
     async fn ask_upstreams(&mut self, request: &Request<'_>) -> Result<Answered, Fault> {
         let snapshot = self.snapshot.clone();

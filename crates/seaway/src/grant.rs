@@ -421,6 +421,33 @@ mod tests {
         assert!(private.refuses("Grep", &serde_json::json!({"pattern": "x"}), &moved).is_some());
     }
 
+    /// Paths that lead out of the workspace.
+    const BEYOND: &[&str] = &[
+        "/etc/passwd",
+        "../../x",
+        "../out/passwd",
+        "../new",
+        "../new/x",
+        "../loop",
+        "../up/x",
+        "x/../../../y",
+        "/",
+        "~/.ssh/id",
+        "~",
+        "~root/x",
+        " /etc/passwd",
+        "\u{feff}/etc/passwd",
+        "\u{feff}~/.claude",
+        "a\u{feff}",
+        "\u{a0}/etc",
+        "\u{2003}/etc",
+        "\u{b}/etc",
+        "../\u{e9}/passwd",
+        "../e\u{301}/passwd",
+        "a\0b",
+        "",
+    ];
+
     #[test]
     fn file_tools_stay_within_the_workspace() {
         let folder = tempfile::tempdir().unwrap();
@@ -453,32 +480,7 @@ mod tests {
         ] {
             assert!(!is_outside("Read", serde_json::json!({"file_path": inside})), "{inside}");
         }
-        let beyond = [
-            "/etc/passwd",
-            "../../x",
-            "../out/passwd",
-            "../new",
-            "../new/x",
-            "../loop",
-            "../up/x",
-            "x/../../../y",
-            "/",
-            "~/.ssh/id",
-            "~",
-            "~root/x",
-            " /etc/passwd",
-            "\u{feff}/etc/passwd",
-            "\u{feff}~/.claude",
-            "a\u{feff}",
-            "\u{a0}/etc",
-            "\u{2003}/etc",
-            "\u{b}/etc",
-            "../\u{e9}/passwd",
-            "../e\u{301}/passwd",
-            "a\0b",
-            "",
-        ];
-        for beyond in beyond {
+        for beyond in BEYOND {
             for (tool, key) in
                 [("Write", "file_path"), ("Grep", "path"), ("NotebookEdit", "notebook_path")]
             {

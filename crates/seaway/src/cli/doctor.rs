@@ -259,6 +259,16 @@ async fn examine_tunnel(
         ));
         return false;
     }
+    examine_way(tunnel, before, layer, findings).await
+}
+
+/// The login and the forward. False if there is no going on.
+async fn examine_way(
+    tunnel: &Arc<Tunnel>,
+    before: Option<u32>,
+    layer: &impl Fn(&str) -> String,
+    findings: &mut Vec<Finding>,
+) -> bool {
     let way = tunnel
         .setting
         .jump
@@ -342,6 +352,16 @@ async fn examine_program(
             "make it, or correct `claude_code.workspace`",
         ));
     }
+    examine_login(program, layer, findings).await
+}
+
+/// What the program is let in by. False if there is no going on.
+async fn examine_login(
+    program: &Program,
+    layer: &impl Fn(&str) -> String,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    let setting = program.setting();
     if setting.credential.is_some() {
         return match program.ready().await {
             Ok(()) => {

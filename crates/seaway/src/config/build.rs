@@ -480,64 +480,98 @@ mod tests {
         assert!(error.contains(what), "{error}");
     }
 
-    #[test]
-    fn what_does_not_go_together_is_refused() {
-        refused("listen = '0.0.0.0:1'\nauth = 'none'", &[], "for loopback only");
-        refused("listen = 'nowhere'", &[], "is no address");
-        refused("[upstream.a]\nbase_url = 'http://x'", &[], "`kind` is missing");
-        refused("[upstream.a]\nkind = 'messages'", &[], "`base_url` is missing");
-        refused("[upstream.a]\nkind = 'messages'\nbase_url = 'x'", &[], "has no scheme");
-        refused(
+    /// A file and variables that do not go together, and what is said of them.
+    type Mistaken = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
+    const MISTAKEN: &[Mistaken] = &[
+        ("listen = '0.0.0.0:1'\nauth = 'none'", &[], "for loopback only"),
+        ("listen = 'nowhere'", &[], "is no address"),
+        ("[upstream.a]\nbase_url = 'http://x'", &[], "`kind` is missing"),
+        ("[upstream.a]\nkind = 'messages'", &[], "`base_url` is missing"),
+        ("[upstream.a]\nkind = 'messages'\nbase_url = 'x'", &[], "has no scheme"),
+        (
             "[upstream.a]\nkind = 'messages'\nbase_url = 'http://me:hush@x'",
             &[],
             "`http://(redacted)@x` holds a credential",
-        );
-        refused(
+        ),
+        (
             "[upstream.a]\nkind = 'messages'\nbase_url = 'http://127.0.0.1:7329/'",
             &[],
             "own address",
-        );
-        refused(
+        ),
+        (
             "",
             &[("ANTHROPIC_API_KEY", "k"), ("ANTHROPIC_BASE_URL", "http://localhost:7329")],
             "$ANTHROPIC_BASE_URL: `http://localhost:7329` is Seaway's own address",
-        );
-        refused(
+        ),
+        (
             "[upstream.a]\nkind = 'anthropic'\napi_key.file = '~/.claude/.credentials.json'",
             &[],
             "official program only",
-        );
+        ),
+        (
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://x'\nbearer = 'sk-ant-oat01-x'",
+            &[],
+            "official program only",
+        ),
+        (
+            "[upstream.a]\nkind = 'claude-code'\nbearer.env = 'MINE'",
+            &[("MINE", "sk-ant-oat01-x")],
+            "CLAUDE_CODE_OAUTH_TOKEN",
+        ),
+        (
+            "[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'",
+            &[],
+            "no upstream is called `b`; there are `a`",
+        ),
+        (
+            "[upstream.a]\nkind = 'sandbox'\nset = { stream = true }",
+            &[],
+            "`stream` cannot be edited here",
+        ),
+        (
+            "[upstream.open-router]\nkind = 'sandbox'\n[[route]]\nupstream = 'openrouter'",
+            &[],
+            "there are `open-router`; did you mean `open-router`?",
+        ),
+        ("default_upstream = 'sandbx'", &[], "none is configured; did you mean `sandbox`?"),
+        ("[preset.messages]\nsystem = 'x'", &[], "is a path of the API"),
+        ("[preset.v1]\nsystem = 'x'", &[], "is a path of the API"),
+        ("strict_modes = false", &[], "a file cannot vouch for itself"),
+        ("models_only = true", &[], "there is nothing in `models`"),
+        ("models = ['a', '']", &[], "a model's id is empty"),
+        (
+            "listen = '0.0.0.0:1'\n[upstream.a]\nkind = 'claude-code'",
+            &[],
+            "a plan's login serves its owner alone",
+        ),
+        ("claude_code.workers = 0\n[upstream.a]\nkind = 'claude-code'", &[], "from 1 to 1000"),
+        (
+            "auth = 'none'\nlisten = ['127.0.0.1:1']\n[claude_code]\npermision = 'allow'\n[upstream.a]\nkind = 'claude-code'",
+            &[],
+            "did you mean `permission`?",
+        ),
+        ("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "from 1 to 1000000"),
+        ("[upstream.a]\nkind = 'sandbox'\nspeaks = ['klingon']", &[], "`klingon` is no dialect"),
+        (
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nspeaks = 'chat'\nsystem_prefix = 'x'",
+            &[],
+            "can only be edited in `messages`",
+        ),
+        ("[upstream.a]\nkind = 'sandbox'\nspeaks = 'chat'", &[], "speaks `messages` only"),
+        ("log_level = 'a=b=c'", &[], "log_level: expected"),
+    ];
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (file, variables, what) in MISTAKEN {
+            refused(file, variables, what);
+        }
         for told in
             ["$CLAUDE_ACCESS_TOKEN: this is Claude Code's own login", "CLAUDE_CODE_OAUTH_TOKEN"]
         {
             refused("", &[("CLAUDE_ACCESS_TOKEN", "sk-ant-oat01-x")], told);
         }
-        refused(
-            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://x'\nbearer = 'sk-ant-oat01-x'",
-            &[],
-            "official program only",
-        );
-        refused(
-            "[upstream.a]\nkind = 'claude-code'\nbearer.env = 'MINE'",
-            &[("MINE", "sk-ant-oat01-x")],
-            "CLAUDE_CODE_OAUTH_TOKEN",
-        );
-        refused(
-            "[upstream.a]\nkind = 'sandbox'\n[[route]]\nmodel = '*'\nupstream = 'b'",
-            &[],
-            "no upstream is called `b`; there are `a`",
-        );
-        refused(
-            "[upstream.a]\nkind = 'sandbox'\nset = { stream = true }",
-            &[],
-            "`stream` cannot be edited here",
-        );
-        refused(
-            "[upstream.open-router]\nkind = 'sandbox'\n[[route]]\nupstream = 'openrouter'",
-            &[],
-            "there are `open-router`; did you mean `open-router`?",
-        );
-        refused("default_upstream = 'sandbx'", &[], "none is configured; did you mean `sandbox`?");
         let broken = load("default_upstream = 'b'\n[upstream.b]\nkind = 'messages'\n", &[], &[])
             .unwrap_err();
         assert_eq!(
@@ -556,39 +590,6 @@ mod tests {
                 load("[upstream.a]\nkind = 'sandbox'", &[], &flags).unwrap_err().to_string();
             assert!(error.contains("add `--upstream argo`"), "{error}");
         }
-        refused("[preset.messages]\nsystem = 'x'", &[], "is a path of the API");
-        refused("[preset.v1]\nsystem = 'x'", &[], "is a path of the API");
-        refused("strict_modes = false", &[], "a file cannot vouch for itself");
-        refused("models_only = true", &[], "there is nothing in `models`");
-        refused("models = ['a', '']", &[], "a model's id is empty");
-        refused(
-            "listen = '0.0.0.0:1'\n[upstream.a]\nkind = 'claude-code'",
-            &[],
-            "a plan's login serves its owner alone",
-        );
-        refused(
-            "claude_code.workers = 0\n[upstream.a]\nkind = 'claude-code'",
-            &[],
-            "from 1 to 1000",
-        );
-        refused(
-            "auth = 'none'\nlisten = ['127.0.0.1:1']\n[claude_code]\npermision = 'allow'\n[upstream.a]\nkind = 'claude-code'",
-            &[],
-            "did you mean `permission`?",
-        );
-        refused("[upstream.a]\nkind = 'sandbox'\nconcurrency = 0", &[], "from 1 to 1000000");
-        refused(
-            "[upstream.a]\nkind = 'sandbox'\nspeaks = ['klingon']",
-            &[],
-            "`klingon` is no dialect",
-        );
-        refused(
-            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nspeaks = 'chat'\nsystem_prefix = 'x'",
-            &[],
-            "can only be edited in `messages`",
-        );
-        refused("[upstream.a]\nkind = 'sandbox'\nspeaks = 'chat'", &[], "speaks `messages` only");
-        refused("log_level = 'a=b=c'", &[], "log_level: expected");
     }
 
     #[test]
@@ -804,8 +805,36 @@ mod tests {
         )
     }
 
+    /// The same of tunnels.
+    const MISTAKEN_WAYS: &[Mistaken] = &[
+        ("default_upstream = 'argo'", &[("CELS_USERNAME", " ")], "$CELS_USERNAME: it is empty"),
+        (
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'",
+            &[],
+            "no tunnel is called `x`; none is configured",
+        ),
+        (
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\njump = 'j'",
+            &[],
+            "`host` is missing",
+        ),
+        (
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\nsocket = '/s'\n[tunnel.x]\nhost = 'h'",
+            &[],
+            "`socket` and `via`",
+        ),
+        (
+            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'",
+            &[],
+            "has to be `https`",
+        ),
+    ];
+
     #[test]
     fn argo_is_a_preset_that_can_be_overridden() {
+        for (file, variables, what) in MISTAKEN_WAYS {
+            refused(file, variables, what);
+        }
         let said = [("default_upstream", "argo")];
         let way = |tunnel: &Option<crate::config::TunnelConfig>| {
             let tunnel = tunnel.as_ref().unwrap();
@@ -853,31 +882,10 @@ mod tests {
             "the machine that holds it open is another"
         );
         assert!(argo("", &[], &[("argo.direct", "true"), said[0]]).1.is_none());
-        refused(
-            "default_upstream = 'argo'",
-            &[("CELS_USERNAME", " ")],
-            "$CELS_USERNAME: it is empty",
-        );
-        refused(
-            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'",
-            &[],
-            "no tunnel is called `x`; none is configured",
-        );
-        refused(
-            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\njump = 'j'",
-            &[],
-            "`host` is missing",
-        );
-        refused(
-            "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\nsocket = '/s'\n[tunnel.x]\nhost = 'h'",
-            &[],
-            "`socket` and `via`",
-        );
-        refused(
-            "[upstream.a]\nkind = 'messages'\nbase_url = 'http://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'",
-            &[],
-            "has to be `https`",
-        );
+    }
+
+    #[test]
+    fn a_tunnel_is_configured_by_flags_too_and_its_host_is_a_name() {
         let own = "[upstream.a]\nkind = 'messages'\nbase_url = 'https://h'\nvia = 'x'\n[tunnel.x]\nhost = 'h'\n";
         let loaded = load(own, &[], &[("argo.host", "flag"), ("argo.tunnel_port", "7")]).unwrap();
         let UpstreamPlace::Api(api) = &loaded.config.upstreams[0].place else {

@@ -31,7 +31,9 @@ pub(super) async fn upstream_of(
     {
         return Ok(upstream.clone());
     }
-    if let (true, Some(batch)) = (makes(method, target), batch) {
+    if let (true, Some(batch)) =
+        (target.endpoint() == Some(Endpoint::Batches) && *method == Method::POST, batch)
+    {
         return upstream_of_batch(snapshot, batch);
     }
     let first = route::route(&snapshot.config, "", "").into_iter().next();

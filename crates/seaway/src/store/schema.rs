@@ -401,6 +401,53 @@ mod tests {
     use super::*;
     use crate::config::Glob;
 
+    /// Writes one record as a layout has it.
+    fn fill(old: &Connection, from: usize) {
+        if from < 5 {
+            let columns: usize = old
+                .query_row("SELECT count(*) FROM pragma_table_info('exchange')", [], |row| {
+                    row.get(0)
+                })
+                .unwrap();
+            // Two of them are hashes, which a number is not.
+            let value = |number: usize| {
+                if (22..24).contains(&number) { "NULL".to_owned() } else { number.to_string() }
+            };
+            let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
+            old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
+        } else {
+            old.execute_batch(&format!(
+                "INSERT INTO name VALUES (7, '7'), (8, '8');
+                INSERT INTO record VALUES (zeroblob(16), 2, NULL, 8, 8, 8, 8, 7, NULL, 8, 9, NULL, 10, 8, NULL, NULL, 1, 15, 16, 17, 18, 19, NULL, 21, NULL, NULL, NULL{});
+                INSERT INTO hourly VALUES (0, 8, 8, 8, 1, 1, 15, 16, 17, 18, 19{});",
+                if from < 6 { "" } else { ", 30" },
+                if from < 6 { "" } else { ", 30, 30, 0" },
+            ))
+            .unwrap();
+        }
+    }
+
+    fn copies_are_forgotten_in_time(folder: &Path) {
+        let files = || std::fs::read_dir(folder).unwrap().count();
+        assert_eq!(files(), 2 * (MIGRATIONS.len() - 1), "no side files, no half copies");
+        let (first, second) = (folder.join("1.db"), folder.join("2.db"));
+        std::fs::File::options()
+            .append(true)
+            .open(folder.join("1.db.layout-1"))
+            .unwrap()
+            .set_modified(std::time::SystemTime::now() - COPY_KEPT)
+            .unwrap();
+        for path in [&first, &second] {
+            forget_copies(path, Duration::MAX);
+        }
+        assert!(
+            !folder.join("1.db.layout-1").exists() && folder.join("2.db.layout-2").exists(),
+            "after a week, and not before"
+        );
+        forget_copies(&second, Duration::ZERO);
+        assert_eq!(files(), 2 * (MIGRATIONS.len() - 1) - 2, "nor longer than records");
+    }
+
     #[test]
     fn an_older_store_is_copied_before_it_is_migrated() {
         let folder = tempfile::tempdir().unwrap();
@@ -414,28 +461,7 @@ mod tests {
                 old.execute_batch(step).unwrap();
             }
             old.pragma_update(None, "user_version", i64::try_from(from).unwrap()).unwrap();
-            if from < 5 {
-                let columns: usize = old
-                    .query_row("SELECT count(*) FROM pragma_table_info('exchange')", [], |row| {
-                        row.get(0)
-                    })
-                    .unwrap();
-                // Two of them are hashes, which a number is not.
-                let value = |number: usize| {
-                    if (22..24).contains(&number) { "NULL".to_owned() } else { number.to_string() }
-                };
-                let values = (0..columns).map(value).collect::<Vec<_>>().join(",");
-                old.execute(&format!("INSERT INTO exchange VALUES ({values})"), []).unwrap();
-            } else {
-                old.execute_batch(&format!(
-                    "INSERT INTO name VALUES (7, '7'), (8, '8');
-                    INSERT INTO record VALUES (zeroblob(16), 2, NULL, 8, 8, 8, 8, 7, NULL, 8, 9, NULL, 10, 8, NULL, NULL, 1, 15, 16, 17, 18, 19, NULL, 21, NULL, NULL, NULL{});
-                    INSERT INTO hourly VALUES (0, 8, 8, 8, 1, 1, 15, 16, 17, 18, 19{});",
-                    if from < 6 { "" } else { ", 30" },
-                    if from < 6 { "" } else { ", 30, 30, 0" },
-                ))
-                .unwrap();
-            }
+            fill(&old, from);
             drop(old);
             drop(super::super::open::open(Some(&path), &prices).unwrap());
             drop(super::super::open::open(Some(&path), &prices).unwrap());
@@ -471,25 +497,7 @@ mod tests {
                 std::os::unix::fs::PermissionsExt::mode(&copy.metadata().unwrap().permissions());
             assert_eq!(mode & 0o777, 0o600);
         }
-        let files = || std::fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(files(), 2 * (MIGRATIONS.len() - 1), "no side files, no half copies");
-        let (first, second) = (folder.path().join("1.db"), folder.path().join("2.db"));
-        std::fs::File::options()
-            .append(true)
-            .open(folder.path().join("1.db.layout-1"))
-            .unwrap()
-            .set_modified(std::time::SystemTime::now() - COPY_KEPT)
-            .unwrap();
-        for path in [&first, &second] {
-            forget_copies(path, Duration::MAX);
-        }
-        assert!(
-            !folder.path().join("1.db.layout-1").exists()
-                && folder.path().join("2.db.layout-2").exists(),
-            "after a week, and not before"
-        );
-        forget_copies(&second, Duration::ZERO);
-        assert_eq!(files(), 2 * (MIGRATIONS.len() - 1) - 2, "nor longer than records");
+        copies_are_forgotten_in_time(folder.path());
     }
 
     #[test]

@@ -47,6 +47,7 @@ every_engine! {
     what_is_promised_is_found_at_once
     a_task_is_whose_lease_lasts
     records_are_found_and_summed
+    requests_are_listed
     many_records_are_all_there
 }
 
@@ -230,20 +231,10 @@ async fn records_are_found_and_summed(store: Store) {
     }
     store.flush().await;
     let rows = store.usage(Filter::default()).await.unwrap();
-    let told: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            (
-                row.model.as_str(),
-                row.caller.as_str(),
-                row.requests,
-                row.failed,
-                row.input,
-                row.output,
-            )
-        })
-        .collect();
-    assert_eq!(told, [("m", "me", 2, 0, 6, 2), ("n", "me", 1, 1, 3, 1)]);
+    let sums = |row: &Row| (row.requests, row.failed, row.input, row.output);
+    let told: Vec<_> =
+        rows.iter().map(|row| (row.model.as_str(), row.caller.as_str(), sums(row))).collect();
+    assert_eq!(told, [("m", "me", (2, 0, 6, 2)), ("n", "me", (1, 1, 3, 1))]);
     let costs: Vec<_> =
         rows.iter().map(|row| (row.cost, row.estimated, row.unpriced, row.known_cost())).collect();
     assert_eq!(costs, [(48, 0, 0, Some(48)), (0, 0, 1, None)]);
@@ -276,6 +267,14 @@ async fn records_are_found_and_summed(store: Store) {
         ),
         ("me", Some("up"), "sonnet", Some(true), Some(24))
     );
+}
+
+async fn requests_are_listed(store: Store) {
+    let failed = Record { outcome: Outcome::Truncated, ..record(None, "n") };
+    for record in [record(None, "m"), record(None, "m"), record(Some("req_up"), "m"), failed] {
+        store.record(Box::new(record));
+    }
+    store.flush().await;
     let listed = async |wanted: RequestFilter| {
         store.report(move |database| requests(database, &wanted)).await.unwrap().len()
     };

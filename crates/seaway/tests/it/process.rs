@@ -786,6 +786,12 @@ fn unread(stopped: bool) -> (Box<dyn Send>, Stdio) {
 
 const ASKED: usize = 10_000;
 
+/// What the metrics say of one thing.
+fn figure(metrics: &str, name: &str) -> u64 {
+    let figure = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(figure).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_holds_nobody_up() {
     for stopped in [false, true] {
@@ -833,13 +839,7 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         let health = Client::connect(address, None).await.get("/health/live").await;
         assert_eq!(health.status, 200);
         let metrics = Client::connect(address, Some(KEY)).await.get("/metrics").await;
-        let lost = metrics
-            .text()
-            .lines()
-            .find_map(|line| line.strip_prefix("seaway_log_lines_dropped_total "))
-            .unwrap()
-            .parse::<u64>()
-            .unwrap();
+        let lost = figure(metrics.text(), "seaway_log_lines_dropped_total");
         assert!(lost > 0, "more was said than may wait");
         let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();

@@ -168,6 +168,23 @@ async fn served(
     got
 }
 
+fn batch(models: &[&str]) -> String {
+    let requests: Vec<String> = models
+        .iter()
+        .map(|model| format!(r#"{{"custom_id":"{model}","params":{{"model":"{model}"}}}}"#))
+        .collect();
+    format!(r#"{{"requests":[{}]}}"#, requests.join(","))
+}
+
+/// A message that names a file.
+fn message(model: &str, file: &str) -> String {
+    let source = format!(r#"{{"type":"file","file_id":"{file}"}}"#);
+    let content = format!(r#"[{{"type":"document","source":{source}}}]"#);
+    format!(
+        r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":{content}}}]}}"#
+    )
+}
+
 #[tokio::test]
 async fn batches_and_files_stay_with_their_upstream() {
     let (mut first, mut second) = (Upstream::start().await, Upstream::start().await);
@@ -177,13 +194,6 @@ async fn batches_and_files_stay_with_their_upstream() {
     );
     let gateway = Gateway::with_file(&config, &[]).await;
     let mut client = gateway.client().await;
-    let batch = |models: &[&str]| {
-        let requests: Vec<String> = models
-            .iter()
-            .map(|model| format!(r#"{{"custom_id":"{model}","params":{{"model":"{model}"}}}}"#))
-            .collect();
-        format!(r#"{{"requests":[{}]}}"#, requests.join(","))
-    };
     // By its models, also by what an alias stands for, to where all of them can go.
     for (models, id) in [
         (&["claude-b"][..], "b1"),
@@ -227,11 +237,6 @@ async fn batches_and_files_stay_with_their_upstream() {
     )
     .await;
     served(&mut client, &mut first, "GET /v1/files/file_1/content", "", "{}").await;
-    let message = |model: &str, file: &str| {
-        format!(
-            r#"{{"model":"{model}","max_tokens":9,"messages":[{{"role":"user","content":[{{"type":"document","source":{{"type":"file","file_id":"{file}"}}}}]}}]}}"#
-        )
-    };
     served(&mut client, &mut second, "POST /v1/messages", &message("claude-both", "nobodys"), "{}")
         .await;
     served(&mut client, &mut first, "POST /v1/messages", &message("claude-both", "file_1"), "{}")

@@ -89,6 +89,19 @@ async fn a_response_is_kept_listed_and_deleted() {
     );
 }
 
+/// What follows the start of a message that thinks and calls a tool.
+const THOUGHT: [&str; 9] = [
+    r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
+    r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#,
+    r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"s=="}}"#,
+    r#"{"type":"content_block_stop","index":0}"#,
+    r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"toolu_1","name":"look","input":{}}}"#,
+    r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"a\": 1.0}"}}"#,
+    r#"{"type":"content_block_stop","index":1}"#,
+    r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":7}}"#,
+    r#"{"type":"message_stop"}"#,
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_goes_on_from_a_response_also_after_a_restart() {
     let state = tempfile::tempdir().unwrap();
@@ -106,19 +119,8 @@ async fn a_request_goes_on_from_a_response_also_after_a_restart() {
         first["system"],
         json!([{"type": "text", "text": "Not inherited."}, {"type": "text", "text": "In the input."}])
     );
-    let thought = [
-        r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"hm"}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"s=="}}"#,
-        r#"{"type":"content_block_stop","index":0}"#,
-        r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"toolu_1","name":"look","input":{}}}"#,
-        r#"{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"a\": 1.0}"}}"#,
-        r#"{"type":"content_block_stop","index":1}"#,
-        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":7}}"#,
-        r#"{"type":"message_stop"}"#,
-    ];
     let mut all = vec![stream()[0].clone()];
-    all.extend(thought.iter().map(|data| format!("event: x\ndata: {data}\n\n")));
+    all.extend(THOUGHT.iter().map(|data| format!("event: x\ndata: {data}\n\n")));
     events(received, &all).await;
     let answer = client.answer().await;
     let last = told(answer.text()).pop().unwrap();

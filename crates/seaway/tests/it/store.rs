@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
-use crate::support::{ASK, Gateway, Upstream};
+use crate::support::{ASK, Client, Gateway, Upstream};
 
 #[tokio::test]
 async fn no_prompt_and_no_answer_is_ever_kept() {
@@ -113,6 +113,36 @@ fn full(path: &std::path::Path) {
 const TURNS: usize = 500;
 const ASKED: usize = 3000;
 
+/// Clients that ask as fast as they can.
+async fn busy(gateway: &Gateway) -> tokio::task::JoinSet<()> {
+    let ask = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (mut client, ask) = (gateway.client().await, ask.clone());
+        busy.spawn(async move {
+            for _ in 0..ASKED / 8 {
+                assert_eq!(client.post("/v1/messages", &ask).await.status, 200);
+            }
+        });
+    }
+    busy
+}
+
+/// Has responses made that are to be kept, and returns their ids.
+async fn turns(client: &mut Client) -> Vec<String> {
+    let mut kept = Vec::new();
+    for _ in 0..TURNS {
+        let mut before = Value::Null;
+        for _ in 0..2 {
+            let turn = client.post("/v1/responses", &json!({"model": "claude-opus-4-8", "input": "hello", "previous_response_id": before}).to_string()).await;
+            assert_eq!(turn.status, 200, "{}", turn.text());
+            before = turn.json()["id"].clone();
+            kept.push(before.as_str().unwrap().to_owned());
+        }
+    }
+    kept
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_people_look_and_old_records_go() {
     let state = tempfile::tempdir().unwrap();
@@ -125,16 +155,7 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
         ("log_level", "off"),
     ];
     let gateway = Gateway::start(&settings).await;
-    let ask = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
-    let mut busy = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        let (mut client, ask) = (gateway.client().await, ask.clone());
-        busy.spawn(async move {
-            for _ in 0..ASKED / 8 {
-                assert_eq!(client.post("/v1/messages", &ask).await.status, 200);
-            }
-        });
-    }
+    let mut busy = busy(&gateway).await;
     let mut looking = gateway.client().await;
     let looker = tokio::spawn(async move {
         loop {
@@ -150,16 +171,7 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
         }
     });
     let mut client = gateway.client().await;
-    let mut kept = Vec::new();
-    for _ in 0..TURNS {
-        let mut before = Value::Null;
-        for _ in 0..2 {
-            let turn = client.post("/v1/responses", &json!({"model": "claude-opus-4-8", "input": "hello", "previous_response_id": before}).to_string()).await;
-            assert_eq!(turn.status, 200, "{}", turn.text());
-            before = turn.json()["id"].clone();
-            kept.push(before.as_str().unwrap().to_owned());
-        }
-    }
+    let kept = turns(&mut client).await;
     for id in &kept {
         assert_eq!(client.get(&format!("/v1/responses/{id}")).await.status, 200, "{id}");
     }

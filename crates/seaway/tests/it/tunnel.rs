@@ -289,6 +289,43 @@ async fn without_a_key_the_network_is_not_touched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn chat_is_for_what_claude_does_not_serve() {
+    let way = Way::new().await;
+    let gateway = way.gateway(&[]).await;
+    let mut client = gateway.0.client().await;
+    // Chat goes as it is for what Claude does not serve, with the user filled in.
+    for (model, listed) in [
+        ("gpt-4o", "gpt4o"),
+        ("GPT-4o", "gpt4o"),
+        ("o3-mini", "gpto3mini"),
+        ("new-model", "new-model"),
+    ] {
+        let tools = json!([{"type": "function", "function": {"name": "n", "strict": true, "parameters": {"type": "object"}}}]);
+        let answer = client.post("/v1/chat/completions", &json!({"model": model, "tools": tools, "messages": [{"role": "user", "content": "q"}]}).to_string()).await;
+        assert_eq!(
+            (answer.status, answer.json()["choices"][0]["message"]["content"].as_str()),
+            (200, Some("hello")),
+            "{model}: {}",
+            answer.text()
+        );
+        let (line, _, heard) = way.institution.asked().pop().unwrap();
+        assert_eq!(
+            (line.as_str(), heard["model"].as_str(), heard["user"].as_str()),
+            ("POST /argoapi/v1/chat/completions", Some(listed), Some("alice"))
+        );
+    }
+    // What Claude serves is asked for in Messages, whatever the client speaks.
+    let answer = client.post("/v1/chat/completions", r#"{"model":"claude-opus-4-8","messages":[{"role":"user","content":"hi"}],"user":"mine"}"#).await;
+    assert_eq!(
+        (answer.status, answer.json()["object"].as_str()),
+        (200, Some("chat.completion")),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(way.institution.asked().pop().unwrap().0, "POST /argoapi/v1/messages");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_institutions_rules_are_kept() {
     let way = Way::new().await;
     let gateway = way.gateway(&[]).await;
@@ -331,36 +368,6 @@ async fn the_institutions_rules_are_kept() {
         counted.text()
     );
     assert_eq!(way.institution.asked()[1].2.get("stream"), None);
-    // Chat goes as it is for what Claude does not serve, with the user filled in.
-    for (model, listed) in [
-        ("gpt-4o", "gpt4o"),
-        ("GPT-4o", "gpt4o"),
-        ("o3-mini", "gpto3mini"),
-        ("new-model", "new-model"),
-    ] {
-        let tools = json!([{"type": "function", "function": {"name": "n", "strict": true, "parameters": {"type": "object"}}}]);
-        let answer = client.post("/v1/chat/completions", &json!({"model": model, "tools": tools, "messages": [{"role": "user", "content": "q"}]}).to_string()).await;
-        assert_eq!(
-            (answer.status, answer.json()["choices"][0]["message"]["content"].as_str()),
-            (200, Some("hello")),
-            "{model}: {}",
-            answer.text()
-        );
-        let (line, _, heard) = way.institution.asked().pop().unwrap();
-        assert_eq!(
-            (line.as_str(), heard["model"].as_str(), heard["user"].as_str()),
-            ("POST /argoapi/v1/chat/completions", Some(listed), Some("alice"))
-        );
-    }
-    // What Claude serves is asked for in Messages, whatever the client speaks.
-    let answer = client.post("/v1/chat/completions", r#"{"model":"claude-opus-4-8","messages":[{"role":"user","content":"hi"}],"user":"mine"}"#).await;
-    assert_eq!(
-        (answer.status, answer.json()["object"].as_str()),
-        (200, Some("chat.completion")),
-        "{}",
-        answer.text()
-    );
-    assert_eq!(way.institution.asked().pop().unwrap().0, "POST /argoapi/v1/messages");
     // An error keeps its words; one that comes in the stream has its status.
     ask["messages"][0]["content"] = "[[error 529]]".into();
     let answer = client.post("/v1/messages", &ask.to_string()).await;

@@ -311,6 +311,25 @@ fn paired(messages: &[AskedMessage<'_>]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The budget of a model that is given one.
+fn thinking_budget(
+    body: &RawObject<'_>,
+    asked: Option<&RawObject<'_>>,
+    path: Path<'_>,
+) -> Result<u64, Fault> {
+    let at = path.key("budget_tokens");
+    let budget = asked.and_then(|asked| member(asked, "budget_tokens"));
+    let budget = count(&budget.ok_or_else(|| wrong(at, "field required"))?, at)?;
+    if budget < 1024 {
+        return Err(wrong(at, "input should be greater than or equal to 1024"));
+    }
+    let limit = member(body, "max_tokens").and_then(|limit| limit.as_u64());
+    if limit.is_some_and(|limit| limit <= budget) {
+        return Err(wrong("max_tokens", "must be greater than `thinking.budget_tokens`"));
+    }
+    Ok(budget)
+}
+
 fn thinking(
     body: &RawObject<'_>,
     model: &str,
@@ -339,7 +358,6 @@ fn thinking(
         || matches!(traits.off, Off::Silence | Off::Disabled);
     // From 5 on silence means that the model thinks.
     let off_by_silence = can_be_off && Model::parse(model).is_some_and(|model| model.major < 5);
-    let budget = asked.as_ref().and_then(|asked| member(asked, "budget_tokens"));
     Ok(match (kind.as_deref(), traits.thinking) {
         (_, model::Thinking::No) => ThinkingMode::Own,
         (None, _) if off_by_silence => ThinkingMode::Off,
@@ -350,22 +368,7 @@ fn thinking(
             ThinkingMode::Own
         }
         (Some("enabled"), model::Thinking::Manual) => {
-            let budget =
-                budget.ok_or_else(|| wrong(path.key("budget_tokens"), "field required"))?;
-            let budget = count(&budget, path.key("budget_tokens"))?;
-            if budget < 1024 {
-                return Err(wrong(
-                    path.key("budget_tokens"),
-                    "input should be greater than or equal to 1024",
-                ));
-            }
-            if member(body, "max_tokens")
-                .and_then(|limit| limit.as_u64())
-                .is_some_and(|limit| limit <= budget)
-            {
-                return Err(wrong("max_tokens", "must be greater than `thinking.budget_tokens`"));
-            }
-            ThinkingMode::Budget(budget)
+            ThinkingMode::Budget(thinking_budget(body, asked.as_ref(), path)?)
         }
         (Some("adaptive"), model::Thinking::Manual) => {
             return Err(wrong(

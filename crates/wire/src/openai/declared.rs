@@ -417,34 +417,13 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         Ok(())
     }
 
-    fn web_search(
+    /// Writes from where is searched, and where.
+    fn search_limits(
         &mut self,
-        kind: &str,
         tool: &RawObject<'a>,
         path: Path<'_>,
+        text: &mut String,
     ) -> Result<(), Fault> {
-        // Claude's searches go out; a client that wants none of that wants none of them.
-        if member(tool, "external_web_access")
-            .map(|node| flag(&node, path.key("external_web_access")))
-            .transpose()?
-            == Some(false)
-        {
-            self.draft.toolbox.gone.insert(SEARCH.to_owned());
-            return self.draft.notes.left_out(self.noted("web_search"));
-        }
-        let Some(server) = self.terms.web_search else {
-            let why = "web searches are not configured here; whoever runs this gateway can set `web_search` for the upstream";
-            return self.leave_out(
-                kind,
-                tool,
-                path,
-                format!("tools of type `web_search` are not supported: {why}"),
-            );
-        };
-        let mut text = format!("{{\"type\":{},\"name\":\"web_search\"", quote(server));
-        if let Some(most) = self.searches {
-            text.push_str(&format!(",\"max_uses\":{most}"));
-        }
         if let Some(location) = member(tool, "user_location") {
             let path = path.key("user_location");
             let holder = object(&location, path)?;
@@ -475,6 +454,38 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
                 &self.noted("filters"),
             )?;
         }
+        Ok(())
+    }
+
+    fn web_search(
+        &mut self,
+        kind: &str,
+        tool: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<(), Fault> {
+        // Claude's searches go out; a client that wants none of that wants none of them.
+        if member(tool, "external_web_access")
+            .map(|node| flag(&node, path.key("external_web_access")))
+            .transpose()?
+            == Some(false)
+        {
+            self.draft.toolbox.gone.insert(SEARCH.to_owned());
+            return self.draft.notes.left_out(self.noted("web_search"));
+        }
+        let Some(server) = self.terms.web_search else {
+            let why = "web searches are not configured here; whoever runs this gateway can set `web_search` for the upstream";
+            return self.leave_out(
+                kind,
+                tool,
+                path,
+                format!("tools of type `web_search` are not supported: {why}"),
+            );
+        };
+        let mut text = format!("{{\"type\":{},\"name\":\"web_search\"", quote(server));
+        if let Some(most) = self.searches {
+            text.push_str(&format!(",\"max_uses\":{most}"));
+        }
+        self.search_limits(tool, path, &mut text)?;
         if member(tool, "search_context_size").is_some_and(|size| size.raw() != "\"medium\"") {
             self.draft.notes.ignored(self.noted("search_context_size"))?;
         }

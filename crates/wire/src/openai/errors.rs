@@ -109,78 +109,28 @@ mod tests {
     }
 
     #[test]
+    #[rustfmt::skip]
     fn every_row_of_the_table() {
-        check(
-            400,
-            "invalid_request_error",
-            "max_tokens: x",
-            false,
-            false,
-            "400 invalid_request_error null",
-        );
-        check(
-            400,
-            "invalid_request_error",
-            "prompt is too long: 9 tokens > 8 maximum",
-            false,
-            false,
-            "400 invalid_request_error context_length_exceeded",
-        );
-        check(
-            401,
-            "authentication_error",
-            "bad",
-            false,
-            false,
-            "500 server_error upstream_authentication",
-        );
-        check(
-            401,
-            "authentication_error",
-            "bad",
-            false,
-            true,
-            "401 authentication_error invalid_api_key",
-        );
-        check(402, "billing_error", "x", false, false, "402 insufficient_quota insufficient_quota");
-        check(403, "permission_error", "x", false, false, "403 permission_error null");
-        check(
-            404,
-            "not_found_error",
-            "model: x",
-            false,
-            false,
-            "404 invalid_request_error model_not_found",
-        );
-        check(409, "conflict_error", "x", false, false, "409 conflict_error null");
-        check(
-            413,
-            "request_too_large",
-            "x",
-            false,
-            false,
-            "413 invalid_request_error request_too_large",
-        );
-        check(
-            429,
-            "rate_limit_error",
-            "x",
-            true,
-            false,
-            "429 rate_limit_error rate_limit_exceeded",
-        );
-        check(
-            429,
-            "rate_limit_error",
-            "x",
-            false,
-            false,
-            "429 rate_limit_error insufficient_quota",
-        );
-        check(500, "api_error", "x", false, false, "500 server_error null");
-        check(503, "api_error", "x", false, false, "503 upstream_error null");
-        check(504, "timeout_error", "x", false, false, "504 server_error timeout");
-        check(529, "overloaded_error", "Overloaded", false, false, "503 server_error overloaded");
+        let rows = [
+            (400, "invalid_request_error", "max_tokens: x", false, false, "400 invalid_request_error null"),
+            (400, "invalid_request_error", "prompt is too long: 9 tokens > 8 maximum", false, false, "400 invalid_request_error context_length_exceeded"),
+            (401, "authentication_error", "bad", false, false, "500 server_error upstream_authentication"),
+            (401, "authentication_error", "bad", false, true, "401 authentication_error invalid_api_key"),
+            (402, "billing_error", "x", false, false, "402 insufficient_quota insufficient_quota"),
+            (403, "permission_error", "x", false, false, "403 permission_error null"),
+            (404, "not_found_error", "model: x", false, false, "404 invalid_request_error model_not_found"),
+            (409, "conflict_error", "x", false, false, "409 conflict_error null"),
+            (413, "request_too_large", "x", false, false, "413 invalid_request_error request_too_large"),
+            (429, "rate_limit_error", "x", true, false, "429 rate_limit_error rate_limit_exceeded"),
+            (429, "rate_limit_error", "x", false, false, "429 rate_limit_error insufficient_quota"),
+            (500, "api_error", "x", false, false, "500 server_error null"),
+            (503, "api_error", "x", false, false, "503 upstream_error null"),
+            (504, "timeout_error", "x", false, false, "504 server_error timeout"),
+            (529, "overloaded_error", "Overloaded", false, false, "503 server_error overloaded"),
+        ];
+        for (status, kind, message, waits, own_key, expect) in rows {
+            check(status, kind, message, waits, own_key, expect);
+        }
     }
 
     #[test]

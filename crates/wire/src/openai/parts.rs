@@ -117,22 +117,22 @@ impl<'a> Parts<'_, 'a> {
         Ok(said)
     }
 
-    fn part(
+    /// What a part of this kind is to Claude; nothing where it says nothing.
+    fn block(
         &mut self,
         node: &Node<'a>,
         part: &RawObject<'a>,
+        kind: &str,
         path: Path<'_>,
-    ) -> Result<Option<ContentBlock<'a>>, Stop> {
+    ) -> Result<Option<ContentKind<'a>>, Stop> {
         let at = |key: &'static str| path.key(key);
-        let kind = member(part, "type").ok_or_else(|| wrong(at("type"), "field required"))?;
-        let kind = string(&kind, at("type"))?;
         let required =
             |key: &'static str| member(part, key).ok_or_else(|| wrong(at(key), "field required"));
         let (sees, speaks) = (
             matches!(self.speaker, Speaker::User | Speaker::Tool),
             self.speaker == Speaker::Assistant,
         );
-        let block = match &*kind {
+        let block = match kind {
             "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text" => {
                 words(&required("text")?, at("text"))?
             }
@@ -163,7 +163,7 @@ impl<'a> Parts<'_, 'a> {
             "tool_result" if self.speaker == Speaker::User => {
                 Some(ContentKind::Result(self.result(part, path)?))
             }
-            "thinking" | "redacted_thinking" if speaks => self.thought(node, part, &kind, path)?,
+            "thinking" | "redacted_thinking" if speaks => self.thought(node, part, kind, path)?,
             // What Claude's own tools did, and what it made of a long conversation.
             kind if speaks && is_claudes(kind) => {
                 Some(ContentKind::Media(native(&verbatim(node, path)?)))
@@ -179,6 +179,19 @@ impl<'a> Parts<'_, 'a> {
                 return Err(Stop::Lost(Box::new((label(other), self.foreign(other, at("type"))))));
             }
         };
+        Ok(block)
+    }
+
+    fn part(
+        &mut self,
+        node: &Node<'a>,
+        part: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<Option<ContentBlock<'a>>, Stop> {
+        let at = |key: &'static str| path.key(key);
+        let kind = member(part, "type").ok_or_else(|| wrong(at("type"), "field required"))?;
+        let kind = string(&kind, at("type"))?;
+        let block = self.block(node, part, &kind, path)?;
         if !matches!(&*kind, "tool_use" | "tool_result")
             && !matches!(block, Some(ContentKind::Thought(_)))
             && !is_native(&kind)

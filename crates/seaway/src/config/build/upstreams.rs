@@ -91,16 +91,7 @@ impl ConfigReader<'_> {
                 UpstreamPlace::Api(Box::new(self.api(name, vendor, listen)?))
             }
         };
-        let mut hasher = DefaultHasher::new();
-        let counts = |key: &[String]| {
-            key.starts_with(&at("")[..2])
-                || (kind == UpstreamKind::ClaudeCode
-                    && ["claude_code", "model", "strict"].contains(&key[0].as_str()))
-        };
-        for (key, (value, _)) in self.layers.iter().filter(|(key, _)| counts(key)) {
-            format!("{key:?}{value:?}").hash(&mut hasher);
-        }
-        format!("{place:?}").hash(&mut hasher);
+        let fingerprint = self.fingerprint(name, kind, &place);
         let mut limits = self.limits(name);
         if kind == UpstreamKind::ClaudeCode {
             limits.concurrency = limits.concurrency.or_else(|| self.workers());
@@ -122,8 +113,31 @@ impl ConfigReader<'_> {
                 .get(&at("match_models"))
                 .and_then(|value| value.flag())
                 .unwrap_or_default(),
-            fingerprint: hasher.finish(),
+            fingerprint,
         };
+        self.check_speaks(&upstream, kind);
+        Some(upstream)
+    }
+
+    /// What tells one setting of an upstream from another.
+    fn fingerprint(&self, name: &str, kind: UpstreamKind, place: &UpstreamPlace) -> u64 {
+        let at = |rest: &str| below("upstream", name, rest);
+        let mut hasher = DefaultHasher::new();
+        let counts = |key: &[String]| {
+            key.starts_with(&at("")[..2])
+                || (kind == UpstreamKind::ClaudeCode
+                    && ["claude_code", "model", "strict"].contains(&key[0].as_str()))
+        };
+        for (key, (value, _)) in self.layers.iter().filter(|(key, _)| counts(key)) {
+            format!("{key:?}{value:?}").hash(&mut hasher);
+        }
+        format!("{place:?}").hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// An upstream cannot be asked in what its kind does not speak, nor edited in what it does not.
+    fn check_speaks(&mut self, upstream: &UpstreamConfig, kind: UpstreamKind) {
+        let at = |rest: &str| below("upstream", &upstream.name.0, rest);
         if !matches!(upstream.place, UpstreamPlace::Api(_))
             && upstream.speaks != [Dialect::Messages]
         {
@@ -138,7 +152,6 @@ impl ConfigReader<'_> {
                 "requests can only be edited in `messages`; add it, or take the edits out",
             );
         }
-        Some(upstream)
     }
 
     fn api(&mut self, name: &str, vendor: Vendor, listen: &[Listen]) -> Option<ApiConfig> {

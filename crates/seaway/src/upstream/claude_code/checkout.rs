@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use seaway_wire::FaultKind;
 use seaway_wire::claude_code::output::Line;
-use seaway_wire::claude_code::{Ask, AskedRole, COMPOSED, Print, Turn, input};
+use seaway_wire::claude_code::{
+    AnsweredCall, Ask, AskedRole, COMPOSED, HeldCall, Print, Turn, input,
+};
 
 use super::conversations::{Conversation, TurnGuard};
 use super::flow::{AnswerStream, Lease};
@@ -40,45 +42,15 @@ pub(super) async fn checkout(
     fits_its_version(shared, ask).await?;
     let known = known(shared, whose).await?;
     let mut held = held;
-    // One that waited may have died meanwhile; the next best is taken then.
-    loop {
-        let mut gone = Vec::new();
-        let found = shared.children.pool().find(&wanted, &mut gone);
-        shared.children.end_all(gone);
-        let (mut child, turns, heard, calls, told, cached) = match found {
-            BestChild::Holding(kept) => {
-                (kept.child, kept.turns, prints.len() - 2, kept.calls, kept.settings, true)
-            }
-            BestChild::Resting(kept, heard) => {
-                (kept.child, kept.turns, heard, Vec::new(), kept.settings, true)
-            }
-            BestChild::Spare(child, seeded) => (child, 0, 0, Vec::new(), String::new(), seeded),
-            BestChild::Soon(done) => {
-                done.cancelled().await;
-                continue;
-            }
-            BestChild::Nothing => break,
-        };
-        if !child.is_alive() || child.clear().is_err() {
-            shared.children.end(child, ());
-            continue;
-        }
+    while let Some(candidate) = candidate(shared, &wanted).await {
+        let Candidate { child, turns, heard, calls, told, cached } = candidate;
         conversation.turns =
             if heard > 0 { turns } else { known.as_ref().map_or(0, |session| session.turns) };
         shared.conversations.remember(&conversation, conversation.turns).await;
         let mut working = Lease::new(child, shared.clone(), held);
         let opening = opening(ask, heard == 0, &told);
-        let asked = if calls.is_empty() {
-            tell(working.child(), ask, heard, opening).await
-        } else {
-            answer(working.child(), opening, &calls, results.as_deref().unwrap_or_default()).await
-        };
-        // One that hangs has done nothing with it, so another can be asked.
-        let asked = match asked {
-            Ok(()) if !working.child().stirs().await => Err("it shows no sign of life".to_owned()),
-            asked => asked,
-        };
-        match asked {
+        let results = results.as_deref().unwrap_or_default();
+        match go_on(working.child(), ask, heard, opening, &calls, results).await {
             Ok(()) => {
                 let turn = if calls.is_empty() {
                     Turn::begun(ask.tools.clone())
@@ -104,6 +76,49 @@ pub(super) async fn checkout(
         held,
     )
     .await
+}
+
+/// A child that waited, and what is known of it.
+struct Candidate {
+    child: Piped,
+    turns: u64,
+    /// How much of the conversation it has heard, in messages.
+    heard: usize,
+    /// The calls that it holds open.
+    calls: Vec<HeldCall>,
+    /// The settings that it was told.
+    told: String,
+    /// What it has not heard is read from the prompt cache.
+    cached: bool,
+}
+
+/// Takes the child that waited and suits a request best; one that has died meanwhile is passed over.
+async fn candidate(shared: &ProgramState, wanted: &ChildQuery<'_>) -> Option<Candidate> {
+    loop {
+        let mut gone = Vec::new();
+        let found = shared.children.pool().find(wanted, &mut gone);
+        shared.children.end_all(gone);
+        let (child, turns, heard, calls, told, cached) = match found {
+            BestChild::Holding(kept) => {
+                let heard = wanted.prints.len() - 2;
+                (kept.child, kept.turns, heard, kept.calls, kept.settings, true)
+            }
+            BestChild::Resting(kept, heard) => {
+                (kept.child, kept.turns, heard, Vec::new(), kept.settings, true)
+            }
+            BestChild::Spare(child, seeded) => (child, 0, 0, Vec::new(), String::new(), seeded),
+            BestChild::Soon(done) => {
+                done.cancelled().await;
+                continue;
+            }
+            BestChild::Nothing => return None,
+        };
+        let mut candidate = Candidate { child, turns, heard, calls, told, cached };
+        if candidate.child.is_alive() && candidate.child.clear().is_ok() {
+            return Some(candidate);
+        }
+        shared.children.end(candidate.child, ());
+    }
 }
 
 /// Refuses what the installed version would not say as it is written.
@@ -185,6 +200,24 @@ async fn start(
     }
 }
 
+/// Goes on with a child that waited: with the results of its calls, or with what it has not heard.
+async fn go_on(
+    child: &mut Piped,
+    ask: &Ask<'_>,
+    heard: usize,
+    opening: String,
+    calls: &[HeldCall],
+    results: &[AnsweredCall],
+) -> Result<(), String> {
+    if calls.is_empty() {
+        tell(child, ask, heard, opening).await?;
+    } else {
+        answer(child, opening, calls, results).await?;
+    }
+    // One that hangs has done nothing with it, so another can be asked.
+    if child.stirs().await { Ok(()) } else { Err("it shows no sign of life".to_owned()) }
+}
+
 fn deaf(shared: &ProgramState, why: &str) -> UpstreamError {
     UpstreamError::new(
         FaultKind::BadReply,
@@ -226,8 +259,8 @@ async fn tell(
 async fn answer(
     child: &mut Piped,
     mut lines: String,
-    calls: &[seaway_wire::claude_code::HeldCall],
-    results: &[seaway_wire::claude_code::AnsweredCall],
+    calls: &[HeldCall],
+    results: &[AnsweredCall],
 ) -> Result<(), String> {
     for call in calls {
         let result = results

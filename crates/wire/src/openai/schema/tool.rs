@@ -95,6 +95,15 @@ fn of_object(schema: &RawObject<'_>) -> String {
     format!("{{\"type\":\"object\"{}}}", rest.collect::<String>())
 }
 
+/// True for a list in which there is nothing.
+fn is_empty(node: &Node<'_>) -> bool {
+    node.as_array().is_some_and(|list| list.iter().all(Node::is_null))
+}
+
+fn names_other_than_texts(node: &Node<'_>) -> bool {
+    node.as_array().is_some_and(|list| list.iter().any(|name| !name.is_string()))
+}
+
 /// Writes a schema as draft 2020-12 has it; what does so already is not touched.
 pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
     let raw = Cow::Borrowed(node.raw());
@@ -122,16 +131,10 @@ pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
             "minimum" if exclusive("exclusiveMinimum") == Some(true) => {}
             "maximum" if exclusive("exclusiveMaximum") == Some(true) => {}
             // Lists of nothing are not in the newest draft.
-            "items" | "anyOf" | "oneOf" | "allOf" | "prefixItems"
-                if value.as_array().is_some_and(|list| list.iter().all(Node::is_null)) =>
-            {
+            "items" | "anyOf" | "oneOf" | "allOf" | "prefixItems" if is_empty(&value) => {
                 changed = true;
             }
-            "required"
-                if value
-                    .as_array()
-                    .is_some_and(|list| list.iter().any(|name| !name.is_string())) =>
-            {
+            "required" if names_other_than_texts(&value) => {
                 changed = true;
                 members.push((key, Cow::Owned(texts(&value))));
             }
@@ -147,8 +150,7 @@ pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
                 }
             }
             // Draft 3 has a flag in each property.
-            "required" if value.as_array().is_none() => changed = true,
-            "enum" if value.as_array().is_none() => changed = true,
+            "required" | "enum" if value.as_array().is_none() => changed = true,
             "type" => match kind(&value) {
                 Some(Cow::Borrowed(same)) => members.push((key, Cow::Borrowed(same))),
                 other => {

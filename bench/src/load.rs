@@ -33,7 +33,9 @@ struct Plan {
 
 pub async fn run(arguments: &[String]) -> Result<(), BoxError> {
     let [kind, address, path, body, connections, seconds, rest @ ..] = arguments else {
-        return Err("expected KIND ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY [HEADER]…]".into());
+        return Err(
+            "expected KIND ADDRESS PATH BODYFILE CONNECTIONS SECONDS [KEY [HEADER]…]".into()
+        );
     };
     let body = std::fs::read(body)?;
     let key = rest.first().map_or("none", String::as_str);
@@ -44,10 +46,17 @@ pub async fn run(arguments: &[String]) -> Result<(), BoxError> {
     );
     let request = [head.into_bytes(), body].concat();
     let (connections, seconds): (usize, f64) = (connections.parse()?, seconds.parse()?);
-    let plan = Rc::new(Plan { address: address.clone(), request, until: Instant::now() + Duration::from_secs_f64(seconds), figures: Rc::default() });
+    let plan = Rc::new(Plan {
+        address: address.clone(),
+        request,
+        until: Instant::now() + Duration::from_secs_f64(seconds),
+        figures: Rc::default(),
+    });
     let local = tokio::task::LocalSet::new();
     let told = match kind.as_str() {
-        "stream" | "plain" => local.run_until(drive(plan, connections, kind == "stream", seconds)).await,
+        "stream" | "plain" => {
+            local.run_until(drive(plan, connections, kind == "stream", seconds)).await
+        }
         "leave" => local.run_until(leave(plan, connections)).await,
         "hold" => local.run_until(hold(plan, connections)).await,
         _ => Err(format!("unknown kind `{kind}`").into()),
@@ -56,8 +65,14 @@ pub async fn run(arguments: &[String]) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn drive(plan: Rc<Plan>, connections: usize, stream: bool, seconds: f64) -> Result<Value, BoxError> {
-    let tasks: Vec<_> = (0..connections).map(|_| tokio::task::spawn_local(worker(plan.clone(), stream))).collect();
+async fn drive(
+    plan: Rc<Plan>,
+    connections: usize,
+    stream: bool,
+    seconds: f64,
+) -> Result<Value, BoxError> {
+    let tasks: Vec<_> =
+        (0..connections).map(|_| tokio::task::spawn_local(worker(plan.clone(), stream))).collect();
     for task in tasks {
         task.await?.map_err(|error| error.to_string())?;
     }
@@ -109,7 +124,12 @@ async fn more(socket: &mut TcpStream, held: &mut Vec<u8>) -> Result<(), String> 
     }
 }
 
-async fn read_plain(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, begun: Instant) -> Result<(), String> {
+async fn read_plain(
+    socket: &mut TcpStream,
+    held: &mut Vec<u8>,
+    plan: &Plan,
+    begun: Instant,
+) -> Result<(), String> {
     let head = loop {
         if let Some(end) = memchr::memmem::find(held, b"\r\n\r\n") {
             break end + 4;
@@ -120,7 +140,9 @@ async fn read_plain(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, beg
     if !text.starts_with("HTTP/1.1 200") {
         return Err(format!("not 200: {text}"));
     }
-    let length = text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")));
+    let length = text.lines().find_map(|line| {
+        line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+    });
     match length.and_then(|(_, value)| value.trim().parse::<usize>().ok()) {
         Some(length) => {
             while held.len() < head + length {
@@ -140,10 +162,20 @@ async fn read_plain(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, beg
 }
 
 /// What stands before the text of a delta, in Messages, in Chat and in Responses.
-const DELTAS: [&[u8]; 4] = [b"\"text_delta\",\"text\":\"", b"\"delta\":{\"content\":\"", b"\"content\":\"", b"\"delta\":\""];
+const DELTAS: [&[u8]; 4] = [
+    b"\"text_delta\",\"text\":\"",
+    b"\"delta\":{\"content\":\"",
+    b"\"content\":\"",
+    b"\"delta\":\"",
+];
 
 /// Reads a stream to its end. False if the server closes the connection behind it, as some do.
-async fn read_stream(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, begun: Instant) -> Result<bool, String> {
+async fn read_stream(
+    socket: &mut TcpStream,
+    held: &mut Vec<u8>,
+    plan: &Plan,
+    begun: Instant,
+) -> Result<bool, String> {
     let (mut seen, mut first) = (0, true);
     loop {
         if let Err(error) = more(socket, held).await {
@@ -153,11 +185,18 @@ async fn read_stream(socket: &mut TcpStream, held: &mut Vec<u8>, plan: &Plan, be
         }
         let arrived = now();
         let mut figures = plan.figures.borrow_mut();
-        while let Some(start) = DELTAS.iter().find_map(|delta| Some(seen + memchr::memmem::find(&held[seen..], delta)? + delta.len())) {
+        while let Some(start) = DELTAS.iter().find_map(|delta| {
+            Some(seen + memchr::memmem::find(&held[seen..], delta)? + delta.len())
+        }) {
             let Some(length) = memchr::memchr(b'"', &held[start..]) else { break };
             seen = start + length;
             // Chat's first chunk has an empty text.
-            let Some(written) = std::str::from_utf8(&held[start..seen]).ok().and_then(|text| text.parse::<u128>().ok()) else { continue };
+            let Some(written) = std::str::from_utf8(&held[start..seen])
+                .ok()
+                .and_then(|text| text.parse::<u128>().ok())
+            else {
+                continue;
+            };
             figures.delay.push(arrived.saturating_sub(written) as f64 / 1e3);
             figures.events += 1;
             if std::mem::take(&mut first) {

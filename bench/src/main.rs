@@ -6,7 +6,10 @@ mod upstream;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
     let told = match arguments.first().map(String::as_str) {
         Some("upstream") => runtime.block_on(upstream::serve(&arguments[1..])),
         Some("load") => runtime.block_on(load::run(&arguments[1..])),

@@ -45,8 +45,16 @@ async fn connection(mut stream: TcpStream, left: Rc<Left>) {
             path if path.contains("paced") => events(&mut stream, Duration::from_millis(20)).await,
             path if path.contains("sse") => events(&mut stream, Duration::ZERO).await,
             path if path.contains("open") => return open(&mut stream, &left).await,
-            path if path.starts_with("/left") => json(&mut stream, &format!("{{\"count\":{},\"last\":{}}}", left.count.get(), left.last.get())).await,
-            path if streams && !path.contains("shape=") => events(&mut stream, Duration::ZERO).await,
+            path if path.starts_with("/left") => {
+                json(
+                    &mut stream,
+                    &format!("{{\"count\":{},\"last\":{}}}", left.count.get(), left.last.get()),
+                )
+                .await
+            }
+            path if streams && !path.contains("shape=") => {
+                events(&mut stream, Duration::ZERO).await
+            }
             path if path.contains("small") => json(&mut stream, &message(40)).await,
             _ => json(&mut stream, &message(700)).await,
         };
@@ -75,21 +83,27 @@ async fn request(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<(String, 
     };
     let text = std::str::from_utf8(&held[..head]).ok()?;
     let path = text.split(' ').nth(1)?.to_owned();
-    let length = text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")));
+    let length = text.lines().find_map(|line| {
+        line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+    });
     let length: usize = length.and_then(|(_, value)| value.trim().parse().ok()).unwrap_or(0);
     while held.len() < head + length {
         if stream.read_buf(held).await.ok()? == 0 {
             return None;
         }
     }
-    let asks = |text: &str| memchr::memmem::find(&held[head..head + length], text.as_bytes()).is_some();
+    let asks =
+        |text: &str| memchr::memmem::find(&held[head..head + length], text.as_bytes()).is_some();
     let streams = asks("\"stream\":true") || asks("\"stream\": true");
     held.drain(..head + length);
     Some((path, streams))
 }
 
 async fn json(stream: &mut TcpStream, body: &str) -> std::io::Result<()> {
-    let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: req_bench\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: req_bench\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(answer.as_bytes()).await
 }
 
@@ -105,7 +119,11 @@ fn start() -> String {
         "message_start",
         "{\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"model\":\"claude-bench\",\"content\":[],\"usage\":{\"input_tokens\":12,\"output_tokens\":1}}}",
     );
-    message + &chunk("content_block_start", "{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}")
+    message
+        + &chunk(
+            "content_block_start",
+            "{\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}",
+        )
 }
 
 /// Each delta carries the time at which it was written.
@@ -115,10 +133,16 @@ async fn events(stream: &mut TcpStream, pace: Duration) -> std::io::Result<()> {
         if !pace.is_zero() {
             tokio::time::sleep(pace).await;
         }
-        let data = format!("{{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{}\"}}}}", now());
+        let data = format!(
+            "{{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{}\"}}}}",
+            now()
+        );
         stream.write_all(chunk("content_block_delta", &data).as_bytes()).await?;
     }
-    let end = chunk("message_delta", "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":200}}");
+    let end = chunk(
+        "message_delta",
+        "{\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":200}}",
+    );
     let block = chunk("content_block_stop", "{\"type\":\"content_block_stop\",\"index\":0}");
     let stop = chunk("message_stop", "{\"type\":\"message_stop\"}");
     stream.write_all(format!("{block}{end}{stop}0\r\n\r\n").as_bytes()).await

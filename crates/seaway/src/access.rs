@@ -59,7 +59,6 @@ fn is_ours(path: &str) -> bool {
 }
 
 /// Who looks, by a cookie that holds now.
-#[must_use]
 pub fn looks(snapshot: &Snapshot, headers: &HeaderMap) -> Option<Caller> {
     if snapshot.keyring.is_open() {
         return Some(Caller("open".into()));
@@ -69,19 +68,16 @@ pub fn looks(snapshot: &Snapshot, headers: &HeaderMap) -> Option<Caller> {
 }
 
 /// Whether `dashboard.callers` leaves somebody in.
-#[must_use]
 pub fn may_look(snapshot: &Snapshot, caller: &Caller) -> bool {
     snapshot.config.dashboard_callers.is_empty() || is_named(snapshot, caller)
 }
 
 /// Whether `dashboard.callers` names somebody.
-#[must_use]
 pub fn is_named(snapshot: &Snapshot, caller: &Caller) -> bool {
     snapshot.config.dashboard_callers.iter().any(|name| **name == *caller.0)
 }
 
 /// The fault of somebody whom `dashboard.callers` leaves out.
-#[must_use]
 pub fn not_named(caller: &Caller) -> Fault {
     Fault::new(FaultKind::Forbidden, format!("`{}` is not one of `dashboard.callers`", caller.0))
 }
@@ -99,7 +95,6 @@ pub fn is_origin_of(host: &str, origin: &str) -> bool {
 }
 
 /// True for a browser that navigates here.
-#[must_use]
 pub fn wants_page(headers: &HeaderMap) -> bool {
     headers
         .get(ACCEPT)

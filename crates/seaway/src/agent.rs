@@ -115,13 +115,11 @@ impl Job {
         })
     }
 
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.run_request.id
     }
 
     /// The id under which the request is recorded.
-    #[must_use]
     pub fn record_id(&self) -> &str {
         self.entry.id()
     }
@@ -277,13 +275,11 @@ impl RunningWork {
 }
 
 /// The first upstream that is the program.
-#[must_use]
 pub fn program_of(snapshot: &Snapshot) -> Option<&Arc<Upstream>> {
     snapshot.upstreams.iter().find(|upstream| upstream.program().is_some())
 }
 
 /// The answer where there is none.
-#[must_use]
 pub fn no_program() -> Fault {
     Fault::new(
         FaultKind::NotFound,

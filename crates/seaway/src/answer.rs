@@ -24,7 +24,6 @@ pub struct Head {
 }
 
 /// A fault as an answer in the client's dialect.
-#[must_use]
 pub fn of_fault(fault: &Fault, dialect: Dialect, request_id: &str) -> (Head, Bytes) {
     (
         head_of_fault(fault, fault.kind.status(dialect), request_id),
@@ -33,7 +32,6 @@ pub fn of_fault(fault: &Fault, dialect: Dialect, request_id: &str) -> (Head, Byt
 }
 
 /// A fault as an answer on a path that both vendors' clients use.
-#[must_use]
 pub fn of_shared_fault(fault: &Fault, request_id: &str) -> (Head, Bytes) {
     (
         head_of_fault(fault, fault.kind.status(Dialect::Messages), request_id),
@@ -81,7 +79,6 @@ const fn layer(kind: FaultKind) -> &'static str {
 }
 
 /// Makes an id of our own for a request.
-#[must_use]
 pub fn own_id() -> String {
     format!("req_sw_{}", uuid::Uuid::now_v7().simple())
 }

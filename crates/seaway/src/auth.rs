@@ -66,7 +66,6 @@ impl Keyring {
         })
     }
 
-    #[must_use]
     pub fn of<'a>(keys: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self {
             keys: keys
@@ -78,19 +77,16 @@ impl Keyring {
     }
 
     /// True if anyone who reaches us may call.
-    #[must_use]
     pub fn is_open(&self) -> bool {
         self.open
     }
 
     /// The key to paste into a client.
-    #[must_use]
     pub fn first(&self) -> Option<&SecretString> {
         self.keys.first().map(|(_, key)| key)
     }
 
     /// The key of a caller.
-    #[must_use]
     pub fn key_of(&self, caller: &str) -> Option<&SecretString> {
         self.keys.iter().find(|(name, _)| &**name == caller).map(|(_, key)| key)
     }
@@ -101,13 +97,11 @@ impl Keyring {
     }
 
     /// Tells who has this key.
-    #[must_use]
     pub fn whose(&self, key: &str) -> Option<Caller> {
         self.find(&HeaderValue::from_str(key).ok()?).cloned().map(Caller)
     }
 
     /// Tells who calls. Clients may send several credentials; one good one is enough.
-    #[must_use]
     pub fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         let mut sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
         let known = sent.find_map(|value| self.find(value));
@@ -119,7 +113,6 @@ impl Keyring {
     }
 
     /// True if a local key stands anywhere in a header's value.
-    #[must_use]
     pub fn holds(&self, value: &HeaderValue) -> bool {
         let pieces = value
             .as_bytes()
@@ -154,7 +147,6 @@ fn token(value: &[u8]) -> &[u8] {
 }
 
 /// Why nothing can be written to the state folder, in words that every command has for it; nothing if it can.
-#[must_use]
 pub fn unwritable(state_dir: &Path) -> Option<String> {
     let absolute = std::path::absolute(state_dir).ok()?;
     // One that is not there yet is made in the first folder that is.
@@ -170,7 +162,6 @@ pub fn unwritable(state_dir: &Path) -> Option<String> {
 }
 
 /// Where the made key is kept.
-#[must_use]
 pub fn key_file(state_dir: &Path) -> PathBuf {
     state_dir.join("key")
 }
@@ -264,7 +255,6 @@ pub fn own_dir(path: &Path) -> std::io::Result<()> {
 }
 
 /// True for a folder of ours that nobody else can write to: whatever lies in it was put there by us.
-#[must_use]
 pub fn is_own_dir(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::symlink_metadata(path);

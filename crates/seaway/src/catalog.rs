@@ -101,7 +101,6 @@ struct ModelList {
 
 impl Catalog {
     /// Nothing is listed yet. What is, is fetched in `tasks`.
-    #[must_use]
     pub fn new(tasks: TaskTracker) -> Self {
         Self { lists: Mutex::default(), tasks }
     }
@@ -256,7 +255,6 @@ fn text(model: &Members, key: &str) -> Option<String> {
 }
 
 /// The name to ask for a model by: some lists tell another one than they show.
-#[must_use]
 pub fn asked_as(model: &Members) -> Option<String> {
     text(model, "internal_id").filter(|id| !id.is_empty()).or_else(|| text(model, "id"))
 }
@@ -447,7 +445,6 @@ pub async fn whole(reply: Reply) -> Result<Bytes, String> {
 /// Writes a model with the members that both vendors' SDKs read, side by side.
 ///
 /// A `null` name is left out: Claude Code discards a list that has one.
-#[must_use]
 pub fn both_shapes(model: &Members) -> String {
     let mut out = Members::default();
     for (key, raw) in model.iter().filter(|(key, raw)| !(*key == "display_name" && *raw == "null"))

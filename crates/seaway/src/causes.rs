@@ -4,7 +4,6 @@
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes an error and all its causes, from the outermost in.
-#[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -42,7 +42,6 @@ pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
     /// Reads the variables of this process. Those that are not UTF-8 are left out.
-    #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the code that reads the environment")]
     pub fn capture() -> Self {
         let vars = std::env::vars_os().filter_map(|(name, value)| {
@@ -51,25 +50,21 @@ impl Environment {
         Self(vars.collect())
     }
 
-    #[must_use]
     pub fn of(vars: impl IntoIterator<Item = (String, String)>) -> Self {
         Self(vars.into_iter().collect())
     }
 
     /// Returns a variable that is set and not empty.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Returns a variable that is set, though it may be empty.
-    #[must_use]
     pub fn set(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
     /// Where temporary files go.
-    #[must_use]
     pub fn temporary_folder(&self) -> PathBuf {
         self.get("TMPDIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
     }
@@ -127,7 +122,6 @@ pub struct Loaded {
 }
 
 /// When a file was last saved.
-#[must_use]
 pub fn saved_at(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|meta| meta.modified()).ok()
 }
@@ -202,7 +196,6 @@ pub enum Listen {
 
 impl Listen {
     /// True if only this machine can reach it.
-    #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -254,7 +247,6 @@ impl fmt::Display for UpstreamName {
 pub struct Glob(pub String);
 
 impl Glob {
-    #[must_use]
     pub fn matches(&self, text: &str) -> bool {
         let mut pieces = self.0.split('*');
         let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else {
@@ -331,13 +323,11 @@ impl fmt::Display for CredentialNote {
 
 impl UpstreamConfig {
     /// True if it serves the Claude Code program's own login, and may do so on loopback only.
-    #[must_use]
     pub fn is_login(&self) -> bool {
         matches!(&self.place, UpstreamPlace::Program(program) if program.credential.is_none() && !program.remote)
     }
 
     /// True if something in the configuration edits requests, which only works on Messages.
-    #[must_use]
     pub fn edits_messages(&self) -> bool {
         self.always_stream || self.edits != Edits::default()
     }
@@ -475,7 +465,6 @@ pub struct TunnelConfig {
 
 impl TunnelConfig {
     /// A way to a host, with nothing else said.
-    #[must_use]
     pub fn to(host: &str) -> Self {
         Self {
             name: host.to_owned(),
@@ -497,7 +486,6 @@ impl TunnelConfig {
     }
 
     /// A way to another machine, with the same ssh.
-    #[must_use]
     pub fn beside(&self, host: &str) -> Self {
         let mut other = Self {
             host: host.to_owned(),
@@ -522,7 +510,6 @@ impl TunnelConfig {
     }
 
     /// The first machine that is logged in to: it is the one that may block us.
-    #[must_use]
     pub fn door(&self) -> &str {
         let first = self
             .jump
@@ -640,7 +627,6 @@ pub struct StoreConfig {
 
 impl Config {
     /// Where the file is, or would be; nowhere for who has no home and names none.
-    #[must_use]
     pub fn path(sources: &Sources) -> Option<PathBuf> {
         sources.file.clone().or_else(|| paths::config_file(&sources.environment))
     }
@@ -719,7 +705,6 @@ fn key_path(key: &str) -> Vec<String> {
 }
 
 /// Reads a time such as `30s` or `200ms`.
-#[must_use]
 pub fn parse_span(text: &str) -> Option<Duration> {
     value::Value::Text(text.to_owned()).span()
 }

@@ -56,7 +56,6 @@ impl Facts {
     }
 
     /// The model that is asked where nobody says: the middle of the family.
-    #[must_use]
     pub fn usual(models: &[String]) -> String {
         let of = |family: &&str| models.iter().find(|model| model.contains(family));
         ["sonnet", "opus"]

@@ -67,13 +67,11 @@ enum Good {
 
 impl Credential {
     /// A command runs in one of `tasks`.
-    #[must_use]
     pub fn new(setting: Setting, tasks: &TaskTracker) -> Self {
         Self { setting, read: Mutex::default(), printed: Refreshed::new(tasks.clone()) }
     }
 
     /// True if asking again may give another value, so a 401 is worth one more try.
-    #[must_use]
     pub fn can_change(&self) -> bool {
         matches!(self.setting.source, Source::File { .. } | Source::Command { .. })
     }

@@ -79,7 +79,6 @@ pub struct Dial {
 }
 
 impl Dial {
-    #[must_use]
     pub fn new(api: &ApiConfig) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
@@ -118,7 +117,6 @@ impl Dial {
     }
 
     /// The same upstream, to be reached by another way.
-    #[must_use]
     pub fn another(&self) -> Self {
         Self {
             base: self.base.clone(),
@@ -141,13 +139,11 @@ impl Dial {
     }
 
     /// True if the connections are TLS, where both sides agree on a protocol.
-    #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.base.scheme_str() == Some("https")
     }
 
     /// The upstream's own host and port.
-    #[must_use]
     pub fn authority(&self) -> String {
         let port = self.base.port_u16().unwrap_or(if self.base.scheme_str() == Some("https") {
             443

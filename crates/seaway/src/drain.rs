@@ -30,12 +30,10 @@ impl Drain {
         self.cut.cancel();
     }
 
-    #[must_use]
     pub fn has_begun(&self) -> bool {
         self.has_begun.load(Ordering::Relaxed)
     }
 
-    #[must_use]
     pub fn is_cutting(&self) -> bool {
         self.cutting.load(Ordering::Relaxed)
     }
@@ -44,14 +42,12 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
-    #[must_use]
     pub fn wait_cut(&self) -> WaitForCancellationFutureOwned {
         self.cut.clone().cancelled_owned()
     }
 }
 
 /// The fault of a request that comes when the gateway is leaving.
-#[must_use]
 pub fn fault() -> Fault {
     Fault::new(FaultKind::Draining, "the gateway is shutting down; try again in a moment")
         .retry_after(Duration::from_secs(2))

@@ -26,7 +26,6 @@ pub struct Grant<'a> {
 
 impl<'a> Grant<'a> {
     /// Reads one. Nothing may follow it: the program would take that for another.
-    #[must_use]
     pub fn parse(text: &'a str) -> Option<Self> {
         let (tool, rule) = match text.split_once('(') {
             Some((tool, rest)) => (tool, Some(rest.strip_suffix(')')?)),
@@ -41,14 +40,12 @@ impl<'a> Grant<'a> {
     }
 
     /// True if the owner's list has it, or has all of which it is a part.
-    #[must_use]
     pub fn is_within(&self, text: &str, owners: &[String]) -> bool {
         let part_of = |owners: &String| owners == self.tool && !is_file_tool(self.tool);
         owners.iter().any(|known| known == text || part_of(known))
     }
 }
 
-#[must_use]
 pub fn is_file_tool(tool: &str) -> bool {
     FILE_TOOLS.contains(&tool)
 }
@@ -142,7 +139,6 @@ pub enum Cover {
 }
 
 /// Tells whether grants cover a use, together where it is several commands.
-#[must_use]
 pub fn cover(grants: &[String], tool: &str, input: &Value, place: &RunPlace) -> Cover {
     let of_it: Vec<Grant<'_>> = grants
         .iter()
@@ -236,7 +232,6 @@ pub struct Private {
 
 impl Private {
     /// Why a file tool may not do that; `None` if it may. One that looks through folders may not begin above them either.
-    #[must_use]
     pub fn refuses(&self, tool: &str, input: &Value, place: &RunPlace) -> Option<String> {
         let Some(paths) = place.named(tool, input) else {
             return Some("what it names cannot be told for sure; name it without `~USER`, blanks at its ends or letters made of two".into());
@@ -267,7 +262,6 @@ impl Private {
     }
 
     /// The same for all that a tool names.
-    #[must_use]
     pub fn may_read_all(&self, tool: &str, input: &Value, place: &RunPlace) -> bool {
         place
             .named(tool, input)
@@ -276,7 +270,6 @@ impl Private {
 }
 
 /// Why a file tool's arguments are no business of a run; `None` if all that they name lies within the roots.
-#[must_use]
 pub fn outside(tool: &str, input: &Value, place: &RunPlace, roots: &[PathBuf]) -> Option<String> {
     if !is_file_tool(tool) {
         return None;

@@ -26,7 +26,6 @@ static HOP_BY_HOP: [HeaderName; 8] = [
 ///
 /// No local key does, whatever header it is in. With `passthrough` the client's own
 /// credential stays where it was.
-#[must_use]
 pub fn to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(client.len() + 4);
     let named = named_by_connection(client);
@@ -71,7 +70,6 @@ fn signed(client: Option<&HeaderValue>) -> HeaderValue {
 /// Returns what of an OpenAI client's headers goes to an upstream that is asked in Messages.
 ///
 /// What speaks of OpenAI's API stays behind; `betas` are announced beside the client's own.
-#[must_use]
 pub fn translated_to_upstream(
     client: &HeaderMap,
     keyring: &Keyring,
@@ -140,7 +138,6 @@ fn until(at: &str, now: jiff::Timestamp) -> Option<HeaderValue> {
 }
 
 /// Returns what of an upstream's headers goes to the client. `simulated`: it is our own.
-#[must_use]
 pub fn to_client(upstream: &HeaderMap, simulated: bool) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(upstream.len() + 4);
     let named = named_by_connection(upstream);

@@ -71,7 +71,6 @@ pub fn register(
 
 /// Finds the instances that have a record. Those whose socket nobody holds any more are
 /// forgotten on the way.
-#[must_use]
 pub fn find(state_dir: &Path) -> Vec<Instance> {
     let folder = run_folder(state_dir);
     if !is_own_dir(&folder) {

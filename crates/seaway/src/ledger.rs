@@ -94,7 +94,6 @@ pub struct Opening {
 }
 
 impl Ledger {
-    #[must_use]
     pub fn new(store: Store, drain: Drain) -> Arc<Self> {
         let mut registry = Registry::with_prefix("seaway");
         let exchanges = Family::default();
@@ -149,7 +148,6 @@ impl Ledger {
     }
 
     /// Opens the record of a new exchange.
-    #[must_use]
     pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
         let id = crate::answer::own_id();
         let record = Record {
@@ -254,30 +252,25 @@ impl Ledger {
     }
 
     /// How many exchanges are under way.
-    #[must_use]
     pub fn running(&self) -> u64 {
         u64::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
     /// The exchanges that are under way, and those that ended last.
-    #[must_use]
     pub fn lives(&self) -> &Lives {
         &self.lives
     }
 
     /// True once a drain waits no longer.
-    #[must_use]
     pub fn is_cutting(&self) -> bool {
         self.drain.is_cutting()
     }
 
-    #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
     /// Writes all metrics as Prometheus reads them.
-    #[must_use]
     pub fn metrics(&self) -> String {
         let mut out = String::new();
         // Writing into a String cannot fail.

@@ -178,7 +178,6 @@ impl Lives {
     }
 
     /// Those under way, the oldest first.
-    #[must_use]
     pub fn running(&self) -> Vec<LiveExchange> {
         self.running
             .lock()
@@ -189,7 +188,6 @@ impl Lives {
     }
 
     /// Those that ended last, the newest first.
-    #[must_use]
     pub fn ended(&self) -> Vec<LiveExchange> {
         self.ended
             .lock()

@@ -35,7 +35,6 @@ pub fn say(words: fmt::Arguments<'_>) {
 }
 
 /// True once lines are written here: from then on nobody should write to stderr by other means.
-#[must_use]
 pub fn is_started() -> bool {
     LINES.get().is_some()
 }
@@ -46,7 +45,6 @@ pub fn flush(patience: Duration) -> bool {
 }
 
 /// Counts lines that were dropped, since too many waited.
-#[must_use]
 pub fn dropped() -> Counter {
     DROPPED.clone()
 }

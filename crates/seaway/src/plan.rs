@@ -10,7 +10,6 @@ use crate::config::{Preset, UpstreamConfig};
 /// Collects the edits that the configuration asks for.
 ///
 /// `model` is the name to ask for in place of the client's, with the reason.
-#[must_use]
 pub fn edits(
     upstream: &UpstreamConfig,
     preset: Option<&Preset>,
@@ -99,7 +98,6 @@ pub fn mode(
 }
 
 /// The edits that can be made to a request that is relayed in one of OpenAI's dialects.
-#[must_use]
 pub fn openai_edits(
     upstream: &UpstreamConfig,
     model: Option<(&'static str, String)>,

@@ -110,7 +110,6 @@ pub fn in_terminal_as(launch: &Launch, started: impl FnOnce(u32)) -> std::io::Re
 }
 
 /// Becomes a program; returns only if that is not possible.
-#[must_use]
 pub fn become_program(launch: &Launch) -> std::io::Error {
     use std::os::unix::process::CommandExt;
     typed(launch).exec()

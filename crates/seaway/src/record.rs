@@ -9,7 +9,6 @@ use crate::auth::Caller;
 use crate::config::{PriceBook, UpstreamName};
 
 /// Dollars of micro-dollars, for showing.
-#[must_use]
 #[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million dollars")]
 pub fn dollars(micros: u64) -> f64 {
     micros as f64 / 1e6
@@ -31,7 +30,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -83,13 +81,11 @@ pub struct Record {
 
 impl Record {
     /// The model by whichever name is nearest to what answered.
-    #[must_use]
     pub fn model(&self) -> &str {
         self.summary.model.as_deref().or(self.wanted.as_deref()).unwrap_or(&self.asked)
     }
 
     /// True if it adds to what was used: counting tokens is free.
-    #[must_use]
     pub fn is_counted(&self) -> bool {
         !matches!(self.endpoint, "count_tokens" | "input_tokens")
     }

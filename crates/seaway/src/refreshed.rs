@@ -52,7 +52,6 @@ impl<T> fmt::Debug for Refreshed<T> {
 
 impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     /// Nothing is fetched yet. What is, is fetched in `tasks`.
-    #[must_use]
     pub fn new(tasks: TaskTracker) -> Self {
         Self {
             state: Arc::new(Mutex::new(RefreshState { epoch: 0, known: None, flight: None })),
@@ -91,7 +90,6 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     }
 
     /// True if something is known that [`Self::get`] would return at once.
-    #[must_use]
     pub fn is_known(&self) -> bool {
         lock(&self.state)
             .known

@@ -6,7 +6,6 @@ use crate::config::{Config, Glob, UpstreamName};
 pub const FAMILIES: [&str; 3] = ["opus", "sonnet", "haiku"];
 
 /// Returns what a model name stands for, if it is an alias.
-#[must_use]
 pub fn alias<'a>(aliases: &'a [(Glob, String)], model: &str) -> Option<&'a str> {
     aliases
         .iter()
@@ -19,7 +18,6 @@ pub fn alias<'a>(aliases: &'a [(Glob, String)], model: &str) -> Option<&'a str> 
 ///
 /// `asked` is the client's name for it, `model` what that stands for; a route may
 /// speak of either. Without a fitting route it is the default upstream.
-#[must_use]
 pub fn route(config: &Config, asked: &str, model: &str) -> Vec<UpstreamName> {
     let fits = |glob: &Glob| glob.matches(model) || glob.matches(asked);
     if let Some(route) = config.routes.iter().find(|route| fits(&route.model)) {

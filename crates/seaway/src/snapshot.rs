@@ -46,7 +46,6 @@ impl Snapshot {
         })
     }
 
-    #[must_use]
     pub fn upstream(&self, name: &UpstreamName) -> Option<&Arc<Upstream>> {
         self.upstreams.iter().find(|upstream| upstream.name == *name)
     }

@@ -38,7 +38,6 @@ pub struct ConfigOrigin {
 
 impl AppState {
     /// What upstreams share with the house.
-    #[must_use]
     pub fn dependencies(&self) -> Dependencies {
         Dependencies { tasks: self.tasks.clone(), store: self.ledger.store().clone() }
     }

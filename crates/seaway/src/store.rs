@@ -119,7 +119,6 @@ impl Store {
     /// Starts the threads of the store. The file is opened by them, so that nobody waits; `failed` is
     /// called if that is not possible. By `prices` is estimated what older records have cost, which did
     /// not keep it.
-    #[must_use]
     pub fn start(
         setting: config::StoreConfig,
         prices: Arc<PriceBook>,
@@ -148,7 +147,6 @@ impl Store {
     }
 
     /// A store that forgets everything with the process.
-    #[must_use]
     pub fn in_memory() -> Self {
         Self::start(
             config::StoreConfig { path: None, retention: Duration::MAX },
@@ -175,7 +173,6 @@ impl Store {
     }
 
     /// Counts records that could not be written; their tokens are counted all the same, as soon as anything can be.
-    #[must_use]
     pub fn dropped(&self) -> Counter {
         self.writer.0.dropped.clone()
     }

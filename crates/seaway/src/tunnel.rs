@@ -49,7 +49,6 @@ pub enum TunnelLayer {
 }
 
 impl TunnelLayer {
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ssh => "ssh",
@@ -154,7 +153,6 @@ struct Seen {
 
 impl Tunnel {
     /// The way to what `dial` dials, by a socket that only we can open.
-    #[must_use]
     pub fn new(
         setting: Arc<config::TunnelConfig>,
         dial: Arc<Dial>,
@@ -175,7 +173,6 @@ impl Tunnel {
     }
 
     /// A way by these forwards; `detour` is where the upstream is reached then.
-    #[must_use]
     pub fn by(
         setting: Arc<config::TunnelConfig>,
         forwards: Vec<Forward>,
@@ -213,7 +210,6 @@ impl Tunnel {
     }
 
     /// Where the forward's socket is.
-    #[must_use]
     pub fn socket(&self) -> Option<PathBuf> {
         match &self.detour {
             Detour::Socket(path) => Some(path.clone()),
@@ -239,7 +235,6 @@ impl Tunnel {
     }
 
     /// How often something had to be mended so far.
-    #[must_use]
     pub fn mended(&self) -> u64 {
         self.mended.load(Ordering::Acquire)
     }
@@ -678,13 +673,11 @@ impl Tunnel {
     }
 
     /// What to do without an identity.
-    #[must_use]
     pub fn no_identity(&self) -> String {
         identity::remedy(&self.setting)
     }
 
     /// Whether it is up, and if not, why.
-    #[must_use]
     pub fn told(&self) -> TunnelStatus {
         let verdict =
             self.lockout.read().map(|record| record.verdict(jiff::Timestamp::now().as_second()));
@@ -729,7 +722,6 @@ async fn blocking<T: Send + 'static>(
 
 impl TunnelStatus {
     /// The same for those who may not know who we are and where we go.
-    #[must_use]
     pub fn discreet(self) -> Self {
         Self { host: String::new(), door: String::new(), master: None, why: None, ..self }
     }
@@ -737,7 +729,6 @@ impl TunnelStatus {
 
 impl TunnelError {
     /// What is known of a tunnel that is not up.
-    #[must_use]
     pub fn not_up(told: TunnelStatus) -> Self {
         let message = told.why.unwrap_or_else(|| format!("tunnel `{}` is not up yet", told.name));
         Self {

@@ -70,7 +70,6 @@ pub struct Call {
 
 impl Call {
     /// A request of our own.
-    #[must_use]
     pub fn own(
         method: Method,
         endpoint: Endpoint,
@@ -110,7 +109,6 @@ impl From<Endpoint> for Target {
 
 impl Target {
     /// Reads a path from `/v1/` on, without its query.
-    #[must_use]
     pub fn of_path(path: &str) -> Self {
         match Endpoint::find(path) {
             Some((endpoint, id)) => Self::Known { endpoint, id: id.map(str::to_owned) },
@@ -118,7 +116,6 @@ impl Target {
         }
     }
 
-    #[must_use]
     pub const fn endpoint(&self) -> Option<Endpoint> {
         match self {
             Self::Known { endpoint, .. } => Some(*endpoint),
@@ -127,7 +124,6 @@ impl Target {
     }
 
     /// The id of what is asked for.
-    #[must_use]
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Known { id, .. } => id.as_deref(),
@@ -254,7 +250,6 @@ pub struct Dependencies {
 }
 
 impl Upstream {
-    #[must_use]
     pub fn new(setting: Arc<config::UpstreamConfig>, dependencies: &Dependencies) -> Self {
         let gate = Arc::new(Gate::new(&setting.limits));
         let place = match &setting.place {
@@ -286,13 +281,11 @@ impl Upstream {
     }
 
     /// True if answers are simulated.
-    #[must_use]
     pub fn is_simulated(&self) -> bool {
         matches!(self.place, Backing::Sandbox(_))
     }
 
     /// How long a reply may be silent before it is given up.
-    #[must_use]
     pub fn idle_timeout(&self) -> Option<Duration> {
         match &self.setting.place {
             config::UpstreamPlace::Api(api) => {
@@ -306,7 +299,6 @@ impl Upstream {
     }
 
     /// True if the client's own credential is sent on.
-    #[must_use]
     pub fn passes_credentials(&self) -> bool {
         matches!(&self.setting.place, config::UpstreamPlace::Api(api) if api.passthrough)
     }
@@ -328,7 +320,6 @@ impl Upstream {
     }
 
     /// The Claude Code program, if that is what answers.
-    #[must_use]
     pub fn program(&self) -> Option<&claude_code::Program> {
         match &self.place {
             Backing::Program(program) => Some(program),
@@ -337,7 +328,6 @@ impl Upstream {
     }
 
     /// The tunnel that it is reached by, if it is.
-    #[must_use]
     pub fn tunnel(&self) -> Option<&Arc<Tunnel>> {
         match &self.place {
             Backing::Api(api) => api.tunnel(),
@@ -591,7 +581,6 @@ fn split(payload: Payload) -> (CallBody, Option<Payload>) {
 }
 
 /// What a status says about the upstream itself. A client's own mistake says nothing.
-#[must_use]
 pub fn kind_of_status(status: StatusCode) -> Option<FaultKind> {
     match status.as_u16() {
         401 => Some(FaultKind::Unauthenticated),

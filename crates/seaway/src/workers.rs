@@ -51,7 +51,6 @@ impl Workers {
     }
 
     /// The thread whose turn it is.
-    #[must_use]
     pub fn next(&self) -> &Handle {
         let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
         &self.0.handles[turn % self.0.handles.len()]

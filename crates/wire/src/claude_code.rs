@@ -49,7 +49,6 @@ pub const COMPLETE: Version = Version(2, 1, 300);
 
 impl Version {
     /// Reads what `--version` prints, such as `2.1.329 (Claude Code)`.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split_whitespace().next()?.split(['.', '-']).map(str::parse);
         Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?))

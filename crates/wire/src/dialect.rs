@@ -15,7 +15,6 @@ pub enum Dialect {
 
 impl Dialect {
     /// Returns the name used in logs, metrics and the store.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Messages => "messages",

@@ -43,7 +43,6 @@ pub enum Method {
 }
 
 impl Method {
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -200,19 +199,16 @@ pub const ENDPOINTS: [Row; 18] = [
 const VERSION: &str = "/v1";
 
 impl Endpoint {
-    #[must_use]
     pub const fn row(self) -> &'static Row {
         &ENDPOINTS[self as usize]
     }
 
     /// By which it is recorded.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
     /// The dialect of who asks there; Messages where both vendors' clients do.
-    #[must_use]
     pub const fn dialect(self) -> Dialect {
         match self.row().dialect {
             Some(dialect) => dialect,
@@ -221,7 +217,6 @@ impl Endpoint {
     }
 
     /// Where a model is asked in a dialect.
-    #[must_use]
     pub const fn of_dialect(dialect: Dialect) -> Self {
         match dialect {
             Dialect::Messages => Self::Messages,
@@ -231,13 +226,11 @@ impl Endpoint {
     }
 
     /// True where tokens are counted, which costs nothing.
-    #[must_use]
     pub const fn counts(self) -> bool {
         matches!(self, Self::CountTokens | Self::InputTokens)
     }
 
     /// Finds the endpoint of a path from `/v1/` on, without its query, and the id that stands in it.
-    #[must_use]
     pub fn find(path: &str) -> Option<(Self, Option<&str>)> {
         let rest = path.strip_prefix(VERSION)?;
         // What stands there in full goes before what an id could be.
@@ -248,7 +241,6 @@ impl Endpoint {
     }
 
     /// Writes its path, from `/v1/` on.
-    #[must_use]
     pub fn path(self, id: Option<&str>) -> String {
         let path = self.row().path;
         let mut out = String::from(VERSION);

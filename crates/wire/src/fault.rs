@@ -35,7 +35,6 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// The name used in logs, metrics and the store.
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -58,7 +57,6 @@ impl FaultKind {
     }
 
     /// Returns the HTTP status.
-    #[must_use]
     pub const fn status(self, dialect: Dialect) -> u16 {
         match self {
             Self::InvalidRequest | Self::Unsupported => 400,
@@ -161,7 +159,6 @@ pub struct Fault {
 }
 
 impl Fault {
-    #[must_use]
     pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
@@ -174,25 +171,21 @@ impl Fault {
         }
     }
 
-    #[must_use]
     pub fn param(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
     }
 
-    #[must_use]
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    #[must_use]
     pub fn because(mut self, cause: impl Into<BoxError>) -> Self {
         self.cause = Some(cause.into());
         self
@@ -201,7 +194,6 @@ impl Fault {
     /// Writes the error body in the client's dialect.
     ///
     /// Messages: <https://platform.claude.com/docs/en/api/errors>.
-    #[must_use]
     pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
         let body = match dialect {
             Dialect::Messages => {
@@ -225,7 +217,6 @@ impl Fault {
     }
 
     /// Writes an error body that both vendors' SDKs read, for paths that they share.
-    #[must_use]
     pub fn shared_body(&self, request_id: &str) -> String {
         let both = Some(OpenAiMembers {
             param: self.param.as_deref(),
@@ -288,7 +279,6 @@ struct OpenAiError<'a> {
 /// Returns the HTTP status that belongs to a Messages `error.type` found inside a stream.
 ///
 /// A type newer than this gateway is a failure of the upstream's.
-#[must_use]
 pub fn status_of_type(kind: &str) -> u16 {
     match kind {
         "invalid_request_error" | "policy_blocked" => 400,

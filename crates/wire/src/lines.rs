@@ -24,7 +24,6 @@ pub struct LineDecoder {
 
 impl LineDecoder {
     /// Makes a decoder that refuses lines of more than `limit` bytes.
-    #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         Self { limit, buffer: BytesMut::new(), looked: 0 }
     }

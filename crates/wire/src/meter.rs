@@ -42,19 +42,16 @@ enum MeterForm {
 
 impl Meter {
     /// For a body of server-sent events.
-    #[must_use]
     pub fn for_events(dialect: Dialect) -> Self {
         Self::with(dialect, MeterForm::Events(Box::new(EventDecoder::with_limit(EVENT_LIMIT))))
     }
 
     /// For a JSON body.
-    #[must_use]
     pub fn for_json(dialect: Dialect) -> Self {
         Self::with(dialect, MeterForm::Json(Vec::new()))
     }
 
     /// For a body that is not looked into.
-    #[must_use]
     pub fn opaque(dialect: Dialect) -> Self {
         Self::with(dialect, MeterForm::Opaque)
     }
@@ -63,24 +60,20 @@ impl Meter {
         Self { dialect, summary: Summary::default(), form, beginning: Beginning::Waits(0) }
     }
 
-    #[must_use]
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
 
-    #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
 
     /// True once an answer has surely begun: with a whole event of a stream, or with the first bytes of anything else.
-    #[must_use]
     pub fn has_begun(&self) -> bool {
         self.beginning == Beginning::Over
     }
 
     /// True where an event of our own may be written into the stream.
-    #[must_use]
     pub fn between_events(&self) -> bool {
         match &self.form {
             MeterForm::Events(decoder) => decoder.between_events() && !self.summary.ended,

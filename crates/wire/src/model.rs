@@ -30,7 +30,6 @@ pub struct Model {
 
 impl Model {
     /// Reads an id such as `claude-opus-5-5`, `us.anthropic.claude-3-7-sonnet-latest` or `claudesonnet45`.
-    #[must_use]
     pub fn parse(id: &str) -> Option<Self> {
         let id = id.to_ascii_lowercase();
         let rest = &id[id.find("claude")? + "claude".len()..];
@@ -110,7 +109,6 @@ pub enum Effort {
 }
 
 impl Effort {
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -207,7 +205,6 @@ const MANUAL: ModelTraits = ModelTraits {
 
 impl ModelTraits {
     /// Tells what the model with this id takes.
-    #[must_use]
     pub fn of(id: &str) -> Self {
         Model::parse(id).map_or(UNKNOWN, Self::of_model)
     }
@@ -260,13 +257,11 @@ impl ModelTraits {
     }
 
     /// True if nobody knows the model by its name.
-    #[must_use]
     pub fn is_unknown(id: &str) -> bool {
         Model::parse(id).is_none()
     }
 
     /// Adds what an upstream says of a model that is not known by its name.
-    #[must_use]
     pub fn with(self, told: &Capabilities) -> Self {
         let supported = |flag: &Option<Supported>| flag.as_ref().is_some_and(|flag| flag.supported);
         let types = told.capabilities.thinking.types.as_ref();
@@ -294,7 +289,6 @@ impl ModelTraits {
     }
 
     /// The level that a model has for a wish, or the nearest one that it knows.
-    #[must_use]
     pub fn effort(&self, wish: Effort) -> Option<Effort> {
         let order = match wish {
             Effort::Xhigh => &[Effort::Xhigh, Effort::Max, Effort::High][..],

@@ -10,7 +10,7 @@ use crate::read::unsupported;
 
 /// Collects what is to be said of a translation. In strict mode nothing is noted: it is refused.
 #[derive(Debug)]
-pub struct Notes {
+pub(crate) struct Notes {
     strict: bool,
     changes: Vec<Change>,
     /// What was said already.
@@ -21,17 +21,17 @@ pub struct Notes {
 const MOST: usize = 100;
 
 impl Notes {
-    pub fn new(strict: bool) -> Self {
+    pub(crate) fn new(strict: bool) -> Self {
         Self { strict, changes: Vec::new(), said: HashSet::new() }
     }
 
     /// A member that Messages has nothing for.
-    pub fn ignored(&mut self, member: impl Into<Cow<'static, str>>) -> Result<(), Fault> {
+    pub(crate) fn ignored(&mut self, member: impl Into<Cow<'static, str>>) -> Result<(), Fault> {
         self.say(member, "ignored")
     }
 
     /// A member that this model, or this request, does not admit.
-    pub fn left_out(&mut self, member: impl Into<Cow<'static, str>>) -> Result<(), Fault> {
+    pub(crate) fn left_out(&mut self, member: impl Into<Cow<'static, str>>) -> Result<(), Fault> {
         self.say(member, "left out")
     }
 
@@ -40,7 +40,7 @@ impl Notes {
     /// # Errors
     ///
     /// In strict mode, a fault that names the member.
-    pub fn say(
+    pub(crate) fn say(
         &mut self,
         member: impl Into<Cow<'static, str>>,
         what: &'static str,
@@ -66,7 +66,7 @@ impl Notes {
     }
 
     /// Notes what became of a member that changes nothing of what is meant, and so is never refused.
-    pub fn mention(&mut self, member: impl Into<Cow<'static, str>>, what: &'static str) {
+    pub(crate) fn mention(&mut self, member: impl Into<Cow<'static, str>>, what: &'static str) {
         self.keep(member.into(), what);
     }
 
@@ -79,7 +79,7 @@ impl Notes {
     }
 
     /// Notes what an object has beside the members that are looked at.
-    pub fn unknown(
+    pub(crate) fn unknown(
         &mut self,
         object: &RawObject<'_>,
         known: &[&str],
@@ -93,7 +93,7 @@ impl Notes {
         Ok(())
     }
 
-    pub fn into_changes(self) -> Vec<Change> {
+    pub(crate) fn into_changes(self) -> Vec<Change> {
         self.changes
     }
 }

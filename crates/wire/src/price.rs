@@ -15,7 +15,6 @@ pub struct Price {
 
 impl Price {
     /// Returns what `usage` costs, in micro-dollars; half of one counts as one.
-    #[must_use]
     pub fn cost(&self, usage: Usage) -> u64 {
         let for_minutes = usage.cache_write.saturating_sub(usage.cache_write_1h);
         let parts = [

@@ -50,7 +50,6 @@ enum Data {
 
 impl EventDecoder {
     /// Makes a decoder that refuses events of more than `limit` bytes.
-    #[must_use]
     pub fn with_limit(limit: usize) -> Self {
         Self {
             limit,
@@ -69,7 +68,6 @@ impl EventDecoder {
     }
 
     /// True where something may be written into the stream without breaking an event.
-    #[must_use]
     pub fn between_events(&self) -> bool {
         self.line.is_empty() && self.data == Data::None && self.name.is_empty()
     }

@@ -45,12 +45,10 @@ pub struct Relay<T> {
 }
 
 impl<T> Relay<T> {
-    #[must_use]
     pub fn new(tap: T) -> Self {
         Self { tap }
     }
 
-    #[must_use]
     pub fn tap(&self) -> &T {
         &self.tap
     }

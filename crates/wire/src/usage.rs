@@ -82,7 +82,6 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    #[must_use]
     pub fn parse(name: &str) -> Self {
         match name {
             "end_turn" => Self::EndTurn,
@@ -96,7 +95,6 @@ impl StopReason {
         }
     }
 
-    #[must_use]
     pub fn name(&self) -> &str {
         match self {
             Self::EndTurn => "end_turn",

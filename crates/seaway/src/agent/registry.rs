@@ -45,7 +45,6 @@ impl Agents {
     }
 
     /// Puts a run on the list.
-    #[must_use]
     pub fn list(&self, caller: &Caller, id: &str, line: Option<PermissionSender>) -> ListedRun {
         let end = CancellationToken::new();
         self.lock().insert(id.to_owned(), Hand { owner: caller.clone(), line, end: end.clone() });

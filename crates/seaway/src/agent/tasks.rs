@@ -121,7 +121,6 @@ fn error(fault: &Fault) -> String {
 }
 
 /// A task as its client sees it.
-#[must_use]
 pub fn shown(task: &Task) -> String {
     let time = |at: Option<i64>| {
         at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()).map(|at| at.to_string())
@@ -168,7 +167,6 @@ pub async fn remove(
     ))
 }
 
-#[must_use]
 pub fn unknown(id: &str) -> Fault {
     Fault::new(FaultKind::NotFound, format!("there is no task `{id}`"))
 }

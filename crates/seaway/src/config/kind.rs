@@ -28,7 +28,6 @@ impl UpstreamKind {
     pub const BUILT_IN: [&str; 4] = ["anthropic", "claude-code", "argo", "sandbox"];
     pub const ARGO: Self = Self::Http(Vendor::Argo);
 
-    #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "anthropic" => Self::Http(Vendor::Anthropic),
@@ -40,7 +39,6 @@ impl UpstreamKind {
         })
     }
 
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http(Vendor::Anthropic) => "anthropic",
@@ -52,7 +50,6 @@ impl UpstreamKind {
     }
 
     /// The kind that an upstream's name stands for, if it does for one.
-    #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
         Self::parse(name).filter(|_| Self::BUILT_IN.contains(&name))
     }
@@ -60,7 +57,6 @@ impl UpstreamKind {
 
 impl Vendor {
     /// Where it is, if nothing else is said.
-    #[must_use]
     pub const fn home(self) -> Option<&'static str> {
         match self {
             Self::Anthropic => Some("https://api.anthropic.com"),
@@ -69,7 +65,6 @@ impl Vendor {
     }
 
     /// True if the variables of Anthropic's own tools speak of it.
-    #[must_use]
     pub const fn takes_variables(self) -> bool {
         matches!(self, Self::Anthropic)
     }

@@ -10,10 +10,10 @@ use super::settings::{self, Kind, Setting};
 use super::value::{Value, toml_value};
 
 /// The segments of a setting's key.
-pub type Key = Vec<String>;
+pub(super) type Key = Vec<String>;
 
 /// The name of the file that ships inside the program.
-pub const BUILT_IN: &str = "(built in)";
+pub(super) const BUILT_IN: &str = "(built in)";
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,6 @@ impl Layers {
     }
 
     /// A text that some layer gives, by its dotted key.
-    #[must_use]
     pub fn text(&self, dotted: &str) -> Option<String> {
         let key: Key = dotted.split('.').map(str::to_owned).collect();
         self.get(&key)?.0.text().map(str::to_owned)
@@ -293,7 +292,7 @@ fn written(value: &toml_edit::Value) -> String {
 }
 
 /// Writes a key as it stands in a file.
-pub fn dotted(key: &[String]) -> String {
+pub(super) fn dotted(key: &[String]) -> String {
     let plain =
         |segment: &str| segment.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let segments: Vec<String> = key

@@ -32,7 +32,6 @@ pub(super) fn state_dir(environment: &Environment) -> Option<PathBuf> {
 }
 
 /// What belongs to this machine alone: home folders are shared between machines.
-#[must_use]
 pub fn run_folder(state_dir: &Path) -> PathBuf {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     state_dir.join("run").join(if host.is_empty() { "localhost".into() } else { host })

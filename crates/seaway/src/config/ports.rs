@@ -4,7 +4,6 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 /// The port of a user's gateway: the same on every start, and another for everybody else. The one below it is
 /// for a tunnel that others are to reach.
-#[must_use]
 pub fn derived(user: &str) -> u16 {
     let hash = digest(&SHA256, user.as_bytes());
     let first =

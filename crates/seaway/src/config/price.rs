@@ -10,19 +10,16 @@ use super::Glob;
 pub struct PriceBook(Vec<(Glob, Price)>);
 
 impl PriceBook {
-    #[must_use]
     pub const fn new(prices: Vec<(Glob, Price)>) -> Self {
         Self(prices)
     }
 
     /// Returns the price of a model; `None` where none is known.
-    #[must_use]
     pub fn of(&self, model: &str) -> Option<&Price> {
         self.0.iter().find(|(glob, _)| glob.matches(model)).map(|(_, price)| price)
     }
 
     /// Returns the cost in micro-dollars. What used no token costs nothing, whatever its model.
-    #[must_use]
     pub fn cost(&self, model: &str, usage: Usage) -> Option<u64> {
         if usage == Usage::default() {
             Some(0)

@@ -9,7 +9,6 @@ pub const PROXIES: [&str; 6] =
     ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
 /// Adds our names to a `no_proxy` list that lacks them. What is there stays, in its order.
-#[must_use]
 pub fn merged(list: &str) -> String {
     let mut names: Vec<&str> =
         list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();

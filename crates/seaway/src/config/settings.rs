@@ -549,12 +549,12 @@ impl Setting {
 }
 
 /// Finds the setting at `path`.
-pub fn find(path: &[String]) -> Option<&'static Setting> {
+pub(super) fn find(path: &[String]) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.is_at(path))
 }
 
 /// True if settings lie below `path`.
-pub fn is_group(path: &[String]) -> bool {
+pub(super) fn is_group(path: &[String]) -> bool {
     SETTINGS.iter().any(|setting| {
         let mut own = setting.path.split('.');
         path.iter().all(|segment| own.next().is_some_and(|name| name == "*" || name == segment))
@@ -563,7 +563,7 @@ pub fn is_group(path: &[String]) -> bool {
 }
 
 /// The name that the last segment of `path` was probably meant to be.
-pub fn nearest(path: &[String]) -> Option<&'static str> {
+pub(super) fn nearest(path: &[String]) -> Option<&'static str> {
     let (last, parent) = path.split_last()?;
     let siblings = SETTINGS.iter().filter_map(|setting| {
         let mut own = setting.path.split('.');

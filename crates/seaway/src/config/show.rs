@@ -15,7 +15,6 @@ pub struct ShownSetting {
 }
 
 /// Lists every setting that has a value, with where it came from.
-#[must_use]
 pub fn shown(layers: &Layers) -> Vec<ShownSetting> {
     let fixed = SETTINGS
         .iter()
@@ -56,7 +55,6 @@ pub(super) fn without_userinfo(text: &str) -> String {
 }
 
 /// Returns a JSON Schema of the file, for editors that check TOML.
-#[must_use]
 pub fn schema() -> Json {
     let mut root = object();
     for setting in SETTINGS {
@@ -127,7 +125,6 @@ fn leaf(setting: &Setting) -> Json {
 }
 
 /// Writes the settings as the table that the README holds.
-#[must_use]
 pub fn markdown_table() -> String {
     let mut out = String::from("| key | default | |\n| --- | --- | --- |\n");
     for setting in SETTINGS {

@@ -31,7 +31,6 @@ pub enum Holder {
 
 impl Asks {
     /// The request's body: as little as there can be.
-    #[must_use]
     pub fn body(&self) -> Value {
         let (model, text) = (self.model.as_str(), "Say `ok`, and nothing else.");
         match self.dialect {

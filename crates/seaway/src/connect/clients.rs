@@ -45,19 +45,16 @@ pub const CLIENTS: &[ClientSetup] = &[
 ];
 
 impl ClientSetup {
-    #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         CLIENTS.iter().find(|client| client.name == name)
     }
 
     /// What this client has to be told.
-    #[must_use]
     pub fn setup(&self, facts: &Facts) -> Setup {
         (self.setup)(facts)
     }
 
     /// How it will ask, as its files say now; nothing if it could not read them.
-    #[must_use]
     pub fn asks(&self, setup: &Setup, facts: &Facts) -> Option<Asks> {
         asks::read(setup, self.asks, facts)
     }
@@ -69,7 +66,6 @@ fn start(command: &str) -> String {
 }
 
 /// A command as a shell takes it.
-#[must_use]
 pub fn line(command: &[String]) -> String {
     let plain = |word: &str| {
         !word.is_empty()
@@ -245,7 +241,6 @@ fn codex_provider(facts: &Facts) -> Value {
 }
 
 /// The arguments that tell Codex of us without a file.
-#[must_use]
 pub fn codex_arguments(facts: &Facts) -> Vec<String> {
     let provider = format!(
         "model_providers.seaway={{name=\"Seaway\",base_url=\"{}/v1\",wire_api=\"responses\",env_key=\"SEAWAY_KEY\"}}",

@@ -45,13 +45,11 @@ pub const OTHERS: &[Other] = &[
 const ANY: &str = "any client that speaks to OpenAI\n  base URL  <url>/v1\n  API key   <key>\n  model     <model>\n  in a shell: export OPENAI_BASE_URL=<url>/v1 OPENAI_API_KEY=…\nany client that speaks to Anthropic\n  base URL  <url>\n  API key   <key>\n  model     <model>\n  in a shell: export ANTHROPIC_BASE_URL=<url> ANTHROPIC_API_KEY=…\n";
 
 /// What to type into a client of any other name.
-#[must_use]
 pub fn any(facts: &Facts) -> String {
     filled(ANY, facts)
 }
 
 /// What to type into a client.
-#[must_use]
 pub fn other(name: &str, facts: &Facts) -> Option<String> {
     let other = OTHERS.iter().find(|other| other.name == name)?;
     Some(filled(other.text, facts))

@@ -19,8 +19,7 @@ const BELOW: [&str; 9] = [
 ];
 
 /// Returns the path that is meant, where it is another than what was sent.
-#[must_use]
-pub fn settled(path: &str) -> Option<String> {
+pub(super) fn settled(path: &str) -> Option<String> {
     // What nearly all send.
     if path.starts_with("/v1/")
         && !path[3..].starts_with("/v1/")
@@ -48,8 +47,7 @@ pub fn settled(path: &str) -> Option<String> {
 }
 
 /// What OpenAI's API has and Claude does not, as far as a path tells: how it is called, and what to do instead.
-#[must_use]
-pub fn without_counterpart(path: &str) -> Option<&'static str> {
+pub(super) fn without_counterpart(path: &str) -> Option<&'static str> {
     let mut segments = path
         .split('/')
         .filter(|segment| !segment.is_empty() && !matches!(*segment, "openai" | "argoapi"));
@@ -90,8 +88,7 @@ pub fn without_counterpart(path: &str) -> Option<&'static str> {
 
 /// Tells the dialect of a path, so that even a 404 is said in the client's language; `None` for a path that says
 /// nothing of it.
-#[must_use]
-pub fn dialect_of(path: &str) -> Option<Dialect> {
+pub(super) fn dialect_of(path: &str) -> Option<Dialect> {
     let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
     let vendor = segments.next_if(|segment| matches!(*segment, "openai" | "anthropic"));
     while segments.next_if_eq(&"v1").is_some() {}

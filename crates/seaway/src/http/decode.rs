@@ -53,7 +53,7 @@ fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, Fault> {
 /// # Errors
 ///
 /// [`FaultKind::TooLarge`] past `limit` bytes, [`FaultKind::InvalidRequest`] for what cannot be decoded.
-pub async fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, Fault> {
+pub(super) async fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, Fault> {
     let encodings = encodings(headers)?;
     if encodings.is_empty() {
         return Ok(body);

@@ -172,8 +172,7 @@ pub(super) async fn get() -> Response {
 }
 
 /// The whole description.
-#[must_use]
-pub fn description() -> Value {
+pub(super) fn description() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for endpoint in theirs().iter().chain(OWN) {
         let place = paths.entry(endpoint.path()).or_insert_with(|| json!({}));

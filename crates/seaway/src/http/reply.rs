@@ -11,36 +11,36 @@ use crate::answer::{self, Head};
 use crate::exchange::Answer;
 
 /// An answer of an exchange.
-pub fn of_exchange(answer: Answer) -> Response {
+pub(super) fn of_exchange(answer: Answer) -> Response {
     response(answer.head, Body::new(answer.frames))
 }
 
 /// Writes a JSON response.
-pub fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response(Head { status, headers }, body.into())
 }
 
 /// Says that we are there, and no more.
-pub fn empty() -> Response {
+pub(super) fn empty() -> Response {
     let mut response = Response::new(Body::empty());
     answer::identify(response.headers_mut(), &answer::own_id());
     response
 }
 
 /// Shows a fault in the client's dialect.
-pub fn fault(fault: &Fault, dialect: Dialect, request_id: &str) -> Response {
+pub(super) fn fault(fault: &Fault, dialect: Dialect, request_id: &str) -> Response {
     shown(answer::of_fault(fault, dialect, request_id))
 }
 
 /// Shows a fault on a path of our own.
-pub fn own_fault(wrong: &Fault) -> Response {
+pub(super) fn own_fault(wrong: &Fault) -> Response {
     fault(wrong, Dialect::Messages, &answer::own_id())
 }
 
 /// Shows a fault on a path that both vendors' clients use.
-pub fn shared_fault(fault: &Fault, request_id: &str) -> Response {
+pub(super) fn shared_fault(fault: &Fault, request_id: &str) -> Response {
     shown(answer::of_shared_fault(fault, request_id))
 }
 

@@ -114,7 +114,6 @@ async fn bind_unix(path: &Path) -> io::Result<Listener> {
 
 impl Listener {
     /// The address as it really is, with the port that the system chose.
-    #[must_use]
     pub fn address(&self) -> Option<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(Listen::Tcp),

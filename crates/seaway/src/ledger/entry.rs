@@ -35,30 +35,25 @@ impl Entry {
     }
 
     /// Our own id of the exchange.
-    #[must_use]
     pub fn id(&self) -> &str {
         &self.record.id
     }
 
     /// The id by which the client knows it.
-    #[must_use]
     pub fn request_id(&self) -> &str {
         &self.record.request_id
     }
 
-    #[must_use]
     pub fn caller(&self) -> &Caller {
         &self.record.caller
     }
 
     /// What was changed on its way so far.
-    #[must_use]
     pub fn changes(&self) -> &[Change] {
         &self.record.changes
     }
 
     /// How long ago its request came.
-    #[must_use]
     pub fn age(&self) -> Duration {
         self.started.elapsed()
     }
@@ -125,7 +120,6 @@ impl Entry {
     }
 
     /// True for an answer that is an error, however whole it is.
-    #[must_use]
     pub fn is_error(&self) -> bool {
         self.record.summary.error.is_some() || self.record.status >= 400
     }

@@ -36,7 +36,6 @@ impl Folder {
             .map(Self)
     }
 
-    #[must_use]
     pub fn path(&self) -> &Path {
         self.0.path()
     }

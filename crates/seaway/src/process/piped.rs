@@ -143,7 +143,6 @@ impl Piped {
     }
 
     /// Its temporary folder.
-    #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -154,7 +153,6 @@ impl Piped {
     }
 
     /// The process id; none once it was reaped.
-    #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
@@ -254,7 +252,6 @@ impl Piped {
     }
 
     /// Its last words on stderr. For the log: they may hold what nobody should see.
-    #[must_use]
     pub fn last_words(&self) -> String {
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&tail).trim().to_owned()
@@ -274,7 +271,6 @@ impl Piped {
     }
 
     /// A way to end it with all that it started, from anywhere; nothing happens to another process in its place.
-    #[must_use]
     pub fn end_all(&self) -> impl FnOnce() + Send + 'static {
         let (pid, mark, folder) = (self.pid, self.mark.clone(), self.folder.path().to_owned());
         move || family::kill(pid, &mark, &folder)
@@ -346,14 +342,12 @@ pub fn sweep(temporary: &Path) {
 }
 
 /// True if there is a process with this number, whoever's.
-#[must_use]
 pub fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// A process by its number and the time of its start; `None` if it is no more, or the system does not tell.
-#[must_use]
 pub fn mark(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();

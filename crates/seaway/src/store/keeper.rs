@@ -36,19 +36,16 @@ pub type Keeping = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl Keeper {
     /// One for the response to `owner`, whose request had these items.
-    #[must_use]
     pub fn of_response(store: Store, owner: Arc<str>, items: Vec<String>) -> Self {
         Self { store, whose: KeptFor::Owner(owner, items) }
     }
 
     /// One for what is made at an upstream.
-    #[must_use]
     pub fn of_made(store: Store, upstream: String) -> Self {
         Self { store, whose: KeptFor::Upstream(upstream) }
     }
 
     /// Keeps it, and says whether that is done: its client is to be told.
-    #[must_use]
     pub fn keep(self, keepsake: Keepsake) -> Keeping {
         let (id, done) = match (keepsake, self.whose) {
             (Keepsake::Response(kept), KeptFor::Owner(owner, items)) => {

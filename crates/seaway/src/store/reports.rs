@@ -43,7 +43,6 @@ pub struct Row {
 
 impl Row {
     /// The cost in micro-dollars; none where no request had a price.
-    #[must_use]
     pub fn known_cost(&self) -> Option<u64> {
         (self.unpriced < self.requests || self.cost > 0).then_some(self.cost)
     }
@@ -170,7 +169,6 @@ pub struct Receipt {
 
 impl Receipt {
     /// True if an upstream got it, or may have. Older records do not say; one without an upstream or a body went nowhere.
-    #[must_use]
     pub fn reached(&self) -> bool {
         self.sent.unwrap_or(self.upstream.is_some() && self.body_out.is_some())
     }

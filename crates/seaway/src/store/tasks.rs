@@ -33,7 +33,6 @@ pub enum TaskStatus {
 }
 
 impl TaskStatus {
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -50,7 +49,6 @@ impl TaskStatus {
     }
 
     /// True if nothing more will come of it.
-    #[must_use]
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }

@@ -72,7 +72,6 @@ const WORDS: [(SshFailure, &[&str]); 5] = [
 
 impl SshFailure {
     /// Tells the cause from what ssh wrote to stderr.
-    #[must_use]
     pub fn of(stderr: &str) -> Self {
         let said = telling_lines(stderr).collect::<Vec<_>>().join("\n").to_lowercase();
         let found = WORDS.iter().find(|(_, words)| words.iter().any(|word| said.contains(word)));
@@ -80,7 +79,6 @@ impl SshFailure {
     }
 
     /// True if the machine at the other end may hold it against us: too many of these get an address blocked.
-    #[must_use]
     pub const fn counts(self) -> bool {
         match self {
             Self::HostKey | Self::Authentication | Self::Unknown => true,
@@ -89,7 +87,6 @@ impl SshFailure {
     }
 
     /// What to do about it.
-    #[must_use]
     pub fn remedy(self, command: &str) -> String {
         match self {
             Self::HostKey => format!(
@@ -144,8 +141,7 @@ fn telling_lines(stderr: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The line of ssh's words that says most: the first that has a cause, else the last.
-#[must_use]
-pub fn telling(stderr: &str) -> String {
+pub(super) fn telling(stderr: &str) -> String {
     let cause = SshFailure::of(stderr);
     let telling = telling_lines(stderr).find(|line| {
         (cause != SshFailure::Unknown && SshFailure::of(line) == cause)

@@ -38,7 +38,7 @@ impl std::fmt::Display for Identity {
 /// # Errors
 ///
 /// What ssh says of its settings, if it cannot read them or cannot be run.
-pub async fn find(
+pub(super) async fn find(
     tunnel: &TunnelConfig,
     launch: impl Fn(Vec<String>) -> Launch,
 ) -> Result<Option<Identity>, String> {
@@ -163,7 +163,7 @@ pub struct HostKey {
 
 /// The machines on the way, and whether ssh knows their keys. Those behind options that make keys of no
 /// account are left out.
-pub async fn host_keys(
+pub(super) async fn host_keys(
     tunnel: &TunnelConfig,
     launch: impl Fn(Vec<String>) -> Launch,
 ) -> Vec<HostKey> {
@@ -219,7 +219,7 @@ fn beside(tunnel: &TunnelConfig, name: &str) -> PathBuf {
 }
 
 /// What to do without one.
-pub fn remedy(tunnel: &TunnelConfig) -> String {
+pub(super) fn remedy(tunnel: &TunnelConfig) -> String {
     format!(
         "there is no key to log in to {} with: make one with `ssh-keygen -t ed25519`, put its public half on file with the institution, \
          or start an agent and add one with `ssh-add`",

@@ -49,7 +49,6 @@ pub enum LockoutVerdict {
 
 impl LockoutRecord {
     /// Says whether a login may be tried at `now`.
-    #[must_use]
     pub fn verdict(&self, now: i64) -> LockoutVerdict {
         if self.rounds >= LAST_ROUND {
             return LockoutVerdict::Locked;
@@ -84,7 +83,6 @@ pub struct Lockout {
 type Records = BTreeMap<String, LockoutRecord>;
 
 impl Lockout {
-    #[must_use]
     pub fn new(path: &Path, place: &str) -> Self {
         Self { path: path.to_owned(), place: place.to_owned() }
     }

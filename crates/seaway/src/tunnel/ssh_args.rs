@@ -23,7 +23,6 @@ pub enum Forward {
 
 impl Forward {
     /// As it is written down, where others can reach it.
-    #[must_use]
     pub fn line(&self) -> Option<String> {
         match self {
             Self::Local { from, .. } if from.starts_with("./") => None,
@@ -33,7 +32,6 @@ impl Forward {
     }
 
     /// Reads what was written down.
-    #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let (kind, from, to) = (words.next()?, words.next()?.to_owned(), words.next()?.to_owned());
@@ -45,7 +43,6 @@ impl Forward {
     }
 
     /// The port that it listens on.
-    #[must_use]
     pub fn port(&self) -> Option<u16> {
         let (Self::Local { from, .. } | Self::Remote { from, .. }) = self;
         from.rsplit(':').next()?.parse().ok()

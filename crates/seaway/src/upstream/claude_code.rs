@@ -107,7 +107,6 @@ impl Program {
     }
 
     /// The upstream's name.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name().0
     }
@@ -155,13 +154,11 @@ impl Program {
 
     /// What the program last said of its plan's limits that still holds: first what is reached, then what it warned of, of
     /// both the plan's before those of families of models.
-    #[must_use]
     pub fn limits(&self) -> Vec<Limit> {
         self.shared.plan.limits()
     }
 
     /// True once after a login became another one, or one at all: what was refused before says nothing of it.
-    #[must_use]
     pub fn takes_new_login(&self) -> bool {
         self.shared.installed().take_change_of_login()
     }
@@ -191,7 +188,6 @@ impl Program {
     }
 
     /// The conversations that are warm.
-    #[must_use]
     pub fn warm(&self) -> Vec<Warm> {
         let pool = self.shared.children.pool();
         pool.kept()
@@ -207,7 +203,6 @@ impl Program {
     }
 
     /// Children that wait for nobody's next turn yet.
-    #[must_use]
     pub fn spares(&self) -> usize {
         self.shared.children.pool().spares()
     }

@@ -51,14 +51,12 @@ pub struct Permit {
 
 impl Permit {
     /// A pass that holds nothing.
-    #[must_use]
     pub fn free() -> Self {
         Self { _slot: None }
     }
 }
 
 impl Gate {
-    #[must_use]
     pub fn new(limits: &Limits) -> Self {
         Self {
             slots: limits.concurrency.map(|most| Arc::new(Semaphore::new(most))),
@@ -70,13 +68,11 @@ impl Gate {
     }
 
     /// How many requests wait.
-    #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
     /// How many requests are inside, and how many may be; `None` where nobody counts.
-    #[must_use]
     pub fn taken(&self) -> Option<(usize, usize)> {
         let slots = self.slots.as_ref()?;
         Some((self.most.saturating_sub(slots.available_permits()), self.most))

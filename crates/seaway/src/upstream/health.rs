@@ -60,12 +60,10 @@ impl Health {
     }
 
     /// True while another upstream should be asked first.
-    #[must_use]
     pub fn rests(&self) -> bool {
         self.lock().rest_until.is_some_and(|until| Instant::now() < until)
     }
 
-    #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
         self.lock().trouble.clone()
     }

@@ -39,7 +39,7 @@ type Io = TokioIo<Box<dyn ByteStream>>;
 
 /// Why a request had no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub(super) enum SendError {
     #[error(transparent)]
     Dial(#[from] DialError),
     /// The connection broke before the head of an answer.
@@ -93,7 +93,7 @@ impl Protocol {
 }
 
 /// The connections to one upstream.
-pub struct Pool {
+pub(super) struct Pool {
     dial: Arc<Dial>,
     idle: Idle,
     shared: SharedConnections,
@@ -120,8 +120,7 @@ pub(crate) fn sweep_thread() {
 
 impl Pool {
     /// Keeps `most` unused connections on each thread.
-    #[must_use]
-    pub fn new(dial: Arc<Dial>, most: usize, tasks: TaskTracker) -> Arc<Self> {
+    pub(super) fn new(dial: Arc<Dial>, most: usize, tasks: TaskTracker) -> Arc<Self> {
         let protocol = Protocol(AtomicU8::new(if dial.is_encrypted() {
             Protocol::UNKNOWN
         } else {
@@ -142,7 +141,7 @@ impl Pool {
     /// # Errors
     ///
     /// [`SendError`] if there is no connection, or it broke before an answer began.
-    pub async fn send(
+    pub(super) async fn send(
         self: &Arc<Self>,
         request: Request<CallBody>,
     ) -> Result<Response<ReplyBody>, SendError> {
@@ -198,17 +197,17 @@ impl Pool {
     /// # Errors
     ///
     /// [`DialError`] if that is not possible.
-    pub async fn probe(&self) -> Result<(), DialError> {
+    pub(super) async fn probe(&self) -> Result<(), DialError> {
         self.dial.connect().await.map(drop)
     }
 
     /// Drops shared connections that were not used for a while.
-    pub fn sweep(&self) {
+    pub(super) fn sweep(&self) {
         self.shared.sweep();
     }
 
     /// Drops all connections that nobody uses.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.idle.forget();
         self.shared.forget();
     }

@@ -11,7 +11,6 @@ use crate::config::Limits;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The wait that an answer asks for, in whole seconds or as a date.
-#[must_use]
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.trim().parse() {

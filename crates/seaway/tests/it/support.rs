@@ -3,24 +3,24 @@
 mod client;
 mod gateway;
 mod institution;
-pub mod lab;
+pub(crate) mod lab;
 mod upstream;
 
-pub use client::{Answer, Client};
-pub use gateway::Gateway;
-pub use institution::Institution;
-pub use upstream::{Received, Upstream, answer_json, events};
+pub(crate) use client::{Answer, Client};
+pub(crate) use gateway::Gateway;
+pub(crate) use institution::Institution;
+pub(crate) use upstream::{Received, Upstream, answer_json, events};
 
 /// A small, valid request.
-pub const ASK: &str =
+pub(crate) const ASK: &str =
     r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;
 /// The same, streamed.
-pub const ASK_STREAM: &str = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
+pub(crate) const ASK_STREAM: &str = r#"{"model":"claude-sonnet-4-5","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
 /// The local key of every test gateway.
-pub const KEY: &str = "local-key";
+pub(crate) const KEY: &str = "local-key";
 
 /// A whole answer as a stream, event by event.
-pub fn stream() -> Vec<String> {
+pub(crate) fn stream() -> Vec<String> {
     [
         ("message_start", r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"usage":{"input_tokens":3,"output_tokens":1}}}"#),
         ("ping", r#"{"type": "ping"}"#),

@@ -12,7 +12,7 @@ use crate::support::lab::{Lab, free_port, me, send};
 use crate::support::{ASK, Gateway, Institution};
 
 /// A gateway that reaches an institution by a jump host and a home behind it.
-pub struct Way {
+pub(crate) struct Way {
     pub lab: Lab,
     pub institution: Institution,
     jump: u16,
@@ -20,14 +20,14 @@ pub struct Way {
 }
 
 impl Way {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let mut lab = Lab::new();
         let (jump, home) =
             (lab.start("jump", "127.0.0.1", &[]), lab.start("home", "127.0.0.1", &[]));
         Self { lab, institution: Institution::start().await, jump, home }
     }
 
-    pub fn settings(&self) -> Vec<(String, String)> {
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
         let pairs = [
             ("upstream.argo.kind", "argo".to_owned()),
             ("upstream.argo.base_url", self.institution.url()),
@@ -43,7 +43,7 @@ impl Way {
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
-    pub async fn gateway(&self, more: &[(&str, &str)]) -> Open {
+    pub(crate) async fn gateway(&self, more: &[(&str, &str)]) -> Open {
         let mut all = self.settings();
         all.retain(|(key, _)| !more.iter().any(|(given, _)| given == key));
         let mut all: Vec<(&str, &str)> =
@@ -54,19 +54,19 @@ impl Way {
 }
 
 /// How the tests themselves speak to masters.
-pub fn ssh() -> seaway::config::TunnelConfig {
+pub(crate) fn ssh() -> seaway::config::TunnelConfig {
     seaway::config::TunnelConfig::to("any")
 }
 
 /// A gateway whose ssh processes go with it.
-pub struct Open(pub Gateway);
+pub(crate) struct Open(pub Gateway);
 
 impl Open {
     fn folder(&self) -> PathBuf {
         run_folder(self.0.state.path())
     }
 
-    pub async fn ask(&self, body: &str) -> (u16, Value, Option<String>) {
+    pub(crate) async fn ask(&self, body: &str) -> (u16, Value, Option<String>) {
         let answer = self.0.client().await.post("/v1/messages", body).await;
         (answer.status, answer.json(), answer.header("seaway-fault").map(str::to_owned))
     }
@@ -78,7 +78,7 @@ impl Open {
         masters[0].pid.cast_signed()
     }
 
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         tunnel::close_all(&self.folder(), &ssh()).await;
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum OpenBlockKind {
 }
 
 impl OpenBlock {
-    pub fn new(index: u64, kind: OpenBlockKind) -> Self {
+    pub(super) fn new(index: u64, kind: OpenBlockKind) -> Self {
         Self { index, kind, pieces: Pieces::default() }
     }
 }

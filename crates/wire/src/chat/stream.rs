@@ -117,7 +117,6 @@ struct Stopped {
 }
 
 impl ChatStream {
-    #[must_use]
     pub fn new(shape: ChatShape, stamp: ChatStamp) -> Self {
         Self {
             decoder: EventDecoder::with_limit(EVENT_LIMIT),
@@ -136,13 +135,11 @@ impl ChatStream {
         }
     }
 
-    #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
 
     /// Why there is no whole answer, if that is known already.
-    #[must_use]
     pub fn failure(&self) -> Option<&UpstreamFault> {
         match &self.state {
             ChatState::Failed(fault) => Some(fault),
@@ -151,7 +148,6 @@ impl ChatStream {
     }
 
     /// True once nothing that may still come can change the answer.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.state, ChatState::Ended | ChatState::Failed(_))
     }

@@ -90,7 +90,6 @@ pub fn observe(summary: &mut Summary, data: &[u8]) {
 }
 
 /// Reads a whole completion, or an error in its place.
-#[must_use]
 pub fn summary_of_json(body: &[u8]) -> Summary {
     let mut summary = Summary { ended: true, ..Summary::default() };
     observe(&mut summary, body);

@@ -59,14 +59,12 @@ pub struct AskedMessage<'a> {
 
 impl AskedMessage<'_> {
     /// True for a turn of the user's whose last text an older program takes for a command of its own.
-    #[must_use]
     pub fn is_a_command(&self) -> bool {
         self.role == AskedRole::User
             && blocks::last_text(&self.blocks).is_some_and(|text| text.starts_with('/'))
     }
 
     /// The results of tool calls in it, if it holds nothing else.
-    #[must_use]
     pub fn results(&self) -> Option<Results> {
         blocks::results(&self.blocks)
     }
@@ -79,7 +77,6 @@ pub enum AskedRole {
 }
 
 impl AskedRole {
-    #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::User => "user",

@@ -47,19 +47,16 @@ impl Failure {
     }
 
     /// The type by which the Messages API would call it.
-    #[must_use]
     pub fn messages_type(&self) -> &str {
         self.kind.as_deref().unwrap_or("api_error")
     }
 
     /// The status by which the API would answer with it.
-    #[must_use]
     pub fn status_or_typical(&self) -> u16 {
         self.status.unwrap_or_else(|| self.kind.as_deref().map_or(502, status_of_type))
     }
 
     /// The error as an envelope of the Messages API.
-    #[must_use]
     pub fn body(&self) -> String {
         let id = self.request_id.as_deref().map_or_else(|| "null".to_owned(), quote);
         format!(
@@ -70,7 +67,6 @@ impl Failure {
     }
 
     /// The error as an event, for an answer that has begun.
-    #[must_use]
     pub fn event(&self) -> Vec<u8> {
         let mut out = Vec::new();
         write_event(&mut out, "error", &self.body());

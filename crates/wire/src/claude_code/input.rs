@@ -19,7 +19,6 @@ fn control(id: &str, request: &str) -> String {
 }
 
 /// Gives a fresh child its system prompt and tools.
-#[must_use]
 pub fn initialize(id: &str, ask: &Ask<'_>) -> String {
     let system: Vec<&str> = ask.system.iter().map(Text::raw).collect();
     let mut request =
@@ -38,7 +37,6 @@ pub fn initialize(id: &str, ask: &Ask<'_>) -> String {
 const HOOK: &str = "seaway";
 
 /// Tells a fresh child to ask before every use of a tool, those included that its own rules let pass.
-#[must_use]
 pub fn ask_before_tools(id: &str) -> String {
     control(
         id,
@@ -62,7 +60,6 @@ fn list(tools: &[ClientTool]) -> String {
 
 /// Says how the next answers are to be: every setting each time, so that none is left over from
 /// an earlier turn.
-#[must_use]
 pub fn settings(id: &str, ask: &Ask<'_>) -> String {
     let effort = ask
         .effort
@@ -81,7 +78,6 @@ pub fn settings(id: &str, ask: &Ask<'_>) -> String {
 }
 
 /// Says whether and how much the model is to think.
-#[must_use]
 pub fn thinking(id: &str, thinking: ThinkingMode) -> String {
     let tokens = match thinking {
         ThinkingMode::Own => "null".to_owned(),
@@ -95,19 +91,16 @@ pub fn thinking(id: &str, thinking: ThinkingMode) -> String {
 }
 
 /// Asks which models there are.
-#[must_use]
 pub fn list_models(id: &str) -> String {
     control(id, "{\"subtype\":\"list_models\"}")
 }
 
 /// Introduces us, as an older program wants it before it tells which models there are.
-#[must_use]
 pub fn hello(id: &str) -> String {
     control(id, "{\"subtype\":\"initialize\"}")
 }
 
 /// A turn of the user's; `blocks` is a list as JSON. With `asks` the model answers it.
-#[must_use]
 pub fn user(blocks: &str, asks: bool) -> String {
     let quiet = if asks { "" } else { ",\"shouldQuery\":false" };
     let message = turn(AskedRole::User, blocks);
@@ -122,7 +115,6 @@ fn turn(role: AskedRole, blocks: &str) -> String {
 }
 
 /// An earlier turn of the model's. Without id and model its thinking would be dropped.
-#[must_use]
 pub fn assistant(blocks: &str, model: &str, id: &str) -> String {
     format!(
         "{{\"type\":\"assistant\",\"message\":{{\"id\":{},\"type\":\"message\",\"role\":\"assistant\",\"model\":{},\"content\":{},\"stop_reason\":\"end_turn\",\
@@ -139,7 +131,6 @@ fn one_line(json: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// Answers a question of the program's.
-#[must_use]
 pub fn answer(request_id: &str, response: &str) -> String {
     format!(
         "{{\"type\":\"control_response\",\"response\":{{\"subtype\":\"success\",\"request_id\":{},\"response\":{}}}}}\n",
@@ -149,7 +140,6 @@ pub fn answer(request_id: &str, response: &str) -> String {
 }
 
 /// Answers a message of the Model Context Protocol with a result; `id` is JSON.
-#[must_use]
 pub fn result(request_id: &str, id: &str, result: &str) -> String {
     answer(
         request_id,
@@ -158,7 +148,6 @@ pub fn result(request_id: &str, id: &str, result: &str) -> String {
 }
 
 /// Answers whatever else the program may ask of the server of a client's tools.
-#[must_use]
 pub fn serve(question: &Question<'_>, tools: &[ClientTool]) -> String {
     let id = question.id.as_deref().unwrap_or("0");
     match &*question.method {
@@ -183,13 +172,11 @@ pub fn serve(question: &Question<'_>, tools: &[ClientTool]) -> String {
 }
 
 /// Lets the program use a tool of its own, with the very arguments it named.
-#[must_use]
 pub fn allow(request_id: &str, input: &str) -> String {
     answer(request_id, &format!("{{\"behavior\":\"allow\",\"updatedInput\":{input}}}"))
 }
 
 /// Keeps the program from using a tool of its own.
-#[must_use]
 pub fn deny(request_id: &str, why: &str) -> String {
     answer(request_id, &format!("{{\"behavior\":\"deny\",\"message\":{}}}", quote(why)))
 }
@@ -205,7 +192,6 @@ pub enum Decision<'a> {
 }
 
 /// Answers a hook that is asked before a tool is used.
-#[must_use]
 pub fn decide(request_id: &str, decision: Decision<'_>) -> String {
     let (word, reason) = match decision {
         Decision::Allow => ("allow", String::new()),

@@ -26,14 +26,12 @@ pub struct LoginStatus {
 
 impl LoginStatus {
     /// Reads what the program printed.
-    #[must_use]
     pub fn parse(printed: &str) -> Option<Self> {
         serde_json::from_str(printed.trim()).ok()
     }
 }
 
 /// Finds the address to sign in at in what `auth login` prints.
-#[must_use]
 pub fn address(printed: &str) -> Option<&str> {
     let start = printed.find("https://")?;
     let rest = &printed[start..];
@@ -79,7 +77,6 @@ impl Limit {
     /// The family of models that it is of, such as `opus`; `None` for the whole plan.
     ///
     /// The types are those of the header `anthropic-ratelimit-unified-representative-claim`.
-    #[must_use]
     pub fn family(&self) -> Option<&str> {
         let kind = self.rate_limit_type.as_deref()?;
         kind.strip_prefix("seven_day_")
@@ -88,13 +85,11 @@ impl Limit {
     }
 
     /// True while it keeps requests from being served, at a time in seconds since the epoch.
-    #[must_use]
     pub fn is_reached(&self, now: i64) -> bool {
         self.status == "rejected" && self.resets_at.is_some_and(|at| at > now)
     }
 
     /// Reads a `rate_limit_event`.
-    #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice::<LimitLine<'_>>(line).ok().map(|line| line.rate_limit_info)
     }

@@ -162,7 +162,6 @@ struct Raw<'a> {
 
 impl<'a> Line<'a> {
     /// Reads one line.
-    #[must_use]
     pub fn parse(line: &'a [u8]) -> Self {
         let Ok(raw) = serde_json::from_slice::<Raw<'a>>(line) else { return Self::Garbage };
         let parsed = match (&*raw.kind, raw.subtype.as_deref()) {
@@ -334,7 +333,6 @@ pub struct ListedModel {
 }
 
 /// Reads the answer to `list_models`.
-#[must_use]
 pub fn models(answer: &RawValue) -> Option<Vec<ListedModel>> {
     #[derive(Deserialize)]
     struct List {

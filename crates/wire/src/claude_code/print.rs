@@ -34,7 +34,6 @@ impl Print {
     }
 
     /// The print after one more turn; `blocks` is a list as JSON.
-    #[must_use]
     pub fn then(self, role: AskedRole, blocks: &str) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(self.0);
@@ -44,13 +43,11 @@ impl Print {
     }
 
     /// As text, for the store.
-    #[must_use]
     pub fn text(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Reads what [`Print::text`] wrote.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         for (index, byte) in bytes.iter_mut().enumerate() {
@@ -61,7 +58,6 @@ impl Print {
 }
 
 /// The prints of a conversation: before its first message, and after each.
-#[must_use]
 pub fn fingerprints(ask: &Ask<'_>) -> Vec<Print> {
     let mut prints = vec![Print::begin(ask)];
     for message in &ask.messages {

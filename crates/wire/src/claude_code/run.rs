@@ -72,13 +72,11 @@ pub struct Run {
 
 impl Run {
     /// The model that worked, once it said a word.
-    #[must_use]
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 
     /// What it cost, once there is a result, whatever it says.
-    #[must_use]
     pub fn counted(&self) -> Usage {
         self.counted
     }
@@ -131,7 +129,6 @@ impl Run {
     }
 
     /// Told that the program said its last line.
-    #[must_use]
     pub fn end(&mut self) -> Failure {
         let none = || Failure {
             message: "Claude Code ended without a result".into(),
@@ -285,7 +282,6 @@ fn text(event: &RawValue, out: &mut Vec<u8>) -> Happened {
 
 impl Done {
     /// The run as its answer tells it. `id` is ours; `session` is there if it can be continued.
-    #[must_use]
     pub fn body(
         &self,
         id: &str,

@@ -86,7 +86,6 @@ pub struct Turn {
 
 impl Turn {
     /// For a turn that the program begins.
-    #[must_use]
     pub fn begun(tools: Vec<ClientTool>) -> Self {
         Self {
             tools,
@@ -104,31 +103,26 @@ impl Turn {
     }
 
     /// For a turn that goes on with the results of held calls.
-    #[must_use]
     pub fn resumed(tools: Vec<ClientTool>) -> Self {
         Self { state: TurnState::Ready, ..Self::begun(tools) }
     }
 
     /// The model that answers, as far as that was said.
-    #[must_use]
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 
     /// The calls that are held open.
-    #[must_use]
     pub fn calls(&self) -> &[HeldCall] {
         &self.calls
     }
 
     /// True once every tool call of the answer has come to be held.
-    #[must_use]
     pub fn holds_all(&self) -> bool {
         self.uses.iter().all(|id| self.calls.iter().any(|call| call.tool_use_id == *id))
     }
 
     /// True once something was written for the client.
-    #[must_use]
     pub fn has_begun(&self) -> bool {
         matches!(self.state, TurnState::Streaming | TurnState::Over)
     }
@@ -176,7 +170,6 @@ impl Turn {
     }
 
     /// Told that the program said its last line.
-    #[must_use]
     pub fn end(&mut self) -> Failure {
         let none = || Failure {
             message: "Claude Code ended without an answer".into(),

@@ -14,7 +14,6 @@ pub struct Members(Vec<(String, String)>);
 
 impl Members {
     /// Returns a member's source text.
-    #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, raw)| raw.as_str())
     }
@@ -42,7 +41,6 @@ impl Members {
     }
 
     /// Writes the object.
-    #[must_use]
     pub fn write(&self) -> String {
         let mut out = String::from("{");
         for (index, (key, raw)) in self.0.iter().enumerate() {

@@ -84,7 +84,6 @@ impl<'a> RawObject<'a> {
     }
 
     /// Returns the value of a member.
-    #[must_use]
     pub fn get(&self, key: &str) -> Option<Node<'a>> {
         let member = self.members.iter().find(|member| member.key == key)?;
         Some(Node { source: self.source, at: member.value.clone() })
@@ -103,7 +102,6 @@ impl<'a> RawObject<'a> {
     }
 
     /// Returns the whole source this object was read from.
-    #[must_use]
     pub fn source(&self) -> &'a str {
         self.source
     }
@@ -174,7 +172,6 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     /// Takes a text that is one value, if it is well formed.
-    #[must_use]
     pub fn whole(text: &'a str) -> Option<Self> {
         let text = text.trim();
         super::check(text).ok()?;
@@ -182,19 +179,16 @@ impl<'a> Node<'a> {
     }
 
     /// Returns the value's source text.
-    #[must_use]
     pub fn raw(&self) -> &'a str {
         &self.source[self.at.clone()]
     }
 
     /// Returns where the value lies in the whole source.
-    #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.at.clone()
     }
 
     /// Returns the decoded text, if this is a string without a lone surrogate.
-    #[must_use]
     pub fn as_str(&self) -> Option<Cow<'a, str>> {
         let inner = self.raw().strip_prefix('"')?.strip_suffix('"')?;
         if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -203,7 +197,6 @@ impl<'a> Node<'a> {
         serde_json::from_str(self.raw()).ok().map(Cow::Owned)
     }
 
-    #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
         match self.raw() {
             "true" => Some(true),
@@ -212,28 +205,23 @@ impl<'a> Node<'a> {
         }
     }
 
-    #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
         serde_json::from_str(self.raw()).ok()
     }
 
-    #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         serde_json::from_str(self.raw()).ok()
     }
 
-    #[must_use]
     pub fn is_null(&self) -> bool {
         self.raw() == "null"
     }
 
-    #[must_use]
     pub fn is_string(&self) -> bool {
         self.raw().starts_with('"')
     }
 
     /// Returns the object, unless this is something else or an object that names a member twice.
-    #[must_use]
     pub fn as_object(&self) -> Option<RawObject<'a>> {
         let mut scanner = Scanner::new(self.source, self.at.start);
         if scanner.peek() != Some(b'{') {
@@ -243,7 +231,6 @@ impl<'a> Node<'a> {
     }
 
     /// Returns the elements, if this is an array.
-    #[must_use]
     pub fn as_array(&self) -> Option<Vec<Node<'a>>> {
         let mut scanner = Scanner::new(self.source, self.at.start);
         if !scanner.eat(b'[') {

@@ -15,12 +15,10 @@ pub struct Patch<'a> {
 }
 
 impl<'a> Patch<'a> {
-    #[must_use]
     pub fn new(source: &'a str) -> Self {
         Self { source, edits: Vec::new() }
     }
 
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
@@ -60,7 +58,6 @@ impl<'a> Patch<'a> {
     }
 
     /// Writes the edited text.
-    #[must_use]
     pub fn apply(mut self) -> String {
         self.edits.sort_by_key(|(range, _)| (range.start, range.end));
         let grown: usize = self.edits.iter().map(|(_, text)| text.len()).sum();
@@ -78,7 +75,6 @@ impl<'a> Patch<'a> {
 }
 
 /// Writes `text` as a JSON string, quotes included.
-#[must_use]
 pub fn quote(text: &str) -> String {
     serde_json::to_string(text).expect("a string always serializes")
 }

@@ -14,19 +14,16 @@ pub struct Text<'a>(Cow<'a, str>);
 impl<'a> Text<'a> {
     /// Takes a value that is a string; `None` if it is something else, or holds a control
     /// character or a broken escape.
-    #[must_use]
     pub fn of(node: &Node<'a>) -> Option<Self> {
         Self::of_raw(node.raw())
     }
 
     /// Takes a value's source text.
-    #[must_use]
     pub fn of_raw(raw: &'a str) -> Option<Self> {
         Self::of_cow(Cow::Borrowed(raw))
     }
 
     /// Takes a value's source text, borrowed or not.
-    #[must_use]
     pub fn of_cow(raw: Cow<'a, str>) -> Option<Self> {
         let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
         // Folded without a way out in between, so that it is one pass of wide instructions.
@@ -40,19 +37,16 @@ impl<'a> Text<'a> {
     }
 
     /// Writes a text as a JSON string.
-    #[must_use]
     pub fn quoted(text: &str) -> Self {
         Self(Cow::Owned(super::quote(text)))
     }
 
     /// Returns the source text, quotes included.
-    #[must_use]
     pub fn raw(&self) -> &str {
         &self.0
     }
 
     /// Returns what the string says.
-    #[must_use]
     pub fn decoded(&self) -> Cow<'_, str> {
         let inner = self.inner();
         if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
@@ -62,19 +56,16 @@ impl<'a> Text<'a> {
     }
 
     /// Returns the source text without its quotes.
-    #[must_use]
     pub fn inner(&self) -> &str {
         &self.0[1..self.0.len() - 1]
     }
 
     /// Counts the characters that the string says.
-    #[must_use]
     pub fn count(&self) -> usize {
         self.decoded().chars().count()
     }
 
     /// True if nothing is said: empty, or white space alone.
-    #[must_use]
     pub fn is_blank(&self) -> bool {
         match self.0.as_bytes()[1] {
             b'"' => true,
@@ -125,7 +116,6 @@ fn unit(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// A JSON text as every reader takes it: a half of a surrogate pair without the other is replaced.
-#[must_use]
 pub fn whole(source: &str) -> Cow<'_, str> {
     let surrogates = ["\\ud", "\\uD"]
         .iter()
@@ -134,7 +124,6 @@ pub fn whole(source: &str) -> Cow<'_, str> {
 }
 
 /// Puts U+FFFD in the place of every half of a pair whose other half never came.
-#[must_use]
 pub fn without_lone_surrogates(quoted: &str) -> String {
     let bytes = quoted.as_bytes();
     let (mut out, mut at) = (String::with_capacity(quoted.len()), 0);

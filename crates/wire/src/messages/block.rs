@@ -37,11 +37,11 @@ struct Piece<'a> {
 }
 
 impl Block {
-    pub fn new(index: u64, members: Members) -> Self {
+    pub(crate) fn new(index: u64, members: Members) -> Self {
         Self { index, members, growing: Vec::new(), input: String::new(), citations: Vec::new() }
     }
 
-    pub fn delta(&mut self, delta: &RawValue) -> serde_json::Result<()> {
+    pub(crate) fn delta(&mut self, delta: &RawValue) -> serde_json::Result<()> {
         let piece: Piece<'_> = serde_json::from_str(delta.get())?;
         match &*piece.kind {
             "text_delta" => self.grow("text", inner(piece.text.map(RawValue::get))),
@@ -83,7 +83,7 @@ impl Block {
         self.growing.push((key.to_owned(), grown));
     }
 
-    pub fn write(mut self) -> String {
+    pub(crate) fn write(mut self) -> String {
         for (key, grown) in &self.growing {
             self.members.set(key, format!("\"{grown}\""));
         }

@@ -58,7 +58,6 @@ pub struct Edited {
 
 impl Edits {
     /// Edits `request`; the same request gives the same bytes every time.
-    #[must_use]
     pub fn apply(&self, request: &Request<'_>) -> Edited {
         let mut work = Work {
             object: &request.object,

@@ -26,7 +26,6 @@ pub enum EventKind {
 
 impl EventKind {
     /// Tells what an event is: by the `type` in its JSON, by its name only where that is missing.
-    #[must_use]
     pub fn of(event: &sse::Event<'_>) -> Self {
         // Nearly every event is a delta, written exactly so. This spares it a parse.
         if event.data.starts_with(br#"{"type":"content_block_delta""#) {
@@ -81,7 +80,6 @@ pub struct UpstreamError {
 
 impl UpstreamError {
     /// Reads an error envelope. `None` if the text is none.
-    #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let envelope: Envelope<'_> = serde_json::from_slice(body).ok()?;
         Some(Self {
@@ -176,7 +174,6 @@ impl Summary {
     }
 
     /// Reads a whole JSON answer: a message, a token count or an error.
-    #[must_use]
     pub fn of_json(body: &[u8]) -> Self {
         let mut summary =
             Self { ended: true, error: UpstreamError::parse(body), ..Self::default() };

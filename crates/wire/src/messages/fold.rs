@@ -83,13 +83,11 @@ impl Fold {
     }
 
     /// True once nothing that may still come can change the result.
-    #[must_use]
     pub fn settled(&self) -> bool {
         self.summary.ended || self.error.is_some()
     }
 
     /// What was understood so far.
-    #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
     }

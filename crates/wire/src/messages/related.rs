@@ -7,7 +7,6 @@ use memchr::memmem;
 use serde::Deserialize;
 
 /// Returns the models that a batch asks; none where it cannot be read, which its upstream will say.
-#[must_use]
 pub fn models_of_batch(body: &[u8]) -> BTreeSet<String> {
     #[derive(Deserialize)]
     struct Batch<'a> {
@@ -33,7 +32,6 @@ pub fn models_of_batch(body: &[u8]) -> BTreeSet<String> {
 
 /// Returns the files that a message names, by their ids. Found by their member alone: a text that speaks of one names
 /// a file too, and nobody but a store of ids is asked for it.
-#[must_use]
 pub fn files_of_message(body: &[u8]) -> Vec<&str> {
     const MEMBER: &[u8] = b"\"file_id\"";
     let ids = memmem::find_iter(body, MEMBER).filter_map(|at| {
@@ -52,7 +50,6 @@ pub fn files_of_message(body: &[u8]) -> Vec<&str> {
 const LONGEST: usize = 200;
 
 /// Returns the id of what an answer says was made.
-#[must_use]
 pub fn id_of_made(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Made {

@@ -9,7 +9,7 @@ use crate::read::{Path, array, flag, member, object, string, wrong};
 
 /// Who may be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
+pub(crate) enum Choice {
     Auto,
     None,
     Required,
@@ -24,7 +24,7 @@ pub enum Choice {
 const PATH: &str = "tool_choice";
 
 /// Reads a `tool_choice`.
-pub fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
+pub(crate) fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
     const FORMS: &str = "expected `auto`, `none`, `required`, a function, or allowed tools";
     if node.is_string() {
         return match &*string(node, PATH)? {
@@ -58,17 +58,17 @@ pub fn choice(node: &Node<'_>) -> Result<Choice, Fault> {
 }
 
 /// True where a choice of Messages' own asks for one call at a time.
-pub fn is_single(node: &Node<'_>) -> Result<bool, Fault> {
+pub(crate) fn is_single(node: &Node<'_>) -> Result<bool, Fault> {
     const SINGLE: &str = "disable_parallel_tool_use";
     let asked = node.as_object().and_then(|chosen| member(&chosen, SINGLE));
     Ok(asked.map(|node| flag(&node, Path::of(PATH).key(SINGLE))).transpose()?.unwrap_or(false))
 }
 
 /// The server tool that searches the web.
-pub const SEARCH: &str = "web_search";
+pub(crate) const SEARCH: &str = "web_search";
 
 /// True for the kinds by which OpenAI calls its web search.
-pub fn is_search(kind: &str) -> bool {
+pub(crate) fn is_search(kind: &str) -> bool {
     matches!(
         kind,
         "web_search"
@@ -79,7 +79,7 @@ pub fn is_search(kind: &str) -> bool {
 }
 
 /// What a tool is called that has a kind and no name.
-pub fn called(kind: &str) -> &str {
+pub(crate) fn called(kind: &str) -> &str {
     if is_search(kind) { SEARCH } else { kind }
 }
 

@@ -10,14 +10,14 @@ use crate::read::wrong;
 use crate::{Fault, FaultKind};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     User,
     Assistant,
     System,
 }
 
 impl Role {
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Assistant => "assistant",
@@ -28,14 +28,14 @@ impl Role {
 
 /// One content block, with its cache mark kept apart so that surplus ones can be taken off.
 #[derive(Debug)]
-pub struct ContentBlock<'a> {
+pub(crate) struct ContentBlock<'a> {
     pub kind: ContentKind<'a>,
     /// The value of `cache_control`.
     pub mark: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug)]
-pub enum ContentKind<'a> {
+pub(crate) enum ContentKind<'a> {
     Text(Text<'a>),
     /// Thinking, word for word as the model that is asked wrote it.
     Thought(Cow<'a, str>),
@@ -46,7 +46,7 @@ pub enum ContentKind<'a> {
 }
 
 #[derive(Debug)]
-pub struct ToolCall<'a> {
+pub(crate) struct ToolCall<'a> {
     /// As Messages takes it.
     pub id: Cow<'a, str>,
     pub name: Cow<'a, str>,
@@ -57,7 +57,7 @@ pub struct ToolCall<'a> {
 }
 
 #[derive(Debug)]
-pub struct ToolResult<'a> {
+pub(crate) struct ToolResult<'a> {
     pub id: Cow<'a, str>,
     pub content: Content<'a>,
     /// The tool failed, as Messages' clients may say.
@@ -66,14 +66,14 @@ pub struct ToolResult<'a> {
 }
 
 #[derive(Debug)]
-pub enum Content<'a> {
+pub(crate) enum Content<'a> {
     Text(Text<'a>),
     Blocks(Vec<ContentBlock<'a>>),
 }
 
 impl<'a> Content<'a> {
     /// As blocks; what says nothing is none.
-    pub fn into_blocks(self) -> Vec<ContentBlock<'a>> {
+    pub(crate) fn into_blocks(self) -> Vec<ContentBlock<'a>> {
         match self {
             Self::Text(text) if text.is_blank() => Vec::new(),
             Self::Text(text) => vec![ContentBlock::new(ContentKind::Text(text))],
@@ -82,7 +82,7 @@ impl<'a> Content<'a> {
     }
 
     /// Adds more of the same result.
-    pub fn append(&mut self, more: Self) {
+    pub(crate) fn append(&mut self, more: Self) {
         let mut blocks = std::mem::replace(self, Self::Blocks(Vec::new())).into_blocks();
         blocks.extend(more.into_blocks());
         *self = if blocks.is_empty() { Self::Text(Text::quoted("")) } else { Self::Blocks(blocks) };
@@ -90,7 +90,7 @@ impl<'a> Content<'a> {
 }
 
 impl<'a> ContentBlock<'a> {
-    pub fn new(kind: ContentKind<'a>) -> Self {
+    pub(crate) fn new(kind: ContentKind<'a>) -> Self {
         Self { kind, mark: None }
     }
 
@@ -100,24 +100,24 @@ impl<'a> ContentBlock<'a> {
 }
 
 #[derive(Debug)]
-pub struct ConversationTurn<'a> {
+pub(crate) struct ConversationTurn<'a> {
     pub role: Role,
     pub blocks: Vec<ContentBlock<'a>>,
 }
 
 /// The place of what was said before this request.
-pub const REMEMBERED: usize = usize::MAX;
+pub(crate) const REMEMBERED: usize = usize::MAX;
 
 /// What was said, in order. A turn begins with its first block, so that there are no empty ones.
 #[derive(Debug, Default)]
-pub struct Conversation<'a> {
+pub(crate) struct Conversation<'a> {
     /// Before everything else.
     pub system: Vec<ContentBlock<'a>>,
     pub turns: Vec<ConversationTurn<'a>>,
 }
 
 impl<'a> Conversation<'a> {
-    pub fn push(&mut self, role: Role, block: ContentBlock<'a>) {
+    pub(crate) fn push(&mut self, role: Role, block: ContentBlock<'a>) {
         if role == Role::System && self.turns.is_empty() {
             self.system.push(block);
             return;
@@ -130,7 +130,7 @@ impl<'a> Conversation<'a> {
 
     /// Adds a call. Where only results came since the last assistant turn, and not all of them, the call is still
     /// part of that turn: some clients tell of a call's end before they tell of the next call.
-    pub fn push_call(&mut self, call: ToolCall<'a>) {
+    pub(crate) fn push_call(&mut self, call: ToolCall<'a>) {
         let results = self.turns.last().is_some_and(|turn| {
             turn.role == Role::User && turn.blocks.iter().all(ContentBlock::is_result)
         });
@@ -166,13 +166,13 @@ impl<'a> Conversation<'a> {
     }
 
     /// The one call of the last assistant turn that waits for its result, if it is one.
-    pub fn sole_open_call(&self) -> Option<&ToolCall<'a>> {
+    pub(crate) fn sole_open_call(&self) -> Option<&ToolCall<'a>> {
         let mut open = self.open_calls();
         open.next().filter(|_| open.next().is_none())
     }
 
     /// The result of a call that has one already, in the turn that is open.
-    pub fn result_mut(&mut self, id: &str) -> Option<&mut ToolResult<'a>> {
+    pub(crate) fn result_mut(&mut self, id: &str) -> Option<&mut ToolResult<'a>> {
         let turn = self.turns.last_mut().filter(|turn| turn.role == Role::User)?;
         turn.blocks.iter_mut().find_map(|block| match &mut block.kind {
             ContentKind::Result(result) if result.id == id => Some(result),
@@ -185,7 +185,7 @@ impl<'a> Conversation<'a> {
     /// # Errors
     ///
     /// Where that would take inventing or losing something: calls without results and the like.
-    pub fn settle(
+    pub(crate) fn settle(
         &mut self,
         traits: &ModelTraits,
         model: &str,

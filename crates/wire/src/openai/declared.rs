@@ -32,14 +32,14 @@ const FINDER: &str = "tool_search";
 
 /// Whether a tool may be declared again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
+pub(crate) enum Again {
     Refused,
     /// What comes with the conversation is found again, or said anew: the last word counts.
     Replaces,
 }
 
 /// Reads tools into a draft.
-pub struct Collector<'d, 'a, 't> {
+pub(crate) struct Collector<'d, 'a, 't> {
     draft: &'d mut Draft<'a>,
     terms: &'d Terms<'t>,
     /// How many searches an answer may have.
@@ -52,7 +52,7 @@ pub struct Collector<'d, 'a, 't> {
 }
 
 impl<'d, 'a, 't> Collector<'d, 'a, 't> {
-    pub fn new(
+    pub(crate) fn new(
         draft: &'d mut Draft<'a>,
         terms: &'d Terms<'t>,
         again: Again,
@@ -67,13 +67,13 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     }
 
     /// Lets an answer have only so many searches.
-    pub fn with_searches(mut self, most: Option<u64>) -> Self {
+    pub(crate) fn with_searches(mut self, most: Option<u64>) -> Self {
         self.searches = most;
         self
     }
 
     /// Reads a list of tools.
-    pub fn list(&mut self, list: &Node<'a>, path: Path<'_>) -> Result<(), Fault> {
+    pub(crate) fn list(&mut self, list: &Node<'a>, path: Path<'_>) -> Result<(), Fault> {
         for (index, node) in array(list, path)?.iter().enumerate() {
             let path = path.at(index);
             self.tool(node, &object(node, path)?, path)?;
@@ -500,7 +500,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
 }
 
 /// Where a user is, as Messages has it.
-pub fn place(location: &RawObject<'_>, path: Path<'_>) -> Result<String, Fault> {
+pub(crate) fn place(location: &RawObject<'_>, path: Path<'_>) -> Result<String, Fault> {
     let mut text = "{\"type\":\"approximate\"".to_owned();
     for key in ["city", "region", "country", "timezone"] {
         if let Some(node) = member(location, key) {
@@ -512,7 +512,7 @@ pub fn place(location: &RawObject<'_>, path: Path<'_>) -> Result<String, Fault> 
 }
 
 /// How many searches an answer may have.
-pub fn searches(source: &RawObject<'_>) -> Result<Option<u64>, Fault> {
+pub(crate) fn searches(source: &RawObject<'_>) -> Result<Option<u64>, Fault> {
     member(source, "max_tool_calls").map(|node| count(&node, "max_tool_calls")).transpose()
 }
 

@@ -33,7 +33,7 @@ fn mark_for(ttl: &Node<'_>, path: Path<'_>) -> Result<&'static str, Fault> {
 
 /// A request as it was written, and what its answer has to be read by.
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     pub body: String,
     pub names: Names,
     pub calls: Calls,
@@ -43,7 +43,7 @@ pub struct Written {
 
 /// A request in the making.
 #[derive(Debug)]
-pub struct Draft<'a> {
+pub(crate) struct Draft<'a> {
     pub conversation: Conversation<'a>,
     pub toolbox: Toolbox<'a>,
     pub chosen: Chosen<'a>,
@@ -61,7 +61,7 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// An empty one. `knows_spaces`: the client knows namespaces.
-    pub fn new(strict: bool, knows_spaces: bool) -> Self {
+    pub(crate) fn new(strict: bool, knows_spaces: bool) -> Self {
         Self {
             conversation: Conversation::default(),
             toolbox: Toolbox::new(knows_spaces),
@@ -76,14 +76,14 @@ impl<'a> Draft<'a> {
     }
 
     /// Announces a beta.
-    pub fn announce(&mut self, beta: &str) {
+    pub(crate) fn announce(&mut self, beta: &str) {
         if !self.betas.iter().any(|known| known == beta) {
             self.betas.push(beta.to_owned());
         }
     }
 
     /// Reads how long breakpoints live that do not say it themselves.
-    pub fn breakpoints(&mut self, source: &RawObject<'_>) -> Result<(), Fault> {
+    pub(crate) fn breakpoints(&mut self, source: &RawObject<'_>) -> Result<(), Fault> {
         const OPTIONS: Path<'_> = Path::of("prompt_cache_options");
         let Some(node) = given(source, "prompt_cache_options") else { return Ok(()) };
         if let Some(ttl) = given(&object(&node, OPTIONS)?, "ttl") {
@@ -93,7 +93,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The mark that a part has, in Messages' words or in OpenAI's.
-    pub fn mark_of(
+    pub(crate) fn mark_of(
         &self,
         part: &RawObject<'a>,
         path: Path<'_>,
@@ -127,7 +127,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What the conversation and the tools demand of the rest.
-    pub fn demands(&self) -> Demands {
+    pub(crate) fn demands(&self) -> Demands {
         Demands {
             forced_tool: self.chosen.forced,
             thoughtless_loop: self.is_thoughtless_loop() || self.is_begun_without_thoughts(),
@@ -164,7 +164,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Who asks, and how urgently.
-    pub fn user_and_tier(&mut self, source: &RawObject<'a>) -> Result<(), Fault> {
+    pub(crate) fn user_and_tier(&mut self, source: &RawObject<'a>) -> Result<(), Fault> {
         let user = |key: &str| given(source, key).map(|node| string(&node, key)).transpose();
         let (name, safety) = (user("user")?, user("safety_identifier")?);
         if name.is_some() && safety.is_some() && name != safety {
@@ -193,7 +193,7 @@ impl<'a> Draft<'a> {
 
     /// Takes off all cache marks but the last ones, and puts them in the order in which the API takes them: none
     /// lives longer than one before it. `marked`: the whole request will get one.
-    pub fn limit_marks(&mut self, marked: bool) -> Result<(), Fault> {
+    pub(crate) fn limit_marks(&mut self, marked: bool) -> Result<(), Fault> {
         self.take_off_surplus_marks(marked)?;
         let mut short = false;
         let mut shortened = false;
@@ -249,21 +249,21 @@ impl<'a> Draft<'a> {
     }
 
     /// Writes the turns alone.
-    pub fn turns(&self) -> String {
+    pub(crate) fn turns(&self) -> String {
         let mut out = String::new();
         list(&mut out, &self.conversation.turns, turn);
         out
     }
 
     /// Writes system text from a place on.
-    pub fn system_from(&self, at: usize) -> String {
+    pub(crate) fn system_from(&self, at: usize) -> String {
         let mut out = String::new();
         list(&mut out, &self.conversation.system[at..], block);
         out
     }
 
     /// Writes the request.
-    pub fn write(self, model: &str, stream: bool, room: usize) -> Written {
+    pub(crate) fn write(self, model: &str, stream: bool, room: usize) -> Written {
         let mut out = String::with_capacity(room);
         out.push_str("{\"model\":");
         push_quoted(&mut out, model);

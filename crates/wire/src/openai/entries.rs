@@ -20,7 +20,7 @@ use crate::{Fault, FaultKind};
 
 /// A list of entries.
 #[derive(Debug, Clone, Copy)]
-pub struct List<'k> {
+pub(crate) struct List<'k> {
     /// What the client calls it.
     pub name: &'static str,
     /// The items that were kept of earlier responses, by their ids, where a client may refer to some.
@@ -28,7 +28,7 @@ pub struct List<'k> {
 }
 
 /// Reads all entries into the draft's conversation.
-pub fn converse<'a>(
+pub(crate) fn converse<'a>(
     draft: &mut Draft<'a>,
     node: &Node<'a>,
     list: List<'a>,
@@ -922,7 +922,7 @@ fn text_input<'a>(holder: &RawObject<'a>, path: Path<'_>) -> Result<Cow<'a, str>
 }
 
 /// True for an item that stands for one that was kept; its type may be left out.
-pub fn is_reference(item: &RawObject<'_>) -> bool {
+pub(crate) fn is_reference(item: &RawObject<'_>) -> bool {
     match member(item, "type") {
         Some(kind) => kind.as_str().is_some_and(|kind| kind == "item_reference"),
         None => {

@@ -15,7 +15,6 @@ pub struct UpstreamFault {
 
 impl UpstreamFault {
     /// A failure that is told in our own words.
-    #[must_use]
     pub fn of(fault: &Fault) -> Self {
         Self { status: fault.kind.status(Dialect::Chat), body: fault.body(Dialect::Chat, "") }
     }
@@ -27,7 +26,6 @@ type Look = (u16, &'static str, Option<&'static str>);
 /// Translates an error that the upstream answered with a status.
 ///
 /// `waits`: it said how long to wait. `own_key`: the client's own credential was sent on.
-#[must_use]
 pub fn translate_error(status: u16, body: &[u8], waits: bool, own_key: bool) -> UpstreamFault {
     let Some(said) = UpstreamError::parse(body) else {
         let message = format!(
@@ -42,8 +40,7 @@ pub fn translate_error(status: u16, body: &[u8], waits: bool, own_key: bool) -> 
 }
 
 /// Translates an error event, whose type stands in for the status that it came too late for.
-#[must_use]
-pub fn translate_event(said: &UpstreamError) -> UpstreamFault {
+pub(crate) fn translate_event(said: &UpstreamError) -> UpstreamFault {
     written(&said.message, look(status_of_type(&said.kind), said, true, false))
 }
 

@@ -9,7 +9,7 @@ use crate::read::{Path, member, object, unsupported, verbatim, wrong};
 
 /// How an answer's format is asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     Free,
     /// The value of `output_config.format`.
     Enforced(String),
@@ -18,7 +18,7 @@ pub enum Format {
 }
 
 /// One JSON object, whatever it holds.
-pub fn any_object() -> Format {
+pub(crate) fn any_object() -> Format {
     Format::Asked(
         "Answer with a single JSON object and nothing else: no text around it, no code fence."
             .to_owned(),
@@ -26,7 +26,7 @@ pub fn any_object() -> Format {
 }
 
 /// What fits a schema. `holder` has it, at `path`; `whole` is what clients call the format.
-pub fn fitting(
+pub(crate) fn fitting(
     draft: &mut Draft<'_>,
     holder: &RawObject<'_>,
     path: Path<'_>,

@@ -19,7 +19,7 @@ const PDF: &str = "application/pdf";
 /// How ids of Anthropic's Files API begin; OpenAI's begin with `file-`.
 const FILE_ID: &str = "file_";
 /// What requests with such ids have to announce.
-pub const FILES_BETA: &str = "files-api-2025-04-14";
+pub(crate) const FILES_BETA: &str = "files-api-2025-04-14";
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
@@ -74,7 +74,7 @@ fn told_by_base64(data: &str) -> Option<&'static str> {
 }
 
 /// Writes the block for an image.
-pub fn image(url: &str, path: impl Display) -> Result<String, Fault> {
+pub(crate) fn image(url: &str, path: impl Display) -> Result<String, Fault> {
     if is_web(url) {
         let (scheme, rest) = url.split_once(':').unwrap_or_default();
         let url = format!("{}:{rest}", scheme.to_ascii_lowercase());
@@ -104,7 +104,7 @@ pub fn image(url: &str, path: impl Display) -> Result<String, Fault> {
 }
 
 /// An image or a document as Messages has it, with a label that is true.
-pub fn native(node: &Node<'_>) -> String {
+pub(crate) fn native(node: &Node<'_>) -> String {
     relabelled(node.raw()).unwrap_or_else(|| node.raw().to_owned())
 }
 
@@ -125,7 +125,7 @@ fn relabelled(raw: &str) -> Option<String> {
 }
 
 /// True for an address on the web.
-pub fn is_web(url: &str) -> bool {
+pub(crate) fn is_web(url: &str) -> bool {
     ["http://", "https://"].iter().any(|scheme| {
         url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     })
@@ -140,7 +140,7 @@ fn base64_block(kind: &str, media_type: &str, data: &str, title: Option<&str>) -
 }
 
 /// Writes the block for a file that came with the request: a data URL, or base64 whose type its name tells.
-pub fn file(data: &str, name: Option<&str>, path: impl Display) -> Result<String, Fault> {
+pub(crate) fn file(data: &str, name: Option<&str>, path: impl Display) -> Result<String, Fault> {
     let name = name.filter(|name| !name.trim().is_empty());
     if is_web(data) {
         return Ok(document_at(data, name));
@@ -188,7 +188,7 @@ pub fn file(data: &str, name: Option<&str>, path: impl Display) -> Result<String
 }
 
 /// Writes the block for a document on the web.
-pub fn document_at(url: &str, name: Option<&str>) -> String {
+pub(crate) fn document_at(url: &str, name: Option<&str>) -> String {
     let title = name
         .filter(|name| !name.trim().is_empty())
         .map_or_else(String::new, |name| format!(",\"title\":{}", quote(name)));
@@ -221,17 +221,17 @@ fn guessed(name: Option<&str>) -> &'static str {
 }
 
 /// True for the id of a file that the upstream keeps.
-pub fn is_kept(id: &str) -> bool {
+pub(crate) fn is_kept(id: &str) -> bool {
     id.starts_with(FILE_ID)
 }
 
 /// Writes the block for an image that the upstream keeps.
-pub fn kept_image(id: &str) -> String {
+pub(crate) fn kept_image(id: &str) -> String {
     format!("{{\"type\":\"image\",\"source\":{{\"type\":\"file\",\"file_id\":{}}}}}", quote(id))
 }
 
 /// Writes the block for a file that the upstream keeps, if the id is one of its own.
-pub fn kept_file(id: &str, path: impl Display) -> Result<String, Fault> {
+pub(crate) fn kept_file(id: &str, path: impl Display) -> Result<String, Fault> {
     if !is_kept(id) {
         return Err(unsupported(
             path,

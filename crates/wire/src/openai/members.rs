@@ -83,7 +83,7 @@ fn first<'a, 'k>(source: &RawObject<'a>, keys: &[&'k str]) -> Option<(&'k str, N
 // ------------------------------------------------------------ what is said
 
 /// System text that has a member of its own: in Responses' words, and in Messages'.
-pub fn instructions<'a>(
+pub(crate) fn instructions<'a>(
     draft: &mut Draft<'a>,
     source: &RawObject<'a>,
     terms: &Terms<'_>,
@@ -105,7 +105,7 @@ pub fn instructions<'a>(
 }
 
 /// The conversation, by the first of these names.
-pub fn conversation<'a>(
+pub(crate) fn conversation<'a>(
     draft: &mut Draft<'a>,
     source: &RawObject<'a>,
     lists: [List<'a>; 2],
@@ -120,7 +120,7 @@ pub fn conversation<'a>(
 // ------------------------------------------------------------ tools
 
 /// Reads the tools; returns what is said of their namespaces.
-pub fn tools<'a>(
+pub(crate) fn tools<'a>(
     draft: &mut Draft<'a>,
     source: &RawObject<'a>,
     terms: &Terms<'_>,
@@ -133,7 +133,7 @@ pub fn tools<'a>(
 }
 
 /// System text of our own, behind all that the client says.
-pub fn tell(draft: &mut Draft<'_>, texts: Vec<String>) {
+pub(crate) fn tell(draft: &mut Draft<'_>, texts: Vec<String>) {
     draft.conversation.system.extend(
         texts
             .iter()
@@ -142,7 +142,7 @@ pub fn tell(draft: &mut Draft<'_>, texts: Vec<String>) {
 }
 
 /// True where calls may come several at once.
-pub fn parallel(source: &RawObject<'_>) -> Result<bool, Fault> {
+pub(crate) fn parallel(source: &RawObject<'_>) -> Result<bool, Fault> {
     let single = member(source, "tool_choice")
         .map(|node| super::choice::is_single(&node))
         .transpose()?
@@ -287,7 +287,7 @@ fn summary<'a>(
 }
 
 /// The answer's format.
-pub fn format<'a>(
+pub(crate) fn format<'a>(
     draft: &mut Draft<'a>,
     source: &RawObject<'a>,
     terms: &Terms<'_>,
@@ -364,7 +364,7 @@ fn format_at<'a>(
 }
 
 /// Reads what is said of the answer: how long, how thoughtful and in which form, where it stops, for whom it is.
-pub fn answer<'a>(
+pub(crate) fn answer<'a>(
     draft: &mut Draft<'a>,
     source: &RawObject<'a>,
     limits: &[&'static str],
@@ -480,7 +480,11 @@ fn context_management<'a>(draft: &mut Draft<'a>, source: &RawObject<'a>) -> Resu
 // ------------------------------------------------------------ the rest
 
 /// Names what is not carried over. `known`: the members that the dialect reads besides.
-pub fn ignore(draft: &mut Draft<'_>, source: &RawObject<'_>, known: &[&str]) -> Result<(), Fault> {
+pub(crate) fn ignore(
+    draft: &mut Draft<'_>,
+    source: &RawObject<'_>,
+    known: &[&str],
+) -> Result<(), Fault> {
     for (key, node) in source.members() {
         if KNOWN.contains(&key)
             || EXTENSIONS.contains(&key)
@@ -507,7 +511,7 @@ pub fn ignore(draft: &mut Draft<'_>, source: &RawObject<'_>, known: &[&str]) -> 
 }
 
 /// Reads how a stream is to be told; true if it is to end with its usage.
-pub fn includes_usage(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<bool, Fault> {
+pub(crate) fn includes_usage(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<bool, Fault> {
     let Some(node) = member(source, "stream_options") else { return Ok(false) };
     let options = object(&node, "stream_options")?;
     for (key, node) in options.members() {
@@ -522,7 +526,7 @@ pub fn includes_usage(draft: &mut Draft<'_>, source: &RawObject<'_>) -> Result<b
 }
 
 /// Who a search is for and where, as Chat asks for one.
-pub fn web_search_options<'a>(
+pub(crate) fn web_search_options<'a>(
     draft: &mut Draft<'a>,
     source: &RawObject<'a>,
     terms: &Terms<'_>,

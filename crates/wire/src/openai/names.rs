@@ -39,20 +39,18 @@ impl Names {
     }
 
     /// The client's name for a tool.
-    #[must_use]
     pub fn client<'n>(&'n self, upstream: &'n str) -> &'n str {
         self.of(upstream).map_or(upstream, |name| &name.client)
     }
 
     /// The client's namespace for a tool.
-    #[must_use]
     pub fn space(&self, upstream: &str) -> Option<&str> {
         self.of(upstream)?.space.as_deref()
     }
 }
 
 /// The name of a tool in a namespace, where there are none.
-pub fn within(space: &str, name: &str) -> String {
+pub(crate) fn within(space: &str, name: &str) -> String {
     format!("{space}__{name}")
 }
 
@@ -62,7 +60,7 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// A tool's name as Messages takes it.
-pub fn tool(name: Cow<'_, str>) -> Cow<'_, str> {
+pub(crate) fn tool(name: Cow<'_, str>) -> Cow<'_, str> {
     if is_plain(&name) && name.len() <= LONGEST {
         name
     } else {
@@ -71,7 +69,7 @@ pub fn tool(name: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 /// A tool call's id as Messages takes it.
-pub fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
+pub(crate) fn call_id(id: Cow<'_, str>) -> Cow<'_, str> {
     if is_plain(&id) { id } else { Cow::Owned(rewritten(&id, LONGEST)) }
 }
 
@@ -85,7 +83,7 @@ fn rewritten(name: &str, longest: usize) -> String {
 
 /// A user's id as Messages takes it: opaque, and at most 256 characters; else its hash. The API refuses what looks like
 /// an e-mail address or a phone number.
-pub fn user_id(id: &str) -> Cow<'_, str> {
+pub(crate) fn user_id(id: &str) -> Cow<'_, str> {
     if id.chars().count() <= 256 && is_opaque(id) {
         Cow::Borrowed(id)
     } else {

@@ -12,7 +12,7 @@ use crate::read::{Path, flag, member, object, string, text, unsupported, verbati
 
 /// Who says it, which decides what it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speaker {
+pub(super) enum Speaker {
     /// Text alone.
     System,
     /// Text, calls and thoughts.
@@ -25,7 +25,7 @@ pub enum Speaker {
 
 /// What a message holds.
 #[derive(Debug, Default)]
-pub struct SaidParts<'a> {
+pub(super) struct SaidParts<'a> {
     pub blocks: Vec<ContentBlock<'a>>,
     /// Why a part could not be carried over. It was left out; a message that has nothing else loses its sense.
     pub lost: Option<Fault>,
@@ -37,7 +37,7 @@ impl<'a> SaidParts<'a> {
     /// # Errors
     ///
     /// If all that was said could not be carried over.
-    pub fn sensible(self) -> Result<Vec<ContentBlock<'a>>, Fault> {
+    pub(super) fn sensible(self) -> Result<Vec<ContentBlock<'a>>, Fault> {
         match self.lost {
             Some(fault) if self.blocks.is_empty() => Err(fault),
             _ => Ok(self.blocks),
@@ -46,7 +46,7 @@ impl<'a> SaidParts<'a> {
 }
 
 /// Reads parts.
-pub struct Parts<'d, 'a> {
+pub(super) struct Parts<'d, 'a> {
     pub draft: &'d mut Draft<'a>,
     /// What the client calls the list of messages.
     pub list: &'static str,
@@ -84,7 +84,11 @@ const MEMBERS: [&str; 20] = [
 
 impl<'a> Parts<'_, 'a> {
     /// What a message or a result says: a string or parts. Blank text vanishes.
-    pub fn content(&mut self, node: &Node<'a>, path: Path<'_>) -> Result<SaidParts<'a>, Fault> {
+    pub(super) fn content(
+        &mut self,
+        node: &Node<'a>,
+        path: Path<'_>,
+    ) -> Result<SaidParts<'a>, Fault> {
         let mut said = SaidParts::default();
         if node.is_string() {
             said.blocks.extend(words(node, path)?.map(ContentBlock::new));
@@ -311,7 +315,11 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// A call as Messages has it.
-    pub fn call(&mut self, part: &RawObject<'a>, path: Path<'_>) -> Result<ToolCall<'a>, Fault> {
+    pub(super) fn call(
+        &mut self,
+        part: &RawObject<'a>,
+        path: Path<'_>,
+    ) -> Result<ToolCall<'a>, Fault> {
         let required = |key: &'static str| {
             member(part, key).ok_or_else(|| wrong(path.key(key), "field required"))
         };
@@ -333,7 +341,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// A result as Messages has it.
-    pub fn result(
+    pub(super) fn result(
         &mut self,
         part: &RawObject<'a>,
         path: Path<'_>,
@@ -355,7 +363,7 @@ impl<'a> Parts<'_, 'a> {
     }
 
     /// What a tool gave back. A string stays one.
-    pub fn answer(
+    pub(super) fn answer(
         &mut self,
         node: Option<&Node<'a>>,
         path: Path<'_>,
@@ -412,7 +420,7 @@ impl From<Fault> for Stop {
 }
 
 /// True if a thought has what proves that the model thought it.
-pub fn is_sealed(kind: &str, thought: &RawObject<'_>) -> bool {
+pub(super) fn is_sealed(kind: &str, thought: &RawObject<'_>) -> bool {
     let key = if kind == "thinking" { "signature" } else { "data" };
     member(thought, key).is_some_and(|node| node.is_string() && node.raw() != "\"\"")
 }
@@ -439,7 +447,7 @@ fn is_native(kind: &str) -> bool {
 }
 
 /// A kind as it may stand in a note.
-pub fn label(kind: &str) -> String {
+pub(super) fn label(kind: &str) -> String {
     kind.chars()
         .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
         .take(64)

@@ -8,14 +8,14 @@ use crate::json::Text;
 
 /// Joins a surrogate pair that is split between two pieces.
 #[derive(Debug, Default)]
-pub struct Pieces {
+pub(crate) struct Pieces {
     /// The first half, waiting for the second.
     half: Option<String>,
 }
 
 impl Pieces {
     /// Takes the next piece.
-    pub fn next<'r>(&mut self, raw: &'r RawValue) -> serde_json::Result<Text<'r>> {
+    pub(crate) fn next<'r>(&mut self, raw: &'r RawValue) -> serde_json::Result<Text<'r>> {
         let raw = raw.get();
         if !raw.starts_with('"') {
             return Err(foreign("a text that is no string"));
@@ -36,12 +36,12 @@ impl Pieces {
 }
 
 /// What a stream may not say.
-pub fn foreign(why: &str) -> serde_json::Error {
+pub(crate) fn foreign(why: &str) -> serde_json::Error {
     serde::de::Error::custom(why)
 }
 
 /// JSON may hold line breaks between its tokens, and half a character; an event's data may not.
-pub fn one_line(json: &str) -> String {
+pub(crate) fn one_line(json: &str) -> String {
     crate::json::whole(json).replace(['\n', '\r'], " ")
 }
 
@@ -57,7 +57,7 @@ fn half_at(raw: &str) -> Option<usize> {
 }
 
 /// The text that a custom tool is called with. A model that writes something else is taken at its word.
-pub fn custom_input(arguments: &str) -> String {
+pub(crate) fn custom_input(arguments: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Input {
         input: String,

@@ -15,8 +15,8 @@ mod lowering;
 mod merge;
 mod tool;
 
-pub use lowering::{Lowering, lower};
-pub use tool::parameters;
+pub(crate) use lowering::{Lowering, lower};
+pub(crate) use tool::parameters;
 
 use crate::json::{Node, RawObject};
 use crate::read::member;
@@ -123,7 +123,7 @@ fn required(schema: &RawObject<'_>) -> Vec<String> {
 
 /// What of a request's allowance for strict schemas is used up: that of its answer's format, and those of its strict tools.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     tools: usize,
     optional: usize,
     unions: usize,
@@ -131,14 +131,14 @@ pub struct Allowance {
 
 impl Allowance {
     /// True if a strict tool with this schema, as it stands, can be taken besides what was; counts it if so.
-    pub fn admits_tool(&mut self, schema: &Node<'_>) -> bool {
+    pub(crate) fn admits_tool(&mut self, schema: &Node<'_>) -> bool {
         let stands =
             matches!(lower(schema, "parameters"), Ok(Lowering::Said { changed: false, .. }));
         stands && self.admits(schema, 1)
     }
 
     /// True if an answer's format can be taken, with a schema that was lowered; counts it if so.
-    pub fn admits_format(&mut self, schema: &Node<'_>) -> bool {
+    pub(crate) fn admits_format(&mut self, schema: &Node<'_>) -> bool {
         self.admits(schema, 0)
     }
 

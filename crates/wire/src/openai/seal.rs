@@ -26,7 +26,7 @@ struct Sealed<'a> {
 
 /// What was sealed.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Who thought it; empty where the upstream did not say.
     pub model: String,
     /// A block of Messages, as it was.
@@ -36,13 +36,13 @@ pub struct Opened {
 
 impl Opened {
     /// True for thinking; the rest is what Claude made of a long conversation.
-    pub fn is_thought(&self) -> bool {
+    pub(crate) fn is_thought(&self) -> bool {
         !self.compaction
     }
 }
 
 /// Seals a block that `model` thought. The block has to be JSON.
-pub fn seal(model: &str, block: &str) -> String {
+pub(crate) fn seal(model: &str, block: &str) -> String {
     let Ok(block) = serde_json::from_str::<&RawValue>(block) else { return String::new() };
     let text = serde_json::to_string(&Sealed { model: model.into(), block }).unwrap_or_default();
     let hash = Sha256::digest(text.as_bytes());
@@ -50,7 +50,7 @@ pub fn seal(model: &str, block: &str) -> String {
 }
 
 /// Opens what we sealed; `None` for anything else, and for what was changed.
-pub fn open(sealed: &str) -> Option<Opened> {
+pub(crate) fn open(sealed: &str) -> Option<Opened> {
     let (hash, text) = sealed.strip_prefix(MARK)?.split_once('.')?;
     let text = BASE64.decode(text).ok()?;
     let same = BASE64.decode(hash).ok()? == Sha256::digest(&text)[..HASH];

@@ -14,7 +14,7 @@ use crate::read::wrong;
 /// The most tokens of an answer that is not streamed, unless the client says more.
 const UNSTREAMED: u64 = 32_000;
 /// The smallest budget that Messages takes.
-pub const LEAST_BUDGET: u64 = 1024;
+pub(crate) const LEAST_BUDGET: u64 = 1024;
 /// The budget of who asks for thinking and says nothing of how much.
 const USUAL_BUDGET: u64 = 8192;
 /// What clients call an effort.
@@ -22,7 +22,7 @@ const EFFORT: &str = "reasoning_effort";
 
 /// What OpenAI calls `reasoning_effort`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     /// No thinking at all.
     None,
     /// A level, and the budget for models that have no levels.
@@ -30,7 +30,7 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    pub fn parse(name: &str, path: &str) -> Result<Self, Fault> {
+    pub(crate) fn parse(name: &str, path: &str) -> Result<Self, Fault> {
         Ok(match name {
             "none" => Self::None,
             "minimal" => Self::Level(Effort::Low, 1024),
@@ -53,14 +53,14 @@ impl Wanted {
 
 /// A number as the client wrote it.
 #[derive(Debug, Clone)]
-pub struct Number<'a> {
+pub(crate) struct Number<'a> {
     pub raw: &'a str,
     pub value: f64,
 }
 
 /// What the client asks for.
 #[derive(Debug, Default)]
-pub struct Wishes<'a> {
+pub(crate) struct Wishes<'a> {
     pub stream: bool,
     pub max_tokens: Option<u64>,
     /// What the client calls that.
@@ -91,17 +91,17 @@ impl Wishes<'_> {
 
 /// What the conversation demands.
 #[derive(Debug, Clone, Copy)]
-pub struct Demands {
+pub(crate) struct Demands {
     pub forced_tool: bool,
     /// The last turns are a tool loop whose thinking the client did not send back.
     pub thoughtless_loop: bool,
 }
 
 /// The members to write.
-pub type Settings<'a> = Vec<(&'static str, Cow<'a, str>)>;
+pub(crate) type Settings<'a> = Vec<(&'static str, Cow<'a, str>)>;
 
 /// Decides what is sent of all that.
-pub fn settings<'a>(
+pub(crate) fn settings<'a>(
     wishes: Wishes<'a>,
     demands: Demands,
     traits: &ModelTraits,
@@ -337,7 +337,7 @@ fn is_above_high(effort: &str) -> bool {
     [Effort::Xhigh, Effort::Max].iter().any(|level| level.name() == effort)
 }
 
-pub const ADAPTIVE: &str = r#"{"type":"adaptive","display":"summarized"}"#;
+pub(crate) const ADAPTIVE: &str = r#"{"type":"adaptive","display":"summarized"}"#;
 
 fn level(wishes: &Wishes<'_>, traits: &ModelTraits) -> Option<Effort> {
     match wishes.effort {

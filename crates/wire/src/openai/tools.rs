@@ -18,7 +18,7 @@ const TOOL_SEARCH: &str = "tool_search_tool_";
 
 /// A tool, with what may have to be taken off it kept apart.
 #[derive(Debug)]
-pub struct Tool<'a> {
+pub(crate) struct Tool<'a> {
     /// As the client calls it.
     pub name: String,
     /// The whole object but for the rest.
@@ -39,7 +39,7 @@ pub struct Calls {
 
 /// The tools of a request.
 #[derive(Debug, Default)]
-pub struct Toolbox<'a> {
+pub(crate) struct Toolbox<'a> {
     pub tools: Vec<Tool<'a>>,
     pub names: Names,
     pub calls: Calls,
@@ -59,7 +59,7 @@ pub struct Toolbox<'a> {
 
 /// How a choice is carried over.
 #[derive(Debug, Default)]
-pub struct Chosen<'a> {
+pub(crate) struct Chosen<'a> {
     /// The value of `tool_choice`.
     pub written: Option<String>,
     /// A tool has to be called.
@@ -70,16 +70,16 @@ pub struct Chosen<'a> {
 
 impl<'a> Toolbox<'a> {
     /// An empty one. `knows_spaces`: the client knows namespaces.
-    pub fn new(knows_spaces: bool) -> Self {
+    pub(crate) fn new(knows_spaces: bool) -> Self {
         Self { knows_spaces, ..Self::default() }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.tools.is_empty()
     }
 
     /// True if the client calls a tool so.
-    pub fn holds(&self, name: &str) -> bool {
+    pub(crate) fn holds(&self, name: &str) -> bool {
         self.taken.contains(name)
     }
 
@@ -120,7 +120,7 @@ impl<'a> Toolbox<'a> {
     /// # Errors
     ///
     /// If none is left of those that there were.
-    pub fn settle(&mut self, notes: &mut Notes) -> Result<(), Fault> {
+    pub(crate) fn settle(&mut self, notes: &mut Notes) -> Result<(), Fault> {
         if let Some(refused) = self.refused.take().filter(|_| self.is_empty()) {
             return Err(refused);
         }
@@ -138,7 +138,7 @@ impl<'a> Toolbox<'a> {
     }
 
     /// Carries a choice over. `parallel` is false where one call at a time was asked for.
-    pub fn choose(
+    pub(crate) fn choose(
         &mut self,
         choice: Option<Choice>,
         parallel: bool,
@@ -230,7 +230,7 @@ impl<'a> Toolbox<'a> {
     }
 
     /// True if the web can be searched.
-    pub fn searches(&self) -> bool {
+    pub(crate) fn searches(&self) -> bool {
         self.holds(SEARCH)
     }
 }
@@ -243,7 +243,6 @@ fn is_tool_search(text: &str) -> bool {
 }
 
 /// What asks for a tool in words, where a model cannot be forced: this one, or any.
-#[must_use]
 pub fn order(tool: Option<&str>) -> String {
     let which =
         tool.map_or_else(|| "one of the tools".to_owned(), |tool| format!("the tool `{tool}`"));
@@ -252,7 +251,7 @@ pub fn order(tool: Option<&str>) -> String {
 
 /// A call's arguments, which are JSON inside a string at OpenAI and an object in Messages.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Arguments<'a> {
+pub(crate) struct Arguments<'a> {
     /// An object's JSON text.
     pub input: Cow<'a, str>,
     /// They were no JSON: a call that was cut off, two that were glued together.
@@ -260,7 +259,10 @@ pub struct Arguments<'a> {
 }
 
 /// Reads a call's arguments.
-pub fn arguments<'a>(function: &RawObject<'a>, path: Path<'_>) -> Result<Arguments<'a>, Fault> {
+pub(crate) fn arguments<'a>(
+    function: &RawObject<'a>,
+    path: Path<'_>,
+) -> Result<Arguments<'a>, Fault> {
     let whole = |input: Cow<'a, str>| Ok(Arguments { input, broken: false });
     let Some(node) = member(function, "arguments") else { return whole(Cow::Borrowed("{}")) };
     if !node.is_string() {

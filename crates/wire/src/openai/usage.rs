@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::Usage;
 
 /// Writes a `usage` object.
-pub fn write(out: &mut String, usage: &Usage) {
+pub(crate) fn write(out: &mut String, usage: &Usage) {
     let prompt = usage.input.saturating_add(usage.cache_read).saturating_add(usage.cache_write);
     let total = prompt.saturating_add(usage.output);
     // Writing into a String cannot fail.
@@ -20,7 +20,7 @@ pub fn write(out: &mut String, usage: &Usage) {
 }
 
 /// Writes a `usage` object as Responses has it.
-pub fn write_responses(out: &mut String, usage: &Usage) {
+pub(crate) fn write_responses(out: &mut String, usage: &Usage) {
     let prompt = usage.input.saturating_add(usage.cache_read).saturating_add(usage.cache_write);
     let total = prompt.saturating_add(usage.output);
     let _ = write!(

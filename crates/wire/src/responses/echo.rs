@@ -70,7 +70,6 @@ impl Echo {
     }
 
     /// True if the client wants the response kept.
-    #[must_use]
     pub fn is_kept(&self) -> bool {
         self.0.iter().all(|(key, raw)| *key != "store" || raw != "false")
     }

@@ -18,7 +18,6 @@ pub(super) fn references(input: &Node<'_>) -> Vec<String> {
 
 /// The items of a request's input as they are listed afterwards, each with an id of its own; those of ours begin with
 /// `id`.
-#[must_use]
 pub fn listed(request: &Request<'_>, id: &str, before: &Before) -> Vec<String> {
     let Some(input) = member(&request.object, "input") else { return Vec::new() };
     if input.is_string() {

@@ -21,7 +21,6 @@ pub struct Memory {
 
 impl Memory {
     /// Adds the answer. `content` is its blocks.
-    #[must_use]
     pub fn answered(mut self, content: &[String], model: &str) -> Self {
         model.clone_into(&mut self.model);
         if !content.is_empty() {
@@ -34,7 +33,6 @@ impl Memory {
     }
 
     /// An item of the answer that was remembered last, with the thinking that it stands for. `object` is the response.
-    #[must_use]
     pub fn with_thinking(&self, object: &str, item: &str) -> String {
         self.sealed(object, item).unwrap_or_else(|| item.to_owned())
     }

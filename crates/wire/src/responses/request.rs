@@ -52,7 +52,6 @@ const METADATA: usize = 16;
 const METADATA_LENGTH: usize = 512;
 
 /// The ids that a request's input refers to.
-#[must_use]
 pub fn references(request: &Request<'_>) -> Vec<String> {
     request.object.get("input").map(|input| items::references(&input)).unwrap_or_default()
 }

@@ -169,7 +169,6 @@ struct Asked {
 }
 
 impl ResponsesStream {
-    #[must_use]
     pub fn new(shape: ResponsesShape, stamp: ResponsesStamp) -> Self {
         Self {
             decoder: EventDecoder::with_limit(EVENT_LIMIT),
@@ -185,13 +184,11 @@ impl ResponsesStream {
         }
     }
 
-    #[must_use]
     pub fn summary(&self) -> &Summary {
         &self.summary
     }
 
     /// Why there is no whole answer, if that is known already.
-    #[must_use]
     pub fn failure(&self) -> Option<&UpstreamFault> {
         match &self.state {
             ResponsesState::Failed(fault) => Some(fault),
@@ -200,7 +197,6 @@ impl ResponsesStream {
     }
 
     /// True once nothing that may still come can change the answer.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         !matches!(self.state, ResponsesState::Going)
     }
@@ -526,7 +522,6 @@ impl Stage for ResponsesStream {
 }
 
 /// The object of a response that was to be kept and is not: it says so.
-#[must_use]
 pub fn unkept(object: &str) -> String {
     let Ok(mut members) = serde_json::from_str::<Members>(object) else { return object.to_owned() };
     members.set("store", "false");
@@ -607,7 +602,6 @@ pub fn counted(body: &[u8]) -> Result<String, NoMessage> {
 }
 
 /// A request without what a count of its tokens does not take.
-#[must_use]
 pub fn countable(body: &str) -> String {
     const TAKEN: [&str; 7] =
         ["model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"];

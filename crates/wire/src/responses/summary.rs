@@ -84,7 +84,6 @@ pub fn observe(summary: &mut Summary, data: &[u8]) {
 }
 
 /// Reads a whole response, or an error in its place.
-#[must_use]
 pub fn summary_of_json(body: &[u8]) -> Summary {
     let mut summary = Summary { ended: true, ..Summary::default() };
     take(&mut summary, serde_json::from_slice(body).unwrap_or_default());

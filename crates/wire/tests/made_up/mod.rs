@@ -8,7 +8,7 @@ use seaway_wire::model::ModelTraits;
 use seaway_wire::openai::Terms;
 use serde_json::{Value, json};
 
-pub fn text() -> impl Strategy<Value = String> {
+pub(crate) fn text() -> impl Strategy<Value = String> {
     select(vec!["", " ", "\n", "word", "ü🌊", "\"q\" \\", "two\nlines", "\u{2028}"])
         .prop_map(str::to_owned)
 }
@@ -52,7 +52,7 @@ fn event() -> impl Strategy<Value = Value> {
 }
 
 /// Events in any order; most begin as they should.
-pub fn stream() -> impl Strategy<Value = String> {
+pub(crate) fn stream() -> impl Strategy<Value = String> {
     (prop::collection::vec(event(), 0..24), any::<bool>()).prop_map(|(events, whole)| {
         let start = json!({"type": "message_start", "message": {"id": "m", "model": "c"}});
         let events: Vec<Value> =
@@ -62,7 +62,7 @@ pub fn stream() -> impl Strategy<Value = String> {
 }
 
 /// How many of 400 requests are translated.
-pub fn translated(
+pub(crate) fn translated(
     requests: impl Strategy<Value = String>,
     translates: impl Fn(&Request<'_>, &Terms<'_>) -> bool,
 ) -> usize {

@@ -170,7 +170,6 @@ impl ConfigReader<'_> {
 }
 
 /// Finds the program: at the path that is given, or `claude` on the search path.
-#[must_use]
 pub fn find(given: Option<&Path>, search: &str) -> Option<PathBuf> {
     let runs = |path: &PathBuf| {
         use std::os::unix::fs::PermissionsExt;

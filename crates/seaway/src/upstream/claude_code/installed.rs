@@ -44,7 +44,6 @@ pub enum Unusable {
 
 /// How to install a version, or a newer one. With Node 20 npm silently takes an old one, and the newer ones need 22; the
 /// program itself needs no Node, and is there in a package of its own for each platform.
-#[must_use]
 pub fn install(version: Version) -> String {
     let platform = match (std::env::consts::OS, std::env::consts::ARCH) {
         ("macos", "aarch64") => "darwin-arm64",
@@ -99,7 +98,6 @@ impl FileStamp {
 
 impl Installed {
     /// The program is asked in one of `tasks`.
-    #[must_use]
     pub fn new(tasks: TaskTracker) -> Self {
         Self {
             found: Refreshed::new(tasks.clone()),

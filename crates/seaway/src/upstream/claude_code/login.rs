@@ -21,7 +21,7 @@ const MOST: usize = 4;
 
 /// Sign-ins that wait for their code.
 #[derive(Debug, Default)]
-pub struct Logins(Mutex<HashMap<String, (Piped, Instant)>>);
+pub(super) struct Logins(Mutex<HashMap<String, (Piped, Instant)>>);
 
 /// Why somebody was not signed in.
 #[derive(Debug, thiserror::Error)]

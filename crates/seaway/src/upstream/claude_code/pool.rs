@@ -17,7 +17,7 @@ pub struct ConversationKey {
 
 /// A child that has heard a conversation and waits for its next turn.
 #[derive(Debug)]
-pub struct WarmChild<C> {
+pub(super) struct WarmChild<C> {
     pub whose: ConversationKey,
     pub model: String,
     /// What it has heard and said.
@@ -55,7 +55,7 @@ struct Settling {
 
 /// The children that wait.
 #[derive(Debug)]
-pub struct ChildPool<C> {
+pub(super) struct ChildPool<C> {
     spares: Vec<Spare<C>>,
     kept: Vec<WarmChild<C>>,
     settling: Vec<Settling>,
@@ -64,7 +64,7 @@ pub struct ChildPool<C> {
 
 /// A child that has to go.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Discarded<C> {
+pub(super) struct Discarded<C> {
     pub child: C,
     /// It holds calls open: left to itself it would tell the model that they were interrupted, and ask again.
     pub holds: bool,
@@ -84,7 +84,7 @@ impl<C> From<Spare<C>> for Discarded<C> {
 
 /// The child that suits a request best.
 #[derive(Debug)]
-pub enum BestChild<C> {
+pub(super) enum BestChild<C> {
     /// It holds open just the calls whose results came.
     Holding(WarmChild<C>),
     /// It has heard this many of the messages.
@@ -98,7 +98,7 @@ pub enum BestChild<C> {
 
 /// What a request is known by.
 #[derive(Debug)]
-pub struct ChildQuery<'w> {
+pub(super) struct ChildQuery<'w> {
     pub whose: &'w ConversationKey,
     pub model: &'w str,
     /// Of the conversation before its first message, and after each.
@@ -118,7 +118,11 @@ impl<C> Default for ChildPool<C> {
 impl<C> ChildPool<C> {
     /// Takes out the child that suits best. Children that wait for what this request shows will never come are
     /// given to `gone`.
-    pub fn find(&mut self, wanted: &ChildQuery<'_>, gone: &mut Vec<Discarded<C>>) -> BestChild<C> {
+    pub(super) fn find(
+        &mut self,
+        wanted: &ChildQuery<'_>,
+        gone: &mut Vec<Discarded<C>>,
+    ) -> BestChild<C> {
         if let Some(known) = self.known(wanted, gone) {
             return known;
         }
@@ -166,20 +170,20 @@ impl<C> ChildPool<C> {
     }
 
     /// Announces a child that will be kept; the token is to be given back to [`ChildPool::settled`].
-    pub fn settles(&mut self, whose: ConversationKey, print: Print) -> CancellationToken {
+    pub(super) fn settles(&mut self, whose: ConversationKey, print: Print) -> CancellationToken {
         let done = CancellationToken::new();
         self.settling.push(Settling { whose, print, done: done.clone() });
         done
     }
 
     /// Told that it is kept now, or will never be.
-    pub fn settled(&mut self, done: &CancellationToken) {
+    pub(super) fn settled(&mut self, done: &CancellationToken) {
         done.cancel();
         self.settling.retain(|settling| !settling.done.is_cancelled());
     }
 
     /// Keeps a child for the next turn of its conversation. What has to go for it is returned.
-    pub fn keep(&mut self, kept: WarmChild<C>, most: usize) -> Vec<Discarded<C>> {
+    pub(super) fn keep(&mut self, kept: WarmChild<C>, most: usize) -> Vec<Discarded<C>> {
         if self.closed || most == 0 {
             return vec![kept.into()];
         }
@@ -196,7 +200,7 @@ impl<C> ChildPool<C> {
     }
 
     /// Puts a spare down. One too many is returned: that of the model that was wanted longest ago.
-    pub fn put(
+    pub(super) fn put(
         &mut self,
         model: &str,
         (child, seeded): (C, bool),
@@ -212,18 +216,17 @@ impl<C> ChildPool<C> {
     }
 
     /// True if there should be another spare for a model.
-    #[must_use]
-    pub fn lacks(&self, model: &str, most: usize) -> bool {
+    pub(super) fn lacks(&self, model: &str, most: usize) -> bool {
         !self.closed && self.spares.iter().filter(|spare| spare.model == model).count() < most
     }
 
     /// Takes any spare, for a question that any can answer.
-    pub fn any_spare(&mut self) -> Option<(String, C, bool)> {
+    pub(super) fn any_spare(&mut self) -> Option<(String, C, bool)> {
         self.spares.pop().map(|spare| (spare.model, spare.child, spare.seeded))
     }
 
     /// Takes out what waited for too long; `prewarmed` spares may wait for ever.
-    pub fn sweep(
+    pub(super) fn sweep(
         &mut self,
         idle: Duration,
         prewarmed: usize,
@@ -246,7 +249,7 @@ impl<C> ChildPool<C> {
     }
 
     /// Takes out the conversations that `which` picks.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         mut which: impl FnMut(&mut WarmChild<C>) -> bool,
         gone: &mut Vec<Discarded<C>>,
@@ -260,22 +263,22 @@ impl<C> ChildPool<C> {
     }
 
     /// Takes out every spare.
-    pub fn take_spares(&mut self) -> Vec<Discarded<C>> {
+    pub(super) fn take_spares(&mut self) -> Vec<Discarded<C>> {
         std::mem::take(&mut self.spares).into_iter().map(Discarded::from).collect()
     }
 
     /// How many wait for whoever comes.
-    pub fn spares(&self) -> usize {
+    pub(super) fn spares(&self) -> usize {
         self.spares.len()
     }
 
     /// The children that wait for their conversations' next turns.
-    pub fn kept(&self) -> impl Iterator<Item = &WarmChild<C>> {
+    pub(super) fn kept(&self) -> impl Iterator<Item = &WarmChild<C>> {
         self.kept.iter()
     }
 
     /// Takes out everything, for good.
-    pub fn close(&mut self) -> Vec<Discarded<C>> {
+    pub(super) fn close(&mut self) -> Vec<Discarded<C>> {
         self.closed = true;
         let kept = std::mem::take(&mut self.kept).into_iter().map(Discarded::from);
         let spares = std::mem::take(&mut self.spares).into_iter().map(Discarded::from);

@@ -53,7 +53,6 @@ pub struct PermissionChannel {
 }
 
 /// Makes a line and its other end.
-#[must_use]
 pub fn line() -> (PermissionSender, PermissionChannel) {
     let (sender, verdicts) = mpsc::channel(64);
     let open = Arc::<Mutex<HashSet<String>>>::default();
@@ -202,19 +201,16 @@ fn arguments(run_request: &RunRequest, policy: &Policy) -> Vec<String> {
 
 impl ActiveRun {
     /// The model that works, once it said a word.
-    #[must_use]
     pub fn model(&self) -> Option<&str> {
         self.run.model()
     }
 
     /// What it cost so far as the program told.
-    #[must_use]
     pub fn counted(&self) -> Usage {
         self.run.counted()
     }
 
     /// True if its session was deleted while it was at work. What was kept of it is gone then.
-    #[must_use]
     pub fn is_deleted(&self) -> bool {
         let (Some((whose, id)), Some(working)) = (&self.session, &self.finished) else {
             return false;

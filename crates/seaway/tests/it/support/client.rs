@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     held: Vec<u8>,
     key: Option<String>,
@@ -13,7 +13,7 @@ pub struct Client {
 
 /// A whole answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -22,36 +22,36 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut found = self.headers.iter().filter(|(key, _)| key == name);
         let first = found.next().map(|(_, value)| value.as_str());
         assert!(found.next().is_none(), "`{name}` came twice");
         first
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr, key: Option<&str>) -> Self {
+    pub(crate) async fn connect(address: SocketAddr, key: Option<&str>) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream, held: Vec::new(), key: key.map(str::to_owned) }
     }
 
-    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
     /// Writes a request; `headers` are whole lines.
-    pub async fn ask(&mut self, line: &str, headers: &[&str], body: &str) {
+    pub(crate) async fn ask(&mut self, line: &str, headers: &[&str], body: &str) {
         let mut head = format!("{line} HTTP/1.1\r\nHost: localhost\r\n");
         if let Some(key) = &self.key {
             head.push_str(&format!("X-Api-Key: {key}\r\n"));
@@ -70,12 +70,12 @@ impl Client {
     }
 
     /// Asks for a message and reads the whole answer.
-    pub async fn post(&mut self, path: &str, body: &str) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> Answer {
         self.ask(&format!("POST {path}"), &[], body).await;
         self.answer().await
     }
 
-    pub async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.ask(&format!("GET {path}"), &[], "").await;
         self.answer().await
     }
@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// Reads a status line and headers.
-    pub async fn head(&mut self) -> Answer {
+    pub(crate) async fn head(&mut self) -> Answer {
         let end = loop {
             if let Some(end) = self.held.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end;
@@ -110,7 +110,7 @@ impl Client {
     }
 
     /// Reads a whole answer.
-    pub async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> Answer {
         let mut answer = self.head().await;
         if let Some(length) =
             answer.header("content-length").map(|text| text.parse::<usize>().unwrap())
@@ -134,7 +134,7 @@ impl Client {
     }
 
     /// The next chunk; empty at the body's end, `None` if the connection broke.
-    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
         let line = loop {
             if let Some(end) = self.held.windows(2).position(|window| window == b"\r\n") {
                 break end;
@@ -156,7 +156,7 @@ impl Client {
     }
 
     /// True if the connection is closed without another byte.
-    pub async fn closed(&mut self) -> bool {
+    pub(crate) async fn closed(&mut self) -> bool {
         self.held.is_empty() && !self.more().await
     }
 }

@@ -7,7 +7,7 @@ use seaway::config::{Config, Environment, Listen, Sources};
 
 use super::{Client, KEY, Upstream};
 
-pub struct Gateway {
+pub(crate) struct Gateway {
     pub app: App,
     pub address: SocketAddr,
     pub state: tempfile::TempDir,
@@ -15,12 +15,12 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts a gateway with these settings, beside those that every test wants.
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         Self::with_file("", settings).await
     }
 
     /// Starts a gateway in front of one upstream.
-    pub async fn before(upstream: &Upstream, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn before(upstream: &Upstream, settings: &[(&str, &str)]) -> Self {
         let url = upstream.url();
         let mut all = vec![
             ("upstream.up.kind", "messages"),
@@ -34,7 +34,7 @@ impl Gateway {
     }
 
     /// Starts a gateway with a configuration file.
-    pub async fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn with_file(file: &str, settings: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().unwrap();
         let path = state.path().join("seaway.toml");
         std::fs::write(&path, file).unwrap();
@@ -59,12 +59,12 @@ impl Gateway {
     }
 
     /// Opens a connection that sends the local key.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address, Some(KEY)).await
     }
 
     /// The receipts and figures of an exchange, once they are written.
-    pub async fn receipt(&self, id: &str) -> seaway::store::Receipt {
+    pub(crate) async fn receipt(&self, id: &str) -> seaway::store::Receipt {
         self.app.state.ledger.store().flush().await;
         let database =
             seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
@@ -74,7 +74,7 @@ impl Gateway {
     }
 
     /// All records, oldest first: id and outcome.
-    pub async fn outcomes(&self) -> Vec<(String, String)> {
+    pub(crate) async fn outcomes(&self) -> Vec<(String, String)> {
         self.app.state.ledger.store().flush().await;
         let database =
             seaway::store::open_to_read(&self.state.path().join("seaway.db")).unwrap().unwrap();
@@ -85,7 +85,7 @@ impl Gateway {
     }
 
     /// Waits until no exchange is under way, so that all records are queued.
-    pub async fn quiet(&self) {
+    pub(crate) async fn quiet(&self) {
         while self.app.state.ledger.running() > 0 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

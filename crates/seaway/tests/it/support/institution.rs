@@ -34,7 +34,7 @@ struct Seen {
     used: AtomicUsize,
 }
 
-pub struct Institution {
+pub(crate) struct Institution {
     pub port: u16,
     folder: tempfile::TempDir,
     seen: Arc<Seen>,
@@ -44,12 +44,12 @@ pub struct Institution {
 }
 
 impl Institution {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::named("localhost").await
     }
 
     /// One whose certificate has this name.
-    pub async fn named(name: &str) -> Self {
+    pub(crate) async fn named(name: &str) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(vec![name.to_owned()])
             .unwrap()
@@ -77,21 +77,21 @@ impl Institution {
         Self { port, folder, seen, serving, acceptor, claude }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}/argoapi", self.port)
     }
 
-    pub fn ca_file(&self) -> PathBuf {
+    pub(crate) fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// Goes away with all its connections.
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.serving.abort();
         let _cut = (&mut self.serving).await;
     }
 
-    pub async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
         self.serving = tokio::spawn(serve(
             listener,
@@ -101,16 +101,16 @@ impl Institution {
         ));
     }
 
-    pub fn handshakes(&self) -> usize {
+    pub(crate) fn handshakes(&self) -> usize {
         self.seen.handshakes.load(Ordering::SeqCst)
     }
 
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.seen.used.load(Ordering::SeqCst)
     }
 
     /// What was asked but for lists of models: line, headers, body.
-    pub fn asked(&self) -> Vec<(String, String, Value)> {
+    pub(crate) fn asked(&self) -> Vec<(String, String, Value)> {
         self.seen
             .asked
             .lock()

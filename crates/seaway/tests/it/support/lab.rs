@@ -4,14 +4,14 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
-pub struct Lab {
+pub(crate) struct Lab {
     folder: tempfile::TempDir,
     servers: Vec<String>,
 }
 
 impl Lab {
     /// Keys and settings, and no server yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = Self { folder: tempfile::tempdir().unwrap(), servers: Vec::new() };
         Self::script(&["keys", &lab.path()]);
         lab
@@ -32,13 +32,13 @@ impl Lab {
     }
 
     /// Starts a server on a free port of an address of this machine.
-    pub fn start(&mut self, name: &str, address: &str, options: &[&str]) -> u16 {
+    pub(crate) fn start(&mut self, name: &str, address: &str, options: &[&str]) -> u16 {
         let port = free_port(address);
         self.start_on(name, address, port, options);
         port
     }
 
-    pub fn start_on(&mut self, name: &str, address: &str, port: u16, options: &[&str]) {
+    pub(crate) fn start_on(&mut self, name: &str, address: &str, port: u16, options: &[&str]) {
         let (path, place) = (self.path(), format!("{address}:{port}"));
         let mut words = vec!["start", &path, name, &place];
         words.extend(options);
@@ -47,12 +47,12 @@ impl Lab {
     }
 
     /// The settings of somebody whose key these servers know.
-    pub fn settings(&self) -> PathBuf {
+    pub(crate) fn settings(&self) -> PathBuf {
         self.folder.path().join("ssh_config")
     }
 
     /// Says something before those settings, where it counts.
-    pub fn say(&self, text: &str) {
+    pub(crate) fn say(&self, text: &str) {
         let known = std::fs::read_to_string(self.settings()).unwrap();
         std::fs::write(self.settings(), format!("{text}\n{known}")).unwrap();
     }
@@ -62,24 +62,24 @@ impl Lab {
     }
 
     /// How often somebody was let in.
-    pub fn logins(&self, name: &str) -> usize {
+    pub(crate) fn logins(&self, name: &str) -> usize {
         self.log(name).matches("Accepted publickey").count()
     }
 
     /// How often somebody knocked.
-    pub fn connections(&self, name: &str) -> usize {
+    pub(crate) fn connections(&self, name: &str) -> usize {
         self.log(name).matches("Connection from").count()
     }
 
     /// The processes of its sessions.
-    pub fn sessions(&self, name: &str) -> Vec<i32> {
+    pub(crate) fn sessions(&self, name: &str) -> Vec<i32> {
         let server =
             std::fs::read_to_string(self.folder.path().join(format!("{name}.pid"))).unwrap();
         children(server.trim())
     }
 
     /// Stops the sessions of a server in mid-air: the connection lives, and nothing comes of it any more.
-    pub fn freeze(&self, name: &str) {
+    pub(crate) fn freeze(&self, name: &str) {
         let mut all = self.sessions(name);
         // Without root's rights a session has a second process, which does the work.
         all.extend(all.clone().iter().flat_map(|pid| children(&pid.to_string())));
@@ -112,17 +112,17 @@ fn children(parent: &str) -> Vec<i32> {
     fields.collect()
 }
 
-pub fn send(pid: i32, signal: rustix::process::Signal) {
+pub(crate) fn send(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
 /// A port that nobody has right now.
-pub fn free_port(address: &str) -> u16 {
+pub(crate) fn free_port(address: &str) -> u16 {
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Who runs the tests, as ssh is to be told.
-pub fn me() -> String {
+pub(crate) fn me() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -8,14 +8,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-pub struct Upstream {
+pub(crate) struct Upstream {
     pub address: SocketAddr,
     inbox: UnboundedReceiver<Received>,
     connections: Arc<AtomicUsize>,
 }
 
 /// A request, whole, with the connection to answer it on.
-pub struct Received {
+pub(crate) struct Received {
     /// `POST /v1/messages?x HTTP/1.1`
     pub line: String,
     /// In the order in which they came.
@@ -26,7 +26,7 @@ pub struct Received {
 }
 
 impl Upstream {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, inbox) = unbounded_channel();
@@ -41,27 +41,27 @@ impl Upstream {
         Self { address, inbox, connections }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Waits for the next request.
-    pub async fn next(&mut self) -> Received {
+    pub(crate) async fn next(&mut self) -> Received {
         self.inbox.recv().await.expect("the upstream runs as long as the test")
     }
 
     /// A request that came already, if any.
-    pub fn came(&mut self) -> Option<Received> {
+    pub(crate) fn came(&mut self) -> Option<Received> {
         self.inbox.try_recv().ok()
     }
 
     /// How many connections were ever opened.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// Answers every request from now on in the same way, each on its own task.
-    pub fn serve<F>(mut self, answer: fn(Received) -> F)
+    pub(crate) fn serve<F>(mut self, answer: fn(Received) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -131,28 +131,28 @@ async fn chunked(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 impl Received {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(key, _)| key.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
         self.stream.flush().await.unwrap();
     }
 
     /// Writes the head of a chunked stream of events.
-    pub async fn begin_events(&mut self) {
+    pub(crate) async fn begin_events(&mut self) {
         self.write("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nrequest-id: req_up\r\ntransfer-encoding: chunked\r\n\r\n").await;
     }
 
-    pub async fn chunk(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) async fn chunk(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let mut out = format!("{:x}\r\n", bytes.len()).into_bytes();
         out.extend_from_slice(bytes);
@@ -161,13 +161,13 @@ impl Received {
     }
 
     /// Ends the chunked body as it should end, and keeps the connection.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         self.write("0\r\n\r\n").await;
         self.keep();
     }
 
     /// Writes a whole answer and keeps the connection.
-    pub async fn answer(mut self, head: &str, body: &str) {
+    pub(crate) async fn answer(mut self, head: &str, body: &str) {
         self.write(format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
             .await;
         self.keep();
@@ -178,25 +178,25 @@ impl Received {
     }
 
     /// Breaks the connection so that the other side gets a reset.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
 
     /// Waits until the gateway closes the connection.
-    pub async fn gone(mut self) {
+    pub(crate) async fn gone(mut self) {
         let mut byte = [0];
         while let Ok(1) = self.stream.read(&mut byte).await {}
     }
 }
 
 /// Answers with a plain message.
-pub async fn answer_json(received: Received) {
+pub(crate) async fn answer_json(received: Received) {
     let body = r#"{"id":"msg_1","type":"message","model":"claude-sonnet-4-5","content":[{"type":"text","text":"ok"}],"stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":2}}"#;
     received.answer("200 OK\r\ncontent-type: application/json\r\nrequest-id: req_up", body).await;
 }
 
 /// Answers with a stream of these events, each a frame of its own.
-pub async fn events(mut received: Received, events: &[String]) {
+pub(crate) async fn events(mut received: Received, events: &[String]) {
     received.begin_events().await;
     for event in events {
         received.chunk(event).await;

@@ -63,7 +63,7 @@ const SPEAKS_OF_MEMBERS: [&str; 10] = [
 
 /// What became of a schema.
 #[derive(Debug)]
-pub enum Lowering {
+pub(crate) enum Lowering {
     /// A schema that answers can be held to: all that fitted before fits.
     Said {
         text: String,
@@ -97,7 +97,7 @@ impl From<Fault> for LoweringStop {
 /// # Errors
 ///
 /// If it is no schema that anybody could mean.
-pub fn lower(schema: &Node<'_>, path: impl Display) -> Result<Lowering, Fault> {
+pub(crate) fn lower(schema: &Node<'_>, path: impl Display) -> Result<Lowering, Fault> {
     let path = path.to_string();
     let tidied = super::tool::tidy(schema, 0);
     let Some(tidy) = Node::whole(&tidied) else { return Err(wrong(path, "it is no schema")) };

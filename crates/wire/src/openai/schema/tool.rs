@@ -31,7 +31,7 @@ const PYTHONS: [(&str, &str); 6] = [
 
 /// A tool's parameters, rewritten where they had to be.
 #[derive(Debug)]
-pub struct Parameters<'a> {
+pub(crate) struct Parameters<'a> {
     pub text: Cow<'a, str>,
     /// What a single object could not say, as JSON; it is told in the tool's description instead.
     pub told: Option<String>,
@@ -44,7 +44,7 @@ pub struct Parameters<'a> {
 /// # Errors
 ///
 /// If it is no schema of an object.
-pub fn parameters<'a>(
+pub(crate) fn parameters<'a>(
     node: Option<&Node<'a>>,
     path: impl Display,
 ) -> Result<Parameters<'a>, Fault> {

@@ -1,10 +1,10 @@
 //! One local address for Claude.
 //!
-//! A request comes in by a listener ([`server`]), passes the door ([`front`]: host,
-//! origin, key) and a thin handler ([`surface`]) to the [`exchange`], which is the heart:
-//! it routes ([`route`]), plans the edits ([`plan`]), calls an [`upstream`] and joins its
-//! answer to the client by a [`pipe`]. However it ends, a [`record`] goes to the
-//! [`ledger`]: one log line, the metrics, the [`store`].
+//! A request comes in by a listener of [`http`], passes admission (host, origin, key) and a
+//! thin handler to the [`exchange`], which is the heart: it routes ([`route`]), plans the
+//! edits ([`plan`]), calls an [`upstream`] and joins its answer to the client by a pipe.
+//! However it ends, a [`record`] goes to the [`ledger`]: one log line, the metrics, the
+//! [`store`].
 //!
 //! [`app`] puts it all together from a [`config`]; [`cli`] is the only module that prints.
 

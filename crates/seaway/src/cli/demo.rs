@@ -281,6 +281,6 @@ fn invite(address: &str, fragment: &str) {
         "  export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY={KEY}        # for those that speak Chat Completions"
     );
     println!(
-        "The README lists what the simulated Claude understands, such as `[[think …]]` and `[[tool NAME {{…}}]]`."
+        "docs/sandbox.md lists what the simulated Claude understands, such as `[[think …]]` and `[[tool NAME {{…}}]]`."
     );
 }

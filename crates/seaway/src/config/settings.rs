@@ -1,6 +1,6 @@
 //! Every setting there is, as data.
 //!
-//! Flags, variables, the schema, the README's table, `config show` and the
+//! Flags, variables, the schema, the table in docs/settings.md, `config show` and the
 //! checking of a file all read this one table, so they cannot disagree.
 
 use super::kind::UpstreamKind;

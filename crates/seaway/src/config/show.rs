@@ -124,7 +124,7 @@ fn leaf(setting: &Setting) -> Json {
     schema
 }
 
-/// Writes the settings as the table that the README holds.
+/// Writes the settings as the table that docs/settings.md holds.
 pub fn markdown_table() -> String {
     let mut out = String::from("| key | default | |\n| --- | --- | --- |\n");
     for setting in SETTINGS {

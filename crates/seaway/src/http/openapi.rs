@@ -299,6 +299,8 @@ fn schemas() -> Value {
 
 #[cfg(test)]
 mod tests {
+    use seaway_wire::endpoint::Answered;
+
     use super::*;
 
     /// The routes as the source says them, with the prefixes that are described.
@@ -371,5 +373,44 @@ mod tests {
             text,
             "UPDATE_CORPUS=1 writes it anew"
         );
+    }
+
+    /// The table as docs/endpoints.md holds it.
+    fn table() -> String {
+        let mut table =
+            "| path | methods | dialect | answered by |\n| --- | --- | --- | --- |\n".to_owned();
+        for row in &ENDPOINTS {
+            let methods: Vec<&str> = row.methods.iter().map(|method| method.name()).collect();
+            let dialect = row.dialect.map_or("both vendors'", Dialect::name);
+            let by = match row.answered {
+                Answered::ByModel if row.streams => "a model, streamed if asked",
+                Answered::ByModel => "a model",
+                Answered::ByUpstream => "its upstream",
+                Answered::ByUs => "Seaway",
+            };
+            let path = row.path.replace("{*", "{");
+            table.push_str(&format!(
+                "| `/v1{path}` | {} | {dialect} | {by} |\n",
+                methods.join(", ")
+            ));
+        }
+        table
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever runs it may have it write what it would compare"
+    )]
+    fn the_docs_hold_the_table_of_endpoints() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/endpoints.md");
+        let docs = std::fs::read_to_string(path).unwrap();
+        let begins = docs.find("| path | methods |").expect("the table begins so");
+        let ends = begins + docs[begins..].find("\n\n").expect("something follows the table") + 1;
+        if std::env::var_os("UPDATE_CORPUS").is_some() {
+            std::fs::write(path, [&docs[..begins], &table(), &docs[ends..]].concat()).unwrap();
+        } else {
+            assert_eq!(docs[begins..ends], table(), "UPDATE_CORPUS=1 writes it anew");
+        }
     }
 }

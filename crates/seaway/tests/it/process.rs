@@ -331,13 +331,34 @@ fn the_demo_shows_everything_and_touches_nothing() {
 }
 
 #[test]
-fn the_readme_holds_the_table_of_settings() {
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
+fn the_docs_hold_the_table_of_settings() {
+    let docs =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/settings.md"))
+            .unwrap();
     assert!(
-        readme.contains(&seaway::config::markdown_table()),
-        "run `seaway config schema --table` and put it into the README"
+        docs.contains(&seaway::config::markdown_table()),
+        "run `seaway config schema --table` and put it into docs/settings.md"
     );
+}
+
+#[test]
+fn the_docs_name_every_command() {
+    let docs =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/commands.md"));
+    let docs = docs.unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let help = text(&run(&state, &["--help"]).stdout);
+    let listed = help.split_once("Commands:").unwrap().1.lines().skip(1);
+    let commands: Vec<&str> = listed
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(commands.len() > 10, "{help}");
+    for command in commands {
+        assert!(docs.contains(&format!("`seaway {command}")), "docs/commands.md lacks {command}");
+    }
 }
 
 #[test]

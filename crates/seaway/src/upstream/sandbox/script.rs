@@ -265,13 +265,13 @@ mod tests {
     }
 
     #[test]
-    fn every_marker_of_the_readme_is_understood() {
-        let readme = include_str!("../../../../../README.md");
-        let markers: Vec<&str> = readme
+    fn every_marker_of_the_docs_is_understood() {
+        let docs = include_str!("../../../../../docs/sandbox.md");
+        let markers: Vec<&str> = docs
             .lines()
             .filter_map(|line| line.strip_prefix("| `[[")?.split("]]`").next())
             .collect();
-        assert!(markers.len() >= 18, "the README lists {} markers", markers.len());
+        assert!(markers.len() >= 18, "the docs list {} markers", markers.len());
         for marker in markers {
             let example = marker
                 .replace("STATUS", "429")

@@ -87,6 +87,39 @@ fn a_type_has_a_name_of_its_own() {
     }
 }
 
+/// What a file is for: the first sentence of its first line.
+fn purpose(source: &str) -> String {
+    let first = source.lines().next().and_then(|line| line.strip_prefix("//! "));
+    let line = first.expect("a file begins with what it is for").trim_end_matches('.');
+    line.split(". ").next().unwrap().to_owned()
+}
+
+/// The map as ARCHITECTURE.md holds it: a line for each file.
+fn map() -> String {
+    let mut map = String::new();
+    for (of, title) in [("wire", "crates/wire/src"), ("seaway", "crates/seaway/src")] {
+        map.push_str(&format!("{title}\n"));
+        for (file, source) in sources(of) {
+            map.push_str(&format!("  {file:<40} {}\n", purpose(&source)));
+        }
+    }
+    map
+}
+
+#[test]
+fn the_map_has_a_line_for_every_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let begins = text.find("crates/wire/src\n").expect("the map begins so");
+    let ends = begins + text[begins..].find("```").expect("the map ends so");
+    #[expect(clippy::disallowed_methods, reason = "whoever runs it may have it written")]
+    if std::env::var_os("UPDATE_CORPUS").is_some() {
+        fs::write(&path, [&text[..begins], &map(), &text[ends..]].concat()).unwrap();
+    } else {
+        assert_eq!(text[begins..ends], map(), "UPDATE_CORPUS=1 writes it anew");
+    }
+}
+
 /// What only some files may name: a crate of others, and the room that knows it.
 const KEPT_IN: &[(&str, &str)] = &[("axum", "http"), ("rusqlite", "store"), ("clap", "cli")];
 

@@ -25,6 +25,7 @@ pub mod model;
 mod notes;
 pub mod openai;
 pub mod price;
+#[cfg(feature = "properties")]
 pub mod properties;
 mod read;
 pub mod request;

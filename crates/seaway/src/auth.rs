@@ -149,7 +149,7 @@ fn token(value: &[u8]) -> &[u8] {
 /// Why nothing can be written to the state folder, in words that every command has for it; nothing if it can.
 pub fn unwritable(state_dir: &Path) -> Option<String> {
     let absolute = std::path::absolute(state_dir).ok()?;
-    // One that is not there yet is made in the first folder that is.
+    // A folder that is not there yet is made in the first one that is.
     let there = absolute.ancestors().find(|folder| folder.exists())?;
     let refused =
         rustix::fs::access(there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)

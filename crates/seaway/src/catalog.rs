@@ -78,7 +78,7 @@ impl From<Unresolved> for Fault {
         let mut fault = match why.failure {
             Some((kind, ..)) => Self::new(kind, message),
             None => match why.status.as_u16() {
-                // It has no such list, so it will have none the next time.
+                // The upstream has no such list, so it will have none the next time.
                 404 | 405 | 501 => unknown(message),
                 401 => Self::new(FaultKind::Unauthenticated, message),
                 403 => Self::new(FaultKind::Forbidden, message),

@@ -27,7 +27,7 @@ use crate::ledger::{Entry, Opening};
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
-use crate::store::Keeper;
+use crate::store::{Keeper, Store};
 use crate::upstream::{Call, Payload, Reply, Target, Upstream};
 use crate::{drain, headers};
 
@@ -77,7 +77,8 @@ pub struct RelayedRequest {
     pub query: Option<String>,
     /// As the client sent them.
     pub headers: HeaderMap,
-    pub body: Payload,
+    /// Or why it could not be read.
+    pub body: Result<Payload, Fault>,
 }
 
 /// Sends a request on that is not looked into: batches, files, what else the API has, and responses
@@ -88,7 +89,7 @@ pub async fn relay(
     request: RelayedRequest,
 ) -> Answer {
     let RelayedRequest { caller, method, target, query, headers, body } = request;
-    let endpoint = target.endpoint().unwrap_or(Endpoint::Messages);
+    let endpoint = target.family().unwrap_or(Endpoint::Messages);
     state.ledger.store().room().await;
     let entry = state.ledger.open(Opening {
         caller: caller.clone(),
@@ -101,7 +102,11 @@ pub async fn relay(
     let client =
         ClientRequest { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
     let mut exchange = Exchange { state, snapshot, client, entry };
-    match exchange.ask_holder(method, target, query, body).await {
+    let answered = match body {
+        Ok(body) => exchange.ask_holder(method, target, query, body).await,
+        Err(fault) => Err(fault),
+    };
+    match answered {
         Ok(answered) => exchange.respond(answered).await,
         Err(fault) => exchange.fault(&fault),
     }
@@ -109,10 +114,17 @@ pub async fn relay(
 
 /// The name under which what is not looked into is recorded.
 fn name_of(target: &Target) -> &'static str {
-    match target {
-        Target::Known { endpoint, .. } => endpoint.name(),
-        Target::Other(path) if path.starts_with("/v1/skills") => "skills",
-        Target::Other(_) => "other",
+    match (target.family(), target) {
+        (Some(endpoint), _) => endpoint.name(),
+        (None, Target::Other(path)) if path.starts_with("/v1/skills") => "skills",
+        (None, _) => "other",
+    }
+}
+
+/// What is deleted is nowhere. The client does not wait for that.
+async fn forget(store: Store, id: String) {
+    if let Err(error) = store.forget_made(&id).await {
+        tracing::warn!(id, error = chain(&error), "where something was is still remembered");
     }
 }
 
@@ -211,11 +223,8 @@ impl Exchange {
         let call = Call { method, target, query, headers, body, owner, session: None };
         self.entry.goes_to(&upstream.name);
         let reply = self.call(&upstream, call).await?;
-        if let Some(id) = deleted.filter(|_| reply.status.is_success())
-            && let Err(error) = store.forget_made(&id).await
-        {
-            let error = chain(&error);
-            tracing::warn!(id, error, "where something was is remembered, although it is deleted");
+        if let Some(id) = deleted.filter(|_| reply.status.is_success()) {
+            self.state.tasks.spawn(forget(store, id));
         }
         let form = if created { RelayForm::Created } else { RelayForm::Opaque };
         Ok(Answered { reply, upstream, plan: AnswerPlan::Relayed(form) })
@@ -245,7 +254,7 @@ impl Exchange {
             &self.client.body,
             &mut targets,
         )
-        .await?;
+        .await;
         let mut targets = targets.into_iter();
         let model = Model { asked, alias, from_default };
         let mut refused = None;

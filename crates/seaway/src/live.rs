@@ -103,7 +103,7 @@ fn short(name: &str) -> String {
     name.chars().take(LONGEST).collect()
 }
 
-/// One that ended: what it was, and what became of it. Written for every request, so it holds as little as it can.
+/// An exchange that ended: what it was, and what became of it. Written for every request, so it holds as little as it can.
 #[derive(Debug)]
 struct EndedExchange {
     live: Arc<Live>,

@@ -16,7 +16,7 @@ pub struct Fetched<T> {
     pub value: T,
     /// How long nobody needs to fetch it again.
     pub fresh: Duration,
-    /// It may be used beyond that while a new one is fetched, and in place of one that is not lasting.
+    /// The value may be used beyond that while a new one is fetched, and in place of one that is not lasting.
     pub lasting: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct ConfigOrigin {
 }
 
 impl AppState {
-    /// What upstreams share with the house.
+    /// What upstreams share with the gateway.
     pub fn dependencies(&self) -> Dependencies {
         Dependencies { tasks: self.tasks.clone(), store: self.ledger.store().clone() }
     }

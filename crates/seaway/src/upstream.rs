@@ -123,13 +123,31 @@ impl Target {
         }
     }
 
+    /// The endpoint, or that of what something newer stands below.
+    pub fn family(&self) -> Option<Endpoint> {
+        match self {
+            Self::Known { endpoint, .. } => Some(*endpoint),
+            Self::Other(path) => below(path).map(|(endpoint, _)| endpoint),
+        }
+    }
+
     /// The id of what is asked for.
     pub fn id(&self) -> Option<&str> {
         match self {
             Self::Known { id, .. } => id.as_deref(),
-            Self::Other(_) => None,
+            Self::Other(path) => below(path).map(|(_, id)| id),
         }
     }
+}
+
+/// What a path that the table does not have stands below, and the id of that.
+fn below(path: &str) -> Option<(Endpoint, &str)> {
+    let parents = [Endpoint::File, Endpoint::Batch, Endpoint::Response];
+    parents.into_iter().find_map(|endpoint| {
+        let rest = path.strip_prefix(endpoint.path(Some("")).as_str())?;
+        let id = rest.split('/').next().filter(|id| !id.is_empty())?;
+        Some((endpoint, id))
+    })
 }
 
 /// Its path, from `/v1/` on.
@@ -242,7 +260,7 @@ enum Backing {
 /// by somebody who does not tell us.
 const REFUSED_FOR: i64 = 300;
 
-/// What upstreams share with the rest of the house.
+/// What upstreams share with the rest of the gateway.
 #[derive(Debug, Clone)]
 pub struct Dependencies {
     pub tasks: TaskTracker,
@@ -496,7 +514,7 @@ impl Upstream {
         match result {
             Ok(reply) => match kind_of_status(reply.status) {
                 None => self.health.good(),
-                // It was the client's own credential that was refused.
+                // The client's own credential was refused.
                 Some(FaultKind::Unauthenticated) if self.passes_credentials() => {}
                 Some(kind) => {
                     let message = match kind {

@@ -77,7 +77,7 @@ pub struct Row {
     pub answered: Answered,
     /// Its answer may be a stream of events.
     pub streams: bool,
-    /// It is served below the name of a preset as well.
+    /// Served below the name of a preset as well.
     pub presets: bool,
 }
 

@@ -231,7 +231,7 @@ impl ModelTraits {
                 manual: true,
                 ..NEWEST
             },
-            // It has efforts, but does not think adaptively.
+            // The model has efforts, but does not think adaptively.
             Family::Opus if from(4, 5) => Self { thinking: Thinking::No, efforts: FEW, ..MANUAL },
             Family::Opus if from(4, 1) => Self { max_output: 32_000, ..MANUAL },
             _ if from(4, 5) => MANUAL,

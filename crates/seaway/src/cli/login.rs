@@ -16,7 +16,7 @@ pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
     let mut sources = cli.sources()?;
     let mut setting = program(&Config::load(&sources)?.config);
     if setting.is_none() {
-        // It is about the program, whatever else is configured.
+        // A login is about the program, whatever else is configured.
         sources.flags.push(("default_upstream".into(), "claude-code".into()));
         setting = program(&Config::load(&sources)?.config);
     }
@@ -29,7 +29,7 @@ pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
     let mut launch =
         runtime.block_on(Installed::new(TaskTracker::new()).command(&setting, &["auth", word]))?;
     let own = |name: &str| name.starts_with("SEAWAY_") || KEPT_BACK.contains(&name);
-    // It may open a browser, and draws in this terminal: it gets what the terminal has.
+    // The program may open a browser, and draws in this terminal: it gets what the terminal has.
     launch.environment.extend(
         sources
             .environment

@@ -68,7 +68,7 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
         let client = i32::try_from(client.load(Ordering::Relaxed))
             .ok()
             .and_then(rustix::process::Pid::from_raw);
-        // Who is gone already needs no signal.
+        // A process that is gone already needs no signal.
         let _told = client.map(|client| rustix::process::kill_process(client, signal));
     };
     let status = runtime.block_on(async {

@@ -76,7 +76,7 @@ pub(super) fn running(config: &Config) -> Option<Instance> {
 /// Where we listen when nobody says.
 const USUAL: &str = "http://127.0.0.1:7329";
 
-/// One is enough: says how the one that runs is, and leaves it alone.
+/// One gateway is enough: says how the running one is, and leaves it alone.
 async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
     let address = running
         .addresses

@@ -125,7 +125,7 @@ async fn open(meant: &Meant, options: &TunnelOptions) -> anyhow::Result<()> {
     }
     warn_of_exposure(address.ip(), &format!("{address}"), meant);
     eprintln!("opening the tunnel by ssh to {}", meant.setting.host);
-    // Who is told to leave must not leave a login behind that nobody counts.
+    // A command that is told to leave must not leave a login behind that nobody counts.
     tokio::select! {
         up = tunnel.up(if options.interactive { Login::Asking } else { Login::Batch }) => up?,
         _ = until_told() => anyhow::bail!("told to leave before the tunnel was up"),

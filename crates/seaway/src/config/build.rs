@@ -332,7 +332,7 @@ impl ConfigReader<'_> {
     ) -> Option<UpstreamName> {
         let found = upstreams.iter().find(|upstream| &*upstream.name.0 == name);
         let configured = self.layers.names("upstream");
-        // One that is there and wrong has been told already.
+        // An upstream that is there and wrong has been told already.
         if found.is_none() && !configured.iter().any(|known| known == name) {
             let known = || configured.iter().map(String::as_str).chain(UpstreamKind::BUILT_IN);
             let near = settings::near(name, known())

@@ -1,5 +1,6 @@
 //! Which upstream a request belongs to that is sent on as it comes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Method;
@@ -7,6 +8,7 @@ use seaway_wire::messages::{files_of_message, models_of_batch};
 use seaway_wire::{Endpoint, Fault, FaultKind};
 
 use super::no_upstream;
+use crate::causes::chain;
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
@@ -18,6 +20,13 @@ pub(super) fn makes(method: &Method, target: &Target) -> bool {
         && matches!(target.endpoint(), Some(Endpoint::Batches | Endpoint::Files))
 }
 
+/// True for what was made at an upstream, and is there alone.
+fn is_made(target: &Target) -> bool {
+    use Endpoint::{Batch, BatchCancel, BatchResults, File, FileContent};
+    let made = [Batch, BatchCancel, BatchResults, File, FileContent];
+    target.family().is_some_and(|endpoint| made.contains(&endpoint))
+}
+
 /// Finds the upstream of what an id names, of the models of a batch, or the first one that there is.
 pub(super) async fn upstream_of(
     snapshot: &Snapshot,
@@ -26,7 +35,7 @@ pub(super) async fn upstream_of(
     target: &Target,
     batch: Option<&[u8]>,
 ) -> Result<Arc<Upstream>, Fault> {
-    if let Some(id) = target.id()
+    if let Some(id) = target.id().filter(|_| is_made(target))
         && let Some(upstream) = upstream_of_made(snapshot, store, id).await?
     {
         return Ok(upstream.clone());
@@ -98,18 +107,26 @@ pub(super) async fn holder_first(
     store: &Store,
     body: &[u8],
     targets: &mut [&Arc<Upstream>],
-) -> Result<(), StoreError> {
+) {
     if targets.len() < 2 {
-        return Ok(());
+        return;
     }
-    for id in files_of_message(body).into_iter().take(FILES) {
-        let Some(holder) = upstream_of_made(snapshot, store, id).await? else { continue };
+    let files: BTreeSet<&str> = files_of_message(body).into_iter().collect();
+    for id in files.into_iter().take(FILES) {
+        let holder = match upstream_of_made(snapshot, store, id).await {
+            Ok(Some(holder)) => holder,
+            Ok(None) => continue,
+            // They can be asked in the order that they have.
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "where a file is could not be looked up");
+                return;
+            }
+        };
         if let Some(at) = targets.iter().position(|target| target.name == holder.name) {
             targets[..=at].rotate_right(1);
-            return Ok(());
+            return;
         }
     }
-    Ok(())
 }
 
 /// So many of the files that a message names are looked for.

@@ -169,6 +169,11 @@ impl Egress {
         }
     }
 
+    /// True for an error that is told in place of an answer.
+    pub(super) fn is_error(&self) -> bool {
+        matches!(self, Self::Gather(gather) if gather.is_error())
+    }
+
     /// True if the answer is whole although the upstream has not ended its body.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self, Self::Gather(gather) if gather.is_settled())

@@ -91,6 +91,8 @@ pub(super) struct Gather {
     held: Collected,
     size: usize,
     made: Made,
+    /// The status of an error.
+    refused: Option<StatusCode>,
     summary: Summary,
     refusal: Option<Refusal>,
     /// To be kept before the client is told `answer`.
@@ -111,6 +113,11 @@ impl Gather {
         Self {
             held,
             size: 0,
+            refused: match &made {
+                Made::Error(instead) => Some(instead.status),
+                Made::Translated { status, .. } => Some(*status),
+                _ => None,
+            },
             made,
             summary: Summary::default(),
             refusal: None,
@@ -134,8 +141,8 @@ impl Gather {
         if self.is_error() { ERROR_LIMIT } else { WHOLE_LIMIT }
     }
 
-    const fn is_error(&self) -> bool {
-        matches!(self.made, Made::Error(_) | Made::Translated { .. })
+    pub(super) const fn is_error(&self) -> bool {
+        self.refused.is_some()
     }
 
     /// True once no further frame changes the answer.
@@ -173,7 +180,7 @@ impl Gather {
             UntilKept::Nothing => {}
             UntilKept::Response(answer) if kept => out.push_back(answer.into()),
             UntilKept::Response(answer) => out.push_back(responses::unkept(&answer).into()),
-            // It is there, whoever knows where.
+            // The file or batch is there, whoever knows where.
             UntilKept::Made(answer) => out.push_back(answer),
         }
     }
@@ -181,10 +188,13 @@ impl Gather {
     /// Tells the answer, or has a reason why there is none; false where it was cut off.
     pub(super) fn finish(&mut self, end: End, out: &mut Out) -> bool {
         if self.is_too_long() {
-            self.refusal = Some(Refusal::bad(format!(
-                "the upstream's answer is larger than {} bytes",
-                self.limit()
-            )));
+            let what = self.refused.map_or_else(
+                || "answer".to_owned(),
+                |status| format!("error (status {})", status.as_u16()),
+            );
+            let limit = self.limit();
+            self.refusal =
+                Some(Refusal::bad(format!("the upstream's {what} is larger than {limit} bytes")));
             return true;
         }
         if end == End::Broken && !self.is_settled() {
@@ -221,6 +231,8 @@ impl Gather {
                     Err(error) => Err(Refusal::bad(error)),
                 }
             }
+            // Whatever it says of itself, its client reads it as it came.
+            Collected::Body(body) if matches!(self.made, Made::Created) => Ok(body.into()),
             Collected::Body(body) if self.is_error() => {
                 self.summary = Summary { error: Said::parse(&body), ..Summary::default() };
                 Ok(body.into())

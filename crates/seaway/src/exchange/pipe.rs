@@ -101,6 +101,8 @@ enum PipeState {
 enum Ending {
     /// As it should.
     Whole,
+    /// As it should, with an error in place of an answer.
+    Refused,
     /// In its midst.
     Short,
     /// In its midst, and by us.
@@ -201,7 +203,7 @@ impl Pipe {
                 head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 self.out = Out::from([body]);
                 (self.state, self.ending, self.permit) =
-                    (PipeState::Ended, Some(Ending::Whole), None);
+                    (PipeState::Ended, Some(Ending::Refused), None);
                 self.entry.saw(self.egress.summary());
                 self.leaves(head)
             }
@@ -241,7 +243,9 @@ impl Pipe {
     /// Why there is no answer, as far as that is known while its head has not left.
     fn refusal(&mut self, status: StatusCode) -> Option<Refusal> {
         match &self.state {
-            PipeState::Breaking { cut: Cut::Truncated, .. } if !status.is_success() => {
+            PipeState::Breaking { cut: Cut::Truncated | Cut::Idle(_), .. }
+                if !status.is_success() =>
+            {
                 let message =
                     format!("the upstream's error (status {}) was cut off", status.as_u16());
                 Some(Refusal::Fault(Fault::new(FaultKind::BadReply, message)))
@@ -373,6 +377,8 @@ impl Pipe {
         else {
             return;
         };
+        // What is kept or written from here on is no work of the upstream's.
+        self.permit = None;
         if self.egress.is_settled() && !upstream.is_end_stream() {
             self.around.tasks.spawn(see_off(upstream));
         }
@@ -395,10 +401,10 @@ impl Pipe {
 
     /// Nothing more will come.
     fn ended(&mut self, whole: bool, cut: Option<Cut>) {
-        self.permit = None;
         self.entry.saw(self.egress.summary());
         self.ending = Some(match &cut {
             Some(Cut::Drained) => Ending::Drained,
+            _ if whole && self.egress.is_error() => Ending::Refused,
             _ if whole => Ending::Whole,
             _ => Ending::Short,
         });
@@ -419,6 +425,7 @@ impl Pipe {
             None => return,
             Some(Ending::Drained) => Outcome::Drained,
             Some(Ending::Short) => Outcome::Truncated,
+            Some(Ending::Refused) => Outcome::Faulted,
             Some(Ending::Whole) if self.entry.is_error() => Outcome::Faulted,
             Some(Ending::Whole) => Outcome::Completed,
         };

@@ -52,7 +52,7 @@ impl Exchange {
         answer::note(&mut head.headers, self.entry.changes());
         self.entry.known_as(&request_id);
         if reply.status == StatusCode::UNAUTHORIZED && !upstream.passes_credentials() {
-            // It is our credential that was refused: the client cannot mend that by asking again.
+            // Our credential was refused: the client cannot mend that by asking again.
             head.headers.entry("x-should-retry").or_insert(HeaderValue::from_static("false"));
         }
         // Who follows it would take the prompt and the local key along.

@@ -51,7 +51,7 @@ async fn serve(
         Ok(body) => body,
         Err(fault) => return reply::fault(&fault, endpoint.dialect(), &answer::own_id()),
     };
-    // It was read: what goes on from here is plain.
+    // The body was decoded: what goes on from here is plain.
     head.headers.remove(CONTENT_ENCODING);
     let ask = ClientRequest {
         caller,

@@ -20,7 +20,7 @@ use crate::exchange::RelayedRequest;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::upstream::{BodyError, Payload, Target};
-use crate::{answer, exchange, route};
+use crate::{exchange, route};
 
 /// True for a path of the Messages API that is its upstream's to answer.
 pub(super) fn is_relayed(snapshot: &Snapshot, path: &str) -> bool {
@@ -34,6 +34,21 @@ pub(super) fn is_relayed(snapshot: &Snapshot, path: &str) -> bool {
         })
 }
 
+/// The largest batch that the API takes.
+const BATCH_LIMIT: usize = 256 << 20;
+
+/// What a path means at an upstream, whatever prefix or preset it is served below.
+fn target_of(path: &str) -> Target {
+    let path = path.find("/v1/").map_or(path, |at| &path[at..]);
+    let target = Target::of_path(path);
+    let rest = path.strip_prefix("/v1/").and_then(|rest| rest.split_once('/'));
+    let Some((_, rest)) = rest.filter(|_| target.family().is_none()) else { return target };
+    match Target::of_path(&format!("/v1/{rest}")) {
+        below @ Target::Known { endpoint, .. } if endpoint.row().presets => below,
+        _ => target,
+    }
+}
+
 /// What is not looked into: sent on as it comes.
 pub(super) async fn relay(
     State(state): State<Arc<AppState>>,
@@ -41,22 +56,20 @@ pub(super) async fn relay(
     request: Request,
 ) -> Response {
     let (mut head, body) = request.into_parts();
-    let path = head.uri.path();
-    // Whatever it is served below.
-    let target = Target::of_path(path.find("/v1/").map_or(path, |at| &path[at..]));
+    let target = target_of(head.uri.path());
+    let batch = head.method == Method::POST && target.endpoint() == Some(Endpoint::Batches);
     let body = if body.is_end_stream() {
-        Payload::Whole(Bytes::new())
-    } else if head.method == Method::POST && target.endpoint() == Some(Endpoint::Batches) {
+        Ok(Payload::Whole(Bytes::new()))
+    } else if batch && snapshot.upstreams.len() > 1 {
         // Its models say where it belongs.
-        match whole_body(&head.headers, body, snapshot.config.body_limit).await {
-            Ok(body) => {
-                head.headers.remove(CONTENT_ENCODING);
-                Payload::Whole(body)
-            }
-            Err(fault) => return reply::fault(&fault, Dialect::Messages, &answer::own_id()),
-        }
+        let limit = snapshot.config.body_limit.max(BATCH_LIMIT);
+        let read = whole_body(&head.headers, body, limit).await;
+        read.map(|body| {
+            head.headers.remove(CONTENT_ENCODING);
+            Payload::Whole(body)
+        })
     } else {
-        Payload::Streamed(body.map_err(|error| BodyError(error.into())).boxed_unsync())
+        Ok(Payload::Streamed(body.map_err(|error| BodyError(error.into())).boxed_unsync()))
     };
     let query = head.uri.query().map(str::to_owned);
     let request =

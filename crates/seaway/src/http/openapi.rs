@@ -221,8 +221,8 @@ fn operation(endpoint: &Described) -> Value {
             "default": {"description": "A failure, in the dialect of the path", "content": {"application/json": {"schema": schema(Some("Error"))}}},
         },
     });
-    let parameters: Vec<Value> = endpoint
-        .path
+    let path = endpoint.path();
+    let parameters: Vec<Value> = path
         .split('/')
         .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))

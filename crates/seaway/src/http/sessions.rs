@@ -33,11 +33,11 @@ struct ShownSession {
     kind: &'static str,
     model: String,
     turns: u64,
-    /// It has a process that waits for its next turn.
+    /// The conversation has a process that waits for its next turn.
     warm: bool,
     /// Tool calls that the process holds open.
     open_calls: usize,
-    /// It can be taken up after a restart.
+    /// The conversation can be taken up after a restart.
     kept: bool,
     /// RFC 3339.
     last_used: Option<String>,

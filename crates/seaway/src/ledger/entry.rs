@@ -133,7 +133,7 @@ impl Entry {
         if record.fault.is_none() && outcome != Outcome::Completed {
             let said = record.summary.error.as_ref().map(|error| error.kind.clone());
             record.fault = said
-                .or_else(|| (record.status >= 400).then(|| format!("status_{}", record.status)));
+                .or_else(|| (record.status >= 300).then(|| format!("status_{}", record.status)));
         }
         record.outcome = outcome;
         record.total = self.started.elapsed();

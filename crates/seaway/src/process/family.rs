@@ -40,7 +40,7 @@ pub(super) fn kill(pid: u32, mark_then: &str, temporary: &Path) {
     }
     members.extend(with_folder(temporary));
     end(&members);
-    // One that was about to start another when it was looked at.
+    // A process that was about to start another when it was looked at.
     end(&with_folder(temporary));
 }
 

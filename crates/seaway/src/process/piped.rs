@@ -63,7 +63,7 @@ pub struct Piped {
     /// How much of a line was there when it was last cleared: no sign of life.
     unread: usize,
     began: Instant,
-    /// It has tools with which it can start others.
+    /// The child has tools with which it can start others.
     has_tools: bool,
     folder: Folder,
 }
@@ -218,7 +218,7 @@ impl Piped {
         }
         self.lines.buffer().reserve(READ);
         let read = tokio::time::timeout(patience, self.stdout.read_buf(self.lines.buffer())).await;
-        // One that ended is no silent one: what is read next tells.
+        // A child that ended is not a silent one: what is read next tells.
         read.is_ok()
     }
 
@@ -301,7 +301,7 @@ impl Piped {
         self.wind_up().await
     }
 
-    /// Ends it: interrupt, terminate, kill, with a wait after each. It is gone and reaped when this returns.
+    /// Ends the child: interrupt, terminate, kill, with a wait after each. It is gone and reaped when this returns.
     pub async fn stop(mut self) -> Option<ExitStatus> {
         self.end().await
     }

@@ -82,7 +82,7 @@ pub async fn background(
 
 /// The same with this terminal, in which the tool may ask for what it needs.
 ///
-/// It has a group of its own that holds the terminal while it runs, so that a later Ctrl-C does not reach what stays.
+/// The tool has a group of its own that holds the terminal while it runs, so that a later Ctrl-C does not reach what stays.
 ///
 /// # Errors
 ///
@@ -139,7 +139,7 @@ impl<'t> Lent<'t> {
         let _kept = blocked.thread_block();
         if let Ok(group) = i32::try_from(group).map(Pid::from_raw) {
             let _lent = tcsetpgrp(terminal, group);
-            // It may have asked before it held the terminal, and was stopped for that.
+            // The tool may have asked before it held the terminal, and was stopped for that.
             let _woken = nix::sys::signal::killpg(group, Signal::SIGCONT);
         }
         Self { terminal, blocked }

@@ -209,7 +209,11 @@ impl Journal {
             record.summary.stop_reason.as_ref().map(|reason| StopReason::name(reason).to_owned());
         let mut some = |text: Option<&str>| text.map(|text| self.name(database, text)).transpose();
         let mut insert = database.prepare_cached(
-            "INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
+            "INSERT OR REPLACE INTO record
+                (id, at, request, caller, dialect, endpoint, upstream, asked, wanted, model, stream, sent,
+                    status, outcome, stop_reason, fault, attempts, input, output, cache_read, cache_write,
+                    cache_write_1h, first_byte_us, total_us, body_in, body_out, changes, cost)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
         )?;
         insert.execute(params![
             key(&record.id),

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Resolves when the store has done what it was asked, or to [`StoreError::Late`] after ten seconds: it may still be done then.
 ///
-/// It is queued already: dropping this undoes nothing that was to be written, and only loses the answer.
+/// The work is queued already: dropping this undoes nothing that was to be written, and only loses the answer.
 #[derive(Debug)]
 pub struct Promise<T> {
     done: oneshot::Receiver<rusqlite::Result<T>>,

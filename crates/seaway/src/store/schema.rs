@@ -286,7 +286,7 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
         path: copy.clone(),
         source,
     };
-    // One that was killed meanwhile may have had this number.
+    // A gateway that was killed meanwhile may have had this number.
     let _none = std::fs::remove_file(&unfinished);
     crate::trusted::private_file(&unfinished).map_err(|error| failed(error.into()))?;
     let written = database

@@ -709,7 +709,7 @@ async fn callers_never_share_a_conversation() {
         "the first one's process heard nothing of it"
     );
     let mut other = Client::connect(house.gateway.address, Some("other-key")).await;
-    // It is put aside a moment after its answer.
+    // The child is put aside a moment after its answer.
     while other.get("/v1/sessions").await.json()["sessions"].as_array().unwrap().len() != 1 {
         tokio::task::yield_now().await;
     }

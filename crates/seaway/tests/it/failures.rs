@@ -156,6 +156,9 @@ async fn a_200_that_is_no_message_is_none() {
         (302, None),
         "nobody is sent elsewhere with our key"
     );
+    gateway.quiet().await;
+    let (_, outcome) = gateway.outcomes().await.pop().unwrap();
+    assert_eq!(outcome, "faulted", "it is no answer");
 }
 
 #[tokio::test]

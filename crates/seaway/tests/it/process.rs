@@ -709,7 +709,7 @@ async fn nobody_works_for_a_gateway_that_was_killed() {
     .unwrap();
     std::fs::set_permissions(&claude, std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(folder.path().join("login"), "").unwrap();
-    // It is in the midst of an answer, and hears neither signals nor that nobody reads any more.
+    // The gateway is in the midst of an answer, and hears neither signals nor that nobody reads any more.
     std::fs::write(
         folder.path().join("1"),
         "deaf\nwait \"client_composed\":true\nplay text 1-8\nsleep 600000",

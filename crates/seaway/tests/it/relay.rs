@@ -225,6 +225,7 @@ async fn batches_and_files_stay_with_their_upstream() {
     served(&mut client, &mut second, "GET /v1/messages/batches/b1/results", "", "{}").await;
     served(&mut client, &mut second, "POST /anthropic/v1/messages/batches/b3/cancel", "", "{}")
         .await;
+    served(&mut client, &mut second, "GET /v1/messages/batches/b4/newer/x", "", "{}").await;
     served(&mut client, &mut first, "GET /v1/messages/batches/a1", "", "{}").await;
     served(&mut client, &mut first, "GET /v1/messages/batches/nobodys", "", "{}").await;
     // A file goes to the first, and the messages that name it follow.
@@ -247,6 +248,21 @@ async fn batches_and_files_stay_with_their_upstream() {
     served(&mut client, &mut second, "DELETE /v1/messages/batches/b1", "", "{}").await;
     served(&mut client, &mut first, "GET /v1/messages/batches/b1", "", "{}").await;
     drop(gateway);
+}
+
+#[tokio::test]
+async fn a_batch_for_the_only_upstream_is_sent_as_it_comes() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("body_limit", "1KiB")]).await;
+    let mut client = gateway.client().await;
+    let large = format!(r#"{{"requests":[{{"params":{{"model":"{}"}}}}]}}"#, "x".repeat(5000));
+    served(&mut client, &mut upstream, "POST /v1/messages/batches", &large, r#"{"id":"b"}"#).await;
+    // What calls itself an error is its client's to read.
+    let odd = r#"{"error":{"type":"x","message":"y"}}"#;
+    served(&mut client, &mut upstream, "POST /v1/files", "content", odd).await;
+    gateway.quiet().await;
+    let completed = |endpoint: &str| (endpoint.to_owned(), "completed".to_owned());
+    assert_eq!(gateway.outcomes().await[0], completed("batches"));
 }
 
 #[tokio::test]

@@ -203,6 +203,28 @@ async fn nothing_is_lost_while_people_look_and_old_records_go() {
 }
 
 #[tokio::test]
+async fn a_message_that_names_a_file_does_not_need_the_store() {
+    let state = tempfile::tempdir().unwrap();
+    std::fs::create_dir(state.path().join("seaway.db")).unwrap();
+    let mut upstream = Upstream::start().await;
+    let url = upstream.url();
+    let named = |name: &str| {
+        format!("[upstream.{name}]\nkind = 'messages'\nbase_url = '{url}'\napi_key = 'x'\n")
+    };
+    let route = "[[route]]\nmodel = '*'\nupstream = ['a', 'b']\n";
+    let folder = state.path().to_string_lossy().into_owned();
+    let settings = [("state_dir", folder.as_str()), ("log_level", "off")];
+    let gateway = Gateway::with_file(&(named("a") + &named("b") + route), &settings).await;
+    let mut client = gateway.client().await;
+    let source = r#"[{"type":"document","source":{"type":"file","file_id":"file_1"}}]"#;
+    client.ask("POST /v1/messages", &[], &ASK.replace("\"hi\"", source)).await;
+    let received = upstream.next().await;
+    assert!(received.text().contains("file_1"));
+    received.answer("200 OK\r\ncontent-type: application/json", "{}").await;
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
 async fn a_store_that_is_out_of_use_is_not_nothing_found() {
     let state = tempfile::tempdir().unwrap();
     std::fs::write(

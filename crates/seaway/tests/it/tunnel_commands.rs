@@ -274,7 +274,7 @@ async fn a_relay_hands_the_tunnel_on_and_each_leg_is_rebuilt() {
         }
     }
     compute.close().await;
-    // One that was killed leaves its forward behind; the next one, on another port, is not fooled by it.
+    // A tunnel that was killed leaves its forward behind; the next one, on another port, is not fooled by it.
     drop(relay);
     let other = free_port("127.0.0.1").to_string();
     let relay =

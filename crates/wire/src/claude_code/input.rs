@@ -185,7 +185,7 @@ pub fn deny(request_id: &str, why: &str) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision<'a> {
     Allow,
-    /// It is refused, and the model is told why.
+    /// The use is refused, and the model is told why.
     Deny(&'a str),
     /// Somebody is to be asked, by a question of its own.
     Ask,

@@ -35,7 +35,7 @@ impl LoginStatus {
 pub fn address(printed: &str) -> Option<&str> {
     let start = printed.find("https://")?;
     let rest = &printed[start..];
-    // It is whole only once something follows it.
+    // The address is whole only once something follows it.
     let end = rest.find(|c: char| c.is_whitespace() || c == '\u{1b}' || c == '\u{7}')?;
     Some(&rest[..end])
 }

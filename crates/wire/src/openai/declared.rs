@@ -142,7 +142,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     /// Adds a tool, or puts it in the place of an earlier one where it may be declared again.
     fn add(&mut self, mut tool: Tool<'a>, path: Path<'_>) -> Result<(), Fault> {
         if self.again == Again::Replaces {
-            // It has been found, or never had to be.
+            // The tool has been found, or never had to be.
             if std::mem::take(&mut tool.deferred) && self.place == "input.additional_tools.tools" {
                 self.draft.notes.mention("input.additional_tools.tools.defer_loading", "ignored");
             }

@@ -51,7 +51,7 @@ fn look(status: u16, said: &UpstreamError, waits: bool, own_key: bool) -> Look {
         }
         400 => (400, "invalid_request_error", None),
         401 if own_key => (401, "authentication_error", Some("invalid_api_key")),
-        // It is the gateway's credential that failed: nothing the client could mend.
+        // The gateway's credential failed: nothing that the client could mend.
         401 => (500, "server_error", Some("upstream_authentication")),
         402 => (402, "insufficient_quota", Some("insufficient_quota")),
         403 => (403, "permission_error", None),

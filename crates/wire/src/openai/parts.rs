@@ -409,7 +409,7 @@ impl<'a> Parts<'_, 'a> {
 /// Why a part did not become a block.
 enum Stop {
     Wrong(Box<Fault>),
-    /// It has no counterpart, and what it is called.
+    /// The part has no counterpart; what it is called.
     Lost(Box<(String, Fault)>),
 }
 

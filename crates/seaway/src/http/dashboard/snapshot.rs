@@ -1,4 +1,4 @@
-//! What the page shows, as it changes: requests twice a second, the house every few seconds. Nothing is done while
+//! What the page shows, as it changes: requests twice a second, the gateway every few seconds. Nothing is done while
 //! nobody looks.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::state::AppState;
 const TICK: Duration = Duration::from_millis(500);
 /// So many requests are shown.
 const MOST: usize = 200;
-/// Ticks between two looks at the house.
+/// Ticks between two looks at the gateway.
 const HOUSE: u64 = 8;
 
 /// One page that looks on.

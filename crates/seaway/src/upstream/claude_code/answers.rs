@@ -256,7 +256,7 @@ pub(super) fn list(models: &[Listed]) -> Reply {
     Reply::json(200, format!("{{\"data\":[{}],\"has_more\":false}}", listed.join(",")))
 }
 
-/// One of them, by its id or by what the program calls it.
+/// A model, by its id or by what the program calls it.
 pub(super) fn model(models: &[Listed], id: &str) -> Reply {
     let found = models.iter().find_map(|model| {
         id_of(model).filter(|known| *known == id || model.value == id).map(|id| entry(id, model))

@@ -214,7 +214,7 @@ async fn go_on(
     } else {
         answer(child, opening, calls, results).await?;
     }
-    // One that hangs has done nothing with it, so another can be asked.
+    // A child that hangs has done nothing with the request, so another can be asked.
     if child.stirs().await { Ok(()) } else { Err("it shows no sign of life".to_owned()) }
 }
 

@@ -186,7 +186,7 @@ impl Children {
             }
             (_, known) => {
                 self.end(child, ());
-                // One that begins with what the program says of its surroundings serves more than this one could.
+                // A spare that begins with what the program says of its surroundings serves more than this one could.
                 if let Some(model) = known.filter(|_| self.spawner.setting.prewarm > 0) {
                     self.add_spare(&model).await;
                 }

@@ -87,11 +87,11 @@ impl<C> From<Spare<C>> for Discarded<C> {
 pub(super) enum BestChild<C> {
     /// It holds open just the calls whose results came.
     Holding(WarmChild<C>),
-    /// It has heard this many of the messages.
+    /// A child that has heard this many of the messages.
     Resting(WarmChild<C>, usize),
     /// True if it begins with what the program says of its surroundings.
     Spare(C, bool),
-    /// One that will suit in a moment.
+    /// A child that will suit in a moment.
     Soon(CancellationToken),
     Nothing,
 }

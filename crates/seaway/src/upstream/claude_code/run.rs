@@ -238,7 +238,7 @@ impl ActiveRun {
                 return Some(last);
             }
             let late = self.asked.iter().map(|(_, _, until)| *until).min();
-            // Who is asked may think.
+            // A person who is asked may take time.
             let silence = (late.is_none() && !self.idle.is_zero()).then(|| self.heard + self.idle);
             let working = self.working.as_mut()?;
             tokio::select! {
@@ -409,7 +409,7 @@ async fn furnished(
         let taken =
             tokio::task::spawn_blocking(move || sessions::take_up(&setting, &id, &folder)).await;
         taken.map_err(std::io::Error::other).flatten().map_err(|error| match error.kind() {
-            // It was deleted while this waited for its turn, or somebody else removed it.
+            // The session was deleted while this run waited for its turn, or somebody else removed it.
             std::io::ErrorKind::NotFound => UpstreamError::new(
                 FaultKind::NotFound,
                 "sessionId: the session is gone; start one with `\"keepSession\": true`",

@@ -45,7 +45,7 @@ pub(super) fn keep(setting: &ProgramConfig, id: &str, temporary: &Path) -> io::R
     std::fs::rename(new.path(), &kept)?;
     let _moved = new.keep();
     if had && let Err(error) = std::fs::remove_dir_all(&old) {
-        // It is kept all the same, and the sweep finds what is left.
+        // The session counts as kept all the same; the sweep finds what is left.
         tracing::warn!(folder = %old.display(), %error, "what was kept of a session before could not be removed");
     }
     Ok(())

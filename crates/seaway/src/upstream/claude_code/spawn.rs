@@ -35,7 +35,7 @@ pub(super) struct Start {
     pub(super) manners: &'static [(&'static str, &'static str)],
     pub(super) works_in: PathBuf,
     pub(super) temporary: Folder,
-    /// It may use tools of its own.
+    /// The child may use tools of its own.
     pub(super) has_tools: bool,
     /// Further variables.
     pub(super) more: Vec<(&'static str, SecretString)>,

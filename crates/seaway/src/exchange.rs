@@ -63,10 +63,7 @@ pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRe
         Ok(request) => exchange.ask_upstreams(&request).await,
         Err(fault) => Err(fault),
     };
-    match answered {
-        Ok(answered) => exchange.respond(answered).await,
-        Err(fault) => exchange.fault(&fault),
-    }
+    exchange.answer(answered).await
 }
 
 /// A request that is sent on as it comes.
@@ -106,10 +103,7 @@ pub async fn relay(
         Ok(body) => exchange.ask_holder(method, target, query, body).await,
         Err(fault) => Err(fault),
     };
-    match answered {
-        Ok(answered) => exchange.respond(answered).await,
-        Err(fault) => exchange.fault(&fault),
-    }
+    exchange.answer(answered).await
 }
 
 /// The name under which what is not looked into is recorded.
@@ -196,6 +190,13 @@ enum RelayForm {
 }
 
 impl Exchange {
+    async fn answer(self, answered: Result<Answered, Fault>) -> Answer {
+        match answered {
+            Ok(answered) => self.respond(answered).await,
+            Err(fault) => self.fault(&fault),
+        }
+    }
+
     /// Asks the upstream that a request belongs to which is not looked into.
     async fn ask_holder(
         &mut self,
@@ -214,8 +215,7 @@ impl Exchange {
             body => (None, body),
         };
         let batch = batch.as_deref();
-        let upstream =
-            belonging::upstream_of(&self.snapshot, &store, &method, &target, batch).await?;
+        let upstream = belonging::upstream_of(&self.snapshot, &store, &target, batch).await?;
         let created = belonging::makes(&method, &target);
         let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
         let headers = self.headers_for(&upstream);
@@ -244,9 +244,7 @@ impl Exchange {
             }
         };
         let alias = route::alias(&snapshot.config.aliases, asked);
-        let names = route::route(&snapshot.config, asked, alias.unwrap_or(asked));
-        let targets: Vec<&Arc<Upstream>> =
-            names.iter().filter_map(|name| snapshot.upstream(name)).collect();
+        let targets = snapshot.led_to(asked, alias.unwrap_or(asked));
         let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests());
         belonging::holder_first(
             &snapshot,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::{KeyError, Keyring};
 use crate::catalog::Catalog;
 use crate::config::{Config, UpstreamName};
+use crate::route;
 use crate::upstream::{Dependencies, Upstream};
 
 /// A configuration with its upstreams. Requests in flight keep the one they began with.
@@ -44,6 +45,18 @@ impl Snapshot {
             keyring,
             config,
         })
+    }
+
+    /// The upstreams that a model leads to, in the order in which they are asked. `meant`: what
+    /// the client's name for it stands for.
+    pub fn led_to(&self, asked: &str, meant: &str) -> Vec<&Arc<Upstream>> {
+        let names = route::route(&self.config, asked, meant);
+        names.iter().filter_map(|name| self.upstream(name)).collect()
+    }
+
+    /// The upstream of what says nothing of a model.
+    pub fn first(&self) -> Option<&Arc<Upstream>> {
+        self.led_to("", "").into_iter().next()
     }
 
     pub fn upstream(&self, name: &UpstreamName) -> Option<&Arc<Upstream>> {

@@ -154,7 +154,7 @@ fn below(path: &str) -> Option<(Endpoint, &str)> {
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Known { endpoint, id } => f.write_str(&endpoint.path(id.as_deref())),
+            Self::Known { endpoint, id } => endpoint.write_path(id.as_deref(), f),
             Self::Other(path) => f.write_str(path),
         }
     }

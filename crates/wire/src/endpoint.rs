@@ -241,16 +241,25 @@ impl Endpoint {
     }
 
     /// Writes its path, from `/v1/` on.
-    pub fn path(self, id: Option<&str>) -> String {
+    ///
+    /// # Errors
+    ///
+    /// If `out` takes no more.
+    pub fn write_path(self, id: Option<&str>, out: &mut impl Write) -> std::fmt::Result {
         let path = self.row().path;
-        let mut out = String::from(VERSION);
         match (path.split_once('{'), id) {
             (Some((before, rest)), Some(id)) => {
                 let after = rest.split_once('}').map_or("", |(_, after)| after);
-                let _infallible = write!(out, "{before}{id}{after}");
+                write!(out, "{VERSION}{before}{id}{after}")
             }
-            _ => out.push_str(path),
+            _ => write!(out, "{VERSION}{path}"),
         }
+    }
+
+    /// Returns its path, from `/v1/` on.
+    pub fn path(self, id: Option<&str>) -> String {
+        let mut out = String::new();
+        let _infallible = self.write_path(id, &mut out);
         out
     }
 

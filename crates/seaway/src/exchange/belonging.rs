@@ -31,7 +31,6 @@ fn is_made(target: &Target) -> bool {
 pub(super) async fn upstream_of(
     snapshot: &Snapshot,
     store: &Store,
-    method: &Method,
     target: &Target,
     batch: Option<&[u8]>,
 ) -> Result<Arc<Upstream>, Fault> {
@@ -40,16 +39,10 @@ pub(super) async fn upstream_of(
     {
         return Ok(upstream.clone());
     }
-    if let (true, Some(batch)) =
-        (target.endpoint() == Some(Endpoint::Batches) && *method == Method::POST, batch)
-    {
+    if let Some(batch) = batch {
         return upstream_of_batch(snapshot, batch);
     }
-    let first = route::route(&snapshot.config, "", "").into_iter().next();
-    first
-        .and_then(|name| snapshot.upstream(&name))
-        .cloned()
-        .ok_or_else(|| no_upstream(&snapshot.config))
+    snapshot.first().cloned().ok_or_else(|| no_upstream(&snapshot.config))
 }
 
 async fn upstream_of_made<'r>(
@@ -69,11 +62,8 @@ async fn upstream_of_made<'r>(
 fn upstream_of_batch(snapshot: &Snapshot, body: &[u8]) -> Result<Arc<Upstream>, Fault> {
     let config = &snapshot.config;
     let models = models_of_batch(body);
-    let lead_to = |model: &str| {
-        let names =
-            route::route(config, model, route::alias(&config.aliases, model).unwrap_or(model));
-        names.iter().filter_map(|name| snapshot.upstream(name)).collect::<Vec<_>>()
-    };
+    let lead_to =
+        |model: &str| snapshot.led_to(model, route::alias(&config.aliases, model).unwrap_or(model));
     let mut shared = lead_to(models.first().map_or("", String::as_str));
     for model in models.iter().skip(1) {
         let also = lead_to(model);

@@ -122,7 +122,7 @@ impl Exchange {
     ) -> Result<Carriage, Fault> {
         let dialect = self.client.endpoint.dialect();
         if form == RelayForm::Opaque {
-            return Ok(Carriage::of(Egress::opaque(self.client.endpoint.dialect())));
+            return Ok(Carriage::of(Egress::opaque(dialect)));
         }
         let encoded = head.headers.contains_key(CONTENT_ENCODING);
         if !reply.status.is_success() {

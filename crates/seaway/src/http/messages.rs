@@ -16,19 +16,17 @@ use super::admission::whole_body;
 use super::reply;
 use crate::auth::Caller;
 use crate::config::UpstreamPlace;
+use crate::exchange;
 use crate::exchange::RelayedRequest;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::upstream::{BodyError, Payload, Target};
-use crate::{exchange, route};
 
 /// True for a path of the Messages API that is its upstream's to answer.
 pub(super) fn is_relayed(snapshot: &Snapshot, path: &str) -> bool {
     let versioned = ["/v1/", "/anthropic/v1/"].iter().any(|start| path.starts_with(start));
-    let first = route::route(&snapshot.config, "", "").into_iter().next();
-    let upstream = first.and_then(|name| snapshot.upstream(&name));
     versioned
-        && upstream.is_some_and(|upstream| {
+        && snapshot.first().is_some_and(|upstream| {
             matches!(upstream.setting.place, UpstreamPlace::Api(_))
                 && upstream.setting.speaks.contains(&Dialect::Messages)
         })

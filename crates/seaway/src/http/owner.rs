@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::Router;
+use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Extension, Router};
 use http::StatusCode;
 use seaway_wire::{Fault, FaultKind};
 use serde_json::json;
@@ -23,14 +23,7 @@ pub(super) fn routes() -> Router<Arc<AppState>> {
         .route("/owner/link", post(link))
 }
 
-async fn look(
-    State(state): State<Arc<AppState>>,
-    Extension(door): Extension<Door>,
-    request: Request,
-) -> Response {
-    if door != Door::Own {
-        return elsewhere(request).await;
-    }
+async fn look(State(state): State<Arc<AppState>>, _: FromOwner) -> Response {
     reply::json(
         StatusCode::OK,
         serde_json::to_string(&status::look(&state, true).await).unwrap_or_default(),
@@ -38,46 +31,35 @@ async fn look(
 }
 
 /// The key that clients need, and where it comes from: whoever asks elsewhere may know another configuration.
-async fn key(
-    State(state): State<Arc<AppState>>,
-    Extension(door): Extension<Door>,
-    request: Request,
-) -> Response {
-    if door != Door::Own {
-        return elsewhere(request).await;
-    }
-    let runtime = state.snapshot.load();
-    let key = runtime.keyring.first().map(secrecy::ExposeSecret::expose_secret);
-    reply::json(StatusCode::OK, json!({"key": key, "from": runtime.config.key_from}).to_string())
+async fn key(State(state): State<Arc<AppState>>, _: FromOwner) -> Response {
+    let snapshot = state.snapshot.load();
+    let key = snapshot.keyring.first().map(secrecy::ExposeSecret::expose_secret);
+    reply::json(StatusCode::OK, json!({"key": key, "from": snapshot.config.key_from}).to_string())
 }
 
 /// What to put behind an address so that a browser is signed in, once.
-async fn link(
-    State(state): State<Arc<AppState>>,
-    Extension(door): Extension<Door>,
-    request: Request,
-) -> Response {
-    if door != Door::Own {
-        return elsewhere(request).await;
-    }
+async fn link(State(state): State<Arc<AppState>>, _: FromOwner) -> Response {
     reply::json(StatusCode::OK, json!({"fragment": dashboard::fragment(&state)}).to_string())
 }
 
-async fn reload(
-    State(state): State<Arc<AppState>>,
-    Extension(door): Extension<Door>,
-    request: Request,
-) -> Response {
-    if door != Door::Own {
-        return elsewhere(request).await;
-    }
+async fn reload(State(state): State<Arc<AppState>>, FromOwner(request): FromOwner) -> Response {
     match reload::reload(&state) {
         Ok(()) => reply::json(StatusCode::OK, "{}"),
         Err(error) => refuse(Fault::new(FaultKind::InvalidRequest, error), request).await,
     }
 }
 
-async fn elsewhere(request: Request) -> Response {
-    let message = format!("there is no {}", request.uri().path());
-    refuse(Fault::new(FaultKind::NotFound, message), request).await
+/// A request that came by our own socket; anywhere else there is no such path.
+struct FromOwner(Request);
+
+impl<S: Send + Sync> FromRequest<S> for FromOwner {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
+        if request.extensions().get() == Some(&Door::Own) {
+            return Ok(Self(request));
+        }
+        let message = format!("there is no {}", request.uri().path());
+        Err(refuse(Fault::new(FaultKind::NotFound, message), request).await)
+    }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Admitted, Gateway};
 use super::{admission, reply};
 use crate::state::AppState;
-use crate::{answer, route, store};
+use crate::{answer, store};
 
 /// The response's id; what stands before it is a preset, which says nothing of what was kept.
 type Id = Result<Path<Vec<(String, String)>>, PathRejection>;
@@ -38,9 +38,8 @@ async fn find(
             return KeptResponse::Elsewhere(admission::refuse(error.into(), request).await);
         }
     }
-    let first = route::route(&snapshot.config, "", "").into_iter().next();
-    let speaks = first
-        .and_then(|name| snapshot.upstream(&name))
+    let speaks = snapshot
+        .first()
         .is_some_and(|upstream| upstream.setting.speaks.contains(&Dialect::Responses));
     if !speaks {
         let message = format!(

@@ -14,7 +14,7 @@ impl Vendor {
     /// Writes where a request goes, below the address that the configuration gives.
     pub(super) fn address(self, base: &Uri, target: &Target, query: Option<&str>) -> Uri {
         let below = match self {
-            Self::Anthropic | Self::Messages | Self::Argo => target.to_string(),
+            Self::Anthropic | Self::Messages | Self::Argo => target,
         };
         let prefix = base.path().trim_end_matches('/');
         let path = match query {

@@ -5,19 +5,13 @@ Every client is set up in a home of its own that has settings already, works, an
 import sys
 
 sys.dont_write_bytecode = True
-import contextlib, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, tempfile, time, urllib.request
+import contextlib, json, os, pathlib, platform, re, shutil, signal, subprocess, tempfile, time, urllib.request
 import support
 from support import check, equal, true, within
 
 LINUX = (sys.platform, platform.machine()) == ("linux", "x86_64")
 CODEX = "@openai/codex@0.171.0-linux-x64"
 LIMIT = 120
-
-
-def free_port():
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Home:
@@ -27,7 +21,7 @@ class Home:
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="seaway-connect-"))
         self.work = self.home / "work"
         self.work.mkdir()
-        self.url = f"http://127.0.0.1:{free_port()}"
+        self.url = f"http://127.0.0.1:{support.reserved_port()}"
         self.config = self.home / ".config/seaway/seaway.toml"
         self.write(self.config, f'listen = "{self.url[7:]}"\ndefault_upstream = "sandbox"\nlog_level = "error"\n{config}')
         self.environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8", "TMPDIR": str(self.home)}
@@ -223,7 +217,7 @@ def _():
         key = home.seaway("key", "show").stdout.strip()
         place = home.home / "tavern"
         place.mkdir()
-        port = free_port()
+        port = support.reserved_port()
         words = ["--port", port, "--listen", "false", "--disableCsrf", "true", "--browserLaunchEnabled", "false", "--dataRoot", place / "data", "--configPath", place / "config.yaml", "--whitelist", "false"]
         with open(place / "log", "w") as log:
             server = subprocess.Popen(["node", "server.js", *map(str, words)], cwd=folder, env=home.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

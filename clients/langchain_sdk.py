@@ -6,7 +6,7 @@ import support
 
 support.in_venv("langchain-openai==1.7.4", "langchain-anthropic==1.7.10", "langchain-tests==1.1.9", "pytest==9.2.0", "pytest-asyncio==1.5.0", "anthropic==2.11.0", "jsonschema")
 
-import os, pathlib, re, socket, subprocess
+import os, pathlib, re, subprocess
 import openai, pydantic
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -75,9 +75,7 @@ class Brain:
     """The mock upstream with the rule-based model."""
 
     def __enter__(self):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = support.reserved_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-B", CONFORMANCE / "brainmock.py", str(port)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)

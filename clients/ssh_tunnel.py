@@ -19,12 +19,6 @@ LAB = support.REPO / "deploy/ssh-lab"
 MODEL = "claude-opus-4-8"
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def certificate(folder):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
@@ -43,7 +37,7 @@ class House:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="seaway-ssh-"))
         self.claude = Seaway("--set", 'keys={"institution":"alice"}', "--set", 'alias={"claude-*":"sandbox-opus-1"}').__enter__()
         self.lab("keys", self.folder / "lab")
-        self.ports = {name: free_port() for name in ("jump", "home")}
+        self.ports = {name: support.reserved_port() for name in ("jump", "home")}
         for name, port in self.ports.items():
             self.lab("start", self.folder / "lab", name, str(port))
         certificate(self.folder)
@@ -144,7 +138,7 @@ def _():
         os.chmod(lab / "locked", 0o600)
         subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "open sesame", "-f", lab / "locked"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         (lab / "asking").write_text((lab / "ssh_config").read_text().replace(f"{lab}/id\n", f"{lab}/locked\n"))
-        command = [str(support.binary()), "tunnel", "--interactive", "--tunnel-port", str(free_port()), "--state-dir", house.state, "--upstream", "argo", *map(str, house.settings("asking"))]
+        command = [str(support.binary()), "tunnel", "--interactive", "--tunnel-port", str(support.reserved_port()), "--state-dir", house.state, "--upstream", "argo", *map(str, house.settings("asking"))]
         pid, terminal = pty.fork()
         if pid == 0:
             os.execve(command[0], command, house.environment())
@@ -176,7 +170,7 @@ def _():
         print("skipped: this machine makes no network namespaces")
         return
     with House() as house:
-        port = free_port()
+        port = support.reserved_port()
         opened = subprocess.run([support.binary(), "tunnel", "--detach", "--tunnel-port", str(port), "--state-dir", house.state, "--upstream", "argo", *map(str, house.settings())],
                                 env=house.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
         within("line", f"--tunnel-port {port}", opened.stdout)

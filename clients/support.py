@@ -2,7 +2,7 @@
 
 Standard library only. Nothing is written into the repository.
 """
-import concurrent.futures, http.server, json, os, pathlib, platform, re, shutil, signal, subprocess, sys, tempfile, threading, traceback, urllib.request
+import concurrent.futures, http.server, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, traceback, urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -82,6 +82,21 @@ def raises(kind, function, *args, **named):
 
 
 # ---------------------------------------------------------------- clients
+RESERVED = []
+
+
+def reserved_port():
+    """A port that is nobody else's until these checks end: a socket that never listens is bound to it.
+
+    A server that sets SO_REUSEADDR, as most do, may listen on it; the kernel gives it to nobody who asks for any port.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    RESERVED.append(held)
+    return held.getsockname()[1]
+
+
 def venv(*packages):
     """Installs Python packages into a folder of the cache of their own; returns the folder of their programs."""
     folder = CACHE / ("python-" + "-".join(packages))

@@ -1,6 +1,6 @@
 //! What goes wrong upstream, and what the client is told.
 
-use crate::support::{ASK, Gateway, Upstream, answer_json};
+use crate::support::{ASK, Gateway, Upstream, answer_json, ports};
 
 #[tokio::test]
 async fn an_upstreams_error_is_not_reworded() {
@@ -164,13 +164,13 @@ async fn a_200_that_is_no_message_is_none() {
 #[tokio::test]
 async fn a_closed_port_is_named() {
     let upstream = Upstream::start().await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = format!("127.0.0.1:{}", ports::reserved("127.0.0.1"));
     let gateway =
         Gateway::before(&upstream, &[("upstream.up.base_url", &format!("http://{free}"))]).await;
     let answer = gateway.client().await.post("/v1/messages", ASK).await;
     assert_eq!(answer.status, 502);
     assert!(
-        answer.text().contains(&free.to_string()) && answer.text().contains("refused"),
+        answer.text().contains(&free) && answer.text().contains("refused"),
         "{}",
         answer.text()
     );

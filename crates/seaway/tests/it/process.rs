@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{ASK, ASK_STREAM, Client, KEY, Upstream, answer_json, stream};
+use crate::support::{ASK, ASK_STREAM, Client, KEY, Upstream, answer_json, ports, stream};
 
 struct Program {
     child: Child,
@@ -608,8 +608,8 @@ fn help_is_short_or_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
-    // Nobody listens there any more.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody listens there.
+    let nobody = format!("127.0.0.1:{}", ports::reserved("127.0.0.1"));
     let base = format!("upstream.up.base_url=http://{nobody}");
     let settings = [
         "--api-key",

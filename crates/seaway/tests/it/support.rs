@@ -4,6 +4,7 @@ mod client;
 mod gateway;
 mod institution;
 pub(crate) mod lab;
+pub(crate) mod ports;
 mod upstream;
 
 pub(crate) use client::{Answer, Client};

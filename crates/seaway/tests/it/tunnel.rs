@@ -8,7 +8,8 @@ use seaway::config::run_folder;
 use seaway::tunnel;
 use serde_json::{Value, json};
 
-use crate::support::lab::{Lab, free_port, me, send};
+use crate::support::lab::{Lab, me, send};
+use crate::support::ports;
 use crate::support::{ASK, Gateway, Institution};
 
 /// A gateway that reaches an institution by a jump host and a home behind it.
@@ -486,7 +487,7 @@ async fn what_stands_in_the_way_is_named() {
     let there = way.lab.start("uan", "127.0.0.2", &[]);
     way.lab.say(&format!("Host 127.0.0.2\n    Port {there}"));
     let jump = format!("127.0.0.1:{closed}");
-    let empty = free_port("127.0.0.2").to_string();
+    let empty = ports::reserved("127.0.0.2").to_string();
     let table = [
         (vec![("tunnel.cels.port", closed.as_str())], "tunnel", "its ssh server forwards nothing"),
         (vec![("tunnel.cels.jump", jump.as_str())], "ssh", "administratively prohibited"),

@@ -10,7 +10,8 @@ use rustix::process::Signal;
 use seaway::config::run_folder;
 use serde_json::Value;
 
-use crate::support::lab::{free_port, send};
+use crate::support::lab::send;
+use crate::support::ports;
 use crate::support::{ASK, Client, KEY};
 use crate::tunnel::{Way, ssh};
 
@@ -136,7 +137,7 @@ async fn ask(port: u16) -> (u16, String) {
 async fn one_gateway_is_enough_and_its_place_can_be_taken_without_a_login() {
     let way = Way::new().await;
     let home = Home::new(&way);
-    let port = free_port("127.0.0.1");
+    let port = ports::reserved("127.0.0.1");
     let words = ["serve", "--port", &port.to_string()];
     let first = home.start(&words);
     first.says("`cels` is up").await;
@@ -181,7 +182,7 @@ async fn a_tunnel_is_opened_for_others_and_its_line_works_there() {
     let mut home = Home::new(&way);
     home.settings.push(("tunnel.cels.probe".into(), "300ms".into()));
     for (bind, logins) in [("127.0.0.1", 1), ("*", 1)] {
-        let port = free_port("0.0.0.0").to_string();
+        let port = ports::reserved("0.0.0.0").to_string();
         let open = home.start(&["tunnel", "--tunnel-port", &port, "--bind", bind]);
         let said = open.says("seaway serve --upstream argo --tunnel-host ").await;
         assert!(
@@ -239,7 +240,7 @@ async fn a_relay_hands_the_tunnel_on_and_each_leg_is_rebuilt() {
     way.lab.say(&format!("Host 127.0.0.2\n    Port {there}"));
     let mut home = Home::new(&way);
     home.settings.push(("tunnel.cels.probe".into(), "300ms".into()));
-    let (port, handed) = (free_port("127.0.0.1"), free_port("127.0.0.1").to_string());
+    let (port, handed) = (ports::reserved("127.0.0.1"), ports::reserved("127.0.0.1").to_string());
     let relay =
         home.start(&["relay", "127.0.0.2", "--port", &port.to_string(), "--tunnel-port", &handed]);
     let said = relay.says("`cels` is up").await;
@@ -276,7 +277,7 @@ async fn a_relay_hands_the_tunnel_on_and_each_leg_is_rebuilt() {
     compute.close().await;
     // A tunnel that was killed leaves its forward behind; the next one, on another port, is not fooled by it.
     drop(relay);
-    let other = free_port("127.0.0.1").to_string();
+    let other = ports::reserved("127.0.0.1").to_string();
     let relay =
         home.start(&["relay", "127.0.0.2", "--port", &port.to_string(), "--tunnel-port", &other]);
     relay.says("`cels` is up").await;

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio_rustls::rustls::{ServerConfig, crypto};
 
-use super::Gateway;
+use super::{Gateway, ports};
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -70,8 +70,8 @@ impl Institution {
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let claude = Arc::new(Gateway::start(&[("upstream.claude.kind", "sandbox")]).await);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let port = ports::reserved("127.0.0.1");
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let seen = Arc::new(Seen::default());
         let serving = tokio::spawn(serve(listener, acceptor.clone(), seen.clone(), claude.clone()));
         Self { port, folder, seen, serving, acceptor, claude }

@@ -1,8 +1,9 @@
 //! Real ssh servers on loopback, by `deploy/ssh-lab`.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+
+use super::ports;
 
 pub(crate) struct Lab {
     folder: tempfile::TempDir,
@@ -33,7 +34,7 @@ impl Lab {
 
     /// Starts a server on a free port of an address of this machine.
     pub(crate) fn start(&mut self, name: &str, address: &str, options: &[&str]) -> u16 {
-        let port = free_port(address);
+        let port = ports::reserved(address);
         self.start_on(name, address, port, options);
         port
     }
@@ -114,11 +115,6 @@ fn children(parent: &str) -> Vec<i32> {
 
 pub(crate) fn send(pid: i32, signal: rustix::process::Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// A port that nobody has right now.
-pub(crate) fn free_port(address: &str) -> u16 {
-    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Who runs the tests, as ssh is to be told.

@@ -21,12 +21,13 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{Either, Full};
 use seaway_wire::messages::Change;
 use seaway_wire::{Endpoint, Fault, FaultKind};
 use tokio_util::task::TaskTracker;
 
-pub use body::{ReadError, next_frame, read_whole};
+use body::HttpBody;
+pub use body::{ReadError, ReplyBody, ReplyFrame, next_frame, read_whole};
 pub use health::{Health, Trouble};
 pub(crate) use pool::sweep_thread;
 use reach::Reach;
@@ -40,8 +41,6 @@ use gate::{Gate, Permit};
 pub use crate::causes::BoxError;
 /// What is behind an error that several are told of.
 pub type SharedError = Arc<dyn std::error::Error + Send + Sync>;
-/// The body of an answer.
-pub type ReplyBody = UnsyncBoxBody<Bytes, BoxError>;
 /// The body of a request: whole, or as it comes in.
 pub type CallBody = Either<Full<Bytes>, RequestBody>;
 /// The body of a request that is not looked into.
@@ -557,12 +556,12 @@ impl Upstream {
 }
 
 impl Reply {
-    fn new(response: http::Response<ReplyBody>, attempts: u32, permit: Permit) -> Self {
+    fn new(response: http::Response<HttpBody>, attempts: u32, permit: Permit) -> Self {
         let (head, body) = response.into_parts();
         Self {
             status: head.status,
             headers: head.headers,
-            body,
+            body: ReplyBody::Http(body),
             attempts,
             permit,
             changes: Vec::new(),
@@ -574,7 +573,7 @@ impl Reply {
         let headers =
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+        let body = ReplyBody::whole(text);
         Self { status, headers, body, attempts: 1, permit: Permit::free(), changes: Vec::new() }
     }
 

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use seaway_wire::chat::{self, ChatShape, ChatStamp};
+use seaway_wire::event::{FromSse, Translator};
 use seaway_wire::json::RawObject;
 use seaway_wire::messages::{Edits, Fold};
 use seaway_wire::model::ModelTraits;
 use seaway_wire::openai::Terms;
-use seaway_wire::stage::{End, Out, Relay, Stage};
-use seaway_wire::{Dialect, Meter, Request, responses};
+use seaway_wire::stage::{End, Out};
+use seaway_wire::{Dialect, Meter, Relay, Request, responses};
 
 #[global_allocator]
 static ALLOC: AllocProfiler<std::alloc::System> = AllocProfiler::system();
@@ -61,7 +62,7 @@ fn relay(bencher: Bencher<'_, '_>, count: usize) {
                 relay.push(frame.clone(), &mut out);
                 black_box(out.pop_front());
             }
-            relay.finish(End::Complete, &mut out)
+            relay.finish(End::Complete)
         },
     );
 }
@@ -71,11 +72,11 @@ fn fold(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(
         || {
-            let mut fold = Fold::default();
+            let mut fold = FromSse::<Fold>::default();
             for frame in &frames {
                 fold.push(frame);
             }
-            fold.finish().map(|folded| folded.body)
+            fold.into_sink().finish().map(|folded| folded.body)
         },
     );
 }
@@ -147,16 +148,16 @@ fn translate_to_chunks(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(
         || {
-            let mut stream = chat::ChatStream::new(
+            let stream = chat::ChatStream::new(
                 ChatShape::default(),
                 ChatStamp { id: "id".into(), created: 1 },
             );
-            let mut out = Out::new();
+            let (mut stream, mut out) = (FromSse::new(stream), Out::new());
             for frame in &frames {
-                stream.push(frame.clone(), &mut out);
+                stream.translate(frame, &mut out);
                 black_box(out.pop_front());
             }
-            stream.finish(End::Complete, &mut out)
+            stream.sink_mut().finish(&mut out)
         },
     );
 }
@@ -167,16 +168,16 @@ fn translate_to_events(bencher: Bencher<'_, '_>, count: usize) {
     let frames = frames(count);
     bencher.counter(BytesCount::new(frames.iter().map(Bytes::len).sum::<usize>())).bench_local(
         || {
-            let mut stream = responses::ResponsesStream::new(
+            let stream = responses::ResponsesStream::new(
                 responses::ResponsesShape::default(),
                 responses::ResponsesStamp { id: "id".into(), created: 1, clock: || 1 },
             );
-            let mut out = Out::new();
+            let (mut stream, mut out) = (FromSse::new(stream), Out::new());
             for frame in &frames {
-                stream.push(frame.clone(), &mut out);
+                stream.translate(frame, &mut out);
                 black_box(out.pop_front());
             }
-            stream.finish(End::Complete, &mut out)
+            stream.sink_mut().finish(&mut out)
         },
     );
 }
@@ -239,11 +240,11 @@ fn translate_a_responses_request(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn translate_a_message(bencher: Bencher<'_, '_>) {
-    let mut fold = Fold::default();
+    let mut fold = FromSse::<Fold>::default();
     for frame in frames(1000) {
         fold.push(&frame);
     }
-    let message = fold.finish().map(|folded| folded.body).unwrap_or_default();
+    let message = fold.into_sink().finish().map(|folded| folded.body).unwrap_or_default();
     let stamp = ChatStamp { id: "id".into(), created: 1 };
     bencher.counter(BytesCount::of_str(&message)).bench(|| {
         chat::completion(black_box(message.as_bytes()), &ChatShape::default(), &stamp).is_ok()

@@ -7,15 +7,16 @@
 //! as a retry needs it.
 //!
 //! The Anthropic Messages API is the hub. A client and an upstream that both
-//! speak it are joined by a [`stage::Relay`]: bytes pass through untouched and
-//! are only read along by a [`stage::Tap`]. Other dialects are spokes: [`chat`] writes a
-//! Messages request from its own, and its own answer from Messages events. What OpenAI's
+//! speak it are joined by a [`Relay`]: bytes pass through untouched and are only read
+//! along by a [`Meter`]. Other dialects are spokes: [`chat`] writes a Messages request
+//! from its own, and its own answer from Messages [`event`]s. What OpenAI's
 //! dialects have in common is in [`openai`]; what a Claude model takes, in [`model`].
 
 pub mod chat;
 pub mod claude_code;
 pub mod dialect;
 pub mod endpoint;
+pub mod event;
 pub mod fault;
 pub mod json;
 pub mod lines;
@@ -28,6 +29,7 @@ pub mod price;
 #[cfg(feature = "properties")]
 pub mod properties;
 mod read;
+pub mod relay;
 pub mod request;
 pub mod responses;
 pub mod sse;
@@ -38,5 +40,6 @@ pub use dialect::Dialect;
 pub use endpoint::Endpoint;
 pub use fault::{Fault, FaultKind};
 pub use meter::Meter;
+pub use relay::Relay;
 pub use request::Request;
 pub use usage::{StopReason, Usage};

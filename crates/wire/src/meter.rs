@@ -1,11 +1,12 @@
-//! The tap of the relay: reads what an answer cost while its bytes pass untouched.
+//! The sink of the relay: reads what an answer cost while its bytes pass untouched.
 
 use crate::Dialect;
 use crate::chat;
-use crate::messages::{EventKind, Summary};
+use crate::event::Event;
+use crate::messages::Summary;
 use crate::responses;
-use crate::sse::{Event, EventDecoder};
-use crate::stage::{End, Tap};
+use crate::sse::{EventDecoder, SseEvent};
+use crate::stage::End;
 
 /// The largest event that is read along. A larger one is forwarded unread.
 const EVENT_LIMIT: usize = 32 << 20;
@@ -80,28 +81,15 @@ impl Meter {
             MeterForm::Json(_) | MeterForm::Opaque => false,
         }
     }
-}
 
-/// Takes what one event says.
-fn observe(dialect: Dialect, summary: &mut Summary, event: &Event<'_>) {
-    match dialect {
-        Dialect::Messages => summary.observe(EventKind::of(event), event.data),
-        Dialect::Chat => chat::observe(summary, event.data),
-        Dialect::Responses => responses::observe(summary, event.data),
+    /// Takes an event of Messages that came without a frame.
+    pub fn event(&mut self, event: &Event<'_>) {
+        self.beginning = Beginning::Over;
+        self.summary.observe(event);
     }
-}
 
-/// Reads a whole JSON answer.
-fn of_json(dialect: Dialect, body: &[u8]) -> Summary {
-    match dialect {
-        Dialect::Messages => Summary::of_json(body),
-        Dialect::Chat => chat::summary_of_json(body),
-        Dialect::Responses => responses::summary_of_json(body),
-    }
-}
-
-impl Tap for Meter {
-    fn read(&mut self, frame: &[u8]) {
+    /// Takes one frame, cut wherever the network cut it.
+    pub fn read(&mut self, frame: &[u8]) {
         if let Beginning::Waits(read) = self.beginning
             && !frame.is_empty()
         {
@@ -136,7 +124,8 @@ impl Tap for Meter {
         }
     }
 
-    fn close(&mut self, end: End) -> bool {
+    /// Told once that the stream is over. False if it should have gone on.
+    pub fn close(&mut self, end: End) -> bool {
         let complete = end == End::Complete;
         match &self.form {
             // An error event ends an answer as well as `message_stop` does. So does a stop
@@ -154,6 +143,24 @@ impl Tap for Meter {
             }
             MeterForm::Opaque => complete,
         }
+    }
+}
+
+/// Takes what one event of a stream says.
+fn observe(dialect: Dialect, summary: &mut Summary, event: &SseEvent<'_>) {
+    match dialect {
+        Dialect::Messages => summary.observe(&Event::of_sse(event)),
+        Dialect::Chat => chat::observe(summary, event.data),
+        Dialect::Responses => responses::observe(summary, event.data),
+    }
+}
+
+/// Reads a whole JSON answer.
+fn of_json(dialect: Dialect, body: &[u8]) -> Summary {
+    match dialect {
+        Dialect::Messages => Summary::of_json(body),
+        Dialect::Chat => chat::summary_of_json(body),
+        Dialect::Responses => responses::summary_of_json(body),
     }
 }
 

@@ -13,10 +13,12 @@ pub use chat::{chat_prefix, chat_request, chat_stream};
 pub use claude_code::{claude_ask, claude_turn};
 pub use responses::{responses_again, responses_request, responses_stream};
 
+use crate::event::FromSse;
 use crate::json::{Patch, RawObject};
 use crate::messages::{Edits, Fold, Suffix};
+use crate::relay::Relay;
 use crate::sse::EventDecoder;
-use crate::stage::{End, Out, Relay, Stage};
+use crate::stage::{End, Out};
 use crate::{Dialect, Meter, Request};
 
 /// The largest event in these properties.
@@ -50,7 +52,7 @@ fn relay(input: &[u8]) {
     for piece in input.chunks(5) {
         relay.push(Bytes::copy_from_slice(piece), &mut out);
     }
-    relay.finish(End::Complete, &mut out);
+    relay.finish(End::Complete);
     assert_eq!(out.iter().flat_map(|frame| frame.iter().copied()).collect::<Vec<u8>>(), input);
 }
 
@@ -104,7 +106,7 @@ pub fn fold(input: &[u8]) {
 }
 
 fn folded(input: &[u8], size: usize) -> Result<String, String> {
-    let mut fold = Fold::default();
+    let mut fold = FromSse::<Fold>::default();
     input.chunks(size).for_each(|piece| fold.push(piece));
-    fold.finish().map(|folded| folded.body).map_err(|error| error.to_string())
+    fold.into_sink().finish().map(|folded| folded.body).map_err(|error| error.to_string())
 }

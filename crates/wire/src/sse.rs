@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// One event: its name, if it has one, and its data.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Event<'a> {
+pub struct SseEvent<'a> {
     pub name: Option<&'a str>,
     /// The `data` lines, joined. Bytes, since JSON is validated by who reads it.
     pub data: &'a [u8],
@@ -182,7 +182,7 @@ impl Events<'_> {
         clippy::should_implement_trait,
         reason = "each event borrows from the decoder; no `Iterator` can lend"
     )]
-    pub fn next(&mut self) -> Result<Option<Event<'_>>, EventTooLong> {
+    pub fn next(&mut self) -> Result<Option<SseEvent<'_>>, EventTooLong> {
         self.forget();
         while let Some(line) = self.next_line()? {
             if self.decoder.line(self.frame, line)? {
@@ -201,14 +201,14 @@ impl Events<'_> {
         }
     }
 
-    fn event(&self) -> Event<'_> {
+    fn event(&self) -> SseEvent<'_> {
         let name = std::str::from_utf8(&self.decoder.name).ok().filter(|name| !name.is_empty());
         let data = match &self.decoder.data {
             Data::Frame(place) => &self.frame[place.clone()],
             Data::Kept => &self.decoder.kept,
             Data::None => &[],
         };
-        Event { name, data }
+        SseEvent { name, data }
     }
 
     /// Finds the next whole line; what is left of the frame is held for the next one.

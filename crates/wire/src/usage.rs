@@ -1,5 +1,6 @@
 //! What an exchange cost in tokens, and why the model stopped.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -23,13 +24,16 @@ pub struct Usage {
 /// member says nothing, so it never erases a number that came before.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Report {
+pub struct Report<'a> {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<Lifetimes>,
     output_tokens_details: Option<OutputTokenDetails>,
+    /// The tier that served, by the upstream's name for it.
+    #[serde(borrow)]
+    pub(crate) service_tier: Option<Cow<'a, str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,7 +50,7 @@ struct Lifetimes {
 
 impl Usage {
     /// Takes what `report` says.
-    pub fn update(&mut self, report: &Report) {
+    pub fn update(&mut self, report: &Report<'_>) {
         let hour = report
             .cache_creation
             .as_ref()

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use proptest::sample::select;
 use seaway_wire::claude_code::{ClientTool, Step, Turn};
+use seaway_wire::event::EventFrame;
 use seaway_wire::lines::LineDecoder;
 use seaway_wire::properties;
 
@@ -48,10 +49,14 @@ fn play(source: &str, size: usize) -> String {
                 }
                 Step::Quiet | Step::Wrote | Step::Say(_) | Step::Limit(_) => continue,
             };
-            return format!("{}{end}\n", String::from_utf8(out).unwrap());
+            return format!("{}{end}\n", written(&out));
         }
     }
-    format!("{}unfinished\n", String::from_utf8(out).unwrap())
+    format!("{}unfinished\n", written(&out))
+}
+
+fn written(events: &[EventFrame]) -> String {
+    events.iter().map(|event| String::from_utf8(event.to_sse().to_vec()).unwrap()).collect()
 }
 
 #[test]

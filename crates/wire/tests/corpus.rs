@@ -13,13 +13,13 @@
 
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use seaway_wire::chat::{self, ChatShape, ChatStamp};
+use seaway_wire::event::{FromSse, Translator};
 use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::ModelTraits;
 use seaway_wire::openai::Terms;
 use seaway_wire::responses::{self, Before};
-use seaway_wire::stage::{End, Out, Stage};
+use seaway_wire::stage::Out;
 use seaway_wire::{Fault, Request, properties};
 
 /// The folders that hold a file of this name, with its text.
@@ -53,13 +53,13 @@ fn matches(snapshot: &Path, came: &str) {
 }
 
 fn chunks(source: &[u8], size: usize) -> String {
-    let mut stream = chat::ChatStream::new(
+    let stream = chat::ChatStream::new(
         ChatShape { include_usage: true, ..ChatShape::default() },
         ChatStamp { id: "id".into(), created: 1 },
     );
-    let mut out = Out::new();
-    source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
-    stream.finish(End::Complete, &mut out);
+    let (mut stream, mut out) = (FromSse::new(stream), Out::new());
+    source.chunks(size).for_each(|piece| stream.translate(piece, &mut out));
+    stream.sink_mut().finish(&mut out);
     String::from_utf8(out.iter().flat_map(|frame| frame.iter().copied()).collect()).unwrap()
 }
 
@@ -93,15 +93,16 @@ fn every_message_becomes_its_completion() {
 }
 
 fn events(source: &[u8], size: usize) -> String {
-    let mut stream = responses::ResponsesStream::new(
+    let stream = responses::ResponsesStream::new(
         responses::ResponsesShape { encrypted: true, ..Default::default() },
         moment(),
     );
-    let mut out = Out::new();
-    source.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+    let (mut stream, mut out) = (FromSse::new(stream), Out::new());
+    source.chunks(size).for_each(|piece| stream.translate(piece, &mut out));
+    let stream = stream.sink_mut();
     let kept = stream.take_kept().is_some();
     stream.settle(kept, &mut out);
-    stream.finish(End::Complete, &mut out);
+    stream.finish(&mut out);
     String::from_utf8(out.iter().flat_map(|frame| frame.iter().copied()).collect()).unwrap()
 }
 
@@ -224,9 +225,9 @@ fn every_responses_request_becomes_its_messages_request() {
 }
 
 fn fold(source: &[u8], size: usize) -> String {
-    let mut fold = Fold::default();
+    let mut fold = FromSse::<Fold>::default();
     source.chunks(size).for_each(|piece| fold.push(piece));
-    fold.finish().map_or_else(|error| format!("error: {error}"), |folded| folded.body)
+    fold.into_sink().finish().map_or_else(|error| format!("error: {error}"), |folded| folded.body)
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use seaway_wire::event::FromSse;
+use seaway_wire::messages::Fold;
 use serde_json::{Value, json};
 
 use super::args::Cli;
@@ -222,9 +224,9 @@ fn prose(body: &Value) -> Vec<String> {
 
 /// A stream's events as the one answer that they amount to.
 fn folded(body: &[u8]) -> Value {
-    let mut fold = seaway_wire::messages::Fold::default();
+    let mut fold = FromSse::<Fold>::default();
     fold.push(body);
-    if let Ok(whole) = fold.finish() {
+    if let Ok(whole) = fold.into_sink().finish() {
         return serde_json::from_str(&whole.body).unwrap_or_default();
     }
     let text = String::from_utf8_lossy(body);

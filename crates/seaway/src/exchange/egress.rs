@@ -1,15 +1,16 @@
 //! How an answer reaches the client: relayed, translated, or gathered. A closed set.
 
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
+use seaway_wire::event::{FromSse, Sink, Translator};
 use seaway_wire::messages::Summary;
 use seaway_wire::responses;
-use seaway_wire::stage::{End, Out, Relay, Stage};
-use seaway_wire::{Dialect, Fault, Meter, chat};
+use seaway_wire::stage::{End, Out};
+use seaway_wire::{Dialect, Fault, Meter, Relay, chat};
 
 use super::gather::{Gather, Refusal};
 use crate::store::Keepsake;
+use crate::upstream::ReplyFrame;
 
 /// A stage that has read the answer, whichever it is, so that it can say what it cost.
 #[expect(
@@ -18,11 +19,11 @@ use crate::store::Keepsake;
 )]
 pub(super) enum Egress {
     /// As it comes. `at_once`: its head does not wait for a beginning.
-    Relay { relay: Relay<Meter>, at_once: bool },
+    Relay { relay: Relay, at_once: bool },
     /// From Messages into Chat.
-    Chat(Box<chat::ChatStream>),
+    Chat(Box<FromSse<chat::ChatStream>>),
     /// From Messages into Responses.
-    Responses(Box<responses::ResponsesStream>),
+    Responses(Box<FromSse<responses::ResponsesStream>>),
     /// When it is whole.
     Gather(Box<Gather>),
 }
@@ -37,30 +38,36 @@ impl Egress {
         Self::Relay { relay: Relay::new(meter), at_once: false }
     }
 
-    pub(super) fn push(&mut self, frame: Bytes, out: &mut Out) {
-        match self {
-            Self::Relay { relay, .. } => relay.push(frame, out),
-            Self::Chat(stream) => stream.push(frame, out),
-            Self::Responses(stream) => stream.push(frame, out),
-            Self::Gather(gather) => gather.push(&frame),
+    pub(super) fn push(&mut self, frame: ReplyFrame, out: &mut Out) {
+        match (self, frame) {
+            (Self::Relay { relay, .. }, ReplyFrame::Bytes(bytes)) => relay.push(bytes, out),
+            (Self::Relay { relay, .. }, ReplyFrame::Event(event)) => relay.event(&event, out),
+            (Self::Chat(stream), ReplyFrame::Bytes(bytes)) => stream.translate(&bytes, out),
+            (Self::Chat(stream), ReplyFrame::Event(event)) => stream.translate_event(&event, out),
+            (Self::Responses(stream), ReplyFrame::Bytes(bytes)) => stream.translate(&bytes, out),
+            (Self::Responses(stream), ReplyFrame::Event(event)) => {
+                stream.translate_event(&event, out);
+            }
+            (Self::Gather(gather), ReplyFrame::Bytes(bytes)) => gather.push(&bytes),
+            (Self::Gather(gather), ReplyFrame::Event(event)) => gather.push_event(&event),
         }
     }
 
     /// Told once that nothing more will come, and why if that was not the upstream's doing. False if the answer is not whole.
     pub(super) fn finish(&mut self, end: End, why: Option<&Fault>, out: &mut Out) -> bool {
         match self {
-            Self::Relay { relay, .. } => relay.finish(end, out),
+            Self::Relay { relay, .. } => relay.finish(end),
             Self::Chat(stream) => {
                 if let Some(why) = why {
-                    stream.cut(why, out);
+                    stream.sink_mut().cut(why, out);
                 }
-                stream.finish(end, out)
+                stream.sink_mut().finish(out)
             }
             Self::Responses(stream) => {
                 if let Some(why) = why {
-                    stream.cut(why, out);
+                    stream.sink_mut().cut(why, out);
                 }
-                stream.finish(end, out)
+                stream.sink_mut().finish(out)
             }
             Self::Gather(gather) => gather.finish(end, out),
         }
@@ -69,7 +76,7 @@ impl Egress {
     /// True once the client's head can be decided: by a whole event of a stream, or the first bytes of anything else.
     pub(super) fn has_begun(&self, out: &Out) -> bool {
         match self {
-            Self::Relay { relay, at_once } => *at_once || relay.tap().has_begun(),
+            Self::Relay { relay, at_once } => *at_once || relay.meter().has_begun(),
             Self::Chat(_) | Self::Responses(_) => !out.is_empty(),
             Self::Gather(gather) => gather.has_refused() || !out.is_empty(),
         }
@@ -88,8 +95,8 @@ impl Egress {
     pub(super) fn take_refusal(&mut self) -> Option<Refusal> {
         match self {
             Self::Relay { .. } => None,
-            Self::Chat(stream) => stream.failure().cloned().map(Refusal::from),
-            Self::Responses(stream) => stream.failure().cloned().map(Refusal::from),
+            Self::Chat(stream) => stream.sink().failure().cloned().map(Refusal::from),
+            Self::Responses(stream) => stream.sink().failure().cloned().map(Refusal::from),
             Self::Gather(gather) => gather.take_refusal(),
         }
     }
@@ -98,7 +105,7 @@ impl Egress {
     pub(super) fn take_kept(&mut self) -> Option<Keepsake> {
         match self {
             Self::Relay { .. } | Self::Chat(_) => None,
-            Self::Responses(stream) => stream.take_kept().map(Keepsake::Response),
+            Self::Responses(stream) => stream.sink_mut().take_kept().map(Keepsake::Response),
             Self::Gather(gather) => gather.take_kept(),
         }
     }
@@ -107,16 +114,16 @@ impl Egress {
     pub(super) fn settle(&mut self, kept: bool, out: &mut Out) {
         match self {
             Self::Relay { .. } | Self::Chat(_) => {}
-            Self::Responses(stream) => stream.settle(kept, out),
+            Self::Responses(stream) => stream.sink_mut().settle(kept, out),
             Self::Gather(gather) => gather.settle(kept, out),
         }
     }
 
     pub(super) fn summary(&self) -> &Summary {
         match self {
-            Self::Relay { relay, .. } => relay.tap().summary(),
-            Self::Chat(stream) => stream.summary(),
-            Self::Responses(stream) => stream.summary(),
+            Self::Relay { relay, .. } => relay.meter().summary(),
+            Self::Chat(stream) => stream.sink().summary(),
+            Self::Responses(stream) => stream.sink().summary(),
             Self::Gather(gather) => gather.summary(),
         }
     }
@@ -124,9 +131,9 @@ impl Egress {
     /// True where something of our own may be written.
     pub(super) fn between_events(&self) -> bool {
         match self {
-            Self::Relay { relay, .. } => relay.tap().between_events(),
-            Self::Chat(stream) => !stream.is_over(),
-            Self::Responses(stream) => !stream.is_over(),
+            Self::Relay { relay, .. } => relay.meter().between_events(),
+            Self::Chat(stream) => !stream.sink().is_over(),
+            Self::Responses(stream) => !stream.sink().is_over(),
             Self::Gather(_) => false,
         }
     }
@@ -134,7 +141,7 @@ impl Egress {
     /// What is written into a long silence.
     pub(super) fn sign_of_life(&self) -> &'static [u8] {
         match self {
-            Self::Relay { relay, .. } if relay.tap().dialect() == Dialect::Messages => {
+            Self::Relay { relay, .. } if relay.meter().dialect() == Dialect::Messages => {
                 b"event: ping\ndata: {\"type\": \"ping\"}\n\n"
             }
             Self::Relay { .. } | Self::Chat(_) | Self::Responses(_) | Self::Gather(_) => {
@@ -163,8 +170,8 @@ impl Egress {
     pub(super) fn has_told(&self) -> bool {
         match self {
             Self::Relay { .. } => false,
-            Self::Chat(stream) => stream.failure().is_some(),
-            Self::Responses(stream) => stream.failure().is_some(),
+            Self::Chat(stream) => stream.sink().failure().is_some(),
+            Self::Responses(stream) => stream.sink().failure().is_some(),
             Self::Gather(gather) => gather.has_refused(),
         }
     }

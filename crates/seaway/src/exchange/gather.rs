@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use seaway_wire::event::{EventFrame, FromSse, Sink};
 use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said, id_of_made};
 use seaway_wire::openai::{UpstreamFault, translate_error};
 use seaway_wire::responses;
@@ -83,7 +84,7 @@ impl Refusal {
 enum Collected {
     Body(Vec<u8>),
     /// Of a message that comes in events.
-    Events(Box<Fold>),
+    Events(Box<FromSse<Fold>>),
 }
 
 /// A machine that frames go into, and that speaks when all of them are there.
@@ -137,6 +138,14 @@ impl Gather {
         }
     }
 
+    /// Takes an event that came without a frame.
+    pub(super) fn push_event(&mut self, event: &EventFrame) {
+        match &mut self.held {
+            Collected::Body(_) => self.push(&event.to_sse()),
+            Collected::Events(fold) => fold.push_event(event),
+        }
+    }
+
     const fn limit(&self) -> usize {
         if self.is_error() { ERROR_LIMIT } else { WHOLE_LIMIT }
     }
@@ -147,7 +156,7 @@ impl Gather {
 
     /// True once no further frame changes the answer.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(&self.held, Collected::Events(fold) if fold.settled())
+        matches!(&self.held, Collected::Events(fold) if fold.sink().is_over())
     }
 
     /// True for more than is held.
@@ -157,7 +166,7 @@ impl Gather {
 
     pub(super) fn summary(&self) -> &Summary {
         match &self.held {
-            Collected::Events(fold) => fold.summary(),
+            Collected::Events(fold) => fold.sink().summary(),
             Collected::Body(_) => &self.summary,
         }
     }
@@ -213,8 +222,8 @@ impl Gather {
     fn whole(&mut self) -> Result<Bytes, Refusal> {
         match std::mem::replace(&mut self.held, Collected::Body(Vec::new())) {
             Collected::Events(fold) => {
-                self.summary = fold.summary().clone();
-                match fold.finish() {
+                self.summary = fold.sink().summary().clone();
+                match fold.into_sink().finish() {
                     Ok(folded) => Ok(folded.body.into()),
                     Err(FoldError::Upstream { status, body })
                         if matches!(self.made, Made::Message) =>

@@ -28,7 +28,7 @@ use crate::ledger::Entry;
 use crate::record::Outcome;
 use crate::store::{Keeper, Keeping};
 use crate::upstream::gate::Permit;
-use crate::upstream::{BoxError, ReplyBody, next_frame};
+use crate::upstream::{BoxError, ReplyBody, ReplyFrame, next_frame};
 
 /// How long a connection may take to end an answer that is whole already.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -273,12 +273,8 @@ impl Pipe {
     /// Goes on by one step, whatever it has to wait for.
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.state {
-            PipeState::Flowing(upstream) => match Pin::new(upstream).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.frame(data);
-                    }
-                }
+            PipeState::Flowing(upstream) => match upstream.poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.frame(frame),
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(%error, id = self.entry.request_id(), "the upstream's answer broke off");
                     // Where the dialect could say it, a status still can.
@@ -320,7 +316,7 @@ impl Pipe {
     }
 
     /// Takes a frame of the upstream's.
-    fn frame(&mut self, frame: Bytes) {
+    fn frame(&mut self, frame: ReplyFrame) {
         self.entry.heard();
         self.silence.heard();
         self.egress.push(frame, &mut self.out);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body::Body as _;
+use seaway_wire::event::FromSse;
 use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
 
 use super::egress::Egress;
@@ -242,10 +242,12 @@ impl Translation {
     fn streamed(self) -> (Egress, Option<Keeper>) {
         match self {
             Self::Chat(shape, stamp) => {
-                (Egress::Chat(Box::new(chat::ChatStream::new(shape, stamp))), None)
+                (Egress::Chat(Box::new(FromSse::new(chat::ChatStream::new(shape, stamp)))), None)
             }
             Self::Responses(shape, stamp, keeper) => (
-                Egress::Responses(Box::new(responses::ResponsesStream::new(*shape, stamp))),
+                Egress::Responses(Box::new(FromSse::new(responses::ResponsesStream::new(
+                    *shape, stamp,
+                )))),
                 keeper,
             ),
             Self::Count => (gather(Gather::body(Made::Count)), None),

@@ -9,7 +9,7 @@ use seaway_wire::{Endpoint, FaultKind};
 use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
-use super::{BoxError, Call, CallBody, Payload, Recourse, ReplyBody, SharedError, UpstreamError};
+use super::{BoxError, Call, CallBody, HttpBody, Payload, Recourse, SharedError, UpstreamError};
 use crate::auth::CARRIERS;
 use crate::config::{self, Limits, UpstreamName, Vendor};
 use crate::credential::{Credential, CredentialError};
@@ -138,7 +138,7 @@ impl Api {
         head: &RequestHead,
         body: CallBody,
         sent: &mut HeaderMap,
-    ) -> Result<Response<ReplyBody>, UpstreamError> {
+    ) -> Result<Response<HttpBody>, UpstreamError> {
         if let Some(tunnel) = &self.tunnel {
             tunnel.up(Login::Batch).await.map_err(|error| self.no_way(error))?;
         }

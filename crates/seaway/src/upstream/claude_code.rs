@@ -31,7 +31,8 @@ use bytes::Bytes;
 use http::Method;
 use seaway_wire::claude_code::login::Limit;
 use seaway_wire::claude_code::{Ask, AskTerms, COMPLETE, Failure, fingerprints};
-use seaway_wire::messages::Change;
+use seaway_wire::event::{EventFrame, Sink};
+use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::ModelTraits;
 use seaway_wire::{Endpoint, FaultKind, Request};
 use tokio_util::task::TaskTracker;
@@ -377,7 +378,7 @@ async fn answer(
 async fn late(
     shared: Arc<ProgramState>,
     answering: impl Future<Output = Result<BegunAnswer, UpstreamError>>,
-) -> Result<(Bytes, AnswerStream, Vec<Change>), Bytes> {
+) -> Result<(EventFrame, AnswerStream, Vec<Change>), EventFrame> {
     let why = match answering.await {
         Ok(BegunAnswer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
         Ok(BegunAnswer { begun: Err(failure), .. }) => match unanswered(&shared, &failure) {
@@ -387,7 +388,7 @@ async fn late(
         Err(error) => told(error),
     };
     tracing::warn!(upstream = %shared.name(), message = why.message, "no answer came of a request whose stream had begun");
-    Err(why.event().into())
+    Err(why.event())
 }
 
 fn told(error: UpstreamError) -> Failure {
@@ -442,24 +443,24 @@ fn is_safe(shared: &ProgramState, failure: &Failure) -> bool {
 /// Reads an answer to its end for a client that asked for no stream.
 async fn whole(
     shared: &ProgramState,
-    first: Bytes,
+    first: EventFrame,
     mut flow: AnswerStream,
 ) -> Result<Reply, UpstreamError> {
-    let mut fold = seaway_wire::messages::Fold::default();
-    let mut piece = Some(first);
-    while let Some(bytes) = piece {
-        fold.push(&bytes);
+    let mut fold = Fold::default();
+    let mut next = Some(first);
+    while let Some(event) = next {
+        fold.event(&event.event());
         let silent = || {
             UpstreamError::new(
                 FaultKind::TimedOut,
                 "Claude Code said nothing for too long (`idle_timeout`)",
             )
         };
-        let next = match shared.setting().idle_timeout {
+        let came = match shared.setting().idle_timeout {
             Duration::ZERO => flow.next().await,
             idle => tokio::time::timeout(idle, flow.next()).await.map_err(|_| silent())?,
         };
-        piece = next.map_err(|failure| UpstreamError::new(FaultKind::BadReply, failure.message))?;
+        next = came.map_err(|failure| UpstreamError::new(FaultKind::BadReply, failure.message))?;
     }
     match flow.failure() {
         Some(failure) => unanswered(shared, &failure),
@@ -491,7 +492,7 @@ fn unanswered(shared: &ProgramState, failure: &Failure) -> Result<Reply, Upstrea
 }
 
 /// An answer that has begun, or why none did.
-type Begun = Result<(Bytes, AnswerStream), Box<Failure>>;
+type Begun = Result<(EventFrame, AnswerStream), Box<Failure>>;
 
 /// A conversation that can go on at once.
 #[derive(Debug)]

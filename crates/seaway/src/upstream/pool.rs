@@ -26,7 +26,7 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
-use super::{BoxError, CallBody, ReplyBody};
+use super::{BoxError, CallBody, HttpBody};
 use crate::dial::{ByteStream, Dial, DialError, Dialled};
 use crate::refreshed::{Fetched, GatewayGone, Refreshed};
 use idle::{Idle, Lists, Reusable};
@@ -144,7 +144,7 @@ impl Pool {
     pub(super) async fn send(
         self: &Arc<Self>,
         request: Request<CallBody>,
-    ) -> Result<Response<ReplyBody>, SendError> {
+    ) -> Result<Response<HttpBody>, SendError> {
         let mut opened_in_vain = 0;
         loop {
             if let Some(line) = self.idle.take() {
@@ -216,7 +216,7 @@ impl Pool {
         self: &Arc<Self>,
         mut line: Http1Connection,
         mut request: Request<CallBody>,
-    ) -> Result<Response<ReplyBody>, SendError> {
+    ) -> Result<Response<HttpBody>, SendError> {
         origin_form(&mut request);
         let mut answer = pin!(line.send.try_send_request(request));
         let answered = std::future::poll_fn(|cx| {

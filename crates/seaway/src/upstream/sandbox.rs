@@ -20,6 +20,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use seaway_wire::Endpoint;
+use seaway_wire::event::FromSse;
 use seaway_wire::messages::Fold;
 use serde_json::{Value, json};
 
@@ -126,9 +127,9 @@ impl Sandbox {
         let frames = if streamed {
             answer.frames
         } else {
-            let mut fold = Fold::default();
+            let mut fold = FromSse::<Fold>::default();
             answer.frames.iter().for_each(|frame| fold.push(frame));
-            match fold.finish() {
+            match fold.into_sink().finish() {
                 Ok(folded) => vec![Bytes::from(folded.body)],
                 Err(seaway_wire::messages::FoldError::Upstream { status, body }) => {
                     return Reply::json(status, body);
@@ -182,7 +183,7 @@ fn body(steps: Vec<Step>) -> ReplyBody {
             return Some((item, steps));
         }
     });
-    StreamBody::new(stream).boxed_unsync()
+    ReplyBody::Http(StreamBody::new(stream).boxed_unsync())
 }
 
 fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody) -> Reply {

@@ -1,5 +1,8 @@
 //! The simulated upstream, through the gateway.
 
+use seaway_wire::event::FromSse;
+use seaway_wire::messages::Fold;
+
 use crate::support::{Client, Gateway};
 
 async fn gateway() -> Gateway {
@@ -39,9 +42,10 @@ async fn the_same_script_streamed_or_not() {
     let plain = answer(&mut client, text, false).await.json();
     assert_eq!(plain["content"].as_array().unwrap().len(), 4);
     let streamed = answer(&mut client, text, true).await;
-    let mut fold = seaway_wire::messages::Fold::default();
+    let mut fold = FromSse::<Fold>::default();
     fold.push(&streamed.body);
-    let folded: serde_json::Value = serde_json::from_str(&fold.finish().unwrap().body).unwrap();
+    let folded: serde_json::Value =
+        serde_json::from_str(&fold.into_sink().finish().unwrap().body).unwrap();
     assert_eq!(
         (&folded["content"][0], &folded["content"][1], &folded["stop_reason"]),
         (&plain["content"][0], &plain["content"][1], &plain["stop_reason"])

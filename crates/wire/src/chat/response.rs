@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{ChatShape, ChatStamp, finish_reason, service_tier};
+use crate::event::report;
 use crate::json::{Tag, Text, push_quoted, quote, whole};
 use crate::openai::pieces::custom_input;
 use crate::openai::usage;
-use crate::usage::Report;
 use crate::{StopReason, Usage};
 
 /// An answer that is no message of the Messages API.
@@ -46,13 +46,6 @@ struct WholeMessage<'a> {
 #[serde(default)]
 pub(super) struct StopDetails {
     pub(super) explanation: Option<String>,
-}
-
-/// The tier that served a message; part of its usage.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ChatServed {
-    pub(super) service_tier: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -188,10 +181,7 @@ pub fn completion(body: &[u8], shape: &ChatShape, stamp: &ChatStamp) -> Result<S
     let mut said = ChatContent::default();
     message.content.iter().try_for_each(|block| said.take(block, shape)).map_err(foreign)?;
     // Counts of a new kind must not cost the answer.
-    let report: Report =
-        message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-    let served: ChatServed =
-        message.usage.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let report = report(message.usage);
     let mut spent = Usage::default();
     spent.update(&report);
 
@@ -209,7 +199,7 @@ pub fn completion(body: &[u8], shape: &ChatShape, stamp: &ChatStamp) -> Result<S
         finish_reason(message.stop_reason.as_deref().map(StopReason::parse).as_ref(), shape.legacy);
     out.push_str(&format!(",\"logprobs\":null,\"finish_reason\":\"{reason}\"}}],\"usage\":"));
     usage::write(&mut out, &spent);
-    if let Some(tier) = &served.service_tier {
+    if let Some(tier) = &report.service_tier {
         out.push_str(",\"service_tier\":");
         push_quoted(&mut out, service_tier(tier));
     }

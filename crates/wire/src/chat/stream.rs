@@ -6,31 +6,31 @@
 
 use std::borrow::Cow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chunk::{self, Chunks};
 use super::open::{OpenBlock, OpenBlockKind};
-use super::response::{ChatCitation, ChatServed, StopDetails, Thought, ToolUse};
+use super::response::{ChatCitation, StopDetails, Thought, ToolUse};
 use super::{ChatShape, ChatStamp, finish_reason};
+use crate::event::{
+    BlockDelta, BlockStart, BlockStop, Event, EventKind, MessageDelta, MessageHead, MessageStart,
+    Sink, Translator, report,
+};
 use crate::json::{Members, Tag, Text, quote};
-use crate::messages::{Block, BlockDelta, BlockStart, EventKind, Summary};
+use crate::messages::{Block, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
 use crate::openai::pieces::{custom_input, foreign, one_line};
-use crate::sse::{Event, EventDecoder};
-use crate::stage::{End, Out, Stage};
+use crate::stage::Out;
 use crate::{Fault, FaultKind, StopReason};
 
-/// The largest event that is translated.
-const EVENT_LIMIT: usize = 64 << 20;
 const ROLE: &str = r#"{"role":"assistant","content":"","refusal":null}"#;
 
-/// Translates a stream.
+/// The sink that writes chunks.
 #[derive(Debug)]
 pub struct ChatStream {
-    decoder: EventDecoder,
     shape: ChatShape,
     stamp: ChatStamp,
     summary: Summary,
@@ -59,24 +59,6 @@ enum ChatState {
 }
 
 #[derive(Deserialize)]
-struct ChatMessageStart<'a> {
-    #[serde(borrow)]
-    message: ChatHead<'a>,
-}
-
-#[derive(Deserialize)]
-struct ChatHead<'a> {
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    model: Option<Cow<'a, str>>,
-    #[serde(default)]
-    usage: Option<ChatServed>,
-    #[serde(borrow, default)]
-    content: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Deserialize)]
 struct TextStart<'a> {
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
@@ -84,42 +66,9 @@ struct TextStart<'a> {
     citations: Option<Vec<&'a RawValue>>,
 }
 
-#[derive(Deserialize)]
-struct ChatDelta<'a> {
-    #[serde(rename = "type", borrow, default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    partial_json: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    citation: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ChatBlockStop {
-    index: u64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct MessageDelta {
-    delta: Stopped,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Stopped {
-    stop_details: Option<StopDetails>,
-}
-
 impl ChatStream {
     pub fn new(shape: ChatShape, stamp: ChatStamp) -> Self {
         Self {
-            decoder: EventDecoder::with_limit(EVENT_LIMIT),
             shape,
             stamp,
             summary: Summary::default(),
@@ -147,11 +96,6 @@ impl ChatStream {
         }
     }
 
-    /// True once nothing that may still come can change the answer.
-    pub fn is_over(&self) -> bool {
-        matches!(self.state, ChatState::Ended | ChatState::Failed(_))
-    }
-
     /// Ends a stream that will not go on, saying why.
     pub fn cut(&mut self, why: &Fault, out: &mut Out) {
         if !self.is_over() {
@@ -165,39 +109,40 @@ impl ChatStream {
         self.state = ChatState::Failed(fault);
     }
 
-    fn flush(&mut self, out: &mut Out) {
-        if !self.out.is_empty() {
-            out.push_back(self.out.split().freeze());
-        }
-    }
-
-    fn event(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
-        let kind = EventKind::of(event);
-        self.summary.observe(kind, event.data);
-        match kind {
-            EventKind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
-            EventKind::MessageStart => self.message_start(&serde_json::from_slice(event.data)?)?,
+    fn take(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
+        match event.kind {
+            EventKind::BlockDelta => {
+                self.summary.grew(event);
+                self.block_delta(&event.read()?)?;
+            }
+            EventKind::MessageStart => {
+                let MessageStart { message } = event.read()?;
+                self.summary.started(&message);
+                self.message_start(&message)?;
+            }
             EventKind::BlockStart => {
-                let start: BlockStart<'_> = serde_json::from_slice(event.data)?;
+                let start: BlockStart<'_> = event.read()?;
                 self.block_start(start.index, start.content_block)?;
             }
             EventKind::BlockStop => {
-                let stop: ChatBlockStop = serde_json::from_slice(event.data).unwrap_or_default();
+                let stop: BlockStop = event.read().unwrap_or_default();
                 self.block_stop(stop.index);
             }
             EventKind::MessageDelta => {
-                let delta: MessageDelta = serde_json::from_slice(event.data).unwrap_or_default();
-                self.explanation = delta
-                    .delta
-                    .stop_details
-                    .and_then(|details| details.explanation)
+                let delta: MessageDelta<'_> = event.read().unwrap_or_default();
+                self.summary.stopped(&delta);
+                let details = delta.delta.stop_details.map(RawValue::get);
+                self.explanation = details
+                    .and_then(|raw| serde_json::from_str::<StopDetails>(raw).ok()?.explanation)
                     .or(self.explanation.take());
             }
-            EventKind::MessageStop => self.message_stop(),
+            EventKind::MessageStop => {
+                self.summary.ended = true;
+                self.message_stop();
+            }
             EventKind::Error => {
-                let said =
-                    self.summary.error.clone().expect("an error event was observed a moment ago");
-                self.fail(translate_event(&said));
+                let fault = translate_event(self.summary.failed(event));
+                self.fail(fault);
             }
             EventKind::Ping | EventKind::Other => {}
         }
@@ -205,14 +150,14 @@ impl ChatStream {
     }
 
     /// The first chunk has the role. A second start changes nothing.
-    fn message_start(&mut self, start: &ChatMessageStart<'_>) -> serde_json::Result<()> {
+    fn message_start(&mut self, head: &MessageHead<'_>) -> serde_json::Result<()> {
         if self.chunks.is_some() {
             return Ok(());
         }
-        let head = &start.message;
-        let tier = head.usage.as_ref().and_then(|usage| usage.service_tier.as_deref());
-        self.begin(head.id.as_deref(), head.model.as_deref().unwrap_or_default(), tier);
-        for (index, block) in (0..).zip(head.content.iter().flatten()) {
+        let blocks = head.blocks()?;
+        let tier = report(head.usage).service_tier;
+        self.begin(head.id.as_deref(), head.model.as_deref().unwrap_or_default(), tier.as_deref());
+        for (index, block) in (0..).zip(blocks) {
             self.block_start(index, block)?;
             self.block_stop(index);
         }
@@ -310,12 +255,12 @@ impl ChatStream {
     }
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
-        let delta: ChatDelta<'_> = serde_json::from_str(event.delta.get())?;
+        let delta = event.read()?;
         let Some(open) = self.opened(event.index) else {
             return Err(foreign("a delta for a block that never began"));
         };
         if let OpenBlockKind::Thought(block) = &mut open.kind {
-            block.delta(event.delta)?;
+            block.delta(&delta, event.delta)?;
         }
         match (&*delta.kind, &mut open.kind) {
             ("text_delta", OpenBlockKind::Text { .. }) => {
@@ -456,30 +401,30 @@ impl ChatStream {
     }
 }
 
-impl Stage for ChatStream {
-    fn push(&mut self, frame: Bytes, out: &mut Out) {
-        // The decoder lends its events, so it steps out while they are applied.
-        let mut decoder = std::mem::replace(&mut self.decoder, EventDecoder::with_limit(0));
-        let mut events = decoder.read(&frame);
-        while !self.is_over() {
-            let failed = match events.next() {
-                Ok(Some(event)) => self.event(&event).err().map(|error| {
-                    format!("the upstream's stream is not a Messages stream: {error}")
-                }),
-                Ok(None) => break,
-                Err(error) => Some(format!("the upstream's stream cannot be read: {error}")),
-            };
-            if let Some(why) = failed {
-                self.fail(bad(why));
-            }
+impl Sink for ChatStream {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Err(error) = self.take(event) {
+            self.fail(bad(format!("the upstream's stream is not a Messages stream: {error}")));
         }
-        drop(events);
-        self.decoder = decoder;
-        self.flush(out);
     }
 
-    /// True also where the upstream itself ended its answer with an error.
-    fn finish(&mut self, _: End, out: &mut Out) -> bool {
+    fn unreadable(&mut self, why: String) {
+        self.fail(bad(format!("the upstream's stream cannot be read: {why}")));
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, ChatState::Ended | ChatState::Failed(_))
+    }
+}
+
+impl Translator for ChatStream {
+    fn flush(&mut self, out: &mut Out) {
+        if !self.out.is_empty() {
+            out.push_back(self.out.split().freeze());
+        }
+    }
+
+    fn finish(&mut self, out: &mut Out) -> bool {
         self.cut(
             &Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"),
             out,
@@ -500,22 +445,19 @@ fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::FromSse;
     use crate::openai::Names;
 
     /// Translates `events` in pieces of every size; what comes out must not depend on it.
     #[track_caller]
-    fn run(events: &[&str], shape: &ChatShape, end: End) -> (Vec<String>, bool) {
+    fn run(events: &[&str], shape: &ChatShape) -> (Vec<String>, bool) {
         let source: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
         let mut seen = None;
         for size in 1..=source.len() {
-            let mut stream =
-                ChatStream::new(shape.clone(), ChatStamp { id: "own".into(), created: 7 });
-            let mut out = Out::new();
-            source
-                .as_bytes()
-                .chunks(size)
-                .for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
-            let whole = stream.finish(end, &mut out);
+            let stream = ChatStream::new(shape.clone(), ChatStamp { id: "own".into(), created: 7 });
+            let (mut stream, mut out) = (FromSse::new(stream), Out::new());
+            source.as_bytes().chunks(size).for_each(|piece| stream.translate(piece, &mut out));
+            let whole = stream.sink_mut().finish(&mut out);
             let text: Vec<u8> = out.iter().flat_map(|frame| frame.iter().copied()).collect();
             let now = (String::from_utf8(text).unwrap(), whole);
             assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
@@ -557,7 +499,7 @@ mod tests {
         let mut events = vec![START];
         events.extend(middle.iter().map(String::as_str));
         events.extend([ended.as_str(), STOP]);
-        let (lines, whole) = run(&events, shape, End::Complete);
+        let (lines, whole) = run(&events, shape);
         assert!(whole);
         let (done, chunks) = lines.split_last().unwrap();
         assert_eq!(done, "[DONE]");
@@ -751,8 +693,7 @@ mod tests {
     #[test]
     fn usage_comes_last_and_only_when_asked_for() {
         let shape = ChatShape { include_usage: true, ..ChatShape::default() };
-        let (lines, _) =
-            run(&[START, START, &ended("end_turn"), STOP, STOP], &shape, End::Complete);
+        let (lines, _) = run(&[START, START, &ended("end_turn"), STOP, STOP], &shape);
         let chunks: Vec<serde_json::Value> = lines[..lines.len() - 1]
             .iter()
             .map(|line| serde_json::from_str(line).unwrap())
@@ -772,7 +713,7 @@ mod tests {
     #[test]
     fn a_refusal_says_why_before_the_end() {
         let ended = r#"{"type":"message_delta","delta":{"stop_reason":"refusal","stop_details":{"type":"refusal","explanation":"no"}},"usage":{}}"#;
-        let (lines, _) = run(&[START, ended, STOP], &ChatShape::default(), End::Complete);
+        let (lines, _) = run(&[START, ended, STOP], &ChatShape::default());
         assert!(
             lines[1].contains(r#""delta":{"refusal":"no"}"#) && lines[2].contains("content_filter"),
             "{lines:?}"
@@ -790,7 +731,7 @@ mod tests {
         for upto in 0..=events.len() {
             let mut given: Vec<&str> = events[..upto].iter().map(String::as_str).collect();
             given.push(r#"{"type":"ping"}"#);
-            let (lines, whole) = run(&given, &ChatShape::default(), End::Complete);
+            let (lines, whole) = run(&given, &ChatShape::default());
             assert!(!whole);
             assert!(
                 lines
@@ -810,36 +751,31 @@ mod tests {
     fn an_error_event_ends_the_stream() {
         let error =
             r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
-        let (lines, whole) = run(&[START, error, STOP], &ChatShape::default(), End::Complete);
+        let (lines, whole) = run(&[START, error, STOP], &ChatShape::default());
         assert!(whole, "the upstream said so itself");
         assert_eq!(lines.len(), 2);
         assert_eq!(
             lines[1],
             r#"{"error":{"message":"Overloaded","type":"server_error","param":null,"code":"overloaded"}}"#
         );
-        let (lines, whole) = run(&[STOP], &ChatShape::default(), End::Complete);
+        let (lines, whole) = run(&[STOP], &ChatShape::default());
         assert!(
             lines[0].contains("before its answer began") && lines.len() == 1 && !whole,
             "{lines:?}"
         );
         let lost = delta(0, r#"{"type":"text_delta","text":"lost"}"#);
-        let (lines, _) =
-            run(&[START, &lost, &ended("end_turn"), STOP], &ChatShape::default(), End::Complete);
+        let (lines, _) = run(&[START, &lost, &ended("end_turn"), STOP], &ChatShape::default());
         assert!(lines[1].contains("a block that never began") && lines.len() == 2, "{lines:?}");
         for text in ["7", "{\"a\":1}", "null"] {
             let odd = [
                 start(0, r#"{"type":"text","text":"a\ud83d"}"#),
                 delta(0, &format!(r#"{{"type":"text_delta","text":{text}}}"#)),
             ];
-            let (lines, whole) =
-                run(&[START, &odd[0], &odd[1], STOP], &ChatShape::default(), End::Complete);
+            let (lines, whole) = run(&[START, &odd[0], &odd[1], STOP], &ChatShape::default());
             assert!(!whole && lines.last().unwrap().contains("not a Messages stream"), "{lines:?}");
         }
-        let (lines, _) = run(
-            &["{\"type\":\"message_start\",\"message\":7}"],
-            &ChatShape::default(),
-            End::Complete,
-        );
+        let (lines, _) =
+            run(&["{\"type\":\"message_start\",\"message\":7}"], &ChatShape::default());
         assert!(lines[0].contains("not a Messages stream"), "{lines:?}");
     }
 }

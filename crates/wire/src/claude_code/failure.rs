@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::login::Limit;
+use crate::event::EventFrame;
 use crate::fault::status_of_type;
 use crate::json::quote;
-use crate::sse::write_event;
 
 /// Why there is no whole answer, in the program's own terms.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -67,10 +67,8 @@ impl Failure {
     }
 
     /// The error as an event, for an answer that has begun.
-    pub fn event(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        write_event(&mut out, "error", &self.body());
-        out
+    pub fn event(&self) -> EventFrame {
+        EventFrame::new(self.body())
     }
 }
 

@@ -203,7 +203,7 @@ impl Run {
 
     fn result(&mut self, outcome: &Outcome<'_>) -> Happened {
         let usage = outcome.usage.map_or("null", RawValue::get);
-        if let Ok(report) = serde_json::from_str::<Report>(usage) {
+        if let Ok(report) = serde_json::from_str::<Report<'_>>(usage) {
             self.counted.update(&report);
         }
         let failed = outcome.is_error || outcome.subtype != "success" || outcome.result.is_none();

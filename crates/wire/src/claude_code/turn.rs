@@ -1,7 +1,8 @@
-//! One turn of the program's, from its lines to a Messages stream.
+//! The source of an answer that comes from the program: one turn of it, from its lines to events in Messages.
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -11,12 +12,12 @@ use super::login::Limit;
 use super::output::{HeldCall, Line, Outcome};
 use super::tools::ClientTool;
 use super::whole::Whole;
-use crate::json::Tag;
-use crate::messages::{BlockDelta, BlockStart};
-use crate::sse::write_event;
+use crate::event::{
+    BlockDelta, BlockStart, Event, EventFrame, EventKind, MessageDelta, MessageStart,
+};
 use crate::usage::StopReason;
 
-/// Events with which the answer is over, in words of our own: the program was ended before it said so.
+/// With which the answer is over, in words of our own: the program was ended before it said so.
 const STOP: &str = "{\"type\":\"message_stop\"}";
 
 /// Why no tool of the program's own is used for a request.
@@ -71,7 +72,7 @@ pub struct Turn {
     visible: bool,
     stop: Option<StopReason>,
     /// The end of the message as it came; written when it is sure that it is one.
-    delta: Option<String>,
+    delta: Option<EventFrame>,
     calls: Vec<HeldCall>,
     /// The tool calls in the answer.
     uses: Vec<String>,
@@ -127,10 +128,11 @@ impl Turn {
         matches!(self.state, TurnState::Streaming | TurnState::Over)
     }
 
-    /// Takes one line, and writes what it means to the client into `out`.
-    pub fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Step {
+    /// Takes one line, and puts what it means to the client into `out`: events of the answer, which stay where they are
+    /// in the line.
+    pub fn line(&mut self, line: &Bytes, out: &mut Vec<EventFrame>) -> Step {
         match Line::parse(line) {
-            Line::Event { event, abandoned } => self.event(event, abandoned, out),
+            Line::Event { event, abandoned } => self.event(line, event, abandoned, out),
             // Unchecked → Ready: the program offers what the client has, and nothing of its own.
             Line::Init(init) if self.state == TurnState::Unchecked => {
                 self.model = Some(init.model.into_owned()).filter(|model| !model.is_empty());
@@ -233,7 +235,7 @@ impl Turn {
         Step::Failed(failure)
     }
 
-    fn result(&mut self, outcome: &Outcome<'_>, out: &mut Vec<u8>) -> Step {
+    fn result(&mut self, outcome: &Outcome<'_>, out: &mut Vec<EventFrame>) -> Step {
         if self.state == TurnState::Over {
             return Step::Quiet;
         }
@@ -262,43 +264,51 @@ impl Turn {
         Step::Failed(Failure { status: outcome.api_error_status, kind, reason, message, ..before })
     }
 
-    fn event(&mut self, event: &RawValue, abandoned: bool, out: &mut Vec<u8>) -> Step {
-        let raw = event.get();
-        let Ok(tag) = serde_json::from_str::<Tag<'_>>(raw) else { return Step::Quiet };
-        match (&*tag.kind, &self.state) {
+    fn event(
+        &mut self,
+        line: &Bytes,
+        raw: &RawValue,
+        abandoned: bool,
+        out: &mut Vec<EventFrame>,
+    ) -> Step {
+        let event = Event::of_json(raw.get().as_bytes());
+        let frame = || EventFrame::of_line(line, &event);
+        match (event.kind, &self.state) {
             (_, TurnState::Over) => Step::Quiet,
             (_, TurnState::Unchecked) => self.failed(Failure {
                 message: "Claude Code answered before it said which tools it offers".into(),
                 ..Failure::default()
             }),
             // Ready → Streaming.
-            ("message_start", TurnState::Ready) => {
+            (EventKind::MessageStart, TurnState::Ready) => {
                 self.state = TurnState::Streaming;
-                let start = serde_json::from_str::<TurnBeginning<'_>>(raw).ok();
-                self.model = start
-                    .and_then(|start| start.message.model)
-                    .map(Cow::into_owned)
-                    .or(self.model.take());
-                wrote(out, &tag.kind, raw)
+                let start: MessageStart<'_> = event.read().unwrap_or_default();
+                self.model = start.message.model.map(Cow::into_owned).or(self.model.take());
+                out.push(frame());
+                Step::Wrote
             }
             // A second beginning: the first attempt was given up.
-            ("message_start", TurnState::Streaming) => self.failed(cut_off()),
-            ("message_delta", TurnState::Streaming) => self.delta(raw, out),
-            ("message_stop", TurnState::Streaming) if abandoned => self.failed(cut_off()),
-            ("message_stop", TurnState::Streaming) => self.stop(raw, out),
+            (EventKind::MessageStart, TurnState::Streaming) => self.failed(cut_off()),
+            (EventKind::MessageDelta, TurnState::Streaming) => {
+                let delta: MessageDelta<'_> = event.read().unwrap_or_default();
+                self.delta(delta.delta.stop_reason.as_deref(), frame(), out)
+            }
+            (EventKind::MessageStop, TurnState::Streaming) if abandoned => self.failed(cut_off()),
+            (EventKind::MessageStop, TurnState::Streaming) => self.stop(frame(), out),
             (_, TurnState::Ready) => Step::Quiet,
-            (kind, TurnState::Streaming) => {
-                self.look(kind, raw);
-                wrote(out, kind, raw)
+            (_, TurnState::Streaming) => {
+                self.look(&event);
+                out.push(frame());
+                Step::Wrote
             }
         }
     }
 
     /// Notes which tools are called, and whether anything is said.
-    fn look(&mut self, kind: &str, raw: &str) {
-        match kind {
-            "content_block_start" => {
-                let Ok(start) = serde_json::from_str::<BlockStart<'_>>(raw) else { return };
+    fn look(&mut self, event: &Event<'_>) {
+        match event.kind {
+            EventKind::BlockStart => {
+                let Ok(start) = event.read::<BlockStart<'_>>() else { return };
                 let Ok(block) = serde_json::from_str::<Opening<'_>>(start.content_block.get())
                 else {
                     return;
@@ -317,8 +327,9 @@ impl Turn {
                     _ => self.visible = true,
                 }
             }
-            "content_block_delta" if !self.visible => {
-                let delta = serde_json::from_str::<BlockDelta<'_>>(raw)
+            EventKind::BlockDelta if !self.visible => {
+                let delta = event
+                    .read::<BlockDelta<'_>>()
                     .ok()
                     .and_then(|delta| serde_json::from_str::<Opening<'_>>(delta.delta.get()).ok());
                 self.visible = delta.is_some_and(|delta| {
@@ -330,18 +341,18 @@ impl Turn {
         }
     }
 
-    fn delta(&mut self, raw: &str, out: &mut Vec<u8>) -> Step {
-        if let Some(earlier) = self.delta.take() {
-            write_event(out, "message_delta", &earlier);
-        }
-        let reason = serde_json::from_str::<Ending<'_>>(raw)
-            .ok()
-            .and_then(|ending| ending.delta.stop_reason);
+    fn delta(
+        &mut self,
+        reason: Option<&str>,
+        frame: EventFrame,
+        out: &mut Vec<EventFrame>,
+    ) -> Step {
+        out.extend(self.delta.take());
         let Some(reason) = reason else {
-            self.delta = Some(raw.to_owned());
+            self.delta = Some(frame);
             return Step::Quiet;
         };
-        let reason = StopReason::parse(&reason);
+        let reason = StopReason::parse(reason);
         let asks_again = match reason {
             StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::Refusal => true,
             StopReason::EndTurn => !self.visible,
@@ -350,25 +361,23 @@ impl Turn {
             StopReason::StopSequence | StopReason::PauseTurn | StopReason::Other(_) => false,
         };
         self.stop = Some(reason);
-        write_event(out, "message_delta", raw);
+        out.push(frame);
         if asks_again {
             // A moment later there would be another request, so its own last word is not waited for.
-            write_event(out, "message_stop", STOP);
+            out.push(EventFrame::new(STOP));
             self.state = TurnState::Over;
             return Step::Over(After::Ends);
         }
         Step::Wrote
     }
 
-    fn stop(&mut self, raw: &str, out: &mut Vec<u8>) -> Step {
+    fn stop(&mut self, frame: EventFrame, out: &mut Vec<EventFrame>) -> Step {
         // Without a reason to stop it was stopped.
         if self.stop.is_none() {
             return self.failed(cut_off());
         }
-        if let Some(earlier) = self.delta.take() {
-            write_event(out, "message_delta", &earlier);
-        }
-        write_event(out, "message_stop", raw);
+        out.extend(self.delta.take());
+        out.push(frame);
         self.state = TurnState::Over;
         Step::Over(match self.stop {
             Some(StopReason::ToolUse) if !self.uses.is_empty() => After::Holds,
@@ -380,11 +389,6 @@ impl Turn {
             _ => After::Ends,
         })
     }
-}
-
-fn wrote(out: &mut Vec<u8>, kind: &str, raw: &str) -> Step {
-    write_event(out, kind, raw);
-    Step::Wrote
 }
 
 fn cut_off() -> Failure {
@@ -406,30 +410,6 @@ struct Opening<'a> {
     id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     name: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct TurnBeginning<'a> {
-    #[serde(borrow)]
-    message: BeginningMessage<'a>,
-}
-
-#[derive(Deserialize)]
-struct BeginningMessage<'a> {
-    #[serde(borrow, default)]
-    model: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct Ending<'a> {
-    #[serde(borrow)]
-    delta: EndingDelta<'a>,
-}
-
-#[derive(Deserialize)]
-struct EndingDelta<'a> {
-    #[serde(borrow, default)]
-    stop_reason: Option<Cow<'a, str>>,
 }
 
 #[cfg(test)]
@@ -466,12 +446,12 @@ mod tests {
     fn play(mut turn: Turn, lines: &[String]) -> (Vec<String>, Step) {
         let (mut out, mut last) = (Vec::new(), Step::Quiet);
         for line in lines {
-            last = turn.line(line.as_bytes(), &mut out);
+            last = say(&mut turn, line, &mut out);
             if matches!(last, Step::Over(_) | Step::Failed(_)) {
                 break;
             }
         }
-        let text = String::from_utf8(out).unwrap();
+        let text = written(&out);
         (
             text.lines()
                 .filter_map(|line| line.strip_prefix("event: "))
@@ -479,6 +459,14 @@ mod tests {
                 .collect(),
             last,
         )
+    }
+
+    fn say(turn: &mut Turn, line: &str, out: &mut Vec<EventFrame>) -> Step {
+        turn.line(&Bytes::copy_from_slice(line.as_bytes()), out)
+    }
+
+    fn written(events: &[EventFrame]) -> String {
+        events.iter().map(|event| String::from_utf8(event.to_sse().to_vec()).unwrap()).collect()
     }
 
     #[track_caller]
@@ -512,10 +500,10 @@ mod tests {
         let mut turn = Turn::begun(Vec::new());
         let mut out = Vec::new();
         for line in [INIT.to_owned(), event(START), event(odd)] {
-            turn.line(line.as_bytes(), &mut out);
+            say(&mut turn, &line, &mut out);
         }
         assert_eq!(
-            String::from_utf8(out).unwrap(),
+            written(&out),
             format!("event: message_start\ndata: {START}\n\nevent: new_event\ndata: {odd}\n\n")
         );
     }
@@ -559,15 +547,11 @@ mod tests {
     #[test]
     fn the_model_that_answers_is_known() {
         let mut turn = Turn::begun(Vec::new());
-        turn.line(
-            br#"{"type":"system","subtype":"init","tools":[],"model":"claude-opus-5-5"}"#,
-            &mut Vec::new(),
-        );
+        let init = r#"{"type":"system","subtype":"init","tools":[],"model":"claude-opus-5-5"}"#;
+        say(&mut turn, init, &mut Vec::new());
         assert_eq!(turn.model(), Some("claude-opus-5-5"));
-        turn.line(
-            event(r#"{"type":"message_start","message":{"model":"claude-sonnet-5-5"}}"#).as_bytes(),
-            &mut Vec::new(),
-        );
+        let start = event(r#"{"type":"message_start","message":{"model":"claude-sonnet-5-5"}}"#);
+        say(&mut turn, &start, &mut Vec::new());
         assert_eq!(turn.model(), Some("claude-sonnet-5-5"));
     }
 
@@ -687,13 +671,13 @@ mod tests {
         for line in
             [init, event(START), use_of("x", 0), call("x"), use_of("y", 1), ending("\"tool_use\"")]
         {
-            turn.line(line.as_bytes(), &mut out);
+            say(&mut turn, &line, &mut out);
         }
-        assert_eq!(turn.line(event(STOP).as_bytes(), &mut out), Step::Over(After::Holds));
+        assert_eq!(say(&mut turn, &event(STOP), &mut out), Step::Over(After::Holds));
         assert!(!turn.holds_all());
-        turn.line(call("y").as_bytes(), &mut out);
+        say(&mut turn, &call("y"), &mut out);
         assert!(turn.holds_all());
-        turn.line(br#"{"type":"control_cancel_request","request_id":"q-y"}"#, &mut out);
+        say(&mut turn, r#"{"type":"control_cancel_request","request_id":"q-y"}"#, &mut out);
         assert_eq!(turn.calls().len(), 1);
     }
 

@@ -6,8 +6,8 @@
 use serde_json::value::RawValue;
 
 use super::output::Outcome;
+use crate::event::EventFrame;
 use crate::json::{Members, quote};
-use crate::sse::write_event;
 
 /// The message lines of one answer.
 #[derive(Debug, Default)]
@@ -41,35 +41,30 @@ impl Whole {
             .filter_map(|block| serde_json::from_str(block.get("id")?).ok())
     }
 
-    /// Writes the answer as a stream; false if there is none.
-    pub(super) fn write(&self, outcome: &Outcome<'_>, out: &mut Vec<u8>) -> bool {
+    /// Tells the answer in events; false if there is none.
+    pub(super) fn write(&self, outcome: &Outcome<'_>, out: &mut Vec<EventFrame>) -> bool {
         let Some(message) = self.message.as_ref().filter(|_| !self.blocks.is_empty()) else {
             return false;
         };
-        write_event(
-            out,
-            "message_start",
-            &format!("{{\"type\":\"message_start\",\"message\":{}}}", message.write()),
-        );
+        out.push(EventFrame::new(format!(
+            "{{\"type\":\"message_start\",\"message\":{}}}",
+            message.write()
+        )));
         for (index, block) in self.blocks.iter().enumerate() {
             write_block(index, block, out);
         }
         let reason =
             outcome.stop_reason.as_deref().map_or_else(|| "\"end_turn\"".to_owned(), quote);
         let usage = outcome.usage.map_or("{}", RawValue::get);
-        write_event(
-            out,
-            "message_delta",
-            &format!(
+        out.push(EventFrame::new(format!(
                 "{{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":{reason},\"stop_sequence\":null}},\"usage\":{usage}}}"
-            ),
-        );
-        write_event(out, "message_stop", "{\"type\":\"message_stop\"}");
+            )));
+        out.push(EventFrame::new("{\"type\":\"message_stop\"}"));
         true
     }
 }
 
-fn write_block(index: usize, block: &Members, out: &mut Vec<u8>) {
+fn write_block(index: usize, block: &Members, out: &mut Vec<EventFrame>) {
     let member = |key: &str| block.get(key).unwrap_or("\"\"");
     let mut opening = block.clone();
     let mut deltas = Vec::new();
@@ -104,31 +99,22 @@ fn write_block(index: usize, block: &Members, out: &mut Vec<u8>) {
         // Whatever else there is stands whole in its beginning.
         _ => {}
     }
-    write_event(
-        out,
-        "content_block_start",
-        &format!(
-            "{{\"type\":\"content_block_start\",\"index\":{index},\"content_block\":{}}}",
-            opening.write()
-        ),
-    );
+    out.push(EventFrame::new(format!(
+        "{{\"type\":\"content_block_start\",\"index\":{index},\"content_block\":{}}}",
+        opening.write()
+    )));
     for delta in deltas {
-        write_event(
-            out,
-            "content_block_delta",
-            &format!("{{\"type\":\"content_block_delta\",\"index\":{index},\"delta\":{delta}}}"),
-        );
+        out.push(EventFrame::new(format!(
+            "{{\"type\":\"content_block_delta\",\"index\":{index},\"delta\":{delta}}}"
+        )));
     }
-    write_event(
-        out,
-        "content_block_stop",
-        &format!("{{\"type\":\"content_block_stop\",\"index\":{index}}}"),
-    );
+    out.push(EventFrame::new(format!("{{\"type\":\"content_block_stop\",\"index\":{index}}}")));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Sink;
     use crate::messages::Fold;
 
     #[test]
@@ -152,7 +138,9 @@ mod tests {
         let mut out = Vec::new();
         assert!(whole.write(&outcome, &mut out));
         let mut fold = Fold::default();
-        fold.push(&out);
+        for told in &out {
+            fold.event(&told.event());
+        }
         let body = fold.finish().unwrap().body;
         assert!(body.contains(&format!("\"content\":[{}]", blocks.join(","))), "{body}");
         assert!(

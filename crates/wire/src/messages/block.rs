@@ -1,11 +1,9 @@
 //! A content block that is built from its deltas.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::partial;
+use crate::event::Delta;
 use crate::json::{Members, without_lone_surrogates};
 
 /// One content block on its way to being whole.
@@ -23,44 +21,27 @@ pub(crate) struct Block {
     citations: Vec<String>,
 }
 
-/// A delta of a kind that comes many times.
-#[derive(Deserialize)]
-struct Piece<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
-    partial_json: Option<&'a RawValue>,
-}
-
 impl Block {
     pub(crate) fn new(index: u64, members: Members) -> Self {
         Self { index, members, growing: Vec::new(), input: String::new(), citations: Vec::new() }
     }
 
-    pub(crate) fn delta(&mut self, delta: &RawValue) -> serde_json::Result<()> {
-        let piece: Piece<'_> = serde_json::from_str(delta.get())?;
-        match &*piece.kind {
-            "text_delta" => self.grow("text", inner(piece.text.map(RawValue::get))),
-            "thinking_delta" => self.grow("thinking", inner(piece.thinking.map(RawValue::get))),
-            "input_json_delta" => self.input.push_str(inner(piece.partial_json.map(RawValue::get))),
-            kind => self.seldom(kind, &serde_json::from_str(delta.get())?),
-        }
-        Ok(())
-    }
-
-    fn seldom(&mut self, kind: &str, members: &Members) {
-        match kind {
+    /// Takes a delta; `source` is all of it.
+    pub(crate) fn delta(&mut self, delta: &Delta<'_>, source: &RawValue) -> serde_json::Result<()> {
+        match &*delta.kind {
+            "text_delta" => self.grow("text", inner(delta.text.map(RawValue::get))),
+            "thinking_delta" => self.grow("thinking", inner(delta.thinking.map(RawValue::get))),
+            "input_json_delta" => self.input.push_str(inner(delta.partial_json.map(RawValue::get))),
             // It comes whole; a second one would be a correction.
             "signature_delta" => {
-                self.members.set("signature", members.get("signature").unwrap_or("\"\""));
+                self.members.set("signature", delta.signature.map_or("\"\"", RawValue::get));
             }
-            "citations_delta" => self.citations.extend(members.get("citation").map(str::to_owned)),
-            _ => self.unknown(members),
+            "citations_delta" => {
+                self.citations.extend(delta.citation.map(|raw| raw.get().to_owned()));
+            }
+            _ => self.unknown(&serde_json::from_str(source.get())?),
         }
+        Ok(())
     }
 
     /// A delta newer than this gateway: texts are appended, anything else replaces.

@@ -8,18 +8,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::block::Block;
-use super::event::{BlockDelta, BlockStart, EventKind, Summary};
+use super::summary::Summary;
+use crate::event::{BlockDelta, BlockStart, Event, EventKind, Sink};
 use crate::fault::status_of_type;
 use crate::json::Members;
-use crate::sse::{Event, EventDecoder};
 
-/// The largest event of an answer that is folded.
-const EVENT_LIMIT: usize = 64 << 20;
-
-/// A machine that events are pushed into and a message comes out of.
-#[derive(Debug)]
+/// A sink that a whole message comes out of.
+#[derive(Debug, Default)]
 pub struct Fold {
-    decoder: EventDecoder,
     message: Option<Members>,
     blocks: Vec<Block>,
     summary: Summary,
@@ -53,40 +49,23 @@ pub enum FoldError {
     Foreign(String),
 }
 
-impl Default for Fold {
-    fn default() -> Self {
-        Self {
-            decoder: EventDecoder::with_limit(EVENT_LIMIT),
-            message: None,
-            blocks: Vec::new(),
-            summary: Summary::default(),
-            error: None,
+impl Sink for Fold {
+    fn event(&mut self, event: &Event<'_>) {
+        if !self.is_over() {
+            self.error = self.take(event).err();
         }
+    }
+
+    fn unreadable(&mut self, why: String) {
+        self.error = Some(FoldError::Foreign(why));
+    }
+
+    fn is_over(&self) -> bool {
+        self.summary.ended || self.error.is_some()
     }
 }
 
 impl Fold {
-    /// Takes one frame, cut wherever the network cut it.
-    pub fn push(&mut self, frame: &[u8]) {
-        // The decoder lends its events, so it steps out while they are applied.
-        let mut decoder = std::mem::replace(&mut self.decoder, EventDecoder::with_limit(0));
-        let mut events = decoder.read(frame);
-        while !self.settled() {
-            match events.next() {
-                Ok(Some(event)) => self.error = self.event(&event).err(),
-                Ok(None) => break,
-                Err(error) => self.error = Some(FoldError::Foreign(error.to_string())),
-            }
-        }
-        drop(events);
-        self.decoder = decoder;
-    }
-
-    /// True once nothing that may still come can change the result.
-    pub fn settled(&self) -> bool {
-        self.summary.ended || self.error.is_some()
-    }
-
     /// What was understood so far.
     pub fn summary(&self) -> &Summary {
         &self.summary
@@ -111,57 +90,70 @@ impl Fold {
         Ok(Folded { body: message.write(), summary: self.summary })
     }
 
-    fn event(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
-        let kind = EventKind::of(event);
-        self.summary.observe(kind, event.data);
-        match kind {
+    fn take(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
+        match event.kind {
             EventKind::MessageStart => {
-                let start: FoldStart<'_> = parse(event.data)?;
-                self.message = Some(parse(start.message.get().as_bytes())?);
+                let start: FoldStart<'_> = parse(event)?;
+                let message: Members = inner(start.message.get())?;
+                self.learn(&message);
+                self.message = Some(message);
             }
             EventKind::BlockStart => {
-                let start: BlockStart<'_> = parse(event.data)?;
-                self.blocks
-                    .push(Block::new(start.index, parse(start.content_block.get().as_bytes())?));
+                let start: BlockStart<'_> = parse(event)?;
+                self.blocks.push(Block::new(start.index, inner(start.content_block.get())?));
             }
             EventKind::BlockDelta => {
-                let delta: BlockDelta<'_> = parse(event.data)?;
+                self.summary.grew(event);
+                let delta: BlockDelta<'_> = parse(event)?;
                 let open = self.blocks.iter_mut().rev().find(|block| block.index == delta.index);
                 let block = open.ok_or_else(|| {
                     FoldError::Foreign("a delta for a block that never began".into())
                 })?;
-                block.delta(delta.delta).map_err(|error| FoldError::Foreign(error.to_string()))?;
+                let read = delta.read().map_err(foreign)?;
+                block.delta(&read, delta.delta).map_err(foreign)?;
             }
-            EventKind::MessageDelta => self.message_delta(&parse(event.data)?)?,
+            EventKind::MessageDelta => self.message_delta(&parse(event)?)?,
+            EventKind::MessageStop => self.summary.ended = true,
             EventKind::Error => {
-                let kind = self.summary.error.as_ref().map_or("", |error| &error.kind);
+                let status = status_of_type(&self.summary.failed(event).kind);
                 let body = String::from_utf8_lossy(event.data).into_owned();
-                return Err(FoldError::Upstream { status: status_of_type(kind), body });
+                return Err(FoldError::Upstream { status, body });
             }
-            EventKind::BlockStop | EventKind::MessageStop | EventKind::Ping | EventKind::Other => {}
+            EventKind::BlockStop | EventKind::Ping | EventKind::Other => {}
         }
         Ok(())
     }
 
     /// The members of `delta` are members of the message; `usage` is merged, the rest joins as it is.
     fn message_delta(&mut self, event: &Members) -> Result<(), FoldError> {
-        let message = self.message.get_or_insert_default();
+        let mut message = self.message.take().unwrap_or_default();
         for (key, raw) in event.iter() {
             match key {
                 "type" => {}
-                "delta" => message.merge(parse(raw.as_bytes())?),
+                "delta" => {
+                    let delta: Members = inner(raw)?;
+                    self.learn(&delta);
+                    message.merge(delta);
+                }
                 "usage" => {
-                    let mut usage: Members = message
-                        .get("usage")
-                        .map_or(Ok(None), |old| parse(old.as_bytes()))?
-                        .unwrap_or_default();
-                    usage.merge(parse::<Option<Members>>(raw.as_bytes())?.unwrap_or_default());
+                    self.learn(event);
+                    let mut usage: Members =
+                        message.get("usage").map_or(Ok(None), inner)?.unwrap_or_default();
+                    usage.merge(inner::<Option<Members>>(raw)?.unwrap_or_default());
                     message.set("usage", usage.write());
                 }
                 _ => message.set(key, raw),
             }
         }
+        self.message = Some(message);
         Ok(())
+    }
+
+    /// Notes what members of a message, or beside its delta, say of it.
+    fn learn(&mut self, members: &Members) {
+        let text = |key: &str| serde_json::from_str::<String>(members.get(key)?).ok();
+        let usage = members.get("usage").and_then(|raw| serde_json::from_str(raw).ok());
+        self.summary.take(text("model").as_deref(), text("stop_reason").as_deref(), usage);
     }
 }
 
@@ -171,13 +163,22 @@ struct FoldStart<'a> {
     message: &'a RawValue,
 }
 
-fn parse<'a, T: Deserialize<'a>>(data: &'a [u8]) -> Result<T, FoldError> {
-    serde_json::from_slice(data).map_err(|error| FoldError::Foreign(error.to_string()))
+fn parse<'a, T: Deserialize<'a>>(event: &Event<'a>) -> Result<T, FoldError> {
+    event.read().map_err(foreign)
+}
+
+fn inner<'a, T: Deserialize<'a>>(raw: &'a str) -> Result<T, FoldError> {
+    serde_json::from_str(raw).map_err(foreign)
+}
+
+fn foreign(error: serde_json::Error) -> FoldError {
+    FoldError::Foreign(error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::FromSse;
 
     /// Folds `events` in pieces of every size; the message must not depend on it.
     #[track_caller]
@@ -185,9 +186,9 @@ mod tests {
         let source: String = events.iter().map(|data| format!("data: {data}\n\n")).collect();
         let mut seen = None;
         for size in 1..=source.len() {
-            let mut fold = Fold::default();
+            let mut fold = FromSse::<Fold>::default();
             source.as_bytes().chunks(size).for_each(|piece| fold.push(piece));
-            let now = fold.finish().map(|folded| folded.body);
+            let now = fold.into_sink().finish().map(|folded| folded.body);
             assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
         }
         seen.expect("the source is not empty")

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::taken::{MODELS, terms, translated};
 use crate::Request;
 use crate::chat::{ChatShape, ChatStamp, ChatStream, completion, to_messages};
-use crate::stage::{End, Out, Stage};
+use crate::event::{FromSse, Translator};
+use crate::stage::Out;
 
 /// A request is refused by name, or becomes a request that Messages takes, the same every time.
 pub fn chat_request(input: &[u8]) {
@@ -95,10 +95,10 @@ fn stamp() -> ChatStamp {
 }
 
 fn chunks(input: &[u8], size: usize, shape: &ChatShape) -> (String, bool) {
-    let mut stream = ChatStream::new(shape.clone(), stamp());
+    let mut stream = FromSse::new(ChatStream::new(shape.clone(), stamp()));
     let mut out = Out::new();
-    input.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
-    let complete = stream.finish(End::Complete, &mut out);
+    input.chunks(size).for_each(|piece| stream.translate(piece, &mut out));
+    let complete = stream.sink_mut().finish(&mut out);
     let bytes: Vec<u8> = out.iter().flat_map(|frame| frame.iter().copied()).collect();
     (String::from_utf8(bytes).expect("chunks are text"), complete)
 }

@@ -3,6 +3,7 @@
 use crate::Request;
 use crate::claude_code::run::Run;
 use crate::claude_code::{Ask, AskTerms, AskedRole, Step, Turn, fingerprints, input};
+use crate::event::EventFrame;
 use crate::lines::LineDecoder;
 use crate::model::ModelTraits;
 use crate::sse;
@@ -16,7 +17,8 @@ pub fn claude_turn(input: &[u8]) {
         assert_eq!(whole, play(input, size), "in pieces of {size} bytes");
     }
     let mut decoder = sse::EventDecoder::with_limit(LIMIT);
-    let mut events = decoder.read(&whole.0);
+    let written: Vec<u8> = whole.0.iter().flat_map(EventFrame::to_sse).collect();
+    let mut events = decoder.read(&written);
     let mut stops = 0;
     while let Ok(Some(event)) = events.next() {
         stops += usize::from(event.name == Some("message_stop"));
@@ -25,7 +27,7 @@ pub fn claude_turn(input: &[u8]) {
     assert!(stops <= 1, "an answer ends once");
 }
 
-fn play(source: &[u8], size: usize) -> (Vec<u8>, String) {
+fn play(source: &[u8], size: usize) -> (Vec<EventFrame>, String) {
     let (mut decoder, mut turn, mut run) =
         (LineDecoder::with_limit(LIMIT), Turn::begun(Vec::new()), Run::default());
     let (mut out, mut told, mut last) = (Vec::new(), Vec::new(), String::new());

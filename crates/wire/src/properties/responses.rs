@@ -1,14 +1,14 @@
 //! What must hold for any Responses request, and for any stream that becomes one of Responses.
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::taken::{MODELS, terms, translated};
 use crate::Request;
+use crate::event::{FromSse, Translator};
 use crate::responses::{
     Before, Kept, ResponsesShape, ResponsesStamp, ResponsesStream, response, to_messages,
 };
-use crate::stage::{End, Out, Stage};
+use crate::stage::Out;
 
 /// A request is refused by name, or becomes a request that Messages takes, the same every time.
 pub fn responses_request(input: &[u8]) {
@@ -108,12 +108,13 @@ fn stamp() -> ResponsesStamp {
 }
 
 fn played(input: &[u8], size: usize, shape: &ResponsesShape) -> (String, bool, Option<Kept>) {
-    let mut stream = ResponsesStream::new(shape.clone(), stamp());
+    let mut stream = FromSse::new(ResponsesStream::new(shape.clone(), stamp()));
     let mut out = Out::new();
-    input.chunks(size).for_each(|piece| stream.push(Bytes::copy_from_slice(piece), &mut out));
+    input.chunks(size).for_each(|piece| stream.translate(piece, &mut out));
+    let stream = stream.sink_mut();
     let kept = stream.take_kept();
     stream.settle(kept.is_some(), &mut out);
-    let complete = stream.finish(End::Complete, &mut out);
+    let complete = stream.finish(&mut out);
     let bytes: Vec<u8> = out.iter().flat_map(|frame| frame.iter().copied()).collect();
     (String::from_utf8(bytes).expect("events are text"), complete, kept)
 }

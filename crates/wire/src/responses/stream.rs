@@ -6,24 +6,24 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::output::{CallItem, Output, Part, Reasoning, ResponseStatus};
 use super::{Memory, ResponsesShape, ResponsesStamp};
 use crate::chat::NoMessage;
+use crate::event::{
+    BlockDelta, BlockStart, BlockStop, Event, EventKind, MessageDelta, MessageHead, MessageStart,
+    Sink, Translator, report,
+};
 use crate::json::{Members, Tag, Text};
-use crate::messages::{Block, BlockDelta, BlockStart, EventKind, Summary};
+use crate::messages::{Block, Summary};
 use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
 use crate::openai::pieces::{Pieces, foreign, one_line};
-use crate::sse::{Event, EventDecoder};
-use crate::stage::{End, Out, Stage};
+use crate::stage::Out;
 use crate::{Fault, FaultKind, StopReason};
-
-/// The largest event that is translated.
-const EVENT_LIMIT: usize = 64 << 20;
 
 /// A response that is to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +35,9 @@ pub struct Kept {
     pub memory: Memory,
 }
 
-/// Translates a stream.
+/// The sink that writes events of the Responses API.
 #[derive(Debug)]
 pub struct ResponsesStream {
-    decoder: EventDecoder,
     id: String,
     output: Output,
     summary: Summary,
@@ -85,30 +84,6 @@ enum OpenItemKind {
     Other,
 }
 
-#[derive(Deserialize)]
-struct ResponsesMessageStart<'a> {
-    #[serde(borrow)]
-    message: ResponsesHead<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ResponsesHead<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    usage: Option<Served>,
-    #[serde(borrow)]
-    content: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Served {
-    service_tier: Option<String>,
-}
-
 /// The members of a block that matter at its start.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -127,26 +102,6 @@ struct Started<'a> {
     input: Option<&'a RawValue>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ResponsesDelta<'a> {
-    #[serde(rename = "type", borrow, default)]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    text: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    partial_json: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    citation: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ResponsesBlockStop {
-    index: u64,
 }
 
 #[derive(Default, Deserialize)]
@@ -171,7 +126,6 @@ struct Asked {
 impl ResponsesStream {
     pub fn new(shape: ResponsesShape, stamp: ResponsesStamp) -> Self {
         Self {
-            decoder: EventDecoder::with_limit(EVENT_LIMIT),
             id: format!("resp_{}", stamp.id),
             output: Output::new(shape, stamp),
             summary: Summary::default(),
@@ -194,11 +148,6 @@ impl ResponsesStream {
             ResponsesState::Failed(fault) => Some(fault),
             ResponsesState::Going | ResponsesState::Whole(_) | ResponsesState::Ended => None,
         }
-    }
-
-    /// True once nothing that may still come can change the answer.
-    pub fn is_over(&self) -> bool {
-        !matches!(self.state, ResponsesState::Going)
     }
 
     /// The response, once it is whole and if the client wants it kept. Told once; the last event waits for [`Self::settle`].
@@ -244,40 +193,41 @@ impl ResponsesStream {
         self.state = ResponsesState::Failed(fault);
     }
 
-    fn flush(&mut self, out: &mut Out) {
-        if !self.output.events.out.is_empty() {
-            out.push_back(self.output.events.out.split().freeze());
-        }
-    }
-
-    fn event(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
-        let kind = EventKind::of(event);
-        self.summary.observe(kind, event.data);
-        match kind {
-            EventKind::BlockDelta => self.block_delta(&serde_json::from_slice(event.data)?)?,
-            EventKind::MessageStart => self.message_start(
-                &serde_json::from_slice::<ResponsesMessageStart<'_>>(event.data)?.message,
-            )?,
+    fn take(&mut self, event: &Event<'_>) -> serde_json::Result<()> {
+        match event.kind {
+            EventKind::BlockDelta => {
+                self.summary.grew(event);
+                self.block_delta(&event.read()?)?;
+            }
+            EventKind::MessageStart => {
+                let MessageStart { message } = event.read()?;
+                self.summary.started(&message);
+                self.message_start(&message)?;
+            }
             EventKind::BlockStart => {
-                let start: BlockStart<'_> = serde_json::from_slice(event.data)?;
+                let start: BlockStart<'_> = event.read()?;
                 self.block_start(start.index, start.content_block)?;
             }
             EventKind::BlockStop => {
-                let stop: ResponsesBlockStop =
-                    serde_json::from_slice(event.data).unwrap_or_default();
+                let stop: BlockStop = event.read().unwrap_or_default();
                 // Whether a call without arguments has none or was cut off, is told by what comes next.
                 let waits = |open: &OpenItem| matches!(open.kind, OpenItemKind::Call(_, Some(_)));
                 if self.open.as_ref().is_some_and(|open| open.index == stop.index && !waits(open)) {
                     self.block_stop();
                 }
             }
-            EventKind::MessageStop => self.message_stop(),
-            EventKind::Error => {
-                let said =
-                    self.summary.error.clone().expect("an error event was observed a moment ago");
-                self.fail(translate_event(&said));
+            EventKind::MessageDelta => {
+                self.summary.stopped(&event.read::<MessageDelta<'_>>().unwrap_or_default());
             }
-            EventKind::MessageDelta | EventKind::Ping | EventKind::Other => {}
+            EventKind::MessageStop => {
+                self.summary.ended = true;
+                self.message_stop();
+            }
+            EventKind::Error => {
+                let fault = translate_event(self.summary.failed(event));
+                self.fail(fault);
+            }
+            EventKind::Ping | EventKind::Other => {}
         }
         Ok(())
     }
@@ -289,18 +239,16 @@ impl ResponsesStream {
     }
 
     /// A second start changes nothing.
-    fn message_start(&mut self, head: &ResponsesHead<'_>) -> serde_json::Result<()> {
+    fn message_start(&mut self, head: &MessageHead<'_>) -> serde_json::Result<()> {
         if self.begun {
             return Ok(());
         }
+        let blocks = head.blocks()?;
         head.model.as_deref().unwrap_or_default().clone_into(&mut self.output.model);
-        self.output.tier = head
-            .usage
-            .as_ref()
-            .and_then(|usage| usage.service_tier.as_deref())
-            .map(|tier| crate::chat::service_tier(tier).to_owned());
+        let tier = report(head.usage).service_tier;
+        self.output.tier = tier.map(|tier| crate::chat::service_tier(&tier).to_owned());
         self.begin();
-        for (index, block) in (0..).zip(head.content.iter().flatten()) {
+        for (index, block) in (0..).zip(blocks) {
             self.block_start(index, block)?;
         }
         Ok(())
@@ -362,11 +310,11 @@ impl ResponsesStream {
     }
 
     fn block_delta(&mut self, event: &BlockDelta<'_>) -> serde_json::Result<()> {
-        let delta: ResponsesDelta<'_> = serde_json::from_str(event.delta.get())?;
+        let delta = event.read()?;
         let Some(open) = self.open.as_mut().filter(|open| open.index == event.index) else {
             return Err(foreign("a delta for a block that is not open"));
         };
-        open.block.delta(event.delta)?;
+        open.block.delta(&delta, event.delta)?;
         match (&*delta.kind, &mut open.kind) {
             ("text_delta", OpenItemKind::Text(..)) => self.piece(required(delta.text)?),
             ("thinking_delta", OpenItemKind::Reasoning(_)) => self.piece(required(delta.thinking)?),
@@ -487,30 +435,30 @@ impl ResponsesStream {
     }
 }
 
-impl Stage for ResponsesStream {
-    fn push(&mut self, frame: Bytes, out: &mut Out) {
-        // The decoder lends its events, so it steps out while they are applied.
-        let mut decoder = std::mem::replace(&mut self.decoder, EventDecoder::with_limit(0));
-        let mut events = decoder.read(&frame);
-        while !self.is_over() {
-            let failed = match events.next() {
-                Ok(Some(event)) => self.event(&event).err().map(|error| {
-                    format!("the upstream's stream is not a Messages stream: {error}")
-                }),
-                Ok(None) => break,
-                Err(error) => Some(format!("the upstream's stream cannot be read: {error}")),
-            };
-            if let Some(why) = failed {
-                self.fail(bad(why));
-            }
+impl Sink for ResponsesStream {
+    fn event(&mut self, event: &Event<'_>) {
+        if let Err(error) = self.take(event) {
+            self.fail(bad(format!("the upstream's stream is not a Messages stream: {error}")));
         }
-        drop(events);
-        self.decoder = decoder;
-        self.flush(out);
     }
 
-    /// True also where the upstream itself ended its answer with an error.
-    fn finish(&mut self, _: End, out: &mut Out) -> bool {
+    fn unreadable(&mut self, why: String) {
+        self.fail(bad(format!("the upstream's stream cannot be read: {why}")));
+    }
+
+    fn is_over(&self) -> bool {
+        !matches!(self.state, ResponsesState::Going)
+    }
+}
+
+impl Translator for ResponsesStream {
+    fn flush(&mut self, out: &mut Out) {
+        if !self.output.events.out.is_empty() {
+            out.push_back(self.output.events.out.split().freeze());
+        }
+    }
+
+    fn finish(&mut self, out: &mut Out) -> bool {
         self.cut(
             &Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"),
             out,
@@ -538,7 +486,7 @@ pub fn response(
     shape: ResponsesShape,
     stamp: ResponsesStamp,
 ) -> Result<(String, Option<Kept>), NoMessage> {
-    let head: ResponsesHead<'_> =
+    let head: MessageHead<'_> =
         serde_json::from_slice(body).map_err(|error| NoMessage::of(error.to_string()))?;
     if let Some(other) = head.kind.as_deref().filter(|kind| *kind != "message") {
         return Err(NoMessage::of(format!("its type is `{other}`")));

@@ -5,11 +5,10 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use seaway_wire::claude_code::login::Limit;
 use seaway_wire::claude_code::output::ListedModel as Listed;
 use seaway_wire::claude_code::{Ask, Failure};
+use seaway_wire::event::EventFrame;
 use seaway_wire::json::{Members, quote};
 use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::Model;
@@ -17,7 +16,7 @@ use seaway_wire::model::Model;
 use super::QUIET;
 use super::flow::AnswerStream;
 use crate::upstream::gate::Permit;
-use crate::upstream::{BoxError, Payload, Reply, ReplyBody, sandbox};
+use crate::upstream::{BoxError, Payload, Reply, ReplyBody, ReplyFrame, sandbox};
 
 /// The longest wait that clients obey; told to wait longer, they give up or ignore it.
 const LONGEST_WAIT: i64 = 60;
@@ -27,37 +26,36 @@ const TOO_LONG: &str = "prompt is too long";
 const USUAL_WAIT: i64 = 5;
 
 /// An answer as it comes.
-pub(super) fn streamed(first: Bytes, flow: AnswerStream) -> Reply {
+pub(super) fn streamed(first: EventFrame, flow: AnswerStream) -> Reply {
     events(pieces(first, flow).boxed())
 }
 
 fn pieces(
-    first: Bytes,
+    first: EventFrame,
     flow: AnswerStream,
-) -> impl Stream<Item = Result<Frame<Bytes>, BoxError>> + Send {
+) -> impl Stream<Item = Result<ReplyFrame, BoxError>> + Send {
     futures_util::stream::unfold((Some(first), flow), |(first, mut flow)| async move {
         if let Some(first) = first {
-            return Some((Ok(Frame::data(first)), (None, flow)));
+            return Some((Ok(ReplyFrame::Event(first)), (None, flow)));
         }
         match flow.next().await {
-            Ok(Some(bytes)) => Some((Ok(Frame::data(bytes)), (None, flow))),
+            Ok(Some(event)) => Some((Ok(ReplyFrame::Event(event)), (None, flow))),
             Ok(None) => None,
             Err(failure) => Some((Err(BoxError::from(failure.message)), (None, flow))),
         }
     })
 }
 
-fn events(stream: BoxStream<'static, Result<Frame<Bytes>, BoxError>>) -> Reply {
+fn events(stream: BoxStream<'static, Result<ReplyFrame, BoxError>>) -> Reply {
     let mut headers = HeaderMap::from_iter([(
         CONTENT_TYPE,
         HeaderValue::from_static("text/event-stream; charset=utf-8"),
     )]);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    let body: ReplyBody = StreamBody::new(stream).boxed_unsync();
     Reply {
         status: StatusCode::OK,
         headers,
-        body,
+        body: ReplyBody::Events(stream),
         attempts: 1,
         permit: Permit::free(),
         changes: Vec::new(),
@@ -75,10 +73,11 @@ pub(super) fn folded(fold: Fold) -> Reply {
 /// An answer that lets itself be waited for: an event at once and every now and then, the rest when it is there. What
 /// would stand in a header is a comment then.
 pub(super) fn awaited(
-    answering: impl Future<Output = Result<(Bytes, AnswerStream, Vec<Change>), Bytes>> + Send + 'static,
+    answering: impl Future<Output = Result<(EventFrame, AnswerStream, Vec<Change>), EventFrame>>
+    + Send
+    + 'static,
 ) -> Reply {
-    const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
-    let ping = || (Ok(Frame::data(Bytes::from_static(PING))), None);
+    let ping = || (Ok(ReplyFrame::Event(EventFrame::new("{\"type\":\"ping\"}"))), None);
     let waiting = futures_util::stream::unfold(
         (Box::pin(answering), true, false),
         move |(mut answering, first, over)| async move {
@@ -98,9 +97,14 @@ pub(super) fn awaited(
                     } else {
                         format!(": seaway-note: {}\n\n", notes.join(", ")).into()
                     };
-                    Some(((Ok(Frame::data(note)), Some((first, flow))), (answering, false, true)))
+                    Some((
+                        (Ok(ReplyFrame::Bytes(note)), Some((first, flow))),
+                        (answering, false, true),
+                    ))
                 }
-                Ok(Err(event)) => Some(((Ok(Frame::data(event)), None), (answering, false, true))),
+                Ok(Err(event)) => {
+                    Some(((Ok(ReplyFrame::Event(event)), None), (answering, false, true)))
+                }
             }
         },
     );
@@ -321,6 +325,7 @@ mod tests {
     use seaway_wire::claude_code::login::Window;
 
     use super::*;
+    use crate::upstream::read_whole;
 
     fn models() -> Vec<Listed> {
         let model = |value: &str, resolved: &str, description: &str| Listed {
@@ -337,7 +342,8 @@ mod tests {
     }
 
     async fn text(reply: Reply) -> String {
-        String::from_utf8(reply.body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+        let body = read_whole(reply.body, 1 << 20, None).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     #[tokio::test]

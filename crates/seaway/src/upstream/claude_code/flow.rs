@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use seaway_wire::claude_code::output::Line;
 use seaway_wire::claude_code::{After, AskedRole, Failure, Print, Step, Turn};
+use seaway_wire::event::{EventFrame, Sink};
 use seaway_wire::json::RawObject;
 use seaway_wire::messages::Fold;
 use tokio_util::sync::CancellationToken;
@@ -83,8 +83,10 @@ pub(super) struct AnswerStream {
     working: Option<Lease>,
     turn: Turn,
     conversation: Conversation,
-    /// All that was written for the client.
-    said: Vec<u8>,
+    /// All that was said to the client.
+    said: Vec<EventFrame>,
+    /// How much of it has left.
+    sent: usize,
     /// Why the answer broke off.
     failure: Option<Failure>,
     /// How much of its history, in bytes, is not read from the prompt cache.
@@ -100,6 +102,7 @@ impl AnswerStream {
             turn,
             conversation,
             said: Vec::new(),
+            sent: 0,
             failure: None,
             uncached: 0,
             answered: None,
@@ -116,34 +119,25 @@ impl AnswerStream {
         self.uncached
     }
 
-    /// Waits for the next piece of the Messages stream; `None` at its end.
+    /// Waits for the next event of the answer; `None` at its end.
     ///
     /// # Errors
     ///
-    /// [`Failure`] if there is no answer, and nothing was written yet. Later it is an event.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Box<Failure>> {
-        let mut out = Vec::new();
+    /// [`Failure`] if there is no answer, and nothing was said yet. Later it is an event.
+    pub(super) async fn next(&mut self) -> Result<Option<EventFrame>, Box<Failure>> {
         loop {
+            if let Some(event) = self.said.get(self.sent) {
+                self.sent += 1;
+                return Ok(Some(event.clone()));
+            }
             let Some(working) = &mut self.working else { return Ok(None) };
-            let line = if out.is_empty() {
-                match working.child().line().await {
-                    Ok(Some(line)) => Ok(line),
-                    Ok(None) => Err(self.turn.end()),
-                    Err(error) => Err(Failure {
-                        message: format!("Claude Code cannot be understood: {error}"),
-                        ..Failure::default()
-                    }),
-                }
-            } else {
-                match working.child().pending() {
-                    Ok(Some(line)) => Ok(line),
-                    // Everything that is here goes out at once.
-                    Ok(None) | Err(_) => return Ok(Some(self.sent(out))),
-                }
-            };
-            let step = match line {
-                Ok(line) => self.turn.line(&line, &mut out),
-                Err(failure) => Step::Failed(failure),
+            let step = match working.child().line().await {
+                Ok(Some(line)) => self.turn.line(&line, &mut self.said),
+                Ok(None) => Step::Failed(self.turn.end()),
+                Err(error) => Step::Failed(Failure {
+                    message: format!("Claude Code cannot be understood: {error}"),
+                    ..Failure::default()
+                }),
             };
             match step {
                 Step::Quiet | Step::Wrote => {}
@@ -153,12 +147,8 @@ impl AnswerStream {
                         tracing::debug!("Claude Code does not listen any more");
                     }
                 }
-                Step::Over(after) => {
-                    let out = self.sent(out);
-                    self.over(after);
-                    return Ok(Some(out));
-                }
-                Step::Failed(failure) => return self.failed(failure, out),
+                Step::Over(after) => self.over(after),
+                Step::Failed(failure) => self.failed(failure)?,
             }
         }
     }
@@ -178,16 +168,7 @@ impl AnswerStream {
         self.failure
     }
 
-    fn sent(&mut self, out: Vec<u8>) -> Bytes {
-        self.said.extend_from_slice(&out);
-        out.into()
-    }
-
-    fn failed(
-        &mut self,
-        failure: Failure,
-        mut out: Vec<u8>,
-    ) -> Result<Option<Bytes>, Box<Failure>> {
+    fn failed(&mut self, failure: Failure) -> Result<(), Box<Failure>> {
         if let Some(working) = &mut self.working {
             let last_words = working.child().last_words();
             if !last_words.is_empty() {
@@ -200,9 +181,9 @@ impl AnswerStream {
         if let Some(working) = self.working.take() {
             working.kill();
         }
-        out.extend_from_slice(&failure.event());
+        self.said.push(failure.event());
         self.failure = Some(failure);
-        Ok(Some(out.into()))
+        Ok(())
     }
 
     fn over(&mut self, after: After) {
@@ -302,10 +283,12 @@ async fn ready(shared: &ProgramState, child: &mut Piped, turn: &mut Turn, after:
     false
 }
 
-/// The blocks of an answer, from its stream.
-fn blocks(said: &[u8]) -> Option<String> {
+/// The blocks of an answer, from its events.
+fn blocks(said: &[EventFrame]) -> Option<String> {
     let mut fold = Fold::default();
-    fold.push(said);
+    for told in said {
+        fold.event(&told.event());
+    }
     let body = fold.finish().ok()?.body;
     let message = RawObject::parse(body.as_bytes()).ok()?;
     message.get("content").map(|content| content.raw().to_owned())

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::idle::KEPT_FOR;
 use super::{Io, SendError};
-use crate::upstream::{BoxError, CallBody, ReplyBody};
+use crate::upstream::{BoxError, CallBody, HttpBody};
 
 /// The most streams that one connection gets, however many its server allows.
 const MOST_STREAMS: usize = 100;
@@ -158,7 +158,7 @@ impl Streaming {
     pub(super) async fn send(
         self,
         mut request: Request<CallBody>,
-    ) -> Result<Response<ReplyBody>, SendError> {
+    ) -> Result<Response<HttpBody>, SendError> {
         let Self { mut send, counted } = self;
         // HTTP/2 says it in `:authority`.
         request.headers_mut().remove(http::header::HOST);

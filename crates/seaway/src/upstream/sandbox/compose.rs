@@ -304,6 +304,7 @@ fn deltas(text: &str, delta: impl Fn(&str) -> Value) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use seaway_wire::event::FromSse;
     use seaway_wire::messages::Fold;
 
     use super::*;
@@ -312,9 +313,9 @@ mod tests {
     fn answer(request: Value) -> Value {
         let script = Script::parse(&super::super::script::last_user_text(&request));
         let answer = ComposedAnswer::compose(&request, &script, InputCount::default(), 1);
-        let mut fold = Fold::default();
+        let mut fold = FromSse::<Fold>::default();
         answer.frames.iter().for_each(|frame| fold.push(frame));
-        serde_json::from_str(&fold.finish().unwrap().body).unwrap()
+        serde_json::from_str(&fold.into_sink().finish().unwrap().body).unwrap()
     }
 
     fn ask(text: &str, max_tokens: u64) -> Value {

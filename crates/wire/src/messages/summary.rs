@@ -1,0 +1,126 @@
+//! What an answer says about itself: its model, its cost, its end.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::event::{Event, EventKind, MessageDelta, MessageHead, MessageStart, report};
+use crate::usage::{StopReason, Usage};
+
+/// What went wrong, in the upstream's own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamError {
+    /// `error.type`, such as `overloaded_error`.
+    pub kind: String,
+    pub message: String,
+}
+
+impl UpstreamError {
+    /// Reads an error envelope. `None` if the text is none.
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let envelope: Envelope<'_> = serde_json::from_slice(body).ok()?;
+        Some(Self {
+            kind: envelope.error.kind.into_owned(),
+            message: envelope.error.message.into_owned(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    error: EnvelopeError<'a>,
+}
+
+#[derive(Deserialize)]
+struct EnvelopeError<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    message: Cow<'a, str>,
+}
+
+/// What an answer says about itself: all that is recorded of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The model that answered, by its own word.
+    pub model: Option<String>,
+    pub usage: Usage,
+    pub stop_reason: Option<StopReason>,
+    pub error: Option<UpstreamError>,
+    /// Roughly how many tokens were said until now: the count itself comes at the end.
+    pub so_far: u64,
+    /// `message_stop` came, or the whole JSON message.
+    pub ended: bool,
+}
+
+/// What stands around the text of a delta, in bytes.
+const WRAPPING: u64 = 80;
+const BYTES_A_TOKEN: u64 = 4;
+
+impl Summary {
+    /// Reads what one event says, for whoever reads nothing else of it.
+    pub fn observe(&mut self, event: &Event<'_>) {
+        match event.kind {
+            EventKind::MessageStart => {
+                self.started(&event.read::<MessageStart<'_>>().unwrap_or_default().message);
+            }
+            EventKind::MessageDelta => {
+                self.stopped(&event.read::<MessageDelta<'_>>().unwrap_or_default());
+            }
+            EventKind::MessageStop => self.ended = true,
+            EventKind::Error => {
+                self.failed(event);
+            }
+            EventKind::BlockDelta => self.grew(event),
+            EventKind::BlockStart | EventKind::BlockStop | EventKind::Ping | EventKind::Other => {}
+        }
+    }
+
+    /// Takes the beginning of a message, or a whole one.
+    pub(crate) fn started(&mut self, head: &MessageHead<'_>) {
+        self.take(head.model.as_deref(), head.stop_reason.as_deref(), head.usage);
+    }
+
+    /// Takes what a `message_delta` says.
+    pub(crate) fn stopped(&mut self, event: &MessageDelta<'_>) {
+        let delta = &event.delta;
+        self.take(delta.model.as_deref(), delta.stop_reason.as_deref(), event.usage);
+    }
+
+    /// Takes what is known of an answer by now; what is not said changes nothing.
+    pub(crate) fn take(
+        &mut self,
+        model: Option<&str>,
+        reason: Option<&str>,
+        usage: Option<&RawValue>,
+    ) {
+        if let Some(model) = model {
+            self.model = Some(model.to_owned());
+        }
+        if let Some(reason) = reason {
+            self.stop_reason = Some(StopReason::parse(reason));
+        }
+        self.usage.update(&report(usage));
+    }
+
+    /// Takes an error event; returns what it says.
+    pub(crate) fn failed(&mut self, event: &Event<'_>) -> &UpstreamError {
+        let unnamed = || UpstreamError { kind: "api_error".into(), message: String::new() };
+        self.error.insert(UpstreamError::parse(event.data).unwrap_or_else(unnamed))
+    }
+
+    /// A block has grown by a delta.
+    pub(crate) fn grew(&mut self, event: &Event<'_>) {
+        self.so_far += ((event.data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1);
+    }
+
+    /// Reads a whole JSON answer: a message, a token count or an error.
+    pub fn of_json(body: &[u8]) -> Self {
+        let mut summary =
+            Self { ended: true, error: UpstreamError::parse(body), ..Self::default() };
+        summary.started(&serde_json::from_slice(body).unwrap_or_default());
+        summary
+    }
+}

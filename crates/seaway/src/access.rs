@@ -6,9 +6,9 @@ pub mod cookie;
 
 use http::header::{ACCEPT, HOST, ORIGIN};
 use http::{HeaderMap, Method, Request};
-use seaway_wire::{Fault, FaultKind};
 
 use crate::auth::Caller;
+use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 
 /// What anyone may have: the page itself, which knows nothing, and its door.

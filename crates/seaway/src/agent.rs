@@ -11,13 +11,14 @@ use http::StatusCode;
 use seaway_wire::claude_code::Failure;
 use seaway_wire::claude_code::run::Done;
 use seaway_wire::messages::Summary;
-use seaway_wire::{Dialect, Fault, FaultKind, StopReason};
+use seaway_wire::{Dialect, StopReason};
 
 pub use ask::RunBody;
 
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain;
+use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Entry, Opening};
 use crate::record::Outcome;
 use crate::snapshot::Snapshot;
@@ -149,7 +150,7 @@ impl Job {
 
     fn faulted(mut self, fault: Fault) -> Fault {
         self.entry.answering(
-            StatusCode::from_u16(fault.kind.status(Dialect::Messages))
+            StatusCode::from_u16(fault.status(Dialect::Messages))
                 .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         );
         self.entry.failed(fault.kind.name());

@@ -1,10 +1,11 @@
 //! Heads of answers: faults, receipts and request ids as headers.
 
+use crate::fault::{Fault, FaultKind};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
+use seaway_wire::Dialect;
 use seaway_wire::messages::Change;
-use seaway_wire::{Dialect, Fault, FaultKind};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,7 +27,7 @@ pub struct Head {
 /// A fault as an answer in the client's dialect.
 pub fn of_fault(fault: &Fault, dialect: Dialect, request_id: &str) -> (Head, Bytes) {
     (
-        head_of_fault(fault, fault.kind.status(dialect), request_id),
+        head_of_fault(fault, fault.status(dialect), request_id),
         fault.body(dialect, request_id).into(),
     )
 }
@@ -34,7 +35,7 @@ pub fn of_fault(fault: &Fault, dialect: Dialect, request_id: &str) -> (Head, Byt
 /// A fault as an answer on a path that both vendors' clients use.
 pub fn of_shared_fault(fault: &Fault, request_id: &str) -> (Head, Bytes) {
     (
-        head_of_fault(fault, fault.kind.status(Dialect::Messages), request_id),
+        head_of_fault(fault, fault.status(Dialect::Messages), request_id),
         fault.shared_body(request_id).into(),
     )
 }

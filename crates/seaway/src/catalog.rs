@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use seaway_wire::Endpoint;
 use seaway_wire::json::{Members, quote};
 use seaway_wire::model::Capabilities;
-use seaway_wire::{Endpoint, Fault, FaultKind};
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::CARRIERS;
 use crate::config::UpstreamName;
+use crate::fault::{Fault, FaultKind};
 use crate::refreshed::{Fetched, Refreshed};
 use crate::tunnel::{Login, TunnelError};
 use crate::upstream::{Call, Reply, Upstream, read_whole};

@@ -1,10 +1,10 @@
 //! Shutting down in good order.
 
+use crate::fault::{Fault, FaultKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use seaway_wire::{Fault, FaultKind};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The two moments of a shutdown: no new work, and no more waiting.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
-use seaway_wire::{Endpoint, Fault, FaultKind, Request, chat, responses};
+use seaway_wire::{Endpoint, Request, chat, responses};
 
 use pipe::Surroundings;
 use prepare::Prepared;
@@ -23,6 +23,7 @@ pub use pipe::{Answer, Pipe};
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::config::{Config, Preset};
+use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Entry, Opening};
 use crate::route;
 use crate::snapshot::Snapshot;
@@ -61,7 +62,7 @@ pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRe
     let mut exchange = Exchange { state, snapshot, client, entry };
     let answered = match request {
         Ok(request) => exchange.ask_upstreams(&request).await,
-        Err(fault) => Err(fault),
+        Err(fault) => Err(fault.into_kind()),
     };
     exchange.answer(answered).await
 }

@@ -26,11 +26,12 @@ use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
+use seaway_wire::Endpoint;
 use seaway_wire::endpoint::{Answered, ENDPOINTS};
-use seaway_wire::{Endpoint, Fault, FaultKind};
 use tower_http::cors::CorsLayer;
 
 use crate::auth::Caller;
+use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 

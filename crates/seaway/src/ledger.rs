@@ -13,12 +13,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use seaway_wire::Dialect;
 use seaway_wire::messages::Summary;
-use seaway_wire::{Dialect, Fault};
 
 use crate::auth::Caller;
 use crate::config::PriceBook;
 use crate::drain::Drain;
+use crate::fault::Fault;
 use crate::live::{Live, Lives};
 use crate::record::{Outcome, Record};
 use crate::store::Store;

@@ -22,6 +22,7 @@ pub mod credential;
 pub mod dial;
 pub mod drain;
 pub mod exchange;
+pub mod fault;
 pub mod grant;
 pub mod headers;
 pub mod http;

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use seaway_wire::messages::{Edits, Suffix};
-use seaway_wire::{Dialect, Endpoint, Fault, FaultKind};
+use seaway_wire::{Dialect, Endpoint};
 
 use crate::config::{Preset, UpstreamConfig};
+use crate::fault::{Fault, FaultKind};
 
 /// Collects the edits that the configuration asks for.
 ///

@@ -30,9 +30,9 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::Connection;
-use seaway_wire::{Fault, FaultKind};
 
 use crate::config::{self, PriceBook};
+use crate::fault::{Fault, FaultKind};
 use crate::record::Record;
 use inbox::Inbox;
 use open::Urgency;

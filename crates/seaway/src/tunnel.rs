@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use seaway_wire::FaultKind;
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +22,7 @@ pub use ssh_args::Forward;
 
 use crate::config::{self, TunnelConfig as Setting};
 use crate::dial::{Detour, Dial, DialError};
+use crate::fault::FaultKind;
 use lockout::{Lockout, LockoutRecord, LockoutVerdict};
 use master::{Life, Master, SshError};
 

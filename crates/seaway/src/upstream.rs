@@ -22,8 +22,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{Either, Full};
+use seaway_wire::Endpoint;
 use seaway_wire::messages::Change;
-use seaway_wire::{Endpoint, Fault, FaultKind};
 use tokio_util::task::TaskTracker;
 
 use body::HttpBody;
@@ -34,6 +34,7 @@ use reach::Reach;
 use retry::{Extra, Next, Retry, retry_after};
 
 use crate::config::{self, UpstreamName};
+use crate::fault::{Fault, FaultKind};
 use crate::store::Store;
 use crate::tunnel::Tunnel;
 use gate::{Gate, Permit};

@@ -9,140 +9,65 @@ use crate::Dialect;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What went wrong, and by that whose fault it is and which status it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FaultKind {
-    InvalidRequest,
-    Unsupported,
-    Unauthenticated,
-    Forbidden,
-    NotFound,
-    /// The path is ours, the method is not.
-    WrongMethod,
-    TooLarge,
-    RateLimited,
-    Overloaded,
-    Unreachable,
-    BadReply,
-    TimedOut,
-    /// There is no usable upstream yet.
-    NotReady,
-    Draining,
-    /// What was promised cannot be kept, or not be found again, at the moment.
-    StoreDown,
-    Internal,
+/// How a kind of failure looks in each dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Face {
+    /// The HTTP status, as Messages has it.
+    pub status: u16,
+    /// `error.type` in Messages.
+    pub messages_type: &'static str,
+    /// `error.type` in OpenAI's dialects.
+    pub openai_type: &'static str,
+    /// `error.code` in OpenAI's dialects.
+    pub openai_code: Option<&'static str>,
 }
 
-impl FaultKind {
-    /// The name used in logs, metrics and the store.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "invalid_request",
-            Self::Unsupported => "unsupported",
-            Self::Unauthenticated => "unauthenticated",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not_found",
-            Self::WrongMethod => "wrong_method",
-            Self::TooLarge => "too_large",
-            Self::RateLimited => "rate_limited",
-            Self::Overloaded => "overloaded",
-            Self::Unreachable => "unreachable",
-            Self::BadReply => "bad_reply",
-            Self::TimedOut => "timed_out",
-            Self::NotReady => "not_ready",
-            Self::Draining => "draining",
-            Self::StoreDown => "store_down",
-            Self::Internal => "internal",
-        }
-    }
-
+impl Face {
     /// Returns the HTTP status.
-    pub const fn status(self, dialect: Dialect) -> u16 {
-        match self {
-            Self::InvalidRequest | Self::Unsupported => 400,
-            Self::Unauthenticated => 401,
-            Self::Forbidden => 403,
-            Self::NotFound => 404,
-            Self::WrongMethod => 405,
-            Self::TooLarge => 413,
-            Self::RateLimited => 429,
-            // 529 is Anthropic's own; other dialects' clients do not know it.
-            Self::Overloaded => match dialect {
-                Dialect::Messages => 529,
-                Dialect::Chat | Dialect::Responses => 503,
-            },
-            Self::Unreachable | Self::BadReply => 502,
-            Self::TimedOut => 504,
-            Self::NotReady | Self::Draining | Self::StoreDown => 503,
-            Self::Internal => 500,
+    pub const fn status(&self, dialect: Dialect) -> u16 {
+        match (self.status, dialect) {
+            // It is Anthropic's own; other dialects' clients do not know it.
+            (529, Dialect::Chat | Dialect::Responses) => 503,
+            (status, _) => status,
         }
     }
+}
 
-    const fn messages_type(self) -> &'static str {
-        match self {
-            Self::InvalidRequest | Self::Unsupported | Self::WrongMethod => "invalid_request_error",
-            Self::Unauthenticated => "authentication_error",
-            Self::Forbidden => "permission_error",
-            Self::NotFound => "not_found_error",
-            Self::TooLarge => "request_too_large",
-            Self::RateLimited => "rate_limit_error",
-            Self::Overloaded => "overloaded_error",
-            Self::TimedOut => "timeout_error",
-            Self::Unreachable
-            | Self::BadReply
-            | Self::NotReady
-            | Self::Draining
-            | Self::StoreDown
-            | Self::Internal => "api_error",
-        }
-    }
+/// A kind of failure: whoever has failures of its own gives them a face.
+pub trait Faced: Copy {
+    fn face(self) -> Face;
+}
 
-    const fn openai_type(self) -> &'static str {
-        match self {
-            Self::RateLimited => "rate_limit_error",
-            Self::Overloaded
-            | Self::NotReady
-            | Self::Draining
-            | Self::StoreDown
-            | Self::Internal => "server_error",
-            Self::Unreachable | Self::BadReply | Self::TimedOut => "upstream_error",
-            Self::InvalidRequest
-            | Self::Unsupported
-            | Self::Unauthenticated
-            | Self::Forbidden
-            | Self::NotFound
-            | Self::WrongMethod
-            | Self::TooLarge => "invalid_request_error",
-        }
-    }
+/// What can be wrong with a translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// The client's request is not what its dialect allows.
+    InvalidRequest,
+    /// What it asks for has no place in Messages.
+    Unsupported,
+    NotFound,
+    /// The upstream's answer is not what Messages allows.
+    BadReply,
+}
 
-    const fn openai_code(self) -> Option<&'static str> {
-        match self {
-            Self::Unsupported => Some("unsupported_parameter"),
-            Self::Unauthenticated => Some("invalid_api_key"),
-            Self::TooLarge => Some("request_too_large"),
-            Self::RateLimited => Some("rate_limit_exceeded"),
-            Self::Overloaded => Some("overloaded"),
-            Self::TimedOut => Some("timeout"),
-            Self::InvalidRequest
-            | Self::Forbidden
-            | Self::NotFound
-            | Self::WrongMethod
-            | Self::Unreachable
-            | Self::BadReply
-            | Self::NotReady
-            | Self::Draining
-            | Self::StoreDown
-            | Self::Internal => None,
-        }
+impl Faced for FaultKind {
+    fn face(self) -> Face {
+        const INVALID: &str = "invalid_request_error";
+        let (status, messages_type, openai_type, openai_code) = match self {
+            Self::InvalidRequest => (400, INVALID, INVALID, None),
+            Self::Unsupported => (400, INVALID, INVALID, Some("unsupported_parameter")),
+            Self::NotFound => (404, "not_found_error", INVALID, None),
+            Self::BadReply => (502, "api_error", "upstream_error", None),
+        };
+        Face { status, messages_type, openai_type, openai_code }
     }
 }
 
 /// A failure we can show to a client, whatever dialect it speaks.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Fault {
-    pub kind: FaultKind,
+pub struct Fault<K = FaultKind> {
+    pub kind: K,
     /// Shown to the client. Speaks of what it sent, never of what we hold.
     pub message: Cow<'static, str>,
     /// The member of the request that is to blame, as a JSON path.
@@ -158,8 +83,8 @@ pub struct Fault {
     cause: Option<BoxError>,
 }
 
-impl Fault {
-    pub fn new(kind: FaultKind, message: impl Into<Cow<'static, str>>) -> Self {
+impl<K: Faced> Fault<K> {
+    pub fn new(kind: K, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             message: message.into(),
@@ -191,25 +116,34 @@ impl Fault {
         self
     }
 
+    /// Returns the HTTP status.
+    pub fn status(&self, dialect: Dialect) -> u16 {
+        self.kind.face().status(dialect)
+    }
+
+    /// The same failure, of a kind that somebody else has a name for.
+    pub fn into_kind<L: From<K>>(self) -> Fault<L> {
+        let Self { kind, message, param, code, retry_after, layer, cause } = self;
+        Fault { kind: kind.into(), message, param, code, retry_after, layer, cause }
+    }
+
     /// Writes the error body in the client's dialect.
     ///
     /// Messages: <https://platform.claude.com/docs/en/api/errors>.
     pub fn body(&self, dialect: Dialect, request_id: &str) -> String {
+        let face = self.kind.face();
         let body = match dialect {
             Dialect::Messages => {
-                let error = MessagesError {
-                    kind: self.kind.messages_type(),
-                    message: &self.message,
-                    both: None,
-                };
+                let error =
+                    MessagesError { kind: face.messages_type, message: &self.message, both: None };
                 serde_json::to_string(&MessagesBody { kind: "error", error, request_id })
             }
             Dialect::Chat | Dialect::Responses => {
                 return openai_body(
                     &self.message,
-                    self.kind.openai_type(),
+                    face.openai_type,
                     self.param.as_deref(),
-                    self.code.or(self.kind.openai_code()),
+                    self.code.or(face.openai_code),
                 );
             }
         };
@@ -218,11 +152,12 @@ impl Fault {
 
     /// Writes an error body that both vendors' SDKs read, for paths that they share.
     pub fn shared_body(&self, request_id: &str) -> String {
+        let face = self.kind.face();
         let both = Some(OpenAiMembers {
             param: self.param.as_deref(),
-            code: self.code.or(self.kind.openai_code()),
+            code: self.code.or(face.openai_code),
         });
-        let error = MessagesError { kind: self.kind.messages_type(), message: &self.message, both };
+        let error = MessagesError { kind: face.messages_type, message: &self.message, both };
         serde_json::to_string(&MessagesBody { kind: "error", error, request_id })
             .expect("strings always serialize")
     }
@@ -301,14 +236,14 @@ mod tests {
 
     #[test]
     fn a_fault_has_a_face_in_each_dialect() {
-        let fault = Fault::new(FaultKind::Unauthenticated, "no key \"x\"").param("key");
+        let fault = Fault::new(FaultKind::Unsupported, "no \"x\"").param("n");
         assert_eq!(
             fault.body(Dialect::Messages, "req_1"),
-            r#"{"type":"error","error":{"type":"authentication_error","message":"no key \"x\""},"request_id":"req_1"}"#
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"no \"x\""},"request_id":"req_1"}"#
         );
         assert_eq!(
             fault.body(Dialect::Chat, "req_1"),
-            r#"{"error":{"message":"no key \"x\"","type":"invalid_request_error","param":"key","code":"invalid_api_key"}}"#
+            r#"{"error":{"message":"no \"x\"","type":"invalid_request_error","param":"n","code":"unsupported_parameter"}}"#
         );
     }
 
@@ -323,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_messages_clients_see_529() {
-        assert_eq!(FaultKind::Overloaded.status(Dialect::Messages), 529);
-        assert_eq!(FaultKind::Overloaded.status(Dialect::Chat), 503);
+        let face = Face { status: 529, ..FaultKind::BadReply.face() };
+        assert_eq!((face.status(Dialect::Messages), face.status(Dialect::Chat)), (529, 503));
     }
 }

@@ -38,7 +38,7 @@ pub mod usage;
 
 pub use dialect::Dialect;
 pub use endpoint::Endpoint;
-pub use fault::{Fault, FaultKind};
+pub use fault::{Face, Faced, Fault, FaultKind};
 pub use meter::Meter;
 pub use relay::Relay;
 pub use request::Request;

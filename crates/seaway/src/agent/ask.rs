@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 
 use crate::config::{Agent, Permission, ProgramConfig};
+use crate::fault::{Fault, FaultKind};
 use crate::grant::{Grant, is_file_tool};
 use crate::store::Session;
 use crate::upstream::claude_code::{Continued, KNOWN, RunRequest};

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::Dialect;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use super::{Job, RunAnswer};
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain::Drain;
+use crate::fault::{Fault, FaultKind};
 use crate::state::AppState;
 use crate::store::{LEASE, RESTARTED, Store, Task, TaskStatus};
 

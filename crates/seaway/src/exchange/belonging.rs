@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Method;
+use seaway_wire::Endpoint;
 use seaway_wire::messages::{files_of_message, models_of_batch};
-use seaway_wire::{Endpoint, Fault, FaultKind};
 
 use super::no_upstream;
 use crate::causes::chain;
+use crate::fault::{Fault, FaultKind};
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::store::{Store, StoreError};

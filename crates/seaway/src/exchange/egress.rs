@@ -6,9 +6,10 @@ use seaway_wire::event::{FromSse, Sink, Translator};
 use seaway_wire::messages::Summary;
 use seaway_wire::responses;
 use seaway_wire::stage::{End, Out};
-use seaway_wire::{Dialect, Fault, Meter, Relay, chat};
+use seaway_wire::{Dialect, Meter, Relay, chat};
 
 use super::gather::{Gather, Refusal};
+use crate::fault::Fault;
 use crate::store::Keepsake;
 use crate::upstream::ReplyFrame;
 

@@ -7,8 +7,9 @@ use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said, id_
 use seaway_wire::openai::{UpstreamFault, translate_error};
 use seaway_wire::responses;
 use seaway_wire::stage::{End, Out};
-use seaway_wire::{Dialect, Fault, FaultKind, chat};
+use seaway_wire::{Dialect, chat};
 
+use crate::fault::{Fault, FaultKind};
 use crate::store::Keepsake;
 
 /// The largest answer that is held as a whole.
@@ -344,7 +345,7 @@ mod tests {
                     Err((status.as_u16(), String::from_utf8(body.to_vec()).unwrap()))
                 }
                 Some(Refusal::Fault(fault)) => {
-                    Err((fault.kind.status(Dialect::Messages), fault.message.to_string()))
+                    Err((fault.status(Dialect::Messages), fault.message.to_string()))
                 }
             };
             match (&told, expect) {

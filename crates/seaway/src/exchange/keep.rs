@@ -1,9 +1,10 @@
 //! Responses that are kept: what a request goes on from, and what is left of its answer.
 
+use seaway_wire::Request;
 use seaway_wire::responses::{self, Before};
-use seaway_wire::{Fault, FaultKind, Request};
 
 use super::Exchange;
+use crate::fault::{Fault, FaultKind};
 use crate::store::Keeper;
 
 impl Exchange {
@@ -12,7 +13,7 @@ impl Exchange {
         let mut before = Before::default();
         let (store, owner) = (self.state.ledger.store(), &self.client.caller.0);
         let retention = self.snapshot.config.responses_retention;
-        if let Some(id) = responses::previous(request)? {
+        if let Some(id) = responses::previous(request).map_err(seaway_wire::Fault::into_kind)? {
             let kept = store.response(owner, &id, retention).await?;
             let unknown = || {
                 let message = format!(

@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderValue, Method};
 use seaway_wire::messages::{Change, Edits};
 use seaway_wire::model::ModelTraits;
 use seaway_wire::openai::Terms;
-use seaway_wire::{Dialect, Endpoint, Fault, Request, chat, responses};
+use seaway_wire::{Dialect, Endpoint, Request, chat, responses};
 
 use super::{AnswerPlan, Exchange, RelayForm};
 use crate::config::Preset;
+use crate::fault::Fault;
 use crate::headers;
 use crate::plan::{self, Mode};
 use crate::upstream::{Call, Upstream};
@@ -121,7 +122,8 @@ impl Exchange {
         changes.extend(spoken.changes);
         let mut body = spoken.body;
         if edits != Edits::default() {
-            let edited = edits.apply(&Request::parse(body.as_bytes())?);
+            let edited = edits
+                .apply(&Request::parse(body.as_bytes()).map_err(seaway_wire::Fault::into_kind)?);
             changes.extend(edited.changes);
             body = edited.body.unwrap_or(body);
         }
@@ -142,12 +144,13 @@ impl Exchange {
         let stream = request.stream;
         if self.client.endpoint.dialect() == Dialect::Chat {
             let chat::ChatRequest { body, shape, changes, betas } =
-                chat::to_messages(request, terms)?;
+                chat::to_messages(request, terms).map_err(seaway_wire::Fault::into_kind)?;
             return Ok(Spoken { body, changes, betas, plan: AnswerPlan::Chat { shape, stream } });
         }
         let before = self.before(request).await?;
         let responses::ResponsesRequest { body, shape, changes, betas } =
-            responses::to_messages(request, &before, terms)?;
+            responses::to_messages(request, &before, terms)
+                .map_err(seaway_wire::Fault::into_kind)?;
         if self.client.endpoint == Endpoint::InputTokens {
             return Ok(Spoken {
                 body: responses::countable(&body),

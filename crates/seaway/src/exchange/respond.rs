@@ -5,13 +5,14 @@ use std::time::Duration;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use seaway_wire::event::FromSse;
-use seaway_wire::{Dialect, Fault, FaultKind, Meter, chat, responses};
+use seaway_wire::{Dialect, Meter, chat, responses};
 
 use super::egress::Egress;
 use super::gather::{ErrorInstead, Gather, Made};
 use super::pipe::{Answer, Patience, Pipe, UpstreamAnswer};
 use super::{AnswerPlan, Answered, Exchange, RelayForm};
 use crate::answer::{self, Head};
+use crate::fault::{Fault, FaultKind};
 use crate::headers;
 use crate::store::Keeper;
 use crate::upstream::{Reply, Upstream};

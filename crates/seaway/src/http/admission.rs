@@ -18,11 +18,12 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use seaway_wire::{Dialect, Fault, FaultKind};
+use seaway_wire::Dialect;
 
 use super::{address, decode, reply};
 use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
+use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::{access, answer, drain};

@@ -18,7 +18,6 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
-use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -28,6 +27,7 @@ use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::auth::Caller;
 use crate::connect::OTHERS;
 use crate::connect::clients::CLIENTS;
+use crate::fault::{Fault, FaultKind};
 use crate::record::dollars;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;

@@ -1,11 +1,11 @@
 //! Request bodies that come compressed: read in full, and no further than a body may be.
 
+use crate::fault::{Fault, FaultKind};
 use std::io::Read;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
-use seaway_wire::{Fault, FaultKind};
 
 /// What is decoded where it is; more would hold up what else the thread serves.
 const SMALL: usize = 64 << 10;

@@ -10,13 +10,13 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::ACCEPT;
-use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{admission, reply};
 use crate::agent::{no_program, program_of};
 use crate::config::Listen;
+use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::upstream::claude_code::{LoginError, Program, Unusable};

@@ -8,12 +8,12 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use seaway_wire::json::{Members, quote};
-use seaway_wire::{Fault, FaultKind};
 use serde::Deserialize;
 
 use super::reply;
 use crate::auth::Caller;
 use crate::catalog::{NoList, both_shapes};
+use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::{answer, headers, route};

@@ -7,11 +7,11 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::StatusCode;
-use seaway_wire::{Fault, FaultKind};
 use serde_json::json;
 
 use super::admission::{Door, refuse};
 use super::{dashboard, reply, status};
+use crate::fault::{Fault, FaultKind};
 use crate::reload;
 use crate::state::AppState;
 

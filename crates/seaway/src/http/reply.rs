@@ -5,10 +5,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use seaway_wire::{Dialect, Fault};
+use seaway_wire::Dialect;
 
 use crate::answer::{self, Head};
 use crate::exchange::Answer;
+use crate::fault::Fault;
 
 /// An answer of an exchange.
 pub(super) fn of_exchange(answer: Answer) -> Response {

@@ -7,12 +7,13 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use http::StatusCode;
+use seaway_wire::Dialect;
 use seaway_wire::json::quote;
-use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Deserialize;
 
 use super::{Admitted, Gateway};
 use super::{admission, reply};
+use crate::fault::{Fault, FaultKind};
 use crate::state::AppState;
 use crate::{answer, store};
 

@@ -11,8 +11,8 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
+use seaway_wire::Dialect;
 use seaway_wire::sse::write_event;
-use seaway_wire::{Dialect, Fault, FaultKind};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -21,6 +21,7 @@ use super::reply;
 use super::{Admitted, Gateway};
 use crate::agent::{Job, RunBody, RunEvent, RunMode, RunningWork, tasks};
 use crate::answer;
+use crate::fault::{Fault, FaultKind};
 use crate::state::AppState;
 use crate::upstream::claude_code::PermissionVerdict;
 

@@ -8,12 +8,12 @@ use axum::response::Response;
 use axum::routing::{delete, get};
 use axum::{Extension, Router};
 use http::{HeaderMap, StatusCode};
-use seaway_wire::{Fault, FaultKind};
 use serde::Serialize;
 use serde_json::json;
 
 use super::Admitted;
 use super::{messages, reply};
+use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::store::Session;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use seaway_wire::{Endpoint, FaultKind};
+use seaway_wire::Endpoint;
 use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
@@ -14,6 +14,7 @@ use crate::auth::CARRIERS;
 use crate::config::{self, Limits, UpstreamName, Vendor};
 use crate::credential::{Credential, CredentialError};
 use crate::dial::Dial;
+use crate::fault::FaultKind;
 use crate::tunnel::{Login, Tunnel, TunnelError};
 
 pub(super) struct Api {

@@ -34,7 +34,7 @@ use seaway_wire::claude_code::{Ask, AskTerms, COMPLETE, Failure, fingerprints};
 use seaway_wire::event::{EventFrame, Sink};
 use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::ModelTraits;
-use seaway_wire::{Endpoint, FaultKind, Request};
+use seaway_wire::{Endpoint, Faced, Request};
 use tokio_util::task::TaskTracker;
 
 pub use installed::{Installed, Unusable, install};
@@ -50,6 +50,7 @@ use super::retry::backoff;
 use super::{Call, Payload, Reply, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
+use crate::fault::FaultKind;
 use crate::process::Piped;
 use crate::store::Store;
 use children::Children;
@@ -301,8 +302,9 @@ impl Program {
 
 /// Reads a request for the program.
 fn read<'b>(shared: &ProgramState, body: &'b [u8]) -> Result<Ask<'b>, UpstreamError> {
-    let wrong =
-        |fault: seaway_wire::Fault| UpstreamError::new(fault.kind, fault.message.into_owned());
+    let wrong = |fault: seaway_wire::Fault| {
+        UpstreamError::new(fault.kind.into(), fault.message.into_owned())
+    };
     let request = Request::parse(body).map_err(wrong)?;
     let traits = ModelTraits::of(request.model.as_deref().unwrap_or_default());
     Ask::read(&request, &AskTerms { traits, strict: shared.setting().strict }).map_err(wrong)
@@ -393,7 +395,7 @@ async fn late(
 
 fn told(error: UpstreamError) -> Failure {
     Failure {
-        status: Some(error.kind.status(seaway_wire::Dialect::Messages)),
+        status: Some(error.kind.face().status(seaway_wire::Dialect::Messages)),
         message: error.message,
         ..Failure::default()
     }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use seaway_wire::FaultKind;
-
 use super::UpstreamError;
 use crate::config::{Limits, UpstreamName};
+use crate::fault::FaultKind;
 
 /// The door to one upstream. Requests pass in the order in which they came.
 #[derive(Debug)]

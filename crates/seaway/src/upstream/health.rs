@@ -1,9 +1,9 @@
 //! What an upstream's answers say about it.
 
+use crate::fault::FaultKind;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use seaway_wire::FaultKind;
 use serde::Serialize;
 
 /// How long an upstream that could not serve is passed over where another one can.

@@ -203,7 +203,7 @@ mod tests {
                 retry.attempts += 1;
                 let error = UpstreamError {
                     recourse: *recourse,
-                    ..UpstreamError::new(seaway_wire::FaultKind::Unreachable, "x")
+                    ..UpstreamError::new(crate::fault::FaultKind::Unreachable, "x")
                 };
                 let next = match retry.after_error(&error) {
                     Next::Wait(wait) => Some(wait.is_zero()),

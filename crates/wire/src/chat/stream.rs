@@ -24,7 +24,7 @@ use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
 use crate::openai::pieces::{custom_input, foreign, one_line};
 use crate::stage::Out;
-use crate::{Fault, FaultKind, StopReason};
+use crate::{Faced, Fault, FaultKind, StopReason};
 
 const ROLE: &str = r#"{"role":"assistant","content":"","refusal":null}"#;
 
@@ -97,7 +97,7 @@ impl ChatStream {
     }
 
     /// Ends a stream that will not go on, saying why.
-    pub fn cut(&mut self, why: &Fault, out: &mut Out) {
+    pub fn cut<K: Faced>(&mut self, why: &Fault<K>, out: &mut Out) {
         if !self.is_over() {
             self.fail(UpstreamFault::of(why));
         }

@@ -3,7 +3,7 @@
 
 use crate::fault::{openai_body, status_of_type};
 use crate::messages::UpstreamError;
-use crate::{Dialect, Fault};
+use crate::{Dialect, Faced, Fault};
 
 /// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +15,8 @@ pub struct UpstreamFault {
 
 impl UpstreamFault {
     /// A failure that is told in our own words.
-    pub fn of(fault: &Fault) -> Self {
-        Self { status: fault.kind.status(Dialect::Chat), body: fault.body(Dialect::Chat, "") }
+    pub fn of<K: Faced>(fault: &Fault<K>) -> Self {
+        Self { status: fault.status(Dialect::Chat), body: fault.body(Dialect::Chat, "") }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::openai::UpstreamFault;
 use crate::openai::errors::translate_event;
 use crate::openai::pieces::{Pieces, foreign, one_line};
 use crate::stage::Out;
-use crate::{Fault, FaultKind, StopReason};
+use crate::{Faced, Fault, FaultKind, StopReason};
 
 /// A response that is to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +168,7 @@ impl ResponsesStream {
     }
 
     /// Ends a stream that will not go on, saying why.
-    pub fn cut(&mut self, why: &Fault, out: &mut Out) {
+    pub fn cut<K: Faced>(&mut self, why: &Fault<K>, out: &mut Out) {
         if !self.is_over() {
             self.fail(UpstreamFault::of(why));
         }

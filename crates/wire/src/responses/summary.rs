@@ -23,7 +23,7 @@ struct Object {
     status: Option<String>,
     incomplete_details: Option<ResponsesUsageDetails>,
     usage: Option<Counts>,
-    error: Option<Face>,
+    error: Option<ObjectError>,
 }
 
 #[derive(Default, Deserialize)]
@@ -34,7 +34,7 @@ struct ResponsesUsageDetails {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Face {
+struct ObjectError {
     #[serde(rename = "type")]
     kind: Option<String>,
     code: Option<String>,

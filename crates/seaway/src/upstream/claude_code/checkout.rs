@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use seaway_wire::FaultKind;
 use seaway_wire::claude_code::output::Line;
 use seaway_wire::claude_code::{
     AnsweredCall, Ask, AskedRole, COMPOSED, HeldCall, Print, Turn, input,
@@ -15,6 +14,7 @@ use super::pool::{BestChild, ChildQuery, ConversationKey};
 use super::shared::ProgramState;
 use super::spawn::PATIENCE;
 use super::{installed, launch};
+use crate::fault::FaultKind;
 use crate::process::Piped;
 use crate::store::Session;
 use crate::upstream::UpstreamError;

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use seaway_wire::FaultKind;
 use seaway_wire::claude_code::input;
 use seaway_wire::claude_code::output::{self, Line, ListedModel};
 use tokio::runtime::Handle;
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::pool::{ChildPool, Discarded, WarmChild};
 use super::seed::{self, Seeds};
 use super::spawn::{PATIENCE, Spawner};
+use crate::fault::FaultKind;
 use crate::process::Piped;
 use crate::refreshed::{Fetched, Refreshed};
 use crate::upstream::UpstreamError;

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use seaway_wire::FaultKind;
 use seaway_wire::Usage;
 use seaway_wire::claude_code::Failure;
 use seaway_wire::claude_code::input::{self, Decision};
@@ -22,6 +21,7 @@ use super::policy::{Judgement, Policy};
 use super::run_request::{Continued, RunRequest};
 use super::shared::ProgramState;
 use super::{ConversationKey, Program, checkout, sessions, spawn};
+use crate::fault::FaultKind;
 use crate::process::{Folder, Piped};
 use crate::upstream::UpstreamError;
 

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use seaway_wire::FaultKind;
 use secrecy::SecretString;
 use tokio_util::task::TaskTracker;
 
@@ -13,6 +12,7 @@ use super::installed::Installed;
 use super::launch::{self, Beginning};
 use crate::config::{ProgramConfig, UpstreamName};
 use crate::credential::Credential;
+use crate::fault::FaultKind;
 use crate::process::{Folder, Launch, Piped};
 use crate::upstream::UpstreamError;
 

@@ -7,6 +7,8 @@ mod keep;
 mod pipe;
 mod prepare;
 mod respond;
+mod silence;
+mod watch;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use seaway_wire::{Endpoint, Request, chat, responses};
 
 use pipe::Surroundings;
 use prepare::Prepared;
+use watch::ExchangeWatch;
 
 pub use pipe::{Answer, Pipe};
 
@@ -24,7 +27,7 @@ use crate::auth::Caller;
 use crate::causes::chain;
 use crate::config::{Config, Preset};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::{Entry, Opening};
+use crate::ledger::Opening;
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
@@ -59,7 +62,8 @@ pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRe
         stream: known.is_some_and(|request| request.stream),
         prices: snapshot.config.prices.clone(),
     });
-    let mut exchange = Exchange { state, snapshot, client, entry };
+    let watch = ExchangeWatch::client_body(entry, &client.body);
+    let mut exchange = Exchange { state, snapshot, client, watch };
     let answered = match request {
         Ok(request) => exchange.ask_upstreams(&request).await,
         Err(fault) => Err(fault.into_kind()),
@@ -99,7 +103,8 @@ pub async fn relay(
     });
     let client =
         ClientRequest { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
-    let mut exchange = Exchange { state, snapshot, client, entry };
+    let watch = ExchangeWatch::client_body(entry, &client.body);
+    let mut exchange = Exchange { state, snapshot, client, watch };
     let answered = match body {
         Ok(body) => exchange.ask_holder(method, target, query, body).await,
         Err(fault) => Err(fault),
@@ -148,7 +153,7 @@ struct Exchange {
     state: Arc<AppState>,
     snapshot: Arc<Snapshot>,
     client: ClientRequest,
-    entry: Entry,
+    watch: ExchangeWatch,
 }
 
 struct Answered {
@@ -222,7 +227,7 @@ impl Exchange {
         let headers = self.headers_for(&upstream);
         let owner = self.client.caller.0.clone();
         let call = Call { method, target, query, headers, body, owner, session: None };
-        self.entry.goes_to(&upstream.name);
+        self.watch.entry.goes_to(&upstream.name);
         let reply = self.call(&upstream, call).await?;
         if let Some(id) = deleted.filter(|_| reply.status.is_success()) {
             self.state.tasks.spawn(forget(store, id));
@@ -259,8 +264,8 @@ impl Exchange {
         let mut refused = None;
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
         while let Some((upstream, prepared)) = next {
-            self.entry.prepared(prepared.wanted, prepared.changes);
-            self.entry.goes_to(&upstream.name);
+            self.watch.entry.prepared(prepared.wanted, prepared.changes);
+            self.watch.entry.goes_to(&upstream.name);
             let result = self.call(upstream, prepared.call).await;
             let passed_on = match &result {
                 Ok(reply) => passes_on(reply.status),
@@ -373,24 +378,8 @@ impl Exchange {
 
     /// Calls an upstream. The hashes for the receipt are made while it thinks.
     async fn call(&mut self, upstream: &Upstream, call: Call) -> Result<Reply, Fault> {
-        let went = match &call.body {
-            Payload::Whole(bytes) => bytes.clone(),
-            Payload::Streamed(_) => Bytes::new(),
-        };
-        let came = &self.client.body;
         // The program is told what is asked, not sent these bytes.
-        let looked_at = matches!(call.body, Payload::Whole(_))
-            && !came.is_empty()
-            && upstream.program().is_none();
-        let hashes = async {
-            if !looked_at {
-                return (None, None);
-            }
-            let body_in = blake3::hash(came);
-            let body_out =
-                if went.as_ptr() == came.as_ptr() { body_in } else { blake3::hash(&went) };
-            (Some(body_in), Some(body_out))
-        };
+        self.watch.upstream_request(&call.body, upstream.program().is_none());
         let asked = async {
             tokio::select! {
                 biased;
@@ -398,15 +387,14 @@ impl Exchange {
                 () = self.state.drain.wait_cut() => None,
             }
         };
-        let (result, hashes) = tokio::join!(asked, hashes);
-        self.entry.carried(hashes.0, hashes.1);
+        let (result, ()) = tokio::join!(asked, async { self.watch.hash() });
         match result {
             Some(Ok(reply)) => {
-                self.entry.attempted(reply.attempts, true);
+                self.watch.entry.attempted(reply.attempts, true);
                 Ok(reply)
             }
             Some(Err(error)) => {
-                self.entry.attempted(
+                self.watch.entry.attempted(
                     error.attempts,
                     matches!(error.kind, FaultKind::TimedOut | FaultKind::BadReply),
                 );
@@ -418,7 +406,7 @@ impl Exchange {
 
     fn fault(self, fault: &Fault) -> Answer {
         let around = self.around();
-        Answer::of_fault(self.entry, around, self.client.endpoint.dialect(), fault)
+        Answer::of_fault(self.watch, around, self.client.endpoint.dialect(), fault)
     }
 
     fn around(&self) -> Surroundings {

@@ -557,12 +557,12 @@ impl Upstream {
 }
 
 impl Reply {
-    fn new(response: http::Response<HttpBody>, attempts: u32, permit: Permit) -> Self {
+    fn new(response: http::Response<ReplyBody>, attempts: u32, permit: Permit) -> Self {
         let (head, body) = response.into_parts();
         Self {
             status: head.status,
             headers: head.headers,
-            body: ReplyBody::Http(body),
+            body,
             attempts,
             permit,
             changes: Vec::new(),

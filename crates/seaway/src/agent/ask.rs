@@ -59,7 +59,7 @@ impl RunBody {
         Ok(asked)
     }
 
-    /// Makes an errand of it, within what the configuration grants.
+    /// Makes a run of it, within what the configuration grants.
     pub(super) fn run_request(
         self,
         setting: &ProgramConfig,

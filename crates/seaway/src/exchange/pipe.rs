@@ -16,16 +16,17 @@ use http::{HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use seaway_wire::Dialect;
 use seaway_wire::stage::{End, Out};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::TaskTracker;
 
 use super::egress::Egress;
 use super::gather::Refusal;
+use super::silence::{Patience, Silence, Waited};
+use super::watch::ExchangeWatch;
 use crate::answer::{self, Head};
 use crate::drain::{self, Drain};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::Entry;
 use crate::record::Outcome;
 use crate::store::{Keeper, Keeping};
 use crate::upstream::gate::Permit;
@@ -60,15 +61,6 @@ impl Cut {
             Self::Drained => drain::fault(),
         }
     }
-}
-
-/// How long silence is borne.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
-    /// Silence after which an event stream gets a sign of life; `None`: the answer is none, or has no room for it.
-    pub(super) ping: Option<Duration>,
-    /// Silence after which the upstream is given up.
-    pub(super) idle: Option<Duration>,
 }
 
 /// What a pipe is about to carry.
@@ -115,7 +107,7 @@ pub struct Pipe {
     state: PipeState,
     egress: Egress,
     out: Out,
-    entry: Entry,
+    watch: ExchangeWatch,
     silence: Silence,
     around: Surroundings,
     /// Polled once, to be woken when a drain cuts; the flag in the drain tells the rest.
@@ -131,13 +123,13 @@ pub struct Pipe {
 impl Answer {
     /// A fault of ours; the record ends with it.
     pub(super) fn of_fault(
-        entry: Entry,
+        watch: ExchangeWatch,
         around: Surroundings,
         dialect: Dialect,
         fault: &Fault,
     ) -> Self {
         let patience = Patience { ping: None, idle: None };
-        Pipe::with(PipeState::Ended, Egress::opaque(dialect), entry, around, patience)
+        Pipe::with(PipeState::Ended, Egress::opaque(dialect), watch, around, patience)
             .fails(dialect, fault)
     }
 }
@@ -146,7 +138,7 @@ impl Pipe {
     fn with(
         state: PipeState,
         egress: Egress,
-        entry: Entry,
+        watch: ExchangeWatch,
         around: Surroundings,
         patience: Patience,
     ) -> Self {
@@ -155,7 +147,7 @@ impl Pipe {
             state,
             egress,
             out: Out::new(),
-            entry,
+            watch,
             silence,
             around,
             cut: None,
@@ -166,9 +158,9 @@ impl Pipe {
         }
     }
 
-    pub(super) fn new(flow: UpstreamAnswer, entry: Entry, around: Surroundings) -> Self {
-        let UpstreamAnswer { body, egress, keeper, patience, permit } = flow;
-        let mut pipe = Self::with(PipeState::Flowing(body), egress, entry, around, patience);
+    pub(super) fn new(answer: UpstreamAnswer, watch: ExchangeWatch, around: Surroundings) -> Self {
+        let UpstreamAnswer { body, egress, keeper, patience, permit } = answer;
+        let mut pipe = Self::with(PipeState::Flowing(body), egress, watch, around, patience);
         (pipe.keeper, pipe.permit) = (keeper, Some(permit));
         pipe
     }
@@ -205,7 +197,7 @@ impl Pipe {
                 self.out = Out::from([body]);
                 (self.state, self.ending, self.permit) =
                     (PipeState::Ended, Some(Ending::Refused), None);
-                self.entry.saw(self.egress.summary());
+                self.watch.entry.saw(self.egress.summary());
                 self.leaves(head)
             }
             Some(Refusal::Fault(fault)) => self.fails(dialect, &fault),
@@ -214,7 +206,7 @@ impl Pipe {
 
     /// The head is decided, and leaves.
     fn leaves(mut self, head: Head) -> Answer {
-        self.entry.answering(head.status);
+        self.watch.entry.answering(head.status);
         self.has_head = true;
         // That there is a head is a sign of life.
         self.silence.pinged = Instant::now();
@@ -224,16 +216,16 @@ impl Pipe {
 
     /// Answers with a fault of ours in place of all that came.
     fn fails(mut self, dialect: Dialect, fault: &Fault) -> Answer {
-        let (mut head, body) = answer::of_fault(fault, dialect, self.entry.id());
-        answer::note(&mut head.headers, self.entry.changes());
+        let (mut head, body) = answer::of_fault(fault, dialect, self.watch.entry.id());
+        answer::note(&mut head.headers, self.watch.entry.changes());
         if let Some(cause) = std::error::Error::source(fault) {
-            tracing::debug!(id = self.entry.id(), %cause, "a request failed");
+            tracing::debug!(id = self.watch.entry.id(), %cause, "a request failed");
         }
         self.out = Out::from([body]);
         (self.state, self.has_head, self.permit) = (PipeState::Ended, true, None);
-        self.entry.answering(head.status);
-        self.entry.failed(fault.kind.name());
-        self.entry.ends(if fault.kind == FaultKind::Draining {
+        self.watch.entry.answering(head.status);
+        self.watch.entry.failed(fault.kind.name());
+        self.watch.entry.ends(if fault.kind == FaultKind::Draining {
             Outcome::Drained
         } else {
             Outcome::Faulted
@@ -277,7 +269,7 @@ impl Pipe {
             PipeState::Flowing(upstream) => match upstream.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.frame(frame),
                 Poll::Ready(Some(Err(error))) => {
-                    tracing::debug!(%error, id = self.entry.request_id(), "the upstream's answer broke off");
+                    tracing::debug!(%error, id = self.watch.entry.request_id(), "the upstream's answer broke off");
                     // Where the dialect could say it, a status still can.
                     self.end(End::Broken, (!self.has_head).then_some(Cut::Truncated));
                 }
@@ -318,10 +310,10 @@ impl Pipe {
 
     /// Takes a frame of the upstream's.
     fn frame(&mut self, frame: ReplyFrame) {
-        self.entry.heard();
+        self.watch.upstream_frame(&frame);
         self.silence.heard();
         self.egress.push(frame, &mut self.out);
-        self.entry.said(self.egress.summary().so_far);
+        self.watch.entry.said(self.egress.summary().so_far);
         // Flowing → Keeping: the answer is whole, and is told so when it is kept.
         if let Some(keeping) = self.keeping()
             && let PipeState::Flowing(upstream) =
@@ -382,7 +374,7 @@ impl Pipe {
         if let Some(cut) = cut {
             if !self.has_head {
                 // Flowing → Breaking: a status will say it.
-                self.entry.saw(self.egress.summary());
+                self.watch.entry.saw(self.egress.summary());
                 self.state = PipeState::Breaking { cut, flushed: true };
                 return;
             }
@@ -398,7 +390,7 @@ impl Pipe {
 
     /// Nothing more will come.
     fn ended(&mut self, whole: bool, cut: Option<Cut>) {
-        self.entry.saw(self.egress.summary());
+        self.watch.entry.saw(self.egress.summary());
         self.ending = Some(match &cut {
             Some(Cut::Drained) => Ending::Drained,
             _ if whole && self.egress.is_error() => Ending::Refused,
@@ -423,10 +415,10 @@ impl Pipe {
             Some(Ending::Drained) => Outcome::Drained,
             Some(Ending::Short) => Outcome::Truncated,
             Some(Ending::Refused) => Outcome::Faulted,
-            Some(Ending::Whole) if self.entry.is_error() => Outcome::Faulted,
+            Some(Ending::Whole) if self.watch.entry.is_error() => Outcome::Faulted,
             Some(Ending::Whole) => Outcome::Completed,
         };
-        self.entry.ends(outcome);
+        self.watch.entry.ends(outcome);
     }
 
     /// How many bytes wait to be written.
@@ -449,9 +441,11 @@ impl Drop for Pipe {
     /// The client left, or read all that matters and did not wait for the end.
     fn drop(&mut self) {
         if matches!(self.state, PipeState::Flowing(_) | PipeState::Keeping(..)) {
-            self.entry.saw(self.egress.summary());
+            self.watch.entry.saw(self.egress.summary());
             if self.has_head && self.egress.summary().ended {
-                self.entry.ends(Outcome::Completed);
+                self.watch.entry.ends(Outcome::Completed);
+            } else {
+                self.watch.left();
             }
         }
     }
@@ -468,6 +462,7 @@ impl Body for Pipe {
         let this = &mut *self;
         loop {
             if let Some(frame) = this.out.pop_front() {
+                this.watch.client_frame(&frame);
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             match &mut this.state {
@@ -513,65 +508,5 @@ impl Body for Pipe {
                 SizeHint::with_exact(self.held())
             }
         }
-    }
-}
-
-/// Watches how long nothing came. One timer, moved only when it goes off.
-struct Silence {
-    patience: Patience,
-    since: Instant,
-    pinged: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-enum Waited {
-    Ping,
-    Enough(Duration),
-}
-
-impl Silence {
-    fn new(patience: Patience) -> Self {
-        let now = Instant::now();
-        // Zero means: never.
-        let some = |time: Option<Duration>| time.filter(|time| !time.is_zero());
-        let patience = Patience { ping: some(patience.ping), idle: some(patience.idle) };
-        Self { patience, since: now, pinged: now, timer: None }
-    }
-
-    /// The upstream sent something.
-    fn heard(&mut self) {
-        self.since = Instant::now();
-    }
-
-    /// So did we.
-    fn spoke(&mut self) {
-        self.pinged = self.since;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, may_ping: bool) -> Poll<Waited> {
-        loop {
-            let now = Instant::now();
-            if let Some(limit) = self.patience.idle.filter(|limit| now >= self.since + *limit) {
-                return Poll::Ready(Waited::Enough(limit));
-            }
-            if self.patience.ping.is_some_and(|ping| now >= self.pinged + ping) {
-                self.pinged = now;
-                if may_ping {
-                    return Poll::Ready(Waited::Ping);
-                }
-            }
-            let Some(next) = self.next() else { return Poll::Pending };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
-            if timer.is_elapsed() {
-                timer.as_mut().reset(next);
-            }
-            std::task::ready!(timer.as_mut().poll(cx));
-        }
-    }
-
-    fn next(&self) -> Option<Instant> {
-        let ping = self.patience.ping.map(|ping| self.pinged + ping);
-        let idle = self.patience.idle.map(|idle| self.since + idle);
-        ping.into_iter().chain(idle).min()
     }
 }

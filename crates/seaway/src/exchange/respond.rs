@@ -9,7 +9,8 @@ use seaway_wire::{Dialect, Meter, chat, responses};
 
 use super::egress::Egress;
 use super::gather::{ErrorInstead, Gather, Made};
-use super::pipe::{Answer, Patience, Pipe, UpstreamAnswer};
+use super::pipe::{Answer, Pipe, UpstreamAnswer};
+use super::silence::Patience;
 use super::{AnswerPlan, Answered, Exchange, RelayForm};
 use crate::answer::{self, Head};
 use crate::fault::{Fault, FaultKind};
@@ -48,10 +49,10 @@ impl Exchange {
             status: reply.status,
             headers: headers::to_client(&reply.headers, upstream.is_simulated()),
         };
-        let request_id = answer::identify(&mut head.headers, self.entry.id());
-        self.entry.changed(&reply.changes);
-        answer::note(&mut head.headers, self.entry.changes());
-        self.entry.known_as(&request_id);
+        let request_id = answer::identify(&mut head.headers, self.watch.entry.id());
+        self.watch.entry.changed(&reply.changes);
+        answer::note(&mut head.headers, self.watch.entry.changes());
+        self.watch.entry.known_as(&request_id);
         if reply.status == StatusCode::UNAUTHORIZED && !upstream.passes_credentials() {
             // Our credential was refused: the client cannot mend that by asking again.
             head.headers.entry("x-should-retry").or_insert(HeaderValue::from_static("false"));
@@ -67,7 +68,7 @@ impl Exchange {
             ping: carriage.pings.then_some(self.snapshot.config.ping),
             idle: upstream.idle_timeout(),
         };
-        let flow = UpstreamAnswer {
+        let answer = UpstreamAnswer {
             body: reply.body,
             egress: carriage.egress,
             keeper: carriage.keeper,
@@ -75,7 +76,7 @@ impl Exchange {
             permit: reply.permit,
         };
         let (around, dialect) = (self.around(), self.client.endpoint.dialect());
-        Pipe::new(flow, self.entry, around).begin(head, dialect, head_patience).await
+        Pipe::new(answer, self.watch, around).begin(head, dialect, head_patience).await
     }
 
     /// Chooses by what the client asked and the upstream answered.
@@ -97,7 +98,8 @@ impl Exchange {
             AnswerPlan::Relayed(RelayForm::Created) => Ok(self.created(reply, head, upstream)),
             AnswerPlan::Relayed(form) => self.relayed_as(form, reply, head),
             AnswerPlan::Chat { shape, stream } => {
-                let stamp = chat::ChatStamp { id: self.entry.id().to_owned(), created: now() };
+                let stamp =
+                    chat::ChatStamp { id: self.watch.entry.id().to_owned(), created: now() };
                 translated(Translation::Chat(shape, stamp), stream, reply, head, upstream)
             }
             AnswerPlan::Responses { shape, stream, keeper, id } => {
@@ -130,7 +132,7 @@ impl Exchange {
             let instead = ErrorInstead {
                 status: reply.status,
                 dialect,
-                request_id: self.entry.request_id().to_owned(),
+                request_id: self.watch.entry.request_id().to_owned(),
                 legible: !encoded,
             };
             return Ok(Carriage::of(gather(Gather::body(Made::Error(instead)))));
@@ -167,13 +169,13 @@ impl Exchange {
     fn head_patience(&self) -> Duration {
         let ping = self.snapshot.config.ping;
         let whole = if ping.is_zero() { HEAD_PATIENCE } else { ping.min(HEAD_PATIENCE) };
-        whole.saturating_sub(self.entry.age()).max(whole.min(LEAST_PATIENCE))
+        whole.saturating_sub(self.watch.entry.age()).max(whole.min(LEAST_PATIENCE))
     }
 }
 
 /// In one of OpenAI's dialects, of an answer in Messages.
 fn translated(
-    tongue: Translation,
+    translation: Translation,
     stream: bool,
     reply: &Reply,
     head: &mut Head,
@@ -209,7 +211,7 @@ fn translated(
     let kind = kind_of(&reply.headers);
     // Streams that are labelled as something else are known; a page or JSON is none.
     if stream && !kind.contains("json") && !kind.starts_with("text/html") {
-        let (egress, keeper) = tongue.streamed();
+        let (egress, keeper) = translation.streamed();
         return Ok(Carriage { keeper, pings: true, ..Carriage::of(egress) });
     }
     head.status = StatusCode::OK;
@@ -219,7 +221,7 @@ fn translated(
         );
         (Made::Nothing(Fault::new(FaultKind::BadReply, message)), None)
     } else {
-        tongue.whole()
+        translation.whole()
     };
     // The upstream may have been asked for a stream although we were not.
     let gathered =

@@ -9,7 +9,7 @@ use seaway_wire::Endpoint;
 use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
-use super::{BoxError, Call, CallBody, HttpBody, Payload, Recourse, SharedError, UpstreamError};
+use super::{BoxError, Call, CallBody, Payload, Recourse, ReplyBody, SharedError, UpstreamError};
 use crate::auth::CARRIERS;
 use crate::config::{self, Limits, UpstreamName, Vendor};
 use crate::credential::{Credential, CredentialError};
@@ -102,6 +102,7 @@ impl Api {
     }
 
     pub(super) fn prepare(&self, call: Call) -> (RequestHead, Payload) {
+        let call = self.vendor.adapt(call);
         let uri = self.vendor.address(&self.base, &call.target, call.query.as_deref());
         let mut headers = call.headers;
         headers.insert(HOST, self.host.clone());
@@ -139,7 +140,7 @@ impl Api {
         head: &RequestHead,
         body: CallBody,
         sent: &mut HeaderMap,
-    ) -> Result<Response<HttpBody>, UpstreamError> {
+    ) -> Result<Response<ReplyBody>, UpstreamError> {
         if let Some(tunnel) = &self.tunnel {
             tunnel.up(Login::Batch).await.map_err(|error| self.no_way(error))?;
         }
@@ -160,7 +161,7 @@ impl Api {
             if let Some(tunnel) = &self.tunnel {
                 tunnel.worked();
             }
-            Ok(reply)
+            Ok(reply.map(|body| self.vendor.frame(body)))
         };
         if self.first_byte.is_zero() {
             return sending.await;

@@ -27,6 +27,14 @@ pub enum ReplyFrame {
 }
 
 impl ReplyFrame {
+    /// Its length in bytes, without the frame that an event has none of.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Event(event) => event.event().data.len(),
+        }
+    }
+
     /// As HTTP would have it.
     fn into_bytes(self) -> Bytes {
         match self {

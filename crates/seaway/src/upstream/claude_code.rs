@@ -5,11 +5,11 @@
 //! the history, or a new one. A child serves one owner and one turn at a time, and is gone as
 //! soon as it would go on by itself.
 
+mod answer_stream;
 mod answers;
 mod checkout;
 mod children;
 mod conversations;
-mod flow;
 mod home;
 mod installed;
 mod launch;
@@ -53,9 +53,9 @@ use crate::credential::Credential;
 use crate::fault::FaultKind;
 use crate::process::Piped;
 use crate::store::Store;
+use answer_stream::AnswerStream;
 use children::Children;
 use conversations::{Conversations, TurnGuard};
-use flow::AnswerStream;
 use plan::Plan;
 use pool::WarmChild;
 use shared::ProgramState;
@@ -289,8 +289,8 @@ impl Program {
         };
         let BegunAnswer { begun, attempts, notes: more } = answered?;
         let reply = match begun {
-            Ok((first, flow)) if stream => answers::streamed(first, flow),
-            Ok((first, flow)) => whole(shared, first, flow).await?,
+            Ok((first, answer)) if stream => answers::streamed(first, answer),
+            Ok((first, answer)) => whole(shared, first, answer).await?,
             Err(failure) => {
                 unanswered(shared, &failure).map_err(|error| UpstreamError { attempts, ..error })?
             }
@@ -347,7 +347,7 @@ async fn answer(
     let answers = begun
         .as_ref()
         .ok()
-        .and_then(|(_, flow)| flow.model())
+        .and_then(|(_, answer)| answer.model())
         .filter(|model| !answers::is_meant(&ask.model, model));
     let notes = match answers {
         Some(model) if shared.setting().strict => {
@@ -363,7 +363,7 @@ async fn answer(
         Some(model) => Some(Change { name: "model".into(), path: format!("answered by {model}") }),
         None => None,
     };
-    let uncached = begun.as_ref().map_or(0, |(_, flow)| flow.uncached_history());
+    let uncached = begun.as_ref().map_or(0, |(_, answer)| answer.uncached_history());
     let uncached = (uncached > 0).then(|| Change {
         name: "prompt cache".into(),
         path: format!(
@@ -382,7 +382,9 @@ async fn late(
     answering: impl Future<Output = Result<BegunAnswer, UpstreamError>>,
 ) -> Result<(EventFrame, AnswerStream, Vec<Change>), EventFrame> {
     let why = match answering.await {
-        Ok(BegunAnswer { begun: Ok((first, flow)), notes, .. }) => return Ok((first, flow, notes)),
+        Ok(BegunAnswer { begun: Ok((first, answer)), notes, .. }) => {
+            return Ok((first, answer, notes));
+        }
         Ok(BegunAnswer { begun: Err(failure), .. }) => match unanswered(&shared, &failure) {
             Ok(_) => shared.plan.with_limit(&failure),
             Err(error) => told(error),
@@ -413,9 +415,9 @@ async fn attempts(
     loop {
         attempts += 1;
         let taken = checkout::checkout(shared, ask, &whose, &prints, held).await;
-        let mut flow = taken.map_err(|error| UpstreamError { attempts, ..error })?;
-        let failure = match flow.next().await {
-            Ok(Some(first)) => return Ok((Ok((first, flow)), attempts)),
+        let mut answer = taken.map_err(|error| UpstreamError { attempts, ..error })?;
+        let failure = match answer.next().await {
+            Ok(Some(first)) => return Ok((Ok((first, answer)), attempts)),
             Ok(None) => Box::new(Failure {
                 message: "Claude Code ended without an answer".into(),
                 ..Failure::default()
@@ -426,7 +428,7 @@ async fn attempts(
             return Ok((Err(failure), attempts));
         }
         tracing::debug!(upstream = %shared.name(), attempts, message = failure.message, "trying again");
-        let Some(left) = flow.discard().await else { return Ok((Err(failure), attempts)) };
+        let Some(left) = answer.discard().await else { return Ok((Err(failure), attempts)) };
         tokio::time::sleep(backoff(attempts)).await;
         held = left;
     }
@@ -446,7 +448,7 @@ fn is_safe(shared: &ProgramState, failure: &Failure) -> bool {
 async fn whole(
     shared: &ProgramState,
     first: EventFrame,
-    mut flow: AnswerStream,
+    mut answer: AnswerStream,
 ) -> Result<Reply, UpstreamError> {
     let mut fold = Fold::default();
     let mut next = Some(first);
@@ -459,12 +461,12 @@ async fn whole(
             )
         };
         let came = match shared.setting().idle_timeout {
-            Duration::ZERO => flow.next().await,
-            idle => tokio::time::timeout(idle, flow.next()).await.map_err(|_| silent())?,
+            Duration::ZERO => answer.next().await,
+            idle => tokio::time::timeout(idle, answer.next()).await.map_err(|_| silent())?,
         };
         next = came.map_err(|failure| UpstreamError::new(FaultKind::BadReply, failure.message))?;
     }
-    match flow.failure() {
+    match answer.failure() {
         Some(failure) => unanswered(shared, &failure),
         None => Ok(answers::folded(fold)),
     }

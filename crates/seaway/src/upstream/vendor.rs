@@ -1,13 +1,11 @@
-//! What differs between HTTP upstreams: the address of a request, and what is signed last.
-//!
-//! All of them answer in server-sent events and take a request as it is; a vendor that does not asks two more questions
-//! here.
+//! What differs between HTTP upstreams: the address of a request, what is changed of it, what is signed last, and how
+//! the answer is framed.
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Uri};
 use seaway_wire::Endpoint;
 
-use super::Target;
+use super::{Call, HttpBody, ReplyBody, Target};
 use crate::config::Vendor;
 
 impl Vendor {
@@ -29,6 +27,20 @@ impl Vendor {
         let mut parts = base.clone().into_parts();
         parts.path_and_query = path.path_and_query().cloned();
         Uri::from_parts(parts).unwrap_or(path)
+    }
+
+    /// Makes of a request what this vendor takes. What is changed for a model or a client is changed before.
+    pub(super) fn adapt(self, call: Call) -> Call {
+        match self {
+            Self::Anthropic | Self::Messages | Self::Argo => call,
+        }
+    }
+
+    /// Gives an answer the frame in which it goes on: a stream of server-sent events, and all that is none, as it comes.
+    pub(super) fn frame(self, body: HttpBody) -> ReplyBody {
+        match self {
+            Self::Anthropic | Self::Messages | Self::Argo => ReplyBody::Http(body),
+        }
     }
 
     /// Completes the credential of a request, which the headers hold.

@@ -118,7 +118,7 @@ async fn the_page_sees_what_goes_on_and_does_not_hold_up_a_drain() {
         serde_json::from_str(event.unwrap_or_else(|| panic!("no {name}: {text}"))).unwrap()
     };
     assert_eq!(data("live")["ended"][0]["model"], "claude-opus-4-8");
-    assert_eq!(data("house")["health"]["upstreams"][0]["name"], "s");
+    assert_eq!(data("gateway")["health"]["upstreams"][0]["name"], "s");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,7 +41,7 @@ async function attempt(work) {
 function locked() {
   state.source?.close();
   state.source = null;
-  $("house").hidden = true;
+  $("gateway").hidden = true;
   $("sign-out").hidden = true;
   $("door").hidden = false;
   $("state").textContent = "not signed in";
@@ -55,7 +55,7 @@ async function enter() {
   const told = await ask("/dashboard/connect").catch(() => null);
   if (!told) return locked();
   $("door").hidden = true;
-  $("house").hidden = false;
+  $("gateway").hidden = false;
   $("sign-out").hidden = told.keyless;
   connectLines(told);
   watch();
@@ -143,7 +143,7 @@ function watch() {
   state.source?.close();
   state.source = new EventSource("/dashboard/live");
   state.source.addEventListener("live", (event) => showLive(JSON.parse(event.data)));
-  state.source.addEventListener("house", (event) => showHouse(JSON.parse(event.data)));
+  state.source.addEventListener("gateway", (event) => showGateway(JSON.parse(event.data)));
   state.source.addEventListener("error", async () => {
     $("state").textContent = "the gateway does not answer; trying again …";
     // A browser gives up by itself where the answer is no stream.
@@ -188,7 +188,7 @@ function tunnelLine(tunnel) {
   return parts.join(", ");
 }
 
-function showHouse({ health, sessions, workers, program }) {
+function showGateway({ health, sessions, workers, program }) {
   const hours = Math.floor(health.uptime / 3600);
   $("state").textContent = `${health.status}, version ${health.version}, up ${hours ? hours + " h " : ""}${Math.floor((health.uptime % 3600) / 60)} min`;
   $("state").className = health.status === "ok" ? "good" : "bad";

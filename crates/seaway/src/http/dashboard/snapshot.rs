@@ -76,7 +76,7 @@ impl Onlooker {
                 self.told.clone_from(&text);
             }
             if self.turn.is_multiple_of(HOUSE) {
-                text.push_str(&event("house", &look(&self.state, &sight).await));
+                text.push_str(&event("gateway", &look(&self.state, &sight).await));
             }
             self.turn += 1;
             if !text.is_empty() {

@@ -14,7 +14,7 @@ use seaway_wire::messages::{Change, Fold};
 use seaway_wire::model::Model;
 
 use super::QUIET;
-use super::flow::AnswerStream;
+use super::answer_stream::AnswerStream;
 use crate::upstream::gate::Permit;
 use crate::upstream::{BoxError, Payload, Reply, ReplyBody, ReplyFrame, sandbox};
 
@@ -26,22 +26,22 @@ const TOO_LONG: &str = "prompt is too long";
 const USUAL_WAIT: i64 = 5;
 
 /// An answer as it comes.
-pub(super) fn streamed(first: EventFrame, flow: AnswerStream) -> Reply {
-    events(pieces(first, flow).boxed())
+pub(super) fn streamed(first: EventFrame, answer: AnswerStream) -> Reply {
+    events(pieces(first, answer).boxed())
 }
 
 fn pieces(
     first: EventFrame,
-    flow: AnswerStream,
+    answer: AnswerStream,
 ) -> impl Stream<Item = Result<ReplyFrame, BoxError>> + Send {
-    futures_util::stream::unfold((Some(first), flow), |(first, mut flow)| async move {
+    futures_util::stream::unfold((Some(first), answer), |(first, mut answer)| async move {
         if let Some(first) = first {
-            return Some((Ok(ReplyFrame::Event(first)), (None, flow)));
+            return Some((Ok(ReplyFrame::Event(first)), (None, answer)));
         }
-        match flow.next().await {
-            Ok(Some(event)) => Some((Ok(ReplyFrame::Event(event)), (None, flow))),
+        match answer.next().await {
+            Ok(Some(event)) => Some((Ok(ReplyFrame::Event(event)), (None, answer))),
             Ok(None) => None,
-            Err(failure) => Some((Err(BoxError::from(failure.message)), (None, flow))),
+            Err(failure) => Some((Err(BoxError::from(failure.message)), (None, answer))),
         }
     })
 }
@@ -89,7 +89,7 @@ pub(super) fn awaited(
             }
             match tokio::time::timeout(QUIET, &mut answering).await {
                 Err(_) => Some((ping(), (answering, false, false))),
-                Ok(Ok((first, flow, notes))) => {
+                Ok(Ok((first, answer, notes))) => {
                     let notes: Vec<String> =
                         notes.iter().map(|note| format!("{} {}", note.name, note.path)).collect();
                     let note = if notes.is_empty() {
@@ -98,7 +98,7 @@ pub(super) fn awaited(
                         format!(": seaway-note: {}\n\n", notes.join(", ")).into()
                     };
                     Some((
-                        (Ok(ReplyFrame::Bytes(note)), Some((first, flow))),
+                        (Ok(ReplyFrame::Bytes(note)), Some((first, answer))),
                         (answering, false, true),
                     ))
                 }
@@ -111,7 +111,7 @@ pub(super) fn awaited(
     let whole = waiting.flat_map(|(frame, rest)| {
         let rest = rest.map_or_else(
             || futures_util::stream::empty().boxed(),
-            |(first, flow)| pieces(first, flow).boxed(),
+            |(first, answer)| pieces(first, answer).boxed(),
         );
         futures_util::stream::once(async { frame }).chain(rest)
     });

@@ -8,8 +8,8 @@ use seaway_wire::claude_code::{
     AnsweredCall, Ask, AskedRole, COMPOSED, HeldCall, Print, Turn, input,
 };
 
+use super::answer_stream::{AnswerStream, Lease};
 use super::conversations::{Conversation, TurnGuard};
-use super::flow::{AnswerStream, Lease};
 use super::pool::{BestChild, ChildQuery, ConversationKey};
 use super::shared::ProgramState;
 use super::spawn::PATIENCE;

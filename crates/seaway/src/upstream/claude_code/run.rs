@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::flow::Lease;
+use super::answer_stream::Lease;
 use super::launch::{self, Transcript};
 use super::policy::{Judgement, Policy};
 use super::run_request::{Continued, RunRequest};

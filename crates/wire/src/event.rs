@@ -37,10 +37,15 @@ pub enum EventKind {
 
 /// How nearly every event begins. What follows up to the next quote is its type.
 const BEGINNING: &[u8] = br#"{"type":""#;
+const DELTA: &[u8] = br#"{"type":"content_block_delta""#;
 
 impl EventKind {
     /// Tells what an event is by the `type` in its JSON; `None` if it has none.
     fn of_json(data: &[u8]) -> Option<Self> {
+        // Nearly every event is one.
+        if data.starts_with(DELTA) {
+            return Some(Self::BlockDelta);
+        }
         let plain = data.strip_prefix(BEGINNING).and_then(|rest| {
             let name = &rest[..memchr::memchr(b'"', rest)?];
             Some(Self::named(std::str::from_utf8(name).ok()?)).filter(|kind| kind.is_read())

@@ -74,6 +74,13 @@ impl Meter {
         self.beginning == Beginning::Over
     }
 
+    /// True for a stream of events that said of itself neither that it is over nor that it failed.
+    pub fn is_open(&self) -> bool {
+        matches!(self.form, MeterForm::Events(_))
+            && !self.summary.ended
+            && self.summary.error.is_none()
+    }
+
     /// True where an event of our own may be written into the stream.
     pub fn between_events(&self) -> bool {
         match &self.form {

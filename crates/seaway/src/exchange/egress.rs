@@ -57,6 +57,7 @@ impl Egress {
     /// Told once that nothing more will come, and why if that was not the upstream's doing. False if the answer is not whole.
     pub(super) fn finish(&mut self, end: End, why: Option<&Fault>, out: &mut Out) -> bool {
         match self {
+            // What is to be said of it depends on more than it knows.
             Self::Relay { relay, .. } => relay.finish(end),
             Self::Chat(stream) => {
                 if let Some(why) = why {
@@ -71,6 +72,13 @@ impl Egress {
                 stream.sink_mut().finish(out)
             }
             Self::Gather(gather) => gather.finish(end, out),
+        }
+    }
+
+    /// Says that a relayed answer was cut off; a translated one has said it by itself.
+    pub(super) fn cut(&mut self, why: &Fault, request_id: &str, out: &mut Out) {
+        if let Self::Relay { relay, .. } = self {
+            relay.cut(why, request_id, out);
         }
     }
 

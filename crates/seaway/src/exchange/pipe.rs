@@ -115,6 +115,8 @@ pub struct Pipe {
     keeper: Option<Keeper>,
     /// The client has its head, so that no status can be changed any more.
     has_head: bool,
+    /// The head said how long the answer is.
+    has_length: bool,
     ending: Option<Ending>,
     /// Held until the upstream's part is over.
     permit: Option<Permit>,
@@ -153,6 +155,7 @@ impl Pipe {
             cut: None,
             keeper: None,
             has_head: false,
+            has_length: false,
             ending: None,
             permit: None,
         }
@@ -207,7 +210,7 @@ impl Pipe {
     /// The head is decided, and leaves.
     fn leaves(mut self, head: Head) -> Answer {
         self.watch.entry.answering(head.status);
-        self.has_head = true;
+        (self.has_head, self.has_length) = (true, self.size_hint().exact().is_some());
         // That there is a head is a sign of life.
         self.silence.pinged = Instant::now();
         self.record();
@@ -391,6 +394,10 @@ impl Pipe {
     /// Nothing more will come.
     fn ended(&mut self, whole: bool, cut: Option<Cut>) {
         self.watch.entry.saw(self.egress.summary());
+        if !whole && self.has_head && !self.has_length {
+            let why = cut.as_ref().unwrap_or(&Cut::Truncated).fault();
+            self.egress.cut(&why, self.watch.entry.request_id(), &mut self.out);
+        }
         self.ending = Some(match &cut {
             Some(Cut::Drained) => Ending::Drained,
             _ if whole && self.egress.is_error() => Ending::Refused,

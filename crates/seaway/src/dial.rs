@@ -1,5 +1,7 @@
 //! Reaching an upstream: TCP, a unix socket or a proxy, and TLS with its true name.
 
+mod pinned;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,6 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tower::Service;
+
+use pinned::Pinned;
 
 use crate::causes::BoxError;
 use crate::config::{ApiConfig, Proxy};
@@ -173,7 +177,8 @@ impl Dial {
             ServerName::try_from(name.clone()).map_err(|error| DialError::Setup(error.into()))?;
         let config = self.tls()?;
         let stream = TlsConnector::from(config).connect(server, stream).await;
-        let stream = stream.map_err(|source| DialError::Tls { name, source })?;
+        let stream =
+            stream.map_err(|error| DialError::Tls { name, source: pinned::in_words(error) })?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Dialled { stream: Box::new(stream), http2 })
     }
@@ -212,12 +217,14 @@ impl Dial {
 
     fn make_tls(&self) -> Result<ClientConfig, DialError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = Verifier::new_with_extra_roots(self.extra_roots()?, provider.clone());
-        let verifier = verifier.map_err(|error| DialError::Setup(error.into()))?;
+        let own = self.extra_roots()?;
+        let platform = Verifier::new_with_extra_roots(own.clone(), provider.clone())
+            .map_err(|error| DialError::Setup(error.into()))?;
+        let verifier = Pinned { platform, own };
         let builder =
             ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| DialError::Setup(error.into()))?;
-        // The verifier is the platform's own; rustls only calls every custom one dangerous.
+        // The verifier asks the platform's own first; rustls only calls every custom one dangerous.
         let mut config = builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))

@@ -32,9 +32,21 @@ async fn secure(name: &str, protocols: &[&[u8]]) -> Secure {
 
 /// The same. Over HTTP/2 a connection has so many streams at once.
 async fn with_streams(name: &str, protocols: &[&[u8]], streams: u32) -> Secure {
+    with_certificate(
+        rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap(),
+        protocols,
+        streams,
+    )
+    .await
+}
+
+async fn with_certificate(
+    params: rcgen::CertificateParams,
+    protocols: &[&[u8]],
+    streams: u32,
+) -> Secure {
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
     let ca = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(ca.path(), certificate.pem()).unwrap();
     let provider = Arc::new(crypto::aws_lc_rs::default_provider());
@@ -166,6 +178,43 @@ async fn first_requests_share_a_connection_and_more_are_opened_when_its_streams_
                 "{round} round, {requests} requests, {streams} streams"
             );
         }
+    }
+}
+
+/// As `openssl req -x509` makes it.
+async fn authority(name: &str) -> Secure {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    with_certificate(params, &[], 100).await
+}
+
+#[tokio::test]
+async fn an_authoritys_own_certificate_is_good_where_it_is_named_and_there_alone() {
+    let (ours, theirs, other) =
+        (authority("localhost").await, authority("localhost").await, authority("b.example").await);
+    let named = gateway(&ours, "localhost", true, &[]).await;
+    let answer = named.client().await.post("/v1/messages", ASK).await;
+    assert_eq!((answer.status, answer.text()), (200, ASK));
+    let ca_file = theirs.ca.path().to_string_lossy().into_owned();
+    for (what, gateway) in [
+        ("unnamed", gateway(&ours, "localhost", false, &[]).await),
+        (
+            "of another key",
+            gateway(&ours, "localhost", false, &[("upstream.up.ca_file", &ca_file)]).await,
+        ),
+        ("of another name", gateway(&other, "localhost", true, &[]).await),
+    ] {
+        let answer = gateway.client().await.post("/v1/messages", ASK).await;
+        assert_eq!(answer.status, 502, "{what}");
+        let text = answer.text();
+        assert!(
+            text.contains("TLS with localhost failed: ") && text.contains("certificate"),
+            "{what}: {text}"
+        );
+        assert!(
+            !text.contains("CaUsedAsEndEntity") && !text.contains("UnknownIssuer"),
+            "{what}: {text}"
+        );
     }
 }
 

@@ -71,6 +71,7 @@ const fn layer(kind: FaultKind) -> &'static str {
         | FaultKind::NotFound
         | FaultKind::WrongMethod
         | FaultKind::TooLarge
+        | FaultKind::SlowClient
         | FaultKind::RateLimited
         | FaultKind::NotReady
         | FaultKind::StoreDown

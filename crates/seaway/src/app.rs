@@ -15,6 +15,7 @@ use crate::config::{self, Listen, Loaded, Sources};
 use crate::drain::Drain;
 use crate::http::Routes;
 use crate::http::admission::Door;
+use crate::http::connection::Connections;
 use crate::http::server::{self, BindError, Listener, Serving};
 use crate::instance::{self, Registered};
 use crate::ledger::Ledger;
@@ -77,6 +78,16 @@ impl Signals {
     }
 }
 
+/// Takes as many open files as the system allows: each client needs one, and often one more to an upstream.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 impl App {
     /// Starts everything. Clients can connect when this returns.
     ///
@@ -85,6 +96,7 @@ impl App {
     /// [`StartError`] if an address or the local key cannot be had.
     pub async fn start(loaded: Loaded, sources: Sources) -> Result<Self, StartError> {
         let Loaded { config, path, saved_at, .. } = loaded;
+        raise_open_files();
         crate::trusted::folder(&config.state_dir, config.modes)
             .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
         let signals = Signals::listen().map_err(StartError::Signals)?;
@@ -119,13 +131,15 @@ impl App {
         });
         let router = http::router(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
+        let places = Connections::default();
         for listener in listeners {
             let serving = Serving {
                 router: router.clone(),
                 door: Door::Public,
-                drain: state.drain.clone(),
+                state: state.clone(),
                 tasks: connections.clone(),
                 workers: workers.clone(),
+                connections: places.clone(),
             };
             connections.spawn(listener.serve(serving));
         }
@@ -148,9 +162,11 @@ impl App {
             let serving = Serving {
                 router,
                 door: Door::Own,
-                drain: self.state.drain.clone(),
+                state: self.state.clone(),
                 tasks: self.connections.clone(),
                 workers: self.workers.clone(),
+                // Whoever fills the other doors does not shut out the owner.
+                connections: Connections::default(),
             };
             self.connections.spawn(listener.serve(serving));
             instance::register(

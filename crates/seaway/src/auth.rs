@@ -25,6 +25,19 @@ pub static CARRIERS: [HeaderName; 3] = [
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Caller(pub Arc<str>);
 
+/// The name of somebody who showed no key and needs none. No key can have it.
+const STRANGER: &str = "anyone";
+
+impl Caller {
+    pub fn stranger() -> Self {
+        Self(STRANGER.into())
+    }
+
+    pub fn is_stranger(&self) -> bool {
+        &*self.0 == STRANGER
+    }
+}
+
 /// The keys that let clients in.
 #[derive(Debug, Clone)]
 pub struct Keyring {

@@ -137,6 +137,25 @@ impl fmt::Display for ConfigError {
     }
 }
 
+/// Callers that no key stands for: whoever comes by the owner's socket, to an open gateway, or to what needs no key.
+pub const RESERVED_CALLERS: [&str; 3] = ["owner", "open", "anyone"];
+
+/// What clients may hold, and for how long. No time is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Connections at once, of all and of one address.
+    pub connections: usize,
+    pub connections_per_address: usize,
+    /// Until a connection has asked something.
+    pub head_timeout: Duration,
+    /// Until it asks again.
+    pub idle_timeout: Duration,
+    /// In which something of an answer must be taken.
+    pub send_timeout: Duration,
+    /// In which something of a request's body must come.
+    pub body_timeout: Duration,
+}
+
 /// What Seaway runs by. Every value is checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -152,6 +171,7 @@ pub struct Config {
     pub cors_origins: Vec<HeaderValue>,
     /// In bytes.
     pub body_limit: usize,
+    pub client: ClientLimits,
     pub grace: Duration,
     /// How long an upstream that cannot be reached still counts as ready.
     pub ready_grace: Duration,

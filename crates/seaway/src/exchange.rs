@@ -13,8 +13,10 @@ mod watch;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Full};
+use seaway_wire::messages::Change;
 use seaway_wire::{Endpoint, Request, chat, responses};
 
 use pipe::Surroundings;
@@ -128,9 +130,13 @@ async fn forget(store: Store, id: String) {
     }
 }
 
-/// True for a path that could lead out of what it stands below.
+/// True for a path that could lead out of what it stands below, also where a dot or a slash is only meant: who reads it
+/// next may take it for one. No id of the API has any.
 fn climbs(path: &str) -> bool {
-    path.split(['/', '?']).any(|segment| segment.to_ascii_lowercase().replace("%2e", ".") == "..")
+    const MEANT: [&str; 4] = ["%2e", "%2f", "%5c", "%25"];
+    let path = path.to_ascii_lowercase();
+    path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
+        || MEANT.iter().any(|meant| path.contains(meant))
 }
 
 /// What makes something is sent once: a second time would make it twice.
@@ -211,8 +217,8 @@ impl Exchange {
         query: Option<String>,
         body: Payload,
     ) -> Result<Answered, Fault> {
-        if climbs(&target.to_string()) || query.as_deref().is_some_and(climbs) {
-            let message = "the path climbs out of the API; write it without `..`";
+        if climbs(&target.to_string()) {
+            let message = "the path climbs out of the API, or may for who reads it next; write it without `..` and without dots, slashes or percent signs in `%` form";
             return Err(Fault::new(FaultKind::InvalidRequest, message));
         }
         let store = self.state.ledger.store().clone();
@@ -226,7 +232,8 @@ impl Exchange {
         let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
         let headers = self.headers_for(&upstream);
         let owner = self.client.caller.0.clone();
-        let call = Call { method, target, query, headers, body, owner, session: None };
+        let live = Some(self.watch.entry.live());
+        let call = Call { method, target, query, headers, body, owner, session: None, live };
         self.watch.entry.goes_to(&upstream.name);
         let reply = self.call(&upstream, call).await?;
         if let Some(id) = deleted.filter(|_| reply.status.is_success()) {
@@ -261,38 +268,31 @@ impl Exchange {
         .await;
         let mut targets = targets.into_iter();
         let model = Model { asked, alias, from_default };
-        let mut refused = None;
+        let (mut refused, mut best) = (None, None::<Attempt>);
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
-        while let Some((upstream, prepared)) = next {
-            self.watch.entry.prepared(prepared.wanted, prepared.changes);
+        while let Some((upstream, Prepared { call, plan, wanted, changes })) = next {
+            self.watch.entry.prepared(wanted.clone(), changes.clone());
             self.watch.entry.goes_to(&upstream.name);
-            let result = self.call(upstream, prepared.call).await;
-            let passed_on = match &result {
-                Ok(reply) => passes_on(reply.status),
-                Err(fault) => worth_another(fault.kind),
+            let result = self.call(upstream, call).await;
+            let attempt = Attempt { result, upstream: upstream.clone(), plan, wanted, changes };
+            next = match attempt.rank() {
+                AnswerRank::Final => return attempt.told(),
+                _ => self.next(&mut targets, request, preset, model, &mut refused).await,
             };
-            next = if passed_on {
-                self.next(&mut targets, request, preset, model, &mut refused).await
-            } else {
-                None
-            };
-            if next.is_none() {
-                return result.map(|reply| Answered {
-                    reply,
-                    upstream: upstream.clone(),
-                    plan: prepared.plan,
-                });
+            if next.is_some() {
+                attempt.log();
             }
-            match result {
-                Ok(reply) => {
-                    tracing::warn!(upstream = %upstream.name, status = reply.status.as_u16(), "trying the next upstream");
-                }
-                Err(fault) => {
-                    tracing::warn!(upstream = %upstream.name, %fault, "trying the next upstream");
-                }
-            }
+            best = Some(match best {
+                Some(earlier) if earlier.rank() >= attempt.rank() => earlier,
+                _ => attempt,
+            });
         }
-        Err(refused.unwrap_or_else(|| no_upstream(&self.snapshot.config)))
+        let Some(best) = best else {
+            return Err(refused.unwrap_or_else(|| no_upstream(&self.snapshot.config)));
+        };
+        self.watch.entry.prepared(best.wanted.clone(), best.changes.clone());
+        self.watch.entry.goes_to(&best.upstream.name);
+        best.told()
     }
 
     /// Prepares a call of the next upstream that can be asked. The first one's refusal is kept: it
@@ -414,16 +414,62 @@ impl Exchange {
     }
 }
 
-/// True for what another upstream may do better: it is overloaded, limited or out of reach.
-fn passes_on(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 429 | 502 | 503 | 504 | 529)
+/// What came of asking one upstream.
+struct Attempt {
+    result: Result<Reply, Fault>,
+    upstream: Arc<Upstream>,
+    plan: AnswerPlan,
+    wanted: Option<String>,
+    changes: Vec<Change>,
 }
 
-fn worth_another(kind: FaultKind) -> bool {
-    matches!(
-        kind,
-        FaultKind::Unreachable | FaultKind::TimedOut | FaultKind::RateLimited | FaultKind::NotReady
-    )
+/// What an answer is worth to a client when another upstream may have a better one, from the least on. Of equals the
+/// first is told: it is of the upstream that was wanted most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum AnswerRank {
+    /// It cannot be reached, or not be used yet.
+    Nobody,
+    /// It was asked and said nothing in time.
+    Silence,
+    /// It is busy, and says so itself or by our queue.
+    Busy,
+    /// The same, and when to come again.
+    Later,
+    /// No other could answer better.
+    Final,
+}
+
+impl Attempt {
+    fn rank(&self) -> AnswerRank {
+        match &self.result {
+            Ok(reply) if !matches!(reply.status.as_u16(), 429 | 502 | 503 | 504 | 529) => {
+                AnswerRank::Final
+            }
+            Ok(reply) if reply.headers.contains_key(RETRY_AFTER) => AnswerRank::Later,
+            Ok(_) => AnswerRank::Busy,
+            Err(fault) => match fault.kind {
+                FaultKind::Unreachable | FaultKind::NotReady => AnswerRank::Nobody,
+                FaultKind::TimedOut => AnswerRank::Silence,
+                FaultKind::RateLimited => AnswerRank::Busy,
+                _ => AnswerRank::Final,
+            },
+        }
+    }
+
+    fn told(self) -> Result<Answered, Fault> {
+        let Self { result, upstream, plan, .. } = self;
+        result.map(|reply| Answered { reply, upstream, plan })
+    }
+
+    fn log(&self) {
+        let upstream = &self.upstream.name;
+        match &self.result {
+            Ok(reply) => {
+                tracing::warn!(%upstream, status = reply.status.as_u16(), "trying the next upstream");
+            }
+            Err(fault) => tracing::warn!(%upstream, %fault, "trying the next upstream"),
+        }
+    }
 }
 
 fn no_upstream(config: &Config) -> Fault {

@@ -16,6 +16,8 @@ pub enum FaultKind {
     /// The path is ours, the method is not.
     WrongMethod,
     TooLarge,
+    /// The client began a request and did not go on with it.
+    SlowClient,
     RateLimited,
     Overloaded,
     Unreachable,
@@ -40,6 +42,7 @@ impl FaultKind {
             Self::NotFound => "not_found",
             Self::WrongMethod => "wrong_method",
             Self::TooLarge => "too_large",
+            Self::SlowClient => "slow_client",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Unreachable => "unreachable",
@@ -80,6 +83,7 @@ impl Faced for FaultKind {
             Self::Forbidden => (403, "permission_error", INVALID, None),
             Self::WrongMethod => (405, INVALID, INVALID, None),
             Self::TooLarge => (413, "request_too_large", INVALID, Some("request_too_large")),
+            Self::SlowClient => (408, INVALID, INVALID, None),
             Self::RateLimited => {
                 (429, "rate_limit_error", "rate_limit_error", Some("rate_limit_exceeded"))
             }

@@ -148,8 +148,12 @@ pub fn to_client(upstream: &HeaderMap, simulated: bool) -> HeaderMap {
             header::DATE,
             header::SET_COOKIE,
             header::ALT_SVC,
+            // It speaks of its own address to browsers, and we of ours.
+            header::STRICT_TRANSPORT_SECURITY,
         ]
-        .contains(name);
+        .contains(name)
+            || name.as_str().starts_with("access-control-")
+            || CARRIERS.contains(name);
         // Nobody but us speaks in our name.
         let posing = !simulated && name.as_str().starts_with("seaway-");
         if !ours && !posing && !HOP_BY_HOP.contains(name) && !named.contains(name) {
@@ -283,6 +287,11 @@ mod tests {
                 ("server", "s"),
                 ("date", "d"),
                 ("set-cookie", "c"),
+                ("strict-transport-security", "max-age=1"),
+                ("access-control-allow-origin", "*"),
+                ("access-control-expose-headers", "x"),
+                ("x-api-key", "echoed"),
+                ("authorization", "Bearer echoed"),
                 ("connection", "x-a"),
                 ("x-a", "1"),
                 ("seaway-note", "n"),

@@ -3,6 +3,7 @@
 mod address;
 pub mod admission;
 mod ask;
+pub mod connection;
 pub mod dashboard;
 mod decode;
 mod login;

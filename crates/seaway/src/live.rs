@@ -3,7 +3,7 @@
 //! Who answers a request takes no lock for it but at its beginning and its end; in between there are two numbers.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub struct Live {
     first_byte: AtomicU64,
     /// Roughly: tokens of the answer.
     tokens: AtomicU64,
+    /// Attempts at upstreams that began.
+    attempts: AtomicU32,
 }
 
 /// What is known once the body was read.
@@ -76,6 +78,16 @@ impl Live {
 
     pub fn tokens(&self, so_far: u64) {
         self.tokens.store(so_far, Ordering::Relaxed);
+    }
+
+    /// An upstream is about to be asked.
+    pub fn tried(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many attempts at upstreams began.
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
     }
 
     fn shown(&self) -> LiveExchange {
@@ -152,6 +164,7 @@ impl Lives {
             about: Mutex::default(),
             first_byte: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
+            attempts: AtomicU32::new(0),
         });
         self.running
             .lock()

@@ -37,6 +37,7 @@ use crate::record::Record;
 use inbox::Inbox;
 use open::Urgency;
 
+pub use inbox::StoreTrouble;
 pub use keeper::{Keeper, Keeping, Keepsake};
 pub use open::{Reader, open_to_read};
 pub use promise::Promise;
@@ -170,6 +171,11 @@ impl Store {
     /// Waits until every record so far is written.
     pub async fn flush(&self) {
         self.writer.0.flush().await;
+    }
+
+    /// What is wrong with it right now.
+    pub fn trouble(&self) -> Option<StoreTrouble> {
+        self.writer.0.trouble()
     }
 
     /// Counts records that could not be written; their tokens are counted all the same, as soon as anything can be.

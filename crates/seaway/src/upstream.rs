@@ -35,6 +35,7 @@ use retry::{Extra, Next, Retry, retry_after};
 
 use crate::config::{self, UpstreamName};
 use crate::fault::{Fault, FaultKind};
+use crate::live::Live;
 use crate::store::Store;
 use crate::tunnel::Tunnel;
 use gate::{Gate, Permit};
@@ -66,6 +67,8 @@ pub struct Call {
     pub owner: Arc<str>,
     /// The name of the conversation, if it has one.
     pub session: Option<Arc<str>>,
+    /// The exchange that it is for, which knows of every attempt also when its client leaves meanwhile.
+    pub live: Option<Arc<Live>>,
 }
 
 impl Call {
@@ -85,6 +88,7 @@ impl Call {
             body: Payload::Whole(body),
             owner: "".into(),
             session: None,
+            live: None,
         }
     }
 }
@@ -426,10 +430,16 @@ impl Upstream {
         let asks = call.method != Method::GET
             && !(self.program().is_some() && call.target.endpoint() == Some(Endpoint::CountTokens));
         let result = match &self.place {
-            Backing::Api(api) => self.attempts(api, call, self.permit().await?).await,
+            Backing::Api(api) => {
+                let permit = self.permit(&call.owner).await?;
+                self.attempts(api, call, permit).await
+            }
             // It holds its places beyond the answer, until the child is put aside.
             Backing::Program(program) => program.call(call).await,
-            Backing::Sandbox(sandbox) => Ok(sandbox.answer(call, self.permit().await?).await),
+            Backing::Sandbox(sandbox) => {
+                let permit = self.permit(&call.owner).await?;
+                Ok(sandbox.answer(call, permit).await)
+            }
         };
         match &result {
             Ok(_) => self.reach.told(Ok(())),
@@ -447,8 +457,8 @@ impl Upstream {
         result
     }
 
-    async fn permit(&self) -> Result<Permit, UpstreamError> {
-        self.gate.enter().await.map_err(|refused| refused.of(&self.name))
+    async fn permit(&self, caller: &Arc<str>) -> Result<Permit, UpstreamError> {
+        self.gate.enter(caller).await.map_err(|refused| refused.of(&self.name))
     }
 
     async fn attempts(
@@ -458,10 +468,14 @@ impl Upstream {
         permit: Permit,
     ) -> Result<Reply, UpstreamError> {
         let limits = &self.setting.limits;
+        let live = call.live.clone();
         let (head, mut payload) = api.prepare(call);
         let mut retry = Retry::new(limits);
         loop {
             retry.attempts += 1;
+            if let Some(live) = &live {
+                live.tried();
+            }
             let (body, again) = split(payload);
             let mut sent = HeaderMap::new();
             let mended = api.mended();

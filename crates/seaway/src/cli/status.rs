@@ -64,7 +64,9 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
         }
     }
     let good = if ready {
-        instances.iter().any(|one| one["health"]["status"] == "ok")
+        instances
+            .iter()
+            .any(|one| matches!(one["health"]["status"].as_str(), Some("ok" | "degraded")))
     } else {
         !instances.is_empty()
     };

@@ -20,8 +20,9 @@ use secrecy::SecretString;
 use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
-    Auth, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook, Route, STRICT_MODES,
-    StoreConfig, UpstreamConfig, UpstreamKind, UpstreamName, paths, proxies, settings,
+    Auth, ClientLimits, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook,
+    RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, UpstreamConfig, UpstreamKind, UpstreamName,
+    paths, proxies, settings,
 };
 use crate::trusted::Modes;
 
@@ -57,6 +58,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         dashboard_callers: reader.texts("dashboard.callers"),
         cors_origins: reader.origins(),
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
+        client: reader.client(),
         grace: reader.span("grace"),
         ready_grace: reader.span("ready_grace"),
         ping: reader.span("ping"),
@@ -86,6 +88,16 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         reader.mistake("log_level", "expected `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `seaway=debug`");
     }
     config
+}
+
+/// As many connections as there can be open files, when each has one to an upstream too and some are needed for the rest.
+fn connections() -> usize {
+    /// For listeners, threads, the store, the log and the tools that are run.
+    const RESERVE: u64 = 32;
+    const MOST: usize = 1 << 16;
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let pairs = files.map_or(u64::MAX, |files| files.saturating_sub(RESERVE) / 2);
+    usize::try_from(pairs).unwrap_or(MOST).clamp(1, MOST)
 }
 
 /// The local key, as one of the tools has it that Seaway replaces.
@@ -231,11 +243,14 @@ impl ConfigReader<'_> {
     }
 
     fn threads(&self) -> usize {
-        let given = self
-            .count_at(&key("threads"))
-            .and_then(|count| usize::try_from(count).ok())
-            .filter(|count| *count > 0);
-        given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.number("threads")
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
+    /// A count that is given, and is one.
+    fn number(&self, name: &str) -> Option<usize> {
+        let count = self.count_at(&key(name)).and_then(|count| usize::try_from(count).ok());
+        count.filter(|count| *count > 0)
     }
 
     fn auth(&mut self, listen: &[Listen]) -> Auth {
@@ -259,6 +274,10 @@ impl ConfigReader<'_> {
                 .iter()
                 .filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned().into()))),
         );
+        for (name, _) in keys.iter().filter(|(name, _)| RESERVED_CALLERS.contains(&name.as_str())) {
+            let why = format!("`{name}` stands for somebody without a key; choose another name");
+            self.layers.mistake(ValueOrigin::Default, format!("keys: {why}"));
+        }
         if keys
             .iter()
             .any(|(_, value)| secrecy::ExposeSecret::expose_secret(value).trim().is_empty())
@@ -266,6 +285,21 @@ impl ConfigReader<'_> {
             self.mistake("keys", "a key is empty");
         }
         if keys.is_empty() { Auth::MadeKey } else { Auth::Keys(keys) }
+    }
+
+    fn client(&mut self) -> ClientLimits {
+        let connections = self.number("connections").unwrap_or_else(connections);
+        ClientLimits {
+            connections,
+            // One address alone leaves room for others.
+            connections_per_address: self
+                .number("connections_per_address")
+                .unwrap_or_else(|| (connections * 3 / 4).max(1)),
+            head_timeout: self.span("head_timeout"),
+            idle_timeout: self.span("client_idle_timeout"),
+            send_timeout: self.span("send_timeout"),
+            body_timeout: self.span("body_timeout"),
+        }
     }
 
     fn origins(&mut self) -> Vec<HeaderValue> {

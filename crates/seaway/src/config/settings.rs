@@ -93,6 +93,42 @@ pub const SETTINGS: &[Setting] = &[
     ),
     plain("cors_origins", Kind::Texts, "", "web origins whose pages may call us"),
     plain("body_limit", Kind::Size, "32MiB", "the largest request body"),
+    plain(
+        "connections",
+        Kind::Count,
+        "",
+        "connections of clients at once, of which the one that asks nothing for longest makes room; as many as the limit of open files leaves otherwise",
+    ),
+    plain(
+        "connections_per_address",
+        Kind::Count,
+        "",
+        "the same of one address; three quarters of all otherwise",
+    ),
+    plain(
+        "head_timeout",
+        Kind::Span,
+        "10s",
+        "how long a new connection has to ask something; 0 for ever",
+    ),
+    plain(
+        "client_idle_timeout",
+        Kind::Span,
+        "300s",
+        "how long a connection may wait between two requests; 0 for ever",
+    ),
+    plain(
+        "send_timeout",
+        Kind::Span,
+        "60s",
+        "how long a client may take nothing of its answer, before it and what works for it are let go; 0 for ever",
+    ),
+    plain(
+        "body_timeout",
+        Kind::Span,
+        "60s",
+        "how long a client may send nothing of a request it has begun; 0 for ever",
+    ),
     plain("grace", Kind::Span, "30s", "how long a drain waits for answers in flight"),
     plain(
         "ready_grace",

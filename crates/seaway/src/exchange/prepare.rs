@@ -179,6 +179,7 @@ impl Exchange {
         Call {
             owner: self.client.caller.0.clone(),
             session: named.map(Into::into),
+            live: Some(self.watch.entry.live()),
             ..Call::own(Method::POST, endpoint, None, headers, body)
         }
     }

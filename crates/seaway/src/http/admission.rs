@@ -15,11 +15,12 @@ use futures_util::FutureExt;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, ORIGIN, UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use seaway_wire::Dialect;
 
+use super::connection::SlowBody;
 use super::{address, decode, reply};
 use crate::auth::{Caller, mark_sensitive};
 use crate::config::{Config, Listen};
@@ -169,11 +170,11 @@ fn admit(
     if state.drain.has_begun() && request.method() == Method::POST {
         return Err(drain::fault());
     }
-    if is_open(request) {
-        return Ok(Caller("anyone".into()));
-    }
     if let Some(caller) = access::signed_in(snapshot, request) {
         return Ok(caller);
+    }
+    if is_open(request) {
+        return Ok(snapshot.keyring.caller(request.headers()).unwrap_or_else(Caller::stranger));
     }
     let wrong = || {
         Fault::new(
@@ -207,7 +208,14 @@ fn check_host(config: &Config, request: &Request) -> Result<(), Fault> {
         .get_all(HOST)
         .iter()
         .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let named = request.uri().host().map(str::to_owned).into_iter().chain(header);
+    let named: Vec<String> =
+        request.uri().host().map(str::to_owned).into_iter().chain(header).collect();
+    // RFC 9112, section 3.2: exactly one, whatever its value.
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (named.is_empty() && request.version() >= Version::HTTP_11) {
+        let message = "a request names one host: send one `Host` header, such as `Host: localhost`";
+        return Err(Fault::new(FaultKind::InvalidRequest, message));
+    }
     match named.into_iter().find(|host| !is_ours(config, name_of(host))) {
         None => Ok(()),
         Some(host) => Err(Fault::new(
@@ -288,6 +296,16 @@ async fn as_sent(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<By
     Err(too_large(limit))
 }
 
+fn broken(error: axum::Error) -> Fault {
+    let error = error.into_inner();
+    match error.downcast_ref::<SlowBody>() {
+        Some(slow) => Fault::new(FaultKind::SlowClient, slow.to_string()),
+        None => {
+            Fault::new(FaultKind::InvalidRequest, "the request's body broke off").because(error)
+        }
+    }
+}
+
 fn too_large(limit: usize) -> Fault {
     let message =
         format!("the body is larger than {limit} bytes; raise `body_limit` if that is meant");
@@ -303,10 +321,7 @@ async fn frame(body: &mut Body) -> Result<Option<Bytes>, Fault> {
                     return Ok(Some(bytes));
                 }
             }
-            Some(Err(error)) => {
-                return Err(Fault::new(FaultKind::InvalidRequest, "the request's body broke off")
-                    .because(error));
-            }
+            Some(Err(error)) => return Err(broken(error)),
         }
     }
 }

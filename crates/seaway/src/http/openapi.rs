@@ -281,9 +281,11 @@ fn schemas() -> Value {
         "LoginBegun": {"type": "object", "properties": {"id": text(), "url": {"type": "string", "format": "uri"}, "next": text()}},
         "Health": {
             "type": "object",
-            "required": ["status", "version", "uptime", "authenticated", "queue", "upstreams"],
+            "required": ["status"],
+            "description": "Without a key, `status` alone",
             "properties": {
-                "status": {"enum": ["ok", "not ready", "draining"]},
+                "status": {"enum": ["ok", "degraded", "not ready", "draining"]},
+                "store": {"type": "string", "description": "What is wrong with the store, where something is"},
                 "version": text(),
                 "uptime": {"type": "integer", "description": "In seconds"},
                 "authenticated": {"type": "boolean"},

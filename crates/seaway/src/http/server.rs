@@ -1,13 +1,16 @@
 //! Listening, and the life of one client's connection.
 
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use http::Version;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,12 +22,11 @@ use tower::Service;
 
 use super::address;
 use super::admission::Door;
-use crate::config::Listen;
+use super::connection::{ClientBody, Connections, IncomingBody, Place, Sending};
+use crate::config::{ClientLimits, Listen};
 use crate::drain::Drain;
+use crate::state::AppState;
 use crate::workers::Workers;
-
-/// How long a connection may be silent before its next request.
-const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
 /// An address that is held, not yet served.
 #[derive(Debug)]
@@ -123,24 +125,18 @@ impl Listener {
 
     /// Serves connections until a drain begins.
     pub async fn serve(self, serving: Serving) {
+        let drain = serving.state.drain.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept(serving.door) => accepted,
-                () = serving.drain.wait_begun() => break,
+                () = drain.wait_begun() => break,
             };
             match accepted {
-                Ok(accepted) => {
-                    let task = connection(
-                        accepted,
-                        serving.router.clone(),
-                        serving.door,
-                        serving.drain.clone(),
-                    );
-                    serving.tasks.spawn_on(task, serving.workers.next());
-                }
+                Ok((accepted, address)) => serving.begin(accepted, address),
                 Err(error) => {
-                    // Out of file descriptors, most likely: waiting lets some be closed.
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Out of file descriptors, most likely.
+                    let relieved = serving.connections.relieve();
+                    tracing::warn!(%error, relieved, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -150,12 +146,12 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, door: Door) -> io::Result<Accepted> {
+    async fn accept(&self, door: Door) -> io::Result<(Accepted, Option<IpAddr>)> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream.into_std()?))
+                Ok((Accepted::Tcp(stream.into_std()?), Some(address.ip().to_canonical())))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
@@ -166,7 +162,7 @@ impl Listener {
                         "another user came by the owner's door",
                     ));
                 }
-                Ok(Accepted::Unix(stream.into_std()?))
+                Ok((Accepted::Unix(stream.into_std()?), None))
             }
         }
     }
@@ -176,9 +172,26 @@ impl Listener {
 pub struct Serving {
     pub router: Router,
     pub door: Door,
-    pub drain: Drain,
+    pub state: Arc<AppState>,
     pub tasks: TaskTracker,
     pub workers: Workers,
+    /// Those that share the limits.
+    pub connections: Connections,
+}
+
+impl Serving {
+    /// Serves a connection, if there is a place for it.
+    fn begin(&self, accepted: Accepted, address: Option<IpAddr>) {
+        let limits = self.state.snapshot.load().config.client;
+        match self.connections.admit(address, &limits) {
+            Ok(place) => {
+                let (router, drain) = (self.router.clone(), self.state.drain.clone());
+                let task = connection(accepted, place, limits, router, self.door, drain);
+                self.tasks.spawn_on(task, self.workers.next());
+            }
+            Err(why) => tracing::warn!(%why, ?address, "a connection was closed at once"),
+        }
+    }
 }
 
 /// A connection that belongs to no thread yet.
@@ -216,19 +229,36 @@ fn settle<B>(request: &mut hyper::Request<B>) {
     }
 }
 
-async fn connection(accepted: Accepted, router: Router, door: Door, drain: Drain) {
+async fn connection(
+    accepted: Accepted,
+    place: Place,
+    limits: ClientLimits,
+    router: Router,
+    door: Door,
+    drain: Drain,
+) {
     let Ok(stream) = accepted.adopt() else { return };
+    let open = place.connection.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(door);
         settle(&mut request);
-        router.clone().call(request.map(Body::new))
+        let underway = open.begins(request.version() >= Version::HTTP_2);
+        let body = |body| Body::new(IncomingBody::new(body, limits.body_timeout));
+        let answering = router.clone().call(request.map(body));
+        async move { Ok::<_, Infallible>(answering.await?.map(|body| ClientBody::new(body, underway))) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE);
+    let between = Some(limits.idle_timeout).filter(|limit| !limit.is_zero());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(between);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = Sending::new(TokioIo::new(stream), limits.send_timeout);
+    let mut served = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
+        why = place.connection.overdue(&limits) => {
+            tracing::debug!(why, "a connection was closed");
+            return;
+        }
         () = drain.wait_begun() => {
             served.as_mut().graceful_shutdown();
             tokio::select! {

@@ -2,22 +2,28 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
-use super::reply;
+use super::{Admitted, Gateway, reply};
+use crate::auth::Caller;
 use crate::state::AppState;
+use crate::store::StoreTrouble;
 use crate::tunnel::TunnelStatus;
 use crate::upstream::Trouble;
 
 /// What `/health` and `seaway status` say. No secrets.
 #[derive(Debug, Serialize)]
 pub struct HealthReport {
-    /// `ok`, `not ready` or `draining`.
+    /// `ok`, `degraded` (it serves, and something that it promises cannot be kept), `not ready` or `draining`.
     pub status: &'static str,
+    /// What is wrong with the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<&'static str>,
     pub version: &'static str,
     /// In seconds.
     pub uptime: u64,
@@ -95,8 +101,10 @@ pub async fn look(state: &AppState, owner: bool) -> HealthReport {
         });
     }
     let ready = upstreams.iter().any(|upstream| upstream.ready);
+    let store = state.ledger.store().trouble();
     let status = match (state.drain.has_begun(), ready) {
         (true, _) => "draining",
+        (false, true) if store.is_some() => "degraded",
         (false, true) => "ok",
         (false, false) => "not ready",
     };
@@ -114,6 +122,7 @@ pub async fn look(state: &AppState, owner: bool) -> HealthReport {
     }
     HealthReport {
         status,
+        store: store.map(StoreTrouble::words),
         version: env!("CARGO_PKG_VERSION"),
         uptime: state.started.elapsed().as_secs(),
         authenticated,
@@ -125,17 +134,19 @@ pub async fn look(state: &AppState, owner: bool) -> HealthReport {
     }
 }
 
-pub(super) async fn health(State(state): State<Arc<AppState>>) -> Response {
-    show(StatusCode::OK, &look(&state, false).await)
+pub(super) async fn health(State(state): Gateway, (_, Extension(caller)): Admitted) -> Response {
+    show(StatusCode::OK, &look(&state, false).await, &caller)
 }
 
 /// Ready means: a request could be served now.
-pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
+pub(super) async fn ready(State(state): Gateway, (_, Extension(caller)): Admitted) -> Response {
     let health = look(&state, false).await;
-    show(
-        if health.status == "ok" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE },
-        &health,
-    )
+    let status = if matches!(health.status, "ok" | "degraded") {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    show(status, &health, &caller)
 }
 
 pub(super) async fn live() -> Response {
@@ -161,6 +172,12 @@ pub(super) async fn metrics(State(state): State<Arc<AppState>>) -> Response {
         .into_response()
 }
 
-fn show(status: StatusCode, health: &HealthReport) -> Response {
-    reply::json(status, serde_json::to_string(health).unwrap_or_default())
+/// Who shows no key is told in one word.
+fn show(status: StatusCode, health: &HealthReport, caller: &Caller) -> Response {
+    let text = if caller.is_stranger() {
+        format!("{{\"status\":\"{}\"}}", health.status)
+    } else {
+        serde_json::to_string(health).unwrap_or_default()
+    };
+    reply::json(status, text)
 }

@@ -44,6 +44,11 @@ impl Entry {
         &self.record.request_id
     }
 
+    /// What others see of it while it is under way.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.clone()
+    }
+
     pub fn caller(&self) -> &Caller {
         &self.record.caller
     }
@@ -134,6 +139,11 @@ impl Entry {
             let said = record.summary.error.as_ref().map(|error| error.kind.clone());
             record.fault = said
                 .or_else(|| (record.status >= 300).then(|| format!("status_{}", record.status)));
+        }
+        // Whose client left while an upstream was asked was not told what came of that.
+        let begun = self.live.attempts();
+        if begun > record.attempts {
+            (record.attempts, record.sent) = (begun, true);
         }
         record.outcome = outcome;
         record.total = self.started.elapsed();

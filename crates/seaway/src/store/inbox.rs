@@ -1,7 +1,7 @@
 //! What waits for the one thread that writes: promises first, then records.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,30 @@ pub(super) struct Inbox {
     held: AtomicUsize,
     written: Notify,
     pub(super) dropped: Counter,
+    trouble: AtomicU8,
+}
+
+/// What is wrong with the store, from a moment to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreTrouble {
+    /// It cannot be written: records are held back, and promises refused.
+    Unwritable,
+    /// It could not be opened.
+    OutOfUse,
+}
+
+impl StoreTrouble {
+    /// What that means to somebody who looks.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Unwritable => {
+                "the store cannot be written: records are held back until it can, and nothing can be promised; is the disk full, or the file locked?"
+            }
+            Self::OutOfUse => {
+                "the store could not be opened: nothing is recorded and nothing can be promised; the log of the start says why"
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -82,6 +106,23 @@ impl Inbox {
         drop(waiting);
         self.changed.notify_one();
         true
+    }
+
+    pub(super) fn trouble(&self) -> Option<StoreTrouble> {
+        match self.trouble.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(StoreTrouble::Unwritable),
+            _ => Some(StoreTrouble::OutOfUse),
+        }
+    }
+
+    pub(super) fn is_in_trouble(&self, trouble: Option<StoreTrouble>) {
+        let number = match trouble {
+            None => 0,
+            Some(StoreTrouble::Unwritable) => 1,
+            Some(StoreTrouble::OutOfUse) => 2,
+        };
+        self.trouble.store(number, Ordering::Relaxed);
     }
 
     /// True if somebody waits for a promise.

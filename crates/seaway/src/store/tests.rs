@@ -401,8 +401,12 @@ async fn a_full_disk_costs_no_token() {
         None,
         "it can be read all the same"
     );
+    while store.trouble() != Some(StoreTrouble::Unwritable) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     limit(1 << 30).await.unwrap();
     store.flush().await;
+    assert_eq!(store.trouble(), None, "it is well again");
     let rows = store.usage(Filter::default()).await.unwrap();
     assert_eq!(
         rows.iter().map(|row| (row.requests, row.input, row.cost)).collect::<Vec<_>>(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::files::{Files, SharedConnection, empty_side_file, locked};
-use super::inbox::{Inbox, WriterStep};
+use super::inbox::{Inbox, StoreTrouble, WriterStep};
 use super::journal::{BatchResult, Journal, Owed, Pace};
 use super::schema;
 use crate::record::Record;
@@ -58,6 +58,7 @@ pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
 
 /// Without a database: records go to the log, and whoever waits is told.
 pub(super) fn refuse(inbox: &Inbox) {
+    inbox.is_in_trouble(Some(StoreTrouble::OutOfUse));
     loop {
         match inbox.next(None) {
             WriterStep::Records(records, _flushes) => {
@@ -138,7 +139,9 @@ impl WriterDesk<'_> {
             self.do_work();
             self.written();
         }
-        self.retry = None;
+        if self.retry.take().is_some() {
+            self.inbox.is_in_trouble(None);
+        }
         for done in self.flushes.drain(..) {
             // Whoever waited may have left.
             let _left = done.send(());
@@ -152,6 +155,7 @@ impl WriterDesk<'_> {
         self.inbox.release(size);
         self.owed = Owed::default();
         if self.retry.take().is_some() {
+            self.inbox.is_in_trouble(None);
             tracing::info!("the store can be written again");
         }
     }
@@ -167,6 +171,7 @@ impl WriterDesk<'_> {
         if self.retry.is_none() {
             tracing::error!(%error, "records cannot be written to the store; they are held back until they can");
         }
+        self.inbox.is_in_trouble(Some(StoreTrouble::Unwritable));
         self.retry = Some(Instant::now() + RETRY);
         while self.held > HELD_BACK
             && let Some(record) = self.unwritten.pop_front()

@@ -51,6 +51,7 @@ use super::{Call, Payload, Reply, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::fault::FaultKind;
+use crate::live::Live;
 use crate::process::Piped;
 use crate::store::Store;
 use answer_stream::AnswerStream;
@@ -259,7 +260,7 @@ impl Program {
     }
 
     async fn create(&self, call: Call) -> Result<Reply, UpstreamError> {
-        let Call { headers, body: Payload::Whole(body), owner, session, .. } = call else {
+        let Call { headers, body: Payload::Whole(body), owner, session, live, .. } = call else {
             return Ok(Reply::error(
                 400,
                 "invalid_request_error",
@@ -279,7 +280,7 @@ impl Program {
         drop(ask);
         let whose = ConversationKey { owner, session };
         let held = shared.conversations.enter(&whose, false).await?;
-        let mut answering = Box::pin(answer(shared.clone(), body, whose, held));
+        let mut answering = Box::pin(answer(shared.clone(), body, whose, held, live));
         let quick =
             tokio::time::timeout(if stream { QUIET } else { Duration::MAX }, &mut answering).await;
         let Ok(answered) = quick else {
@@ -324,10 +325,11 @@ async fn answer(
     body: Bytes,
     whose: ConversationKey,
     held: TurnGuard,
+    live: Option<Arc<Live>>,
 ) -> Result<BegunAnswer, UpstreamError> {
     let ask = read(&shared, &body)?;
     let limit = shared.limits.first_byte_timeout;
-    let answering = attempts(&shared, &ask, whose, held);
+    let answering = attempts(&shared, &ask, whose, held, live.as_deref());
     let (begun, attempts) = if limit.is_zero() {
         answering.await?
     } else {
@@ -409,11 +411,15 @@ async fn attempts(
     ask: &Ask<'_>,
     whose: ConversationKey,
     mut held: TurnGuard,
+    live: Option<&Live>,
 ) -> Result<(Begun, u32), UpstreamError> {
     let prints = fingerprints(ask);
     let mut attempts = 0;
     loop {
         attempts += 1;
+        if let Some(live) = live {
+            live.tried();
+        }
         let taken = checkout::checkout(shared, ask, &whose, &prints, held).await;
         let mut answer = taken.map_err(|error| UpstreamError { attempts, ..error })?;
         let failure = match answer.next().await {

@@ -5,7 +5,7 @@ use crate::support::{ASK, Client, Gateway, Upstream, answer_json};
 async fn pair(extra: &str) -> (Upstream, Upstream, Gateway) {
     let (one, two) = (Upstream::start().await, Upstream::start().await);
     let file = format!(
-        "[upstream.one]\nkind='messages'\nbase_url='{}'\nretries=0\n{extra}\n[upstream.two]\nkind='messages'\nbase_url='{}'\n[[route]]\nmodel='only-two'\nupstream='two'\n[[route]]\nmodel='claude-*'\nupstream=['one','two']\n",
+        "[upstream.one]\nkind='messages'\nbase_url='{}'\nretries=0\n{extra}\n[upstream.two]\nkind='messages'\nbase_url='{}'\nretries=0\n[[route]]\nmodel='only-two'\nupstream='two'\n[[route]]\nmodel='claude-*'\nupstream=['one','two']\n",
         one.url(),
         two.url()
     );
@@ -66,15 +66,42 @@ async fn a_clients_own_mistake_is_not_taken_elsewhere() {
 }
 
 #[tokio::test]
-async fn when_all_fail_the_last_answer_is_told() {
-    let (mut one, mut two, gateway) = pair("").await;
-    let mut client = gateway.client().await;
-    client.ask("POST /v1/messages", &[], ASK).await;
-    one.next().await.answer("529 X\r\ncontent-type: application/json", "{\"n\":1}").await;
-    let body = "{\"type\":\"error\",\"error\":{\"type\":\"rate_limit_error\",\"message\":\"two\"}}";
-    two.next().await.answer("429 X\r\ncontent-type: application/json", body).await;
-    let answer = client.answer().await;
-    assert_eq!((answer.status, answer.text()), (429, body));
+async fn when_all_fail_the_best_answer_is_told_in_whatever_order_they_came() {
+    const LATER: &str = "429 X\r\nretry-after: 7";
+    const BUSY: &str = "529 X";
+    const NOBODY: &str = "reset";
+    for (first, second, told) in [
+        (LATER, NOBODY, 1),
+        (NOBODY, LATER, 2),
+        (LATER, BUSY, 1),
+        (BUSY, LATER, 2),
+        (BUSY, NOBODY, 1),
+        (NOBODY, BUSY, 2),
+        ("503 X", BUSY, 1),
+    ] {
+        let (mut one, mut two, gateway) = pair("").await;
+        let mut client = gateway.client().await;
+        client.ask("POST /v1/messages", &[], ASK).await;
+        for (number, (upstream, trouble)) in
+            [(&mut one, first), (&mut two, second)].into_iter().enumerate()
+        {
+            let received = upstream.next().await;
+            if trouble == NOBODY {
+                received.reset();
+            } else {
+                let body = format!("{{\"number\":{}}}", number + 1);
+                received
+                    .answer(&format!("{trouble}\r\ncontent-type: application/json"), &body)
+                    .await;
+            }
+        }
+        let answer = client.answer().await;
+        assert_eq!(answer.text(), format!("{{\"number\":{told}}}"), "{first}, {second}");
+        gateway.quiet().await;
+        let receipt = gateway.receipt(answer.header("request-id").unwrap()).await;
+        let names = ["one", "two"];
+        assert_eq!(receipt.upstream.as_deref(), Some(names[told - 1]), "{first}, {second}");
+    }
 }
 
 #[tokio::test]

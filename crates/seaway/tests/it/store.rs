@@ -285,3 +285,30 @@ async fn a_store_that_is_out_of_use_is_not_nothing_found() {
         "what wants nothing kept goes on"
     );
 }
+
+#[tokio::test]
+async fn a_store_that_is_out_of_use_shows() {
+    let state = tempfile::tempdir().unwrap();
+    std::fs::write(state.path().join("seaway.db"), "this is no database, and long enough").unwrap();
+    let gateway = Gateway::start(&[
+        ("upstream.s.kind", "sandbox"),
+        ("state_dir", &*state.path().to_string_lossy()),
+        ("log_level", "off"),
+    ])
+    .await;
+    let mut client = gateway.client().await;
+    let ask = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
+    assert_eq!(client.post("/v1/messages", &ask).await.status, 200);
+    let health = client.get("/health").await.json();
+    assert_eq!(health["status"], "degraded");
+    assert!(health["store"].as_str().unwrap().contains("could not be opened"), "{health}");
+    assert_eq!(client.get("/health/ready").await.status, 200, "it serves");
+    gateway.app.state.ledger.store().flush().await;
+    let metrics = client.get("/metrics").await;
+    let dropped = metrics
+        .text()
+        .lines()
+        .find(|line| line.starts_with("seaway_records_dropped_total "))
+        .unwrap();
+    assert_ne!(dropped, "seaway_records_dropped_total 0", "what is not recorded is counted");
+}

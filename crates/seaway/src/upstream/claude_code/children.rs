@@ -149,7 +149,7 @@ impl Children {
         let ask = async |children: &Arc<Self>| {
             let _pass = children
                 .gate
-                .enter()
+                .enter(&"".into())
                 .await
                 .map_err(|refused| refused.of(&children.spawner.name))?;
             children.ask_models().await.map(Arc::new)

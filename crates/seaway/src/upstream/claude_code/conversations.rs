@@ -93,7 +93,7 @@ impl Conversations {
             None => None,
         };
         let permit = loop {
-            match self.gate.enter().await {
+            match self.gate.enter(&whose.owner).await {
                 Ok(permit) => break permit,
                 Err(Refused::TimedOut(_)) if patient => {}
                 Err(Refused::Full(_)) if patient => {

@@ -160,6 +160,14 @@ impl Received {
         self.write(out).await;
     }
 
+    /// The same; false if the gateway has closed the connection.
+    pub(crate) async fn try_chunk(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let bytes = bytes.as_ref();
+        let head = format!("{:x}\r\n", bytes.len());
+        let chunk = [head.as_bytes(), bytes, b"\r\n"].concat();
+        self.stream.write_all(&chunk).await.is_ok()
+    }
+
     /// Ends the chunked body as it should end, and keeps the connection.
     pub(crate) async fn end(mut self) {
         self.write("0\r\n\r\n").await;

@@ -1,0 +1,484 @@
+//! What a client may hold, and for how long: places for connections, and deadlines for who does not read or send.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::causes::BoxError;
+use crate::config::ClientLimits;
+
+/// The connections of all listeners.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>);
+
+/// One connection, as its listener and its requests see it.
+#[derive(Debug)]
+pub struct Connection {
+    number: u64,
+    address: Option<IpAddr>,
+    began: Instant,
+    /// Requests whose answers are not over.
+    in_flight: AtomicUsize,
+    /// Since when nothing is under way, in milliseconds after it began.
+    idle_since: AtomicU64,
+    /// True once it asked something.
+    asked: AtomicUsize,
+    /// Streams that have to be looked at from outside: who does not open its window is never asked to read.
+    streams: Mutex<Vec<Weak<StreamProgress>>>,
+    /// Done when the connection is to be closed.
+    close: CancellationToken,
+}
+
+/// How an answer goes on, of which others share the connection.
+#[derive(Debug, Default)]
+struct StreamProgress {
+    /// When its last frame was handed out and not yet followed up, in milliseconds after the connection began, and one
+    /// more; zero while the upstream is waited for.
+    handed: AtomicU64,
+}
+
+/// Why a connection gets no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoPlace {
+    #[error("all {0} connections are in use (`connections`)")]
+    All(usize),
+    #[error("all {0} connections of one address are in use (`connections_per_address`)")]
+    OfAddress(usize),
+}
+
+impl Connections {
+    /// Takes a place for a connection. Where there is none, the one is closed that asks nothing for the longest time.
+    ///
+    /// # Errors
+    ///
+    /// [`NoPlace`] if every one of them is being answered.
+    pub fn admit(&self, address: Option<IpAddr>, limits: &ClientLimits) -> Result<Place, NoPlace> {
+        let mut all = lock(&self.0);
+        let of_address = |open: &Connection| address.is_some() && open.address == address;
+        if all.values().filter(|open| of_address(open)).count() >= limits.connections_per_address
+            && !close_oldest(&mut all, of_address)
+        {
+            return Err(NoPlace::OfAddress(limits.connections_per_address));
+        }
+        if all.len() >= limits.connections && !close_oldest(&mut all, |_| true) {
+            return Err(NoPlace::All(limits.connections));
+        }
+        let number = all.last_key_value().map_or(0, |(last, _)| last + 1);
+        let connection = Arc::new(Connection {
+            number,
+            address,
+            began: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(0),
+            asked: AtomicUsize::new(0),
+            streams: Mutex::default(),
+            close: CancellationToken::new(),
+        });
+        all.insert(number, connection.clone());
+        Ok(Place { connection, all: self.clone() })
+    }
+
+    /// Closes the one that asks nothing for the longest time; false if there is none.
+    pub fn relieve(&self) -> bool {
+        close_oldest(&mut lock(&self.0), |_| true)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        lock(&self.0).len()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Closes the connection that asks nothing for the longest time; false if there is none.
+fn close_oldest(
+    all: &mut BTreeMap<u64, Arc<Connection>>,
+    which: impl Fn(&Connection) -> bool,
+) -> bool {
+    let idle = all
+        .values()
+        .filter(|open| which(open) && open.in_flight.load(Ordering::Relaxed) == 0)
+        .min_by_key(|open| open.began + open.idle_since());
+    let Some(number) = idle.map(|open| open.number) else { return false };
+    if let Some(open) = all.remove(&number) {
+        open.close.cancel();
+    }
+    true
+}
+
+/// A connection's place, given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    pub connection: Arc<Connection>,
+    all: Connections,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.all.0).remove(&self.connection.number);
+    }
+}
+
+impl Connection {
+    /// A request came; it is under way until what this returns is dropped. `shared`: others may use the connection
+    /// meanwhile, so that it says nothing of this one whether bytes leave.
+    pub fn begins(self: &Arc<Self>, shared: bool) -> Underway {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let progress = shared.then(|| {
+            let progress = Arc::new(StreamProgress::default());
+            let mut streams = lock(&self.streams);
+            streams.retain(|stream| stream.strong_count() > 0);
+            streams.push(Arc::downgrade(&progress));
+            progress
+        });
+        Underway { connection: self.clone(), progress }
+    }
+
+    fn idle_since(&self) -> Duration {
+        Duration::from_millis(self.idle_since.load(Ordering::Relaxed))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Resolves when the connection is not worth keeping, and says why: told so from outside, silent for too long, or with
+    /// a stream that nobody reads. Looks at it now and then, so that no request has to pay for that.
+    pub async fn overdue(&self, limits: &ClientLimits) -> &'static str {
+        let mut wait = limits.head_timeout;
+        loop {
+            tokio::select! {
+                () = self.close.cancelled() => return "others need its place",
+                () = sleep(wait) => {}
+            }
+            let asked = self.asked.load(Ordering::Relaxed) > 0;
+            let idle = self.in_flight.load(Ordering::Relaxed) == 0;
+            let silent = self.began.elapsed().saturating_sub(self.idle_since());
+            if !asked && over(silent, limits.head_timeout) {
+                return "it asked nothing (`head_timeout`)";
+            }
+            if asked && idle && over(silent, limits.idle_timeout) {
+                return "it asked nothing more (`client_idle_timeout`)";
+            }
+            if self.is_stalled(limits.send_timeout) {
+                return "one of its answers is not read (`send_timeout`)";
+            }
+            wait = [limits.idle_timeout, limits.send_timeout]
+                .into_iter()
+                .filter(|limit| !limit.is_zero())
+                .min()
+                .map_or(Duration::ZERO, |least| (least / 4).max(Duration::from_millis(10)));
+        }
+    }
+
+    fn is_stalled(&self, limit: Duration) -> bool {
+        let now = self.now();
+        lock(&self.streams).iter().filter_map(Weak::upgrade).any(|stream| {
+            let handed = stream.handed.load(Ordering::Relaxed);
+            handed > 0 && over(Duration::from_millis((now + 1).saturating_sub(handed)), limit)
+        })
+    }
+}
+
+/// Zero stands for no limit.
+fn over(time: Duration, limit: Duration) -> bool {
+    !limit.is_zero() && time >= limit
+}
+
+async fn sleep(time: Duration) {
+    if time.is_zero() {
+        std::future::pending::<()>().await;
+    } else {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// A request that is not over.
+#[derive(Debug)]
+pub struct Underway {
+    connection: Arc<Connection>,
+    progress: Option<Arc<StreamProgress>>,
+}
+
+impl Underway {
+    /// It is the client's turn to take something.
+    fn handed(&self) {
+        if let Some(progress) = &self.progress {
+            progress.handed.store(self.connection.now() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// There is nothing for it to take.
+    fn waits(&self) {
+        if let Some(progress) = &self.progress {
+            progress.handed.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.connection.idle_since.store(self.connection.now(), Ordering::Relaxed);
+        self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer, on its way to a client that may be slow.
+#[derive(Debug)]
+pub struct ClientBody<B> {
+    body: B,
+    underway: Underway,
+}
+
+impl<B> ClientBody<B> {
+    pub fn new(body: B, underway: Underway) -> Self {
+        // Where the client opens no window at all, it is not even polled.
+        underway.handed();
+        Self { body, underway }
+    }
+}
+
+impl<B: Body + Unpin> Body for ClientBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.underway.handed();
+        } else {
+            self.underway.waits();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A client sent nothing of its request's body for so long.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing of the request's body came for {} seconds (`body_timeout`)", .0.as_secs_f64())]
+pub struct SlowBody(pub Duration);
+
+/// The body of a request, given up when nothing comes. Its timer is set only where it waits.
+#[derive(Debug)]
+pub struct IncomingBody {
+    body: Incoming,
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl IncomingBody {
+    pub fn new(body: Incoming, limit: Duration) -> Self {
+        Self { body, limit, timer: None }
+    }
+}
+
+impl Body for IncomingBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));
+        }
+        if this.limit.is_zero() {
+            return Poll::Pending;
+        }
+        let limit = this.limit;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Some(Err(SlowBody(limit).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A client took nothing of what was written to it for so long.
+#[derive(Debug, thiserror::Error)]
+#[error("the client read nothing for {} seconds (`send_timeout`)", .0.as_secs_f64())]
+struct Unread(Duration);
+
+/// A stream that breaks when what is written to it is not taken. Its timer is set only where it waits.
+#[derive(Debug)]
+pub struct Sending<S> {
+    stream: S,
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Sending<S> {
+    pub fn new(stream: S, limit: Duration) -> Self {
+        Self { stream, limit, timer: None }
+    }
+
+    /// Bears a wait no longer than the limit.
+    fn bear<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<std::io::Result<T>>,
+    ) -> Poll<std::io::Result<T>> {
+        if polled.is_ready() || self.limit.is_zero() {
+            self.timer = None;
+            return polled;
+        }
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::TimedOut, Unread(limit))))
+    }
+}
+
+impl<S: Read + Unpin> Read for Sending<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: Write + Unpin> Write for Sending<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.bear(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.bear(cx, polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.bear(cx, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.bear(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn limits(connections: usize, connections_per_address: usize) -> ClientLimits {
+        ClientLimits {
+            connections,
+            connections_per_address,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+            send_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
+        }
+    }
+
+    fn address(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_asks_nothing_for_longest_makes_room() {
+        let (all, limits) = (Connections::default(), limits(3, 2));
+        let first = all.admit(Some(address(1)), &limits).unwrap();
+        let busy = first.connection.begins(false);
+        let second = all.admit(Some(address(1)), &limits).unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let third = all.admit(Some(address(2)), &limits).unwrap();
+        // All of one address are in use: its own idle one goes.
+        let fourth = all.admit(Some(address(1)), &limits).unwrap();
+        assert!(second.connection.close.is_cancelled() && !third.connection.close.is_cancelled());
+        // What is being answered is never closed.
+        let _busy = fourth.connection.begins(false);
+        assert_eq!(all.admit(Some(address(1)), &limits).unwrap_err(), NoPlace::OfAddress(2));
+        // All of all are: the idle one goes, whosever it is.
+        let fifth = all.admit(Some(address(3)), &limits).unwrap();
+        assert!(third.connection.close.is_cancelled());
+        drop(busy);
+        let _sixth = all.admit(None, &limits).unwrap();
+        assert!(
+            first.connection.close.is_cancelled() || fifth.connection.close.is_cancelled(),
+            "one that asks nothing"
+        );
+        drop((first, second, third));
+        assert_eq!(all.count(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_overdue_by_what_it_does_not_do() {
+        let (all, limits) = (Connections::default(), limits(9, 9));
+        let place = all.admit(None, &limits).unwrap();
+        let began = Instant::now();
+        assert!(place.connection.overdue(&limits).await.contains("`head_timeout`"));
+        assert_eq!(began.elapsed().as_secs(), 10);
+
+        let place = all.admit(None, &limits).unwrap();
+        let asked = place.connection.begins(false);
+        let overdue =
+            tokio::time::timeout(Duration::from_secs(3600), place.connection.overdue(&limits));
+        assert!(overdue.await.is_err(), "it is being answered");
+        let began = Instant::now();
+        drop(asked);
+        assert!(place.connection.overdue(&limits).await.contains("`client_idle_timeout`"));
+        assert!((300..=316).contains(&began.elapsed().as_secs()));
+
+        let place = all.admit(None, &limits).unwrap();
+        let asked = place.connection.begins(true);
+        let began = Instant::now();
+        asked.handed();
+        assert!(place.connection.overdue(&limits).await.contains("`send_timeout`"));
+        assert!((60..=76).contains(&began.elapsed().as_secs()));
+    }
+}

@@ -1,0 +1,201 @@
+//! What clients may hold: who does not read, send or ask is let go, and nobody takes the places of all.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{ASK, ASK_STREAM, Client, Gateway, KEY, Upstream, answer_json};
+
+/// More than the buffers of two sockets hold.
+const LARGE: usize = 32 << 20;
+
+/// An event of that length.
+fn event(length: usize) -> String {
+    let text = "x".repeat(length);
+    format!(
+        "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}\n\n"
+    )
+}
+
+async fn gone(stream: &mut TcpStream) -> bool {
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut rest)).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_is_let_go_with_its_place_and_what_works_for_it() {
+    let mut upstream = Upstream::start().await;
+    let gateway =
+        Gateway::before(&upstream, &[("send_timeout", "300ms"), ("upstream.up.concurrency", "1")])
+            .await;
+    let mut reads_not = gateway.client().await;
+    reads_not.ask("POST /v1/messages", &[], ASK_STREAM).await;
+    let mut received = upstream.next().await;
+    received.begin_events().await;
+    let fed = tokio::spawn(async move {
+        let event = event(64 << 10);
+        for _ in 0..LARGE / event.len() {
+            if !received.try_chunk(&event).await {
+                return true;
+            }
+        }
+        false
+    });
+    assert!(fed.await.unwrap(), "the upstream is told to stop");
+    gateway.quiet().await;
+    let mut other = gateway.client().await;
+    other.ask("POST /v1/messages", &[], ASK).await;
+    answer_json(upstream.next().await).await;
+    assert_eq!(other.answer().await.status, 200, "its place is free");
+    let outcomes = gateway.outcomes().await;
+    assert_eq!(outcomes[0].1, "client_gone", "{outcomes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_opens_no_window_is_let_go_too() {
+    let mut upstream = Upstream::start().await;
+    let gateway =
+        Gateway::before(&upstream, &[("send_timeout", "300ms"), ("head_timeout", "1s")]).await;
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let mut builder =
+        hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    builder.initial_stream_window_size(0).initial_connection_window_size(65_535);
+    let (mut send, connection) = builder.handshake::<_, String>(io).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(format!("http://{}/v1/messages", gateway.address))
+        .header("x-api-key", KEY)
+        .body(ASK_STREAM.to_owned())
+        .unwrap();
+    let asked = tokio::spawn(async move { (send.send_request(request).await, send) });
+    let mut received = upstream.next().await;
+    received.begin_events().await;
+    received.chunk(event(100)).await;
+    let (answer, _send) = asked.await.unwrap();
+    let unread = answer.unwrap();
+    assert_eq!(unread.status(), 200);
+    let until = tokio::time::timeout(Duration::from_secs(20), connection).await;
+    assert!(until.is_ok(), "the connection is closed");
+    drop(unread);
+    received.gone().await;
+    gateway.quiet().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_nothing_or_goes_on_with_nothing_is_not_waited_for() {
+    let upstream = Upstream::start().await;
+    let limits =
+        [("head_timeout", "200ms"), ("client_idle_timeout", "400ms"), ("body_timeout", "200ms")];
+    let gateway = Gateway::before(&upstream, &limits).await;
+    for begun in ["", "GET /health HTTP/1.1\r\nHos", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        assert!(gone(&mut stream).await, "{begun:?}");
+    }
+    // A body that does not go on is told so, in the client's dialect.
+    for (path, kind) in [
+        ("/v1/messages", "invalid_request_error"),
+        ("/v1/chat/completions", "invalid_request_error"),
+    ] {
+        let mut client = Client::connect(gateway.address, Some(KEY)).await;
+        client.ask(&format!("POST {path}"), &["Content-Length: 100"], "").await;
+        client.write("{\"model\":").await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, &answer.json()["error"]["type"]), (408, &kind.into()), "{path}");
+        assert!(answer.text().contains("`body_timeout`"), "{}", answer.text());
+    }
+    // One that asked may wait a little longer.
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/health").await.status, 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(client.get("/health").await.status, 200);
+    assert!(client.closed().await, "but not for ever");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_make_room_for_who_asks() {
+    let mut upstream = Upstream::start().await;
+    let limits = [("connections", "20"), ("connections_per_address", "18")];
+    let gateway = Gateway::before(&upstream, &limits).await;
+    let mut busy = gateway.client().await;
+    busy.ask("POST /v1/messages", &[], ASK).await;
+    let received = upstream.next().await;
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        idle.push(TcpStream::connect(gateway.address).await.unwrap());
+    }
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/health").await.status, 200, "there is room");
+    assert!(gone(&mut idle[0]).await, "the oldest idle one made it");
+    answer_json(received).await;
+    assert_eq!(busy.answer().await.status, 200, "what is being answered stays");
+}
+
+#[tokio::test]
+async fn a_host_is_named_once() {
+    let gateway = Gateway::start(&[("upstream.up.kind", "sandbox")]).await;
+    for (hosts, status) in
+        [("", 400), ("Host: localhost\r\nHost: localhost\r\n", 400), ("Host: localhost\r\n", 200)]
+    {
+        let mut client = gateway.client().await;
+        client.write(format!("GET /health HTTP/1.1\r\n{hosts}\r\n")).await;
+        assert_eq!(client.answer().await.status, status, "{hosts:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_read_as_another_path_goes_nowhere() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    for path in [
+        "/v1/files/..%2f..%2fadmin",
+        "/v1/files/%2e%2e/admin",
+        "/v1/files/x%5c..%5cadmin",
+        "/v1/files/%252e%252e/admin",
+        "/v1/skills/a%2Fb",
+        "/v1/files/x/./content",
+        "/v1/messages/batches/..%2F",
+    ] {
+        let answer = client.get(path).await;
+        assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+        assert!(upstream.came().is_none(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_first_byte_has_asked_all_the_same() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], ASK).await;
+    let received = upstream.next().await;
+    drop(client);
+    received.gone().await;
+    gateway.quiet().await;
+    gateway.app.state.ledger.store().flush().await;
+    let database =
+        seaway::store::open_to_read(&gateway.state.path().join("seaway.db")).unwrap().unwrap();
+    let row: (String, u32, bool) = database
+        .query_row("SELECT outcome, attempts, sent FROM exchange", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!(row, ("client_gone".into(), 1, true));
+}
+
+#[tokio::test]
+async fn an_upstream_that_repeats_an_id_costs_no_record() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    for _ in 0..3 {
+        client.ask("POST /v1/messages", &[], ASK).await;
+        answer_json(upstream.next().await).await;
+        assert_eq!(client.answer().await.header("request-id"), Some("req_up"));
+    }
+    gateway.quiet().await;
+    assert_eq!(gateway.outcomes().await.len(), 3);
+    assert_eq!(gateway.receipt("req_up").await.outcome, "completed", "and the newest is found");
+}

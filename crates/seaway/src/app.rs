@@ -19,6 +19,7 @@ use crate::http::connection::Connections;
 use crate::http::server::{self, BindError, Listener, Serving};
 use crate::instance::{self, Registered};
 use crate::ledger::Ledger;
+use crate::memory::Memory;
 use crate::snapshot::Snapshot;
 use crate::state::{AppState, ConfigOrigin};
 use crate::store::{Store, StoreError};
@@ -108,7 +109,7 @@ impl App {
             (Drain::default(), TaskTracker::new(), TaskTracker::new());
         let store = Store::start(config.store.clone(), config.prices.clone(), store_failed);
         let grace = config.grace;
-        let (watch, threads) = (config.watch, config.threads);
+        let (watch, threads, memory_limit) = (config.watch, config.threads, config.memory_limit);
         let state_dir = config.state_dir.clone();
         let mut config = config;
         config.listen = listeners.iter().filter_map(Listener::address).collect();
@@ -122,6 +123,7 @@ impl App {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger: Ledger::new(store, drain.clone()),
             drain,
+            memory: Memory::new(memory_limit),
             tasks,
             started: Instant::now(),
             origin: ConfigOrigin { sources, path },

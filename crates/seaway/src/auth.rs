@@ -105,7 +105,7 @@ impl Keyring {
     }
 
     /// Every caller with its key.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &SecretString)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &SecretString)> {
         self.keys.iter().map(|(name, key)| (name, key))
     }
 

@@ -5,6 +5,7 @@
 mod build;
 mod kind;
 mod layers;
+mod memory;
 mod paths;
 mod ports;
 mod price;
@@ -138,7 +139,9 @@ impl fmt::Display for ConfigError {
 }
 
 /// Callers that no key stands for: whoever comes by the owner's socket, to an open gateway, or to what needs no key.
-pub const RESERVED_CALLERS: [&str; 3] = ["owner", "open", "anyone"];
+pub const RESERVED_CALLERS: [&str; 3] = [OWNER, "open", "anyone"];
+/// Whoever comes by the owner's socket.
+pub const OWNER: &str = "owner";
 
 /// What clients may hold, and for how long. No time is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +174,8 @@ pub struct Config {
     pub cors_origins: Vec<HeaderValue>,
     /// In bytes.
     pub body_limit: usize,
+    /// Bytes of bodies that may be held at once.
+    pub memory_limit: usize,
     pub client: ClientLimits,
     pub grace: Duration,
     /// How long an upstream that cannot be reached still counts as ready.
@@ -643,6 +648,8 @@ pub struct StoreConfig {
     /// `None`: in memory.
     pub path: Option<PathBuf>,
     pub retention: Duration,
+    /// Whether it matters who else may write it.
+    pub modes: Modes,
 }
 
 impl Config {

@@ -10,6 +10,7 @@ mod respond;
 mod silence;
 mod watch;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ use crate::causes::chain;
 use crate::config::{Config, Preset};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Opening;
+use crate::memory::Held;
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
@@ -47,6 +49,8 @@ pub struct ClientRequest {
     pub query: Option<String>,
     pub preset: Option<String>,
     pub body: Bytes,
+    /// The memory that the body takes.
+    pub held: Held,
 }
 
 /// Serves a request, in whatever dialect its endpoint has.
@@ -83,6 +87,8 @@ pub struct RelayedRequest {
     pub headers: HeaderMap,
     /// Or why it could not be read.
     pub body: Result<Payload, Fault>,
+    /// The memory that it takes.
+    pub held: Held,
 }
 
 /// Sends a request on that is not looked into: batches, files, what else the API has, and responses
@@ -92,7 +98,7 @@ pub async fn relay(
     snapshot: Arc<Snapshot>,
     request: RelayedRequest,
 ) -> Answer {
-    let RelayedRequest { caller, method, target, query, headers, body } = request;
+    let RelayedRequest { caller, method, target, query, headers, body, held } = request;
     let endpoint = target.family().unwrap_or(Endpoint::Messages);
     state.ledger.store().room().await;
     let entry = state.ledger.open(Opening {
@@ -103,8 +109,15 @@ pub async fn relay(
         stream: false,
         prices: snapshot.config.prices.clone(),
     });
-    let client =
-        ClientRequest { caller, endpoint, headers, query: None, preset: None, body: Bytes::new() };
+    let client = ClientRequest {
+        caller,
+        endpoint,
+        headers,
+        query: None,
+        preset: None,
+        body: Bytes::new(),
+        held,
+    };
     let watch = ExchangeWatch::client_body(entry, &client.body);
     let mut exchange = Exchange { state, snapshot, client, watch };
     let answered = match body {
@@ -172,6 +185,8 @@ struct Answered {
 #[derive(Debug)]
 enum AnswerPlan {
     Relayed(RelayForm),
+    /// A list, of which the client sees these entries.
+    Listed(HashSet<String>),
     /// Translated from Messages into Chat.
     Chat {
         shape: chat::ChatShape,
@@ -227,7 +242,15 @@ impl Exchange {
             body => (None, body),
         };
         let batch = batch.as_deref();
-        let upstream = belonging::upstream_of(&self.snapshot, &store, &target, batch).await?;
+        let caller = &self.client.caller;
+        let shared = belonging::is_shared(&self.snapshot, caller);
+        let upstream =
+            belonging::upstream_of(&self.snapshot, &store, &target, caller, batch).await?;
+        let own = if shared && belonging::lists(&method, &target) {
+            Some(store.made_for(&caller.0).await?)
+        } else {
+            None
+        };
         let created = belonging::makes(&method, &target);
         let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
         let headers = self.headers_for(&upstream);
@@ -239,8 +262,12 @@ impl Exchange {
         if let Some(id) = deleted.filter(|_| reply.status.is_success()) {
             self.state.tasks.spawn(forget(store, id));
         }
-        let form = if created { RelayForm::Created } else { RelayForm::Opaque };
-        Ok(Answered { reply, upstream, plan: AnswerPlan::Relayed(form) })
+        let plan = match own {
+            Some(own) => AnswerPlan::Listed(own),
+            None if created => AnswerPlan::Relayed(RelayForm::Created),
+            None => AnswerPlan::Relayed(RelayForm::Opaque),
+        };
+        Ok(Answered { reply, upstream, plan })
     }
 
     /// Asks one target after the other until one can serve.
@@ -258,14 +285,10 @@ impl Exchange {
         };
         let alias = route::alias(&snapshot.config.aliases, asked);
         let targets = snapshot.led_to(asked, alias.unwrap_or(asked));
+        let (store, body) = (self.state.ledger.store(), &self.client.body);
+        belonging::check_files(&snapshot, store, &self.client.caller, body).await?;
         let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests());
-        belonging::holder_first(
-            &snapshot,
-            self.state.ledger.store(),
-            &self.client.body,
-            &mut targets,
-        )
-        .await;
+        belonging::holder_first(store, body, &mut targets).await;
         let mut targets = targets.into_iter();
         let model = Model { asked, alias, from_default };
         let (mut refused, mut best) = (None, None::<Attempt>);

@@ -30,6 +30,7 @@ pub mod instance;
 pub mod ledger;
 pub mod live;
 pub mod log;
+pub mod memory;
 pub mod plan;
 pub mod process;
 pub mod record;

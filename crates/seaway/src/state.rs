@@ -11,6 +11,7 @@ use crate::agent::registry::Agents;
 use crate::config::Sources;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
+use crate::memory::Memory;
 use crate::snapshot::Snapshot;
 use crate::ticket::Tickets;
 use crate::upstream::Dependencies;
@@ -20,6 +21,8 @@ pub struct AppState {
     pub snapshot: ArcSwap<Snapshot>,
     pub ledger: Arc<Ledger>,
     pub drain: Drain,
+    /// What bodies may take of it.
+    pub memory: Memory,
     pub tasks: TaskTracker,
     pub started: Instant,
     pub origin: ConfigOrigin,

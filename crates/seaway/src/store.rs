@@ -39,6 +39,7 @@ use open::Urgency;
 
 pub use inbox::StoreTrouble;
 pub use keeper::{Keeper, Keeping, Keepsake};
+pub use made::MadeAt;
 pub use open::{Reader, open_to_read};
 pub use promise::Promise;
 pub use reports::{Filter, Receipt, RequestFilter, Row, explain, requests, usage};
@@ -128,7 +129,7 @@ impl Store {
         let inbox = Arc::new(Inbox::default());
         let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
         let handle = Arc::new(Handle(inbox.clone()));
-        let work = move || match open::open(setting.path.as_deref(), &prices) {
+        let work = move || match open::open(setting.path.as_deref(), setting.modes, &prices) {
             Ok(open) => {
                 open::read_by("store-lookups", open.lookups, Urgency::Prompt, looked_up);
                 open::read_by("store-reports", open.reports, Urgency::Patient, reported);
@@ -150,7 +151,11 @@ impl Store {
     /// A store that forgets everything with the process.
     pub fn in_memory() -> Self {
         Self::start(
-            config::StoreConfig { path: None, retention: Duration::MAX },
+            config::StoreConfig {
+                path: None,
+                retention: Duration::MAX,
+                modes: crate::trusted::Modes::Strict,
+            },
             Arc::default(),
             |_| {},
         )

@@ -110,15 +110,33 @@ fn is_read_only(file: &File) -> bool {
         .is_ok_and(|stat| stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
 }
 
-/// Makes a file that nobody else may read, if it is not there. SQLite, for one, gives its side files the mode of the main
-/// one, so that one is made first.
+/// Makes a file that nobody else may read, if it is not there, and checks one that is. SQLite, for one, gives its side
+/// files the mode of the main one, so that one is made first. A link is followed if it is ours.
 ///
 /// # Errors
 ///
-/// Why it cannot be opened.
-pub fn private_file(path: &Path) -> Result<()> {
+/// Why it cannot be opened, or, as [`read`], why it cannot be trusted.
+pub fn private_file(path: &Path, modes: Modes) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
+    let open = |flags: rustix::fs::OFlags| {
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(flags)
+            .open(path)
+    };
+    let file = match open(rustix::fs::OFlags::NOFOLLOW) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            if modes == Modes::Strict {
+                owned(path, &std::fs::symlink_metadata(path)?)?;
+            }
+            open(rustix::fs::OFlags::empty())?
+        }
+        file => file?,
+    };
+    if modes == Modes::Strict { check(path, &file.metadata()?) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -187,6 +205,25 @@ mod tests {
         std::os::unix::fs::symlink(&file, base.path().join("link")).unwrap();
         give(&file);
         refuses(read(&base.path().join("link"), Modes::Strict), "belongs to another user");
+    }
+
+    #[test]
+    fn a_link_that_somebody_planted_is_not_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let (aim, link) = (base.path().join("aim"), base.path().join("link"));
+        std::os::unix::fs::symlink(&aim, &link).unwrap();
+        private_file(&link, Modes::Strict).unwrap();
+        assert_eq!(std::fs::metadata(&aim).unwrap().mode() & 0o777, 0o600, "one of ours is");
+        chmod(&aim, 0o666);
+        refuses(private_file(&link, Modes::Strict), "others may write");
+        chmod(&aim, 0o600);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(&link, Some(12_345), None).unwrap();
+            refuses(private_file(&link, Modes::Strict), "belongs to another user");
+            private_file(&link, Modes::Any).unwrap();
+            std::os::unix::fs::chown(&aim, Some(12_345), None).unwrap();
+            refuses(private_file(&aim, Modes::Strict), "belongs to another user");
+        }
     }
 
     #[test]

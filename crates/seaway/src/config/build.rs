@@ -22,7 +22,7 @@ use super::value::Value;
 use super::{
     Auth, ClientLimits, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook,
     RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, UpstreamConfig, UpstreamKind, UpstreamName,
-    paths, proxies, settings,
+    memory, paths, proxies, settings,
 };
 use crate::trusted::Modes;
 
@@ -58,6 +58,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         dashboard_callers: reader.texts("dashboard.callers"),
         cors_origins: reader.origins(),
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
+        memory_limit: reader.memory_limit(),
         client: reader.client(),
         grace: reader.span("grace"),
         ready_grace: reader.span("ready_grace"),
@@ -287,6 +288,13 @@ impl ConfigReader<'_> {
         if keys.is_empty() { Auth::MadeKey } else { Auth::Keys(keys) }
     }
 
+    /// What is given, or a quarter of what there is.
+    fn memory_limit(&self) -> usize {
+        let given = self.get(&key("memory_limit")).and_then(|value| value.size());
+        let limit = given.unwrap_or_else(|| memory::there_is() / 4);
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
     fn client(&mut self) -> ClientLimits {
         let connections = self.number("connections").unwrap_or_else(connections);
         ClientLimits {
@@ -429,13 +437,13 @@ impl ConfigReader<'_> {
         presets
     }
 
-    fn store(&self, state_dir: &Path) -> StoreConfig {
+    fn store(&mut self, state_dir: &Path) -> StoreConfig {
         let path = match self.text("store.path").as_deref() {
             Some(":memory:") => None,
             Some(path) => Some(self.path(path)),
             None => Some(state_dir.join("seaway.db")),
         };
-        StoreConfig { path, retention: self.span("store.retention") }
+        StoreConfig { path, retention: self.span("store.retention"), modes: self.modes() }
     }
 
     fn prices(&mut self) -> PriceBook {

@@ -94,6 +94,12 @@ pub const SETTINGS: &[Setting] = &[
     plain("cors_origins", Kind::Texts, "", "web origins whose pages may call us"),
     plain("body_limit", Kind::Size, "32MiB", "the largest request body"),
     plain(
+        "memory_limit",
+        Kind::Size,
+        "",
+        "bytes of bodies that are held at once; beyond it requests wait, and are then refused; a quarter of the machine's memory, or of the container's, otherwise",
+    ),
+    plain(
         "connections",
         Kind::Count,
         "",

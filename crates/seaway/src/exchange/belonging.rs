@@ -8,11 +8,13 @@ use seaway_wire::Endpoint;
 use seaway_wire::messages::{files_of_message, models_of_batch};
 
 use super::no_upstream;
+use crate::auth::Caller;
 use crate::causes::chain;
+use crate::config::OWNER;
 use crate::fault::{Fault, FaultKind};
 use crate::route;
 use crate::snapshot::Snapshot;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::upstream::{Target, Upstream};
 
 /// True for what makes something that can be asked for again.
@@ -28,19 +30,58 @@ fn is_made(target: &Target) -> bool {
     target.family().is_some_and(|endpoint| made.contains(&endpoint))
 }
 
+/// True for a list of what was made.
+pub(super) fn lists(method: &Method, target: &Target) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+        && matches!(target.endpoint(), Some(Endpoint::Batches | Endpoint::Files))
+}
+
+/// True where what one caller made is not this one's: there are several, and it is not the owner of all.
+pub(super) fn is_shared(snapshot: &Snapshot, caller: &Caller) -> bool {
+    snapshot.keyring.iter().len() > 1 && &*caller.0 != OWNER
+}
+
+/// Checks that no file that a request names was made for another caller.
+pub(super) async fn check_files(
+    snapshot: &Snapshot,
+    store: &Store,
+    caller: &Caller,
+    body: &[u8],
+) -> Result<(), Fault> {
+    if !is_shared(snapshot, caller) {
+        return Ok(());
+    }
+    let files: BTreeSet<&str> = files_of_message(body).into_iter().collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let ids = files.into_iter().map(str::to_owned).collect();
+    match store.made_for_another(ids, &caller.0).await? {
+        Some(id) => Err(another(&id)),
+        None => Ok(()),
+    }
+}
+
+/// The same words for what is not there and for what is somebody else's.
+fn another(id: &str) -> Fault {
+    Fault::new(FaultKind::NotFound, format!("there is no `{id}` of yours"))
+}
+
 /// Finds the upstream of what an id names, of the models of a batch, or the first one that there is.
 pub(super) async fn upstream_of(
     snapshot: &Snapshot,
     store: &Store,
     target: &Target,
+    caller: &Caller,
     batch: Option<&[u8]>,
 ) -> Result<Arc<Upstream>, Fault> {
     if let Some(id) = target.id().filter(|_| is_made(target))
-        && let Some(upstream) = upstream_of_made(snapshot, store, id).await?
+        && let Some(upstream) = upstream_of_made(snapshot, store, id, caller).await?
     {
         return Ok(upstream.clone());
     }
     if let Some(batch) = batch {
+        check_files(snapshot, store, caller, batch).await?;
         return upstream_of_batch(snapshot, batch);
     }
     snapshot.first().cloned().ok_or_else(|| no_upstream(&snapshot.config))
@@ -50,13 +91,18 @@ async fn upstream_of_made<'r>(
     snapshot: &'r Snapshot,
     store: &Store,
     id: &str,
-) -> Result<Option<&'r Arc<Upstream>>, StoreError> {
+    caller: &Caller,
+) -> Result<Option<&'r Arc<Upstream>>, Fault> {
+    let shared = is_shared(snapshot, caller);
     // Where there is one, it can be nowhere else.
-    if snapshot.upstreams.len() < 2 {
+    if snapshot.upstreams.len() < 2 && !shared {
         return Ok(None);
     }
-    let name = store.made_at(id).await?;
-    Ok(name.and_then(|name| snapshot.upstreams.iter().find(|upstream| *upstream.name.0 == *name)))
+    let Some(made) = store.made_at(id).await? else { return Ok(None) };
+    if shared && made.is_of_another(&caller.0) {
+        return Err(another(id));
+    }
+    Ok(snapshot.upstreams.iter().find(|upstream| *upstream.name.0 == *made.upstream))
 }
 
 /// All requests of a batch go to one upstream: the first to which every one of their models leads.
@@ -93,19 +139,14 @@ fn upstream_of_batch(snapshot: &Snapshot, body: &[u8]) -> Result<Arc<Upstream>, 
 }
 
 /// Puts the upstream first that holds a file which a message names, if it is one of those that could be asked.
-pub(super) async fn holder_first(
-    snapshot: &Snapshot,
-    store: &Store,
-    body: &[u8],
-    targets: &mut [&Arc<Upstream>],
-) {
+pub(super) async fn holder_first(store: &Store, body: &[u8], targets: &mut [&Arc<Upstream>]) {
     if targets.len() < 2 {
         return;
     }
     let files: BTreeSet<&str> = files_of_message(body).into_iter().collect();
     for id in files.into_iter().take(FILES) {
-        let holder = match upstream_of_made(snapshot, store, id).await {
-            Ok(Some(holder)) => holder,
+        let made = match store.made_at(id).await {
+            Ok(Some(made)) => made,
             Ok(None) => continue,
             // They can be asked in the order that they have.
             Err(error) => {
@@ -113,7 +154,7 @@ pub(super) async fn holder_first(
                 return;
             }
         };
-        if let Some(at) = targets.iter().position(|target| target.name == holder.name) {
+        if let Some(at) = targets.iter().position(|target| *target.name.0 == *made.upstream) {
             targets[..=at].rotate_right(1);
             return;
         }

@@ -1,15 +1,20 @@
 //! Answers that are held until they are whole: the client asked for no stream, or it is an error.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use http::StatusCode;
 use seaway_wire::event::{EventFrame, FromSse, Sink};
-use seaway_wire::messages::{Fold, FoldError, Summary, UpstreamError as Said, id_of_made};
+use seaway_wire::messages::{
+    Fold, FoldError, Summary, UpstreamError as Said, id_of_made, kept_of_list,
+};
 use seaway_wire::openai::{UpstreamFault, translate_error};
 use seaway_wire::responses;
 use seaway_wire::stage::{End, Out};
 use seaway_wire::{Dialect, chat};
 
 use crate::fault::{Fault, FaultKind};
+use crate::memory::{self, Held, Memory};
 use crate::store::Keepsake;
 
 /// The largest answer that is held as a whole.
@@ -27,6 +32,8 @@ pub(super) enum Made {
     Count,
     /// A description of what was made at the upstream, told as it came.
     Created,
+    /// A list, of which the client is told these.
+    Listed(HashSet<String>),
     /// Nothing: it is not what was asked for.
     Nothing(Fault),
     /// An error, told as it came, or in place of what is not JSON.
@@ -91,6 +98,9 @@ enum Collected {
 /// A machine that frames go into, and that speaks when all of them are there.
 pub(super) struct Gather {
     held: Collected,
+    /// The memory that it may take, and what it takes.
+    memory: Option<(Memory, Held)>,
+    starved: bool,
     size: usize,
     made: Made,
     /// The status of an error.
@@ -114,6 +124,8 @@ impl Gather {
     fn with(held: Collected, made: Made) -> Self {
         Self {
             held,
+            memory: None,
+            starved: false,
             size: 0,
             refused: match &made {
                 Made::Error(instead) => Some(instead.status),
@@ -128,9 +140,22 @@ impl Gather {
         }
     }
 
+    /// Counts what it holds.
+    pub(super) fn within(&mut self, memory: Memory) {
+        self.memory = Some((memory, Held::default()));
+    }
+
+    /// Makes room for so many bytes more; false where there is none.
+    fn grow(&mut self, more: usize) -> bool {
+        self.size += more;
+        if let Some((memory, held)) = &mut self.memory {
+            self.starved |= !memory.try_hold(held, self.size);
+        }
+        !self.is_too_long()
+    }
+
     pub(super) fn push(&mut self, frame: &[u8]) {
-        self.size += frame.len();
-        if self.size > self.limit() {
+        if !self.grow(frame.len()) {
             return;
         }
         match &mut self.held {
@@ -141,9 +166,14 @@ impl Gather {
 
     /// Takes an event that came without a frame.
     pub(super) fn push_event(&mut self, event: &EventFrame) {
-        match &mut self.held {
-            Collected::Body(_) => self.push(&event.to_sse()),
-            Collected::Events(fold) => fold.push_event(event),
+        if matches!(self.held, Collected::Body(_)) {
+            return self.push(&event.to_sse());
+        }
+        if !self.grow(event.event().data.len()) {
+            return;
+        }
+        if let Collected::Events(fold) = &mut self.held {
+            fold.push_event(event);
         }
     }
 
@@ -162,7 +192,7 @@ impl Gather {
 
     /// True for more than is held.
     pub(super) fn is_too_long(&self) -> bool {
-        self.size > self.limit()
+        self.size > self.limit() || self.starved
     }
 
     pub(super) fn summary(&self) -> &Summary {
@@ -197,6 +227,10 @@ impl Gather {
 
     /// Tells the answer, or has a reason why there is none; false where it was cut off.
     pub(super) fn finish(&mut self, end: End, out: &mut Out) -> bool {
+        if self.starved {
+            self.refusal = Some(Refusal::Fault(memory::fault()));
+            return true;
+        }
         if self.is_too_long() {
             let what = self.refused.map_or_else(
                 || "answer".to_owned(),
@@ -242,7 +276,9 @@ impl Gather {
                 }
             }
             // Whatever it says of itself, its client reads it as it came.
-            Collected::Body(body) if matches!(self.made, Made::Created) => Ok(body.into()),
+            Collected::Body(body) if matches!(self.made, Made::Created | Made::Listed(_)) => {
+                Ok(body.into())
+            }
             Collected::Body(body) if self.is_error() => {
                 self.summary = Summary { error: Said::parse(&body), ..Summary::default() };
                 Ok(body.into())
@@ -276,6 +312,11 @@ impl Gather {
                 let Some(id) = id_of_made(&body) else { return Ok(Some(body)) };
                 (self.answer, self.kept) = (UntilKept::Made(body), Some(Keepsake::Made(id)));
                 return Ok(None);
+            }
+            Made::Listed(own) => {
+                let kept = kept_of_list(&body, |id| own.contains(id));
+                let kept = kept.ok_or_else(|| Refusal::bad("the upstream's list is none"))?;
+                return Ok(Some(kept.into()));
             }
             Made::Nothing(fault) => return Err(Refusal::Fault(fault)),
             Made::Error(instead) => return instead.of(body).map(Some),

@@ -1,5 +1,6 @@
 //! How an upstream's reply becomes the client's answer.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
@@ -15,7 +16,7 @@ use super::{AnswerPlan, Answered, Exchange, RelayForm};
 use crate::answer::{self, Head};
 use crate::fault::{Fault, FaultKind};
 use crate::headers;
-use crate::store::Keeper;
+use crate::store::{Keeper, MadeAt};
 use crate::upstream::{Reply, Upstream};
 
 /// How long the head of an answer waits for its beginning, so that an error that comes in its place can have a status, if
@@ -45,6 +46,7 @@ impl Exchange {
     /// Answers the client with what an upstream answered.
     pub(super) async fn respond(mut self, answered: Answered) -> Answer {
         let Answered { reply, upstream, plan } = answered;
+        self.watch.answered();
         let mut head = Head {
             status: reply.status,
             headers: headers::to_client(&reply.headers, upstream.is_simulated()),
@@ -59,10 +61,13 @@ impl Exchange {
         }
         // Who follows it would take the prompt and the local key along.
         head.headers.remove(LOCATION);
-        let carriage = match self.carriage(plan, &reply, &mut head, &upstream) {
+        let mut carriage = match self.carriage(plan, &reply, &mut head, &upstream) {
             Ok(carriage) => carriage,
             Err(fault) => return self.fault(&fault),
         };
+        if let Egress::Gather(gather) = &mut carriage.egress {
+            gather.within(self.state.memory.clone());
+        }
         let head_patience = (!carriage.waits).then(|| self.head_patience());
         let patience = Patience {
             ping: carriage.pings.then_some(self.snapshot.config.ping),
@@ -97,6 +102,7 @@ impl Exchange {
         match plan {
             AnswerPlan::Relayed(RelayForm::Created) => Ok(self.created(reply, head, upstream)),
             AnswerPlan::Relayed(form) => self.relayed_as(form, reply, head),
+            AnswerPlan::Listed(own) => self.own_of_list(own, reply, head),
             AnswerPlan::Chat { shape, stream } => {
                 let stamp =
                     chat::ChatStamp { id: self.watch.entry.id().to_owned(), created: now() };
@@ -161,8 +167,27 @@ impl Exchange {
         if !reply.status.is_success() || !legible {
             return Carriage::of(Egress::opaque(self.client.endpoint.dialect()));
         }
-        let keeper = Keeper::of_made(self.state.ledger.store().clone(), upstream.name.to_string());
+        let made =
+            MadeAt { upstream: upstream.name.to_string(), owner: self.client.caller.0.to_string() };
+        let keeper = Keeper::of_made(self.state.ledger.store().clone(), made);
         Carriage { keeper: Some(keeper), ..Carriage::of(gather(Gather::body(Made::Created))) }
+    }
+
+    /// A list, of which the client sees what is its own.
+    fn own_of_list(
+        &self,
+        own: HashSet<String>,
+        reply: &Reply,
+        head: &Head,
+    ) -> Result<Carriage, Fault> {
+        if !reply.status.is_success() {
+            return Ok(Carriage::of(Egress::opaque(self.client.endpoint.dialect())));
+        }
+        if head.headers.contains_key(CONTENT_ENCODING) {
+            let message = "the upstream's list is encoded although nobody asked for that";
+            return Err(Fault::new(FaultKind::BadReply, message));
+        }
+        Ok(Carriage::of(gather(Gather::body(Made::Listed(own)))))
     }
 
     /// How long the head of an answer waits for its beginning. What the client waited for already counts.

@@ -45,6 +45,11 @@ impl ExchangeWatch {
         self.entry.carried(hashes.map(|(came, _)| came), hashes.map(|(_, went)| went));
     }
 
+    /// An upstream has answered: what it was asked need not be held any longer.
+    pub(super) fn answered(&mut self) {
+        (self.client_body, self.upstream_body) = (Bytes::new(), None);
+    }
+
     /// The third place: a piece of the upstream's answer, before anything is made of it.
     pub(super) fn upstream_frame(&mut self, frame: &ReplyFrame) {
         self.heard += frame.size() as u64;

@@ -23,8 +23,9 @@ use seaway_wire::Dialect;
 use super::connection::SlowBody;
 use super::{address, decode, reply};
 use crate::auth::{Caller, mark_sensitive};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, OWNER};
 use crate::fault::{Fault, FaultKind};
+use crate::memory::{Held, Memory};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::{access, answer, drain};
@@ -163,7 +164,7 @@ fn admit(
     door: Door,
 ) -> Result<Caller, Fault> {
     if door == Door::Own {
-        return Ok(Caller("owner".into()));
+        return Ok(Caller(OWNER.into()));
     }
     check_host(&snapshot.config, request)?;
     check_origin(&snapshot.config, request.headers())?;
@@ -255,21 +256,41 @@ fn check_origin(config: &Config, headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A request's body, with the memory that it takes.
+#[derive(Debug, Default)]
+pub struct HeldBody {
+    pub bytes: Bytes,
+    pub held: Held,
+}
+
 /// Reads a request's body into one piece, without a copy where it came in one, and as it was before it was compressed.
 ///
 /// # Errors
 ///
-/// [`FaultKind::TooLarge`] past `limit`, [`FaultKind::InvalidRequest`] if it breaks off or cannot be decoded.
-pub async fn whole_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Fault> {
-    let whole = as_sent(headers, body, limit).await?;
+/// [`FaultKind::TooLarge`] past `limit`, [`FaultKind::InvalidRequest`] if it breaks off or cannot be decoded,
+/// [`FaultKind::NotReady`] if there is no memory for it.
+pub async fn whole_body(
+    memory: &Memory,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<HeldBody, Fault> {
+    let mut whole = HeldBody::default();
+    whole.bytes = as_sent(memory, &mut whole.held, headers, body, limit).await?;
     if headers.contains_key(CONTENT_ENCODING) {
-        decode::plain(headers, whole, limit).await
-    } else {
-        Ok(whole)
+        whole.bytes = decode::plain(headers, whole.bytes, limit).await?;
+        memory.hold(&mut whole.held, whole.bytes.len()).await?;
     }
+    Ok(whole)
 }
 
-async fn as_sent(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Fault> {
+async fn as_sent(
+    memory: &Memory,
+    held: &mut Held,
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: usize,
+) -> Result<Bytes, Fault> {
     let declared = headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok())
@@ -279,6 +300,7 @@ async fn as_sent(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<By
         let _rest = drained(body).await;
         return Err(too_large(limit));
     }
+    memory.hold(held, declared).await?;
     let Some(first) = frame(&mut body).await? else { return Ok(Bytes::new()) };
     if body.is_end_stream() && first.len() <= limit {
         return Ok(first);
@@ -288,7 +310,10 @@ async fn as_sent(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<By
     drop(first);
     while whole.len() <= limit {
         match frame(&mut body).await? {
-            Some(bytes) => whole.extend_from_slice(&bytes),
+            Some(bytes) => {
+                memory.hold(held, whole.len() + bytes.len()).await?;
+                whole.extend_from_slice(&bytes);
+            }
             None => return Ok(whole.freeze()),
         }
     }

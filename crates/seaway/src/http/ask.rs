@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, post};
 use http::header::CONTENT_ENCODING;
 use seaway_wire::Endpoint;
 
-use super::admission::whole_body;
+use super::admission::{HeldBody, whole_body};
 use super::{Admitted, Gateway};
 use super::{preset_header, reply};
 use crate::answer;
@@ -47,10 +47,11 @@ async fn serve(
 ) -> Response {
     let (mut head, body) = request.into_parts();
     let limit = snapshot.config.body_limit;
-    let body = match whole_body(&head.headers, body, limit).await {
-        Ok(body) => body,
-        Err(fault) => return reply::fault(&fault, endpoint.dialect(), &answer::own_id()),
-    };
+    let HeldBody { bytes: body, held } =
+        match whole_body(&state.memory, &head.headers, body, limit).await {
+            Ok(body) => body,
+            Err(fault) => return reply::fault(&fault, endpoint.dialect(), &answer::own_id()),
+        };
     // The body was decoded: what goes on from here is plain.
     head.headers.remove(CONTENT_ENCODING);
     let ask = ClientRequest {
@@ -60,6 +61,7 @@ async fn serve(
         query: head.uri.query().map(str::to_owned),
         headers: head.headers,
         body,
+        held,
     };
     reply::of_exchange(exchange::run(state, snapshot, ask).await)
 }

@@ -18,6 +18,7 @@ use crate::auth::Caller;
 use crate::config::UpstreamPlace;
 use crate::exchange;
 use crate::exchange::RelayedRequest;
+use crate::memory::Held;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::upstream::{BodyError, Payload, Target};
@@ -56,21 +57,30 @@ pub(super) async fn relay(
     let (mut head, body) = request.into_parts();
     let target = target_of(head.uri.path());
     let batch = head.method == Method::POST && target.endpoint() == Some(Endpoint::Batches);
+    let mut memory = Held::default();
     let body = if body.is_end_stream() {
         Ok(Payload::Whole(Bytes::new()))
-    } else if batch && snapshot.upstreams.len() > 1 {
-        // Its models say where it belongs.
+    } else if batch && (snapshot.upstreams.len() > 1 || snapshot.keyring.iter().len() > 1) {
+        // Its models say where it belongs, and its files whose they may be.
         let limit = snapshot.config.body_limit.max(BATCH_LIMIT);
-        let read = whole_body(&head.headers, body, limit).await;
+        let read = whole_body(&state.memory, &head.headers, body, limit).await;
         read.map(|body| {
             head.headers.remove(CONTENT_ENCODING);
-            Payload::Whole(body)
+            memory = body.held;
+            Payload::Whole(body.bytes)
         })
     } else {
         Ok(Payload::Streamed(body.map_err(|error| BodyError(error.into())).boxed_unsync()))
     };
     let query = head.uri.query().map(str::to_owned);
-    let request =
-        RelayedRequest { caller, method: head.method, target, query, headers: head.headers, body };
+    let request = RelayedRequest {
+        caller,
+        method: head.method,
+        target,
+        query,
+        headers: head.headers,
+        body,
+        held: memory,
+    };
     reply::of_exchange(exchange::relay(state, snapshot, request).await)
 }

@@ -43,8 +43,9 @@ async fn prepare(
     background: bool,
 ) -> Result<(Job, bool), Fault> {
     let (head, body) = request.into_parts();
-    let body = whole_body(&head.headers, body, snapshot.config.body_limit).await?;
-    let asked = RunBody::parse(&body)?;
+    let limit = snapshot.config.body_limit;
+    let body = whole_body(&state.memory, &head.headers, body, limit).await?;
+    let asked = RunBody::parse(&body.bytes)?;
     if background && asked.stream {
         let message = "stream: nobody watches a task; leave it out, and look at GET /v1/tasks/ID";
         return Err(Fault::new(FaultKind::InvalidRequest, message).param("stream"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use seaway_wire::responses::Kept;
 
-use super::{Response, Store};
+use super::{MadeAt, Response, Store};
 use crate::causes::chain;
 
 /// What is left of an answer that can be asked for again.
@@ -27,8 +27,8 @@ pub struct Keeper {
 enum KeptFor {
     /// An owner's, whose request had these items.
     Owner(Arc<str>, Vec<String>),
-    /// An upstream's.
-    Upstream(String),
+    /// An upstream's, made for somebody.
+    Made(MadeAt),
 }
 
 /// Resolves to whether a response is kept.
@@ -41,8 +41,8 @@ impl Keeper {
     }
 
     /// One for what is made at an upstream.
-    pub fn of_made(store: Store, upstream: String) -> Self {
-        Self { store, whose: KeptFor::Upstream(upstream) }
+    pub fn of_made(store: Store, made: MadeAt) -> Self {
+        Self { store, whose: KeptFor::Made(made) }
     }
 
     /// Keeps it, and says whether that is done: its client is to be told.
@@ -61,11 +61,12 @@ impl Keeper {
                 };
                 (id, self.store.keep_response(response))
             }
-            (Keepsake::Made(id), KeptFor::Upstream(upstream)) => {
-                (id.clone(), self.store.keep_made(id, upstream))
+            (Keepsake::Made(id), KeptFor::Made(made)) => {
+                (id.clone(), self.store.keep_made(id, made))
             }
-            (Keepsake::Response(_), KeptFor::Upstream(_))
-            | (Keepsake::Made(_), KeptFor::Owner(..)) => return Box::pin(async { false }),
+            (Keepsake::Response(_), KeptFor::Made(_)) | (Keepsake::Made(_), KeptFor::Owner(..)) => {
+                return Box::pin(async { false });
+            }
         };
         Box::pin(async move {
             let kept = done.await;

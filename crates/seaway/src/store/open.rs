@@ -10,6 +10,7 @@ use super::files::{BUSY, Files, SIDE_FILE, SharedConnection, locked};
 use super::writer::Writer;
 use super::{StoreError, StoreWork, schema};
 use crate::config::PriceBook;
+use crate::trusted::Modes;
 
 /// A connection that only reads.
 pub type Reader = Connection;
@@ -21,7 +22,11 @@ pub(super) struct Open {
 }
 
 /// Opens the store and brings its layout up to date.
-pub(super) fn open(path: Option<&Path>, prices: &PriceBook) -> Result<Open, StoreError> {
+pub(super) fn open(
+    path: Option<&Path>,
+    modes: Modes,
+    prices: &PriceBook,
+) -> Result<Open, StoreError> {
     let Some(path) = path else {
         let mut database = Connection::open_in_memory()?;
         schema::migrate(&mut database, Path::new(":memory:"), prices)?;
@@ -35,7 +40,7 @@ pub(super) fn open(path: Option<&Path>, prices: &PriceBook) -> Result<Open, Stor
     let folder = path.parent().unwrap_or(Path::new("."));
     crate::auth::private_dir(folder)
         .map_err(|source| StoreError::Folder { path: folder.to_owned(), source })?;
-    crate::trusted::private_file(path)
+    crate::trusted::private_file(path, modes)
         .map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
     let database = to_write(path, prices).map_err(failed)?;

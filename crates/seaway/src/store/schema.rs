@@ -9,9 +9,10 @@ use seaway_wire::Usage;
 use super::keys::{bound, signed};
 use super::{StoreError, made};
 use crate::config::PriceBook;
+use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -199,6 +200,10 @@ const MIGRATIONS: [&str; 7] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX made_at ON made (made);
 ",
+    "
+    ALTER TABLE made ADD COLUMN owner TEXT NOT NULL DEFAULT '';    -- the caller; empty where that was not noted
+    CREATE INDEX made_owner ON made (owner);
+",
 ];
 
 /// From this layout on, a record says what it cost.
@@ -288,7 +293,8 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
     };
     // A gateway that was killed meanwhile may have had this number.
     let _none = std::fs::remove_file(&unfinished);
-    crate::trusted::private_file(&unfinished).map_err(|error| failed(error.into()))?;
+    crate::trusted::private_file(&unfinished, Modes::Strict)
+        .map_err(|error| failed(error.into()))?;
     let written = database
         .execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])
         .map_err(|error| failed(error.into()));
@@ -463,8 +469,8 @@ mod tests {
             old.pragma_update(None, "user_version", i64::try_from(from).unwrap()).unwrap();
             fill(&old, from);
             drop(old);
-            drop(super::super::open::open(Some(&path), &prices).unwrap());
-            drop(super::super::open::open(Some(&path), &prices).unwrap());
+            drop(super::super::open::open(Some(&path), Modes::Strict, &prices).unwrap());
+            drop(super::super::open::open(Some(&path), Modes::Strict, &prices).unwrap());
             let copy = folder.path().join(format!("{from}.db.layout-{from}"));
             let kept = Connection::open(&copy).unwrap();
             let asked = |database: &Connection| {

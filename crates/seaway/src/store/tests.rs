@@ -7,16 +7,19 @@ use seaway_wire::Dialect;
 use seaway_wire::messages::{Change, Summary};
 use seaway_wire::responses::Memory;
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::auth::Caller;
 use crate::config::UpstreamName;
 use crate::record::Outcome;
+use crate::trusted::Modes;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn on_disk(path: &Path, retention: Duration) -> Store {
     Store::start(
-        config::StoreConfig { path: Some(path.to_owned()), retention },
+        config::StoreConfig { path: Some(path.to_owned()), retention, modes: Modes::Strict },
         Arc::default(),
         |error| panic!("{error}"),
     )
@@ -121,16 +124,27 @@ async fn a_response_is_its_owners_until_it_is_deleted_or_old(store: Store) {
 }
 
 async fn what_was_made_is_found_where_it_was_made(store: Store) {
-    for (id, upstream) in [("file_1", "a"), ("batch_1", "b"), ("file_1", "c")] {
-        store.keep_made(id.into(), upstream.into()).await.unwrap();
+    let made =
+        |upstream: &str, owner: &str| MadeAt { upstream: upstream.into(), owner: owner.into() };
+    for (id, upstream, owner) in
+        [("file_1", "a", "me"), ("batch_1", "b", "you"), ("file_1", "c", "me"), ("old", "c", "")]
+    {
+        store.keep_made(id.into(), made(upstream, owner)).await.unwrap();
     }
     let at = async |id: &str| store.made_at(id).await.unwrap();
     assert_eq!(
-        (at("file_1").await.as_deref(), at("batch_1").await.as_deref(), at("file_2").await),
-        (Some("c"), Some("b"), None)
+        (at("file_1").await, at("batch_1").await, at("file_2").await),
+        (Some(made("c", "me")), Some(made("b", "you")), None)
     );
+    assert_eq!(store.made_for("me").await.unwrap(), HashSet::from(["file_1".to_owned()]));
+    let another = async |ids: &[&str]| {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        store.made_for_another(ids, "me").await.unwrap()
+    };
+    assert_eq!(another(&["file_1", "nobodys", "old"]).await, None);
+    assert_eq!(another(&["file_1", "batch_1"]).await.as_deref(), Some("batch_1"));
     store.forget_made("file_1").await.unwrap();
-    assert_eq!((at("file_1").await, at("batch_1").await.as_deref()), (None, Some("b")));
+    assert_eq!((at("file_1").await, at("batch_1").await), (None, Some(made("b", "you"))));
 }
 
 async fn what_is_promised_is_found_at_once(store: Store) {
@@ -422,7 +436,7 @@ async fn a_store_that_cannot_be_opened_says_so() {
     std::fs::write(&path, "this is no database, and long enough to be looked at").unwrap();
     let (tell, told) = channel();
     let store = Store::start(
-        config::StoreConfig { path: Some(path), retention: DAY },
+        config::StoreConfig { path: Some(path), retention: DAY, modes: Modes::Strict },
         Arc::default(),
         move |error| tell.send(error.to_string()).unwrap(),
     );

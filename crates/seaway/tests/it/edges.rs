@@ -199,3 +199,124 @@ async fn an_upstream_that_repeats_an_id_costs_no_record() {
     assert_eq!(gateway.outcomes().await.len(), 3);
     assert_eq!(gateway.receipt("req_up").await.outcome, "completed", "and the newest is found");
 }
+
+/// Two callers before one upstream, which answers each request with what is given.
+async fn shared(
+    upstream: &mut Upstream,
+    client: &mut Client,
+    line: &str,
+    body: &str,
+    answer: &str,
+) -> (u16, String) {
+    client.ask(line, &[], body).await;
+    upstream.next().await.answer("200 OK\r\ncontent-type: application/json", answer).await;
+    let told = client.answer().await;
+    (told.status, told.text().to_owned())
+}
+
+#[tokio::test]
+async fn what_one_caller_made_is_no_others() {
+    let mut upstream = Upstream::start().await;
+    let keys = [("keys", r#"{"one":"local-key","two":"other-key"}"#)];
+    let gateway = Gateway::before(&upstream, &keys).await;
+    let mut one = gateway.client().await;
+    let mut two = Client::connect(gateway.address, Some("other-key")).await;
+    let up = &mut upstream;
+    shared(up, &mut one, "POST /v1/files", "content", r#"{"id":"file_1"}"#).await;
+    let batch = r#"{"requests":[{"custom_id":"1","params":{"model":"m","messages":[]}}]}"#;
+    shared(up, &mut one, "POST /v1/messages/batches", batch, r#"{"id":"batch_1"}"#).await;
+    shared(up, &mut two, "POST /v1/files", "content", r#"{"id":"file_2"}"#).await;
+    // Lists show each its own, and how to go on.
+    let list = r#"{"data":[{"id":"file_1"},{"id":"file_2"},{"id":"file_3"}],"has_more":true,"last_id":"file_3"}"#;
+    for (client, own) in [(&mut one, "file_1"), (&mut two, "file_2")] {
+        assert_eq!(
+            shared(up, client, "GET /v1/files?limit=3", "", list).await,
+            (200, format!(r#"{{"data":[{{"id":"{own}"}}],"has_more":true,"last_id":"file_3"}}"#))
+        );
+    }
+    // What is another's is not there, however it is asked for.
+    let names = |id: &str| {
+        ASK.replace(
+            "\"hi\"",
+            &format!(r#"[{{"type":"document","source":{{"type":"file","file_id":"{id}"}}}}]"#),
+        )
+    };
+    let in_a_batch =
+        format!(r#"{{"requests":[{{"custom_id":"1","params":{}}}]}}"#, names("file_1"));
+    for (line, body) in [
+        ("GET /v1/files/file_1", ""),
+        ("GET /v1/files/file_1/content", ""),
+        ("DELETE /v1/files/file_1", ""),
+        ("GET /v1/messages/batches/batch_1", ""),
+        ("GET /v1/messages/batches/batch_1/results", ""),
+        ("POST /v1/messages/batches/batch_1/cancel", ""),
+        ("DELETE /v1/messages/batches/batch_1", ""),
+        ("POST /v1/messages", &names("file_1")),
+        ("POST /v1/messages/batches", &in_a_batch),
+    ] {
+        two.ask(line, &[], body).await;
+        let answer = two.answer().await;
+        assert_eq!(
+            (answer.status, &answer.json()["error"]["type"]),
+            (404, &"not_found_error".into()),
+            "{line}"
+        );
+        assert!(up.came().is_none(), "{line}");
+    }
+    // One's own is, and what nobody made here may be anybody's.
+    for (line, body) in [
+        ("GET /v1/files/file_1", ""),
+        ("GET /v1/files/file_9", ""),
+        ("GET /v1/messages/batches/batch_1/results", ""),
+        ("POST /v1/messages", &names("file_1")),
+    ] {
+        assert_eq!(shared(up, &mut one, line, body, "{}").await.0, 200, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_wait_for_memory_and_an_answer_that_outgrows_it_is_none() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("memory_limit", "2MiB")]).await;
+    let memory = gateway.app.state.memory.clone();
+    let all = memory.left();
+    let large = ASK.replace("\"hi\"", &format!("\"{}\"", "x".repeat(3 << 19)));
+    let mut first = gateway.client().await;
+    first.ask("POST /v1/messages", &[], &large).await;
+    let received = upstream.next().await;
+    assert!(memory.left() < all, "it is counted while it may be sent again");
+    let mut second = gateway.client().await;
+    let waits = tokio::spawn(async move {
+        second.ask("POST /v1/messages", &[], &large).await;
+        second.answer().await.status
+    });
+    // A small one has not to wait.
+    let mut small = gateway.client().await;
+    small.ask("POST /v1/messages", &[], ASK).await;
+    answer_json(upstream.next().await).await;
+    assert_eq!(small.answer().await.status, 200);
+    assert!(upstream.came().is_none(), "the second waits");
+    answer_json(received).await;
+    assert_eq!(first.answer().await.status, 200);
+    answer_json(upstream.next().await).await;
+    assert_eq!(waits.await.unwrap(), 200, "until there is room");
+    // An answer that is held until it is whole takes as much, and no more.
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/chat/completions", &[], ASK).await;
+    let text = "y".repeat(3 << 20);
+    let answer = format!(r#"{{"type":"message","content":[{{"type":"text","text":"{text}"}}]}}"#);
+    let received = upstream.next().await;
+    tokio::spawn(async move {
+        received.answer("200 OK\r\ncontent-type: application/json", &answer).await;
+    });
+    let answer = client.answer().await;
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("1")),
+        "{}",
+        answer.text()
+    );
+    assert!(answer.text().contains("`memory_limit`"), "{}", answer.text());
+    gateway.quiet().await;
+    assert_eq!(memory.left(), all, "all of it is given back");
+}

@@ -81,6 +81,7 @@ fn full(path: &std::path::Path) {
     let setting = seaway::config::StoreConfig {
         path: Some(path.to_owned()),
         retention: std::time::Duration::MAX,
+        modes: seaway::trusted::Modes::Strict,
     };
     drop(seaway::store::Store::start(setting, std::sync::Arc::default(), |error| {
         panic!("{error}")

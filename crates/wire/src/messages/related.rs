@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 
 use memchr::memmem;
 use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::json::Members;
 
 /// Returns the models that a batch asks; none where it cannot be read, which its upstream will say.
 pub fn models_of_batch(body: &[u8]) -> BTreeSet<String> {
@@ -61,9 +64,41 @@ pub fn id_of_made(body: &[u8]) -> Option<String> {
         .filter(|id| !id.is_empty() && id.len() <= LONGEST)
 }
 
+/// Writes a list anew with those of its entries alone whose ids are kept; `None` if it is none. What is told of further
+/// pages stays: by it they are asked for.
+pub fn kept_of_list(list: &[u8], keep: impl Fn(&str) -> bool) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Entry<'a> {
+        #[serde(borrow)]
+        id: Cow<'a, str>,
+    }
+    let mut list: Members = serde_json::from_slice(list).ok()?;
+    let entries: Vec<&RawValue> = serde_json::from_str(list.get("data")?).ok()?;
+    let kept: Vec<&str> = entries
+        .into_iter()
+        .map(RawValue::get)
+        .filter(|raw| serde_json::from_str::<Entry<'_>>(raw).is_ok_and(|entry| keep(&entry.id)))
+        .collect();
+    let kept = format!("[{}]", kept.join(","));
+    list.set("data", kept);
+    Some(list.write())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_list_that_is_kept_which_is_to_be() {
+        let list = br#"{"data":[{"id":"a","n":1.0},{"id":"b"},{"no":"id"},7,{"id":"c"}],"has_more":true,"last_id":"c"}"#;
+        assert_eq!(
+            kept_of_list(list, |id| id != "b").as_deref(),
+            Some(r#"{"data":[{"id":"a","n":1.0},{"id":"c"}],"has_more":true,"last_id":"c"}"#)
+        );
+        for none in ["", "[]", "{}", r#"{"data":7}"#] {
+            assert_eq!(kept_of_list(none.as_bytes(), |_| true), None, "{none}");
+        }
+    }
 
     #[test]
     fn the_models_of_a_batch_are_found() {

@@ -107,6 +107,45 @@ fn map() -> String {
 }
 
 #[test]
+fn every_test_that_the_threats_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = fs::read_to_string(root.join("docs/threats.md")).unwrap();
+    let mut code = String::new();
+    for folder in
+        ["crates/wire/src", "crates/wire/tests", "crates/seaway/src", "crates/seaway/tests"]
+    {
+        let mut files = Vec::new();
+        walk(&root.join(folder), &mut files);
+        for file in files {
+            code.push_str(&fs::read_to_string(file).unwrap());
+        }
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.matches('|').count() == 4);
+    let (mut named, mut missing) = (0, Vec::new());
+    for test in rows
+        .filter_map(|row| row.rsplit('|').nth(1))
+        .flat_map(|last| last.split('`').skip(1).step_by(2))
+    {
+        named += 1;
+        if !code.contains(&format!("fn {test}(")) {
+            missing.push(test);
+        }
+    }
+    assert!(named > 20 && missing.is_empty(), "{named} named, missing {missing:?}");
+}
+
+fn walk(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+#[test]
 fn the_map_has_a_line_for_every_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
     let text = fs::read_to_string(&path).unwrap();

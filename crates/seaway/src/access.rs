@@ -3,6 +3,7 @@
 //! What changes something has to come from the page itself: a POST or DELETE with our own `Origin`.
 
 pub mod cookie;
+pub mod knocks;
 
 use http::header::{ACCEPT, HOST, ORIGIN};
 use http::{HeaderMap, Method, Request};

@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use crate::access::knocks::Knocks;
 use crate::agent::registry::Agents;
 use crate::causes::chain;
 use crate::config::{self, Listen, Loaded, Sources};
@@ -123,6 +124,7 @@ impl App {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger: Ledger::new(store, drain.clone()),
             drain,
+            knocks: Knocks::default(),
             memory: Memory::new(memory_limit),
             tasks,
             started: Instant::now(),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use crate::access::knocks::Knocks;
 use crate::agent::registry::Agents;
 use crate::config::Sources;
 use crate::drain::Drain;
@@ -21,6 +22,8 @@ pub struct AppState {
     pub snapshot: ArcSwap<Snapshot>,
     pub ledger: Arc<Ledger>,
     pub drain: Drain,
+    /// Wrong keys that were tried.
+    pub knocks: Knocks,
     /// What bodies may take of it.
     pub memory: Memory,
     pub tasks: TaskTracker,

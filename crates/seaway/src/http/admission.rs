@@ -43,6 +43,14 @@ pub enum Door {
     Own,
 }
 
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CameBy {
+    pub door: Door,
+    /// From where, if not over a socket of this machine.
+    pub address: Option<IpAddr>,
+}
+
 /// Checks host, origin and key, and says who calls.
 pub async fn enter(
     State(state): State<Arc<AppState>>,
@@ -50,7 +58,8 @@ pub async fn enter(
     next: Next,
 ) -> Response {
     mark_sensitive(request.headers_mut());
-    let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Public);
+    let nowhere = CameBy { door: Door::Public, address: None };
+    let CameBy { door, address } = request.extensions().get().copied().unwrap_or(nowhere);
     let snapshot = state.snapshot.load_full();
     match admit(&state, &snapshot, &request, door) {
         // Whether anybody is there is all that is asked; readiness has a path of its own.
@@ -74,6 +83,9 @@ pub async fn enter(
             let dialect = dialect_of(&request);
             let refused = matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden);
             let told = refused.then(|| Fault::new(fault.kind, fault.message.clone()));
+            if let Some(address) = address.filter(|_| fault.kind == FaultKind::Unauthenticated) {
+                tokio::time::sleep(state.knocks.wrong(address)).await;
+            }
             let response = refuse(fault, request).await;
             if let Some(fault) = told {
                 let id = response

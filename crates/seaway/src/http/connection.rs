@@ -134,6 +134,11 @@ impl Drop for Place {
 }
 
 impl Connection {
+    /// Where it comes from; none over a socket of this machine.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// A request came; it is under way until what this returns is dropped. `shared`: others may use the connection
     /// meanwhile, so that it says nothing of this one whether bytes leave.
     pub fn begins(self: &Arc<Self>, shared: bool) -> Underway {

@@ -9,7 +9,7 @@ use axum::routing::{get, post};
 use http::StatusCode;
 use serde_json::json;
 
-use super::admission::{Door, refuse};
+use super::admission::{CameBy, Door, refuse};
 use super::{dashboard, reply, status};
 use crate::fault::{Fault, FaultKind};
 use crate::reload;
@@ -56,7 +56,7 @@ impl<S: Send + Sync> FromRequest<S> for FromOwner {
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
-        if request.extensions().get() == Some(&Door::Own) {
+        if request.extensions().get::<CameBy>().is_some_and(|came| came.door == Door::Own) {
             return Ok(Self(request));
         }
         let message = format!("there is no {}", request.uri().path());

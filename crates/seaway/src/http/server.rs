@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::address;
-use super::admission::Door;
+use super::admission::{CameBy, Door};
 use super::connection::{ClientBody, Connections, IncomingBody, Place, Sending};
 use crate::config::{ClientLimits, Listen};
 use crate::drain::Drain;
@@ -239,8 +239,9 @@ async fn connection(
 ) {
     let Ok(stream) = accepted.adopt() else { return };
     let open = place.connection.clone();
+    let came = CameBy { door, address: open.address() };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(door);
+        request.extensions_mut().insert(came);
         settle(&mut request);
         let underway = open.begins(request.version() >= Version::HTTP_2);
         let body = |body| Body::new(IncomingBody::new(body, limits.body_timeout));

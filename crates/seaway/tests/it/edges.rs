@@ -320,3 +320,18 @@ async fn bodies_wait_for_memory_and_an_answer_that_outgrows_it_is_none() {
     gateway.quiet().await;
     assert_eq!(memory.left(), all, "all of it is given back");
 }
+
+#[tokio::test]
+async fn wrong_keys_are_slowed_down_and_right_ones_are_not() {
+    let gateway = Gateway::start(&[("upstream.up.kind", "sandbox")]).await;
+    let mut guesses = Client::connect(gateway.address, Some("wrong")).await;
+    for _ in 0..7 {
+        assert_eq!(guesses.get("/v1/models").await.status, 401);
+    }
+    let began = std::time::Instant::now();
+    guesses.ask("GET /v1/models", &[], "").await;
+    // Who has the key is answered meanwhile.
+    assert_eq!(gateway.client().await.get("/v1/models").await.status, 200);
+    assert_eq!(guesses.answer().await.status, 401);
+    assert!(began.elapsed() >= Duration::from_millis(500), "the eighth waits");
+}

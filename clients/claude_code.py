@@ -234,8 +234,9 @@ def _():
 def nine_five(script):
     @nine(f"5 {script} ends as without the gateway, and not cleanly")
     def _():
-        # A body that ends early, or is no stream at all, becomes a broken one or a 502: the program asks again in another way.
-        reworked = any(word in script for word in ("EOF", "EMPTY", "HTML200"))
+        # A body that ends early, or is no stream at all, becomes a broken one or a 502, and one that is cut says so in an event: the program asks
+        # again in another way, since it streams anew after a silent break and asks for a whole answer after an error.
+        reworked = any(word in script for word in ("EOF", "EMPTY", "HTML200", "CUT"))
         direct, through = same_outcome(script, requests_too=not reworked, environment={"CLAUDE_CODE_MAX_RETRIES": "2"})
         true("the program asked again", len(through[1]) > 1, shape(through[1]))
 

@@ -187,6 +187,9 @@ pub struct Config {
     /// Threads that serve.
     pub threads: usize,
     pub state_dir: PathBuf,
+    /// The file that says to which machines ssh may log in: one for all gateways of a user on this machine, whatever their
+    /// state folders, since it is the machine that the other end blocks.
+    pub lockouts: PathBuf,
     /// Whose files are trusted.
     pub modes: Modes,
     pub log: Log,
@@ -531,7 +534,6 @@ impl TunnelConfig {
             format!("{:?}", (&self.host, &self.jump, &self.user, self.port, &self.ssh_config));
         self.folder =
             run_folder.join(format!("ssh-{}", &blake3::hash(way.as_bytes()).to_hex()[..8]));
-        self.lockout = run_folder.join("ssh.json");
     }
 
     /// The first machine that is logged in to: it is the one that may block us.

@@ -26,7 +26,7 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
         instances.push(json!({"instance": found, "health": health.unwrap_or_else(|error| json!({"status": "silent", "why": error.to_string()}))}));
     }
     let masters = runtime.block_on(tunnel::masters(&run_folder, &config.ssh));
-    let locked = locked(&run_folder.join("ssh.json")).unwrap_or_else(|error| {
+    let locked = locked(&config.lockouts).unwrap_or_else(|error| {
         vec![json!({"host": "ssh", "state": "is unreadable", "last": error.to_string()})]
     });
     if json {

@@ -316,7 +316,7 @@ fn progress(what: &str) {
 
 pub(super) fn unlock(cli: &Cli) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
-    let cleared = lockout::clear(&run_folder(&config.state_dir).join("ssh.json"))?;
+    let cleared = lockout::clear(&config.lockouts)?;
     if cleared.is_empty() {
         println!("nothing was locked");
     }

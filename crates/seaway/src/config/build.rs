@@ -81,6 +81,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         prices: Arc::new(reader.prices()),
         no_proxy: proxies::needed(environment),
         ssh,
+        lockouts: reader.lockouts(),
         state_dir,
         upstreams,
         listen,

@@ -53,20 +53,23 @@ impl Home {
 
     /// The tunnel that these settings make.
     fn tunnel(&self) -> Arc<Tunnel> {
+        self.tunnel_of(self.settings())
+    }
+
+    fn tunnel_of(&self, flags: Vec<(String, String)>) -> Arc<Tunnel> {
         let home = self.0.path().display().to_string();
         let environment = Environment::of([
             ("HOME".to_owned(), home),
             ("LOGNAME".to_owned(), "alice".to_owned()),
         ]);
-        let config = Config::load(&Sources { file: None, flags: self.settings(), environment })
-            .unwrap()
-            .config;
+        let config = Config::load(&Sources { file: None, flags, environment }).unwrap().config;
         let UpstreamPlace::Api(api) = &config.upstreams[0].place else { panic!("it is an API") };
         Tunnel::new(api.via.clone().unwrap(), Arc::new(Dial::new(api)), TaskTracker::new())
     }
 
-    fn folder(&self) -> PathBuf {
-        run_folder(self.0.path())
+    /// One for all of this user's gateways, whatever their state folders.
+    fn lockouts(&self) -> PathBuf {
+        run_folder(&self.0.path().join(".local/state/seaway")).join("ssh.json")
     }
 
     fn run(&self, words: &[&str]) -> Output {
@@ -117,11 +120,24 @@ async fn each_cause_has_its_remedy_and_counts_or_not() {
             "{error}"
         );
         assert_eq!(
-            lockout::all(&home.folder().join("ssh.json")).unwrap().contains_key("jump.example"),
+            lockout::all(&home.lockouts()).unwrap().contains_key("jump.example"),
             counted,
             "{cause}"
         );
     }
+}
+
+#[tokio::test]
+async fn another_state_folder_is_no_way_round_a_rest() {
+    let home = Home::new("login: fail alice@jump.example: Permission denied (publickey).");
+    for _ in 0..2 {
+        fails(&home).await;
+    }
+    let mut settings = home.settings();
+    settings[0].1 = home.0.path().join("another").display().to_string();
+    let error = home.tunnel_of(settings).up(Login::Batch).await.unwrap_err();
+    assert!(error.message.contains("rests for 15 minutes"), "{error}");
+    assert_eq!(home.calls("login").len(), 2, "ssh is not used");
 }
 
 /// Time stands still but for the limits, which are over at once.
@@ -174,7 +190,7 @@ fn text(output: &Output) -> String {
 #[test]
 fn the_lock_out_holds_over_processes_until_it_is_cleared() {
     let home = Home::new("login: fail alice@jump.example: Permission denied (publickey).");
-    let file = home.folder().join("ssh.json");
+    let file = home.lockouts();
     let attempt = || {
         let output = home.run(&["tunnel", "--detach"]);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));

@@ -245,7 +245,8 @@ async fn a_jump_host_that_asks_is_failed_at_once_and_counts_once() {
     // In the pause after it nobody knocks again.
     assert_eq!(gateway.ask(ASK).await.0, 503);
     assert_eq!(way.lab.connections("asking"), 1);
-    let records = tunnel::lockout::all(&gateway.folder().join("ssh.json")).unwrap();
+    let records =
+        tunnel::lockout::all(&gateway.0.app.state.snapshot.load().config.lockouts).unwrap();
     assert!(
         records[&format!("127.0.0.1:{}", way.jump)].last.contains("Permission denied"),
         "{records:?}"
@@ -514,6 +515,7 @@ async fn what_stands_in_the_way_is_named() {
         "{body}"
     );
     assert_eq!(way.lab.connections("jump"), knocks, "nobody was asked");
-    assert!(!gateway.folder().join("ssh.json").exists(), "and nothing is held against anybody");
+    let lockouts = gateway.0.app.state.snapshot.load().config.lockouts.clone();
+    assert!(!lockouts.exists(), "and nothing is held against anybody");
     gateway.close().await;
 }

@@ -113,6 +113,7 @@ impl ConfigReader<'_> {
         };
         self.no_options(name, &tunnel);
         tunnel.settle(&self.run_folder());
+        tunnel.lockout = self.lockouts();
         Some(tunnel)
     }
 
@@ -165,6 +166,12 @@ impl ConfigReader<'_> {
     }
 
     /// Where this machine's part of the state is.
+    /// Beside the state of who says nothing about it.
+    pub(super) fn lockouts(&self) -> PathBuf {
+        let usual = paths::state_dir(self.environment).or_else(|| self.state_dir());
+        paths::run_folder(&absolute(usual.unwrap_or_default())).join("ssh.json")
+    }
+
     fn run_folder(&self) -> PathBuf {
         paths::run_folder(&absolute(self.state_dir().unwrap_or_default()))
     }

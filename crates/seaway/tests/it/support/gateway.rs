@@ -49,7 +49,9 @@ impl Gateway {
         flags.extend_from_slice(settings);
         let flags =
             flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let sources = Sources { file: Some(path), flags, environment: Environment::default() };
+        // What is one user's on this machine is this gateway's alone.
+        let environment = Environment::of([("XDG_STATE_HOME".to_owned(), folder.clone())]);
+        let sources = Sources { file: Some(path), flags, environment };
         let app = App::start(Config::load(&sources).unwrap(), sources).await.unwrap();
         let address = app.addresses.iter().find_map(|listen| match listen {
             Listen::Tcp(address) => Some(*address),

@@ -129,6 +129,11 @@ impl Ledger {
             store.dropped(),
         );
         registry.register(
+            "promises_unkept",
+            "Responses, sessions and the like that were to be kept and could not be; their clients were told",
+            store.unkept(),
+        );
+        registry.register(
             "log_lines_dropped",
             "Log lines that were dropped, since stderr was not read in time",
             crate::log::dropped(),

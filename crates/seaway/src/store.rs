@@ -188,6 +188,11 @@ impl Store {
         self.writer.0.dropped.clone()
     }
 
+    /// Counts what was promised to somebody and could not be kept, of which each was told.
+    pub fn unkept(&self) -> Counter {
+        self.writer.0.unkept.clone()
+    }
+
     /// Has something small written that somebody was, or will be, promised.
     fn keep<T: Send + 'static>(
         &self,
@@ -203,6 +208,7 @@ impl Store {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Promise<T> {
         let (work, promise) = promise::of(work);
+        let promise = promise.counted(self.writer.0.unkept.clone());
         if self.writer.0.work(bytes, work) { promise } else { promise.refused() }
     }
 

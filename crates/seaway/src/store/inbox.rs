@@ -40,6 +40,7 @@ pub(super) struct Inbox {
     held: AtomicUsize,
     written: Notify,
     pub(super) dropped: Counter,
+    pub(super) unkept: Counter,
     trouble: AtomicU8,
 }
 

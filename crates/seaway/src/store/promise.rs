@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio::time::{Sleep, sleep};
@@ -22,6 +23,8 @@ pub struct Promise<T> {
     /// Begins to run when somebody waits.
     late: Option<Pin<Box<Sleep>>>,
     refused: bool,
+    /// Counts it if it is not kept.
+    unkept: Option<Counter>,
 }
 
 /// Work that answers, and its answer.
@@ -49,20 +52,16 @@ fn answered<T: Send + 'static>(
             let _left = done.send(work(database));
         }
     };
-    (Box::new(work), Promise { done: wait, late: None, refused: false })
+    (Box::new(work), Promise { done: wait, late: None, refused: false, unkept: None })
 }
 
 impl<T> Promise<T> {
-    /// Of something that is not done, since too much waits already.
-    pub(super) fn refused(self) -> Self {
-        Self { refused: true, ..self }
+    /// Of something that is counted if it is not kept, and somebody waited for it.
+    pub(super) fn counted(self, unkept: Counter) -> Self {
+        Self { unkept: Some(unkept), ..self }
     }
-}
 
-impl<T> Future for Promise<T> {
-    type Output = Result<T, StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll_done(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, StoreError>> {
         if self.refused {
             return Poll::Ready(Err(StoreError::Full));
         }
@@ -73,6 +72,25 @@ impl<T> Future for Promise<T> {
         }
         ready!(self.late.get_or_insert_with(|| Box::pin(sleep(PATIENCE))).as_mut().poll(cx));
         Poll::Ready(Err(StoreError::Late))
+    }
+
+    /// Of something that is not done, since too much waits already.
+    pub(super) fn refused(self) -> Self {
+        Self { refused: true, ..self }
+    }
+}
+
+impl<T> Future for Promise<T> {
+    type Output = Result<T, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = ready!(self.poll_done(cx));
+        if done.is_err()
+            && let Some(unkept) = self.unkept.take()
+        {
+            unkept.inc();
+        }
+        Poll::Ready(done)
     }
 }
 

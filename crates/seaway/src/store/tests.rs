@@ -427,6 +427,7 @@ async fn a_full_disk_costs_no_token() {
         [(MANY, 3 * MANY, 24 * MANY)]
     );
     assert!(store.dropped().get() > 0, "not every record could be held back");
+    assert_eq!(store.unkept().get(), 1, "nor could the response be kept");
 }
 
 #[tokio::test]

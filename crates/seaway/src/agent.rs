@@ -125,7 +125,7 @@ impl Job {
         self.entry.id()
     }
 
-    /// Waits for its turn, and starts.
+    /// Waits for its turn, and starts. Dropped meanwhile, it leaves the queue; the record says that its client left.
     ///
     /// # Errors
     ///

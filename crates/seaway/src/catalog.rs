@@ -106,7 +106,7 @@ impl Catalog {
         Self { lists: Mutex::default(), tasks }
     }
 
-    /// Lists an upstream's models.
+    /// Lists an upstream's models. Cancel safe: a list that was asked for comes to the others that wait.
     ///
     /// # Errors
     ///

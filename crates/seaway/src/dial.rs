@@ -110,7 +110,7 @@ impl Dial {
         }
     }
 
-    /// Opens a connection, within the time-out.
+    /// Opens a connection, within the time-out. Dropped meanwhile, nothing is left open.
     ///
     /// # Errors
     ///

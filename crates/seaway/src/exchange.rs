@@ -53,7 +53,8 @@ pub struct ClientRequest {
     pub held: Held,
 }
 
-/// Serves a request, in whatever dialect its endpoint has.
+/// Serves a request, in whatever dialect its endpoint has. Dropped, as it is when the client leaves, it stops the work
+/// upstream, and the record says so.
 pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRequest) -> Answer {
     // What will be recorded must have room; nearly always it has.
     state.ledger.store().room().await;
@@ -92,7 +93,7 @@ pub struct RelayedRequest {
 }
 
 /// Sends a request on that is not looked into: batches, files, what else the API has, and responses
-/// that the upstream keeps.
+/// that the upstream keeps. Dropped, it does as [`run`].
 pub async fn relay(
     state: Arc<AppState>,
     snapshot: Arc<Snapshot>,

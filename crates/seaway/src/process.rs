@@ -66,7 +66,7 @@ pub async fn capture(line: &str, limit: Duration) -> Result<SecretString, Proces
     if printed.is_empty() { Err(ProcessError::Silent) } else { Ok(printed.into()) }
 }
 
-/// Runs a program to its end and returns what it prints, whatever its exit code.
+/// Runs a program to its end and returns what it prints, whatever its exit code. Dropped meanwhile, it is killed.
 ///
 /// # Errors
 ///

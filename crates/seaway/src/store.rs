@@ -173,7 +173,7 @@ impl Store {
         self.writer.0.room().await;
     }
 
-    /// Waits until every record so far is written.
+    /// Waits until every record so far is written. Cancel safe.
     pub async fn flush(&self) {
         self.writer.0.flush().await;
     }

@@ -217,7 +217,8 @@ impl Tunnel {
         }
     }
 
-    /// Sees to it that there is a way. Costs nothing while there is. True if something had to be done for it.
+    /// Sees to it that there is a way. Costs nothing while there is. True if something had to be done for it. Cancel safe:
+    /// what was begun goes on for the others that wait.
     ///
     /// # Errors
     ///
@@ -240,7 +241,7 @@ impl Tunnel {
     }
 
     /// Looks whether the way is still there after something went wrong on it, and mends it, unless that was done since
-    /// `mended`. True if there was something to mend.
+    /// `mended`. True if there was something to mend. Cancel safe, as [`Self::up`] is.
     ///
     /// # Errors
     ///

@@ -419,7 +419,8 @@ impl Upstream {
         }
     }
 
-    /// Asks, with as many attempts as the configuration allows.
+    /// Asks, with as many attempts as the configuration allows. Dropped meanwhile, it leaves the queue, or what was sent is
+    /// broken off.
     ///
     /// # Errors
     ///

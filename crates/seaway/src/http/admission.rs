@@ -276,6 +276,7 @@ pub struct HeldBody {
 }
 
 /// Reads a request's body into one piece, without a copy where it came in one, and as it was before it was compressed.
+/// Dropped meanwhile, what was read is lost and its memory given back.
 ///
 /// # Errors
 ///

@@ -158,7 +158,7 @@ impl Piped {
     }
 
     /// Writes to its stdin, and takes in meanwhile what it writes: two that both write and do not
-    /// read would wait for ever.
+    /// read would wait for ever. Not cancel safe: dropped, a part of it may have been written.
     ///
     /// # Errors
     ///
@@ -257,7 +257,7 @@ impl Piped {
         String::from_utf8_lossy(&tail).trim().to_owned()
     }
 
-    /// Lets it end, and returns its last words, all of them, with how it ended.
+    /// Lets it end, and returns its last words, all of them, with how it ended. Dropped meanwhile, it is killed.
     pub async fn last_will(mut self) -> (String, Option<ExitStatus>) {
         let status = self.wind_up().await;
         // What it started may still hold the pipe.
@@ -296,12 +296,13 @@ impl Piped {
         }
     }
 
-    /// The same, and its folder goes with it.
+    /// The same, and its folder goes with it. Dropped meanwhile, the child is killed.
     pub async fn finish(mut self) -> Option<ExitStatus> {
         self.wind_up().await
     }
 
-    /// Ends the child: interrupt, terminate, kill, with a wait after each. It is gone and reaped when this returns.
+    /// Ends the child: interrupt, terminate, kill, with a wait after each. It is gone and reaped when this returns. Dropped
+    /// meanwhile, it is killed at once.
     pub async fn stop(mut self) -> Option<ExitStatus> {
         self.end().await
     }

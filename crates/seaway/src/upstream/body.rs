@@ -105,7 +105,7 @@ pub enum ReadError {
     TooLong(usize),
 }
 
-/// Waits for the next piece; `None` at the end.
+/// Waits for the next piece; `None` at the end. Cancel safe.
 ///
 /// # Errors
 ///
@@ -122,7 +122,7 @@ pub async fn next_frame(
     frame.transpose().map_err(ReadError::Broken)
 }
 
-/// Reads a body to its end.
+/// Reads a body to its end. Dropped meanwhile, what was read is lost.
 ///
 /// # Errors
 ///

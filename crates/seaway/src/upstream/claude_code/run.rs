@@ -110,7 +110,8 @@ pub struct ActiveRun {
 }
 
 impl Program {
-    /// Starts a run, in its turn. With an `permissions` somebody watches it and can be asked.
+    /// Starts a run, in its turn. With `permissions` somebody watches it and can be asked. Dropped meanwhile, it leaves the
+    /// queue, or its process is ended.
     ///
     /// # Errors
     ///

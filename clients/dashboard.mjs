@@ -24,7 +24,7 @@ async function open(options = {}, signedIn = true) {
   if (signedIn) {
     await page.fill("#key", LOCAL_KEY);
     await page.click("#sign-in button");
-    await page.waitForSelector("#house:not([hidden])");
+    await page.waitForSelector("#gateway:not([hidden])");
     await page.waitForSelector("#upstreams li");
   }
   return page;
@@ -41,11 +41,11 @@ check("signing in: a wrong key is refused, the right one is remembered, and sign
   equal("a browser logs the refusal", complaints.splice(0).length, 1);
   await page.fill("#key", LOCAL_KEY);
   await page.click("#sign-in button");
-  await page.waitForSelector("#house:not([hidden])");
+  await page.waitForSelector("#gateway:not([hidden])");
   const [cookie] = await page.context().cookies();
   equal("cookie", [cookie.name, cookie.httpOnly, cookie.sameSite, cookie.path], [`seaway-${new URL(GATEWAY).port}`, true, "Strict", "/dashboard"]);
   await page.reload();
-  await page.waitForSelector("#house:not([hidden])");
+  await page.waitForSelector("#gateway:not([hidden])");
   await page.click("#sign-out");
   await page.waitForSelector("#door:not([hidden])");
   await page.reload();
@@ -56,10 +56,10 @@ check("the link that the program prints signs in once, and its ticket stays in n
   const context = await browser.newContext();
   const page = await context.newPage();
   await page.goto(LINK);
-  await page.waitForSelector("#house:not([hidden])");
+  await page.waitForSelector("#gateway:not([hidden])");
   equal("address", page.url(), `${GATEWAY}/`);
   await page.reload();
-  await page.waitForSelector("#house:not([hidden])");
+  await page.waitForSelector("#gateway:not([hidden])");
   await context.close();
   const stranger = await (await browser.newContext()).newPage();
   await stranger.goto(LINK);

@@ -74,6 +74,7 @@ const fn layer(kind: FaultKind) -> &'static str {
         | FaultKind::SlowClient
         | FaultKind::RateLimited
         | FaultKind::NotReady
+        | FaultKind::NoMemory
         | FaultKind::StoreDown
         | FaultKind::Draining
         | FaultKind::Internal => "gateway",

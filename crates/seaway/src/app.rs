@@ -109,10 +109,9 @@ impl App {
         let (drain, tasks, connections) =
             (Drain::default(), TaskTracker::new(), TaskTracker::new());
         let store = Store::start(config.store.clone(), config.prices.clone(), store_failed);
-        let grace = config.grace;
-        let (watch, threads, memory_limit) = (config.watch, config.threads, config.memory_limit);
-        let state_dir = config.state_dir.clone();
-        let mut config = config;
+        let (grace, watch, threads) = (config.grace, config.watch, config.threads);
+        let memory_limit = config.memory_limit;
+        let (state_dir, mut config) = (config.state_dir.clone(), config);
         config.listen = listeners.iter().filter_map(Listener::address).collect();
         let snapshot = Snapshot::new(
             config,
@@ -126,6 +125,7 @@ impl App {
             drain,
             knocks: Knocks::default(),
             memory: Memory::new(memory_limit),
+            answers: Memory::new(memory_limit),
             tasks,
             started: Instant::now(),
             origin: ConfigOrigin { sources, path },

@@ -12,6 +12,7 @@ mod watch;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
@@ -36,7 +37,8 @@ use crate::route;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::store::{Keeper, Store};
-use crate::upstream::{Call, Payload, Reply, Target, Upstream};
+use crate::upstream::gate::Permit;
+use crate::upstream::{Call, Payload, Reply, ReplyBody, Target, Upstream, read_whole};
 use crate::{drain, headers};
 
 /// What a client asks.
@@ -233,7 +235,8 @@ impl Exchange {
         query: Option<String>,
         body: Payload,
     ) -> Result<Answered, Fault> {
-        if climbs(&target.to_string()) {
+        let path = target.to_string();
+        if climbs(&path) || (belonging::is_made(&target) && path.contains('%')) {
             let message = "the path climbs out of the API, or may for who reads it next; write it without `..` and without dots, slashes or percent signs in `%` form";
             return Err(Fault::new(FaultKind::InvalidRequest, message));
         }
@@ -253,7 +256,10 @@ impl Exchange {
             None
         };
         let created = belonging::makes(&method, &target);
-        let deleted = target.id().filter(|_| method == Method::DELETE).map(str::to_owned);
+        let deleted = target
+            .id()
+            .filter(|_| method == Method::DELETE && belonging::is_whole(&target))
+            .map(str::to_owned);
         let headers = self.headers_for(&upstream);
         let owner = self.client.caller.0.clone();
         let live = Some(self.watch.entry.live());
@@ -298,13 +304,16 @@ impl Exchange {
             self.watch.entry.prepared(wanted.clone(), changes.clone());
             self.watch.entry.goes_to(&upstream.name);
             let result = self.call(upstream, call).await;
-            let attempt = Attempt { result, upstream: upstream.clone(), plan, wanted, changes };
+            let hashes = self.watch.entry.hashes();
+            let upstream = upstream.clone();
+            let mut attempt = Attempt { result, upstream, plan, wanted, changes, hashes };
             next = match attempt.rank() {
                 AnswerRank::Final => return attempt.told(),
                 _ => self.next(&mut targets, request, preset, model, &mut refused).await,
             };
             if next.is_some() {
                 attempt.log();
+                attempt.settle().await;
             }
             best = Some(match best {
                 Some(earlier) if earlier.rank() >= attempt.rank() => earlier,
@@ -316,6 +325,7 @@ impl Exchange {
         };
         self.watch.entry.prepared(best.wanted.clone(), best.changes.clone());
         self.watch.entry.goes_to(&best.upstream.name);
+        self.watch.entry.carried(best.hashes.0, best.hashes.1);
         best.told()
     }
 
@@ -438,6 +448,10 @@ impl Exchange {
     }
 }
 
+/// So much of an error is kept while another upstream is asked, in bytes, and so long it may take.
+const ERROR_KEPT: usize = 1 << 20;
+const ERROR_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What came of asking one upstream.
 struct Attempt {
     result: Result<Reply, Fault>,
@@ -445,6 +459,8 @@ struct Attempt {
     plan: AnswerPlan,
     wanted: Option<String>,
     changes: Vec<Change>,
+    /// Of the bodies that came and went.
+    hashes: (Option<blake3::Hash>, Option<blake3::Hash>),
 }
 
 /// What an answer is worth to a client when another upstream may have a better one, from the least on. Of equals the
@@ -477,6 +493,22 @@ impl Attempt {
                 FaultKind::RateLimited => AnswerRank::Busy,
                 _ => AnswerRank::Final,
             },
+        }
+    }
+
+    /// Takes in what was answered, so that nothing of this upstream is held while another is asked. What does not come
+    /// soon is as good as none.
+    async fn settle(&mut self) {
+        let Ok(reply) = &mut self.result else { return };
+        reply.permit = Permit::free();
+        let body = std::mem::replace(&mut reply.body, ReplyBody::whole(""));
+        let read = read_whole(body, ERROR_KEPT, Some(ERROR_PATIENCE));
+        if let Ok(Ok(whole)) = tokio::time::timeout(ERROR_PATIENCE, read).await {
+            reply.body = ReplyBody::whole(whole);
+        } else {
+            let status = reply.status.as_u16();
+            let message = format!("the upstream's error (status {status}) was cut off");
+            self.result = Err(Fault::new(FaultKind::Unreachable, message));
         }
     }
 

@@ -26,6 +26,8 @@ pub enum FaultKind {
     /// There is no usable upstream yet.
     NotReady,
     Draining,
+    /// More is held already than may be; a moment later there is room.
+    NoMemory,
     /// What was promised cannot be kept, or not be found again, at the moment.
     StoreDown,
     Internal,
@@ -50,6 +52,7 @@ impl FaultKind {
             Self::TimedOut => "timed_out",
             Self::NotReady => "not_ready",
             Self::Draining => "draining",
+            Self::NoMemory => "no_memory",
             Self::StoreDown => "store_down",
             Self::Internal => "internal",
         }
@@ -90,7 +93,9 @@ impl Faced for FaultKind {
             Self::Overloaded => (529, "overloaded_error", SERVER, Some("overloaded")),
             Self::Unreachable => (502, "api_error", UPSTREAM, None),
             Self::TimedOut => (504, "timeout_error", UPSTREAM, Some("timeout")),
-            Self::NotReady | Self::Draining | Self::StoreDown => (503, "api_error", SERVER, None),
+            Self::NotReady | Self::Draining | Self::NoMemory | Self::StoreDown => {
+                (503, "api_error", SERVER, None)
+            }
             Self::Internal => (500, "api_error", SERVER, None),
         };
         Face { status, messages_type, openai_type, openai_code }

@@ -14,7 +14,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is left of it.
 #[derive(Debug, Clone)]
-pub struct Memory(Arc<Semaphore>);
+pub struct Memory {
+    left: Arc<Semaphore>,
+    /// All of it, in pieces.
+    all: u32,
+}
 
 /// Memory that is held until this is dropped.
 #[derive(Debug, Default)]
@@ -26,29 +30,43 @@ fn pieces(bytes: usize) -> u32 {
     u32::try_from(bytes / PIECE).unwrap_or(u32::MAX)
 }
 
-/// What is told where there is none left.
+/// What is told where there is none left for an answer. It is not asked for again by itself: it would cost as much.
+pub fn no_answer() -> Fault {
+    let message = "the answer is larger than what may be held of answers right now (`memory_limit`); ask for a stream, which is not held";
+    Fault::new(FaultKind::NotReady, message)
+}
+
+/// What is told where there is none left for a request.
 pub fn fault() -> Fault {
-    let message = "the gateway holds as many bytes of requests and answers as it may (`memory_limit`); ask again in a moment";
-    Fault::new(FaultKind::NotReady, message).retry_after(Duration::from_secs(1))
+    let message = "the gateway holds as many bytes of requests as it may (`memory_limit`); ask again in a moment";
+    Fault::new(FaultKind::NoMemory, message).retry_after(Duration::from_secs(1))
 }
 
 impl Memory {
     /// So many bytes in all.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Semaphore::new((limit / PIECE).clamp(1, Semaphore::MAX_PERMITS))))
+        let all = pieces(limit).max(1);
+        Self { left: Arc::new(Semaphore::new(usize::try_from(all).unwrap_or(usize::MAX))), all }
     }
 
     /// Makes `held` so many bytes, waiting for others to end. Dropped meanwhile, it has what it had.
     ///
     /// # Errors
     ///
-    /// If there is not so much within ten seconds.
+    /// If there is not so much within ten seconds, or never will be.
     pub async fn hold(&self, held: &mut Held, bytes: usize) -> Result<(), Fault> {
         let more = held.lacks(bytes);
         if more == 0 {
             return Ok(());
         }
-        let acquired = tokio::time::timeout(PATIENCE, self.0.clone().acquire_many_owned(more));
+        if pieces(bytes) > self.all {
+            let all = u64::from(self.all) * PIECE as u64;
+            let message = format!(
+                "the body is larger than all that may be held at once, {all} bytes; raise `memory_limit` if that is meant"
+            );
+            return Err(Fault::new(FaultKind::TooLarge, message));
+        }
+        let acquired = tokio::time::timeout(PATIENCE, self.left.clone().acquire_many_owned(more));
         held.merge(acquired.await.ok().and_then(Result::ok).ok_or_else(fault)?);
         Ok(())
     }
@@ -59,7 +77,7 @@ impl Memory {
         if more == 0 {
             return true;
         }
-        let acquired = self.0.clone().try_acquire_many_owned(more);
+        let acquired = self.left.clone().try_acquire_many_owned(more);
         acquired.is_ok_and(|permit| {
             held.merge(permit);
             true
@@ -68,7 +86,7 @@ impl Memory {
 
     /// Bytes that are not held.
     pub fn left(&self) -> usize {
-        self.0.available_permits() * PIECE
+        self.left.available_permits() * PIECE
     }
 }
 
@@ -101,9 +119,11 @@ mod tests {
         memory.hold(&mut one, 7 * PIECE).await.unwrap();
         assert_eq!(memory.left(), 3 * PIECE, "what was held already is not taken twice");
         assert!(!memory.try_hold(&mut other, 4 * PIECE) && memory.try_hold(&mut other, 3 * PIECE));
+        let refused = memory.hold(&mut other, 11 * PIECE).await.unwrap_err();
+        assert_eq!(refused.kind, FaultKind::TooLarge, "that much there never is");
         // It waits, and is refused when nobody ends.
         let refused = memory.hold(&mut other, 5 * PIECE).await.unwrap_err();
-        assert_eq!((refused.kind, memory.left()), (FaultKind::NotReady, 0));
+        assert_eq!((refused.kind, memory.left()), (FaultKind::NoMemory, 0));
         let waits = async { memory.hold(&mut other, 5 * PIECE).await };
         let ends = async {
             tokio::time::sleep(Duration::from_secs(5)).await;

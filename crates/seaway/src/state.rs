@@ -24,8 +24,10 @@ pub struct AppState {
     pub drain: Drain,
     /// Wrong keys that were tried.
     pub knocks: Knocks,
-    /// What bodies may take of it.
+    /// What bodies of requests may take of it.
     pub memory: Memory,
+    /// The same of answers that are held until they are whole.
+    pub answers: Memory,
     pub tasks: TaskTracker,
     pub started: Instant,
     pub origin: ConfigOrigin,

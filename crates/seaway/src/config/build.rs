@@ -289,10 +289,10 @@ impl ConfigReader<'_> {
         if keys.is_empty() { Auth::MadeKey } else { Auth::Keys(keys) }
     }
 
-    /// What is given, or a quarter of what there is.
+    /// What is given, or an eighth of what there is.
     fn memory_limit(&self) -> usize {
         let given = self.get(&key("memory_limit")).and_then(|value| value.size());
-        let limit = given.unwrap_or_else(|| memory::there_is() / 4);
+        let limit = given.unwrap_or_else(|| memory::there_is() / 8);
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 

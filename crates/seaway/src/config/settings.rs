@@ -97,7 +97,7 @@ pub const SETTINGS: &[Setting] = &[
         "memory_limit",
         Kind::Size,
         "",
-        "bytes of bodies that are held at once; beyond it requests wait, and are then refused; a quarter of the machine's memory, or of the container's, otherwise",
+        "bytes of requests that are held at once, and as many of answers that are held until they are whole; beyond it requests wait, and are then refused; an eighth of the machine's memory, or of the container's, otherwise",
     ),
     plain(
         "connections",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 use seaway_wire::Endpoint;
-use seaway_wire::messages::{files_of_message, models_of_batch};
+use seaway_wire::messages::{files_named, files_of_message, models_of_batch};
 
 use super::no_upstream;
 use crate::auth::Caller;
@@ -24,10 +24,15 @@ pub(super) fn makes(method: &Method, target: &Target) -> bool {
 }
 
 /// True for what was made at an upstream, and is there alone.
-fn is_made(target: &Target) -> bool {
+pub(super) fn is_made(target: &Target) -> bool {
     use Endpoint::{Batch, BatchCancel, BatchResults, File, FileContent};
     let made = [Batch, BatchCancel, BatchResults, File, FileContent];
     target.family().is_some_and(|endpoint| made.contains(&endpoint))
+}
+
+/// True for what was made itself, and not something below it.
+pub(super) fn is_whole(target: &Target) -> bool {
+    matches!(target.endpoint(), Some(Endpoint::Batch | Endpoint::File))
 }
 
 /// True for a list of what was made.
@@ -51,11 +56,10 @@ pub(super) async fn check_files(
     if !is_shared(snapshot, caller) {
         return Ok(());
     }
-    let files: BTreeSet<&str> = files_of_message(body).into_iter().collect();
-    if files.is_empty() {
+    let ids: Vec<String> = files_named(body).into_iter().collect();
+    if ids.is_empty() {
         return Ok(());
     }
-    let ids = files.into_iter().map(str::to_owned).collect();
     match store.made_for_another(ids, &caller.0).await? {
         Some(id) => Err(another(&id)),
         None => Ok(()),

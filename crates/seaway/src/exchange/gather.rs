@@ -142,7 +142,10 @@ impl Gather {
 
     /// Counts what it holds.
     pub(super) fn within(&mut self, memory: Memory) {
-        self.memory = Some((memory, Held::default()));
+        // What was made is there, so that its client has to be told; it is a short description.
+        if !matches!(self.made, Made::Created) {
+            self.memory = Some((memory, Held::default()));
+        }
     }
 
     /// Makes room for so many bytes more; false where there is none.
@@ -228,7 +231,7 @@ impl Gather {
     /// Tells the answer, or has a reason why there is none; false where it was cut off.
     pub(super) fn finish(&mut self, end: End, out: &mut Out) -> bool {
         if self.starved {
-            self.refusal = Some(Refusal::Fault(memory::fault()));
+            self.refusal = Some(Refusal::Fault(memory::no_answer()));
             return true;
         }
         if self.is_too_long() {

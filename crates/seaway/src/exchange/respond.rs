@@ -66,7 +66,7 @@ impl Exchange {
             Err(fault) => return self.fault(&fault),
         };
         if let Egress::Gather(gather) = &mut carriage.egress {
-            gather.within(self.state.memory.clone());
+            gather.within(self.state.answers.clone());
         }
         let head_patience = (!carriage.waits).then(|| self.head_patience());
         let patience = Patience {
@@ -178,7 +178,7 @@ impl Exchange {
         &self,
         own: HashSet<String>,
         reply: &Reply,
-        head: &Head,
+        head: &mut Head,
     ) -> Result<Carriage, Fault> {
         if !reply.status.is_success() {
             return Ok(Carriage::of(Egress::opaque(self.client.endpoint.dialect())));
@@ -187,6 +187,7 @@ impl Exchange {
             let message = "the upstream's list is encoded although nobody asked for that";
             return Err(Fault::new(FaultKind::BadReply, message));
         }
+        forget_body(&mut head.headers);
         Ok(Carriage::of(gather(Gather::body(Made::Listed(own)))))
     }
 
@@ -208,15 +209,8 @@ fn translated(
 ) -> Result<Carriage, Fault> {
     let headers = &mut head.headers;
     let encoded = headers.contains_key(CONTENT_ENCODING);
-    // What the upstream says of its own body is not true of ours.
-    for name in [
-        CONTENT_ENCODING,
-        ETAG,
-        HeaderName::from_static("content-md5"),
-        HeaderName::from_static("digest"),
-    ] {
-        headers.remove(name);
-    }
+    headers.remove(CONTENT_ENCODING);
+    forget_body(headers);
     headers::add_openai_limits(headers, jiff::Timestamp::now());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if !reply.status.is_success() {
@@ -252,6 +246,13 @@ fn translated(
     let gathered =
         if kind.contains("event-stream") { Gather::events(made) } else { Gather::body(made) };
     Ok(Carriage { keeper, ..Carriage::of(gather(gathered)) })
+}
+
+/// Takes out what the upstream says of its own body: it is not true of ours.
+fn forget_body(headers: &mut HeaderMap) {
+    for name in [ETAG, HeaderName::from_static("content-md5"), HeaderName::from_static("digest")] {
+        headers.remove(name);
+    }
 }
 
 fn gather(gather: Gather) -> Egress {

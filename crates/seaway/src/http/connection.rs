@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,7 +20,14 @@ use crate::config::ClientLimits;
 
 /// The connections of all listeners.
 #[derive(Debug, Clone, Default)]
-pub struct Connections(Arc<Mutex<BTreeMap<u64, Arc<Connection>>>>);
+pub struct Connections(Arc<Mutex<OpenConnections>>);
+
+#[derive(Debug, Default)]
+struct OpenConnections {
+    /// The number of the next one; none is used twice.
+    next: u64,
+    by_number: BTreeMap<u64, Arc<Connection>>,
+}
 
 /// One connection, as its listener and its requests see it.
 #[derive(Debug)]
@@ -32,7 +39,9 @@ pub struct Connection {
     in_flight: AtomicUsize,
     /// Since when nothing is under way, in milliseconds after it began.
     idle_since: AtomicU64,
-    /// True once it asked something.
+    /// True while something that was written for the client has not been taken.
+    writes: AtomicBool,
+    /// How much it asked.
     asked: AtomicUsize,
     /// Streams that have to be looked at from outside: who does not open its window is never asked to read.
     streams: Mutex<Vec<Weak<StreamProgress>>>,
@@ -64,23 +73,26 @@ impl Connections {
     ///
     /// [`NoPlace`] if every one of them is being answered.
     pub fn admit(&self, address: Option<IpAddr>, limits: &ClientLimits) -> Result<Place, NoPlace> {
-        let mut all = lock(&self.0);
+        let mut open = lock(&self.0);
+        let OpenConnections { next, by_number: all } = &mut *open;
         let of_address = |open: &Connection| address.is_some() && open.address == address;
         if all.values().filter(|open| of_address(open)).count() >= limits.connections_per_address
-            && !close_oldest(&mut all, of_address)
+            && !close_oldest(all, of_address)
         {
             return Err(NoPlace::OfAddress(limits.connections_per_address));
         }
-        if all.len() >= limits.connections && !close_oldest(&mut all, |_| true) {
+        if all.len() >= limits.connections && !close_oldest(all, |_| true) {
             return Err(NoPlace::All(limits.connections));
         }
-        let number = all.last_key_value().map_or(0, |(last, _)| last + 1);
+        let number = *next;
+        *next += 1;
         let connection = Arc::new(Connection {
             number,
             address,
             began: Instant::now(),
             in_flight: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
+            writes: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
             streams: Mutex::default(),
             close: CancellationToken::new(),
@@ -91,12 +103,12 @@ impl Connections {
 
     /// Closes the one that asks nothing for the longest time; false if there is none.
     pub fn relieve(&self) -> bool {
-        close_oldest(&mut lock(&self.0), |_| true)
+        close_oldest(&mut lock(&self.0).by_number, |_| true)
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        lock(&self.0).len()
+        lock(&self.0).by_number.len()
     }
 }
 
@@ -111,7 +123,7 @@ fn close_oldest(
 ) -> bool {
     let idle = all
         .values()
-        .filter(|open| which(open) && open.in_flight.load(Ordering::Relaxed) == 0)
+        .filter(|open| which(open) && open.is_idle())
         .min_by_key(|open| open.began + open.idle_since());
     let Some(number) = idle.map(|open| open.number) else { return false };
     if let Some(open) = all.remove(&number) {
@@ -129,7 +141,7 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.all.0).remove(&self.connection.number);
+        lock(&self.all.0).by_number.remove(&self.connection.number);
     }
 }
 
@@ -154,6 +166,18 @@ impl Connection {
         Underway { connection: self.clone(), progress }
     }
 
+    /// True if nothing is asked, and nothing waits to be read.
+    fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0 && !self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether something waits to be read.
+    fn writing(&self, waits: bool) {
+        if self.writes.swap(waits, Ordering::Relaxed) && !waits {
+            self.idle_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
     fn idle_since(&self) -> Duration {
         Duration::from_millis(self.idle_since.load(Ordering::Relaxed))
     }
@@ -165,14 +189,27 @@ impl Connection {
     /// Resolves when the connection is not worth keeping, and says why: told so from outside, silent for too long, or with
     /// a stream that nobody reads. Looks at it now and then, so that no request has to pay for that.
     pub async fn overdue(&self, limits: &ClientLimits) -> &'static str {
-        let mut wait = limits.head_timeout;
+        let quarter = |limit: Duration| (limit / 4).max(Duration::from_millis(10));
+        let looks = [limits.idle_timeout, limits.send_timeout]
+            .into_iter()
+            .filter(|limit| !limit.is_zero())
+            .map(quarter)
+            .min();
+        let first = Some(limits.head_timeout).filter(|limit| !limit.is_zero());
+        let mut wait = first.into_iter().chain(looks).min();
         loop {
             tokio::select! {
-                () = self.close.cancelled() => return "others need its place",
+                () = self.close.cancelled() => {
+                    // It may have asked something at the last moment.
+                    while !self.is_idle() {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                    return "others need its place";
+                }
                 () = sleep(wait) => {}
             }
             let asked = self.asked.load(Ordering::Relaxed) > 0;
-            let idle = self.in_flight.load(Ordering::Relaxed) == 0;
+            let idle = self.is_idle();
             let silent = self.began.elapsed().saturating_sub(self.idle_since());
             if !asked && over(silent, limits.head_timeout) {
                 return "it asked nothing (`head_timeout`)";
@@ -183,11 +220,11 @@ impl Connection {
             if self.is_stalled(limits.send_timeout) {
                 return "one of its answers is not read (`send_timeout`)";
             }
-            wait = [limits.idle_timeout, limits.send_timeout]
-                .into_iter()
-                .filter(|limit| !limit.is_zero())
-                .min()
-                .map_or(Duration::ZERO, |least| (least / 4).max(Duration::from_millis(10)));
+            // One that has not asked yet has until then, not until the next look.
+            let left = first.filter(|_| !asked).map(|limit| {
+                limit.saturating_sub(self.began.elapsed()).max(Duration::from_millis(10))
+            });
+            wait = left.into_iter().chain(looks).min();
         }
     }
 
@@ -205,11 +242,10 @@ fn over(time: Duration, limit: Duration) -> bool {
     !limit.is_zero() && time >= limit
 }
 
-async fn sleep(time: Duration) {
-    if time.is_zero() {
-        std::future::pending::<()>().await;
-    } else {
-        tokio::time::sleep(time).await;
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -343,13 +379,14 @@ struct Unread(Duration);
 #[derive(Debug)]
 pub struct Sending<S> {
     stream: S,
+    connection: Arc<Connection>,
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Sending<S> {
-    pub fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, timer: None }
+    pub fn new(stream: S, connection: Arc<Connection>, limit: Duration) -> Self {
+        Self { stream, connection, limit, timer: None }
     }
 
     /// Bears a wait no longer than the limit.
@@ -358,6 +395,7 @@ impl<S> Sending<S> {
         cx: &mut Context<'_>,
         polled: Poll<std::io::Result<T>>,
     ) -> Poll<std::io::Result<T>> {
+        self.connection.writing(polled.is_pending());
         if polled.is_ready() || self.limit.is_zero() {
             self.timer = None;
             return polled;
@@ -485,5 +523,41 @@ mod tests {
         asked.handed();
         assert!(place.connection.overdue(&limits).await.contains("`send_timeout`"));
         assert!((60..=76).contains(&began.elapsed().as_secs()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_was_taken_away_takes_no_other_with_it() {
+        let (all, limits) = (Connections::default(), limits(1, 1));
+        let first = all.admit(None, &limits).unwrap();
+        let second = all.admit(None, &limits).unwrap();
+        assert!(first.connection.close.is_cancelled());
+        drop(first);
+        assert_eq!(all.count(), 1, "the second is counted");
+        // While something waits to be read, it is not idle, however its requests stand.
+        second.connection.writing(true);
+        assert_eq!(all.admit(None, &limits).unwrap_err(), NoPlace::All(1));
+        second.connection.writing(false);
+        assert!(all.admit(None, &limits).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_limit_holds_without_the_others() {
+        let all = Connections::default();
+        let none = ClientLimits {
+            head_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            send_timeout: Duration::ZERO,
+            ..limits(9, 9)
+        };
+        let long = Duration::from_secs(86_400);
+        let place = all.admit(None, &none).unwrap();
+        assert!(tokio::time::timeout(long, place.connection.overdue(&none)).await.is_err());
+        let idle = ClientLimits { idle_timeout: Duration::from_secs(300), ..none };
+        drop(place.connection.begins(false));
+        assert!(place.connection.overdue(&idle).await.contains("`client_idle_timeout`"));
+        let send = ClientLimits { send_timeout: Duration::from_secs(60), ..none };
+        let asked = place.connection.begins(true);
+        asked.handed();
+        assert!(place.connection.overdue(&send).await.contains("`send_timeout`"));
     }
 }

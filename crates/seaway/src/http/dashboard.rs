@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Admitted;
+use super::admission::CameBy;
 use super::{login, reply, status};
 use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::auth::Caller;
@@ -138,6 +139,7 @@ enum Proof {
 async fn sign_in(
     State(state): State<Arc<AppState>>,
     Extension(snapshot): Extension<Arc<Snapshot>>,
+    came: Option<Extension<CameBy>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -168,7 +170,9 @@ async fn sign_in(
     };
     let Some(caller) = known else {
         // Guessing is slow.
-        tokio::time::sleep(WRONG_KEY).await;
+        let wait =
+            came.and_then(|Extension(came)| came.address).map(|from| state.knocks.wrong(from));
+        tokio::time::sleep(wait.unwrap_or_default().max(WRONG_KEY)).await;
         return reply::own_fault(&Fault::new(FaultKind::Unauthenticated, wrong));
     };
     if !may_look(&snapshot, &caller) {

@@ -1,12 +1,16 @@
 //! Request bodies that come compressed: read in full, and no further than a body may be.
 
-use crate::fault::{Fault, FaultKind};
 use std::io::Read;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 
+use crate::fault::{Fault, FaultKind};
+use crate::memory::{self, Held, Memory};
+
+/// So much is decoded before it is counted, in bytes.
+const STEP: u64 = 256 << 10;
 /// What is decoded where it is; more would hold up what else the thread serves.
 const SMALL: usize = 64 << 10;
 
@@ -48,42 +52,69 @@ fn encodings(headers: &HeaderMap) -> Result<Vec<Encoding>, Fault> {
     Ok(found)
 }
 
-/// Returns a body as it was before it was compressed.
+/// Returns a body as it was before it was compressed; `held` is the memory that it takes.
 ///
 /// # Errors
 ///
-/// [`FaultKind::TooLarge`] past `limit` bytes, [`FaultKind::InvalidRequest`] for what cannot be decoded.
-pub(super) async fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<Bytes, Fault> {
+/// [`FaultKind::TooLarge`] past `limit` bytes, [`FaultKind::InvalidRequest`] for what cannot be decoded,
+/// [`FaultKind::NoMemory`] if there is no memory for it.
+pub(super) async fn plain(
+    memory: &Memory,
+    held: &mut Held,
+    headers: &HeaderMap,
+    body: Bytes,
+    limit: usize,
+) -> Result<Bytes, Fault> {
     let encodings = encodings(headers)?;
     if encodings.is_empty() {
         return Ok(body);
     }
     if body.len() <= SMALL && limit <= SMALL {
-        return decoded(&encodings, body, limit);
+        return decoded(memory, held, &encodings, body, limit);
     }
-    let work = tokio::task::spawn_blocking(move || decoded(&encodings, body, limit));
-    work.await
-        .unwrap_or_else(|_| Err(Fault::new(FaultKind::Internal, "the body could not be decoded")))
+    let (memory, mut taken) = (memory.clone(), std::mem::take(held));
+    let work = tokio::task::spawn_blocking(move || {
+        let plain = decoded(&memory, &mut taken, &encodings, body, limit);
+        (plain, taken)
+    });
+    let Ok((plain, taken)) = work.await else {
+        return Err(Fault::new(FaultKind::Internal, "the body could not be decoded"));
+    };
+    *held = taken;
+    plain
 }
 
-fn decoded(encodings: &[Encoding], body: Bytes, limit: usize) -> Result<Bytes, Fault> {
+fn decoded(
+    memory: &Memory,
+    held: &mut Held,
+    encodings: &[Encoding],
+    body: Bytes,
+    limit: usize,
+) -> Result<Bytes, Fault> {
     encodings.iter().try_fold(body, |body, encoding| {
-        let mut out = Vec::new();
-        let most = limit as u64 + 1;
-        let read = match encoding {
-            Encoding::Gzip => flate2::read::MultiGzDecoder::new(&*body).take(most).read_to_end(&mut out),
-            Encoding::Deflate => flate2::read::ZlibDecoder::new(&*body).take(most).read_to_end(&mut out),
-            Encoding::Zstd => ruzstd::decoding::StreamingDecoder::new(&*body).map_err(std::io::Error::other).and_then(|decoder| decoder.take(most).read_to_end(&mut out)),
+        let broken = |error: std::io::Error| {
+            Fault::new(FaultKind::InvalidRequest, format!("the body cannot be decoded as `{}`, which its `content-encoding` names", encoding.name())).because(error)
         };
-        match read {
-            Ok(_) if out.len() > limit => {
-                Err(Fault::new(FaultKind::TooLarge, format!("the body is larger than {limit} bytes once it is decoded; raise `body_limit` if that is meant")))
+        let mut reader: Box<dyn Read + '_> = match encoding {
+            Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(&*body)),
+            Encoding::Deflate => Box::new(flate2::read::ZlibDecoder::new(&*body)),
+            Encoding::Zstd => Box::new(
+                ruzstd::decoding::StreamingDecoder::new(&*body)
+                    .map_err(std::io::Error::other)
+                    .map_err(broken)?,
+            ),
+        };
+        let mut out = Vec::new();
+        // Some at a time: what is small may become large.
+        while reader.by_ref().take(STEP).read_to_end(&mut out).map_err(broken)? > 0 {
+            if out.len() > limit {
+                return Err(Fault::new(FaultKind::TooLarge, format!("the body is larger than {limit} bytes once it is decoded; raise `body_limit` if that is meant")));
             }
-            Ok(_) => Ok(Bytes::from(out)),
-            Err(error) => {
-                Err(Fault::new(FaultKind::InvalidRequest, format!("the body cannot be decoded as `{}`, which its `content-encoding` names", encoding.name())).because(error))
+            if !memory.try_hold(held, out.len()) {
+                return Err(memory::fault());
             }
         }
+        Ok(Bytes::from(out))
     })
 }
 
@@ -105,7 +136,11 @@ mod tests {
 
     async fn check(encoding: &'static str, body: Bytes, limit: usize) -> Result<Bytes, FaultKind> {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, encoding.parse().unwrap())]);
-        plain(&headers, body, limit).await.map_err(|fault| fault.kind)
+        let (memory, mut held) = (Memory::new(2 << 20), Held::default());
+        let plain = plain(&memory, &mut held, &headers, body, limit).await;
+        drop(held);
+        assert_eq!(memory.left(), 2 << 20, "all of it is given back");
+        plain.map_err(|fault| fault.kind)
     }
 
     #[tokio::test]
@@ -125,6 +160,8 @@ mod tests {
         assert!(bomb.len() < 9000);
         assert_eq!(check("gzip", bomb, 1000).await, Err(FaultKind::TooLarge));
         assert_eq!(check("zstd", zstd(&vec![b'x'; 1 << 20]), 1000).await, Err(FaultKind::TooLarge));
+        let large = gzip(&vec![b'x'; 4 << 20]);
+        assert_eq!(check("gzip", large, 8 << 20).await, Err(FaultKind::NoMemory));
         for encoding in ["gzip", "zstd", "deflate"] {
             assert_eq!(
                 check(encoding, Bytes::from_static(b"rubbish"), 1000).await,

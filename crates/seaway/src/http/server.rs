@@ -133,12 +133,13 @@ impl Listener {
             };
             match accepted {
                 Ok((accepted, address)) => serving.begin(accepted, address),
-                Err(error) => {
-                    // Out of file descriptors, most likely.
+                Err(error) if is_short(&error) => {
                     let relieved = serving.connections.relieve();
                     tracing::warn!(%error, relieved, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
+                // The one that came is gone, or was nobody to serve.
+                Err(error) => tracing::warn!(%error, "a connection was not accepted"),
             }
         }
         if let Self::Unix(_, path) = &self {
@@ -166,6 +167,13 @@ impl Listener {
             }
         }
     }
+}
+
+/// True where the system has no more to give: files, or memory for them.
+fn is_short(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    short.iter().any(|short| error.raw_os_error() == Some(short.raw_os_error()))
 }
 
 /// What every connection of a listener is served with.
@@ -252,7 +260,7 @@ async fn connection(
     let between = Some(limits.idle_timeout).filter(|limit| !limit.is_zero());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(between);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
-    let stream = Sending::new(TokioIo::new(stream), limits.send_timeout);
+    let stream = Sending::new(TokioIo::new(stream), place.connection.clone(), limits.send_timeout);
     let mut served = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

@@ -85,6 +85,11 @@ impl Entry {
         (self.record.body_in, self.record.body_out) = (came, went);
     }
 
+    /// The hashes that were noted last.
+    pub fn hashes(&self) -> (Option<blake3::Hash>, Option<blake3::Hash>) {
+        (self.record.body_in, self.record.body_out)
+    }
+
     /// Notes attempts at an upstream. `sent`: it got one of them, or may have.
     pub fn attempted(&mut self, attempts: u32, sent: bool) {
         self.record.attempts += attempts;

@@ -43,7 +43,7 @@ pub(super) fn open(
     crate::trusted::private_file(path, modes)
         .map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    let database = to_write(path, prices).map_err(failed)?;
+    let database = to_write(path, modes, prices).map_err(failed)?;
     let read = || to_read(path).map(|database| Arc::new(Mutex::new(database))).map_err(failed);
     let (lookups, reports, files) = (read()?, read()?, Files::of(path, read()?));
     Ok(Open {
@@ -54,7 +54,11 @@ pub(super) fn open(
 }
 
 /// A connection that writes, to a store of the newest layout.
-fn to_write(path: &Path, prices: &PriceBook) -> rusqlite::Result<Result<Connection, StoreError>> {
+fn to_write(
+    path: &Path,
+    modes: Modes,
+    prices: &PriceBook,
+) -> rusqlite::Result<Result<Connection, StoreError>> {
     let mut database = Connection::open(path)?;
     database.busy_timeout(BUSY)?;
     // Pages that become free are given back; only a new file can be told so.
@@ -70,7 +74,7 @@ fn to_write(path: &Path, prices: &PriceBook) -> rusqlite::Result<Result<Connecti
         i64::try_from(SIDE_FILE).unwrap_or(i64::MAX),
     )?;
     database.set_prepared_statement_cache_capacity(64);
-    Ok(schema::copy(&database, path)
+    Ok(schema::copy(&database, path, modes)
         .and_then(|()| schema::migrate(&mut database, path, prices))
         .map(|()| database))
 }

@@ -277,7 +277,7 @@ const COPY_KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// # Errors
 ///
 /// If there is no room for it; the store is then left as it is.
-pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError> {
+pub(super) fn copy(database: &Connection, path: &Path, modes: Modes) -> Result<(), StoreError> {
     let found = version(database)?;
     if !(1..known()).contains(&found) {
         return Ok(());
@@ -293,8 +293,7 @@ pub(super) fn copy(database: &Connection, path: &Path) -> Result<(), StoreError>
     };
     // A gateway that was killed meanwhile may have had this number.
     let _none = std::fs::remove_file(&unfinished);
-    crate::trusted::private_file(&unfinished, Modes::Strict)
-        .map_err(|error| failed(error.into()))?;
+    crate::trusted::private_file(&unfinished, modes).map_err(|error| failed(error.into()))?;
     let written = database
         .execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])
         .map_err(|error| failed(error.into()));

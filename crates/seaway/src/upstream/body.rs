@@ -53,7 +53,7 @@ pub enum ReplyBody {
 
 impl ReplyBody {
     /// One that is there already.
-    pub(super) fn whole(text: impl Into<Bytes>) -> Self {
+    pub fn whole(text: impl Into<Bytes>) -> Self {
         Self::Http(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync())
     }
 

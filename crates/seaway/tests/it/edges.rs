@@ -157,6 +157,7 @@ async fn what_may_be_read_as_another_path_goes_nowhere() {
         "/v1/skills/a%2Fb",
         "/v1/files/x/./content",
         "/v1/messages/batches/..%2F",
+        "/v1/files/%66ile_1",
     ] {
         let answer = client.get(path).await;
         assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
@@ -252,6 +253,8 @@ async fn what_one_caller_made_is_no_others() {
         ("POST /v1/messages/batches/batch_1/cancel", ""),
         ("DELETE /v1/messages/batches/batch_1", ""),
         ("POST /v1/messages", &names("file_1")),
+        ("POST /v1/messages", &names("\\u0066ile_1")),
+        ("POST /v1/messages", &names("file_1").replace("file_id", "file\\u005fid")),
         ("POST /v1/messages/batches", &in_a_batch),
     ] {
         two.ask(line, &[], body).await;
@@ -311,14 +314,26 @@ async fn bodies_wait_for_memory_and_an_answer_that_outgrows_it_is_none() {
     });
     let answer = client.answer().await;
     assert_eq!(
-        (answer.status, answer.header("retry-after")),
-        (503, Some("1")),
+        (answer.status, answer.header("x-should-retry")),
+        (503, Some("false")),
         "{}",
         answer.text()
     );
     assert!(answer.text().contains("`memory_limit`"), "{}", answer.text());
     gateway.quiet().await;
-    assert_eq!(memory.left(), all, "all of it is given back");
+    let answers = gateway.app.state.answers.left();
+    assert_eq!((memory.left(), answers), (all, all), "all of it is given back");
+    // What is larger than all of it is told at once.
+    let mut client = gateway.client().await;
+    client
+        .ask(
+            "POST /v1/messages",
+            &[],
+            &ASK.replace("\"hi\"", &format!("\"{}\"", "x".repeat(3 << 20))),
+        )
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 413, "{}", answer.text());
 }
 
 #[tokio::test]
@@ -334,4 +349,7 @@ async fn wrong_keys_are_slowed_down_and_right_ones_are_not() {
     assert_eq!(gateway.client().await.get("/v1/models").await.status, 200);
     assert_eq!(guesses.answer().await.status, 401);
     assert!(began.elapsed() >= Duration::from_millis(500), "the eighth waits");
+    let began = std::time::Instant::now();
+    assert_eq!(guesses.get("/health").await.text(), r#"{"status":"ok"}"#);
+    assert!(began.elapsed() >= Duration::from_millis(900), "nor can keys be tried there");
 }

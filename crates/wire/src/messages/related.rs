@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use memchr::memmem;
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json::Members;
@@ -49,6 +51,97 @@ pub fn files_of_message(body: &[u8]) -> Vec<&str> {
     ids.collect()
 }
 
+/// Returns every file that a body names, however it is written: for who has to know them all. None where it cannot be
+/// read, which its upstream will say.
+pub fn files_named(body: &[u8]) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    // Nearly no request does, and a name that is not written out has an escape.
+    let may = memmem::find(body, b"file_id").is_some() || memmem::find(body, b"\\u").is_some();
+    if may {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let read = NamedFiles(&mut named).deserialize(&mut json);
+        if read.is_err() {
+            named.clear();
+        }
+    }
+    named
+}
+
+/// Collects every `file_id` of a value.
+struct NamedFiles<'n>(&'n mut BTreeSet<String>);
+
+impl<'de> DeserializeSeed<'de> for NamedFiles<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NamedFiles<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            if key == "file_id" {
+                map.next_value_seed(FileId(self.0))?;
+            } else {
+                map.next_value_seed(NamedFiles(self.0))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(NamedFiles(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The value of a `file_id`: a text, or anything else that may hold some.
+struct FileId<'n>(&'n mut BTreeSet<String>);
+
+impl<'de> DeserializeSeed<'de> for FileId<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let value = Box::<RawValue>::deserialize(deserializer)?;
+        match serde_json::from_str::<String>(value.get()) {
+            Ok(id) => drop(self.0.insert(id)),
+            Err(_) => self.0.extend(files_named(value.get().as_bytes())),
+        }
+        Ok(())
+    }
+}
+
 /// The longest id that is believed to be one.
 const LONGEST: usize = 200;
 
@@ -87,6 +180,29 @@ pub fn kept_of_list(list: &[u8], keep: impl Fn(&str) -> bool) -> Option<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_found_however_it_is_written() {
+        for (body, files) in [
+            (
+                r#"{"a":[{"source":{"file_id":"f1"}},{"file_id": "f2"}],"n":[1,-1,1.5,true,null,"x"]}"#,
+                &["f1", "f2"][..],
+            ),
+            (r#"{"file\u005fid":"f1"}"#, &["f1"]),
+            (r#"{"file_id":"\u00661"}"#, &["f1"]),
+            (r#"{"file_id":{"file_id":["f1",{"file_id":"f2"}]}}"#, &["f2"]),
+            (r#"{"file_id":"a","file_id":"b"}"#, &["a", "b"]),
+            (r#"{"text":"\"file_id\":\"f1\""}"#, &[]),
+            (r#"{"file_id":"f1""#, &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(
+                files_named(body.as_bytes()).into_iter().collect::<Vec<_>>(),
+                files,
+                "{body}"
+            );
+        }
+    }
 
     #[test]
     fn of_a_list_that_is_kept_which_is_to_be() {

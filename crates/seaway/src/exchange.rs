@@ -149,9 +149,12 @@ async fn forget(store: Store, id: String) {
 /// True for a path that could lead out of what it stands below, also where a dot or a slash is only meant: who reads it
 /// next may take it for one. No id of the API has any.
 fn climbs(path: &str) -> bool {
-    const MEANT: [&str; 4] = ["%2e", "%2f", "%5c", "%25"];
+    // The last two begin a dot or a slash that is written too long.
+    const MEANT: [&str; 6] = ["%2e", "%2f", "%5c", "%25", "%c0", "%c1"];
     let path = path.to_ascii_lowercase();
-    path.split(['/', '\\']).any(|segment| matches!(segment, "." | ".."))
+    // What stands behind a semicolon is no part of a name to some.
+    let mut names = path.split(['/', '\\']).map(|segment| segment.split(';').next());
+    names.any(|name| matches!(name, Some("." | "..")))
         || MEANT.iter().any(|meant| path.contains(meant))
 }
 

@@ -1,5 +1,7 @@
 //! The sink of the relay: reads what an answer cost while its bytes pass untouched.
 
+use serde::de::IgnoredAny;
+
 use crate::Dialect;
 use crate::chat;
 use crate::event::Event;
@@ -146,7 +148,10 @@ impl Meter {
                 if complete {
                     self.summary = of_json(self.dialect, held);
                 }
+                // A body may end as HTTP says it ends, in the midst of its JSON.
                 complete
+                    && !serde_json::from_slice::<IgnoredAny>(held)
+                        .is_err_and(|error| error.is_eof())
             }
             MeterForm::Opaque => complete,
         }
@@ -245,6 +250,19 @@ mod tests {
         let summary = meter.summary();
         assert_eq!((summary.usage.input, summary.usage.output), (3, 4));
         assert_eq!(summary.stop_reason, Some(StopReason::Refusal));
+    }
+
+    #[test]
+    fn a_json_answer_that_ends_in_its_midst_is_not_whole() {
+        let body = r#"{"model":"m","content":[{"text":"a}"}]} "#;
+        for at in 1..=body.len() {
+            let mut meter = Meter::for_json(Dialect::Messages);
+            meter.read(&body.as_bytes()[..at]);
+            assert_eq!(meter.close(End::Complete), at >= body.len() - 1, "cut at {at}");
+        }
+        let mut meter = Meter::for_json(Dialect::Messages);
+        meter.read(b"what is none was never one");
+        assert!(meter.close(End::Complete));
     }
 
     #[test]

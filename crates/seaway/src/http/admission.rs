@@ -20,7 +20,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use seaway_wire::Dialect;
 
-use super::connection::SlowBody;
+use super::connection::{Connection, SlowBody};
 use super::{address, decode, reply};
 use crate::auth::{CARRIERS, Caller, mark_sensitive};
 use crate::config::{Config, Listen, OWNER};
@@ -44,11 +44,10 @@ pub enum Door {
 }
 
 /// How a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct CameBy {
     pub door: Door,
-    /// From where, if not over a socket of this machine.
-    pub address: Option<IpAddr>,
+    pub connection: Arc<Connection>,
 }
 
 /// Checks host, origin and key, and says who calls.
@@ -58,8 +57,9 @@ pub async fn enter(
     next: Next,
 ) -> Response {
     mark_sensitive(request.headers_mut());
-    let nowhere = CameBy { door: Door::Public, address: None };
-    let CameBy { door, address } = request.extensions().get().copied().unwrap_or(nowhere);
+    let came = request.extensions().get::<CameBy>().cloned();
+    let door = came.as_ref().map_or(Door::Public, |came| came.door);
+    let address = came.as_ref().and_then(|came| came.connection.address());
     let snapshot = state.snapshot.load_full();
     let admitted = admit(&state, &snapshot, &request, door);
     // What is told of health depends on the key, so that a wrong one is a guess there too.
@@ -68,6 +68,9 @@ pub async fn enter(
         && CARRIERS.iter().any(|name| request.headers().contains_key(name));
     if let Some(address) = address.filter(|_| guessed) {
         tokio::time::sleep(state.knocks.wrong(address)).await;
+    }
+    if let Some(came) = came.filter(|_| admitted.as_ref().is_ok_and(|who| !who.is_stranger())) {
+        came.connection.knows();
     }
     match admitted {
         // Whether anybody is there is all that is asked; readiness has a path of its own.
@@ -317,7 +320,10 @@ async fn as_sent(
         .and_then(|text| text.parse().ok())
         .unwrap_or(0_usize);
     if declared > limit {
-        let _rest = drained(body).await;
+        // Who waits for a go-ahead has sent nothing, and should not be told to.
+        if !headers.contains_key(EXPECT) {
+            let _rest = drained(body).await;
+        }
         return Err(too_large(limit));
     }
     memory.hold(held, declared).await?;

@@ -39,6 +39,8 @@ pub struct Connection {
     in_flight: AtomicUsize,
     /// Since when nothing is under way, in milliseconds after it began.
     idle_since: AtomicU64,
+    /// True once somebody asked on it who has a key, or needs none.
+    known: AtomicBool,
     /// True while something that was written for the client has not been taken.
     writes: AtomicBool,
     /// How much it asked.
@@ -92,6 +94,7 @@ impl Connections {
             began: Instant::now(),
             in_flight: AtomicUsize::new(0),
             idle_since: AtomicU64::new(0),
+            known: AtomicBool::new(false),
             writes: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
             streams: Mutex::default(),
@@ -116,7 +119,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Closes the connection that asks nothing for the longest time; false if there is none.
+/// Closes the connection that asks nothing for the longest time, or else the oldest on which nobody showed a key; false
+/// if there is none.
 fn close_oldest(
     all: &mut BTreeMap<u64, Arc<Connection>>,
     which: impl Fn(&Connection) -> bool,
@@ -125,7 +129,8 @@ fn close_oldest(
         .values()
         .filter(|open| which(open) && open.is_idle())
         .min_by_key(|open| open.began + open.idle_since());
-    let Some(number) = idle.map(|open| open.number) else { return false };
+    let strangers = || all.values().find(|open| which(open) && !open.is_known());
+    let Some(number) = idle.or_else(strangers).map(|open| open.number) else { return false };
     if let Some(open) = all.remove(&number) {
         open.close.cancel();
     }
@@ -166,8 +171,24 @@ impl Connection {
         Underway { connection: self.clone(), progress }
     }
 
+    /// Somebody asked who has a key, or needs none.
+    pub fn knows(&self) {
+        self.known.store(true, Ordering::Relaxed);
+    }
+
+    fn is_known(&self) -> bool {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Resolves once nothing is asked, and nothing waits to be read.
+    pub async fn idle(&self) {
+        while !self.is_idle() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// True if nothing is asked, and nothing waits to be read.
-    fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) == 0 && !self.writes.load(Ordering::Relaxed)
     }
 
@@ -201,8 +222,8 @@ impl Connection {
             tokio::select! {
                 () = self.close.cancelled() => {
                     // It may have asked something at the last moment.
-                    while !self.is_idle() {
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    if self.is_known() {
+                        self.idle().await;
                     }
                     return "others need its place";
                 }
@@ -284,25 +305,50 @@ impl Drop for Underway {
 pub struct ClientBody<B> {
     body: B,
     underway: Underway,
+    /// What is left of a frame that goes out in pieces.
+    rest: Bytes,
 }
+
+/// So much of a frame is handed out at once where a connection is shared: what is handed out is no longer waited for.
+const PIECE: usize = 16 << 10;
 
 impl<B> ClientBody<B> {
     pub fn new(body: B, underway: Underway) -> Self {
         // Where the client opens no window at all, it is not even polled.
         underway.handed();
-        Self { body, underway }
+        Self { body, underway, rest: Bytes::new() }
     }
 }
 
-impl<B: Body + Unpin> Body for ClientBody<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes> + Unpin> ClientBody<B> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for ClientBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if self.underway.progress.is_none() {
+            return Pin::new(&mut self.body).poll_frame(cx);
+        }
+        let polled = self.poll_piece(cx);
         if polled.is_ready() {
             self.underway.handed();
         } else {
@@ -312,11 +358,17 @@ impl<B: Body + Unpin> Body for ClientBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }
 
@@ -476,6 +528,7 @@ mod tests {
     async fn the_connection_that_asks_nothing_for_longest_makes_room() {
         let (all, limits) = (Connections::default(), limits(3, 2));
         let first = all.admit(Some(address(1)), &limits).unwrap();
+        first.connection.knows();
         let busy = first.connection.begins(false);
         let second = all.admit(Some(address(1)), &limits).unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -484,6 +537,7 @@ mod tests {
         let fourth = all.admit(Some(address(1)), &limits).unwrap();
         assert!(second.connection.close.is_cancelled() && !third.connection.close.is_cancelled());
         // What is being answered is never closed.
+        fourth.connection.knows();
         let _busy = fourth.connection.begins(false);
         assert_eq!(all.admit(Some(address(1)), &limits).unwrap_err(), NoPlace::OfAddress(2));
         // All of all are: the idle one goes, whosever it is.
@@ -534,6 +588,7 @@ mod tests {
         drop(first);
         assert_eq!(all.count(), 1, "the second is counted");
         // While something waits to be read, it is not idle, however its requests stand.
+        second.connection.knows();
         second.connection.writing(true);
         assert_eq!(all.admit(None, &limits).unwrap_err(), NoPlace::All(1));
         second.connection.writing(false);
@@ -559,5 +614,37 @@ mod tests {
         let asked = place.connection.begins(true);
         asked.handed();
         assert!(place.connection.overdue(&send).await.contains("`send_timeout`"));
+    }
+
+    #[tokio::test]
+    async fn who_showed_no_key_makes_room_also_while_it_is_answered() {
+        let (all, limits) = (Connections::default(), limits(2, 2));
+        let (stranger, known) =
+            (all.admit(None, &limits).unwrap(), all.admit(None, &limits).unwrap());
+        known.connection.knows();
+        let _both = (stranger.connection.begins(false), known.connection.begins(false));
+        let third = all.admit(None, &limits).unwrap();
+        assert!(stranger.connection.close.is_cancelled() && !known.connection.close.is_cancelled());
+        assert_eq!(stranger.connection.overdue(&limits).await, "others need its place");
+        third.connection.knows();
+        let _third = third.connection.begins(false);
+        assert_eq!(all.admit(None, &limits).unwrap_err(), NoPlace::All(2));
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_on_a_shared_connection_goes_out_in_pieces() {
+        let place = Connections::default().admit(None, &limits(1, 1)).unwrap();
+        let whole = Bytes::from(vec![b'x'; 3 * PIECE + 5]);
+        for (shared, frames) in [(false, 1), (true, 4)] {
+            let body = http_body_util::Full::new(whole.clone());
+            let mut body = ClientBody::new(body, place.connection.begins(shared));
+            let (mut came, mut count) = (0, 0);
+            while let Some(frame) = http_body_util::BodyExt::frame(&mut body).await {
+                came += frame.unwrap().into_data().unwrap().len();
+                count += 1;
+                assert_eq!(body.size_hint().exact(), Some((whole.len() - came) as u64));
+            }
+            assert_eq!((came, count, body.is_end_stream()), (whole.len(), frames, true));
+        }
     }
 }

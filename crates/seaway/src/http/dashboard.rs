@@ -170,8 +170,9 @@ async fn sign_in(
     };
     let Some(caller) = known else {
         // Guessing is slow.
-        let wait =
-            came.and_then(|Extension(came)| came.address).map(|from| state.knocks.wrong(from));
+        let wait = came
+            .and_then(|Extension(came)| came.connection.address())
+            .map(|from| state.knocks.wrong(from));
         tokio::time::sleep(wait.unwrap_or_default().max(WRONG_KEY)).await;
         return reply::own_fault(&Fault::new(FaultKind::Unauthenticated, wrong));
     };

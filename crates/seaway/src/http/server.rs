@@ -28,6 +28,10 @@ use crate::drain::Drain;
 use crate::state::AppState;
 use crate::workers::Workers;
 
+/// So much of what was written may wait to be sent, in bytes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 << 10;
+
 /// An address that is held, not yet served.
 #[derive(Debug)]
 pub enum Listener {
@@ -152,6 +156,7 @@ impl Listener {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
+                limit_unsent(&stream);
                 Ok((Accepted::Tcp(stream.into_std()?), Some(address.ip().to_canonical())))
             }
             Self::Unix(listener, _) => {
@@ -168,6 +173,18 @@ impl Listener {
         }
     }
 }
+
+/// Has the system hold little that is not on its way, so that a slow reader is seen to read: it says that more can be
+/// written once a good part of what it holds is gone, and by itself it would hold megabytes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn limit_unsent(stream: &TcpStream) {
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "the system holds as much of an answer as it likes");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn limit_unsent(_: &TcpStream) {}
 
 /// True where the system has no more to give: files, or memory for them.
 fn is_short(error: &io::Error) -> bool {
@@ -221,6 +238,19 @@ impl Accepted {
 trait ServerStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ServerStream for T {}
 
+/// How long a connection without a request may take to close in good order.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+async fn idle_for(place: &Place, time: Duration) {
+    loop {
+        place.connection.idle().await;
+        tokio::time::sleep(time).await;
+        if place.connection.is_idle() {
+            return;
+        }
+    }
+}
+
 async fn after_cut(drain: &Drain) {
     drain.wait_cut().await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -247,9 +277,9 @@ async fn connection(
 ) {
     let Ok(stream) = accepted.adopt() else { return };
     let open = place.connection.clone();
-    let came = CameBy { door, address: open.address() };
+    let came = CameBy { door, connection: open.clone() };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(came);
+        request.extensions_mut().insert(came.clone());
         settle(&mut request);
         let underway = open.begins(request.version() >= Version::HTTP_2);
         let body = |body| Body::new(IncomingBody::new(body, limits.body_timeout));
@@ -272,6 +302,8 @@ async fn connection(
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = served.as_mut() => ended,
+                // What asks nothing is not waited for, be it in the midst of a head.
+                () = idle_for(&place, LAST_MOMENT) => return,
                 // Who does not even read the end of a cut answer is left.
                 () = after_cut(&drain) => return,
             }

@@ -158,6 +158,8 @@ async fn what_may_be_read_as_another_path_goes_nowhere() {
         "/v1/files/x/./content",
         "/v1/messages/batches/..%2F",
         "/v1/files/%66ile_1",
+        "/v1/files/..;/admin",
+        "/v1/skills/%c0%ae%c0%ae/admin",
     ] {
         let answer = client.get(path).await;
         assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
@@ -352,4 +354,65 @@ async fn wrong_keys_are_slowed_down_and_right_ones_are_not() {
     let began = std::time::Instant::now();
     assert_eq!(guesses.get("/health").await.text(), r#"{"status":"ok"}"#);
     assert!(began.elapsed() >= Duration::from_millis(900), "nor can keys be tried there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_and_steadily_is_not_let_go() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[("send_timeout", "1s")]).await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\nContent-Length: {}\r\n\r\n{ASK_STREAM}",
+        ASK_STREAM.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut received = upstream.next().await;
+    received.begin_events().await;
+    let feeding = tokio::spawn(async move {
+        let event = event(64 << 10);
+        while received.try_chunk(&event).await {}
+    });
+    // Some 2 MB a second, of what comes much faster, for several times as long as it may read nothing.
+    let (began, mut piece) = (std::time::Instant::now(), vec![0; 200 << 10]);
+    while began.elapsed() < Duration::from_secs(5) {
+        assert!(stream.read(&mut piece).await.unwrap() > 0, "after {:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(stream);
+    feeding.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_key_has_a_place_before_who_has_none() {
+    let gateway = Gateway::start(&[
+        ("upstream.up.kind", "sandbox"),
+        ("connections", "8"),
+        ("connections_per_address", "8"),
+    ])
+    .await;
+    // All places are taken by guesses whose answers wait, and by bodies that nobody may send.
+    let mut guesses = Vec::new();
+    for _ in 0..12 {
+        let mut guess = Client::connect(gateway.address, Some("wrong")).await;
+        guess.ask("POST /v1/messages", &["Content-Length: 100"], "").await;
+        guess.write("{").await;
+        guesses.push(guess);
+    }
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/v1/models").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_ends_in_its_midst_is_broken_off() {
+    let mut upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &[], ASK).await;
+    let mut received = upstream.next().await;
+    received.write("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    received.chunk(r#"{"type":"message","content":[{"type":"te"#).await;
+    received.end().await;
+    assert!(!client.answer().await.whole);
+    gateway.quiet().await;
+    assert_eq!(gateway.outcomes().await[0].1, "truncated");
 }

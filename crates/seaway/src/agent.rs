@@ -167,15 +167,15 @@ impl Job {
 pub struct RunningWork {
     job: Job,
     running: ActiveRun,
-    /// Why it ended.
+    /// Why the model stopped.
     stop_reason: Option<StopReason>,
 }
 
-/// What there is to tell of it.
+/// What a client is told of a run.
 pub enum RunEvent {
     /// Events for whoever watches.
     Events(bytes::Bytes),
-    /// Nothing for a while.
+    /// No event for a while.
     Silence,
     Over(RunAnswer),
 }
@@ -280,7 +280,7 @@ pub fn program_of(snapshot: &Snapshot) -> Option<&Arc<Upstream>> {
     snapshot.upstreams.iter().find(|upstream| upstream.program().is_some())
 }
 
-/// The answer where there is none.
+/// The fault where no upstream is the program.
 pub fn no_program() -> Fault {
     Fault::new(
         FaultKind::NotFound,

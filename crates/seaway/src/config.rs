@@ -151,9 +151,9 @@ pub struct ClientLimits {
     pub connections_per_address: usize,
     /// Until a connection has asked something.
     pub head_timeout: Duration,
-    /// Until it asks again.
+    /// Until a connection has its next request.
     pub idle_timeout: Duration,
-    /// In which something of an answer must be taken.
+    /// The longest time in which a client may take no byte of an answer.
     pub send_timeout: Duration,
     /// In which something of a request's body must come.
     pub body_timeout: Duration,
@@ -241,14 +241,14 @@ impl fmt::Display for Listen {
     }
 }
 
-/// Who may call.
+/// Which clients are let in.
 #[derive(Debug, Clone)]
 pub enum Auth {
     /// Whoever has one of these keys; the name is the caller.
     Keys(Vec<(String, SecretString)>),
     /// Whoever has the key in the state folder, which is made when missing.
     MadeKey,
-    /// Whoever can reach us.
+    /// Any client that reaches the address.
     Open,
 }
 
@@ -311,7 +311,7 @@ pub struct UpstreamConfig {
     pub place: UpstreamPlace,
     pub limits: Limits,
     pub edits: Edits,
-    /// What it can be asked in.
+    /// The dialects of its requests.
     pub speaks: Vec<Dialect>,
     /// The type of the server tool that serves web searches.
     pub web_search: Option<String>,
@@ -332,9 +332,9 @@ pub struct UpstreamConfig {
 /// Where a credential comes from, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CredentialNote {
-    /// What is used.
+    /// The credential that is used.
     pub used: Option<String>,
-    /// What is there too, and is not.
+    /// Credentials that are set and not used.
     pub lost: Vec<String>,
 }
 
@@ -361,7 +361,7 @@ impl UpstreamConfig {
     }
 }
 
-/// What answers.
+/// The program or address behind an upstream.
 #[derive(Debug)]
 pub enum UpstreamPlace {
     Api(Box<ApiConfig>),
@@ -438,7 +438,7 @@ impl ProgramConfig {
     }
 }
 
-/// What runs may do.
+/// The limits of runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
     pub workspace: Vec<PathBuf>,
@@ -487,7 +487,7 @@ pub struct TunnelConfig {
     pub folder: PathBuf,
     /// The file that says whether it may log in.
     pub lockout: PathBuf,
-    /// How often it is looked at.
+    /// The time between two looks at the tunnel.
     pub probe: Duration,
 }
 
@@ -674,7 +674,7 @@ impl Config {
             );
             PathBuf::new()
         });
-        // The last one said is the one that was meant.
+        // Of a flag that is given twice, the last one counts.
         for (key, text) in sources.flags.iter().rev() {
             let path = key_path(key);
             let flag = settings::find(&path)

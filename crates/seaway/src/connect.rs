@@ -37,7 +37,7 @@ pub struct Facts {
     pub key_file: PathBuf,
     /// What clients may ask for.
     pub models: Vec<String>,
-    /// What they should ask for first.
+    /// The model that clients begin with.
     pub model: String,
     /// A client's web search is served.
     pub searches: bool,
@@ -71,7 +71,7 @@ impl Facts {
 #[derive(Debug, Default)]
 pub struct Setup {
     pub files: Vec<FileChange>,
-    /// What to do now.
+    /// The next step, in words.
     pub then: String,
     /// What would be used in place of what is written.
     pub warnings: Vec<String>,
@@ -133,7 +133,7 @@ impl Edit {
         Self { freely: true, ..Self::own(path, value) }
     }
 
-    /// Something that only we should have written.
+    /// A member that only Seaway writes.
     pub(crate) fn own(path: &[&str], value: impl Into<Value>) -> Self {
         Self {
             path: path.iter().map(|key| (*key).to_owned()).collect(),
@@ -240,7 +240,7 @@ fn set_all<D: Members>(text: &str, edits: &[Edit], force: bool) -> Result<String
         assign(&mut expected, &edit.path, wanted);
     }
     let written = document.write();
-    // Read again: nothing else may have changed.
+    // The text is read again: no other member may have changed.
     if D::parse(&written)?.all() == expected {
         Ok(written)
     } else {
@@ -271,7 +271,7 @@ fn put_back<D: Members>(before: &str, now: &str, edits: &[Edit]) -> Result<Strin
             Some(value) => document.set(&edit.path, &value)?,
             None => document.remove(&edit.path)?,
         }
-        // What we made to hold it goes too, once it holds nothing.
+        // A table that was made for the member goes too, once it is empty.
         for depth in (1..edit.path.len()).rev() {
             let holder = &edit.path[..depth];
             let empty = document

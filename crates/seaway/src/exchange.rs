@@ -88,7 +88,7 @@ pub struct RelayedRequest {
     pub query: Option<String>,
     /// As the client sent them.
     pub headers: HeaderMap,
-    /// Or why it could not be read.
+    /// The body, or the fault that reading it was.
     pub body: Result<Payload, Fault>,
     /// The memory that it takes.
     pub held: Held,
@@ -167,7 +167,7 @@ fn once(bytes: Bytes) -> Payload {
 #[derive(Clone, Copy)]
 struct Model<'m> {
     asked: &'m str,
-    /// What that stands for.
+    /// The target of an alias.
     alias: Option<&'m str>,
     /// The client named none.
     from_default: bool,
@@ -218,7 +218,7 @@ enum RelayForm {
     /// A whole message, from an answer that we had streamed.
     Folded,
     Opaque,
-    /// As it comes, but that where it was made is kept before.
+    /// As it comes, after the place of the new file or batch is kept.
     Created,
 }
 
@@ -476,7 +476,7 @@ enum AnswerRank {
     Silence,
     /// It is busy, and says so itself or by our queue.
     Busy,
-    /// The same, and when to come again.
+    /// It is busy, and names the time of the next try.
     Later,
     /// No other could answer better.
     Final,

@@ -56,7 +56,7 @@ pub struct LiveExchange {
     pub first_byte: Option<u64>,
     /// Of the answer; roughly, while it is under way.
     pub tokens: u64,
-    /// How it ended.
+    /// The outcome, once there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ struct EndedExchange {
     live: Arc<Live>,
     /// The id that the client saw, if it is another.
     request_id: Option<String>,
-    /// Who answered, if it is not who was asked.
+    /// The model that answered, if another was asked for.
     model: Option<String>,
     total: Duration,
     tokens: u64,
@@ -144,7 +144,7 @@ impl EndedExchange {
     }
 }
 
-/// All of them.
+/// The exchanges of a gateway.
 #[derive(Debug, Default)]
 pub struct Lives {
     numbers: AtomicU64,

@@ -12,7 +12,7 @@ const PIECE: usize = 64 << 10;
 /// How long a request waits for others to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is left of it.
+/// A budget of bytes.
 #[derive(Debug, Clone)]
 pub struct Memory {
     left: Arc<Semaphore>,
@@ -30,13 +30,13 @@ fn pieces(bytes: usize) -> u32 {
     u32::try_from(bytes / PIECE).unwrap_or(u32::MAX)
 }
 
-/// What is told where there is none left for an answer. It is not asked for again by itself: it would cost as much.
+/// The fault of an answer that finds no memory. Clients are told not to repeat the request: it would cost as much.
 pub fn no_answer() -> Fault {
     let message = "the answer is larger than what may be held of answers right now (`memory_limit`); ask for a stream, which is not held";
     Fault::new(FaultKind::NotReady, message)
 }
 
-/// What is told where there is none left for a request.
+/// The fault of a request that finds no memory.
 pub fn fault() -> Fault {
     let message = "the gateway holds as many bytes of requests as it may (`memory_limit`); ask again in a moment";
     Fault::new(FaultKind::NoMemory, message).retry_after(Duration::from_secs(1))

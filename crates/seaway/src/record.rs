@@ -90,7 +90,7 @@ impl Record {
         !matches!(self.endpoint, "count_tokens" | "input_tokens")
     }
 
-    /// Gives it its cost, once and for all.
+    /// Sets the cost of the record, for good.
     pub(crate) fn price(&mut self, prices: &PriceBook) {
         self.cost =
             if self.is_counted() { prices.cost(self.model(), self.summary.usage) } else { Some(0) };

@@ -202,7 +202,7 @@ mod tests {
         while source.count() == 0 {
             tokio::task::yield_now().await;
         }
-        // Whoever came first leaves.
+        // The first caller leaves.
         let first = source.clone();
         assert!(tokio::time::timeout(Duration::ZERO, first.get(LONG, true)).await.is_err());
         source.let_go.add_permits(1);

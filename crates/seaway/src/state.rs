@@ -26,7 +26,7 @@ pub struct AppState {
     pub knocks: Knocks,
     /// What bodies of requests may take of it.
     pub memory: Memory,
-    /// The same of answers that are held until they are whole.
+    /// The memory for answers that are held until they are whole.
     pub answers: Memory,
     pub tasks: TaskTracker,
     pub started: Instant,

@@ -16,7 +16,7 @@ pub const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
 /// The most that are good at once; the oldest go first.
 const MOST: usize = 32;
 
-/// Those that are out.
+/// The tickets that are out.
 #[derive(Debug, Default)]
 pub struct Tickets(Mutex<Vec<Ticket>>);
 

@@ -67,7 +67,7 @@ pub struct TunnelError {
     /// Names what failed, what was said, and what to do.
     pub message: String,
     pub retry_after: Option<Duration>,
-    /// Something was tried, and should not be again at once.
+    /// A login was tried; another one should wait.
     pub tried: bool,
 }
 
@@ -254,7 +254,7 @@ impl Tunnel {
         self.up(Login::Batch).await.map(|_| self.mended() != mended)
     }
 
-    /// An answer came: no need to look soon.
+    /// An answer came by the tunnel, so that the next look can wait.
     pub fn worked(&self) {
         self.lock().verified = Some(Instant::now());
     }
@@ -286,7 +286,7 @@ impl Tunnel {
                 Ok(changed)
             }
             Err(mut error) => {
-                // What was not allowed to try knows nothing new.
+                // An attempt without leave to log in brings no news.
                 if error.tried || login != Login::Never {
                     self.lock().why = Some(error.message.clone());
                 }
@@ -512,7 +512,7 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Is it there, and is it who it should be?
+    /// Checks that the far end is there, and is the right one.
     async fn verify(&self) -> Result<(), DialError> {
         self.dial.go_by(self.detour.clone());
         self.dial.connect().await.map(drop)
@@ -709,7 +709,7 @@ impl Tunnel {
 enum MasterOutcome {
     /// A way; true if something had to be done for it.
     Way(bool),
-    /// Nothing comes from the other end.
+    /// The far end is silent.
     DeadEnd(DialError),
     Nothing,
 }
@@ -722,7 +722,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl TunnelStatus {
-    /// The same for those who may not know who we are and where we go.
+    /// The status without the names of people and machines.
     pub fn discreet(self) -> Self {
         Self { host: String::new(), door: String::new(), master: None, why: None, ..self }
     }
@@ -757,7 +757,7 @@ impl TunnelError {
 pub struct Living {
     pub folder: PathBuf,
     pub pid: u32,
-    /// What others can reach by it.
+    /// The forwards that other machines can use.
     pub forwards: Vec<Forward>,
 }
 

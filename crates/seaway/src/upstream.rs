@@ -167,9 +167,9 @@ impl std::fmt::Display for Target {
 /// What a call carries.
 #[derive(Debug)]
 pub enum Payload {
-    /// Can be sent again.
+    /// A body that can be sent again.
     Whole(Bytes),
-    /// Is sent as it comes in, once.
+    /// A body that is sent once, as it comes in.
     Streamed(RequestBody),
 }
 

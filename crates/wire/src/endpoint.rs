@@ -26,7 +26,7 @@ pub enum Endpoint {
     Responses,
     /// How many tokens a Responses request has.
     InputTokens,
-    /// Nothing here does that.
+    /// The compaction of a conversation, which Seaway does not have.
     Compact,
     /// One response that was kept.
     Response,
@@ -52,7 +52,7 @@ impl Method {
     }
 }
 
-/// Who answers.
+/// The side that answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
     /// A model: the body is read, and a preset may join.

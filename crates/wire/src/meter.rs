@@ -20,7 +20,7 @@ const BEGINNING_LIMIT: usize = 1 << 20;
 /// Reads along as an answer is relayed.
 #[derive(Debug)]
 pub struct Meter {
-    /// Of the answer.
+    /// The dialect of the answer.
     dialect: Dialect,
     summary: Summary,
     form: MeterForm,

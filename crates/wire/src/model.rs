@@ -76,7 +76,7 @@ pub enum Sampling {
 /// How a model can be told to think.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thinking {
-    /// Not at all, or nobody knows.
+    /// The model cannot, or is not known to.
     No,
     /// With `type: "enabled"` and a budget.
     Manual,

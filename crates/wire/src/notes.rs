@@ -13,7 +13,7 @@ use crate::read::unsupported;
 pub(crate) struct Notes {
     strict: bool,
     changes: Vec<Change>,
-    /// What was said already.
+    /// The notes so far.
     said: HashSet<(String, &'static str)>,
 }
 

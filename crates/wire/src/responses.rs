@@ -33,7 +33,7 @@ pub struct ResponsesShape {
     /// The client wants its model's thinking back in a form that it can return.
     pub encrypted: bool,
     pub echo: Echo,
-    /// What was said up to the answer.
+    /// The conversation up to the answer.
     pub memory: Memory,
 }
 

@@ -148,7 +148,7 @@ pub async fn remove(
     caller: &Caller,
     id: &str,
 ) -> Result<&'static str, Fault> {
-    // What works here is ended, whatever is written of it.
+    // A run of this gateway is ended, whatever its task says.
     if state.agents.end(caller, id) {
         return Ok("cancelling");
     }

@@ -25,9 +25,9 @@ use crate::{catalog, headers, instance};
 struct Finding {
     layer: String,
     good: bool,
-    /// What was found.
+    /// The finding, in words.
     what: String,
-    /// What to do about it.
+    /// The remedy, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }

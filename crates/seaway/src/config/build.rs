@@ -249,7 +249,7 @@ impl ConfigReader<'_> {
             .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 
-    /// A count that is given, and is one.
+    /// A setting that is a count above zero.
     fn number(&self, name: &str) -> Option<usize> {
         let count = self.count_at(&key(name)).and_then(|count| usize::try_from(count).ok());
         count.filter(|count| *count > 0)

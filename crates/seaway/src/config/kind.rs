@@ -56,7 +56,7 @@ impl UpstreamKind {
 }
 
 impl Vendor {
-    /// Where it is, if nothing else is said.
+    /// The vendor's own address, for a configuration without one.
     pub const fn home(self) -> Option<&'static str> {
         match self {
             Self::Anthropic => Some("https://api.anthropic.com"),

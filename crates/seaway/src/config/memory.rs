@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Where nothing says how much there is.
+/// For a machine that does not tell its memory.
 const UNKNOWN: u64 = 1 << 30;
 
 /// The memory of the machine, or of the container where that is less, in bytes.

@@ -36,7 +36,7 @@ pub struct Setting {
     /// As it would be written in a variable; empty for none.
     pub default: &'static str,
     pub about: &'static str,
-    /// Never shown.
+    /// The value is never shown.
     pub secret: bool,
 }
 

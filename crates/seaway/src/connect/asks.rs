@@ -11,7 +11,7 @@ use super::{Change, Facts, FileChange, Members, Setup, json as jsonc, toml};
 /// One small request, as a client's settings have it.
 #[derive(Debug)]
 pub struct Asks {
-    /// Where it goes, whole.
+    /// The whole address of a request.
     pub url: String,
     pub dialect: Dialect,
     pub key: Holder,

@@ -12,7 +12,7 @@ use super::{Change, FileChange, FileRefusal};
 use crate::auth::{own_dir, replace};
 use file::{FileState, at, look, missing, put, read, real, restore};
 
-/// Why nothing was changed.
+/// Why no file was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     #[error("cannot use {}", .path.display())]
@@ -83,7 +83,7 @@ pub struct UndoJournal {
 struct Planned {
     path: PathBuf,
     change: Change,
-    /// What it is without us, if it is anything.
+    /// The file without our change; `None` if there would be no file.
     base: Option<FileState>,
     now: Option<FileState>,
     after: String,

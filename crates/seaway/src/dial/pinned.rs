@@ -94,7 +94,7 @@ pub(super) fn in_words(error: io::Error) -> io::Error {
             "no authority that is known here has issued the server's certificate; name its authority's, or the server's own, in the upstream's `ca_file`"
         }
         CertificateError::Other(_) => "the server's certificate is not as it should be",
-        // These say it themselves.
+        // The other errors are words already.
         _ => return error,
     };
     io::Error::new(error.kind(), words)

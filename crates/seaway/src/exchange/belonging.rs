@@ -17,7 +17,7 @@ use crate::snapshot::Snapshot;
 use crate::store::Store;
 use crate::upstream::{Target, Upstream};
 
-/// True for what makes something that can be asked for again.
+/// True for a request that makes a file or a batch.
 pub(super) fn makes(method: &Method, target: &Target) -> bool {
     *method == Method::POST
         && matches!(target.endpoint(), Some(Endpoint::Batches | Endpoint::Files))
@@ -98,7 +98,7 @@ async fn upstream_of_made<'r>(
     caller: &Caller,
 ) -> Result<Option<&'r Arc<Upstream>>, Fault> {
     let shared = is_shared(snapshot, caller);
-    // Where there is one, it can be nowhere else.
+    // With a single upstream there is no other place.
     if snapshot.upstreams.len() < 2 && !shared {
         return Ok(None);
     }

@@ -25,12 +25,12 @@ pub(super) enum Egress {
     Chat(Box<FromSse<chat::ChatStream>>),
     /// From Messages into Responses.
     Responses(Box<FromSse<responses::ResponsesStream>>),
-    /// When it is whole.
+    /// The whole answer in one piece.
     Gather(Box<Gather>),
 }
 
 impl Egress {
-    /// For what is not looked into.
+    /// For a body that is not looked into.
     pub(super) fn opaque(dialect: Dialect) -> Self {
         Self::Relay { relay: Relay::new(Meter::opaque(dialect)), at_once: true }
     }
@@ -110,7 +110,7 @@ impl Egress {
         }
     }
 
-    /// What is to be kept of the answer, once it is whole. Told once.
+    /// Takes the part of a whole answer that is to be kept.
     pub(super) fn take_kept(&mut self) -> Option<Keepsake> {
         match self {
             Self::Relay { .. } | Self::Chat(_) => None,
@@ -137,7 +137,7 @@ impl Egress {
         }
     }
 
-    /// True where something of our own may be written.
+    /// True where an event of the gateway's own fits.
     pub(super) fn between_events(&self) -> bool {
         match self {
             Self::Relay { relay, .. } => relay.meter().between_events(),
@@ -167,7 +167,7 @@ impl Egress {
         }
     }
 
-    /// True if what goes out is not as long as what comes in.
+    /// True if the client's body has another length than the upstream's.
     pub(super) const fn changes_length(&self) -> bool {
         match self {
             Self::Relay { .. } => false,
@@ -195,7 +195,7 @@ impl Egress {
         matches!(self, Self::Gather(gather) if gather.is_settled())
     }
 
-    /// True if nothing that may still come is of use.
+    /// True if no further frame is of use.
     pub(super) fn is_over(&self) -> bool {
         match self {
             Self::Gather(gather) => gather.is_settled() || gather.is_too_long(),

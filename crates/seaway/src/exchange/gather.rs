@@ -22,7 +22,7 @@ const WHOLE_LIMIT: usize = 256 << 20;
 /// The largest error body that is held to be looked at.
 const ERROR_LIMIT: usize = 16 << 20;
 
-/// What is made of an answer once it is whole.
+/// The body that is made of a whole answer.
 pub(super) enum Made {
     /// The message itself.
     Message,
@@ -34,7 +34,7 @@ pub(super) enum Made {
     Created,
     /// A list, of which the client is told these.
     Listed(HashSet<String>),
-    /// Nothing: it is not what was asked for.
+    /// No body: the answer is of another kind than the request.
     Nothing(Fault),
     /// An error, told as it came, or in place of what is not JSON.
     Error(ErrorInstead),
@@ -46,7 +46,7 @@ pub(super) enum Made {
     },
 }
 
-/// An answer that waits until what it is about is kept.
+/// An answer that waits for the store.
 #[derive(Default)]
 enum UntilKept {
     #[default]
@@ -140,7 +140,7 @@ impl Gather {
         }
     }
 
-    /// Counts what it holds.
+    /// Counts the held bytes against a budget.
     pub(super) fn within(&mut self, memory: Memory) {
         // What was made is there, so that its client has to be told; it is a short description.
         if !matches!(self.made, Made::Created) {
@@ -193,7 +193,7 @@ impl Gather {
         matches!(&self.held, Collected::Events(fold) if fold.sink().is_over())
     }
 
-    /// True for more than is held.
+    /// True for an answer above the limits.
     pub(super) fn is_too_long(&self) -> bool {
         self.size > self.limit() || self.starved
     }
@@ -249,7 +249,7 @@ impl Gather {
         }
         match self.whole().and_then(|body| self.make(body)) {
             Ok(Some(answer)) => out.push_back(answer),
-            // It waits until it is kept.
+            // The answer waits for the store.
             Ok(None) => {}
             Err(refusal) => self.refusal = Some(refusal),
         }

@@ -33,7 +33,7 @@ impl Exchange {
         Ok(before)
     }
 
-    /// Who keeps the answer, if answers are kept at all.
+    /// The keeper of an answer, if the store keeps answers.
     pub(super) fn keeper(
         &self,
         request: &Request<'_>,

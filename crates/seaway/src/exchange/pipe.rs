@@ -83,7 +83,7 @@ enum PipeState {
     Flowing(ReplyBody),
     /// The answer is whole, and its end waits until it is kept. The upstream may not have ended its body yet.
     Keeping(Option<ReplyBody>, Keeping),
-    /// Nothing more will come than what waits to be written.
+    /// The upstream is done; frames may still wait for the client.
     Ended,
     /// The transfer will be broken off. `flushed`: what came before was given its chance to leave.
     Breaking { cut: Cut, flushed: bool },
@@ -92,7 +92,7 @@ enum PipeState {
 /// How the upstream's part of an answer ended.
 #[derive(Clone, Copy)]
 enum Ending {
-    /// As it should.
+    /// The answer is whole.
     Whole,
     /// As it should, with an error in place of an answer.
     Refused,
@@ -331,7 +331,7 @@ impl Pipe {
         self.end_if_told();
     }
 
-    /// Begins to keep the answer if it is to be kept.
+    /// Hands the answer to its keeper, if it has one.
     fn keeping(&mut self) -> Option<Keeping> {
         let kept = self.egress.take_kept()?;
         let keeping = self.keeper.take().map(|keeper| keeper.keep(kept));
@@ -391,7 +391,7 @@ impl Pipe {
         }
     }
 
-    /// Nothing more will come.
+    /// The last frame has come.
     fn ended(&mut self, whole: bool, cut: Option<Cut>) {
         self.watch.entry.saw(self.egress.summary());
         if !whole && self.has_head && !self.has_length {

@@ -20,7 +20,7 @@ use crate::upstream::{Call, Upstream};
 /// The header that names a conversation.
 const SESSION: &str = "seaway-session";
 
-/// A call, and what is to be done with its answer.
+/// A call, with the plan for its answer.
 pub(super) struct Prepared {
     pub(super) call: Call,
     pub(super) changes: Vec<Change>,

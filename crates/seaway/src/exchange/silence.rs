@@ -43,7 +43,7 @@ impl Silence {
         self.since = Instant::now();
     }
 
-    /// So did we.
+    /// A frame left for the client.
     pub(super) fn spoke(&mut self) {
         self.pinged = self.since;
     }

@@ -43,7 +43,7 @@ pub struct Connection {
     known: AtomicBool,
     /// True while something that was written for the client has not been taken.
     writes: AtomicBool,
-    /// How much it asked.
+    /// The number of requests so far.
     asked: AtomicUsize,
     /// Streams that have to be looked at from outside: who does not open its window is never asked to read.
     streams: Mutex<Vec<Weak<StreamProgress>>>,
@@ -109,7 +109,7 @@ impl Connections {
         close_oldest(&mut lock(&self.0).by_number, |_| true)
     }
 
-    /// How many there are.
+    /// The number of open connections.
     pub fn count(&self) -> usize {
         lock(&self.0).by_number.len()
     }
@@ -187,7 +187,7 @@ impl Connection {
         }
     }
 
-    /// True if nothing is asked, and nothing waits to be read.
+    /// True without a request under way, or a byte that waits for the client.
     pub fn is_idle(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) == 0 && !self.writes.load(Ordering::Relaxed)
     }
@@ -241,7 +241,7 @@ impl Connection {
             if self.is_stalled(limits.send_timeout) {
                 return "one of its answers is not read (`send_timeout`)";
             }
-            // One that has not asked yet has until then, not until the next look.
+            // A connection without a request has until its own limit, not until the next look.
             let left = first.filter(|_| !asked).map(|limit| {
                 limit.saturating_sub(self.began.elapsed()).max(Duration::from_millis(10))
             });
@@ -285,7 +285,7 @@ impl Underway {
         }
     }
 
-    /// There is nothing for it to take.
+    /// No frame waits for the client.
     fn waits(&self) {
         if let Some(progress) = &self.progress {
             progress.handed.store(0, Ordering::Relaxed);

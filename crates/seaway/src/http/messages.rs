@@ -48,7 +48,7 @@ fn target_of(path: &str) -> Target {
     }
 }
 
-/// What is not looked into: sent on as it comes.
+/// Relays a request that is not looked into.
 pub(super) async fn relay(
     State(state): State<Arc<AppState>>,
     (Extension(snapshot), Extension(caller)): (Extension<Arc<Snapshot>>, Extension<Caller>),

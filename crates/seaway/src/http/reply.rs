@@ -23,7 +23,7 @@ pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     response(Head { status, headers }, body.into())
 }
 
-/// Says that we are there, and no more.
+/// An empty answer with status 200.
 pub(super) fn empty() -> Response {
     let mut response = Response::new(Body::empty());
     answer::identify(response.headers_mut(), &answer::own_id());

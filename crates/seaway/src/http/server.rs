@@ -142,7 +142,7 @@ impl Listener {
                     tracing::warn!(%error, relieved, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                // The one that came is gone, or was nobody to serve.
+                // The connection is gone already, or came by another user.
                 Err(error) => tracing::warn!(%error, "a connection was not accepted"),
             }
         }

@@ -37,7 +37,7 @@ pub struct HealthReport {
     /// Conversations that a process of the Claude Code program waits for.
     #[serde(rename = "activeSessions")]
     pub active_sessions: usize,
-    /// What these hold.
+    /// Figures of the warm sessions.
     pub sessions: Sessions,
     pub upstreams: Vec<UpstreamHealth>,
 }
@@ -47,7 +47,7 @@ pub struct HealthReport {
 pub struct Sessions {
     /// Under a name of their client's.
     pub named: usize,
-    /// Known again by what was said.
+    /// Sessions that are known by their history.
     pub unnamed: usize,
     /// Tool calls that wait for their results.
     #[serde(rename = "openCalls")]

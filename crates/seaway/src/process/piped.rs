@@ -23,7 +23,7 @@ use super::{Group, family, watch};
 const LINE_LIMIT: usize = 256 << 20;
 /// How much of what a child writes to stderr is kept: its last words.
 const TAIL: usize = 4096;
-/// How much is read at once.
+/// The size of a read, in bytes.
 const READ: usize = 16 << 10;
 /// How long a child may show no sign of life when it is spoken to.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -202,7 +202,7 @@ impl Piped {
             match self.stdout.read_buf(self.lines.buffer()).now_or_never() {
                 Some(Ok(1..)) => {}
                 Some(Err(error)) => return Err(error.into()),
-                // Nothing is there, or nothing will be: what is said next tells.
+                // No byte is there, or the pipe is closed; the next write tells which.
                 Some(Ok(0)) | None => break,
             }
         }
@@ -265,7 +265,7 @@ impl Piped {
         (self.last_words(), status)
     }
 
-    /// True if it still runs.
+    /// True if the child still runs.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -276,7 +276,7 @@ impl Piped {
         move || family::kill(pid, &mark, &folder)
     }
 
-    /// Asks it to leave off what it does.
+    /// Interrupts the child's work.
     pub fn interrupt(&self) {
         self.group.send(Signal::INT);
     }

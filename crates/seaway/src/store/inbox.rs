@@ -19,14 +19,14 @@ const ROOM: usize = 16 << 20;
 /// Bytes of responses that may wait to be kept.
 const WORK_ROOM: usize = 64 << 20;
 
-/// What to do next.
+/// The writer's next step.
 pub(super) enum WriterStep {
     Work(StoreWork),
     /// Records, in the order in which they came; what waits for them to be written.
     Records(VecDeque<Box<Record>>, Vec<oneshot::Sender<()>>),
     /// Nothing is due.
     Idle,
-    /// Nobody can ask for anything any more, and all is done.
+    /// The last handle is gone, and the queue is empty.
     Closed,
 }
 
@@ -49,12 +49,12 @@ pub(super) struct Inbox {
 pub enum StoreTrouble {
     /// It cannot be written: records are held back, and promises refused.
     Unwritable,
-    /// It could not be opened.
+    /// The database could not be opened.
     OutOfUse,
 }
 
 impl StoreTrouble {
-    /// What that means to somebody who looks.
+    /// The trouble in words, for a person.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Unwritable => {
@@ -71,7 +71,7 @@ impl StoreTrouble {
 struct PendingWork {
     /// With the bytes that each holds.
     work: VecDeque<(usize, StoreWork)>,
-    /// Of all of them.
+    /// The bytes of all queued work.
     bytes: usize,
     records: VecDeque<Box<Record>>,
     /// When the first of the records came.

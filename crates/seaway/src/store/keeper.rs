@@ -8,7 +8,7 @@ use seaway_wire::responses::Kept;
 use super::{MadeAt, Response, Store};
 use crate::causes::chain;
 
-/// What is left of an answer that can be asked for again.
+/// The part of an answer that a later request can ask for.
 #[derive(Debug)]
 pub enum Keepsake {
     Response(Kept),

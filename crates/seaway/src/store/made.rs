@@ -10,7 +10,7 @@ use super::{Promise, Store};
 /// How long that is remembered. Batches are gone before; of files this is how long one may lie unasked.
 const KEPT: Duration = Duration::from_secs(2 * 365 * 86_400);
 
-/// Where something was made, and by whom.
+/// The upstream and the owner of a file or batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MadeAt {
     pub upstream: String,

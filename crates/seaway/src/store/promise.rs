@@ -20,10 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Promise<T> {
     done: oneshot::Receiver<rusqlite::Result<T>>,
-    /// Begins to run when somebody waits.
+    /// The timer starts with the first poll.
     late: Option<Pin<Box<Sleep>>>,
     refused: bool,
-    /// Counts it if it is not kept.
+    /// The counter of promises that were not kept.
     unkept: Option<Counter>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn of<T: Send + 'static>(
     answered(false, work)
 }
 
-/// The same where nothing is to be done for somebody who has left.
+/// Reading work, which is skipped if its caller has left.
 pub(super) fn of_reading<T: Send + 'static>(
     work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
 ) -> (StoreWork, Promise<T>) {
@@ -48,7 +48,7 @@ fn answered<T: Send + 'static>(
     let (done, wait) = oneshot::channel();
     let work = move |database: &mut Connection| {
         if !(only_if_wanted && done.is_closed()) {
-            // Whoever asked may have left.
+            // The caller may have left.
             let _left = done.send(work(database));
         }
     };
@@ -74,7 +74,7 @@ impl<T> Promise<T> {
         Poll::Ready(Err(StoreError::Late))
     }
 
-    /// Of something that is not done, since too much waits already.
+    /// A promise of work that was refused: the queue is full.
     pub(super) fn refused(self) -> Self {
         Self { refused: true, ..self }
     }

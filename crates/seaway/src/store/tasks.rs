@@ -48,7 +48,7 @@ impl TaskStatus {
         all.into_iter().find(|status| status.name() == name).unwrap_or(Self::Cancelled)
     }
 
-    /// True if nothing more will come of it.
+    /// True if the task has ended.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
     }

@@ -22,7 +22,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Bytes of records that are held back while the store cannot be written. What is beyond is kept as a sum.
 const HELD_BACK: usize = 8 << 20;
 
-/// Writes until nobody can ask for anything any more.
+/// Writes until the last handle is gone.
 pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
     let mut desk = WriterDesk {
         writer,
@@ -96,7 +96,7 @@ struct WriterDesk<'a> {
     retention: Duration,
     /// When to look for old records.
     sweep: Instant,
-    /// Something came since it was last looked.
+    /// Work came since the last look.
     busy: bool,
     /// When something was last written, if the side file was not emptied since.
     wrote: Option<Instant>,

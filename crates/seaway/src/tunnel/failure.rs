@@ -86,7 +86,7 @@ impl SshFailure {
         }
     }
 
-    /// What to do about it.
+    /// The remedy, in words.
     pub fn remedy(self, command: &str) -> String {
         match self {
             Self::HostKey => format!(

@@ -218,7 +218,7 @@ fn beside(tunnel: &TunnelConfig, name: &str) -> PathBuf {
     if beside.is_file() { beside } else { name.into() }
 }
 
-/// What to do without one.
+/// The remedy for a missing identity.
 pub(super) fn remedy(tunnel: &TunnelConfig) -> String {
     format!(
         "there is no key to log in to {} with: make one with `ssh-keygen -t ed25519`, put its public half on file with the institution, \

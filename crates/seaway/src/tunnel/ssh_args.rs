@@ -22,7 +22,7 @@ pub enum Forward {
 }
 
 impl Forward {
-    /// As it is written down, where others can reach it.
+    /// The forward as a line of text, if it has a port.
     pub fn line(&self) -> Option<String> {
         match self {
             Self::Local { from, .. } if from.starts_with("./") => None,
@@ -31,7 +31,7 @@ impl Forward {
         }
     }
 
-    /// Reads what was written down.
+    /// Reads a forward from its line of text.
     pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let (kind, from, to) = (words.next()?, words.next()?.to_owned(), words.next()?.to_owned());

@@ -52,7 +52,7 @@ pub enum ReplyBody {
 }
 
 impl ReplyBody {
-    /// One that is there already.
+    /// A body of bytes that are there already.
     pub fn whole(text: impl Into<Bytes>) -> Self {
         Self::Http(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync())
     }

@@ -315,7 +315,7 @@ fn read<'b>(shared: &ProgramState, body: &'b [u8]) -> Result<Ask<'b>, UpstreamEr
 struct BegunAnswer {
     begun: Begun,
     attempts: u32,
-    /// What is to be told of it.
+    /// Notes for the client.
     notes: Vec<Change>,
 }
 

@@ -21,7 +21,7 @@ pub struct Gate {
 #[derive(Debug)]
 struct Slots {
     most: usize,
-    /// So many may wait.
+    /// The length of the queue.
     queue: usize,
     line: Mutex<Line>,
 }
@@ -58,7 +58,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// What that means to who asked.
+    /// The refusal as an error of the upstream.
     pub(super) fn of(self, upstream: &UpstreamName) -> UpstreamError {
         let message = format!(
             "upstream `{upstream}` is busy: {self}; try again, or raise its `concurrency` or `queue`"
@@ -77,7 +77,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// A pass that holds nothing.
+    /// A permit without a place.
     pub fn free() -> Self {
         Self { slots: None }
     }
@@ -183,7 +183,7 @@ impl Line {
         let own = |waiting: &&WaitingCaller| waiting.caller == *caller;
         let own = self.callers.iter().find(own).map_or(0, |waiting| waiting.requests.len());
         let most = self.callers.iter_mut().max_by_key(|waiting| waiting.requests.len());
-        // With one less it has still as many as who comes will have.
+        // After that the other caller still has as many requests as the new one.
         let Some(most) = most.filter(|most| most.requests.len() > own + 1) else { return false };
         if let Some(last) = most.requests.pop_back() {
             let _left = last.turn.send(Err(Refused::Full(self.waiting)));

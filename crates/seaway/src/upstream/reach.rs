@@ -9,7 +9,7 @@ use super::BoxError;
 
 /// How long a connection that could be opened is believed.
 const GOOD_FOR: Duration = Duration::from_secs(15);
-/// How long one that could not.
+/// How long a failed look counts.
 const BAD_FOR: Duration = Duration::from_secs(2);
 /// How long one may take: somebody waits for the word.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     known: Mutex<Option<LastProbe>>,
-    /// Of many that want to know, one looks.
+    /// Held by the one caller that looks.
     looking: tokio::sync::Mutex<()>,
 }
 
@@ -51,7 +51,7 @@ impl Reach {
             .filter(LastProbe::is_fresh)
     }
 
-    /// An answer came, or none could.
+    /// Notes the result of a look, or of a request.
     pub(super) fn told(&self, found: Result<(), String>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

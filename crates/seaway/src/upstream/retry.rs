@@ -39,7 +39,7 @@ pub(super) enum Extra {
     Reconnected,
 }
 
-/// What was tried already.
+/// The attempts of a call so far.
 pub(super) struct Retry<'a> {
     limits: &'a Limits,
     pub attempts: u32,

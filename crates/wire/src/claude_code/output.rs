@@ -323,7 +323,7 @@ fn answer(response: &RawValue) -> Option<Line<'_>> {
 pub struct ListedModel {
     /// What it can be asked for by, such as `opus`.
     pub value: String,
-    /// What that stands for.
+    /// The full name of the model.
     #[serde(default)]
     pub resolved_model: Option<String>,
     #[serde(default)]

@@ -15,7 +15,7 @@ use crate::usage::{Report, Usage};
 /// What a line of a run means.
 #[derive(Debug)]
 pub enum Happened {
-    /// Nothing that anybody would want to know.
+    /// A line without news.
     Quiet,
     /// Something for whoever watches; it was written.
     Told,

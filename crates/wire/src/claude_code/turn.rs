@@ -29,7 +29,7 @@ const LEGACY_NAMES: [(&str, &str); 1] = [("Agent", "Task")];
 /// What is to be done after a line.
 #[derive(Debug, PartialEq)]
 pub enum Step {
-    /// Nothing.
+    /// The line asks for no step.
     Quiet,
     /// Something was written for the client.
     Wrote,
@@ -50,7 +50,7 @@ pub enum After {
     Settles,
     /// It holds calls open, and waits for their results.
     Holds,
-    /// It would ask again by itself, so it has to go at once.
+    /// The program would ask again by itself, so it has to go at once.
     Ends,
 }
 
@@ -356,7 +356,7 @@ impl Turn {
         let asks_again = match reason {
             StopReason::MaxTokens | StopReason::ContextWindowExceeded | StopReason::Refusal => true,
             StopReason::EndTurn => !self.visible,
-            // It would answer that call by itself.
+            // The program would answer that call by itself.
             StopReason::ToolUse => self.strays,
             StopReason::StopSequence | StopReason::PauseTurn | StopReason::Other(_) => false,
         };

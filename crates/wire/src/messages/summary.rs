@@ -89,7 +89,7 @@ impl Summary {
         self.take(delta.model.as_deref(), delta.stop_reason.as_deref(), event.usage);
     }
 
-    /// Takes what is known of an answer by now; what is not said changes nothing.
+    /// Takes the members of a message that are set; others change nothing.
     pub(crate) fn take(
         &mut self,
         model: Option<&str>,

@@ -111,7 +111,7 @@ pub(crate) const REMEMBERED: usize = usize::MAX;
 /// What was said, in order. A turn begins with its first block, so that there are no empty ones.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation<'a> {
-    /// Before everything else.
+    /// The system text before the first turn.
     pub system: Vec<ContentBlock<'a>>,
     pub turns: Vec<ConversationTurn<'a>>,
 }

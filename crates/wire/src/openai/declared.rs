@@ -191,7 +191,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
         out.push_str(&parameters.text);
         let strict = member(spec, "strict").or_else(|| member(around, "strict"));
         if strict.map(|node| flag(&node, at("strict"))).transpose()? == Some(true) {
-            // What is sent has to be one that calls can be held to, not what came.
+            // The schema that is sent has to be one that calls can be held to.
             let sent = Node::whole(&parameters.text).filter(|_| {
                 self.terms.traits.structured == Some(true) && !parameters.merged && given.is_some()
             });

@@ -589,7 +589,7 @@ impl<'a> Reader<'_, 'a, '_> {
             self.list.name,
         )?;
         self.caller(item)?;
-        // Its call says them.
+        // The call has these members.
         for key in ["name", "namespace"].into_iter().filter(|key| member(item, key).is_some()) {
             self.draft.notes.mention(format!("{}.{key}", self.list.name), "ignored");
         }

@@ -200,7 +200,7 @@ fn plan<'a>(
 /// Thinking in the words of the model's own generation.
 enum Fitted<'a> {
     As(Cow<'a, str>),
-    /// That is all there is to say.
+    /// The plan needs no further member.
     Planned(Plan<'a>),
 }
 
@@ -213,7 +213,7 @@ fn fitted<'a>(
     notes: &mut Notes,
 ) -> Result<Fitted<'a>, Fault> {
     let stands = || Ok(Fitted::As(own.clone()));
-    // What nobody knows may take anything.
+    // An unknown model may take any setting.
     if !traits.known {
         return stands();
     }

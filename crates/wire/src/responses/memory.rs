@@ -129,7 +129,7 @@ fn block<'a>(node: &Node<'a>) -> Option<ContentBlock<'a>> {
             failed: object.get("is_error").is_some_and(|node| node.as_bool() == Some(true)),
             at: REMEMBERED,
         }),
-        // What has more to it than we look at stays as it is.
+        // Other content stays as it is.
         _ => ContentKind::Media(node.raw().to_owned()),
     };
     Some(ContentBlock::new(kind))

@@ -475,7 +475,7 @@ impl Output {
 }
 
 impl Part {
-    /// True if it says nothing.
+    /// True if the part is blank.
     pub(super) fn is_blank(&self) -> bool {
         Text::of_cow(format!("\"{}\"", self.text).into()).is_none_or(|text| text.is_blank())
     }

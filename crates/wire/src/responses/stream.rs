@@ -64,7 +64,7 @@ enum ResponsesState {
 #[derive(Debug)]
 struct OpenItem {
     index: u64,
-    /// All of it.
+    /// The whole block.
     block: Block,
     pieces: Pieces,
     kind: OpenItemKind,
@@ -463,7 +463,7 @@ impl Translator for ResponsesStream {
             &Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"),
             out,
         );
-        // Nobody said that it is kept.
+        // The response was not kept.
         self.settle(false, out);
         matches!(self.state, ResponsesState::Ended) || self.summary.error.is_some()
     }

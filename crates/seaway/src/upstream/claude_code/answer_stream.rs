@@ -85,7 +85,7 @@ pub(super) struct AnswerStream {
     conversation: Conversation,
     /// All that was said to the client.
     said: Vec<EventFrame>,
-    /// How much of it has left.
+    /// The number of events that have left.
     sent: usize,
     /// Why the answer broke off.
     failure: Option<Failure>,

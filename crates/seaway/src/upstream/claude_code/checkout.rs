@@ -243,7 +243,7 @@ async fn tell(
                 say(child, &std::mem::take(&mut first)).await?;
                 taken_in(child, ask).await?;
             }
-            // It says nothing to that.
+            // The program does not confirm such a line.
             AskedRole::Assistant => first.push_str(&input::assistant(
                 &message.blocks,
                 &ask.model,

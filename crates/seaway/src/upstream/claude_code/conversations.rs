@@ -25,7 +25,7 @@ pub(super) struct TurnGuard {
 pub(super) struct Conversation {
     pub(super) whose: ConversationKey,
     pub(super) model: String,
-    /// Before the answer.
+    /// The print of the conversation before the answer.
     pub(super) print: Print,
     /// How many turns the child answered before.
     pub(super) turns: u64,

@@ -194,7 +194,7 @@ where
             }
         });
         let (then, value) = found.await?;
-        // Somebody asked when it was another one.
+        // The other caller asked about an earlier installation.
         if then == now {
             return value;
         }

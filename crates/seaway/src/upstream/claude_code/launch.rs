@@ -12,7 +12,7 @@ use crate::credential::{Credential, CredentialError};
 /// The program's transcript of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Transcript {
-    /// Nothing is kept.
+    /// The transcript is not kept.
     No,
     /// Under this id, from now on.
     As(String),
@@ -25,7 +25,7 @@ pub(super) const ANSWERING: &[(&str, &str)] = &[
     ("CLAUDE_CODE_DISABLE_ATTACHMENTS", "1"),
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("DISABLE_AUTOUPDATER", "1"),
-    // Tries again are ours to make.
+    // The gateway makes the retries.
     ("CLAUDE_CODE_MAX_RETRIES", "0"),
     ("CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK", "1"),
     ("CLAUDE_CODE_DISABLE_REFUSAL_RETRY", "1"),

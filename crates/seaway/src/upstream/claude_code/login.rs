@@ -16,7 +16,7 @@ const ADDRESS: Duration = Duration::from_secs(30);
 const TRYING: Duration = Duration::from_secs(60);
 /// How long somebody has to get a code.
 const OPEN: Duration = Duration::from_secs(600);
-/// How many may be at it at once.
+/// The most sign-ins under way at once.
 const MOST: usize = 4;
 
 /// Sign-ins that wait for their code.

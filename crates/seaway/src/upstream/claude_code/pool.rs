@@ -20,7 +20,7 @@ pub struct ConversationKey {
 pub(super) struct WarmChild<C> {
     pub whose: ConversationKey,
     pub model: String,
-    /// What it has heard and said.
+    /// The print of its conversation.
     pub print: Print,
     /// How many turns it answered.
     pub turns: u64,
@@ -176,7 +176,7 @@ impl<C> ChildPool<C> {
         done
     }
 
-    /// Told that it is kept now, or will never be.
+    /// Notes that an announced child is in the pool, or will never be.
     pub(super) fn settled(&mut self, done: &CancellationToken) {
         done.cancel();
         self.settling.retain(|settling| !settling.done.is_cancelled());
@@ -267,7 +267,7 @@ impl<C> ChildPool<C> {
         std::mem::take(&mut self.spares).into_iter().map(Discarded::from).collect()
     }
 
-    /// How many wait for whoever comes.
+    /// The number of spare children.
     pub(super) fn spares(&self) -> usize {
         self.spares.len()
     }

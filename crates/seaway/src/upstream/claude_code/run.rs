@@ -71,12 +71,12 @@ impl PermissionSender {
     }
 }
 
-/// What there is to tell of a run.
+/// An event of a run.
 #[derive(Debug)]
 pub enum News {
     /// Events for whoever watches.
     Events(Bytes),
-    /// Nothing for a while.
+    /// No event for a while.
     Silence,
     /// Its end, and whether it can be gone on with.
     Done(Box<Done>, bool),
@@ -93,13 +93,13 @@ pub struct ActiveRun {
     asked: Vec<(String, String, Instant)>,
     /// Events that were not told yet.
     out: Vec<u8>,
-    /// The end, told after them.
+    /// The last event, after all others.
     last: Option<News>,
     /// When the program last said something.
     heard: Instant,
     asking: Duration,
     idle: Duration,
-    /// When it is ended, done or not.
+    /// The deadline of the run.
     until: Option<Instant>,
     /// Cancelled with it: nobody need end it then.
     _deadline: DropGuard,
@@ -302,7 +302,7 @@ impl ActiveRun {
         }
     }
 
-    /// The end of it. What is to be kept is kept before anybody is told so.
+    /// Ends the run. Its session is kept before a client is told so.
     async fn done(&mut self, done: Box<Done>) {
         let Some(mut working) = self.working.take() else { return };
         let kept = if let Some((_, id)) = &self.session {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What is to be done.
+/// A run, as it was asked for.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
     /// By our name.
@@ -19,10 +19,10 @@ pub struct RunRequest {
     pub patient: bool,
 }
 
-/// What came before.
+/// The session that a run goes on with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Continued {
-    /// Nothing, and nothing is kept.
+    /// No session; the run leaves none.
     No,
     /// Nothing, but it is kept under this id.
     From(String),

@@ -33,7 +33,7 @@ const ROWS: [&str; 4] = ["environment", "model", "session_context", "date"];
 const LONG_AGO: &str = "2026-01-01T00:00:00.000Z";
 /// How long one turn to nobody may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long it is not tried again when it told nothing.
+/// The pause after a try that brought no transcript.
 const AGAIN: Duration = Duration::from_secs(600);
 
 /// Where the words are written down, each by itself: who needs those of another model does not wait.

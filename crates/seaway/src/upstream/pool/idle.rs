@@ -13,7 +13,7 @@ pub(super) const KEPT_FOR: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Idle {
     pool: u64,
-    /// What was kept before it changed is not used again.
+    /// Connections of an earlier generation are not used again.
     generation: AtomicU64,
     /// On one thread.
     most: usize,

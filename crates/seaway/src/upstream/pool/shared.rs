@@ -20,7 +20,7 @@ const MOST_STREAMS: usize = 100;
 
 /// Stands for what a server has not told yet. None allows so many, or it allows any number.
 const UNTOLD: usize = usize::MAX - 1;
-/// How long it has to tell.
+/// The time in which a server has to send its settings.
 const SETTLING: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(1);
@@ -143,7 +143,7 @@ impl SharedConnections {
         Ok(())
     }
 
-    /// Closes what nobody used for a while.
+    /// Closes idle connections.
     pub(super) fn sweep(&self) {
         self.lock().retain(|connection| !connection.send.is_closed() && !connection.is_idle());
     }

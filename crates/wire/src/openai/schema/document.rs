@@ -71,7 +71,7 @@ impl<'a> Document<'a> {
     ) -> bool {
         let Some(object) = schema.as_object() else { return false };
         if depth > DEEPEST {
-            // Nobody will ask for more of it.
+            // The rest of the schema is not needed.
             return true;
         }
         if let Some(reference) = reference(&object)

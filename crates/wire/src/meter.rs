@@ -145,13 +145,13 @@ impl Meter {
                         && (self.summary.error.is_some() || self.summary.stop_reason.is_some()))
             }
             MeterForm::Json(held) => {
-                if complete {
-                    self.summary = of_json(self.dialect, held);
+                if !complete {
+                    return false;
                 }
                 // A body may end as HTTP says it ends, in the midst of its JSON.
-                complete
-                    && !serde_json::from_slice::<IgnoredAny>(held)
-                        .is_err_and(|error| error.is_eof())
+                let (summary, whole) = of_json(self.dialect, held);
+                self.summary = summary;
+                whole
             }
             MeterForm::Opaque => complete,
         }
@@ -167,12 +167,16 @@ fn observe(dialect: Dialect, summary: &mut Summary, event: &SseEvent<'_>) {
     }
 }
 
-/// Reads a whole JSON answer.
-fn of_json(dialect: Dialect, body: &[u8]) -> Summary {
+/// Reads a whole JSON answer, and tells whether it is all there.
+fn of_json(dialect: Dialect, body: &[u8]) -> (Summary, bool) {
+    let is_all = || {
+        let read = serde_json::from_slice::<IgnoredAny>(body);
+        !read.is_err_and(|error| error.is_eof())
+    };
     match dialect {
-        Dialect::Messages => Summary::of_json(body),
-        Dialect::Chat => chat::summary_of_json(body),
-        Dialect::Responses => responses::summary_of_json(body),
+        Dialect::Messages => Summary::of_whole_json(body),
+        Dialect::Chat => (chat::summary_of_json(body), is_all()),
+        Dialect::Responses => (responses::summary_of_json(body), is_all()),
     }
 }
 

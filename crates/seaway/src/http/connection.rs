@@ -194,7 +194,11 @@ impl Connection {
 
     /// Notes whether something waits to be read.
     fn writing(&self, waits: bool) {
-        if self.writes.swap(waits, Ordering::Relaxed) && !waits {
+        if self.writes.load(Ordering::Relaxed) == waits {
+            return;
+        }
+        self.writes.store(waits, Ordering::Relaxed);
+        if !waits {
             self.idle_since.store(self.now(), Ordering::Relaxed);
         }
     }
@@ -377,17 +381,57 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ClientBody<B> {
 #[error("nothing of the request's body came for {} seconds (`body_timeout`)", .0.as_secs_f64())]
 pub struct SlowBody(pub Duration);
 
-/// The body of a request, given up when nothing comes. Its timer is set only where it waits.
+/// How long something is waited for. One timer, made when it is first needed, and moved only when it goes off.
+#[derive(Debug)]
+struct Wait {
+    limit: Duration,
+    since: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wait {
+    /// Zero stands for no limit.
+    fn new(limit: Duration) -> Self {
+        Self { limit, since: Instant::now(), timer: None }
+    }
+
+    /// What was waited for came.
+    fn over(&mut self) {
+        if self.timer.is_some() {
+            self.since = Instant::now();
+        }
+    }
+
+    /// Ready once it did not come for too long.
+    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.limit.is_zero() {
+            return Poll::Pending;
+        }
+        if self.timer.is_none() {
+            self.since = Instant::now();
+        }
+        loop {
+            let due = self.since + self.limit;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}
+
+/// The body of a request, given up when nothing comes.
 #[derive(Debug)]
 pub struct IncomingBody {
     body: Incoming,
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    wait: Wait,
 }
 
 impl IncomingBody {
     pub fn new(body: Incoming, limit: Duration) -> Self {
-        Self { body, limit, timer: None }
+        Self { body, wait: Wait::new(limit) }
     }
 }
 
@@ -401,16 +445,11 @@ impl Body for IncomingBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.timer = None;
+            this.wait.over();
             return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));
         }
-        if this.limit.is_zero() {
-            return Poll::Pending;
-        }
-        let limit = this.limit;
-        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err(SlowBody(limit).into())))
+        ready!(this.wait.poll_too_long(cx));
+        Poll::Ready(Some(Err(SlowBody(this.wait.limit).into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -427,18 +466,17 @@ impl Body for IncomingBody {
 #[error("the client read nothing for {} seconds (`send_timeout`)", .0.as_secs_f64())]
 struct Unread(Duration);
 
-/// A stream that breaks when what is written to it is not taken. Its timer is set only where it waits.
+/// A stream that breaks when what is written to it is not taken.
 #[derive(Debug)]
 pub struct Sending<S> {
     stream: S,
     connection: Arc<Connection>,
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    wait: Wait,
 }
 
 impl<S> Sending<S> {
     pub fn new(stream: S, connection: Arc<Connection>, limit: Duration) -> Self {
-        Self { stream, connection, limit, timer: None }
+        Self { stream, connection, wait: Wait::new(limit) }
     }
 
     /// Bears a wait no longer than the limit.
@@ -448,14 +486,13 @@ impl<S> Sending<S> {
         polled: Poll<std::io::Result<T>>,
     ) -> Poll<std::io::Result<T>> {
         self.connection.writing(polled.is_pending());
-        if polled.is_ready() || self.limit.is_zero() {
-            self.timer = None;
+        if polled.is_ready() {
+            self.wait.over();
             return polled;
         }
-        let limit = self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::TimedOut, Unread(limit))))
+        ready!(self.wait.poll_too_long(cx));
+        let unread = Unread(self.wait.limit);
+        Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::TimedOut, unread)))
     }
 }
 

@@ -20,11 +20,28 @@ impl UpstreamError {
     /// Reads an error envelope. `None` if the text is none.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let envelope: Envelope<'_> = serde_json::from_slice(body).ok()?;
-        Some(Self {
-            kind: envelope.error.kind.into_owned(),
-            message: envelope.error.message.into_owned(),
-        })
+        Some(envelope.error.into())
     }
+}
+
+impl From<EnvelopeError<'_>> for UpstreamError {
+    fn from(error: EnvelopeError<'_>) -> Self {
+        Self { kind: error.kind.into_owned(), message: error.message.into_owned() }
+    }
+}
+
+/// A whole answer, as far as it is summed up.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WholeJson<'a> {
+    #[serde(borrow)]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    stop_reason: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -118,9 +135,28 @@ impl Summary {
 
     /// Reads a whole JSON answer: a message, a token count or an error.
     pub fn of_json(body: &[u8]) -> Self {
-        let mut summary =
-            Self { ended: true, error: UpstreamError::parse(body), ..Self::default() };
-        summary.started(&serde_json::from_slice(body).unwrap_or_default());
-        summary
+        Self::of_whole_json(body).0
+    }
+
+    /// The same, and whether the JSON is all there: false where it ends in its midst.
+    pub(crate) fn of_whole_json(body: &[u8]) -> (Self, bool) {
+        let mut summary = Self { ended: true, ..Self::default() };
+        let whole = match serde_json::from_slice::<WholeJson<'_>>(body) {
+            Ok(answer) => {
+                let (model, reason) = (answer.model.as_deref(), answer.stop_reason.as_deref());
+                summary.take(model, reason, answer.usage);
+                summary.error = answer.error.and_then(|error| {
+                    let error: EnvelopeError<'_> = serde_json::from_str(error.get()).ok()?;
+                    Some(error.into())
+                });
+                true
+            }
+            Err(error) => {
+                // Its members may be of other types than ours, and an error in it is one all the same.
+                summary.error = UpstreamError::parse(body);
+                !error.is_eof()
+            }
+        };
+        (summary, whole)
     }
 }

@@ -485,11 +485,7 @@ impl Upstream {
                 Err(error)
                     if !retry.had(Extra::Reconnected) && error.recourse != Recourse::Unsent =>
                 {
-                    match api.mend(&error, mended).await {
-                        Ok(true) => Err(UpstreamError { recourse: Recourse::Reconnected, ..error }),
-                        Ok(false) => Err(error),
-                        Err(no_way) => Err(no_way),
-                    }
+                    Err(api.looked_into(error, mended).await)
                 }
                 result => result,
             };

@@ -182,13 +182,18 @@ impl Api {
         self.tunnel.as_ref().map_or(0, |tunnel| tunnel.mended())
     }
 
+    /// What a request without an answer failed of, after the way was looked at: see [`Self::mend`].
+    pub(super) async fn looked_into(&self, error: UpstreamError, mended: u64) -> UpstreamError {
+        match self.mend(&error, mended).await {
+            Ok(true) => UpstreamError { recourse: Recourse::Reconnected, ..error },
+            Ok(false) => error,
+            Err(no_way) => no_way,
+        }
+    }
+
     /// After a request got no answer: looks whether the way is at fault, and mends it. True if the request is worth
     /// another attempt: the way was at fault, or the connection broke although all is well now.
-    pub(super) async fn mend(
-        &self,
-        error: &UpstreamError,
-        mended: u64,
-    ) -> Result<bool, UpstreamError> {
+    async fn mend(&self, error: &UpstreamError, mended: u64) -> Result<bool, UpstreamError> {
         let Some(tunnel) = &self.tunnel else { return Ok(false) };
         // What the way itself said of itself has been looked into.
         if error.layer.is_some()

@@ -225,20 +225,23 @@ async fn a_message_that_names_a_file_does_not_need_the_store() {
     assert_eq!(client.answer().await.status, 200);
 }
 
-#[tokio::test]
-async fn a_store_that_is_out_of_use_is_not_nothing_found() {
+/// A gateway whose database is a file of something else.
+async fn without_store() -> (Gateway, tempfile::TempDir) {
     let state = tempfile::tempdir().unwrap();
-    std::fs::write(
-        state.path().join("seaway.db"),
-        "this is no database, and long enough to be looked at",
-    )
-    .unwrap();
+    let text = "this is no database, and long enough to be looked at";
+    std::fs::write(state.path().join("seaway.db"), text).unwrap();
     let gateway = Gateway::start(&[
         ("upstream.s.kind", "sandbox"),
         ("state_dir", &*state.path().to_string_lossy()),
         ("log_level", "off"),
     ])
     .await;
+    (gateway, state)
+}
+
+#[tokio::test]
+async fn a_store_that_is_out_of_use_is_not_nothing_found() {
+    let (gateway, _state) = without_store().await;
     let mut client = gateway.client().await;
     let ask = |more: Value| {
         let mut body = json!({"model": "claude-opus-4-8", "input": "hello"});
@@ -289,14 +292,7 @@ async fn a_store_that_is_out_of_use_is_not_nothing_found() {
 
 #[tokio::test]
 async fn a_store_that_is_out_of_use_shows() {
-    let state = tempfile::tempdir().unwrap();
-    std::fs::write(state.path().join("seaway.db"), "this is no database, and long enough").unwrap();
-    let gateway = Gateway::start(&[
-        ("upstream.s.kind", "sandbox"),
-        ("state_dir", &*state.path().to_string_lossy()),
-        ("log_level", "off"),
-    ])
-    .await;
+    let (gateway, _state) = without_store().await;
     let mut client = gateway.client().await;
     let ask = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
     assert_eq!(client.post("/v1/messages", &ask).await.status, 200);

@@ -4,8 +4,6 @@
 //! place in a delta (citations, thinking for the way back) leaves before the finish reason.
 //! A stream that does not end as it should ends with an error and without `[DONE]`.
 
-use std::borrow::Cow;
-
 use bytes::BytesMut;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -21,10 +19,10 @@ use crate::event::{
 use crate::json::{Members, Tag, Text, quote};
 use crate::messages::{Block, Summary};
 use crate::openai::UpstreamFault;
-use crate::openai::errors::translate_event;
-use crate::openai::pieces::{custom_input, foreign, one_line};
+use crate::openai::errors::{translate_event, unbegun, unfinished};
+use crate::openai::pieces::{custom_input, foreign, one_line, required};
 use crate::stage::Out;
-use crate::{Faced, Fault, FaultKind, StopReason};
+use crate::{Faced, Fault, StopReason};
 
 const ROLE: &str = r#"{"role":"assistant","content":"","refusal":null}"#;
 
@@ -372,7 +370,7 @@ impl ChatStream {
     /// Going → Ended: the one place where `[DONE]` is written.
     fn message_stop(&mut self) {
         if self.chunks.is_none() {
-            self.fail(bad("the upstream's stream ended before its answer began"));
+            self.fail(UpstreamFault::of(&unbegun()));
             return;
         }
         while let Some(index) = self.open.first().map(|open| open.index) {
@@ -404,12 +402,12 @@ impl ChatStream {
 impl Sink for ChatStream {
     fn event(&mut self, event: &Event<'_>) {
         if let Err(error) = self.take(event) {
-            self.fail(bad(format!("the upstream's stream is not a Messages stream: {error}")));
+            self.fail(UpstreamFault::no_messages(&error));
         }
     }
 
     fn unreadable(&mut self, why: String) {
-        self.fail(bad(format!("the upstream's stream cannot be read: {why}")));
+        self.fail(UpstreamFault::unreadable(&why));
     }
 
     fn is_over(&self) -> bool {
@@ -425,21 +423,9 @@ impl Translator for ChatStream {
     }
 
     fn finish(&mut self, out: &mut Out) -> bool {
-        self.cut(
-            &Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"),
-            out,
-        );
+        self.cut(&unfinished(), out);
         matches!(self.state, ChatState::Ended) || self.summary.error.is_some()
     }
-}
-
-/// A stream that is none of Messages.
-fn bad(why: impl Into<Cow<'static, str>>) -> UpstreamFault {
-    UpstreamFault::of(&Fault::new(FaultKind::BadReply, why))
-}
-
-fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
-    raw.ok_or_else(|| foreign("a delta without its text"))
 }
 
 #[cfg(test)]

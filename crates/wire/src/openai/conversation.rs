@@ -310,14 +310,7 @@ fn answered(
                 _ => None,
             }
         });
-    let unpaired = |at: usize, why: String| {
-        let path = if at == REMEMBERED {
-            "previous_response_id".to_owned()
-        } else {
-            format!("{messages}[{at}]")
-        };
-        Fault::new(FaultKind::InvalidRequest, format!("{path}: {why}")).param(path)
-    };
+    let unpaired = |at, why: String| unpaired(messages, at, &why);
     let mut open = HashSet::new();
     let mut known = HashSet::new();
     for call in calls.clone() {
@@ -356,6 +349,16 @@ fn answered(
         )),
         None => Ok(()),
     }
+}
+
+/// `at`: where in `messages` the call or the result stands.
+fn unpaired(messages: &str, at: usize, why: &str) -> Fault {
+    let path = if at == REMEMBERED {
+        "previous_response_id".to_owned()
+    } else {
+        format!("{messages}[{at}]")
+    };
+    Fault::new(FaultKind::InvalidRequest, format!("{path}: {why}")).param(path)
 }
 
 #[cfg(test)]

@@ -170,12 +170,7 @@ impl<'d, 'a, 't> Collector<'d, 'a, 't> {
     ) -> Result<(), Fault> {
         let at = |key: &'static str| path.key(key);
         let name = Self::name(spec, path)?;
-        let key = if member(spec, "parameters").is_none() && member(spec, "input_schema").is_some()
-        {
-            "input_schema"
-        } else {
-            "parameters"
-        };
+        let key = schema_key(spec);
         let given = member(spec, key);
         let parameters = schema::parameters(given.as_ref(), at(key))?;
         if parameters.merged {
@@ -548,4 +543,13 @@ pub(super) fn without(raw: &str, keys: &[&str]) -> String {
     let mut patch = Patch::new(raw);
     patch.members(&object, keys, &[]);
     patch.apply()
+}
+
+/// Where a function keeps its schema: a tool in Messages' words has its own name for it.
+fn schema_key(spec: &RawObject<'_>) -> &'static str {
+    if member(spec, "parameters").is_none() && member(spec, "input_schema").is_some() {
+        "input_schema"
+    } else {
+        "parameters"
+    }
 }

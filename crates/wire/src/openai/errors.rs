@@ -1,9 +1,11 @@
 //! An upstream's error as OpenAI's dialects have it: the upstream's own words, with the type
 //! and code that their clients sort errors by.
 
+use std::borrow::Cow;
+
 use crate::fault::{openai_body, status_of_type};
 use crate::messages::UpstreamError;
-use crate::{Dialect, Faced, Fault};
+use crate::{Dialect, Faced, Fault, FaultKind};
 
 /// An error on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,30 @@ impl UpstreamFault {
     pub fn of<K: Faced>(fault: &Fault<K>) -> Self {
         Self { status: fault.status(Dialect::Chat), body: fault.body(Dialect::Chat, "") }
     }
+
+    /// A stream that is none of Messages.
+    pub(crate) fn no_messages(error: &serde_json::Error) -> Self {
+        Self::of(&bad_reply(format!("the upstream's stream is not a Messages stream: {error}")))
+    }
+
+    /// A stream that is none of events.
+    pub(crate) fn unreadable(why: &str) -> Self {
+        Self::of(&bad_reply(format!("the upstream's stream cannot be read: {why}")))
+    }
+}
+
+/// A stream that ended without an answer.
+pub(crate) fn unbegun() -> Fault {
+    bad_reply("the upstream's stream ended before its answer began")
+}
+
+/// A stream that ended in the middle of its answer.
+pub(crate) fn unfinished() -> Fault {
+    bad_reply("the upstream's stream ended before its answer did")
+}
+
+fn bad_reply(why: impl Into<Cow<'static, str>>) -> Fault {
+    Fault::new(FaultKind::BadReply, why)
 }
 
 /// How an error looks: status, type, code.

@@ -150,12 +150,8 @@ impl<'a> Parts<'_, 'a> {
             }
             "input_image" if sees => Some(ContentKind::Media(self.input_image(part, path)?)),
             "file" if sees && member(part, "file").is_some() => {
-                let file = required("file")?;
-                Some(ContentKind::Media(self.file(
-                    &object(&file, at("file"))?,
-                    at("file"),
-                    ".file",
-                )?))
+                let file = object(&required("file")?, at("file"))?;
+                Some(ContentKind::Media(self.file(&file, at("file"), ".file")?))
             }
             "input_file" if sees => Some(ContentKind::Media(self.file(part, path, "")?)),
             "image" | "document" if sees => Some(ContentKind::Media(native(&media::native(node)))),

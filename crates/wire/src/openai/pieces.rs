@@ -40,6 +40,11 @@ pub(crate) fn foreign(why: &str) -> serde_json::Error {
     serde::de::Error::custom(why)
 }
 
+/// The text of a delta, which has to be there.
+pub(crate) fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
+    raw.ok_or_else(|| foreign("a delta without its text"))
+}
+
 /// JSON may hold line breaks between its tokens, and half a character; an event's data may not.
 pub(crate) fn one_line(json: &str) -> String {
     crate::json::whole(json).replace(['\n', '\r'], " ")

@@ -20,10 +20,10 @@ use crate::event::{
 use crate::json::{Members, Tag, Text};
 use crate::messages::{Block, Summary};
 use crate::openai::UpstreamFault;
-use crate::openai::errors::translate_event;
-use crate::openai::pieces::{Pieces, foreign, one_line};
+use crate::openai::errors::{translate_event, unbegun, unfinished};
+use crate::openai::pieces::{Pieces, foreign, one_line, required};
 use crate::stage::Out;
-use crate::{Faced, Fault, FaultKind, StopReason};
+use crate::{Faced, Fault, StopReason};
 
 /// A response that is to be kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -416,7 +416,7 @@ impl ResponsesStream {
     /// Going → Whole or Ended: the one place where a response ends well.
     fn message_stop(&mut self) {
         if !self.begun {
-            self.fail(bad("the upstream's stream ended before its answer began"));
+            self.fail(UpstreamFault::of(&unbegun()));
             return;
         }
         self.block_stop();
@@ -438,12 +438,12 @@ impl ResponsesStream {
 impl Sink for ResponsesStream {
     fn event(&mut self, event: &Event<'_>) {
         if let Err(error) = self.take(event) {
-            self.fail(bad(format!("the upstream's stream is not a Messages stream: {error}")));
+            self.fail(UpstreamFault::no_messages(&error));
         }
     }
 
     fn unreadable(&mut self, why: String) {
-        self.fail(bad(format!("the upstream's stream cannot be read: {why}")));
+        self.fail(UpstreamFault::unreadable(&why));
     }
 
     fn is_over(&self) -> bool {
@@ -459,10 +459,7 @@ impl Translator for ResponsesStream {
     }
 
     fn finish(&mut self, out: &mut Out) -> bool {
-        self.cut(
-            &Fault::new(FaultKind::BadReply, "the upstream's stream ended before its answer did"),
-            out,
-        );
+        self.cut(&unfinished(), out);
         // The response was not kept.
         self.settle(false, out);
         matches!(self.state, ResponsesState::Ended) || self.summary.error.is_some()
@@ -523,15 +520,6 @@ fn is_signed(block: &str) -> bool {
     }
     serde_json::from_str::<Thinking>(block)
         .is_ok_and(|block| block.kind != "thinking" || !block.signature.is_empty())
-}
-
-/// A stream that is none of Messages.
-fn bad(why: impl Into<Cow<'static, str>>) -> UpstreamFault {
-    UpstreamFault::of(&Fault::new(FaultKind::BadReply, why))
-}
-
-fn required(raw: Option<&RawValue>) -> serde_json::Result<&RawValue> {
-    raw.ok_or_else(|| foreign("a delta without its text"))
 }
 
 /// Translates a count of tokens.

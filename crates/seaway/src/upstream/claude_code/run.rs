@@ -144,15 +144,7 @@ impl Program {
         let child = shared.children.spawner.start_in(start).await?;
         let mut working = Lease::new(child, shared.clone(), held);
         if let Err(why) = begin(working.child(), &run_request.prompt).await {
-            let last_words = working.child().last_words();
-            tracing::warn!(last_words, "Claude Code did not start");
-            return Err(UpstreamError::new(
-                FaultKind::BadReply,
-                format!(
-                    "upstream `{}`: Claude Code did not take the prompt ({why})",
-                    shared.name()
-                ),
-            ));
+            return Err(not_begun(shared, working.child(), &why));
         }
         let now = Instant::now();
         let until = Some(shared.setting().agent.run_timeout)
@@ -431,6 +423,15 @@ async fn begin(child: &mut Piped, prompt: &str) -> Result<(), String> {
     checkout::agreed(child, JUDGES).await?;
     let prompt = format!("[{{\"type\":\"text\",\"text\":{}}}]", quote(prompt));
     child.say(&input::user(&prompt, true)).await.map_err(said)
+}
+
+fn not_begun(shared: &ProgramState, child: &mut Piped, why: &str) -> UpstreamError {
+    let last_words = child.last_words();
+    tracing::warn!(last_words, "Claude Code did not start");
+    UpstreamError::new(
+        FaultKind::BadReply,
+        format!("upstream `{}`: Claude Code did not take the prompt ({why})", shared.name()),
+    )
 }
 
 /// Ends a run when its time is over, also for a client that does not read, and so does not ask how it goes.

@@ -114,22 +114,17 @@ pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
     let Some(schema) = node.as_object().filter(|_| depth <= DEEPEST) else { return raw };
     let mut changed = false;
     let mut members: Vec<(&str, Cow<'a, str>)> = Vec::with_capacity(8);
-    let bounds = |key: &str| if key == "exclusiveMinimum" { "minimum" } else { "maximum" };
-    let exclusive = |key: &str| member(&schema, key).and_then(|node| node.as_bool());
     for (key, value) in schema.members() {
-        if value.is_null() && !may_be_null(key) {
-            changed = true;
-            continue;
-        }
         match key {
+            _ if value.is_null() && !may_be_null(key) => changed = true,
             // Draft 4 has a flag beside the bound.
             "exclusiveMinimum" | "exclusiveMaximum" if value.as_bool().is_some() => {
                 changed = true;
-                let bound = member(&schema, bounds(key)).filter(|_| value.as_bool() == Some(true));
+                let bound = flagged_bound(&schema, key).filter(|_| value.as_bool() == Some(true));
                 members.extend(bound.map(|bound| (key, Cow::Borrowed(bound.raw()))));
             }
-            "minimum" if exclusive("exclusiveMinimum") == Some(true) => {}
-            "maximum" if exclusive("exclusiveMaximum") == Some(true) => {}
+            "minimum" if is_flagged(&schema, "exclusiveMinimum") => {}
+            "maximum" if is_flagged(&schema, "exclusiveMaximum") => {}
             // Lists of nothing are not in the newest draft.
             "items" | "anyOf" | "oneOf" | "allOf" | "prefixItems" if is_empty(&value) => {
                 changed = true;
@@ -168,9 +163,22 @@ pub(super) fn tidy<'a>(node: &Node<'a>, depth: usize) -> Cow<'a, str> {
     if !changed {
         return raw;
     }
+    Cow::Owned(object_of(&members))
+}
+
+fn object_of(members: &[(&str, Cow<'_, str>)]) -> String {
     let members: Vec<String> =
         members.iter().map(|(key, raw)| format!("{}:{raw}", quote(key))).collect();
-    Cow::Owned(format!("{{{}}}", members.join(",")))
+    format!("{{{}}}", members.join(","))
+}
+
+/// The bound that a flag of draft 4 stands beside.
+fn flagged_bound<'a>(schema: &RawObject<'a>, flag: &str) -> Option<Node<'a>> {
+    member(schema, if flag == "exclusiveMinimum" { "minimum" } else { "maximum" })
+}
+
+fn is_flagged(schema: &RawObject<'_>, flag: &str) -> bool {
+    member(schema, flag).and_then(|node| node.as_bool()) == Some(true)
 }
 
 /// A list without what is no text.

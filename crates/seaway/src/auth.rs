@@ -8,10 +8,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
+use secrecy::SecretString;
 
-use crate::config::{Auth, Config};
+use crate::config::{Auth, Config, KeySecret, PresentedKey};
 use crate::trusted::{self, Modes};
 
 /// Headers that may carry a credential of the client's.
@@ -41,7 +40,7 @@ impl Caller {
 /// The keys that let clients in.
 #[derive(Debug, Clone)]
 pub struct Keyring {
-    keys: Vec<(Arc<str>, SecretString)>,
+    keys: Vec<(Arc<str>, KeySecret)>,
     open: bool,
 }
 
@@ -66,14 +65,15 @@ impl Keyring {
             Auth::Keys(keys) => Self {
                 keys: keys
                     .iter()
-                    .map(|(name, key)| {
-                        (name.as_str().into(), key.expose_secret().trim().to_owned().into())
-                    })
+                    .map(|(name, secret)| (name.as_str().into(), secret.clone()))
                     .collect(),
                 open: false,
             },
             Auth::MadeKey => Self {
-                keys: vec![("default".into(), made_key(&config.state_dir, config.modes)?)],
+                keys: vec![(
+                    "default".into(),
+                    KeySecret::Plain(made_key(&config.state_dir, config.modes)?),
+                )],
                 open: false,
             },
         })
@@ -83,7 +83,7 @@ impl Keyring {
         Self {
             keys: keys
                 .into_iter()
-                .map(|(name, key)| (name.into(), key.to_owned().into()))
+                .map(|(name, key)| (name.into(), KeySecret::Plain(key.to_owned().into())))
                 .collect(),
             open: false,
         }
@@ -94,19 +94,36 @@ impl Keyring {
         self.open
     }
 
-    /// The key to paste into a client.
+    /// The key to paste into a client. None where no key is needed, or where there are hashes alone.
     pub fn first(&self) -> Option<&SecretString> {
-        self.keys.first().map(|(_, key)| key)
+        self.keys.iter().find_map(|(_, secret)| secret.plain())
     }
 
-    /// The key of a caller.
-    pub fn key_of(&self, caller: &str) -> Option<&SecretString> {
-        self.keys.iter().find(|(name, _)| &**name == caller).map(|(_, key)| key)
+    /// True where keys are needed and none of them can be shown.
+    pub fn is_hashed(&self) -> bool {
+        !self.open && self.first().is_none()
     }
 
-    /// Every caller with its key.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &SecretString)> {
-        self.keys.iter().map(|(name, key)| (name, key))
+    /// The secret of a caller.
+    pub fn secret_of(&self, caller: &str) -> Option<&KeySecret> {
+        self.keys.iter().find(|(name, _)| &**name == caller).map(|(_, secret)| secret)
+    }
+
+    /// Every caller with its secret.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &KeySecret)> {
+        self.keys.iter().map(|(name, secret)| (name, secret))
+    }
+
+    /// Whose keys are others than before, and how.
+    pub fn changes_since(&self, before: &Self) -> Vec<(Arc<str>, &'static str)> {
+        let of = |ring: &Self, name: &str| ring.secret_of(name).map(|key| key.material().to_vec());
+        let now = self.keys.iter().filter_map(|(name, secret)| match of(before, name) {
+            None => Some((name.clone(), "the key is new")),
+            Some(old) if old != secret.material() => Some((name.clone(), "the key was changed")),
+            Some(_) => None,
+        });
+        let gone = before.keys.iter().filter(|(name, _)| self.secret_of(name).is_none());
+        now.chain(gone.map(|(name, _)| (name.clone(), "the key is gone"))).collect()
     }
 
     /// Tells who has this key.
@@ -133,16 +150,17 @@ impl Keyring {
             .filter(|piece| !piece.is_empty());
         let mut pieces = pieces.chain([value.as_bytes()]);
         pieces.any(|piece| {
-            self.keys.iter().any(|(_, key)| bool::from(key.expose_secret().as_bytes().ct_eq(piece)))
+            let piece = PresentedKey::of(piece);
+            self.keys.iter().any(|(_, secret)| secret.is(&piece))
         })
     }
 
     fn find(&self, value: &HeaderValue) -> Option<&Arc<str>> {
-        let sent = token(value.as_bytes());
+        let sent = PresentedKey::of(token(value.as_bytes()));
         let mut found = None;
         // Every key is compared, so that time does not tell which one was close.
-        for (name, key) in &self.keys {
-            if bool::from(key.expose_secret().as_bytes().ct_eq(sent)) {
+        for (name, secret) in &self.keys {
+            if secret.is(&sent) {
                 found = Some(name);
             }
         }
@@ -234,7 +252,12 @@ fn first_key(state_dir: &Path) -> Result<SecretString, KeyError> {
     }
 }
 
-fn random_key() -> std::io::Result<String> {
+/// A key that nobody can guess.
+///
+/// # Errors
+///
+/// If the system has no randomness.
+pub fn random_key() -> std::io::Result<String> {
     let mut random = [0; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| std::io::Error::other("no randomness"))?;
     Ok(format!("sk-seaway-{}", URL_SAFE_NO_PAD.encode(random)))
@@ -320,6 +343,8 @@ pub fn mark_sensitive(headers: &mut HeaderMap) {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     #[track_caller]

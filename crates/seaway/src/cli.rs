@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the code that prints")]
 
 mod args;
+mod audit;
 mod client;
 mod config;
 mod connect;
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Some(Command::Config { command }) => config::run(&cli, command),
         Some(Command::Key { command }) => keys::run(&cli, command),
         Some(Command::Usage(options)) => usage::run(&cli, options),
+        Some(Command::Audit(options)) => audit::run(&cli, options),
         Some(Command::Requests(options)) => usage::requests(&cli, options),
         Some(Command::Explain { id, json }) => usage::explain(&cli, id, *json),
         Some(Command::Status { json, ready }) => status::run(&cli, *json, *ready),

@@ -10,6 +10,7 @@ mod paths;
 mod ports;
 mod price;
 mod proxies;
+mod secret;
 mod settings;
 mod show;
 mod value;
@@ -34,6 +35,7 @@ pub use paths::run_folder;
 pub use ports::derived as derived_port;
 pub use price::PriceBook;
 pub use proxies::{PROXIES, merged as merged_no_proxy};
+pub use secret::{KeySecret, PresentedKey};
 pub use settings::{Kind, SETTINGS, Setting, near};
 pub use show::{markdown_table, schema, shown};
 
@@ -245,7 +247,7 @@ impl fmt::Display for Listen {
 #[derive(Debug, Clone)]
 pub enum Auth {
     /// Whoever has one of these keys; the name is the caller.
-    Keys(Vec<(String, SecretString)>),
+    Keys(Vec<(String, KeySecret)>),
     /// Whoever has the key in the state folder, which is made when missing.
     MadeKey,
     /// Any client that reaches the address.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::{Auth, Config, Listen};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
+use crate::store::{AuditEntry, AuditEvent};
 
 /// Puts a new configuration in place. A bad one changes nothing.
 ///
@@ -39,6 +40,10 @@ pub fn reload(state: &AppState) -> Result<(), String> {
             .map_err(|error| error.to_string())?,
     );
     state.snapshot.store(next.clone());
+    for (name, how) in next.keyring.changes_since(&before.keyring) {
+        let entry = AuditEntry::once(AuditEvent::KeyChanged, &*name, how);
+        state.ledger.store().audit(entry);
+    }
     for gone in before
         .upstreams
         .iter()

@@ -1,19 +1,21 @@
 //! What every handler shares.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
-use crate::access::knocks::Knocks;
+use crate::access::knocks::{KnockNews, Knocks};
 use crate::agent::registry::Agents;
 use crate::config::Sources;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
 use crate::snapshot::Snapshot;
+use crate::store::{AuditEntry, AuditEvent};
 use crate::ticket::Tickets;
 use crate::upstream::Dependencies;
 
@@ -48,5 +50,21 @@ impl AppState {
     /// What upstreams share with the gateway.
     pub fn dependencies(&self) -> Dependencies {
         Dependencies { tasks: self.tasks.clone(), store: self.ledger.store().clone() }
+    }
+
+    /// Notes a wrong key, and says how long its answer is to wait.
+    pub fn refuse_key(&self, address: IpAddr) -> Duration {
+        let refusal = self.knocks.wrong(address);
+        if let Some(KnockNews { count, untold }) = refusal.news {
+            let others = match untold {
+                0 => String::new(),
+                _ => format!("; {untold} more addresses or tries were not listed"),
+            };
+            let detail = format!("a wrong local key, or none{others}");
+            let entry =
+                AuditEntry { count, ..AuditEntry::once(AuditEvent::KeyRefused, "", detail) };
+            self.ledger.store().audit(entry.from(Some(address)));
+        }
+        refusal.wait
     }
 }

@@ -6,6 +6,7 @@
 //!   is told, and read by a connection of its own.
 //! - *Reports* are what people ask. They have a connection of their own too, and are in nobody's way.
 
+mod audit;
 mod files;
 mod inbox;
 mod journal;
@@ -37,6 +38,7 @@ use crate::record::Record;
 use inbox::Inbox;
 use open::Urgency;
 
+pub use audit::{AuditEntry, AuditEvent, AuditRow, append, audit};
 pub use inbox::StoreTrouble;
 pub use keeper::{Keeper, Keeping, Keepsake};
 pub use made::MadeAt;

@@ -4,9 +4,9 @@
 
 use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderValue};
-use secrecy::{ExposeSecret, SecretString};
 
 use crate::auth::{Caller, Keyring};
+use crate::config::KeySecret;
 
 /// In seconds.
 const AGE: i64 = 30 * 86_400;
@@ -26,8 +26,8 @@ pub fn gone(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{}=; {PLACE}; Max-Age=0", name(headers))).ok()
 }
 
-fn proof(caller: &str, until: i64, key: &SecretString) -> blake3::Hash {
-    let own = blake3::derive_key(USE, key.expose_secret().as_bytes());
+fn proof(caller: &str, until: i64, secret: &KeySecret) -> blake3::Hash {
+    let own = blake3::derive_key(USE, secret.material());
     blake3::keyed_hash(&own, format!("{until} {caller}").as_bytes())
 }
 
@@ -35,7 +35,7 @@ fn proof(caller: &str, until: i64, key: &SecretString) -> blake3::Hash {
 pub fn made(
     headers: &HeaderMap,
     caller: &Caller,
-    key: &SecretString,
+    secret: &KeySecret,
     now: i64,
     secure: bool,
 ) -> Option<HeaderValue> {
@@ -44,7 +44,7 @@ pub fn made(
     let value = format!(
         "{}={until}.{}; {PLACE}; Max-Age={AGE}{secure}",
         name(headers),
-        proof(&caller.0, until, key).to_hex()
+        proof(&caller.0, until, secret).to_hex()
     );
     let mut value = HeaderValue::from_str(&value).ok()?;
     value.set_sensitive(true);
@@ -67,7 +67,7 @@ pub fn caller(headers: &HeaderMap, keyring: &Keyring, now: i64) -> Option<Caller
         // Hashes are compared in constant time.
         keyring
             .iter()
-            .find(|(name, key)| proof(name, until, key) == given)
+            .find(|(name, secret)| proof(name, until, secret) == given)
             .map(|(name, _)| Caller(name.clone()))
     })
 }
@@ -82,7 +82,7 @@ mod tests {
         let mut host = HeaderMap::new();
         host.insert(HOST, HeaderValue::from_static("127.0.0.1:7329"));
         let made =
-            made(&host, &Caller("phone".into()), keyring.key_of("phone").unwrap(), 100, true)
+            made(&host, &Caller("phone".into()), keyring.secret_of("phone").unwrap(), 100, true)
                 .unwrap();
         let made = made.to_str().unwrap();
         assert!(

@@ -107,6 +107,8 @@ pub(super) enum Command {
     },
     /// Show tokens, cost and requests by day, model and caller
     Usage(UsageOptions),
+    /// List sign-ins, refused keys, changed keys and cleared lock-outs, the newest first
+    Audit(AuditOptions),
     /// List requests, the newest first; `explain` tells more of one
     Requests(RequestsOptions),
     /// Show what was done with one request
@@ -203,6 +205,12 @@ pub(super) enum KeyCommand {
     Show,
     /// Make a new local key; clients need it from then on
     Rotate,
+    /// Print the hash of a key, for `[keys]` in the configuration; the key is read from standard input
+    Hash {
+        /// Make a new key, and show it once
+        #[arg(long)]
+        new: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,6 +234,19 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         table: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AuditOptions {
+    /// How far back, such as `7d` or `12h`
+    #[arg(long, default_value = "30d", value_name = "TIME")]
+    pub since: String,
+    /// How many at most
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -124,6 +124,9 @@ fn local_key(config: &Config) -> Finding {
         Ok(keyring) if keyring.is_open() => {
             good("local key", "none needed: auth = \"none\", on loopback only")
         }
+        Ok(keyring) if keyring.is_hashed() => {
+            good("local key", "known by hashes alone: whoever made them has the keys")
+        }
         Ok(_) => good("local key", "there is one; `seaway key show` prints it"),
         Err(error) => {
             bad("local key", chain(&error), "make the state folder writable, or set `state_dir`")

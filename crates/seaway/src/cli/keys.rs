@@ -1,5 +1,6 @@
 //! `seaway key`: the local key.
 
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -8,34 +9,41 @@ use serde::Deserialize;
 use super::args::{Cli, KeyCommand};
 use super::client::Client;
 use super::serve;
-use crate::auth::{Keyring, new_key};
-use crate::config::{Auth, Config};
+use crate::auth::{Keyring, new_key, random_key};
+use crate::config::{Auth, Config, KeySecret};
 use crate::instance::{self, Instance};
+use crate::store::AuditEvent;
 
 pub(super) fn run(cli: &Cli, command: &KeyCommand) -> anyhow::Result<ExitCode> {
-    let config = cli.load()?.config;
     match command {
-        KeyCommand::Show => match wanted(&config)? {
+        KeyCommand::Show => match wanted(&cli.load()?.config)? {
             Some(key) => println!("{}", key.expose_secret()),
             None => eprintln!("no key is needed: `auth` is `none`"),
         },
-        KeyCommand::Rotate => {
-            if !matches!(config.auth, Auth::MadeKey) {
-                anyhow::bail!(
-                    "the key is set by {}; change it there",
-                    config.key_from.as_deref().unwrap_or("the configuration")
-                );
-            }
-            if let Some((running, from)) = serving(&config)
-                .and_then(|running| Some((running.addresses.join(", "), ask(&running)?.from?)))
-            {
-                anyhow::bail!("the gateway on {running} has its key from {from}; change it there");
-            }
-            println!("{}", new_key(&config.state_dir)?.expose_secret());
-            tell_instances(&config.state_dir)?;
-        }
+        KeyCommand::Rotate => rotate(&cli.load()?.config)?,
+        KeyCommand::Hash { new } => hash(*new)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn rotate(config: &Config) -> anyhow::Result<()> {
+    if !matches!(config.auth, Auth::MadeKey) {
+        anyhow::bail!(
+            "the key is set by {}; change it there",
+            config.key_from.as_deref().unwrap_or("the configuration")
+        );
+    }
+    if let Some((running, from)) = serving(config)
+        .and_then(|running| Some((running.addresses.join(", "), ask(&running)?.from?)))
+    {
+        anyhow::bail!("the gateway on {running} has its key from {from}; change it there");
+    }
+    println!("{}", new_key(&config.state_dir)?.expose_secret());
+    if !tell_instances(&config.state_dir)? {
+        // A gateway that takes it over notes that itself.
+        super::audit::note(config, AuditEvent::KeyChanged, "by `seaway key rotate`");
+    }
+    Ok(())
 }
 
 /// What a gateway that runs wants of its clients.
@@ -45,6 +53,30 @@ struct RunningKey {
     key: Option<String>,
     /// Where it comes from, unless it is the made one.
     from: Option<String>,
+    /// Keys are needed, and the gateway has none that it could show.
+    #[serde(default)]
+    hashed: bool,
+}
+
+/// Prints the hash of a key, for `[keys]`. The key itself is read from standard input: a command line can be read by others.
+fn hash(new: bool) -> anyhow::Result<()> {
+    let key = if new {
+        let key = random_key()?;
+        eprintln!("the key, which is shown this once: {key}");
+        key
+    } else {
+        if std::io::stdin().is_terminal() {
+            eprintln!("type the key and press Enter; `--new` makes one");
+        }
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line)?;
+        line
+    };
+    if key.trim().is_empty() {
+        anyhow::bail!("no key came on standard input; `--new` makes one");
+    }
+    println!("{}", KeySecret::hashed(&key));
+    Ok(())
 }
 
 /// Asks a gateway for its key; nothing from one that is older than the question, or that is gone.
@@ -69,19 +101,34 @@ fn serving(config: &Config) -> Option<Instance> {
 /// than this shell knows. Where none runs, the configured one, or the made one, which is made now if there is none.
 pub(super) fn wanted(config: &Config) -> anyhow::Result<Option<SecretString>> {
     match serving(config).as_ref().and_then(ask) {
+        Some(wanted) if wanted.hashed => Err(hashed_alone()),
         Some(wanted) => Ok(wanted.key.map(SecretString::from)),
-        None => Ok(Keyring::load(config)?.first().map(|key| key.expose_secret().to_owned().into())),
+        None => {
+            let keyring = Keyring::load(config)?;
+            if keyring.is_hashed() {
+                return Err(hashed_alone());
+            }
+            Ok(keyring.first().map(|key| key.expose_secret().to_owned().into()))
+        }
     }
 }
 
-/// Gateways that run have the old key until they reload.
-fn tell_instances(state_dir: &std::path::Path) -> anyhow::Result<()> {
+fn hashed_alone() -> anyhow::Error {
+    anyhow::anyhow!(
+        "the keys are configured as hashes, so that nobody can show one; use one that was given out, or make another with `seaway key hash --new` and put its hash into `[keys]`"
+    )
+}
+
+/// Gateways that run have the old key until they reload. True if one has the new one now.
+fn tell_instances(state_dir: &std::path::Path) -> anyhow::Result<bool> {
+    let mut taken = false;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for found in instance::find(state_dir) {
         let told =
             runtime.block_on(Client::unix(&found.socket).post("/owner/reload", Vec::new(), &[]));
         match told {
             Ok(answer) if answer.status.is_success() => {
+                taken = true;
                 eprintln!("the gateway at {} uses it from now on", found.addresses.join(", "));
             }
             _ => eprintln!(
@@ -90,5 +137,5 @@ fn tell_instances(state_dir: &std::path::Path) -> anyhow::Result<()> {
             ),
         }
     }
-    Ok(())
+    Ok(taken)
 }

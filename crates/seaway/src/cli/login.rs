@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::args::Cli;
 use crate::config::{Config, ProgramConfig, UpstreamPlace};
 use crate::process;
+use crate::store::AuditEvent;
 use crate::upstream::claude_code::Installed;
 
 /// Variables that would make the program use something else than its login, or that are none of its business.
@@ -38,6 +39,11 @@ pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
             .map(|(name, value)| (name.to_owned(), value.to_owned().into())),
     );
     let status = process::in_terminal(&launch)?;
+    if status.success() {
+        let event =
+            if word == "login" { AuditEvent::ProgramLogin } else { AuditEvent::ProgramLogout };
+        super::audit::note(&Config::load(&sources)?.config, event, "in a terminal");
+    }
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

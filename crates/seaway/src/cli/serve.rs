@@ -101,7 +101,7 @@ async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
             say!("  the tunnel recovers by itself with the next request");
         }
     }
-    paste(address);
+    paste(address, "$(seaway key show)");
     let fragment =
         if std::io::stderr().is_terminal() { status::fragment(running).await } else { None };
     invite(address, &fragment.unwrap_or_default());
@@ -217,7 +217,8 @@ pub(super) fn banner(app: &App) {
         say!("  by        {name}{}", upstream.told);
     }
     let key = match runtime.keyring.first() {
-        None => "any (auth = \"none\")".to_owned(),
+        None if runtime.keyring.is_open() => "any (auth = \"none\")".to_owned(),
+        None => "known by hashes alone: use one that was given out".to_owned(),
         // Into a file or a journal it does not go.
         Some(key) if std::io::stderr().is_terminal() => key.expose_secret().to_owned(),
         Some(_) => "`seaway key show` prints it".to_owned(),
@@ -228,7 +229,7 @@ pub(super) fn banner(app: &App) {
     );
     if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
         let address = reachable(address.to_string());
-        paste(&address);
+        paste(&address, if runtime.keyring.is_hashed() { "…" } else { "$(seaway key show)" });
         invite(
             &address,
             &if std::io::stderr().is_terminal() { fragment(&app.state) } else { String::new() },
@@ -244,9 +245,9 @@ fn invite(address: &str, fragment: &str) {
     say!("  open      {address}/{fragment} in a browser{once}");
 }
 
-fn paste(address: &str) {
-    say!("  paste     export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY=$(seaway key show)");
-    say!("       or   export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY=$(seaway key show)");
+fn paste(address: &str, key: &str) {
+    say!("  paste     export ANTHROPIC_BASE_URL={address} ANTHROPIC_API_KEY={key}");
+    say!("       or   export OPENAI_BASE_URL={address}/v1 OPENAI_API_KEY={key}");
 }
 
 /// A client that goes to us by a proxy does not get here.

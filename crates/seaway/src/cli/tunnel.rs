@@ -19,6 +19,7 @@ use crate::config::{self, ApiConfig, Config, Listen, Loaded, Sources, UpstreamPl
 use crate::dial::{Detour, Dial};
 use crate::http::server::{self, BindError};
 use crate::instance;
+use crate::store::AuditEvent;
 use crate::tunnel::{Forward, Login, Tunnel, close_all, lockout};
 
 /// The upstream whose tunnel is meant: the one that requests go to by default, or the first that has one.
@@ -321,6 +322,8 @@ pub(super) fn unlock(cli: &Cli) -> anyhow::Result<ExitCode> {
         println!("nothing was locked");
     }
     for (place, record) in cleared {
+        let detail = format!("ssh to {place}, which last failed with `{}`", record.last);
+        super::audit::note(&config, AuditEvent::Unlocked, &detail);
         println!("{place}: ssh may log in again; it last failed with `{}`", record.last);
     }
     Ok(ExitCode::SUCCESS)

@@ -29,7 +29,7 @@ pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode>
 }
 
 /// A time ago, in milliseconds since the epoch.
-fn since(text: &str) -> anyhow::Result<i64> {
+pub(super) fn since(text: &str) -> anyhow::Result<i64> {
     let span = parse_span(text).ok_or_else(|| {
         super::UsageError(format!("--since {text}: expected a time such as `7d`"))
     })?;
@@ -80,7 +80,7 @@ pub(super) fn requests(cli: &Cli, options: &RequestsOptions) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn database(config: &Config) -> anyhow::Result<Option<store::Reader>> {
+pub(super) fn database(config: &Config) -> anyhow::Result<Option<store::Reader>> {
     match &config.store.path {
         Some(path) => Ok(store::open_to_read(path)?),
         None => anyhow::bail!("`store.path` is `:memory:`: nothing is kept that could be shown"),

@@ -15,14 +15,13 @@ use std::time::Duration;
 use http::HeaderValue;
 use seaway_wire::Endpoint;
 use seaway_wire::price::Price;
-use secrecy::SecretString;
 
 use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
-    Auth, ClientLimits, Config, Environment, Glob, Listen, Log, NO_HOME, Preset, PriceBook,
-    RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, UpstreamConfig, UpstreamKind, UpstreamName,
-    memory, paths, proxies, settings,
+    Auth, ClientLimits, Config, Environment, Glob, KeySecret, Listen, Log, NO_HOME, Preset,
+    PriceBook, RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, UpstreamConfig, UpstreamKind,
+    UpstreamName, memory, paths, proxies, settings,
 };
 use crate::trusted::Modes;
 
@@ -265,25 +264,27 @@ impl ConfigReader<'_> {
             }
             return Auth::Open;
         }
-        let mut keys: Vec<(String, SecretString)> = Vec::new();
         let fixed =
             self.text("api_key").or_else(|| self.environment.get(FOREIGN_KEY).map(str::to_owned));
-        keys.extend(fixed.map(|value| ("default".to_owned(), value.into())));
+        let mut given: Vec<(String, String)> = Vec::new();
+        given.extend(fixed.map(|value| ("default".to_owned(), value)));
         let named = self.get(&key("keys"));
         let named = named.as_ref().map(Value::entries).unwrap_or_default();
-        keys.extend(
-            named
-                .iter()
-                .filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned().into()))),
+        given.extend(
+            named.iter().filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned()))),
         );
+        let mut keys = Vec::new();
+        for (name, text) in given {
+            match KeySecret::parse(&text) {
+                Ok(secret) => keys.push((name, secret)),
+                Err(why) => self.mistake("keys", &format!("`{name}`: {why}")),
+            }
+        }
         for (name, _) in keys.iter().filter(|(name, _)| RESERVED_CALLERS.contains(&name.as_str())) {
             let why = format!("`{name}` stands for somebody without a key; choose another name");
             self.layers.mistake(ValueOrigin::Default, format!("keys: {why}"));
         }
-        if keys
-            .iter()
-            .any(|(_, value)| secrecy::ExposeSecret::expose_secret(value).trim().is_empty())
-        {
+        if keys.iter().any(|(_, secret)| secret.is_empty()) {
             self.mistake("keys", "a key is empty");
         }
         if keys.is_empty() { Auth::MadeKey } else { Auth::Keys(keys) }

@@ -73,11 +73,15 @@ pub const SETTINGS: &[Setting] = &[
         "key",
         "`key`: clients must send a local key; `none`: anyone who reaches us, on loopback only",
     ),
-    secret("api_key", Kind::Text, "a fixed local key, in place of the one made at first start"),
+    secret(
+        "api_key",
+        Kind::Text,
+        "a fixed local key, or its hash (`sha256:…`), in place of the one made at first start",
+    ),
     secret(
         "keys",
         Kind::TextMap,
-        "several local keys with names; the name is the caller in usage and logs",
+        "several local keys with names, or their hashes (`sha256:…`, see `seaway key hash`); the name is the caller in usage and logs",
     ),
     plain(
         "dashboard.callers",

@@ -67,7 +67,7 @@ pub async fn enter(
         && request.uri().path().starts_with("/health")
         && CARRIERS.iter().any(|name| request.headers().contains_key(name));
     if let Some(address) = address.filter(|_| guessed) {
-        tokio::time::sleep(state.knocks.wrong(address)).await;
+        tokio::time::sleep(state.refuse_key(address)).await;
     }
     if let Some(came) = came.filter(|_| admitted.as_ref().is_ok_and(|who| !who.is_stranger())) {
         came.connection.knows();
@@ -95,7 +95,7 @@ pub async fn enter(
             let refused = matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden);
             let told = refused.then(|| Fault::new(fault.kind, fault.message.clone()));
             if let Some(address) = address.filter(|_| fault.kind == FaultKind::Unauthenticated) {
-                tokio::time::sleep(state.knocks.wrong(address)).await;
+                tokio::time::sleep(state.refuse_key(address)).await;
             }
             let response = refuse(fault, request).await;
             if let Some(fault) = told {

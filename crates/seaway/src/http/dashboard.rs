@@ -32,7 +32,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::record::dollars;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
-use crate::store::Filter;
+use crate::store::{AuditEntry, AuditEvent, Filter};
 use crate::upstream::claude_code::ConversationKey;
 
 const PAGE: &str = include_str!("dashboard/page.html");
@@ -152,37 +152,40 @@ async fn sign_in(
             .param("key"),
         );
     };
-    let (known, wrong) = match proof {
+    let address = came.and_then(|Extension(came)| came.connection.address());
+    let (known, how, wrong) = match proof {
         Proof::Key(key) => (
             snapshot.keyring.whose(key.trim()),
+            "to the dashboard, with a key",
             "this is not the local key; `seaway key show` prints it",
         ),
         Proof::Ticket(ticket) => {
             let caller = state
                 .tickets
                 .redeem(&ticket, Instant::now())
-                .filter(|caller| snapshot.keyring.key_of(&caller.0).is_some());
+                .filter(|caller| snapshot.keyring.secret_of(&caller.0).is_some());
             (
                 caller,
+                "to the dashboard, by a link",
                 "this link was used, or is too old; `seaway status` prints a new one, and `seaway key show` the local key",
             )
         }
     };
     let Some(caller) = known else {
         // Guessing is slow.
-        let wait = came
-            .and_then(|Extension(came)| came.connection.address())
-            .map(|from| state.knocks.wrong(from));
+        let wait = address.map(|from| state.refuse_key(from));
         tokio::time::sleep(wait.unwrap_or_default().max(WRONG_KEY)).await;
         return reply::own_fault(&Fault::new(FaultKind::Unauthenticated, wrong));
     };
     if !may_look(&snapshot, &caller) {
         return reply::own_fault(&not_named(&caller));
     }
+    let entry = AuditEntry::once(AuditEvent::SignIn, &*caller.0, how);
+    state.ledger.store().audit(entry.from(address));
     let secure = headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https:"));
     let mut response = json_response(&json!({"caller": &*caller.0}));
-    if let Some(value) = snapshot.keyring.key_of(&caller.0).and_then(|key| {
-        cookie::made(&headers, &caller, key, jiff::Timestamp::now().as_second(), secure)
+    if let Some(value) = snapshot.keyring.secret_of(&caller.0).and_then(|secret| {
+        cookie::made(&headers, &caller, secret, jiff::Timestamp::now().as_second(), secure)
     }) {
         response.headers_mut().insert(SET_COOKIE, value);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -13,12 +13,15 @@ use http::header::ACCEPT;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{admission, reply};
+use super::admission::CameBy;
+use super::{Admitted, Gateway, admission, reply};
 use crate::agent::{no_program, program_of};
+use crate::auth::Caller;
 use crate::config::Listen;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
+use crate::store::{AuditEntry, AuditEvent};
 use crate::upstream::claude_code::{LoginError, Program, Unusable};
 
 pub(super) fn routes(prefix: &str) -> Router<Arc<AppState>> {
@@ -147,7 +150,9 @@ struct Pasted {
 }
 
 async fn finish(
-    Extension(snapshot): Extension<Arc<Snapshot>>,
+    State(state): Gateway,
+    (Extension(snapshot), Extension(caller)): Admitted,
+    came: Option<Extension<CameBy>>,
     path: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Response {
@@ -172,18 +177,34 @@ async fn finish(
         upstream.health.good();
     }
     match finished {
-        Ok(status) => reply::json(StatusCode::OK, json!({"loggedIn": status.logged_in, "authMethod": status.auth_method, "email": status.email}).to_string()),
+        Ok(status) => {
+            note(&state, AuditEvent::ProgramLogin, &caller, came);
+            reply::json(StatusCode::OK, json!({"loggedIn": status.logged_in, "authMethod": status.auth_method, "email": status.email}).to_string())
+        }
         Err(no) => reply::own_fault(&no),
     }
 }
 
-async fn leave(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
+fn note(state: &AppState, event: AuditEvent, caller: &Caller, came: Option<Extension<CameBy>>) {
+    let address = came.and_then(|Extension(came)| came.connection.address());
+    let entry = AuditEntry::once(event, &*caller.0, "over HTTP");
+    state.ledger.store().audit(entry.from(address));
+}
+
+async fn leave(
+    State(state): Gateway,
+    (Extension(snapshot), Extension(caller)): Admitted,
+    came: Option<Extension<CameBy>>,
+) -> Response {
     let left = match changeable(&snapshot) {
         Ok(program) => program.logout().await.map_err(|error| failed(&error)),
         Err(no) => Err(no),
     };
     match left {
-        Ok(()) => reply::json(StatusCode::OK, json!({"loggedIn": false}).to_string()),
+        Ok(()) => {
+            note(&state, AuditEvent::ProgramLogout, &caller, came);
+            reply::json(StatusCode::OK, json!({"loggedIn": false}).to_string())
+        }
         Err(no) => reply::own_fault(&no),
     }
 }

@@ -34,7 +34,8 @@ async fn look(State(state): State<Arc<AppState>>, _: FromOwner) -> Response {
 async fn key(State(state): State<Arc<AppState>>, _: FromOwner) -> Response {
     let snapshot = state.snapshot.load();
     let key = snapshot.keyring.first().map(secrecy::ExposeSecret::expose_secret);
-    reply::json(StatusCode::OK, json!({"key": key, "from": snapshot.config.key_from}).to_string())
+    let known = json!({"key": key, "from": snapshot.config.key_from, "hashed": snapshot.keyring.is_hashed()});
+    reply::json(StatusCode::OK, known.to_string())
 }
 
 /// What to put behind an address so that a browser is signed in, once.

@@ -12,7 +12,7 @@ use crate::config::PriceBook;
 use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -204,6 +204,16 @@ const MIGRATIONS: [&str; 8] = [
     ALTER TABLE made ADD COLUMN owner TEXT NOT NULL DEFAULT '';    -- the caller; empty where that was not noted
     CREATE INDEX made_owner ON made (owner);
 ",
+    "
+    CREATE TABLE audit (
+        id BLOB PRIMARY KEY,            -- UUIDv7: in the order of time
+        event TEXT NOT NULL,
+        who TEXT NOT NULL,              -- the caller; empty for nobody known
+        address TEXT,                   -- none from this machine's own sockets and commands
+        detail TEXT NOT NULL,
+        count INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// From this layout on, a record says what it cost.
@@ -382,7 +392,11 @@ pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite
             params![oldest, SLICE],
         )?;
         let sessions = transaction.execute("DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE used < ?1 LIMIT ?2)", params![oldest / 1000, SLICE])?;
-        more = tasks + sessions > 0 || made::forget(&transaction, SLICE)?;
+        let audited = transaction.execute(
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ?1 ORDER BY id LIMIT ?2)",
+            params![bound(oldest), SLICE],
+        )?;
+        more = tasks + sessions + audited > 0 || made::forget(&transaction, SLICE)?;
     }
     transaction.commit()?;
     if more {

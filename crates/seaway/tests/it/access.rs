@@ -281,3 +281,77 @@ async fn a_passed_credential_goes_on_unchanged() {
     );
     answer_json(received).await;
 }
+
+/// The tester's key by its hash, beside one that is written out.
+fn hashed_keys() -> String {
+    let hash = seaway::config::KeySecret::hashed("local-key");
+    serde_json::json!({"tester": hash, "other": "other-key"}).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_hash_is_configured_lets_in_and_goes_nowhere() {
+    let mut upstream = Upstream::start().await;
+    let keys = hashed_keys();
+    let gateway = Gateway::before(&upstream, &[("keys", &keys)]).await;
+    for (key, status) in
+        [(keys.split('"').nth(3).unwrap(), 401), ("local-kez", 401), ("other-key", 404)]
+    {
+        let mut client = Client::connect(gateway.address, Some(key)).await;
+        client.ask("GET /v1/responses/none", &[], "").await;
+        assert_eq!(client.answer().await.status, status, "{key}");
+    }
+    let mut client = gateway.client().await;
+    client.ask("POST /v1/messages", &["X-Odd: local-key", "Cookie: k=local-key"], ASK).await;
+    let received = upstream.next().await;
+    let leaks: Vec<_> =
+        received.headers.iter().filter(|(_, value)| value.contains("local-key")).collect();
+    assert!(leaks.is_empty(), "{leaks:?}");
+    answer_json(received).await;
+    let id = client.answer().await.header("request-id").unwrap().to_owned();
+    assert_eq!(gateway.receipt(&id).await.caller, "tester");
+}
+
+/// What happened, the newest first: event, who, and how often.
+async fn audited(gateway: &Gateway) -> Vec<(String, String, u32)> {
+    gateway.app.state.ledger.store().flush().await;
+    let store = gateway.state.path().join("seaway.db");
+    let database = seaway::store::open_to_read(&store).unwrap().unwrap();
+    let rows = seaway::store::audit(&database, 0, 100).unwrap();
+    rows.into_iter().map(|row| (row.event, row.who, row.count)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_in_and_who_does_not_is_on_record() {
+    let gateway = Gateway::with_file(
+        "[keys]\ntester = \"local-key\"\nformer = \"former-key\"\n",
+        &[("keys", "{}"), ("upstream.s.kind", "sandbox")],
+    )
+    .await;
+    let page = ["Origin: http://localhost"];
+    for key in ["wrong", "local-key"] {
+        let mut client = Client::connect(gateway.address, None).await;
+        client.ask("POST /dashboard/sign-in", &page, &format!("{{\"key\":\"{key}\"}}")).await;
+        client.answer().await;
+    }
+    for _ in 0..3 {
+        let mut client = Client::connect(gateway.address, Some("wrong")).await;
+        client.ask("GET /v1/models", &[], "").await;
+        assert_eq!(client.answer().await.status, 401);
+    }
+    let file = "[keys]\ntester = \"another-key\"\nlatter = \"latter-key\"\n";
+    std::fs::write(gateway.state.path().join("seaway.toml"), file).unwrap();
+    seaway::reload::reload(&gateway.app.state).unwrap();
+    let row = |event: &str, who: &str| (event.to_owned(), who.to_owned(), 1);
+    let mut rows = audited(&gateway).await;
+    rows[..3].sort();
+    assert_eq!(
+        rows,
+        [
+            row("key_changed", "former"),
+            row("key_changed", "latter"),
+            row("key_changed", "tester"),
+            row("sign_in", "tester"),
+            row("key_refused", "")
+        ]
+    );
+}

@@ -233,6 +233,8 @@ async fn the_owner_finds_and_uses_what_runs() {
     );
     assert!(text(&run(state, &["usage", "--csv"]).stdout).starts_with("day,model,caller,requests"));
     let fresh = text(&run(state, &["key", "rotate"]).stdout).trim().to_owned();
+    let audited = text(&run(state, &["audit", "--json"]).stdout);
+    assert!(audited.contains("key_changed"), "{audited}");
     assert_eq!(client.post("/v1/messages", ASK).await.status, 401);
     let mut client = Client::connect(program.address, Some(&fresh)).await;
     assert_eq!(client.post("/v1/messages", ASK).await.status, 200);
@@ -240,6 +242,29 @@ async fn the_owner_finds_and_uses_what_runs() {
         run(state, &["doctor", "--live", "--upstream", "sandbox", "--listen", "127.0.0.1:0"]);
     assert!(doctor.status.success(), "{}", text(&doctor.stdout));
     drop(program);
+}
+
+#[test]
+fn a_key_can_be_given_out_and_known_by_its_hash_alone() {
+    let state = tempfile::tempdir().unwrap();
+    let made = run(&state, &["key", "hash", "--new"]);
+    let (hash, said) = (text(&made.stdout), text(&made.stderr));
+    let key = said.trim().rsplit(' ').next().unwrap();
+    let setting = format!("keys={{\"team\":\"{}\"}}", hash.trim());
+    let program = Program::start(&["--upstream", "sandbox", "--set", &setting]);
+    let shown = run(&program.state, &["key", "show"]);
+    assert!(
+        !shown.status.success() && text(&shown.stderr).contains("configured as hashes"),
+        "{}",
+        text(&shown.stderr)
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut client = Client::connect(program.address, Some(key)).await;
+        assert_eq!(client.post("/v1/messages", ASK).await.status, 200);
+    });
+    let nothing = run(&state, &["key", "hash"]);
+    assert!(!nothing.status.success() && text(&nothing.stderr).contains("`--new` makes one"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::auth::Caller;
 use crate::causes::chain;
 use crate::drain;
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::{Entry, Opening};
+use crate::ledger::{Entry, Opening, Recording};
 use crate::record::Outcome;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
@@ -131,6 +131,9 @@ impl Job {
     ///
     /// Why it could not.
     pub async fn start(mut self) -> Result<RunningWork, Fault> {
+        if let Err(fault) = self.state.ledger.may_record() {
+            return Err(self.faulted(fault).await);
+        }
         let Some(program) = self.upstream.program() else { return Err(no_program()) };
         let owner = self.caller.0.clone();
         let starting = program.run(&self.run_request, owner, self.permissions.take());
@@ -144,21 +147,22 @@ impl Job {
                 self.entry.attempted(1, true);
                 Ok(RunningWork { job: self, running, stop_reason: None })
             }
-            Err(fault) => Err(self.faulted(fault)),
+            Err(fault) => Err(self.faulted(fault).await),
         }
     }
 
-    fn faulted(mut self, fault: Fault) -> Fault {
+    async fn faulted(mut self, fault: Fault) -> Fault {
         self.entry.answering(
             StatusCode::from_u16(fault.status(Dialect::Messages))
                 .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         );
         self.entry.failed(fault.kind.name());
-        self.entry.ends(if fault.kind == FaultKind::Draining {
+        let recording = self.entry.ends(if fault.kind == FaultKind::Draining {
             Outcome::Drained
         } else {
             Outcome::Faulted
         });
+        recorded(recording).await;
         fault
     }
 }
@@ -185,8 +189,8 @@ impl RunningWork {
     pub async fn next(mut self) -> (RunEvent, Option<Self>) {
         let news = tokio::select! {
             news = self.running.next() => news,
-            () = self.job.listed.end.cancelled() => return self.over(Err(ended())),
-            () = self.job.state.drain.wait_cut() => return self.over(Err(drain::fault())),
+            () = self.job.listed.end.cancelled() => return self.over(Err(ended())).await,
+            () = self.job.state.drain.wait_cut() => return self.over(Err(drain::fault())).await,
         };
         match news {
             Some(News::Events(events)) => {
@@ -196,13 +200,13 @@ impl RunningWork {
             Some(News::Silence) => (RunEvent::Silence, Some(self)),
             Some(News::Done(done, kept)) => {
                 let answer = self.done(&done, kept).await;
-                self.over(Ok(answer))
+                self.over(Ok(answer)).await
             }
-            Some(News::Failed(failure)) => self.over(Err(fault(failure))),
-            None => self.over(Err(fault(Failure {
-                message: "Claude Code ended without a result".into(),
-                ..Failure::default()
-            }))),
+            Some(News::Failed(failure)) => self.over(Err(fault(failure))).await,
+            None => {
+                let message = "Claude Code ended without a result".into();
+                self.over(Err(fault(Failure { message, ..Failure::default() }))).await
+            }
         }
     }
 
@@ -251,7 +255,7 @@ impl RunningWork {
         )
     }
 
-    fn over(self, answer: RunAnswer) -> (RunEvent, Option<Self>) {
+    async fn over(self, answer: RunAnswer) -> (RunEvent, Option<Self>) {
         let mut job = self.job;
         let (model, usage) = (self.running.model().map(str::to_owned), self.running.counted());
         job.entry.saw(&Summary {
@@ -266,12 +270,21 @@ impl RunningWork {
             Ok(body) => {
                 job.entry.answering(StatusCode::OK);
                 job.entry.heard();
-                job.entry.ends(Outcome::Completed);
+                recorded(job.entry.ends(Outcome::Completed)).await;
                 Ok(body)
             }
-            Err(fault) => Err(job.faulted(fault)),
+            Err(fault) => Err(job.faulted(fault).await),
         };
         (RunEvent::Over(answer), None)
+    }
+}
+
+/// Waits for a record, where the client is not to hear of an end before it is written.
+async fn recorded(recording: Option<Recording>) {
+    if let Some(recording) = recording
+        && !recording.await
+    {
+        tracing::error!("a run ended whose record is not on the disk");
     }
 }
 

@@ -32,6 +32,10 @@ use crate::{http, reload};
 /// How long tasks have to end once they were told to, beyond the grace.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
 
+/// How long the records that the store does not take have to be put into a file: longer than the store waits for another
+/// program that locks it.
+const SPOOLING: Duration = Duration::from_secs(10);
+
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -249,7 +253,10 @@ async fn drain(state: &AppState, connections: &TaskTracker, grace: Duration) {
     for upstream in &state.snapshot.load().upstreams {
         upstream.close().await;
     }
-    if tokio::time::timeout(LAST_MOMENTS, state.ledger.store().flush()).await.is_err() {
+    let store = state.ledger.store();
+    if !tokio::time::timeout(LAST_MOMENTS, store.flush()).await.unwrap_or(false)
+        && tokio::time::timeout(SPOOLING, store.spool()).await.is_err()
+    {
         tracing::error!("the store was too slow for the last records; they are in the log alone");
     }
 }

@@ -652,8 +652,28 @@ pub struct StoreConfig {
     /// `None`: in memory.
     pub path: Option<PathBuf>,
     pub retention: Duration,
+    pub sync: StoreSync,
     /// Whether it matters who else may write it.
     pub modes: Modes,
+}
+
+/// What an answer's record has to outlive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreSync {
+    /// The process, but for the last tenth of a second; a loss of power may cost the last seconds.
+    Normal,
+    /// Everything: an answer ends when its record is on the disk.
+    Full,
+}
+
+impl StoreSync {
+    /// How SQLite calls it, and the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Full => "full",
+        }
+    }
 }
 
 impl Config {

@@ -73,9 +73,10 @@ pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRe
     });
     let watch = ExchangeWatch::client_body(entry, &client.body);
     let mut exchange = Exchange { state, snapshot, client, watch };
-    let answered = match request {
-        Ok(request) => exchange.ask_upstreams(&request).await,
-        Err(fault) => Err(fault.into_kind()),
+    let answered = match (exchange.state.ledger.may_record(), request) {
+        (Ok(()), Ok(request)) => exchange.ask_upstreams(&request).await,
+        (Ok(()), Err(fault)) => Err(fault.into_kind()),
+        (Err(fault), _) => Err(fault),
     };
     exchange.answer(answered).await
 }
@@ -123,7 +124,7 @@ pub async fn relay(
     };
     let watch = ExchangeWatch::client_body(entry, &client.body);
     let mut exchange = Exchange { state, snapshot, client, watch };
-    let answered = match body {
+    let answered = match exchange.state.ledger.may_record().and(body) {
         Ok(body) => exchange.ask_holder(method, target, query, body).await,
         Err(fault) => Err(fault),
     };
@@ -447,7 +448,11 @@ impl Exchange {
     }
 
     fn around(&self) -> Surroundings {
-        Surroundings { drain: self.state.drain.clone(), tasks: self.state.tasks.clone() }
+        Surroundings {
+            drain: self.state.drain.clone(),
+            tasks: self.state.tasks.clone(),
+            synced: self.state.ledger.store().is_synced(),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod entry;
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use seaway_wire::messages::Summary;
 use crate::auth::Caller;
 use crate::config::PriceBook;
 use crate::drain::Drain;
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::live::{Live, Lives};
 use crate::record::{Outcome, Record};
 use crate::store::Store;
@@ -81,6 +82,9 @@ fn histogram() -> Histogram {
 
 /// In the place of a caller: nobody who showed a good key.
 pub const REFUSED: &str = "(refused)";
+
+/// Resolves to whether a record is on the disk.
+pub type Recording = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// What is known of an exchange when it begins.
 #[derive(Debug)]
@@ -153,6 +157,21 @@ impl Ledger {
         })
     }
 
+    /// Nothing is asked of an upstream that could not be accounted for, where that matters.
+    ///
+    /// # Errors
+    ///
+    /// If records are synced, and the store cannot be written at the moment.
+    pub fn may_record(&self) -> Result<(), Fault> {
+        match self.store.trouble() {
+            Some(trouble) if self.store.is_synced() => {
+                let why = format!("`store.sync` is `full`, and {}", trouble.words());
+                Err(Fault::new(FaultKind::StoreDown, why))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Opens the record of a new exchange.
     pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
         let id = crate::answer::own_id();
@@ -209,7 +228,7 @@ impl Ledger {
         entry.known_as(request_id);
         entry.answering(status);
         entry.failed(fault.kind.name());
-        entry.ends(Outcome::Faulted);
+        let _nobody_waits = entry.ends(Outcome::Faulted);
     }
 
     fn may_record_refusal(&self) -> bool {
@@ -222,11 +241,17 @@ impl Ledger {
         left
     }
 
-    fn ended(&self, record: Box<Record>, live: &Arc<Live>) {
+    /// Writes a record. Where records are synced, the answer is to wait for what this returns.
+    fn ended(&self, record: Box<Record>, live: &Arc<Live>) -> Option<Recording> {
         self.in_flight.dec();
         self.lives.end(live, &record);
         self.measure(&record);
         self.store.record(record);
+        self.store.is_synced().then(|| {
+            let store = self.store.clone();
+            let written: Recording = Box::pin(async move { store.flush().await });
+            written
+        })
     }
 
     fn measure(&self, record: &Record) {

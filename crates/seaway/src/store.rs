@@ -17,8 +17,10 @@ mod open;
 mod promise;
 mod reports;
 mod responses;
+mod row;
 mod schema;
 mod sessions;
+mod spool;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -36,7 +38,8 @@ use crate::config::{self, PriceBook};
 use crate::fault::{Fault, FaultKind};
 use crate::record::Record;
 use inbox::Inbox;
-use open::Urgency;
+use open::{ReaderSlot, Urgency};
+use writer::WriterSetting;
 
 pub use audit::{AuditEntry, AuditEvent, AuditRow, append, audit};
 pub use inbox::StoreTrouble;
@@ -107,6 +110,7 @@ pub struct Store {
     writer: Arc<Handle>,
     lookups: Sender<StoreWork>,
     reports: Sender<StoreWork>,
+    sync: config::StoreSync,
 }
 
 /// Ends the writer when nobody can ask it for anything any more.
@@ -121,33 +125,49 @@ impl Drop for Handle {
 
 impl Store {
     /// Starts the threads of the store. The file is opened by them, so that nobody waits; `failed` is
-    /// called if that is not possible. By `prices` is estimated what older records have cost, which did
+    /// called if that is not possible, once, and it is tried again from time to time. By `prices` is estimated what older records have cost, which did
     /// not keep it.
     pub fn start(
         setting: config::StoreConfig,
         prices: Arc<PriceBook>,
         failed: impl FnOnce(&StoreError) + Send + 'static,
     ) -> Self {
-        let inbox = Arc::new(Inbox::default());
+        let (inbox, sync) = (Arc::new(Inbox::default()), setting.sync);
         let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
         let handle = Arc::new(Handle(inbox.clone()));
-        let work = move || match open::open(setting.path.as_deref(), setting.modes, &prices) {
-            Ok(open) => {
-                open::read_by("store-lookups", open.lookups, Urgency::Prompt, looked_up);
-                open::read_by("store-reports", open.reports, Urgency::Patient, reported);
-                writer::run(&open.writer, &inbox, setting.retention);
-            }
-            Err(error) => {
-                failed(&error);
-                // What is asked is dropped, which tells whoever asked. Records go to the log alone.
-                drop((looked_up, reported));
-                writer::refuse(&inbox);
-            }
+        let (to_look_up, to_report) = (Arc::<ReaderSlot>::default(), Arc::<ReaderSlot>::default());
+        open::read_by("store-lookups", to_look_up.clone(), Urgency::Prompt, looked_up);
+        open::read_by("store-reports", to_report.clone(), Urgency::Patient, reported);
+        let work = move || {
+            let writing = WriterSetting {
+                path: setting.path.clone(),
+                modes: setting.modes,
+                retention: setting.retention,
+            };
+            let mut failed = Some(failed);
+            writer::run(&inbox, writing, || match open::open(&setting, &prices) {
+                Ok(open) => {
+                    to_look_up.opened(open.lookups);
+                    to_report.opened(open.reports);
+                    if failed.is_none() {
+                        tracing::info!("the store could be opened at last");
+                    }
+                    Ok(open.writer)
+                }
+                Err(error) => {
+                    to_look_up.is_out_of_use();
+                    to_report.is_out_of_use();
+                    if let Some(failed) = failed.take() {
+                        failed(&error);
+                    }
+                    Err(error)
+                }
+            });
         };
         // Without the thread nothing is recorded, and whoever waits for something to be kept waits in vain; such a
         // process has no thread for anything else either.
         let _thread = std::thread::Builder::new().name("store".into()).spawn(work);
-        Self { writer: handle, lookups, reports }
+        Self { writer: handle, lookups, reports, sync }
     }
 
     /// A store that forgets everything with the process.
@@ -156,6 +176,7 @@ impl Store {
             config::StoreConfig {
                 path: None,
                 retention: Duration::MAX,
+                sync: config::StoreSync::Normal,
                 modes: crate::trusted::Modes::Strict,
             },
             Arc::default(),
@@ -175,9 +196,20 @@ impl Store {
         self.writer.0.room().await;
     }
 
-    /// Waits until every record so far is written. Cancel safe.
-    pub async fn flush(&self) {
-        self.writer.0.flush().await;
+    /// Waits until every record so far is written; false if that cannot be done at the moment. Cancel safe.
+    pub async fn flush(&self) -> bool {
+        self.writer.0.flush().await
+    }
+
+    /// Has what could not be written put into a file, for the next gateway to take over. For the end: what is promised
+    /// or recorded afterwards may be lost. Cancel safe.
+    pub async fn spool(&self) {
+        self.writer.0.spool().await;
+    }
+
+    /// True where an answer ends when its record is on the disk.
+    pub fn is_synced(&self) -> bool {
+        self.sync == config::StoreSync::Full
     }
 
     /// What is wrong with it right now.

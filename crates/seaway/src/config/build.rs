@@ -20,8 +20,8 @@ use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
     Auth, ClientLimits, Config, Environment, Glob, KeySecret, Listen, Log, NO_HOME, Preset,
-    PriceBook, RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, UpstreamConfig, UpstreamKind,
-    UpstreamName, memory, paths, proxies, settings,
+    PriceBook, RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, StoreSync, UpstreamConfig,
+    UpstreamKind, UpstreamName, memory, paths, proxies, settings,
 };
 use crate::trusted::Modes;
 
@@ -445,7 +445,13 @@ impl ConfigReader<'_> {
             Some(path) => Some(self.path(path)),
             None => Some(state_dir.join("seaway.db")),
         };
-        StoreConfig { path, retention: self.span("store.retention"), modes: self.modes() }
+        let full = self.text("store.sync").as_deref() == Some(StoreSync::Full.name());
+        StoreConfig {
+            path,
+            retention: self.span("store.retention"),
+            sync: if full { StoreSync::Full } else { StoreSync::Normal },
+            modes: self.modes(),
+        }
     }
 
     fn prices(&mut self) -> PriceBook {

@@ -534,6 +534,12 @@ pub const SETTINGS: &[Setting] = &[
         "how long records are kept; their sums by the hour stay",
     ),
     plain(
+        "store.sync",
+        Kind::Choice(&["normal", "full"]),
+        "normal",
+        "`full`: the end of an answer waits until its record is on the disk, and nothing is asked of an upstream while the store cannot be written; for billing",
+    ),
+    plain(
         "responses.limit",
         Kind::Size,
         "512MiB",

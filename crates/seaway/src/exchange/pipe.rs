@@ -27,6 +27,7 @@ use super::watch::ExchangeWatch;
 use crate::answer::{self, Head};
 use crate::drain::{self, Drain};
 use crate::fault::{Fault, FaultKind};
+use crate::ledger::Recording;
 use crate::record::Outcome;
 use crate::store::{Keeper, Keeping};
 use crate::upstream::gate::Permit;
@@ -76,6 +77,8 @@ pub(super) struct UpstreamAnswer {
 pub(super) struct Surroundings {
     pub(super) drain: Drain,
     pub(super) tasks: TaskTracker,
+    /// An answer ends when its record is on the disk.
+    pub(super) synced: bool,
 }
 
 enum PipeState {
@@ -113,6 +116,8 @@ pub struct Pipe {
     /// Polled once, to be woken when a drain cuts; the flag in the drain tells the rest.
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     keeper: Option<Keeper>,
+    /// The record is being written, where what makes an answer look whole waits for that.
+    recording: Option<Recording>,
     /// The client has its head, so that no status can be changed any more.
     has_head: bool,
     /// The head said how long the answer is.
@@ -154,6 +159,7 @@ impl Pipe {
             around,
             cut: None,
             keeper: None,
+            recording: None,
             has_head: false,
             has_length: false,
             ending: None,
@@ -214,6 +220,7 @@ impl Pipe {
         // That there is a head is a sign of life.
         self.silence.pinged = Instant::now();
         self.record();
+        self.record_early();
         Answer { head, frames: self }
     }
 
@@ -228,7 +235,7 @@ impl Pipe {
         (self.state, self.has_head, self.permit) = (PipeState::Ended, true, None);
         self.watch.entry.answering(head.status);
         self.watch.entry.failed(fault.kind.name());
-        self.watch.entry.ends(if fault.kind == FaultKind::Draining {
+        self.recording = self.watch.entry.ends(if fault.kind == FaultKind::Draining {
             Outcome::Drained
         } else {
             Outcome::Faulted
@@ -329,6 +336,7 @@ impl Pipe {
             self.silence.spoke();
         }
         self.end_if_told();
+        self.record_early();
     }
 
     /// Hands the answer to its keeper, if it has one.
@@ -425,7 +433,32 @@ impl Pipe {
             Some(Ending::Whole) if self.watch.entry.is_error() => Outcome::Faulted,
             Some(Ending::Whole) => Outcome::Completed,
         };
-        self.watch.entry.ends(outcome);
+        self.recording = self.recording.take().or(self.watch.entry.ends(outcome));
+    }
+
+    /// Writes the record of an answer that says by itself that it is over, before that is passed on, where the client may
+    /// count on the record.
+    fn record_early(&mut self) {
+        if self.around.synced && self.has_head && self.egress.summary().ended {
+            self.watch.entry.saw(self.egress.summary());
+            let failed = self.watch.entry.is_error();
+            let outcome = if failed { Outcome::Faulted } else { Outcome::Completed };
+            self.recording = self.recording.take().or(self.watch.entry.ends(outcome));
+        }
+    }
+
+    /// Waits for the record, where the client is not to hear of an end before it is written. What cannot be written is
+    /// held back by the store, which says so; the answer was paid for and is passed on.
+    fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(recording) = &mut self.recording {
+            let written = ready!(recording.as_mut().poll(cx));
+            self.recording = None;
+            if !written {
+                let id = self.watch.entry.request_id();
+                tracing::error!(id, "an answer went out whose record is not on the disk");
+            }
+        }
+        Poll::Ready(())
     }
 
     /// How many bytes wait to be written.
@@ -450,7 +483,7 @@ impl Drop for Pipe {
         if matches!(self.state, PipeState::Flowing(_) | PipeState::Keeping(..)) {
             self.watch.entry.saw(self.egress.summary());
             if self.has_head && self.egress.summary().ended {
-                self.watch.entry.ends(Outcome::Completed);
+                let _nobody_waits = self.watch.entry.ends(Outcome::Completed);
             } else {
                 self.watch.left();
             }
@@ -468,6 +501,7 @@ impl Body for Pipe {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         loop {
+            ready!(this.poll_recorded(cx));
             if let Some(frame) = this.out.pop_front() {
                 this.watch.client_frame(&frame);
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
@@ -494,7 +528,7 @@ impl Body for Pipe {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.state, PipeState::Ended) && self.out.is_empty()
+        matches!(self.state, PipeState::Ended) && self.out.is_empty() && self.recording.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

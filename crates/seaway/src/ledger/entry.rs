@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use seaway_wire::messages::{Change, Summary};
 
-use super::Ledger;
+use super::{Ledger, Recording};
 use crate::auth::Caller;
 use crate::config::{PriceBook, UpstreamName};
 use crate::live::Live;
@@ -134,10 +134,11 @@ impl Entry {
         self.record.summary.error.is_some() || self.record.status >= 400
     }
 
-    /// Writes the record. What went wrong is what the upstream said, unless somebody knew better.
-    pub fn ends(&mut self, outcome: Outcome) {
+    /// Writes the record. What went wrong is what the upstream said, unless somebody knew better. Where records are
+    /// synced, the end of the answer is to wait for what this returns.
+    pub fn ends(&mut self, outcome: Outcome) -> Option<Recording> {
         if !std::mem::take(&mut self.open) {
-            return;
+            return None;
         }
         let record = &mut self.record;
         if record.fault.is_none() && outcome != Outcome::Completed {
@@ -153,13 +154,13 @@ impl Entry {
         record.outcome = outcome;
         record.total = self.started.elapsed();
         record.price(&self.prices);
-        self.ledger.ended(record.clone(), &self.live);
+        self.ledger.ended(record.clone(), &self.live)
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         let outcome = if self.ledger.is_cutting() { Outcome::Drained } else { Outcome::ClientGone };
-        self.ends(outcome);
+        let _nobody_waits = self.ends(outcome);
     }
 }

@@ -23,7 +23,9 @@ const WORK_ROOM: usize = 64 << 20;
 pub(super) enum WriterStep {
     Work(StoreWork),
     /// Records, in the order in which they came; what waits for them to be written.
-    Records(VecDeque<Box<Record>>, Vec<oneshot::Sender<()>>),
+    Records(VecDeque<Box<Record>>, Vec<oneshot::Sender<bool>>),
+    /// Whatever is left is to be put where it outlives the process.
+    Spool(oneshot::Sender<()>),
     /// Nothing is due.
     Idle,
     /// The last handle is gone, and the queue is empty.
@@ -61,7 +63,7 @@ impl StoreTrouble {
                 "the store cannot be written: records are held back until it can, and nothing can be promised; is the disk full, or the file locked?"
             }
             Self::OutOfUse => {
-                "the store could not be opened: nothing is recorded and nothing can be promised; the log of the start says why"
+                "the store could not be opened: records are held back until it can, and nothing can be promised; the log says why"
             }
         }
     }
@@ -76,7 +78,8 @@ struct PendingWork {
     records: VecDeque<Box<Record>>,
     /// When the first of the records came.
     since: Option<Instant>,
-    flushes: Vec<oneshot::Sender<()>>,
+    flushes: Vec<oneshot::Sender<bool>>,
+    spool: Option<oneshot::Sender<()>>,
     closed: bool,
 }
 
@@ -175,9 +178,16 @@ impl Inbox {
         }
     }
 
-    pub(super) async fn flush(&self) {
+    pub(super) async fn flush(&self) -> bool {
         let (done, wait) = oneshot::channel();
         self.lock().flushes.push(done);
+        self.changed.notify_one();
+        wait.await.unwrap_or(false)
+    }
+
+    pub(super) async fn spool(&self) {
+        let (done, wait) = oneshot::channel();
+        self.lock().spool = Some(done);
         self.changed.notify_one();
         let _closed = wait.await;
     }
@@ -202,6 +212,9 @@ impl Inbox {
             let urgent = waiting.closed || !waiting.flushes.is_empty();
             if urgent || due.is_some_and(|due| due <= now) {
                 return waiting.take();
+            }
+            if let Some(done) = waiting.spool.take() {
+                return WriterStep::Spool(done);
             }
             if idle.is_some_and(|idle| idle <= now) {
                 return WriterStep::Idle;

@@ -1,13 +1,13 @@
 //! Records, many in one transaction, and their sums by the hour.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
-use seaway_wire::StopReason;
+use serde::{Deserialize, Serialize};
 
-use super::keys::{HOUR, key, signed};
-use crate::record::{Outcome, Record};
+use super::keys::signed;
+use super::row::JournalRow;
+use crate::record::Record;
 
 /// Names that are known without asking the database. There are few, unless somebody makes them up.
 const KNOWN: usize = 10_000;
@@ -47,12 +47,25 @@ pub(super) struct Journal {
     names: HashMap<String, i64>,
 }
 
+/// Sums of what is being written, by hour, model, caller and upstream.
+type Sums = HashMap<(i64, i64, i64, i64), Counts>;
+
 /// Sums of records that themselves are lost.
 #[derive(Debug, Default)]
-pub(super) struct Owed(HashMap<(i64, String, String, String), Counts>);
+pub(super) struct Owed(HashMap<SumKey, Counts>);
 
-#[derive(Debug, Default, Clone, Copy)]
-struct Counts {
+/// What is summed together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct SumKey {
+    /// Since the epoch.
+    hour: i64,
+    model: String,
+    caller: String,
+    upstream: String,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counts {
     requests: u64,
     failed: u64,
     input: u64,
@@ -67,18 +80,32 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, record: &Record) {
-        let usage = record.summary.usage;
-        self.requests += 1;
-        self.failed += u64::from(record.outcome != Outcome::Completed);
-        self.unpriced += u64::from(record.cost.is_none());
+    fn of(row: &JournalRow<'_>) -> Self {
+        let [input, output, cache_read, cache_write, cache_write_1h] = row.tokens;
+        Self {
+            requests: 1,
+            failed: u64::from(!row.is_complete()),
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            cost: row.cost.unwrap_or_default(),
+            unpriced: u64::from(row.cost.is_none()),
+        }
+    }
+
+    fn add(&mut self, more: Self) {
         let sums = [
-            (&mut self.input, usage.input),
-            (&mut self.output, usage.output),
-            (&mut self.cache_read, usage.cache_read),
-            (&mut self.cache_write, usage.cache_write),
-            (&mut self.cache_write_1h, usage.cache_write_1h),
-            (&mut self.cost, record.cost.unwrap_or_default()),
+            (&mut self.requests, more.requests),
+            (&mut self.failed, more.failed),
+            (&mut self.input, more.input),
+            (&mut self.output, more.output),
+            (&mut self.cache_read, more.cache_read),
+            (&mut self.cache_write, more.cache_write),
+            (&mut self.cache_write_1h, more.cache_write_1h),
+            (&mut self.cost, more.cost),
+            (&mut self.unpriced, more.unpriced),
         ];
         for (sum, count) in sums {
             *sum = sum.saturating_add(count);
@@ -87,29 +114,29 @@ impl Counts {
 }
 
 impl Owed {
-    pub(super) fn add(&mut self, record: &Record) {
-        if record.is_counted() {
-            let key = (
-                hour(record),
-                record.model().to_owned(),
-                record.caller.0.to_string(),
-                upstream(record).to_owned(),
-            );
-            self.0.entry(key).or_default().add(record);
+    pub(super) fn add(&mut self, row: &JournalRow<'_>) {
+        if row.counted {
+            let key = SumKey {
+                hour: row.hour(),
+                model: row.model().to_owned(),
+                caller: row.caller.to_string(),
+                upstream: row.upstream().to_owned(),
+            };
+            self.add_counts(key, Counts::of(row));
         }
+    }
+
+    pub(super) fn add_counts(&mut self, key: SumKey, counts: Counts) {
+        self.0.entry(key).or_default().add(counts);
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-}
 
-fn hour(record: &Record) -> i64 {
-    record.at.as_millisecond().div_euclid(HOUR)
-}
-
-fn upstream(record: &Record) -> &str {
-    record.upstream.as_ref().map_or("", |name| &name.0)
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SumKey, &Counts)> {
+        self.0.iter()
+    }
 }
 
 /// What one transaction did.
@@ -147,7 +174,7 @@ impl Journal {
         go_on: impl Fn() -> bool,
     ) -> rusqlite::Result<BatchResult> {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut sums: HashMap<(i64, i64, i64, i64), Counts> = HashMap::new();
+        let mut sums = HashMap::new();
         let mut written = BatchResult::default();
         let mut pace = Pace::of(records.len());
         for record in records {
@@ -156,33 +183,88 @@ impl Journal {
             }
             written.records += 1;
             pace.step();
-            if let Err(error) = self.insert(&transaction, record) {
-                if !is_its_own(&error) {
-                    return Err(error);
-                }
-                tracing::error!(%error, id = record.request_id, "a record could not be written");
-                written.refused += 1;
-            }
-            if record.is_counted() {
-                let mut name = |text| self.name(&transaction, text);
-                let key = (
-                    hour(record),
-                    name(record.model())?,
-                    name(&record.caller.0)?,
-                    name(upstream(record))?,
-                );
-                sums.entry(key).or_default().add(record);
-            }
+            written.refused += self.row(&transaction, &JournalRow::of(record), &mut sums)?;
         }
-        for ((hour, model, caller, upstream), counts) in &owed.0 {
-            let mut name = |text: &String| self.name(&transaction, text);
-            add(&transaction, (*hour, name(model)?, name(caller)?, name(upstream)?), counts)?;
-        }
-        for (key, counts) in &sums {
-            add(&transaction, *key, counts)?;
-        }
+        self.add_sums(&transaction, owed, &sums)?;
         transaction.commit()?;
         Ok(written)
+    }
+
+    /// Writes what a gateway left in a file when it ended, all of it and once, whoever else has the same file. Returns how
+    /// many rows the database would not take by themselves.
+    pub(super) fn take(
+        &mut self,
+        database: &mut Connection,
+        id: &str,
+        rows: &[JournalRow<'_>],
+        owed: &Owed,
+    ) -> rusqlite::Result<u64> {
+        let taken = self.take_all(database, id, rows, owed);
+        if taken.is_err() {
+            self.names.clear();
+        }
+        taken
+    }
+
+    fn take_all(
+        &mut self,
+        database: &mut Connection,
+        id: &str,
+        rows: &[JournalRow<'_>],
+        owed: &Owed,
+    ) -> rusqlite::Result<u64> {
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let new = transaction.execute(
+            "INSERT INTO spooled (id, taken) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            params![id, jiff::Timestamp::now().as_millisecond()],
+        )?;
+        if new == 0 {
+            return Ok(0);
+        }
+        let (mut sums, mut refused) = (HashMap::new(), 0);
+        for row in rows {
+            refused += self.row(&transaction, row, &mut sums)?;
+        }
+        self.add_sums(&transaction, owed, &sums)?;
+        transaction.commit()?;
+        Ok(refused)
+    }
+
+    /// Writes a row and sums it. One if the database will not take it by itself.
+    fn row(
+        &mut self,
+        database: &Connection,
+        row: &JournalRow<'_>,
+        sums: &mut Sums,
+    ) -> rusqlite::Result<u64> {
+        let mut refused = 0;
+        if let Err(error) = self.insert(database, row) {
+            if !is_its_own(&error) {
+                return Err(error);
+            }
+            let id = uuid::Uuid::from_bytes(row.id);
+            tracing::error!(%error, id = %id.as_simple(), "a record could not be written");
+            refused = 1;
+        }
+        if row.counted {
+            let mut name = |text| self.name(database, text);
+            let key = (row.hour(), name(row.model())?, name(&row.caller)?, name(row.upstream())?);
+            sums.entry(key).or_default().add(Counts::of(row));
+        }
+        Ok(refused)
+    }
+
+    fn add_sums(
+        &mut self,
+        database: &Connection,
+        owed: &Owed,
+        sums: &Sums,
+    ) -> rusqlite::Result<()> {
+        for (SumKey { hour, model, caller, upstream }, counts) in owed.iter() {
+            let mut name = |text: &String| self.name(database, text);
+            add(database, (*hour, name(model)?, name(caller)?, name(upstream)?), counts)?;
+        }
+        sums.iter().try_for_each(|(key, counts)| add(database, *key, counts))
     }
 
     /// The number that stands for a text that repeats.
@@ -200,13 +282,8 @@ impl Journal {
         Ok(id)
     }
 
-    fn insert(&mut self, database: &Connection, record: &Record) -> rusqlite::Result<()> {
-        let usage = record.summary.usage;
-        let changes: Vec<(&str, &str)> =
-            record.changes.iter().map(|change| (&*change.name, change.path.as_str())).collect();
-        let changes = if changes.is_empty() { None } else { serde_json::to_string(&changes).ok() };
-        let stop_reason =
-            record.summary.stop_reason.as_ref().map(|reason| StopReason::name(reason).to_owned());
+    fn insert(&mut self, database: &Connection, row: &JournalRow<'_>) -> rusqlite::Result<()> {
+        let [input, output, cache_read, cache_write, cache_write_1h] = row.tokens.map(signed);
         let mut some = |text: Option<&str>| text.map(|text| self.name(database, text)).transpose();
         let mut insert = database.prepare_cached(
             "INSERT OR REPLACE INTO record
@@ -216,38 +293,34 @@ impl Journal {
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
         )?;
         insert.execute(params![
-            key(&record.id),
-            record.at.as_millisecond(),
-            Some(&record.request_id).filter(|id| **id != record.id),
-            some(Some(&record.caller.0))?,
-            some(Some(record.dialect.name()))?,
-            some(Some(record.endpoint))?,
-            some(record.upstream.as_ref().map(|name| &*name.0))?,
-            some(Some(&record.asked))?,
-            some(record.wanted.as_deref())?,
-            some(record.summary.model.as_deref())?,
-            record.stream,
-            record.sent,
-            record.status,
-            some(Some(record.outcome.name()))?,
-            some(stop_reason.as_deref())?,
-            some(record.fault.as_deref())?,
-            record.attempts,
-            signed(usage.input),
-            signed(usage.output),
-            signed(usage.cache_read),
-            signed(usage.cache_write),
-            signed(usage.cache_write_1h),
-            record.first_byte.map(micros),
-            micros(record.total),
-            record.body_in.as_ref().map(blake3::Hash::as_bytes),
-            record
-                .body_out
-                .as_ref()
-                .filter(|_| record.body_out != record.body_in)
-                .map(blake3::Hash::as_bytes),
-            some(changes.as_deref())?,
-            record.cost.map(signed),
+            row.id,
+            row.at,
+            row.request,
+            some(Some(&row.caller))?,
+            some(Some(&row.dialect))?,
+            some(Some(&row.endpoint))?,
+            some(row.upstream.as_deref())?,
+            some(Some(&row.asked))?,
+            some(row.wanted.as_deref())?,
+            some(row.model.as_deref())?,
+            row.stream,
+            row.sent,
+            row.status,
+            some(Some(&row.outcome))?,
+            some(row.stop_reason.as_deref())?,
+            some(row.fault.as_deref())?,
+            row.attempts,
+            input,
+            output,
+            cache_read,
+            cache_write,
+            cache_write_1h,
+            row.first_byte_us.map(signed),
+            signed(row.total_us),
+            row.body_in.as_ref().map(blake3::Hash::as_bytes),
+            row.body_out.as_ref().map(blake3::Hash::as_bytes),
+            some(row.changes.as_deref())?,
+            row.cost.map(signed),
         ])?;
         Ok(())
     }
@@ -312,8 +385,4 @@ fn is_its_own(error: &rusqlite::Error) -> bool {
                 | ErrorCode::ParameterOutOfRange
         )
     )
-}
-
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::files::{BUSY, Files, SIDE_FILE, SharedConnection, locked};
 use super::writer::Writer;
 use super::{StoreError, StoreWork, schema};
-use crate::config::PriceBook;
+use crate::config::{PriceBook, StoreConfig, StoreSync};
 use crate::trusted::Modes;
 
 /// A connection that only reads.
@@ -22,11 +22,9 @@ pub(super) struct Open {
 }
 
 /// Opens the store and brings its layout up to date.
-pub(super) fn open(
-    path: Option<&Path>,
-    modes: Modes,
-    prices: &PriceBook,
-) -> Result<Open, StoreError> {
+pub(super) fn open(setting: &StoreConfig, prices: &PriceBook) -> Result<Open, StoreError> {
+    let (StoreConfig { path, modes, .. }, sync) = (setting, setting.sync);
+    let modes = *modes;
     let Some(path) = path else {
         let mut database = Connection::open_in_memory()?;
         schema::migrate(&mut database, Path::new(":memory:"), prices)?;
@@ -43,7 +41,7 @@ pub(super) fn open(
     crate::trusted::private_file(path, modes)
         .map_err(|source| StoreError::Folder { path: path.to_owned(), source })?;
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    let database = to_write(path, modes, prices).map_err(failed)?;
+    let database = to_write(path, modes, sync, prices).map_err(failed)?;
     let read = || to_read(path).map(|database| Arc::new(Mutex::new(database))).map_err(failed);
     let (lookups, reports, files) = (read()?, read()?, Files::of(path, read()?));
     Ok(Open {
@@ -57,6 +55,7 @@ pub(super) fn open(
 fn to_write(
     path: &Path,
     modes: Modes,
+    sync: StoreSync,
     prices: &PriceBook,
 ) -> rusqlite::Result<Result<Connection, StoreError>> {
     let mut database = Connection::open(path)?;
@@ -64,7 +63,7 @@ fn to_write(
     // Pages that become free are given back; only a new file can be told so.
     database.pragma_update(None, "auto_vacuum", "incremental")?;
     database.pragma_update(None, "journal_mode", "wal")?;
-    database.pragma_update(None, "synchronous", "normal")?;
+    database.pragma_update(None, "synchronous", sync.name())?;
     // What was deleted is gone from the disk too.
     database.pragma_update(None, "secure_delete", true)?;
     database.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -104,10 +103,49 @@ pub fn open_to_read(path: &Path) -> Result<Option<Reader>, StoreError> {
     Ok(Some(database))
 }
 
-/// Has a thread do what is asked of a connection, in turn, as long as somebody can ask.
+/// A connection that is there once the store could be opened.
+#[derive(Debug, Default)]
+pub(super) struct ReaderSlot(Mutex<SlotState>, Condvar);
+
+#[derive(Debug, Default)]
+enum SlotState {
+    /// The first try is under way: whoever asks waits for it.
+    #[default]
+    Opening,
+    OutOfUse,
+    Open(SharedConnection),
+}
+
+impl ReaderSlot {
+    pub(super) fn is_out_of_use(&self) {
+        self.set(SlotState::OutOfUse);
+    }
+
+    pub(super) fn opened(&self, shared: SharedConnection) {
+        self.set(SlotState::Open(shared));
+    }
+
+    fn set(&self, state: SlotState) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.1.notify_all();
+    }
+
+    fn connection(&self) -> Option<SharedConnection> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let opening = |state: &mut SlotState| matches!(state, SlotState::Opening);
+        let state = self.1.wait_while(state, opening).unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            SlotState::Open(shared) => Some(shared.clone()),
+            SlotState::Opening | SlotState::OutOfUse => None,
+        }
+    }
+}
+
+/// Has a thread do what is asked of a connection, in turn, as long as somebody can ask. While the store cannot be opened
+/// it is dropped, which tells whoever asked.
 pub(super) fn read_by(
     name: &str,
-    shared: SharedConnection,
+    slot: Arc<ReaderSlot>,
     urgency: Urgency,
     asked: Receiver<StoreWork>,
 ) {
@@ -116,7 +154,9 @@ pub(super) fn read_by(
             stand_back();
         }
         for work in asked {
-            work(&mut locked(&shared));
+            if let Some(shared) = slot.connection() {
+                work(&mut locked(&shared));
+            }
         }
     };
     // Without the thread nobody reads the queue, and whoever asks learns that the store is out of use.

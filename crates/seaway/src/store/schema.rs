@@ -213,6 +213,10 @@ const MIGRATIONS: [&str; 9] = [
         detail TEXT NOT NULL,
         count INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE spooled (              -- files of records that were taken over, so that none is taken twice
+        id TEXT PRIMARY KEY,
+        taken INTEGER NOT NULL          -- milliseconds since the epoch
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 
@@ -418,7 +422,7 @@ mod tests {
     use seaway_wire::price::Price;
 
     use super::*;
-    use crate::config::Glob;
+    use crate::config::{Glob, StoreConfig, StoreSync};
 
     /// Writes one record as a layout has it.
     fn fill(old: &Connection, from: usize) {
@@ -482,8 +486,15 @@ mod tests {
             old.pragma_update(None, "user_version", i64::try_from(from).unwrap()).unwrap();
             fill(&old, from);
             drop(old);
-            drop(super::super::open::open(Some(&path), Modes::Strict, &prices).unwrap());
-            drop(super::super::open::open(Some(&path), Modes::Strict, &prices).unwrap());
+            let setting = StoreConfig {
+                path: Some(path.clone()),
+                retention: Duration::MAX,
+                sync: StoreSync::Normal,
+                modes: Modes::Strict,
+            };
+            for _ in 0..2 {
+                drop(super::super::open::open(&setting, &prices).unwrap());
+            }
             let copy = folder.path().join(format!("{from}.db.layout-{from}"));
             let kept = Connection::open(&copy).unwrap();
             let asked = |database: &Connection| {

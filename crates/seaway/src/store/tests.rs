@@ -17,12 +17,17 @@ use crate::trusted::Modes;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+fn setting(path: &Path, retention: Duration) -> config::StoreConfig {
+    config::StoreConfig {
+        path: Some(path.to_owned()),
+        retention,
+        sync: config::StoreSync::Normal,
+        modes: Modes::Strict,
+    }
+}
+
 fn on_disk(path: &Path, retention: Duration) -> Store {
-    Store::start(
-        config::StoreConfig { path: Some(path.to_owned()), retention, modes: Modes::Strict },
-        Arc::default(),
-        |error| panic!("{error}"),
-    )
+    Store::start(setting(path, retention), Arc::default(), |error| panic!("{error}"))
 }
 
 /// Runs a test on every engine.
@@ -436,17 +441,100 @@ async fn a_store_that_cannot_be_opened_says_so() {
     let path = folder.path().join("seaway.db");
     std::fs::write(&path, "this is no database, and long enough to be looked at").unwrap();
     let (tell, told) = channel();
-    let store = Store::start(
-        config::StoreConfig { path: Some(path), retention: DAY, modes: Modes::Strict },
-        Arc::default(),
-        move |error| tell.send(error.to_string()).unwrap(),
-    );
+    let store = Store::start(setting(&path, DAY), Arc::default(), move |error| {
+        tell.send(error.to_string()).unwrap();
+    });
     assert!(matches!(store.response("me", "resp_1", DAY).await, Err(StoreError::Gone)));
     assert!(matches!(store.keep_response(response("resp_1", 0)).await, Err(StoreError::Gone)));
     store.record(Box::new(record(None, "m")));
-    store.flush().await;
-    assert_eq!(store.dropped().get(), 1);
+    assert!(!store.flush().await, "nobody is told that it is written");
+    assert_eq!(store.trouble(), Some(StoreTrouble::OutOfUse));
     assert!(told.recv().unwrap().contains("cannot use the store"));
+    std::fs::remove_file(&path).unwrap();
+    while store.trouble().is_some() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rows = store.usage(Filter::default()).await.unwrap();
+    assert_eq!((rows[0].requests, store.dropped().get()), (1, 0), "it was held back");
+}
+
+/// Locks the file as another program does.
+fn lock_out(path: &Path) -> Connection {
+    let other = Connection::open(path).unwrap();
+    other.busy_timeout(Duration::from_secs(60)).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    other
+}
+
+async fn requests_so_far(store: &Store) -> Vec<(u64, u64)> {
+    let rows = store.usage(Filter::default()).await.unwrap();
+    rows.iter().map(|row| (row.requests, row.cost)).collect()
+}
+
+#[tokio::test]
+async fn what_a_locked_store_does_not_take_is_taken_over_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seaway.db");
+    let store = on_disk(&path, Duration::MAX);
+    store.record(Box::new(record(None, "m")));
+    assert!(store.flush().await);
+    let other = lock_out(&path);
+    let ids: Vec<String> = (0..50)
+        .map(|_| {
+            let record = record(Some("req_up"), "m");
+            let id = record.id.clone();
+            store.record(Box::new(record));
+            id
+        })
+        .collect();
+    store.spool().await;
+    assert_eq!(store.dropped().get(), 0);
+    drop((store, other));
+    let spooled = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().flatten();
+        let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.contains(".spool-")).collect::<Vec<_>>()
+    };
+    assert_eq!(spooled().len(), 1);
+    let spool = folder.path().join(&spooled()[0]);
+    let copy = std::fs::read(&spool).unwrap();
+    let next = on_disk(&path, Duration::MAX);
+    assert_eq!(requests_so_far(&next).await, [(51, 51 * 24)]);
+    let own = ids[7].clone();
+    let found = next.report(move |database| explain(database, &own)).await.unwrap().unwrap();
+    assert_eq!((found.request_id.as_str(), found.cost), ("req_up", Some(24)));
+    assert!(!spool.exists(), "it was taken over");
+    // A gateway that was killed between the two steps finds the file again.
+    std::fs::write(&spool, copy).unwrap();
+    std::fs::set_permissions(&spool, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    drop(next);
+    let last = on_disk(&path, Duration::MAX);
+    assert_eq!(requests_so_far(&last).await, [(51, 51 * 24)], "nothing is counted twice");
+    assert!(!spool.exists());
+}
+
+#[test]
+fn what_does_not_fit_is_kept_as_sums() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("seaway.db");
+    let mut spool = spool::Spool::reserve(&path, Modes::Strict).unwrap();
+    // A limit of the file's size stands for a disk without room: beyond what was taken nothing can be written.
+    let records: std::collections::VecDeque<_> =
+        (0..10_000).map(|_| Box::new(record(None, "m"))).collect();
+    let spooled = spool.write_within(&records, &mut journal::Owed::default()).unwrap();
+    assert!(spooled.rows > 500 && spooled.rows + spooled.summed == 10_000, "{spooled:?}");
+    drop(spool);
+    let mut database = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
+    let mut journal = journal::Journal::default();
+    for _ in 0..2 {
+        spool::take_over(&mut journal, &mut database, &path, Modes::Strict);
+    }
+    let rows = usage(&database, &Filter::default()).unwrap();
+    assert_eq!(rows.iter().map(|row| row.requests).collect::<Vec<_>>(), [10_000]);
+    let kept: usize =
+        database.query_row("SELECT count(*) FROM record", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, spooled.rows);
 }
 
 #[tokio::test]

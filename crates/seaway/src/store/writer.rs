@@ -1,6 +1,10 @@
 //! The one thread that writes: promises as they come, records many at once, and in between what makes room.
+//!
+//! While the store cannot be opened or written, records are held back and tried again; what is left at the end goes
+//! into a file (see `spool.rs`).
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -8,25 +12,53 @@ use tokio::sync::oneshot;
 use super::files::{Files, SharedConnection, empty_side_file, locked};
 use super::inbox::{Inbox, StoreTrouble, WriterStep};
 use super::journal::{BatchResult, Journal, Owed, Pace};
-use super::schema;
+use super::row::JournalRow;
+use super::spool::{self, Spool, Spooled};
+use super::{StoreError, schema};
 use crate::record::Record;
+use crate::trusted::Modes;
 
-/// How often old records are looked for.
+/// How often old records are looked for, and what other gateways left behind.
 const SWEEP: Duration = Duration::from_secs(3600);
 /// Between two slices of a sweep, while there is something else to do.
 const PAUSE: Duration = Duration::from_millis(10);
 /// After a failure the store is tried again this much later, or with the next records.
 const RETRY: Duration = Duration::from_secs(1);
+/// A store that cannot be opened is tried again this much later, and each time twice that, up to the latter.
+const REOPEN: Duration = Duration::from_secs(1);
+const REOPEN_LATEST: Duration = Duration::from_secs(300);
 /// After so long without a write the side file is emptied.
 const QUIET: Duration = Duration::from_secs(5);
 /// Bytes of records that are held back while the store cannot be written. What is beyond is kept as a sum.
 const HELD_BACK: usize = 8 << 20;
 
-/// Writes until the last handle is gone.
-pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
+/// What the thread is told at its start.
+pub(super) struct WriterSetting {
+    /// None for a store in memory.
+    pub(super) path: Option<PathBuf>,
+    pub(super) modes: Modes,
+    pub(super) retention: Duration,
+}
+
+/// Writes until the last handle is gone. `open` is asked for the database until it has one.
+pub(super) fn run(
+    inbox: &Inbox,
+    setting: WriterSetting,
+    open: impl FnMut() -> Result<Writer, StoreError>,
+) {
+    let WriterSetting { path, modes, retention } = setting;
+    let spool = path.as_deref().and_then(|path| {
+        Spool::reserve(path, modes)
+            .inspect_err(|error| tracing::debug!(%error, "no file for what may be left at the end"))
+            .ok()
+    });
     let mut desk = WriterDesk {
-        writer,
+        writer: None,
+        open,
+        reopen: REOPEN,
         inbox,
+        spool,
+        modes,
         journal: Journal::default(),
         unwritten: VecDeque::new(),
         held: 0,
@@ -38,40 +70,31 @@ pub(super) fn run(writer: &Writer, inbox: &Inbox, retention: Duration) {
         busy: false,
         wrote: None,
     };
+    desk.open();
     loop {
         match inbox.next(desk.next()) {
             WriterStep::Work(work) => {
                 desk.busy = true;
-                work(&mut locked(&writer.shared));
-                desk.written();
+                // Without a database it is dropped, which tells whoever asked.
+                if let Some(writer) = &desk.writer {
+                    work(&mut locked(&writer.shared));
+                    desk.written();
+                }
             }
             WriterStep::Records(records, flushes) => {
                 desk.busy = true;
                 desk.take(records, flushes);
+            }
+            WriterStep::Spool(done) => {
+                desk.leave();
+                // Whoever waited may have left.
+                let _left = done.send(());
             }
             WriterStep::Idle => desk.tidy(),
             WriterStep::Closed => break,
         }
     }
     desk.leave();
-}
-
-/// Without a database: records go to the log, and whoever waits is told.
-pub(super) fn refuse(inbox: &Inbox) {
-    inbox.is_in_trouble(Some(StoreTrouble::OutOfUse));
-    loop {
-        match inbox.next(None) {
-            WriterStep::Records(records, _flushes) => {
-                for record in records {
-                    record.log();
-                    inbox.dropped.inc();
-                    inbox.release(record.size());
-                }
-            }
-            WriterStep::Work(_) | WriterStep::Idle => {}
-            WriterStep::Closed => return,
-        }
-    }
 }
 
 /// What the thread writes with.
@@ -81,16 +104,23 @@ pub(super) struct Writer {
     pub(super) files: Option<Files>,
 }
 
-struct WriterDesk<'a> {
-    writer: &'a Writer,
+struct WriterDesk<'a, O> {
+    /// None until it could be opened.
+    writer: Option<Writer>,
+    open: O,
+    /// How long until that is tried again.
+    reopen: Duration,
     inbox: &'a Inbox,
+    spool: Option<Spool>,
+    modes: Modes,
     journal: Journal,
     /// Records that are not yet written; many only while the store cannot be written.
     unwritten: VecDeque<Box<Record>>,
     /// Their bytes.
     held: usize,
     owed: Owed,
-    flushes: Vec<oneshot::Sender<()>>,
+    /// Who waits until all that came before is written.
+    flushes: Vec<oneshot::Sender<bool>>,
     /// When to try again, after a failure.
     retry: Option<Instant>,
     retention: Duration,
@@ -102,14 +132,39 @@ struct WriterDesk<'a> {
     wrote: Option<Instant>,
 }
 
-impl WriterDesk<'_> {
+impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<'_, O> {
     /// When there is something to do besides what comes.
     fn next(&self) -> Option<Instant> {
         let quiet = self.wrote.map(|wrote| wrote + QUIET);
-        [self.retry, Some(self.sweep), quiet].into_iter().flatten().min()
+        let sweep = self.writer.as_ref().map(|_| self.sweep);
+        [self.retry, sweep, quiet].into_iter().flatten().min()
     }
 
-    fn take(&mut self, records: VecDeque<Box<Record>>, flushes: Vec<oneshot::Sender<()>>) {
+    /// Opens the database, or notes when that is to be tried again.
+    fn open(&mut self) {
+        // What failed is told by whoever opens.
+        if let Ok(writer) = (self.open)() {
+            self.writer = Some(writer);
+            self.retry = None;
+            self.inbox.is_in_trouble(None);
+            self.take_over();
+            self.write();
+        } else {
+            self.inbox.is_in_trouble(Some(StoreTrouble::OutOfUse));
+            self.retry = Some(Instant::now() + self.reopen);
+            self.reopen = (self.reopen * 2).min(REOPEN_LATEST);
+            self.hold_back();
+        }
+    }
+
+    /// Takes over what other gateways left behind.
+    fn take_over(&mut self) {
+        if let Some(Writer { shared, files: Some(files) }) = &self.writer {
+            spool::take_over(&mut self.journal, &mut locked(shared), &files.main, self.modes);
+        }
+    }
+
+    fn take(&mut self, records: VecDeque<Box<Record>>, flushes: Vec<oneshot::Sender<bool>>) {
         let mut pace = Pace::of(records.len());
         for record in records {
             record.log();
@@ -126,8 +181,9 @@ impl WriterDesk<'_> {
 
     fn write(&mut self) {
         while !self.unwritten.is_empty() || !self.owed.is_empty() {
+            let Some(writer) = &self.writer else { return self.hold_back() };
             let done = self.journal.write(
-                &mut locked(&self.writer.shared),
+                &mut locked(&writer.shared),
                 &self.unwritten,
                 &self.owed,
                 || !self.inbox.has_work(),
@@ -139,12 +195,18 @@ impl WriterDesk<'_> {
             self.do_work();
             self.written();
         }
-        if self.retry.take().is_some() {
+        if self.retry.is_some() && self.writer.is_some() {
+            self.retry = None;
             self.inbox.is_in_trouble(None);
         }
+        self.flushed(true);
+    }
+
+    /// Tells who waits whether all that came before is written.
+    fn flushed(&mut self, written: bool) {
         for done in self.flushes.drain(..) {
             // Whoever waited may have left.
-            let _left = done.send(());
+            let _left = done.send(written);
         }
     }
 
@@ -163,7 +225,9 @@ impl WriterDesk<'_> {
     /// Keeps the promises that wait.
     fn do_work(&self) {
         while let Some(work) = self.inbox.work_at_hand() {
-            work(&mut locked(&self.writer.shared));
+            if let Some(writer) = &self.writer {
+                work(&mut locked(&writer.shared));
+            }
         }
     }
 
@@ -173,67 +237,105 @@ impl WriterDesk<'_> {
         }
         self.inbox.is_in_trouble(Some(StoreTrouble::Unwritable));
         self.retry = Some(Instant::now() + RETRY);
+        self.hold_back();
+    }
+
+    /// Nothing can be written at the moment: keeps as much as may be, and the rest as sums.
+    fn hold_back(&mut self) {
         while self.held > HELD_BACK
             && let Some(record) = self.unwritten.pop_front()
         {
-            self.owed.add(&record);
+            self.owed.add(&JournalRow::of(&record));
             self.inbox.dropped.inc();
             self.held -= record.size();
             self.inbox.release(record.size());
         }
+        self.flushed(false);
     }
 
     /// Something was written, perhaps.
     fn written(&mut self) {
         self.wrote = Some(Instant::now());
-        if let Some(files) = &self.writer.files {
-            files.limit_side_file(&self.writer.shared);
+        if let Some(Writer { shared, files: Some(files) }) = &self.writer {
+            files.limit_side_file(shared);
         }
     }
 
     /// Nothing is due: time for one small thing.
     fn tidy(&mut self) {
         let now = Instant::now();
-        if self.retry.is_some_and(|retry| retry <= now) {
+        let due = self.retry.is_some_and(|retry| retry <= now);
+        let Some(writer) = &self.writer else {
+            if due {
+                self.open();
+            }
+            return;
+        };
+        if due {
             return self.write();
         }
         if self.sweep <= now {
-            let swept = schema::forget(&mut locked(&self.writer.shared), self.retention);
-            let more = swept.unwrap_or_else(|error| {
-                tracing::error!(%error, "old records could not be deleted");
-                false
-            });
-            if !more && let Some(files) = &self.writer.files {
-                schema::forget_copies(&files.main, self.retention);
-            }
-            let busy = std::mem::take(&mut self.busy);
-            self.sweep = now
-                + match more {
-                    true if busy => PAUSE,
-                    true => Duration::ZERO,
-                    false => SWEEP,
-                };
-            if more {
-                self.written();
-            }
-            return;
+            return self.sweep(now);
         }
         if self.wrote.is_some_and(|wrote| wrote + QUIET <= now) {
             self.wrote = None;
-            if self.writer.files.is_some() {
-                empty_side_file(&self.writer.shared);
+            if writer.files.is_some() {
+                empty_side_file(&writer.shared);
             }
         }
     }
 
-    fn leave(mut self) {
-        self.write();
-        if !self.unwritten.is_empty() {
-            self.inbox.dropped.inc_by(self.unwritten.len() as u64);
-            tracing::error!(
-                records = self.unwritten.len(),
-                "these could not be written to the store until the end; what they add up to is lost too"
-            );
+    /// Deletes a slice of what is old.
+    fn sweep(&mut self, now: Instant) {
+        let Some(writer) = &self.writer else { return };
+        let swept = schema::forget(&mut locked(&writer.shared), self.retention);
+        let more = swept.unwrap_or_else(|error| {
+            tracing::error!(%error, "old records could not be deleted");
+            false
+        });
+        if !more && let Some(files) = &writer.files {
+            schema::forget_copies(&files.main, self.retention);
         }
+        let busy = std::mem::take(&mut self.busy);
+        self.sweep = now
+            + match more {
+                true if busy => PAUSE,
+                true => Duration::ZERO,
+                false => SWEEP,
+            };
+        if more {
+            self.written();
+        } else {
+            self.take_over();
+        }
+    }
+
+    /// Writes what is left, into a file if the store does not take it.
+    fn leave(&mut self) {
+        self.write();
+        if self.unwritten.is_empty() && self.owed.is_empty() {
+            return;
+        }
+        let left = self.unwritten.len();
+        let spooled = match &mut self.spool {
+            Some(spool) => spool.write(&self.unwritten, &mut self.owed),
+            None => Err(std::io::Error::other("there is no file for them")),
+        };
+        match (spooled, &self.spool) {
+            (Ok(Spooled { rows, summed }), Some(spool)) => {
+                self.inbox.dropped.inc_by(summed as u64);
+                let path = spool.path().display();
+                tracing::warn!(rows, summed, %path, "records could not be written to the store; the next gateway takes them over from a file");
+            }
+            (Err(error), _) => {
+                self.inbox.dropped.inc_by(left as u64);
+                tracing::error!(%error, records = left, "these could not be written to the store until the end; what they add up to is lost too");
+            }
+            (Ok(_), None) => {}
+        }
+        for record in self.unwritten.drain(..) {
+            self.inbox.release(record.size());
+        }
+        (self.held, self.owed) = (0, Owed::default());
     }
 }

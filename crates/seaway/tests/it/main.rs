@@ -9,6 +9,7 @@ mod access;
 mod chat;
 mod claude_code;
 mod dashboard;
+mod durable;
 mod edges;
 mod edits;
 mod failures;

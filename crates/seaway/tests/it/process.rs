@@ -1,90 +1,11 @@
 //! The program itself: its commands, its signals, its exit codes.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::support::{ASK, ASK_STREAM, Client, KEY, Upstream, answer_json, ports, stream};
-
-struct Program {
-    child: Child,
-    address: std::net::SocketAddr,
-    state: tempfile::TempDir,
-    log: std::sync::mpsc::Receiver<String>,
-}
-
-fn command(state: &tempfile::TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_seaway"));
-    command
-        .env_clear()
-        .env("HOME", state.path())
-        .args(["--state-dir", &state.path().to_string_lossy()]);
-    command
-}
-
-fn run(state: &tempfile::TempDir, arguments: &[&str]) -> Output {
-    command(state).args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let mut child = command(&state)
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().expect("the banner names the address").unwrap();
-            if let Some((_, address)) = line.split_once("serves on http://") {
-                break address.trim().parse().unwrap();
-            }
-        };
-        let (sender, log) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            lines.map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        Self { child, address, state, log }
-    }
-
-    fn before(upstream: &Upstream, arguments: &[&str]) -> Self {
-        let base = format!("upstream.up.base_url={}", upstream.url());
-        let mut all = vec!["--api-key", KEY, "--set", "upstream.up.kind=messages", "--set", &base];
-        all.extend_from_slice(arguments);
-        Self::start(&all)
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    }
-
-    /// Waits until a line of the log holds `what`.
-    fn says(&self, what: &str) -> String {
-        loop {
-            let line = self.log.recv().unwrap_or_else(|_| panic!("the log ended without {what:?}"));
-            if line.contains(what) {
-                return line;
-            }
-        }
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(self.address, Some(KEY)).await
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
+use crate::support::{
+    ASK, ASK_STREAM, Client, KEY, Program, Upstream, answer_json, command, ports, run, stream, text,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_waits_for_what_is_in_flight() {

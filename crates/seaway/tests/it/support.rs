@@ -5,11 +5,13 @@ mod gateway;
 mod institution;
 pub(crate) mod lab;
 pub(crate) mod ports;
+mod program;
 mod upstream;
 
 pub(crate) use client::{Answer, Client};
 pub(crate) use gateway::Gateway;
 pub(crate) use institution::Institution;
+pub(crate) use program::{Program, command, run, text};
 pub(crate) use upstream::{Received, Upstream, answer_json, events};
 
 /// A small, valid request.

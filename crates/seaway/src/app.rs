@@ -18,6 +18,7 @@ use crate::http::Routes;
 use crate::http::admission::Door;
 use crate::http::connection::Connections;
 use crate::http::server::{self, BindError, Listener, Serving};
+use crate::http::tls::{ServerTls, TlsError};
 use crate::instance::{self, Registered};
 use crate::ledger::Ledger;
 use crate::memory::Memory;
@@ -49,6 +50,8 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot start the threads that serve")]
     Threads(#[source] std::io::Error),
     #[error("cannot listen for signals")]
@@ -94,6 +97,31 @@ fn raise_open_files() {
     }
 }
 
+/// Serves what comes by all addresses, which share their places.
+fn serve(
+    listeners: Vec<Listener>,
+    tls: Option<&Arc<ServerTls>>,
+    router: &Routes,
+    state: &Arc<AppState>,
+    tasks: &TaskTracker,
+    workers: &Workers,
+) {
+    let connections = Connections::default();
+    for listener in listeners {
+        let secure = matches!(listener, Listener::Tls(_));
+        let serving = Serving {
+            router: router.clone(),
+            door: Door::Public,
+            state: state.clone(),
+            tasks: tasks.clone(),
+            workers: workers.clone(),
+            connections: connections.clone(),
+            tls: tls.filter(|_| secure).cloned(),
+        };
+        tasks.spawn(listener.serve(serving));
+    }
+}
+
 impl App {
     /// Starts everything. Clients can connect when this returns.
     ///
@@ -106,6 +134,10 @@ impl App {
         crate::trusted::folder(&config.state_dir, config.modes)
             .map_err(|source| StartError::State { path: config.state_dir.clone(), source })?;
         let signals = Signals::listen().map_err(StartError::Signals)?;
+        let tls = match config.tls.clone() {
+            Some(files) => Some(ServerTls::load(files, config.modes)?),
+            None => None,
+        };
         let mut listeners = Vec::new();
         for listen in &config.listen {
             listeners.push(server::bind(listen).await?);
@@ -139,22 +171,14 @@ impl App {
         });
         let router = http::router(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
-        let places = Connections::default();
-        for listener in listeners {
-            let serving = Serving {
-                router: router.clone(),
-                door: Door::Public,
-                state: state.clone(),
-                tasks: connections.clone(),
-                workers: workers.clone(),
-                connections: places.clone(),
-            };
-            connections.spawn(listener.serve(serving));
-        }
+        serve(listeners, tls.as_ref(), &router, &state, &connections, &workers);
         let mut app =
             Self { state, addresses, grace, signals, connections, workers, registered: None };
         app.registered = app.register(&state_dir, router).await;
         app.state.tasks.spawn(sweep(app.state.clone()));
+        if let Some(tls) = tls {
+            app.state.tasks.spawn(tls.watch());
+        }
         if watch {
             app.state.tasks.spawn(watch_file(app.state.clone(), saved_at));
         }
@@ -175,6 +199,7 @@ impl App {
                 workers: self.workers.clone(),
                 // Whoever fills the other doors does not shut out the owner.
                 connections: Connections::default(),
+                tls: None,
             };
             self.connections.spawn(listener.serve(serving));
             instance::register(

@@ -206,6 +206,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<UpstreamConfig>>,
     pub presets: Vec<Preset>,
     pub store: StoreConfig,
+    /// Where some address is served with TLS.
+    pub tls: Option<TlsConfig>,
     /// How long responses are kept that clients may go on from.
     /// In bytes.
     pub responses_limit: u64,
@@ -221,6 +223,8 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
     Tcp(SocketAddr),
+    /// With TLS of our own.
+    Tls(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -228,8 +232,16 @@ impl Listen {
     /// True if only this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
-            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Tcp(address) | Self::Tls(address) => address.ip().is_loopback(),
             Self::Unix(_) => true,
+        }
+    }
+
+    /// The address, unless it is a unix socket.
+    pub const fn socket_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) | Self::Tls(address) => Some(*address),
+            Self::Unix(_) => None,
         }
     }
 }
@@ -238,6 +250,7 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Tls(address) => write!(f, "https://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -655,6 +668,16 @@ pub struct StoreConfig {
     pub sync: StoreSync,
     /// Whether it matters who else may write it.
     pub modes: Modes,
+}
+
+/// The files of a listener with TLS, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate, and those of whoever issued it.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Whose certificates clients have to show, or the very ones.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What an answer's record has to outlive.

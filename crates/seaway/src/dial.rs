@@ -21,6 +21,8 @@ use tower::Service;
 
 use pinned::Pinned;
 
+pub use pinned::is_good_by_itself;
+
 use crate::causes::BoxError;
 use crate::config::{ApiConfig, Proxy};
 

@@ -17,6 +17,7 @@ mod run;
 pub mod server;
 mod sessions;
 pub mod status;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,8 +17,11 @@ pub fn reload(state: &AppState) -> Result<(), String> {
     let before = state.snapshot.load_full();
     if loaded.config.listen != before.config.listen
         || loaded.config.cors_origins != before.config.cors_origins
+        || loaded.config.tls != before.config.tls
     {
-        tracing::warn!("`listen`, `port` and `cors_origins` only change with a restart");
+        tracing::warn!(
+            "`listen`, `port`, `tls` and `cors_origins` only change with a restart; a renewed certificate is taken over without"
+        );
     }
     let mut config = loaded.config;
     config.listen.clone_from(&before.config.listen);

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 pub use failure::SshFailure;
@@ -35,6 +36,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a failure is remembered that took no trying, so that all who waited share it.
 const MOMENT: Duration = Duration::from_millis(500);
+/// Who waits for a way that is mended hears of it after so long, and when to ask again.
+const DOUBT: Duration = Duration::from_secs(20);
+const DOUBT_RETRY: Duration = Duration::from_secs(10);
 
 /// Where the trouble is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,6 +127,8 @@ pub struct Tunnel {
     detour: Detour,
     dial: Arc<Dial>,
     up: AtomicBool,
+    /// Since when a way that was there is in doubt, and looked at or mended.
+    doubt: watch::Sender<Option<Instant>>,
     /// How often something had to be mended.
     mended: AtomicU64,
     /// The other end was taken for dead and was not: its silence says nothing.
@@ -200,6 +206,7 @@ impl Tunnel {
             detour,
             dial,
             up: AtomicBool::new(false),
+            doubt: watch::Sender::new(None),
             mended: AtomicU64::new(0),
             taciturn: AtomicBool::new(false),
             work: tokio::sync::Mutex::default(),
@@ -250,8 +257,48 @@ impl Tunnel {
         if self.mended() != mended {
             return Ok(true);
         }
-        self.up.store(false, Ordering::Release);
+        self.is_in_doubt();
         self.up(Login::Batch).await.map(|_| self.mended() != mended)
+    }
+
+    fn is_in_doubt(&self) {
+        self.up.store(false, Ordering::Release);
+        self.doubt.send_if_modified(|since| {
+            let new = since.is_none();
+            since.get_or_insert_with(Instant::now);
+            new
+        });
+    }
+
+    /// Resolves once a way that was there has been mended for so long that who waits should hear of it. That goes on
+    /// meanwhile. Cancel safe.
+    pub async fn takes_long(&self) -> TunnelError {
+        let mut doubt = self.doubt.subscribe();
+        loop {
+            let since = *doubt.borrow_and_update();
+            let changed = match since {
+                Some(since) => {
+                    let wait = tokio::time::sleep_until((since + DOUBT).into());
+                    tokio::select! {
+                        () = wait => break,
+                        changed = doubt.changed() => changed,
+                    }
+                }
+                None => doubt.changed().await,
+            };
+            if changed.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+        let message = format!(
+            "tunnel `{}`: the way by {} answers no more; it is being mended, which may take a minute. Ask again",
+            self.setting.name, self.setting.host
+        );
+        TunnelError {
+            kind: FaultKind::NotReady,
+            retry_after: Some(DOUBT_RETRY),
+            ..TunnelError::tunnel(message)
+        }
     }
 
     /// An answer came by the tunnel, so that the next look can wait.
@@ -275,7 +322,9 @@ impl Tunnel {
         {
             return Err(failed.error.clone());
         }
-        match self.open(login).await {
+        let opened = self.open(login).await;
+        self.doubt.send_replace(None);
+        match opened {
             Ok(changed) => {
                 if changed {
                     self.mended.fetch_add(1, Ordering::AcqRel);
@@ -638,7 +687,7 @@ impl Tunnel {
                     "a look at the tunnel failed; it is mended"
                 ),
             }
-            self.up.store(false, Ordering::Release);
+            self.is_in_doubt();
         }
         let login = if eager { Login::Batch } else { Login::Never };
         let _told = self.up(login).await;

@@ -103,6 +103,12 @@ where
     answer
 }
 
+/// The address that clients use, of several: without TLS where there is one, since they know no certificate of ours.
+pub(super) fn for_clients(addresses: &[String]) -> Option<&String> {
+    let begins = |with: &'static str| move |address: &&String| address.starts_with(with);
+    addresses.iter().find(begins("http://")).or(addresses.iter().find(begins("https://")))
+}
+
 /// An address that one can go to: who listens everywhere is at loopback too.
 pub(super) fn reachable(address: String) -> String {
     address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

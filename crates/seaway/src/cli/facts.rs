@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::args::Cli;
-use super::client::{Client, reachable};
+use super::client::{Client, for_clients, reachable};
 use super::{keys, serve};
 use crate::auth::key_file;
 use crate::config::{Auth, Config, Environment, Listen, Sources};
@@ -19,9 +19,8 @@ const MOST: usize = 40;
 
 /// What a client that is started from here has to know.
 pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result<Facts> {
-    let running = serve::running(config).and_then(|running| {
-        running.addresses.into_iter().find(|address| address.starts_with("http://"))
-    });
+    let running =
+        serve::running(config).and_then(|running| for_clients(&running.addresses).cloned());
     let url = running
         .map(reachable)
         .or_else(|| address(config))
@@ -119,11 +118,8 @@ fn config_holds(cli: &Cli, environment: &Environment) -> bool {
 
 /// Where clients of this machine reach the gateway.
 fn address(config: &Config) -> Option<String> {
-    config
-        .listen
-        .iter()
-        .find(|listen| matches!(listen, Listen::Tcp(_)))
-        .map(|listen| reachable(listen.to_string()))
+    let addresses: Vec<String> = config.listen.iter().map(Listen::to_string).collect();
+    for_clients(&addresses).cloned().map(reachable)
 }
 
 /// What a gateway that runs lists.

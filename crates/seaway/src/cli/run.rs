@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::args::Cli;
+use super::client::for_clients;
 use super::{facts, serve};
 use crate::app::App;
 use crate::config::{Config, merged_no_proxy};
@@ -46,12 +47,8 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
     let config = Config::load(&sources)?.config;
     let mut facts = facts::reach(&config, environment)?;
     if let Some(app) = &app {
-        let own = app
-            .addresses
-            .iter()
-            .map(ToString::to_string)
-            .find(|address| address.starts_with("http://"));
-        facts.url = own.unwrap_or(facts.url);
+        let own: Vec<String> = app.addresses.iter().map(ToString::to_string).collect();
+        facts.url = for_clients(&own).cloned().unwrap_or(facts.url);
         let _inside = runtime.enter();
         serve::open_tunnels(app);
     }

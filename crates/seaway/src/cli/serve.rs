@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
 use super::args::Cli;
-use super::client::reachable;
+use super::client::{for_clients, reachable};
 use super::{say, status};
 use crate::app::App;
 use crate::auth::{key_file, unwritable};
@@ -69,7 +69,7 @@ pub(super) fn running(config: &Config) -> Option<Instance> {
     same(config).or_else(|| {
         let mut all = instance::find(&config.state_dir);
         let only = all.pop().filter(|_| all.is_empty() && !chosen)?;
-        only.addresses.iter().any(|address| address.starts_with("http://")).then_some(only)
+        for_clients(&only.addresses).is_some().then_some(only)
     })
 }
 
@@ -78,11 +78,7 @@ const USUAL: &str = "http://127.0.0.1:7329";
 
 /// One gateway is enough: says how the running one is, and leaves it alone.
 async fn already(config: &Config, running: &Instance) -> anyhow::Result<()> {
-    let address = running
-        .addresses
-        .iter()
-        .find(|address| address.starts_with("http://"))
-        .or(running.addresses.first());
+    let address = for_clients(&running.addresses).or(running.addresses.first());
     let address = &reachable(address.cloned().unwrap_or_default());
     say!(
         "seaway serves on {address} already (process {}); nothing is started. `seaway serve --restart` takes its place",
@@ -184,8 +180,9 @@ pub(super) fn banner(app: &App) {
             "hint: set ANTHROPIC_API_KEY, install Claude Code for a plan (`npm install -g @anthropic-ai/claude-code`), or configure an [upstream.NAME]; `seaway demo` works without\n"
         );
     }
-    let everywhere =
-        |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.ip().is_unspecified());
+    let everywhere = |listen: &Listen| {
+        listen.socket_address().is_some_and(|address| address.ip().is_unspecified())
+    };
     let told = |listen: &Listen| {
         reachable(listen.to_string())
             + if everywhere(listen) { " and on all other addresses of this machine" } else { "" }
@@ -227,8 +224,8 @@ pub(super) fn banner(app: &App) {
         "  key       {key}{}",
         runtime.config.key_from.as_ref().map_or_else(String::new, |from| format!(" (from {from})"))
     );
-    if let Some(address) = app.addresses.iter().find(|address| matches!(address, Listen::Tcp(_))) {
-        let address = reachable(address.to_string());
+    let all: Vec<String> = app.addresses.iter().map(ToString::to_string).collect();
+    if let Some(address) = for_clients(&all).cloned().map(reachable) {
         paste(&address, if runtime.keyring.is_hashed() { "…" } else { "$(seaway key show)" });
         invite(
             &address,

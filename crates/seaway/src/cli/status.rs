@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::args::Cli;
-use super::client::Client;
-use super::client::reachable;
+use super::client::{Client, for_clients, reachable};
 use crate::config::run_folder;
 use crate::instance::{self, Instance};
 use crate::tunnel::lockout::{self, LockoutVerdict};
@@ -75,7 +74,7 @@ pub(super) fn run(cli: &Cli, json: bool, ready: bool) -> anyhow::Result<ExitCode
 
 /// Where a person looks. Only to a terminal goes what signs a browser in.
 fn open(runtime: &tokio::runtime::Runtime, found: &Instance) {
-    if let Some(address) = found.addresses.iter().find(|address| address.starts_with("http://")) {
+    if let Some(address) = for_clients(&found.addresses) {
         let fragment =
             if std::io::stdout().is_terminal() { runtime.block_on(fragment(found)) } else { None };
         println!(

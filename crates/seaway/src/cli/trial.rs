@@ -36,6 +36,10 @@ impl<E: std::fmt::Display> From<E> for Failure {
 /// Asks, and says what came in a few words.
 pub(super) async fn ask(asks: &Asks, environment: &Environment) -> Result<String, Failure> {
     let uri: http::Uri = asks.url.parse()?;
+    if uri.scheme_str() == Some("https") {
+        let why = "over TLS the client itself has to try: it must trust the certificate in `tls.cert`, and reach the gateway by a name in it";
+        return Err(Failure::Wrong(why.into()));
+    }
     let authority = uri.authority().ok_or("the address has no host")?.as_str().to_owned();
     let address =
         tokio::net::lookup_host(&authority).await?.next().ok_or("the address is unknown")?;

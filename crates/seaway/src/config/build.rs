@@ -20,8 +20,8 @@ use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
     Auth, ClientLimits, Config, Environment, Glob, KeySecret, Listen, Log, NO_HOME, Preset,
-    PriceBook, RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, StoreSync, UpstreamConfig,
-    UpstreamKind, UpstreamName, memory, paths, proxies, settings,
+    PriceBook, RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, StoreSync, TlsConfig,
+    UpstreamConfig, UpstreamKind, UpstreamName, memory, paths, proxies, settings,
 };
 use crate::trusted::Modes;
 
@@ -38,7 +38,8 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     }
     foreign::warn(layers, environment);
     let mut reader = ConfigReader { layers, environment };
-    let listen = reader.listen();
+    let tls = reader.tls();
+    let listen = reader.listen(tls.as_ref());
     let upstreams = reader.upstreams(&listen);
     let ssh = reader.ssh(&upstreams);
     reader.flags_of_tunnels(&upstreams);
@@ -84,6 +85,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         state_dir,
         upstreams,
         listen,
+        tls,
     };
     if config.log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
         reader.mistake("log_level", "expected `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `seaway=debug`");
@@ -205,18 +207,44 @@ impl ConfigReader<'_> {
         super::modes(self.layers)
     }
 
-    fn listen(&mut self) -> Vec<Listen> {
+    fn tls(&mut self) -> Option<TlsConfig> {
+        let file = |name| self.text(name).map(|path| self.path(&path));
+        match (file("tls.cert"), file("tls.key"), file("tls.client_ca")) {
+            (Some(cert), Some(key), client_ca) => Some(TlsConfig { cert, key, client_ca }),
+            (None, None, None) => None,
+            (None, _, _) => {
+                self.mistake("tls.cert", "TLS needs a certificate: a file in PEM");
+                None
+            }
+            (Some(_), None, _) => {
+                self.mistake("tls.key", "TLS needs the key of the certificate: a file in PEM");
+                None
+            }
+        }
+    }
+
+    fn listen(&mut self, tls: Option<&TlsConfig>) -> Vec<Listen> {
         let mut addresses = Vec::new();
         for text in self.texts("listen") {
             if let Some(path) = text.strip_prefix("unix:") {
                 addresses.push(Listen::Unix(self.path(path)));
                 continue;
             }
-            match text.to_socket_addrs().map(|mut found| found.next()) {
+            let (bare, secure) = match text.split_once("://") {
+                Some(("http", rest)) => (rest, false),
+                Some(("https", rest)) => (rest, true),
+                _ => (text.as_str(), tls.is_some()),
+            };
+            match bare.to_socket_addrs().map(|mut found| found.next()) {
+                Ok(Some(_)) if secure && tls.is_none() => self.mistake(
+                    "listen",
+                    &format!("`{text}` wants a certificate; set `tls.cert` and `tls.key`"),
+                ),
+                Ok(Some(address)) if secure => addresses.push(Listen::Tls(address)),
                 Ok(Some(address)) => addresses.push(Listen::Tcp(address)),
                 Ok(None) | Err(_) => self.mistake(
                     "listen",
-                    &format!("`{text}` is no address; expected `HOST:PORT` or `unix:/path`"),
+                    &format!("`{text}` is no address; expected `HOST:PORT`, `https://HOST:PORT` or `unix:/path`"),
                 ),
             }
         }
@@ -498,7 +526,7 @@ fn is_reserved(name: &str) -> bool {
 
 fn tcp(listen: &mut Listen) -> Option<&mut SocketAddr> {
     match listen {
-        Listen::Tcp(address) => Some(address),
+        Listen::Tcp(address) | Listen::Tls(address) => Some(address),
         Listen::Unix(_) => None,
     }
 }
@@ -536,6 +564,9 @@ mod tests {
     const MISTAKEN: &[Mistaken] = &[
         ("listen = '0.0.0.0:1'\nauth = 'none'", &[], "for loopback only"),
         ("listen = 'nowhere'", &[], "is no address"),
+        ("listen = 'https://127.0.0.1:1'", &[], "set `tls.cert` and `tls.key`"),
+        ("[tls]\ncert = 'x'", &[], "TLS needs the key"),
+        ("[tls]\nclient_ca = 'x'", &[], "TLS needs a certificate"),
         ("[upstream.a]\nbase_url = 'http://x'", &[], "`kind` is missing"),
         ("[upstream.a]\nkind = 'messages'", &[], "`base_url` is missing"),
         ("[upstream.a]\nkind = 'messages'\nbase_url = 'x'", &[], "has no scheme"),

@@ -59,7 +59,20 @@ pub const SETTINGS: &[Setting] = &[
         "listen",
         Kind::Texts,
         "127.0.0.1:7329",
-        "addresses to listen on: `HOST:PORT` or `unix:/path`; with `argo` the port is made of your user name",
+        "addresses to listen on: `HOST:PORT`, `unix:/path`, or with `http://` or `https://` where only some have TLS; with `argo` the port is made of your user name",
+    ),
+    plain(
+        "tls.cert",
+        Kind::Text,
+        "",
+        "a certificate in PEM, with those of its issuers: addresses are served with TLS, and what is renewed is taken over",
+    ),
+    plain("tls.key", Kind::Text, "", "the key of the certificate, in PEM"),
+    plain(
+        "tls.client_ca",
+        Kind::Text,
+        "",
+        "clients have to show a certificate of these authorities, or one of these, beside their key",
     ),
     plain(
         "port",

@@ -17,12 +17,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 use super::address;
 use super::admission::{CameBy, Door};
 use super::connection::{ClientBody, Connections, IncomingBody, Place, Sending};
+use super::tls::ServerTls;
 use crate::config::{ClientLimits, Listen};
 use crate::drain::Drain;
 use crate::state::AppState;
@@ -36,6 +38,8 @@ const UNSENT: u32 = 128 << 10;
 #[derive(Debug)]
 pub enum Listener {
     Tcp(TcpListener),
+    /// To be served with TLS.
+    Tls(TcpListener),
     Unix(UnixListener, PathBuf),
 }
 
@@ -69,16 +73,20 @@ fn next(free: Option<u16>) -> String {
 /// [`BindError`], with a free port where the wanted one is taken.
 pub async fn bind(listen: &Listen) -> Result<Listener, BindError> {
     match listen {
-        Listen::Tcp(address) => match TcpListener::bind(address).await {
-            Ok(listener) => Ok(Listener::Tcp(listener)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                Err(BindError::InUse { address: *address, free: free_after(*address).await })
-            }
-            Err(source) => Err(BindError::Tcp { address: *address, source }),
-        },
+        Listen::Tcp(address) => bind_tcp(*address).await.map(Listener::Tcp),
+        Listen::Tls(address) => bind_tcp(*address).await.map(Listener::Tls),
         Listen::Unix(path) => {
             bind_unix(path).await.map_err(|source| BindError::Unix { path: path.clone(), source })
         }
+    }
+}
+
+async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, BindError> {
+    match TcpListener::bind(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(BindError::InUse { address, free: free_after(address).await })
+        }
+        bound => bound.map_err(|source| BindError::Tcp { address, source }),
     }
 }
 
@@ -123,6 +131,7 @@ impl Listener {
     pub fn address(&self) -> Option<Listen> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(Listen::Tcp),
+            Self::Tls(listener) => listener.local_addr().ok().map(Listen::Tls),
             Self::Unix(_, path) => Some(Listen::Unix(path.clone())),
         }
     }
@@ -153,7 +162,7 @@ impl Listener {
 
     async fn accept(&self, door: Door) -> io::Result<(Accepted, Option<IpAddr>)> {
         match self {
-            Self::Tcp(listener) => {
+            Self::Tcp(listener) | Self::Tls(listener) => {
                 let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 limit_unsent(&stream);
@@ -202,6 +211,8 @@ pub struct Serving {
     pub workers: Workers,
     /// Those that share the limits.
     pub connections: Connections,
+    /// What a listener with TLS accepts by.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 impl Serving {
@@ -211,7 +222,9 @@ impl Serving {
         match self.connections.admit(address, &limits) {
             Ok(place) => {
                 let (router, drain) = (self.router.clone(), self.state.drain.clone());
-                let task = connection(accepted, place, limits, router, self.door, drain);
+                let tls = self.tls.as_ref().map(|tls| tls.acceptor());
+                let served = Served { place, limits, router, door: self.door, drain, tls };
+                let task = served.run(accepted);
                 self.tasks.spawn_on(task, self.workers.next());
             }
             Err(why) => tracing::warn!(%why, ?address, "a connection was closed at once"),
@@ -267,15 +280,37 @@ fn settle<B>(request: &mut hyper::Request<B>) {
     }
 }
 
-async fn connection(
-    accepted: Accepted,
+/// What one connection is served with.
+struct Served {
     place: Place,
     limits: ClientLimits,
     router: Router,
     door: Door,
     drain: Drain,
-) {
-    let Ok(stream) = accepted.adopt() else { return };
+    tls: Option<TlsAcceptor>,
+}
+
+impl Served {
+    async fn run(self, accepted: Accepted) {
+        let Ok(stream) = accepted.adopt() else { return };
+        let Some(tls) = &self.tls else { return connection(stream, self).await };
+        let shaken = tokio::select! {
+            shaken = tls.accept(stream) => shaken,
+            why = self.place.connection.overdue(&self.limits) => {
+                return tracing::debug!(why, "a connection was closed");
+            }
+            // It asked nothing yet.
+            () = self.drain.wait_begun() => return,
+        };
+        match shaken {
+            Ok(stream) => connection(Box::new(stream), self).await,
+            Err(error) => tracing::debug!(%error, "a client and this gateway do not agree on TLS"),
+        }
+    }
+}
+
+async fn connection(stream: Box<dyn ServerStream>, served: Served) {
+    let Served { place, limits, router, door, drain, tls: _ } = served;
     let open = place.connection.clone();
     let came = CameBy { door, connection: open.clone() };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {

@@ -134,8 +134,25 @@ impl Api {
         }
     }
 
-    /// Sends the request once. `sent` receives the credential that was used.
+    /// Sends the request once. `sent` receives the credential that was used. A way that is mended for long is told, and
+    /// not waited for.
     pub(super) async fn attempt(
+        &self,
+        head: &RequestHead,
+        body: CallBody,
+        sent: &mut HeaderMap,
+    ) -> Result<Response<ReplyBody>, UpstreamError> {
+        let attempt = self.send(head, body, sent);
+        match &self.tunnel {
+            None => attempt.await,
+            Some(tunnel) => tokio::select! {
+                answered = attempt => answered,
+                late = tunnel.takes_long() => Err(self.no_way(late)),
+            },
+        }
+    }
+
+    async fn send(
         &self,
         head: &RequestHead,
         body: CallBody,
@@ -206,7 +223,11 @@ impl Api {
         if late && tunnel.mended() != mended {
             return Ok(false);
         }
-        let changed = tunnel.mend(mended).await.map_err(|error| self.no_way(error))?;
+        let mended = tokio::select! {
+            mended = tunnel.mend(mended) => mended,
+            late = tunnel.takes_long() => Err(late),
+        };
+        let changed = mended.map_err(|error| self.no_way(error))?;
         if changed {
             // They went by the way that is no more.
             self.pool.forget();

@@ -25,6 +25,7 @@ mod store;
 mod streams;
 mod support;
 mod tls;
+mod tls_listener;
 mod tunnel;
 mod tunnel_commands;
 mod vectors;

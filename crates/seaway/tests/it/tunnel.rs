@@ -210,6 +210,26 @@ async fn a_path_that_is_dead_although_ssh_lives_is_noticed_and_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_dead_path_hears_of_it_before_it_is_mended() {
+    let way = Way::new().await;
+    // As it is by default, but for the time between two looks.
+    let gateway =
+        way.gateway(&[("tunnel.cels.probe", "0"), ("upstream.argo.connect_timeout", "10s")]).await;
+    assert_eq!(gateway.ask(ASK).await.0, 200);
+    way.lab.freeze("home");
+    let since = std::time::Instant::now();
+    let (status, body, layer) = gateway.ask(ASK).await;
+    let waited = since.elapsed().as_secs();
+    assert_eq!((status, layer.as_deref()), (503, Some("tunnel")), "{body}");
+    assert!(body["error"]["message"].as_str().unwrap().contains("is being mended"), "{body}");
+    assert!(waited < 39, "after {waited} seconds");
+    // The work goes on: whoever asks again has an answer in the end.
+    while gateway.ask(ASK).await.0 != 200 {}
+    assert_eq!(way.lab.logins("home"), 2, "one login more");
+    gateway.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_at_the_end_is_refused_on_traffic() {
     let mut way = Way::new().await;
     way.institution = Institution::named("somebody.else").await;

@@ -453,7 +453,7 @@ fn is_own(uri: &Uri, listen: &[Listen]) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let ip = host.parse::<std::net::IpAddr>().ok();
     listen.iter().any(|listen| match listen {
-        Listen::Tcp(own) => {
+        Listen::Tcp(own) | Listen::Tls(own) => {
             own.port() == port
                 && (host == "localhost"
                     || ip.is_some_and(|ip| {

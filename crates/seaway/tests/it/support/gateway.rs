@@ -53,10 +53,7 @@ impl Gateway {
         let environment = Environment::of([("XDG_STATE_HOME".to_owned(), folder.clone())]);
         let sources = Sources { file: Some(path), flags, environment };
         let app = App::start(Config::load(&sources).unwrap(), sources).await.unwrap();
-        let address = app.addresses.iter().find_map(|listen| match listen {
-            Listen::Tcp(address) => Some(*address),
-            Listen::Unix(_) => None,
-        });
+        let address = app.addresses.iter().find_map(Listen::socket_address);
         Self { app, address: address.unwrap(), state }
     }
 

@@ -10,6 +10,7 @@ mod paths;
 mod ports;
 mod price;
 mod proxies;
+mod reach;
 mod secret;
 mod settings;
 mod show;
@@ -206,6 +207,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<UpstreamConfig>>,
     pub presets: Vec<Preset>,
     pub store: StoreConfig,
+    /// The process is confined to what it needs, where the kernel can.
+    pub confine: bool,
     /// Where some address is served with TLS.
     pub tls: Option<TlsConfig>,
     /// How long responses are kept that clients may go on from.

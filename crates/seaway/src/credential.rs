@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Carrier, CredentialConfig as Setting, OWN_LOGIN, PLAN_TOKEN, Source};
+use crate::confine::outside;
 use crate::process::{self, ProcessError};
 use crate::refreshed::{Fetched, GatewayGone, Refreshed};
 
@@ -194,7 +195,8 @@ fn read_file(
     let wrong = |why: String| CredentialError::Content { path: path.to_owned(), why };
     // The time is taken first: a change during the read is then seen the next time.
     let modified = modified_at(path).map_err(io)?;
-    let text = std::fs::read_to_string(path).map_err(io)?;
+    let place = path.to_owned();
+    let text = outside(move || std::fs::read_to_string(place)).map_err(io)?;
     let Some(pointer) = pointer else {
         if text.trim().is_empty() {
             return Err(wrong("is empty".into()));

@@ -25,6 +25,7 @@ pub use pinned::is_good_by_itself;
 
 use crate::causes::BoxError;
 use crate::config::{ApiConfig, Proxy};
+use crate::confine::outside;
 
 /// Bytes both ways.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -238,7 +239,9 @@ impl Dial {
     fn extra_roots(&self) -> Result<Vec<CertificateDer<'static>>, DialError> {
         let Some(path) = &self.ca_file else { return Ok(Vec::new()) };
         let wrong = |source: BoxError| DialError::CaFile { path: path.clone(), source };
-        let found = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.into()))?;
+        let place = path.clone();
+        let text = outside(move || std::fs::read(place)).map_err(|error| wrong(error.into()))?;
+        let found = CertificateDer::pem_slice_iter(&text);
         let roots: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| wrong(error.into()))?;
         if roots.is_empty() { Err(wrong("it holds no certificate".into())) } else { Ok(roots) }
     }

@@ -17,6 +17,7 @@ pub mod catalog;
 pub mod causes;
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod connect;
 pub mod credential;
 pub mod dial;

@@ -12,7 +12,10 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
+
+use crate::confine::outside;
 
 pub use folder::{FOLDERS, Folder};
 pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
@@ -35,6 +38,16 @@ pub enum ProcessError {
     Silent,
 }
 
+/// Starts a child where nothing is confined: it has rules of its own.
+fn started(mut command: Command) -> std::io::Result<Child> {
+    let runtime = Handle::try_current();
+    outside(move || {
+        // Who reaps it belongs to the runtime.
+        let _inside = runtime.as_ref().map(Handle::enter);
+        command.spawn()
+    })
+}
+
 fn code(status: ExitStatus) -> String {
     status.code().map_or_else(|| status.to_string(), |code| format!("status {code}"))
 }
@@ -51,7 +64,7 @@ pub async fn capture(line: &str, limit: Duration) -> Result<SecretString, Proces
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(line).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
-    let child = command.spawn().map_err(ProcessError::Spawn)?;
+    let child = started(command).map_err(ProcessError::Spawn)?;
     let group = Group(child.id());
     let output = tokio::time::timeout(limit, child.wait_with_output()).await;
     drop(group);
@@ -81,7 +94,7 @@ pub async fn run(launch: Launch, limit: Duration) -> Result<(ExitStatus, String)
         .stderr(Stdio::null())
         .process_group(0)
         .kill_on_drop(true);
-    let child = command.spawn().map_err(ProcessError::Spawn)?;
+    let child = started(command).map_err(ProcessError::Spawn)?;
     let group = Group(child.id());
     let output = tokio::time::timeout(limit, child.wait_with_output()).await;
     drop(group);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Auth, Config, Listen};
+use crate::confine::outside;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::store::{AuditEntry, AuditEvent};
@@ -13,7 +14,9 @@ use crate::store::{AuditEntry, AuditEvent};
 ///
 /// Every mistake in it.
 pub fn reload(state: &AppState) -> Result<(), String> {
-    let loaded = Config::load(&state.origin.sources).map_err(|error| error.to_string())?;
+    let sources = state.origin.sources.clone();
+    // Settings name files wherever they lie.
+    let loaded = outside(move || Config::load(&sources)).map_err(|error| error.to_string())?;
     let before = state.snapshot.load_full();
     if loaded.config.listen != before.config.listen
         || loaded.config.cors_origins != before.config.cors_origins

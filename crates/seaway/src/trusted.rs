@@ -9,6 +9,8 @@ use std::io::{Error, ErrorKind, Read, Result};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use crate::confine::outside;
+
 /// Whether it matters who else may write what is read here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Modes {
@@ -29,6 +31,12 @@ const STICKY: u32 = 0o1000;
 ///
 /// [`ErrorKind::PermissionDenied`] with words for what another user owns or may write, and what reading fails by.
 pub fn read(path: &Path, modes: Modes) -> Result<String> {
+    // The owner's settings say where it lies.
+    let path = path.to_owned();
+    outside(move || read_here(&path, modes))
+}
+
+fn read_here(path: &Path, modes: Modes) -> Result<String> {
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
     // `/dev/null` stands for no settings at all.

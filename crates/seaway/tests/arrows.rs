@@ -11,7 +11,18 @@ use syn::{Attribute, Item, UseTree};
 
 /// The rooms, from the bottom to the top. A file that stands on another floor than its room is named by itself.
 const FLOORS: &[&[&str]] = &[
-    &["answer", "causes", "drain", "fault", "grant", "log", "memory", "refreshed", "trusted"],
+    &[
+        "answer",
+        "causes",
+        "confine",
+        "drain",
+        "fault",
+        "grant",
+        "log",
+        "memory",
+        "refreshed",
+        "trusted",
+    ],
     &["config"],
     &["process"],
     &[

@@ -14,6 +14,7 @@ use super::{say, status};
 use crate::app::App;
 use crate::auth::{key_file, unwritable};
 use crate::config::{Auth, Config, Listen, Log, UpstreamPlace};
+use crate::confine::{Confined, confine};
 use crate::http::dashboard::fragment;
 use crate::instance::{self, Instance};
 use crate::log;
@@ -23,7 +24,11 @@ use crate::tunnel::Login;
 pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
     let loaded = Config::load(&sources)?;
+    // Before there is any other thread.
+    let confined =
+        loaded.config.confine.then(|| confine(&loaded.config.reach(&sources.environment)));
     start_log(&loaded.config.log);
+    tell_confined(confined);
     for warning in loaded.layers.warnings() {
         tracing::warn!("{warning}");
     }
@@ -53,6 +58,19 @@ pub(super) fn run(cli: &Cli, restart: bool) -> anyhow::Result<ExitCode> {
     // What did not end in time must not keep the process.
     runtime.shutdown_background();
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Tells what the kernel does not hold, to whoever counts on it.
+fn tell_confined(confined: Option<std::io::Result<Confined>>) {
+    match confined {
+        None | Some(Ok(Confined { files: true, calls: true })) => {}
+        Some(Ok(Confined { files, calls })) => tracing::info!(
+            files,
+            calls,
+            "this system confines the gateway in part only (landlock for files, seccomp for calls)"
+        ),
+        Some(Err(error)) => tracing::warn!(%error, "the gateway is not confined (`confine`)"),
+    }
 }
 
 /// A gateway of our own on one of these addresses.

@@ -43,13 +43,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
     let upstreams = reader.upstreams(&listen);
     let ssh = reader.ssh(&upstreams);
     reader.flags_of_tunnels(&upstreams);
-    let state_dir = reader.state_dir().unwrap_or_else(|| {
-        reader.layers.mistake(
-            ValueOrigin::Default,
-            format!("{NO_HOME}, or name the folder: --state-dir FOLDER"),
-        );
-        PathBuf::new()
-    });
+    let state_dir = reader.needed_state_dir();
     let config = Config {
         auth: reader.auth(&listen),
         key_from: reader.key_from(),
@@ -86,6 +80,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         upstreams,
         listen,
         tls,
+        confine: reader.flag("confine"),
     };
     if config.log.level.parse::<tracing_subscriber::EnvFilter>().is_err() {
         reader.mistake("log_level", "expected `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `seaway=debug`");
@@ -205,6 +200,14 @@ impl ConfigReader<'_> {
             self.mistake(STRICT_MODES, "only `--strict-modes` or $SEAWAY_STRICT_MODES can say that; a file cannot vouch for itself");
         }
         super::modes(self.layers)
+    }
+
+    fn needed_state_dir(&mut self) -> PathBuf {
+        self.state_dir().unwrap_or_else(|| {
+            let why = format!("{NO_HOME}, or name the folder: --state-dir FOLDER");
+            self.layers.mistake(ValueOrigin::Default, why);
+            PathBuf::new()
+        })
     }
 
     fn tls(&mut self) -> Option<TlsConfig> {

@@ -152,6 +152,12 @@ pub const SETTINGS: &[Setting] = &[
         "60s",
         "how long a client may send nothing of a request it has begun; 0 for ever",
     ),
+    plain(
+        "confine",
+        Kind::Flag,
+        "true",
+        "on Linux the gateway itself may open only its own files and those of the system, and start programs only as its settings say (landlock, seccomp); the programs that it starts are not held by that",
+    ),
     plain("grace", Kind::Span, "30s", "how long a drain waits for answers in flight"),
     plain(
         "ready_grace",

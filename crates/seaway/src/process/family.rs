@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Group, mark};
+use crate::confine::outside;
 
 /// A process at one time: a number alone may be somebody else's later.
 type Member = (u32, String);
@@ -82,12 +83,15 @@ fn below(pid: u32) -> Vec<Member> {
 /// Every process that was given this temporary folder.
 fn with_folder(temporary: &Path) -> Vec<Member> {
     let wanted = format!("TMPDIR={}", temporary.display());
-    let has = |pid: &u32| {
-        std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| {
-            all.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        })
-    };
-    all().filter(has).filter_map(|pid| Some((pid, mark(pid)?))).collect()
+    // Who is confined may not look into a process that is not.
+    outside(move || {
+        let has = |pid: &u32| {
+            std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| {
+                all.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+            })
+        };
+        all().filter(has).filter_map(|pid| Some((pid, mark(pid)?))).collect()
+    })
 }
 
 fn all() -> impl Iterator<Item = u32> {

@@ -111,7 +111,7 @@ impl Piped {
         command.env("TMPDIR", folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
-        let mut child = command.spawn()?;
+        let mut child = super::started(command)?;
         let group = Group(child.id());
         let pid = child.id().unwrap_or_default();
         let mark = mark(pid).unwrap_or_default();

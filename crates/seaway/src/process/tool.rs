@@ -10,7 +10,7 @@ use nix::unistd::{Pid, getpgrp, tcsetpgrp};
 use secrecy::ExposeSecret;
 use tokio::process::Command;
 
-use super::{Group, Launch, ProcessError};
+use super::{Group, Launch, ProcessError, started};
 
 /// How a tool ended, and what it said.
 #[derive(Debug)]
@@ -35,12 +35,8 @@ fn command(launch: &Launch) -> Command {
 /// [`ProcessError`] if it cannot be started or takes too long.
 pub async fn tool(launch: &Launch, limit: Duration) -> Result<ToolExit, ProcessError> {
     let mut command = command(launch);
-    let child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(ProcessError::Spawn)?;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = started(command).map_err(ProcessError::Spawn)?;
     let group = Group(child.id());
     let output = tokio::time::timeout(limit, child.wait_with_output()).await;
     drop(group);
@@ -65,12 +61,8 @@ pub async fn background(
     limit: Duration,
 ) -> Result<ExitStatus, ProcessError> {
     let mut command = command(launch);
-    let mut child = command
-        .stdout(Stdio::null())
-        .stderr(says)
-        .process_group(0)
-        .spawn()
-        .map_err(ProcessError::Spawn)?;
+    command.stdout(Stdio::null()).stderr(says).process_group(0);
+    let mut child = started(command).map_err(ProcessError::Spawn)?;
     let mut group = Group(child.id());
     let status = tokio::time::timeout(limit, child.wait()).await;
     let status = status.map_err(|_| ProcessError::TimedOut(limit))?.map_err(ProcessError::Spawn)?;

@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::family;
 use super::folder::is_child_folder;
+use crate::confine::outside;
 
 /// The first word on the command line of that process.
 pub const COMMAND: &str = "watch-children";
@@ -88,7 +89,7 @@ impl Watch {
         let mut command = Command::new(&self.program);
         command.arg0(NAME).arg(COMMAND).env_clear().current_dir("/").process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        let started = command.spawn().and_then(|mut child| {
+        let started = outside(move || command.spawn()).and_then(|mut child| {
             let pipe = child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe)?;
             // Nobody waits for one that does not read any more: it is replaced.
             rustix::fs::fcntl_setfl(&pipe, rustix::fs::OFlags::NONBLOCK)?;

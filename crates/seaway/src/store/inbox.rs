@@ -209,7 +209,8 @@ impl Inbox {
             if waiting.closed && waiting.records.is_empty() && waiting.flushes.is_empty() {
                 return WriterStep::Closed;
             }
-            let urgent = waiting.closed || !waiting.flushes.is_empty();
+            let leaves = waiting.spool.is_some() && !waiting.records.is_empty();
+            let urgent = waiting.closed || leaves || !waiting.flushes.is_empty();
             if urgent || due.is_some_and(|due| due <= now) {
                 return waiting.take();
             }

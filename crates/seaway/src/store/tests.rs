@@ -499,6 +499,7 @@ async fn what_a_locked_store_does_not_take_is_taken_over_once() {
     let spool = folder.path().join(&spooled()[0]);
     let copy = std::fs::read(&spool).unwrap();
     let next = on_disk(&path, Duration::MAX);
+    assert!(next.flush().await);
     assert_eq!(requests_so_far(&next).await, [(51, 51 * 24)]);
     let own = ids[7].clone();
     let found = next.report(move |database| explain(database, &own)).await.unwrap().unwrap();
@@ -509,6 +510,7 @@ async fn what_a_locked_store_does_not_take_is_taken_over_once() {
     std::fs::set_permissions(&spool, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     drop(next);
     let last = on_disk(&path, Duration::MAX);
+    assert!(last.flush().await);
     assert_eq!(requests_so_far(&last).await, [(51, 51 * 24)], "nothing is counted twice");
     assert!(!spool.exists());
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::failure::telling;
 use super::ssh_args;
 use crate::config::TunnelConfig;
+use crate::confine::outside;
 use crate::process::{self, Launch};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -131,22 +132,23 @@ fn other(settings: &str, tunnel: &TunnelConfig) -> Option<Identity> {
 
 fn is_private_key(path: &Path) -> bool {
     use std::io::Read;
-    let mut head = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
-    read.is_ok()
-        && head.starts_with(b"-----BEGIN")
-        && String::from_utf8_lossy(&head).contains("PRIVATE KEY")
+    let path = path.to_owned();
+    let head = outside(move || {
+        let mut head = Vec::new();
+        let read = std::fs::File::open(path)?.take(HEAD as u64).read_to_end(&mut head);
+        read.map(|_| head)
+    });
+    let head = head.unwrap_or_default();
+    head.starts_with(b"-----BEGIN") && String::from_utf8_lossy(&head).contains("PRIVATE KEY")
 }
 
 fn private_keys(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| is_private_key(path))
-        .collect();
+    let folder = folder.to_owned();
+    let all = outside(move || {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    });
+    let mut found: Vec<PathBuf> = all.into_iter().filter(|path| is_private_key(path)).collect();
     found.sort();
     found
 }

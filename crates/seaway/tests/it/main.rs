@@ -8,6 +8,7 @@
 mod access;
 mod chat;
 mod claude_code;
+mod confined;
 mod dashboard;
 mod durable;
 mod edges;

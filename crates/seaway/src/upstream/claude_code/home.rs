@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::value::RawValue;
 
 use crate::config::ProgramConfig;
+use crate::confine::outside;
 
 /// The program's own name of the file that says who it is.
 const IDENTITY: &str = ".claude.json";
@@ -104,7 +105,8 @@ pub(super) fn identity(setting: &ProgramConfig) -> io::Result<String> {
         .or_else(|| given(setting, "HOME"))
         .filter(|_| setting.credential.is_none());
     let known = folder
-        .and_then(|folder| std::fs::read_to_string(Path::new(folder).join(IDENTITY)).ok())
+        .map(|folder| Path::new(folder).join(IDENTITY))
+        .and_then(|path| outside(move || std::fs::read_to_string(path)).ok())
         .unwrap_or_default();
     let kept = serde_json::from_str::<ProgramIdentity<'_>>(&known).ok();
     let user = kept.as_ref().and_then(|kept| kept.user_id).map(|id| id.get().to_owned());

@@ -1,0 +1,98 @@
+//! What this process may do once it serves: files by landlock, system calls by seccomp, where the kernel has them.
+//!
+//! Both hold for a thread and for what it starts, so they come before every other thread. One thread is
+//! kept out of it: children are started there, which have rules of their own, and what the owner's
+//! settings name is read there, wherever it lies. No request says what that thread does.
+
+#[cfg(target_os = "linux")]
+mod linux;
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The files that a gateway needs by itself. Whatever else there is can be neither opened nor made.
+#[derive(Debug, Clone, Default)]
+pub struct FileReach {
+    /// May be read, with all that lies below.
+    pub read: Vec<PathBuf>,
+    /// The same, and be written, made and deleted.
+    pub write: Vec<PathBuf>,
+    /// Folders may be made here.
+    pub make: Vec<PathBuf>,
+}
+
+/// What of it the kernel holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confined {
+    pub files: bool,
+    pub calls: bool,
+}
+
+type OutsideJob = Box<dyn FnOnce() + Send>;
+
+static OUTSIDE: OnceLock<Sender<OutsideJob>> = OnceLock::new();
+
+/// Confines this thread, and all that it starts from here on. To be called while there is no other thread.
+///
+/// # Errors
+///
+/// If the thread that stays outside cannot be started, or the kernel refuses what it has.
+pub fn confine(reach: &FileReach) -> io::Result<Confined> {
+    let (jobs, asked) = channel::<OutsideJob>();
+    std::thread::Builder::new().name("outside".into()).spawn(move || {
+        for job in asked {
+            // A thread each: nobody waits for another one's disk.
+            let job = Arc::new(Mutex::new(Some(job)));
+            let same = job.clone();
+            if std::thread::Builder::new().spawn(move || run(&same)).is_err() {
+                run(&job);
+            }
+        }
+    })?;
+    if OUTSIDE.set(jobs).is_err() {
+        return Err(io::Error::other("this process is confined already"));
+    }
+    restrict(reach)
+}
+
+fn run(job: &Mutex<Option<OutsideJob>>) {
+    let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(job) = job {
+        job();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn restrict(reach: &FileReach) -> io::Result<Confined> {
+    linux::restrict(reach)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn restrict(_: &FileReach) -> io::Result<Confined> {
+    Ok(Confined { files: false, calls: false })
+}
+
+/// Does something outside of what this process is confined to, and waits for it: starting a child, or reading what the
+/// owner's settings name. Done at once where nothing is confined.
+///
+/// # Panics
+///
+/// As the job does.
+pub fn outside<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
+    let Some(jobs) = OUTSIDE.get() else { return job() };
+    let (done, wait) = channel::<Result<T, Box<dyn Any + Send>>>();
+    let job = move || {
+        // Whoever asked waits for it.
+        let _waits = done.send(catch_unwind(AssertUnwindSafe(job)));
+    };
+    let asked = jobs.send(Box::new(job));
+    match asked.ok().and_then(|()| wait.recv().ok()) {
+        Some(Ok(value)) => value,
+        Some(Err(panic)) => resume_unwind(panic),
+        None => unreachable!("the thread outside lives as long as the process"),
+    }
+}

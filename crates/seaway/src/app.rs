@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::access::knocks::Knocks;
-use crate::agent::registry::Agents;
 use crate::causes::chain;
 use crate::config::{self, Listen, Loaded, Sources};
+use crate::dial::Network;
 use crate::drain::Drain;
 use crate::http::Routes;
 use crate::http::admission::Door;
@@ -20,12 +18,9 @@ use crate::http::connection::Connections;
 use crate::http::server::{self, BindError, Listener, Serving};
 use crate::http::tls::{ServerTls, TlsError};
 use crate::instance::{self, Registered};
-use crate::ledger::Ledger;
-use crate::memory::Memory;
 use crate::snapshot::Snapshot;
 use crate::state::{AppState, ConfigOrigin};
 use crate::store::{Store, StoreError};
-use crate::ticket::Tickets;
 use crate::upstream::{self, Dependencies};
 use crate::workers::Workers;
 use crate::{http, reload};
@@ -36,6 +31,9 @@ const LAST_MOMENTS: Duration = Duration::from_secs(3);
 /// How long the records that the store does not take have to be put into a file: longer than the store waits for another
 /// program that locks it.
 const SPOOLING: Duration = Duration::from_secs(10);
+
+/// After so long without a request memory is given back.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -146,29 +144,12 @@ impl App {
             (Drain::default(), TaskTracker::new(), TaskTracker::new());
         let store = Store::start(config.store.clone(), config.prices.clone(), store_failed);
         let (grace, watch, threads) = (config.grace, config.watch, config.threads);
-        let memory_limit = config.memory_limit;
         let (state_dir, mut config) = (config.state_dir.clone(), config);
         config.listen = listeners.iter().filter_map(Listener::address).collect();
-        let snapshot = Snapshot::new(
-            config,
-            None,
-            &Dependencies { tasks: tasks.clone(), store: store.clone() },
-        )?;
-        let addresses = snapshot.config.listen.clone();
-        let state = Arc::new(AppState {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            ledger: Ledger::new(store, drain.clone()),
-            drain,
-            knocks: Knocks::default(),
-            memory: Memory::new(memory_limit),
-            answers: Memory::new(memory_limit),
-            tasks,
-            started: Instant::now(),
-            origin: ConfigOrigin { sources, path },
-            agents: Agents::default(),
-            tickets: Tickets::default(),
-            instance: uuid::Uuid::now_v7().simple().to_string().into(),
-        });
+        let addresses = config.listen.clone();
+        let origin = ConfigOrigin { sources, path };
+        let at_hand = Dependencies { tasks, store, network: Network::Real };
+        let state = AppState::new(config, origin, at_hand, drain)?;
         let router = http::router(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         serve(listeners, tls.as_ref(), &router, &state, &connections, &workers);
@@ -176,6 +157,7 @@ impl App {
             Self { state, addresses, grace, signals, connections, workers, registered: None };
         app.registered = app.register(&state_dir, router).await;
         app.state.tasks.spawn(sweep(app.state.clone()));
+        app.state.tasks.spawn(give_back(app.state.clone(), app.workers.clone()));
         if let Some(tls) = tls {
             app.state.tasks.spawn(tls.watch());
         }
@@ -307,6 +289,22 @@ async fn sweep(state: Arc<AppState>) {
                 tracing::warn!(upstream = %upstream.name, why, "requests cannot be served yet");
             }
         }
+    }
+}
+
+/// Gives memory back once a burst is over.
+async fn give_back(state: Arc<AppState>, workers: Workers) {
+    let mut every = tokio::time::interval(QUIET);
+    let (mut given, mut before) = (0, 0);
+    loop {
+        every.tick().await;
+        let now = state.ledger.ended_so_far();
+        // Something happened since, and nothing did lately.
+        if now != given && now == before && state.ledger.running() == 0 {
+            given = now;
+            workers.give_back();
+        }
+        before = now;
     }
 }
 

@@ -3,6 +3,7 @@
 mod pinned;
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,33 @@ use crate::confine::outside;
 /// Bytes both ways.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
+
+/// What opens connections in place of the machine's own network: a simulation.
+pub trait Dialler: Send + Sync {
+    /// Opens a connection to `host:port`.
+    fn dial(&self, authority: String) -> Dialling;
+}
+
+/// Resolves to an open connection.
+pub type Dialling = Pin<Box<dyn Future<Output = std::io::Result<Box<dyn ByteStream>>> + Send>>;
+
+/// Where connections are opened.
+#[derive(Clone, Default)]
+pub enum Network {
+    /// The machine's own.
+    #[default]
+    Real,
+    Simulated(Arc<dyn Dialler>),
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Real => "Real",
+            Self::Simulated(_) => "Simulated",
+        })
+    }
+}
 
 /// A fresh connection.
 pub struct Dialled {
@@ -75,6 +103,7 @@ pub enum Detour {
 /// How to reach one upstream.
 pub struct Dial {
     base: Uri,
+    network: Network,
     /// May change while connections are open.
     detour: Mutex<Option<Detour>>,
     ca_file: Option<PathBuf>,
@@ -86,7 +115,7 @@ pub struct Dial {
 }
 
 impl Dial {
-    pub fn new(api: &ApiConfig) -> Self {
+    pub fn new(api: &ApiConfig, network: &Network) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -104,6 +133,7 @@ impl Dial {
         let detour = Mutex::new(api.socket.clone().map(Detour::Socket));
         Self {
             base: api.base_url.clone(),
+            network: network.clone(),
             detour,
             ca_file: api.ca_file.clone(),
             proxy,
@@ -127,6 +157,7 @@ impl Dial {
     pub fn another(&self) -> Self {
         Self {
             base: self.base.clone(),
+            network: self.network.clone(),
             detour: Mutex::default(),
             ca_file: self.ca_file.clone(),
             proxy: None,
@@ -187,6 +218,9 @@ impl Dial {
     }
 
     async fn plain(&self) -> Result<Box<dyn ByteStream>, BoxError> {
+        if let Network::Simulated(dialler) = &self.network {
+            return Ok(dialler.dial(self.authority()).await?);
+        }
         match self.detour() {
             Some(Detour::Socket(path)) => return Ok(Box::new(connect_socket(&path).await?)),
             Some(Detour::Tcp(host, port)) => {

@@ -3,6 +3,7 @@
 mod entry;
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ pub struct Ledger {
     seconds: Family<ByUpstream, Histogram, fn() -> Histogram>,
     first_byte: Family<ByUpstream, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
+    /// Exchanges that ended.
+    ended: AtomicU64,
     refused: Family<ByReason, Counter>,
     /// How many refusals may still be recorded in this second.
     patience: Mutex<(Instant, u32)>,
@@ -151,6 +154,7 @@ impl Ledger {
             seconds,
             first_byte,
             in_flight,
+            ended: AtomicU64::new(0),
             refused,
             patience: Mutex::new((Instant::now(), REFUSALS)),
             lives: Lives::default(),
@@ -244,6 +248,7 @@ impl Ledger {
     /// Writes a record. Where records are synced, the answer is to wait for what this returns.
     fn ended(&self, record: Box<Record>, live: &Arc<Live>) -> Option<Recording> {
         self.in_flight.dec();
+        self.ended.fetch_add(1, Ordering::Relaxed);
         self.lives.end(live, &record);
         self.measure(&record);
         self.store.record(record);
@@ -280,6 +285,11 @@ impl Ledger {
         for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             self.tokens.get_or_create(&ByTokens { upstream: upstream.clone(), kind }).inc_by(count);
         }
+    }
+
+    /// How many exchanges have ended so far.
+    pub fn ended_so_far(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// How many exchanges are under way.

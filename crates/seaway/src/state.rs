@@ -10,7 +10,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::knocks::{KnockNews, Knocks};
 use crate::agent::registry::Agents;
-use crate::config::Sources;
+use crate::auth::KeyError;
+use crate::config::{Config, Sources};
+use crate::dial::Network;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
@@ -31,6 +33,7 @@ pub struct AppState {
     /// The memory for answers that are held until they are whole.
     pub answers: Memory,
     pub tasks: TaskTracker,
+    pub network: Network,
     pub started: Instant,
     pub origin: ConfigOrigin,
     pub agents: Agents,
@@ -47,9 +50,44 @@ pub struct ConfigOrigin {
 }
 
 impl AppState {
+    /// What a configuration becomes. `at_hand` is what it works with.
+    ///
+    /// # Errors
+    ///
+    /// If the local key can be neither read nor made.
+    pub fn new(
+        config: Config,
+        origin: ConfigOrigin,
+        at_hand: Dependencies,
+        drain: Drain,
+    ) -> Result<Arc<Self>, KeyError> {
+        let memory_limit = config.memory_limit;
+        let snapshot = Snapshot::new(config, None, &at_hand)?;
+        let Dependencies { tasks, store, network } = at_hand;
+        Ok(Arc::new(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            ledger: Ledger::new(store, drain.clone()),
+            drain,
+            knocks: Knocks::default(),
+            memory: Memory::new(memory_limit),
+            answers: Memory::new(memory_limit),
+            tasks,
+            network,
+            started: Instant::now(),
+            origin,
+            agents: Agents::default(),
+            tickets: Tickets::default(),
+            instance: uuid::Uuid::now_v7().simple().to_string().into(),
+        }))
+    }
+
     /// What upstreams share with the gateway.
     pub fn dependencies(&self) -> Dependencies {
-        Dependencies { tasks: self.tasks.clone(), store: self.ledger.store().clone() }
+        Dependencies {
+            tasks: self.tasks.clone(),
+            store: self.ledger.store().clone(),
+            network: self.network.clone(),
+        }
     }
 
     /// Notes a wrong key, and says how long its answer is to wait.

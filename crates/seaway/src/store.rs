@@ -21,6 +21,7 @@ mod row;
 mod schema;
 mod sessions;
 mod spool;
+mod stepped;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -39,7 +40,7 @@ use crate::fault::{Fault, FaultKind};
 use crate::record::Record;
 use inbox::Inbox;
 use open::{ReaderSlot, Urgency};
-use writer::WriterSetting;
+use writer::{Writer, WriterSetting};
 
 pub use audit::{AuditEntry, AuditEvent, AuditRow, append, audit};
 pub use inbox::StoreTrouble;
@@ -50,6 +51,7 @@ pub use promise::Promise;
 pub use reports::{Filter, Receipt, RequestFilter, Row, explain, requests, usage};
 pub use responses::Response;
 pub use sessions::Session;
+pub use stepped::StoreSteps;
 pub use tasks::{LEASE, RESTARTED, Task, TaskStatus};
 
 /// The store cannot be used.
@@ -132,42 +134,37 @@ impl Store {
         prices: Arc<PriceBook>,
         failed: impl FnOnce(&StoreError) + Send + 'static,
     ) -> Self {
-        let (inbox, sync) = (Arc::new(Inbox::default()), setting.sync);
-        let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
-        let handle = Arc::new(Handle(inbox.clone()));
-        let (to_look_up, to_report) = (Arc::<ReaderSlot>::default(), Arc::<ReaderSlot>::default());
-        open::read_by("store-lookups", to_look_up.clone(), Urgency::Prompt, looked_up);
-        open::read_by("store-reports", to_report.clone(), Urgency::Patient, reported);
+        let (store, parts) = Self::parts(&setting);
+        open::read_by(
+            "store-lookups",
+            parts.lookups.slot.clone(),
+            Urgency::Prompt,
+            parts.lookups.asked,
+        );
+        open::read_by(
+            "store-reports",
+            parts.reports.slot.clone(),
+            Urgency::Patient,
+            parts.reports.asked,
+        );
+        let slots = [parts.lookups.slot, parts.reports.slot];
         let work = move || {
-            let writing = WriterSetting {
-                path: setting.path.clone(),
-                modes: setting.modes,
-                retention: setting.retention,
-            };
-            let mut failed = Some(failed);
-            writer::run(&inbox, writing, || match open::open(&setting, &prices) {
-                Ok(open) => {
-                    to_look_up.opened(open.lookups);
-                    to_report.opened(open.reports);
-                    if failed.is_none() {
-                        tracing::info!("the store could be opened at last");
-                    }
-                    Ok(open.writer)
-                }
-                Err(error) => {
-                    to_look_up.is_out_of_use();
-                    to_report.is_out_of_use();
-                    if let Some(failed) = failed.take() {
-                        failed(&error);
-                    }
-                    Err(error)
-                }
-            });
+            let writing = WriterSetting::of(&setting);
+            writer::run(parts.inbox, writing, opener(setting, prices, slots, failed));
         };
         // Without the thread nothing is recorded, and whoever waits for something to be kept waits in vain; such a
         // process has no thread for anything else either.
         let _thread = std::thread::Builder::new().name("store".into()).spawn(work);
-        Self { writer: handle, lookups, reports, sync }
+        store
+    }
+
+    fn parts(setting: &config::StoreConfig) -> (Self, StoreParts) {
+        let inbox = Arc::new(Inbox::default());
+        let ((lookups, looked_up), (reports, reported)) = (channel(), channel());
+        let writer = Arc::new(Handle(inbox.clone()));
+        let reading = |asked| ReadingPart { slot: Arc::default(), asked };
+        let parts = StoreParts { inbox, lookups: reading(looked_up), reports: reading(reported) };
+        (Self { writer, lookups, reports, sync: setting.sync }, parts)
     }
 
     /// A store that forgets everything with the process.
@@ -260,6 +257,47 @@ impl Store {
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Promise<T> {
         ask(&self.reports, work)
+    }
+}
+
+/// The other ends of a store's handle.
+struct StoreParts {
+    inbox: Arc<Inbox>,
+    lookups: ReadingPart,
+    reports: ReadingPart,
+}
+
+/// What is asked of one connection that reads.
+struct ReadingPart {
+    slot: Arc<ReaderSlot>,
+    asked: Receiver<StoreWork>,
+}
+
+/// Opens the database, for its writer and for those who read; `failed` is told the first failure.
+fn opener(
+    setting: config::StoreConfig,
+    prices: Arc<PriceBook>,
+    [lookups, reports]: [Arc<ReaderSlot>; 2],
+    failed: impl FnOnce(&StoreError) + Send,
+) -> impl FnMut() -> Result<Writer, StoreError> + Send {
+    let mut failed = Some(failed);
+    move || match open::open(&setting, &prices) {
+        Ok(open) => {
+            lookups.opened(open.lookups);
+            reports.opened(open.reports);
+            if failed.is_none() {
+                tracing::info!("the store could be opened at last");
+            }
+            Ok(open.writer)
+        }
+        Err(error) => {
+            lookups.is_out_of_use();
+            reports.is_out_of_use();
+            if let Some(failed) = failed.take() {
+                failed(&error);
+            }
+            Err(error)
+        }
     }
 }
 

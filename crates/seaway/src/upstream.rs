@@ -34,6 +34,7 @@ use reach::Reach;
 use retry::{Extra, Next, Retry, retry_after};
 
 use crate::config::{self, UpstreamName};
+use crate::dial::Network;
 use crate::fault::{Fault, FaultKind};
 use crate::live::Live;
 use crate::store::Store;
@@ -269,6 +270,7 @@ const REFUSED_FOR: i64 = 300;
 pub struct Dependencies {
     pub tasks: TaskTracker,
     pub store: Store,
+    pub network: Network,
 }
 
 impl Upstream {
@@ -279,7 +281,7 @@ impl Upstream {
                 &setting.name,
                 api,
                 &setting.limits,
-                &dependencies.tasks,
+                dependencies,
             ))),
             config::UpstreamPlace::Program(program) => {
                 Backing::Program(Box::new(claude_code::Program::new(

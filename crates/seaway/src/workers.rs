@@ -13,6 +13,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::upstream;
 
 const TIDY: Duration = Duration::from_secs(30);
+/// How often memory is looked for until mimalloc tidies up (its `generic_collect`), and pieces that are looked for.
+const LOOKED_FOR: usize = 10_500;
+const LARGE: usize = 48 << 10;
+const LARGEST: usize = 8 << 20;
+/// It gives back what is unused for a second (its `purge_delay`).
+const UNUSED: Duration = Duration::from_millis(1500);
 
 /// A handle on the threads. They end when the last one is dropped.
 #[derive(Debug, Clone)]
@@ -50,11 +56,45 @@ impl Workers {
         })))
     }
 
+    /// The runtime that this is called in does all the work: for a simulation.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime.
+    pub fn here() -> Self {
+        Self(Arc::new(WorkerQueue {
+            handles: vec![Handle::current()],
+            next: AtomicUsize::new(0),
+            _end: CancellationToken::new().drop_guard(),
+        }))
+    }
+
+    /// Has every thread give unused memory back to the system: some milliseconds of work, for when there is nothing else.
+    pub fn give_back(&self) {
+        for thread in &self.0.handles {
+            thread.spawn(breathe());
+        }
+    }
+
     /// The thread whose turn it is.
     pub fn next(&self) -> &Handle {
         let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
         &self.0.handles[turn % self.0.handles.len()]
     }
+}
+
+/// Has the allocator give back what this thread does not use. mimalloc does that now and then while it is asked for memory
+/// that has to be looked for, and not by itself: after a burst, all of it would stay.
+async fn breathe() {
+    for _ in 0..LOOKED_FOR {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+    }
+    // By then it is unused for long enough.
+    tokio::time::sleep(UNUSED).await;
+    for _ in 0..LOOKED_FOR {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+    }
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST)));
 }
 
 /// Drops what a thread keeps for its upstreams and does not use.

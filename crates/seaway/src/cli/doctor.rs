@@ -15,6 +15,7 @@ use super::args::Cli;
 use crate::auth::{Keyring, unwritable};
 use crate::causes::chain;
 use crate::config::{Config, ConfigError, Listen};
+use crate::dial::Network;
 use crate::store::Store;
 use crate::tunnel::{Login, Tunnel, TunnelLayer};
 use crate::upstream::claude_code::{Program, install};
@@ -100,7 +101,11 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     if config.upstreams.is_empty() {
         findings.push(bad("upstream", "none is configured", "set ANTHROPIC_API_KEY, install Claude Code for a plan, or configure an [upstream.NAME]"));
     }
-    let dependencies = Dependencies { tasks: TaskTracker::new(), store: Store::in_memory() };
+    let dependencies = Dependencies {
+        tasks: TaskTracker::new(),
+        store: Store::in_memory(),
+        network: Network::Real,
+    };
     for setting in &config.upstreams {
         let upstream = Arc::new(Upstream::new(Arc::clone(setting), &dependencies));
         progress(&format!("asking upstream {}", upstream.name));

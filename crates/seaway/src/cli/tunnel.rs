@@ -16,7 +16,7 @@ use super::say;
 use super::serve::{banner, open_tunnels, same, start_log};
 use crate::app::App;
 use crate::config::{self, ApiConfig, Config, Listen, Loaded, Sources, UpstreamPlace, run_folder};
-use crate::dial::{Detour, Dial};
+use crate::dial::{Detour, Dial, Network};
 use crate::http::server::{self, BindError};
 use crate::instance;
 use crate::store::AuditEvent;
@@ -36,7 +36,7 @@ impl Meant {
         Some(Self {
             name: upstream.name.to_string(),
             setting: api.via.clone()?,
-            dial: Arc::new(Dial::new(api)),
+            dial: Arc::new(Dial::new(api, &Network::Real)),
             env: String::new(),
         })
     }

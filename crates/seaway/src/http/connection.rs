@@ -224,6 +224,7 @@ impl Connection {
         let mut wait = first.into_iter().chain(looks).min();
         loop {
             tokio::select! {
+                biased;
                 () = self.close.cancelled() => {
                     // It may have asked something at the last moment.
                     if self.is_known() {

@@ -141,8 +141,9 @@ impl Listener {
         let drain = serving.state.drain.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(serving.door) => accepted,
+                biased;
                 () = drain.wait_begun() => break,
+                accepted = self.accept(serving.door) => accepted,
             };
             match accepted {
                 Ok((accepted, address)) => serving.begin(accepted, address),
@@ -218,13 +219,26 @@ pub struct Serving {
 impl Serving {
     /// Serves a connection, if there is a place for it.
     fn begin(&self, accepted: Accepted, address: Option<IpAddr>) {
+        self.serve(move || accepted.adopt(), address);
+    }
+
+    /// The same for a connection that is the runtime's already, as a simulation has it.
+    pub fn accept(&self, stream: Box<dyn ServerStream>, address: Option<IpAddr>) {
+        self.serve(move || Ok(stream), address);
+    }
+
+    fn serve(
+        &self,
+        adopt: impl FnOnce() -> io::Result<Box<dyn ServerStream>> + Send + 'static,
+        address: Option<IpAddr>,
+    ) {
         let limits = self.state.snapshot.load().config.client;
         match self.connections.admit(address, &limits) {
             Ok(place) => {
                 let (router, drain) = (self.router.clone(), self.state.drain.clone());
                 let tls = self.tls.as_ref().map(|tls| tls.acceptor());
                 let served = Served { place, limits, router, door: self.door, drain, tls };
-                let task = served.run(accepted);
+                let task = served.run(adopt);
                 self.tasks.spawn_on(task, self.workers.next());
             }
             Err(why) => tracing::warn!(%why, ?address, "a connection was closed at once"),
@@ -248,7 +262,8 @@ impl Accepted {
     }
 }
 
-trait ServerStream: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Bytes both ways, of a client.
+pub trait ServerStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ServerStream for T {}
 
 /// How long a connection without a request may take to close in good order.
@@ -291,10 +306,11 @@ struct Served {
 }
 
 impl Served {
-    async fn run(self, accepted: Accepted) {
-        let Ok(stream) = accepted.adopt() else { return };
+    async fn run(self, adopt: impl FnOnce() -> io::Result<Box<dyn ServerStream>>) {
+        let Ok(stream) = adopt() else { return };
         let Some(tls) = &self.tls else { return connection(stream, self).await };
         let shaken = tokio::select! {
+                biased;
             shaken = tls.accept(stream) => shaken,
             why = self.place.connection.overdue(&self.limits) => {
                 return tracing::debug!(why, "a connection was closed");
@@ -328,6 +344,7 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
     let stream = Sending::new(TokioIo::new(stream), place.connection.clone(), limits.send_timeout);
     let mut served = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
+                biased;
         ended = served.as_mut() => ended,
         why = place.connection.overdue(&limits) => {
             tracing::debug!(why, "a connection was closed");
@@ -336,6 +353,7 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
         () = drain.wait_begun() => {
             served.as_mut().graceful_shutdown();
             tokio::select! {
+                biased;
                 ended = served.as_mut() => ended,
                 // What asks nothing is not waited for, be it in the midst of a head.
                 () = idle_for(&place, LAST_MOMENT) => return,

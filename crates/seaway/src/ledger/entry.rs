@@ -1,10 +1,11 @@
 //! The open record of one exchange.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 use seaway_wire::messages::{Change, Summary};
+use tokio::time::Instant;
 
 use super::{Ledger, Recording};
 use crate::auth::Caller;

@@ -197,6 +197,21 @@ impl Inbox {
         self.changed.notify_one();
     }
 
+    /// What is to be done now, without waiting for more to gather.
+    pub(super) fn at_hand(&self) -> WriterStep {
+        let mut waiting = self.lock();
+        if let Some(work) = self.next_work(&mut waiting) {
+            return WriterStep::Work(work);
+        }
+        if !waiting.records.is_empty() || !waiting.flushes.is_empty() {
+            return waiting.take();
+        }
+        match waiting.spool.take() {
+            Some(done) => WriterStep::Spool(done),
+            None => WriterStep::Idle,
+        }
+    }
+
     /// Waits for something to do, but no longer than until `idle`.
     pub(super) fn next(&self, idle: Option<Instant>) -> WriterStep {
         let mut waiting = self.lock();

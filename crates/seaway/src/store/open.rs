@@ -130,6 +130,13 @@ impl ReaderSlot {
         self.1.notify_all();
     }
 
+    /// Does it by the connection, or drops it where there is none.
+    pub(super) fn work(&self, work: StoreWork) {
+        if let Some(shared) = self.connection() {
+            work(&mut locked(&shared));
+        }
+    }
+
     fn connection(&self) -> Option<SharedConnection> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let opening = |state: &mut SlotState| matches!(state, SlotState::Opening);
@@ -154,9 +161,7 @@ pub(super) fn read_by(
             stand_back();
         }
         for work in asked {
-            if let Some(shared) = slot.connection() {
-                work(&mut locked(&shared));
-            }
+            slot.work(work);
         }
     };
     // Without the thread nobody reads the queue, and whoever asks learns that the store is out of use.

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -15,6 +16,7 @@ use super::journal::{BatchResult, Journal, Owed, Pace};
 use super::row::JournalRow;
 use super::spool::{self, Spool, Spooled};
 use super::{StoreError, schema};
+use crate::config::StoreConfig;
 use crate::record::Record;
 use crate::trusted::Modes;
 
@@ -40,61 +42,86 @@ pub(super) struct WriterSetting {
     pub(super) retention: Duration,
 }
 
+impl WriterSetting {
+    pub(super) fn of(setting: &StoreConfig) -> Self {
+        let StoreConfig { path, modes, retention, .. } = setting;
+        Self { path: path.clone(), modes: *modes, retention: *retention }
+    }
+}
+
 /// Writes until the last handle is gone. `open` is asked for the database until it has one.
 pub(super) fn run(
-    inbox: &Inbox,
+    inbox: Arc<Inbox>,
     setting: WriterSetting,
     open: impl FnMut() -> Result<Writer, StoreError>,
 ) {
-    let WriterSetting { path, modes, retention } = setting;
-    let spool = path.as_deref().and_then(|path| {
-        Spool::reserve(path, modes)
-            .inspect_err(|error| tracing::debug!(%error, "no file for what may be left at the end"))
-            .ok()
-    });
-    let mut desk = WriterDesk {
-        writer: None,
-        open,
-        reopen: REOPEN,
-        inbox,
-        spool,
-        modes,
-        journal: Journal::default(),
-        unwritten: VecDeque::new(),
-        held: 0,
-        owed: Owed::default(),
-        flushes: Vec::new(),
-        retry: None,
-        retention,
-        sweep: Instant::now(),
-        busy: false,
-        wrote: None,
-    };
-    desk.open();
+    let mut desk = WriterDesk::new(inbox.clone(), setting, open);
     loop {
-        match inbox.next(desk.next()) {
-            WriterStep::Work(work) => {
-                desk.busy = true;
-                // Without a database it is dropped, which tells whoever asked.
-                if let Some(writer) = &desk.writer {
-                    work(&mut locked(&writer.shared));
-                    desk.written();
-                }
-            }
-            WriterStep::Records(records, flushes) => {
-                desk.busy = true;
-                desk.take(records, flushes);
-            }
-            WriterStep::Spool(done) => {
-                desk.leave();
-                // Whoever waited may have left.
-                let _left = done.send(());
-            }
-            WriterStep::Idle => desk.tidy(),
-            WriterStep::Closed => break,
+        let step = inbox.next(desk.next());
+        if !desk.step(step) {
+            break;
         }
     }
     desk.leave();
+}
+
+impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
+    pub(super) fn new(inbox: Arc<Inbox>, setting: WriterSetting, open: O) -> Self {
+        let WriterSetting { path, modes, retention } = setting;
+        let spool = path.as_deref().and_then(|path| {
+            Spool::reserve(path, modes)
+                .inspect_err(
+                    |error| tracing::debug!(%error, "no file for what may be left at the end"),
+                )
+                .ok()
+        });
+        let mut desk = WriterDesk {
+            writer: None,
+            open,
+            reopen: REOPEN,
+            inbox,
+            spool,
+            modes,
+            journal: Journal::default(),
+            unwritten: VecDeque::new(),
+            held: 0,
+            owed: Owed::default(),
+            flushes: Vec::new(),
+            retry: None,
+            retention,
+            sweep: Instant::now(),
+            busy: false,
+            wrote: None,
+        };
+        desk.open();
+        desk
+    }
+
+    /// Does one thing. False once nothing will come any more.
+    pub(super) fn step(&mut self, step: WriterStep) -> bool {
+        match step {
+            WriterStep::Work(work) => {
+                self.busy = true;
+                // Without a database it is dropped, which tells whoever asked.
+                if let Some(writer) = &self.writer {
+                    work(&mut locked(&writer.shared));
+                    self.written();
+                }
+            }
+            WriterStep::Records(records, flushes) => {
+                self.busy = true;
+                self.take(records, flushes);
+            }
+            WriterStep::Spool(done) => {
+                self.leave();
+                // Whoever waited may have left.
+                let _left = done.send(());
+            }
+            WriterStep::Idle => self.tidy(),
+            WriterStep::Closed => return false,
+        }
+        true
+    }
 }
 
 /// What the thread writes with.
@@ -104,13 +131,14 @@ pub(super) struct Writer {
     pub(super) files: Option<Files>,
 }
 
-struct WriterDesk<'a, O> {
+/// What the thread has before it.
+pub(super) struct WriterDesk<O> {
     /// None until it could be opened.
     writer: Option<Writer>,
     open: O,
     /// How long until that is tried again.
     reopen: Duration,
-    inbox: &'a Inbox,
+    inbox: Arc<Inbox>,
     spool: Option<Spool>,
     modes: Modes,
     journal: Journal,
@@ -132,9 +160,9 @@ struct WriterDesk<'a, O> {
     wrote: Option<Instant>,
 }
 
-impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<'_, O> {
+impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
     /// When there is something to do besides what comes.
-    fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let quiet = self.wrote.map(|wrote| wrote + QUIET);
         let sweep = self.writer.as_ref().map(|_| self.sweep);
         [self.retry, sweep, quiet].into_iter().flatten().min()
@@ -310,8 +338,20 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<'_, O> {
         }
     }
 
+    /// What failed is tried with the next step.
+    pub(super) fn retry_now(&mut self) {
+        self.retry = self.retry.map(|_| Instant::now());
+    }
+
+    /// Lets the database grow to so many pages.
+    pub(super) fn limit_pages(&self, pages: u32) -> rusqlite::Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        let database = locked(&writer.shared);
+        database.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+    }
+
     /// Writes what is left, into a file if the store does not take it.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         self.write();
         if self.unwritten.is_empty() && self.owed.is_empty() {
             return;

@@ -6,10 +6,12 @@ use std::time::Duration;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use seaway_wire::Endpoint;
-use tokio_util::task::TaskTracker;
 
 use super::pool::{Pool, SendError};
-use super::{BoxError, Call, CallBody, Payload, Recourse, ReplyBody, SharedError, UpstreamError};
+use super::{
+    BoxError, Call, CallBody, Dependencies, Payload, Recourse, ReplyBody, SharedError,
+    UpstreamError,
+};
 use crate::auth::CARRIERS;
 use crate::config::{self, Limits, UpstreamName, Vendor};
 use crate::credential::{Credential, CredentialError};
@@ -43,9 +45,10 @@ impl Api {
         name: &UpstreamName,
         api: &config::ApiConfig,
         limits: &Limits,
-        tasks: &TaskTracker,
+        dependencies: &Dependencies,
     ) -> Self {
-        let dial = Arc::new(Dial::new(api));
+        let Dependencies { tasks, network, .. } = dependencies;
+        let dial = Arc::new(Dial::new(api, network));
         let tunnel =
             api.via.clone().map(|setting| Tunnel::new(setting, dial.clone(), tasks.clone()));
         if let Some(tunnel) = &tunnel {
@@ -146,6 +149,7 @@ impl Api {
         match &self.tunnel {
             None => attempt.await,
             Some(tunnel) => tokio::select! {
+                biased;
                 answered = attempt => answered,
                 late = tunnel.takes_long() => Err(self.no_way(late)),
             },
@@ -224,6 +228,7 @@ impl Api {
             return Ok(false);
         }
         let mended = tokio::select! {
+                biased;
             mended = tunnel.mend(mended) => mended,
             late = tunnel.takes_long() => Err(late),
         };

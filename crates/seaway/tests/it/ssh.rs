@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use seaway::config::{self, Config, Environment, Sources, UpstreamPlace, run_folder};
-use seaway::dial::Dial;
+use seaway::dial::{Dial, Network};
 use seaway::tunnel::{Login, Tunnel, TunnelError, TunnelLayer, lockout};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
@@ -64,7 +64,11 @@ impl Home {
         ]);
         let config = Config::load(&Sources { file: None, flags, environment }).unwrap().config;
         let UpstreamPlace::Api(api) = &config.upstreams[0].place else { panic!("it is an API") };
-        Tunnel::new(api.via.clone().unwrap(), Arc::new(Dial::new(api)), TaskTracker::new())
+        Tunnel::new(
+            api.via.clone().unwrap(),
+            Arc::new(Dial::new(api, &Network::Real)),
+            TaskTracker::new(),
+        )
     }
 
     /// One for all of this user's gateways, whatever their state folders.

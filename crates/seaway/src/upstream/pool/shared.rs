@@ -118,6 +118,7 @@ impl SharedConnections {
         let begun = Instant::now();
         while driver.current_max_send_streams() == UNTOLD && begun.elapsed() < SETTLING {
             tokio::select! {
+                biased;
                 ended = &mut driver => return Err(ended.map_or_else(SendError::of, |()| SendError::Closed)),
                 () = tokio::time::sleep(LOOK) => {}
             }

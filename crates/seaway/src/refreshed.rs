@@ -5,9 +5,12 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 /// What a fetch came to.
@@ -31,11 +34,14 @@ pub struct Refreshed<T> {
     tasks: TaskTracker,
 }
 
+/// A fetch that is under way: all who wait for it are told in the order in which they came.
+type Flight<T> = Shared<oneshot::Receiver<T>>;
+
 struct RefreshState<T> {
     /// How often something was forgotten: what was asked for before that is not kept.
     epoch: u64,
     known: Option<(Instant, Fetched<T>)>,
-    flight: Option<watch::Receiver<Option<T>>>,
+    flight: Option<Flight<T>>,
 }
 
 impl<T> Clone for Refreshed<T> {
@@ -70,23 +76,26 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
     where
         F: Future<Output = Fetched<T>> + Send + 'static,
     {
-        let mut flight = {
+        let flight = {
             let mut state = lock(&self.state);
             if let Some((at, known)) = &state.known
                 && at.elapsed() < known.fresh
             {
                 return Ok(known.value.clone());
             }
-            let under_way =
-                state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()).cloned();
+            let under_way = state.flight.clone();
             let flight = under_way.unwrap_or_else(|| self.launch(&mut state, fetch()));
             if let Some((_, known)) = state.known.as_ref().filter(|(_, known)| known.lasting) {
                 return Ok(known.value.clone());
             }
             flight
         };
-        let landed = flight.wait_for(Option::is_some).await.map_err(|_| GatewayGone)?;
-        landed.clone().ok_or(GatewayGone)
+        flight.clone().await.map_err(|_| {
+            let mut state = lock(&self.state);
+            // Nobody waits for a fetch that broke off.
+            state.flight = state.flight.take().filter(|other| !other.ptr_eq(&flight));
+            GatewayGone
+        })
     }
 
     /// True if something is known that [`Self::get`] would return at once.
@@ -112,11 +121,12 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
         (state.known, state.flight) = (None, None);
     }
 
-    fn launch<F>(&self, state: &mut RefreshState<T>, fetch: F) -> watch::Receiver<Option<T>>
+    fn launch<F>(&self, state: &mut RefreshState<T>, fetch: F) -> Flight<T>
     where
         F: Future<Output = Fetched<T>> + Send + 'static,
     {
-        let (land, flight) = watch::channel(None);
+        let (land, flight) = oneshot::channel();
+        let flight = flight.shared();
         state.flight = Some(flight.clone());
         let (shared, epoch) = (self.state.clone(), state.epoch);
         self.tasks.spawn(async move {
@@ -124,7 +134,8 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
             let mut state = lock(&shared);
             if state.epoch != epoch {
                 drop(state);
-                land.send_replace(Some(fetched.value));
+                // Whoever waited may have left.
+                let _left = land.send(fetched.value);
                 return;
             }
             let value = match &mut state.known {
@@ -137,7 +148,7 @@ impl<T: Clone + Send + Sync + 'static> Refreshed<T> {
             };
             state.flight = None;
             drop(state);
-            land.send_replace(Some(value));
+            let _left = land.send(value);
         });
         flight
     }

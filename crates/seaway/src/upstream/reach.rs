@@ -1,7 +1,9 @@
 //! Whether an upstream can be reached, without asking it anything.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use tokio::time::timeout;
 

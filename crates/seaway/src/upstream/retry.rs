@@ -107,8 +107,8 @@ impl<'a> Retry<'a> {
 
 /// Doubles from a quarter of a second, with up to a quarter more so that callers spread out.
 pub(super) fn backoff(attempts: u32) -> Duration {
-    let base = Duration::from_millis(250) * 2_u32.saturating_pow(attempts.saturating_sub(1).min(5));
-    base.mul_f64(1.0 + fastrand::f64() / 4.0)
+    let base = 250 * 2_u64.saturating_pow(attempts.saturating_sub(1).min(5));
+    Duration::from_millis(base + fastrand::u64(0..=base / 4))
 }
 
 #[cfg(test)]

@@ -819,3 +819,38 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         assert_eq!(recorded, ASKED as u64, "all were recorded");
     }
 }
+
+/// Bytes that a process has for itself.
+#[cfg(target_os = "linux")]
+fn anonymous_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_burst_took_is_given_back() {
+    const MIB: u64 = 1 << 20;
+    let program = Program::start(&["--upstream", "sandbox", "--api-key", KEY]);
+    let pid = program.child.id();
+    let before = anonymous_memory(pid);
+    let large = ASK.replace("claude-sonnet-4-5", "sandbox-sonnet-1");
+    let large = large.replace("\"hi\"", &format!("\"{}\"", "x".repeat(2 << 20)));
+    let mut burst = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let (mut client, large) = (program.client().await, large.clone());
+        burst.spawn(async move { client.post("/v1/messages", &large).await.status });
+    }
+    let (mut most, mut answered) = (before, 0);
+    while let Some(status) = burst.join_next().await {
+        answered += u32::from(status.unwrap() == 200);
+        most = most.max(anonymous_memory(pid));
+    }
+    assert_eq!(answered, 32);
+    assert!(most > before + 24 * MIB, "{} MiB are no burst", (most - before) / MIB);
+    // Whatever a quiet process keeps, it is no part of the burst's.
+    while anonymous_memory(pid) > before + 12 * MIB {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}

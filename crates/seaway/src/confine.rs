@@ -32,7 +32,8 @@ pub struct Confined {
     pub calls: bool,
 }
 
-type OutsideJob = Box<dyn FnOnce() + Send>;
+/// Something to do, told whether the thread is for it alone.
+type OutsideJob = Box<dyn FnOnce(bool) + Send>;
 
 static OUTSIDE: OnceLock<Sender<OutsideJob>> = OnceLock::new();
 
@@ -48,8 +49,8 @@ pub fn confine(reach: &FileReach) -> io::Result<Confined> {
             // A thread each: nobody waits for another one's disk.
             let job = Arc::new(Mutex::new(Some(job)));
             let same = job.clone();
-            if std::thread::Builder::new().spawn(move || run(&same)).is_err() {
-                run(&job);
+            if std::thread::Builder::new().spawn(move || run(&same, true)).is_err() {
+                run(&job, false);
             }
         }
     })?;
@@ -59,16 +60,26 @@ pub fn confine(reach: &FileReach) -> io::Result<Confined> {
     restrict(reach)
 }
 
-fn run(job: &Mutex<Option<OutsideJob>>) {
+fn run(job: &Mutex<Option<OutsideJob>>, alone: bool) {
     let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(job) = job {
-        job();
+        job(alone);
     }
 }
 
 #[cfg(target_os = "linux")]
 fn restrict(reach: &FileReach) -> io::Result<Confined> {
     linux::restrict(reach)
+}
+
+#[cfg(target_os = "linux")]
+fn restrict_files(reach: &FileReach) -> io::Result<bool> {
+    linux::restrict_files(reach).map_err(io::Error::other)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn restrict_files(_: &FileReach) -> io::Result<bool> {
+    Ok(false)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -83,11 +94,34 @@ fn restrict(_: &FileReach) -> io::Result<Confined> {
 ///
 /// As the job does.
 pub fn outside<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
-    let Some(jobs) = OUTSIDE.get() else { return job() };
+    in_turn(move |_| job())
+}
+
+/// The same for what starts a child that has to stay within these files: it is held by them, and all that it starts. Where
+/// this process is not confined the child is not either.
+///
+/// # Panics
+///
+/// As the job does.
+pub fn outside_within<T: Send + 'static>(
+    reach: FileReach,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    in_turn(move |alone| {
+        let held = if alone { restrict_files(&reach) } else { Ok(false) };
+        if let Err(error) = held {
+            tracing::warn!(%error, "a child is not confined");
+        }
+        job()
+    })
+}
+
+fn in_turn<T: Send + 'static>(job: impl FnOnce(bool) -> T + Send + 'static) -> T {
+    let Some(jobs) = OUTSIDE.get() else { return job(false) };
     let (done, wait) = channel::<Result<T, Box<dyn Any + Send>>>();
-    let job = move || {
+    let job = move |alone| {
         // Whoever asked waits for it.
-        let _waits = done.send(catch_unwind(AssertUnwindSafe(job)));
+        let _waits = done.send(catch_unwind(AssertUnwindSafe(|| job(alone))));
     };
     let asked = jobs.send(Box::new(job));
     match asked.ok().and_then(|()| wait.recv().ok()) {

@@ -3,8 +3,7 @@
 mod entry;
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -25,6 +24,8 @@ use crate::fault::{Fault, FaultKind};
 use crate::live::{Live, Lives};
 use crate::record::{Outcome, Record};
 use crate::store::Store;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicU64, Ordering};
 pub use entry::Entry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,12 +61,27 @@ pub struct Ledger {
     ended: AtomicU64,
     refused: Family<ByReason, Counter>,
     /// How many refusals may still be recorded in this second.
-    patience: Mutex<(Instant, u32)>,
+    patience: RefusalBudget,
     lives: Lives,
 }
 
 /// Refusals that are recorded within a second: who knocks a thousand times must not fill the store.
 const REFUSALS: u32 = 10;
+
+/// When the second began, and how many of them are left in it.
+struct RefusalBudget(Mutex<(Instant, u32)>);
+
+impl RefusalBudget {
+    fn take(&self) -> bool {
+        let mut patience = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if patience.0.elapsed() >= Duration::from_secs(1) {
+            *patience = (Instant::now(), REFUSALS);
+        }
+        let left = patience.1 > 0;
+        patience.1 = patience.1.saturating_sub(1);
+        left
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
@@ -156,7 +172,7 @@ impl Ledger {
             in_flight,
             ended: AtomicU64::new(0),
             refused,
-            patience: Mutex::new((Instant::now(), REFUSALS)),
+            patience: RefusalBudget(Mutex::new((Instant::now(), REFUSALS))),
             lives: Lives::default(),
         })
     }
@@ -217,7 +233,7 @@ impl Ledger {
         request_id: &str,
     ) {
         self.refused.get_or_create(&ByReason { reason: fault.kind.name() }).inc();
-        if !self.may_record_refusal() {
+        if !self.patience.take() {
             return;
         }
         let opening = Opening {
@@ -233,16 +249,6 @@ impl Ledger {
         entry.answering(status);
         entry.failed(fault.kind.name());
         let _nobody_waits = entry.ends(Outcome::Faulted);
-    }
-
-    fn may_record_refusal(&self) -> bool {
-        let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-        if patience.0.elapsed() >= Duration::from_secs(1) {
-            *patience = (Instant::now(), REFUSALS);
-        }
-        let left = patience.1 > 0;
-        patience.1 = patience.1.saturating_sub(1);
-        left
     }
 
     /// Writes a record. Where records are synced, the answer is to wait for what this returns.
@@ -317,5 +323,32 @@ impl Ledger {
         // Writing into a String cannot fail.
         let _ = encode(&mut out, &self.registry);
         out
+    }
+}
+
+#[cfg(all(test, feature = "shuttle"))]
+mod shuttle_tests {
+    use shuttle::thread;
+
+    use super::*;
+
+    /// Refusals from several threads, in one second that does not end.
+    fn refuse() {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let budget = Arc::new(RefusalBudget(Mutex::new((far, REFUSALS))));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let budget = budget.clone();
+                thread::spawn(move || (0..6).filter(|_| budget.take()).count())
+            })
+            .collect();
+        let recorded: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        assert_eq!(recorded, REFUSALS as usize);
+    }
+
+    #[test]
+    fn shuttle_finds_no_way_to_record_too_many_refusals() {
+        shuttle::check_random(refuse, 2000);
+        shuttle::check_pct(refuse, 2000, 3);
     }
 }

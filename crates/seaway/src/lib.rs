@@ -41,6 +41,7 @@ pub mod route;
 pub mod snapshot;
 pub mod state;
 pub mod store;
+pub mod sync;
 pub mod ticket;
 pub mod trusted;
 pub mod tunnel;

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::record::{Outcome, Record};
 

@@ -8,6 +8,7 @@ mod piped;
 mod tool;
 pub mod watch;
 
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
-use crate::confine::outside;
+use crate::confine::{FileReach, outside, outside_within};
 
 pub use folder::{FOLDERS, Folder};
 pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
@@ -39,13 +40,22 @@ pub enum ProcessError {
 }
 
 /// Starts a child where nothing is confined: it has rules of its own.
-fn started(mut command: Command) -> std::io::Result<Child> {
-    let runtime = Handle::try_current();
-    outside(move || {
-        // Who reaps it belongs to the runtime.
-        let _inside = runtime.as_ref().map(Handle::enter);
-        command.spawn()
-    })
+fn started(command: Command) -> std::io::Result<Child> {
+    let runtime = Handle::try_current().ok();
+    outside(move || spawned(command, runtime))
+}
+
+/// Starts a child that may write these files and no others.
+fn started_within(command: Command, write: Vec<PathBuf>) -> std::io::Result<Child> {
+    let runtime = Handle::try_current().ok();
+    let reach = FileReach { read: vec!["/".into()], write, make: Vec::new() };
+    outside_within(reach, move || spawned(command, runtime))
+}
+
+fn spawned(mut command: Command, runtime: Option<Handle>) -> std::io::Result<Child> {
+    // Who reaps it belongs to the runtime.
+    let _inside = runtime.as_ref().map(Handle::enter);
+    command.spawn()
 }
 
 fn code(status: ExitStatus) -> String {

@@ -21,6 +21,7 @@ const FLOORS: &[&[&str]] = &[
         "log",
         "memory",
         "refreshed",
+        "sync",
         "trusted",
     ],
     &["config"],

@@ -78,7 +78,7 @@ pub(super) fn restrict(reach: &FileReach) -> io::Result<Confined> {
     Ok(Confined { files, calls })
 }
 
-fn restrict_files(reach: &FileReach) -> Result<bool, RulesetError> {
+pub(super) fn restrict_files(reach: &FileReach) -> Result<bool, RulesetError> {
     let all = AccessFs::from_all(RULES);
     let status = Ruleset::default()
         .handle_access(all)?

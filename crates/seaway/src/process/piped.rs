@@ -105,13 +105,44 @@ impl Piped {
         has_tools: bool,
         tasks: &TaskTracker,
     ) -> io::Result<Self> {
+        Self::start(launch, folder, has_tools, None, tasks)
+    }
+
+    /// The same for one without tools: where this process is confined, the child may write its temporary folder, these,
+    /// and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn spawn_within(
+        launch: Launch,
+        folder: Folder,
+        mut write: Vec<PathBuf>,
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
+        let devices = ["/dev/null", "/dev/tty", "/dev/shm"];
+        write.extend(devices.map(PathBuf::from));
+        write.push(folder.path().to_owned());
+        Self::start(launch, folder, false, Some(write), tasks)
+    }
+
+    fn start(
+        launch: Launch,
+        folder: Folder,
+        has_tools: bool,
+        write: Option<Vec<PathBuf>>,
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
         let mut command = Command::new(&launch.program);
         command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
         command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
         command.env("TMPDIR", folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
-        let mut child = super::started(command)?;
+        let mut child = match write {
+            Some(write) => super::started_within(command, write)?,
+            None => super::started(command)?,
+        };
         let group = Group(child.id());
         let pid = child.id().unwrap_or_default();
         let mark = mark(pid).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! How many requests an upstream gets at once, and how long others wait.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::UpstreamError;
 use crate::config::{Limits, UpstreamName};
 use crate::fault::FaultKind;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The door to one upstream. Those who wait pass in turns by caller, each caller's own in the order in which they came,
 /// so that nobody waits for all that another one asks.
@@ -211,6 +212,67 @@ struct QueuePlace<'a> {
 impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         self.slots.line().leave(self.number);
+    }
+}
+
+#[cfg(all(test, feature = "shuttle"))]
+mod shuttle_tests {
+    use shuttle::future::{block_on, spawn};
+    use shuttle::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    const PLACES: usize = 2;
+
+    /// Callers that come, work and leave, some of them while they wait.
+    fn come_and_go() {
+        let limits = Limits {
+            concurrency: Some(PLACES),
+            queue: 3,
+            queue_timeout: Duration::from_secs(3600),
+            first_byte_timeout: Duration::ZERO,
+            retries: 0,
+            retry_on: Vec::new(),
+        };
+        let gate = Arc::new(Gate::new(&limits));
+        let inside = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..6)
+            .map(|number| {
+                let (gate, inside) = (gate.clone(), inside.clone());
+                let caller: Arc<str> = if number % 3 == 0 { "one" } else { "two" }.into();
+                let work = spawn(async move {
+                    let Ok(permit) = gate.enter(&caller).await else { return };
+                    assert!(inside.fetch_add(1, Ordering::SeqCst) < PLACES, "too many are inside");
+                    shuttle::future::yield_now().await;
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    drop(permit);
+                });
+                (number, work)
+            })
+            .collect();
+        block_on(async {
+            for (number, work) in callers {
+                if number == 2 {
+                    // A client that leaves, wherever it is just then.
+                    work.abort();
+                } else {
+                    work.await.unwrap();
+                }
+            }
+        });
+        let one: Arc<str> = "one".into();
+        let all = [block_on(gate.enter(&one)), block_on(gate.enter(&one))];
+        assert!(all.iter().all(Result::is_ok), "no place was lost");
+        assert_eq!((gate.taken(), gate.waiting()), (Some((PLACES, PLACES)), 0));
+    }
+
+    #[test]
+    fn shuttle_finds_no_way_to_lose_a_place() {
+        // Time-outs want a runtime's clock; none of them goes off.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _inside = runtime.enter();
+        shuttle::check_random(come_and_go, 2000);
+        shuttle::check_pct(come_and_go, 2000, 3);
     }
 }
 

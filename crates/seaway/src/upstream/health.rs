@@ -4,9 +4,8 @@ use crate::fault::FaultKind;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use serde::Serialize;
+use tokio::time::Instant;
 
 /// How long an upstream that could not serve is passed over where another one can.
 const REST: Duration = Duration::from_secs(15);

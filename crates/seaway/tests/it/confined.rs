@@ -119,3 +119,49 @@ async fn what_settings_name_is_found_wherever_it_lies() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// A program that answers nothing, and tries what it may write.
+const CURIOUS: &str = r#"#!/bin/sh
+case "$1" in
+    --version) echo "2.1.329 (Claude Code)"; exit;;
+    auth) echo '{"loggedIn":true,"authMethod":"claude.ai"}'; exit;;
+esac
+{
+    echo x > "$HOME/outside" && echo "outside"
+    echo x > "$HOME/.config/seaway/seaway.toml" && echo "settings"
+    echo x > "$HOME/.local/state/seaway/key" && echo "key"
+    echo x > /var/tmp/seaway-was-here && echo "elsewhere"
+    echo x > "$TMPDIR/inside" && echo "inside"
+    echo x > /dev/null && echo "nowhere"
+} > "$HOME/.claude/new" 2> /dev/null
+mv "$HOME/.claude/new" "$HOME/.claude/report"
+exit 1
+"#;
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_answers_writes_nothing_but_its_own() {
+    let home = home();
+    let at = |path: &str| home.path().join(path);
+    write(&at("claude"), CURIOUS);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(at("claude"), mode).unwrap();
+    std::fs::create_dir_all(at(".claude")).unwrap();
+    let settings = format!(
+        "port = 0\napi_key = '{KEY}'\n[upstream.cc]\nkind = 'claude-code'\n[claude_code]\npath = '{}'\n",
+        at("claude").display()
+    );
+    write(&at(".config/seaway/seaway.toml"), &settings);
+    let (mut child, log) = start(home.path());
+    let banner = log.iter().find(|line| line.contains("serves on http://")).unwrap();
+    let address = banner.split("http://").nth(1).unwrap().trim().parse().unwrap();
+    let mut client = Client::connect(address, Some(KEY)).await;
+    assert!(client.post("/v1/messages", ASK).await.status >= 500);
+    while !at(".claude/report").exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let written = std::fs::read_to_string(at(".claude/report")).unwrap();
+    assert_eq!(written, "inside\nnowhere\n");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -71,6 +71,11 @@ pub(super) fn login_folder(setting: &ProgramConfig) -> Option<PathBuf> {
         .or_else(|| given(setting, "HOME").map(|home| Path::new(home).join(".claude")))
 }
 
+/// What a child without tools writes beside its temporary folder: the login, which it renews.
+pub(super) fn written(setting: &ProgramConfig) -> Vec<PathBuf> {
+    login_folder(setting).filter(|_| setting.credential.is_none()).into_iter().collect()
+}
+
 /// Folders that are named in place of the usual one, the one of the login first.
 fn named(setting: &ProgramConfig) -> impl Iterator<Item = PathBuf> {
     let names = ["CLAUDE_SECURESTORAGE_CONFIG_DIR", "CLAUDE_CONFIG_DIR"].into_iter();

@@ -123,8 +123,13 @@ impl Spawner {
         }
         let launch =
             Launch { program, arguments: start.arguments, environment, folder: start.works_in };
-        Piped::spawn(launch, start.temporary, start.has_tools, &self.tasks)
-            .map_err(|error| self.unstarted(error))
+        let started = if start.has_tools {
+            Piped::spawn(launch, start.temporary, true, &self.tasks)
+        } else {
+            let own = home::written(setting);
+            Piped::spawn_within(launch, start.temporary, own, &self.tasks)
+        };
+        started.map_err(|error| self.unstarted(error))
     }
 
     fn unstarted(&self, error: std::io::Error) -> UpstreamError {

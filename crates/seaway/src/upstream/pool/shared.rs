@@ -1,20 +1,20 @@
 //! HTTP/2 connections, which several requests use at once.
 
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-
-use tokio::time::Instant;
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::idle::KEPT_FOR;
 use super::{Io, SendError};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::upstream::{BoxError, CallBody, HttpBody};
 
 /// The most streams that one connection gets, however many its server allows.
@@ -66,15 +66,21 @@ impl Drop for StreamGuard {
     }
 }
 
-impl Http2Connection {
-    fn stream(&self) -> Streaming {
-        self.streams.open.fetch_add(1, Ordering::Relaxed);
-        Streaming { send: self.send.clone(), counted: StreamGuard(self.streams.clone()) }
+impl Streams {
+    /// Counts one more, if there is room. Called with the list locked, so that two do not take the last place.
+    fn take(self: &Arc<Self>) -> Option<StreamGuard> {
+        let most = self.most.load(Ordering::Relaxed).clamp(1, MOST_STREAMS);
+        if self.open.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Some(StreamGuard(self.clone()))
     }
+}
 
-    fn has_room(&self) -> bool {
-        self.streams.open.load(Ordering::Relaxed)
-            < self.streams.most.load(Ordering::Relaxed).clamp(1, MOST_STREAMS)
+impl Http2Connection {
+    fn stream(&self) -> Option<Streaming> {
+        Some(Streaming { counted: self.streams.take()?, send: self.send.clone() })
     }
 
     fn is_idle(&self) -> bool {
@@ -97,7 +103,7 @@ impl SharedConnections {
     pub(super) fn stream(&self) -> Option<Streaming> {
         let mut open = self.lock();
         open.retain(|connection| !connection.send.is_closed());
-        open.iter().find(|connection| connection.has_room()).map(Http2Connection::stream)
+        open.iter().find_map(Http2Connection::stream)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -173,6 +179,53 @@ impl Streaming {
             });
             counted.map_err(BoxError::from).boxed_unsync()
         }))
+    }
+}
+
+#[cfg(all(test, feature = "shuttle"))]
+mod shuttle_tests {
+    use shuttle::thread;
+
+    use super::*;
+
+    /// Requests that take streams of one connection, while its server changes its mind.
+    fn take_and_end() {
+        let streams = Arc::new(Streams {
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(2),
+            ended: AtomicU64::new(0),
+            born: Instant::now(),
+        });
+        // What stands around them is the list's lock.
+        let list = Arc::new(Mutex::new(()));
+        let requests: Vec<_> = (0..4)
+            .map(|_| {
+                let (streams, list) = (streams.clone(), list.clone());
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        let taken = {
+                            let _held = list.lock().unwrap();
+                            streams.take()
+                        };
+                        assert!(streams.open.load(Ordering::Relaxed) <= 2, "too many are open");
+                        thread::yield_now();
+                        drop(taken);
+                    }
+                })
+            })
+            .collect();
+        streams.most.store(1, Ordering::Relaxed);
+        for request in requests {
+            request.join().unwrap();
+        }
+        assert_eq!(streams.open.load(Ordering::Relaxed), 0, "none is counted for ever");
+        assert!(streams.take().is_some());
+    }
+
+    #[test]
+    fn shuttle_finds_no_way_to_open_too_many_streams() {
+        shuttle::check_random(take_and_end, 2000);
+        shuttle::check_pct(take_and_end, 2000, 3);
     }
 }
 

@@ -8,6 +8,7 @@
 mod linux;
 
 use std::any::Any;
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The files that a gateway needs by itself. Whatever else there is can be neither opened nor made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileReach {
     /// May be read, with all that lies below.
     pub read: Vec<PathBuf>,
@@ -23,6 +24,21 @@ pub struct FileReach {
     pub write: Vec<PathBuf>,
     /// Folders may be made here.
     pub make: Vec<PathBuf>,
+}
+
+impl FileReach {
+    /// What is in this and was not in another one.
+    pub fn beyond<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a PathBuf> {
+        let read = self.read.iter().filter(|path| !before.read.contains(path));
+        let write = self.write.iter().filter(|path| !before.write.contains(path));
+        let make = self.make.iter().filter(|path| !before.make.contains(path));
+        read.chain(write).chain(make)
+    }
+}
+
+/// True if this process is confined.
+pub fn is_confined() -> bool {
+    OUTSIDE.get().is_some()
 }
 
 /// What of it the kernel holds.
@@ -34,6 +50,11 @@ pub struct Confined {
 
 /// Something to do, told whether the thread is for it alone.
 type OutsideJob = Box<dyn FnOnce(bool) + Send>;
+
+thread_local! {
+    /// This thread is outside already: what it has to do there it does at once.
+    static HERE: Cell<bool> = const { Cell::new(false) };
+}
 
 static OUTSIDE: OnceLock<Sender<OutsideJob>> = OnceLock::new();
 
@@ -62,6 +83,7 @@ pub fn confine(reach: &FileReach) -> io::Result<Confined> {
 
 fn run(job: &Mutex<Option<OutsideJob>>, alone: bool) {
     let job = job.lock().unwrap_or_else(PoisonError::into_inner).take();
+    HERE.set(true);
     if let Some(job) = job {
         job(alone);
     }
@@ -109,15 +131,19 @@ pub fn outside_within<T: Send + 'static>(
 ) -> T {
     in_turn(move |alone| {
         let held = if alone { restrict_files(&reach) } else { Ok(false) };
-        if let Err(error) = held {
-            tracing::warn!(%error, "a child is not confined");
+        match held {
+            Err(error) => tracing::warn!(%error, "a child is not confined"),
+            Ok(false) if HERE.get() => tracing::warn!(
+                "a child is not confined: there is no thread for it alone, or no landlock"
+            ),
+            Ok(_) => {}
         }
         job()
     })
 }
 
 fn in_turn<T: Send + 'static>(job: impl FnOnce(bool) -> T + Send + 'static) -> T {
-    let Some(jobs) = OUTSIDE.get() else { return job(false) };
+    let Some(jobs) = OUTSIDE.get().filter(|_| !HERE.get()) else { return job(false) };
     let (done, wait) = channel::<Result<T, Box<dyn Any + Send>>>();
     let job = move |alone| {
         // Whoever asked waits for it.

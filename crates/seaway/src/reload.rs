@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Auth, Config, Listen};
-use crate::confine::outside;
+use crate::confine::{is_confined, outside};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::store::{AuditEntry, AuditEvent};
@@ -21,10 +21,18 @@ pub fn reload(state: &AppState) -> Result<(), String> {
     if loaded.config.listen != before.config.listen
         || loaded.config.cors_origins != before.config.cors_origins
         || loaded.config.tls != before.config.tls
+        || loaded.config.confine != before.config.confine
     {
         tracing::warn!(
-            "`listen`, `port`, `tls` and `cors_origins` only change with a restart; a renewed certificate is taken over without"
+            "`listen`, `port`, `tls`, `confine` and `cors_origins` only change with a restart; a renewed certificate is taken over without"
         );
+    }
+    if is_confined() {
+        let environment = &state.origin.sources.environment;
+        let (now, then) = (loaded.config.reach(environment), before.config.reach(environment));
+        for path in now.beyond(&then) {
+            tracing::warn!(path = %path.display(), "the gateway is confined to what its settings named when it started; for this one start it anew");
+        }
     }
     let mut config = loaded.config;
     config.listen.clone_from(&before.config.listen);

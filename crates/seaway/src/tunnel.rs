@@ -280,7 +280,14 @@ impl Tunnel {
                 Some(since) => {
                     let wait = tokio::time::sleep_until((since + DOUBT).into());
                     tokio::select! {
-                        () = wait => break,
+                        // It may have been there again by the time that somebody doubted.
+                        () = wait => {
+                            if !self.up.load(Ordering::Acquire) {
+                                break;
+                            }
+                            self.doubt.send_replace(None);
+                            continue;
+                        }
                         changed = doubt.changed() => changed,
                     }
                 }
@@ -320,6 +327,7 @@ impl Tunnel {
             .as_ref()
             .filter(|failed| failed.at.elapsed() < failed.pause && login != Login::Asking)
         {
+            self.doubt.send_replace(None);
             return Err(failed.error.clone());
         }
         let opened = self.open(login).await;

@@ -1,6 +1,8 @@
 //! The cookie of a dashboard that was signed in to: who, until when, and a proof that only who has the key can make.
 //!
-//! Nothing is remembered here, so a restart signs nobody out; a key that is rotated signs out whoever had it.
+//! Nothing is remembered here, so a restart signs nobody out whose key is known itself; a key that is rotated signs out whoever had it.
+
+use std::sync::LazyLock;
 
 use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderValue};
@@ -12,6 +14,13 @@ use crate::config::KeySecret;
 const AGE: i64 = 30 * 86_400;
 const PLACE: &str = "Path=/dashboard; HttpOnly; SameSite=Strict";
 const USE: &str = "seaway dashboard cookie, version 1";
+
+/// What only this process knows. Where keys are known by hashes, a restart signs everybody out.
+static SALT: LazyLock<[u8; 32]> = LazyLock::new(|| {
+    let mut salt = [0; 32];
+    aws_lc_rs::rand::fill(&mut salt).expect("the system has randomness");
+    salt
+});
 
 /// Cookies know no port, and a machine may have several gateways: the name tells them apart.
 fn name(headers: &HeaderMap) -> String {
@@ -27,7 +36,11 @@ pub fn gone(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 fn proof(caller: &str, until: i64, secret: &KeySecret) -> blake3::Hash {
-    let own = blake3::derive_key(USE, secret.material());
+    let own = match secret.plain() {
+        Some(_) => blake3::derive_key(USE, secret.material()),
+        // Who reads the settings has the hash, and must not be able to sign in by it: this process alone can.
+        None => *blake3::keyed_hash(&SALT, secret.material()).as_bytes(),
+    };
     blake3::keyed_hash(&own, format!("{until} {caller}").as_bytes())
 }
 

@@ -24,6 +24,8 @@ const SYSTEM: &[&str] = &[
     "/sys",
     "/usr",
     "/var/lib/ca-certificates",
+    // What the accounts of a cluster are looked up in.
+    "/var/lib/sss",
     "/var/run",
 ];
 /// Files for a moment, SQLite's among them.

@@ -72,10 +72,26 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_personality,
 ];
 
+/// The same calls by the numbers of x32, an ABI of the same processor that some kernels have: most with a bit set, and a
+/// few with numbers of their own.
+#[cfg(target_arch = "x86_64")]
+fn of_x32() -> impl Iterator<Item = i64> {
+    const X32: i64 = 0x4000_0000;
+    REFUSED.iter().map(|call| call | X32).chain((512..=547).map(|call| call | X32))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn of_x32() -> impl Iterator<Item = i64> {
+    std::iter::empty()
+}
+
 pub(super) fn restrict(reach: &FileReach) -> io::Result<Confined> {
-    let files = restrict_files(reach).map_err(io::Error::other)?;
-    let calls = restrict_calls().map_err(io::Error::other)?;
-    Ok(Confined { files, calls })
+    // A container may refuse one of them: the other one holds all the same.
+    let (files, calls) = (restrict_files(reach), restrict_calls());
+    Ok(Confined {
+        files: files.map_err(io::Error::other)?,
+        calls: calls.map_err(io::Error::other)?,
+    })
 }
 
 pub(super) fn restrict_files(reach: &FileReach) -> Result<bool, RulesetError> {
@@ -94,7 +110,7 @@ pub(super) fn restrict_files(reach: &FileReach) -> Result<bool, RulesetError> {
 fn restrict_calls() -> Result<bool, seccompiler::Error> {
     let Ok(arch) = std::env::consts::ARCH.try_into() else { return Ok(false) };
     let rules: BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED.iter().map(|call| (*call, Vec::new())).collect();
+        REFUSED.iter().copied().chain(of_x32()).map(|call| (call, Vec::new())).collect();
     let refused = SeccompAction::Errno(rustix::io::Errno::PERM.raw_os_error().unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?;
     let program: BpfProgram = filter.try_into()?;

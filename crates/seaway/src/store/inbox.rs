@@ -24,8 +24,8 @@ pub(super) enum WriterStep {
     Work(StoreWork),
     /// Records, in the order in which they came; what waits for them to be written.
     Records(VecDeque<Box<Record>>, Vec<oneshot::Sender<bool>>),
-    /// Whatever is left is to be put where it outlives the process.
-    Spool(oneshot::Sender<()>),
+    /// Whatever is left is to be put where it outlives the process, with these records.
+    Spool(VecDeque<Box<Record>>, Vec<oneshot::Sender<bool>>, oneshot::Sender<()>),
     /// Nothing is due.
     Idle,
     /// The last handle is gone, and the queue is empty.
@@ -203,12 +203,13 @@ impl Inbox {
         if let Some(work) = self.next_work(&mut waiting) {
             return WriterStep::Work(work);
         }
-        if !waiting.records.is_empty() || !waiting.flushes.is_empty() {
-            return waiting.take();
+        if let Some(done) = waiting.spool.take() {
+            return waiting.spool(done);
         }
-        match waiting.spool.take() {
-            Some(done) => WriterStep::Spool(done),
-            None => WriterStep::Idle,
+        if waiting.records.is_empty() && waiting.flushes.is_empty() {
+            WriterStep::Idle
+        } else {
+            waiting.take()
         }
     }
 
@@ -224,13 +225,12 @@ impl Inbox {
             if waiting.closed && waiting.records.is_empty() && waiting.flushes.is_empty() {
                 return WriterStep::Closed;
             }
-            let leaves = waiting.spool.is_some() && !waiting.records.is_empty();
-            let urgent = waiting.closed || leaves || !waiting.flushes.is_empty();
+            if let Some(done) = waiting.spool.take() {
+                return waiting.spool(done);
+            }
+            let urgent = waiting.closed || !waiting.flushes.is_empty();
             if urgent || due.is_some_and(|due| due <= now) {
                 return waiting.take();
-            }
-            if let Some(done) = waiting.spool.take() {
-                return WriterStep::Spool(done);
             }
             if idle.is_some_and(|idle| idle <= now) {
                 return WriterStep::Idle;
@@ -250,6 +250,12 @@ impl Inbox {
 }
 
 impl PendingWork {
+    fn spool(&mut self, done: oneshot::Sender<()>) -> WriterStep {
+        self.since = None;
+        let records = std::mem::take(&mut self.records);
+        WriterStep::Spool(records, std::mem::take(&mut self.flushes), done)
+    }
+
     fn take(&mut self) -> WriterStep {
         self.since = None;
         WriterStep::Records(std::mem::take(&mut self.records), std::mem::take(&mut self.flushes))

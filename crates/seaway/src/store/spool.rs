@@ -4,8 +4,8 @@
 //! lines of JSON: who it is, rows and sums, and that it is all there; zeros follow.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -57,10 +57,16 @@ impl Spool {
     pub(super) fn reserve(store: &Path, modes: Modes) -> io::Result<Self> {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let path = PathBuf::from(format!("{}{id}", beginning(store)));
-        trusted::private_file(&path, modes)?;
-        let mut file = File::options().read(true).write(true).open(&path)?;
-        // Whoever finds the file learns by the lock that its gateway lives. Where there are no locks nobody deletes it.
+        // Under its name it is found by others, who learn by the lock that its gateway lives.
+        let unnamed = PathBuf::from(format!("{}.new-{id}", store.display()));
+        trusted::private_file(&unnamed, modes)?;
+        let mut file = File::options().read(true).write(true).open(&unnamed)?;
+        // Where there are no locks nobody deletes it before it is written.
         let _locked = file.try_lock();
+        if let Err(error) = std::fs::rename(&unnamed, &path) {
+            let _gone = std::fs::remove_file(&unnamed);
+            return Err(error);
+        }
         let whole = file.write_all(&vec![0; ROOM]).and_then(|()| file.sync_data());
         if let Err(error) = whole {
             tracing::debug!(%error, "there is no room to keep records in should the store fail");
@@ -186,10 +192,19 @@ fn take_one(
     path: &Path,
     modes: Modes,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let text = trusted::read(path, modes)?;
+    trusted::private_file(path, modes)?;
+    let mut file = File::options().read(true).write(true).open(path)?;
+    // Held until it is deleted. Its gateway may be about to write it: then it is for a later look.
+    let ours = match file.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        // There are no locks here.
+        Err(TryLockError::Error(_)) => false,
+    };
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
     let Left { id, rows, owed, whole } = read(&text);
-    // Without an end it is a file that its gateway still has, or that it did not come to write.
-    if !whole && !is_orphan(path)? {
+    if !whole && !ours {
         return Ok(());
     }
     if let Some(id) = id {
@@ -199,11 +214,6 @@ fn take_one(
     }
     std::fs::remove_file(path)?;
     Ok(())
-}
-
-/// True if no gateway holds it.
-fn is_orphan(path: &Path) -> io::Result<bool> {
-    Ok(File::options().read(true).write(true).open(path)?.try_lock().is_ok())
 }
 
 /// What a file holds.

@@ -81,6 +81,7 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             reopen: REOPEN,
             inbox,
             spool,
+            path,
             modes,
             journal: Journal::default(),
             unwritten: VecDeque::new(),
@@ -112,8 +113,18 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
                 self.busy = true;
                 self.take(records, flushes);
             }
-            WriterStep::Spool(done) => {
-                self.leave();
+            WriterStep::Spool(records, flushes, done) => {
+                for record in records {
+                    record.log();
+                    self.held += record.size();
+                    self.unwritten.push_back(record);
+                }
+                self.flushes.extend(flushes);
+                // What was just refused would be refused again, and there is little time.
+                if self.retry.is_none() {
+                    self.write();
+                }
+                self.spool();
                 // Whoever waited may have left.
                 let _left = done.send(());
             }
@@ -140,6 +151,8 @@ pub(super) struct WriterDesk<O> {
     reopen: Duration,
     inbox: Arc<Inbox>,
     spool: Option<Spool>,
+    /// The store's file.
+    path: Option<PathBuf>,
     modes: Modes,
     journal: Journal,
     /// Records that are not yet written; many only while the store cannot be written.
@@ -353,6 +366,11 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
     /// Writes what is left, into a file if the store does not take it.
     pub(super) fn leave(&mut self) {
         self.write();
+        self.spool();
+    }
+
+    fn spool(&mut self) {
+        self.flushed(false);
         if self.unwritten.is_empty() && self.owed.is_empty() {
             return;
         }
@@ -377,5 +395,7 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             self.inbox.release(record.size());
         }
         (self.held, self.owed) = (0, Owed::default());
+        // The file is another gateway's now; what may come yet has one of its own.
+        self.spool = self.path.as_deref().and_then(|path| Spool::reserve(path, self.modes).ok());
     }
 }

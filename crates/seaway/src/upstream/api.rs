@@ -138,32 +138,20 @@ impl Api {
     }
 
     /// Sends the request once. `sent` receives the credential that was used. A way that is mended for long is told, and
-    /// not waited for.
+    /// not waited for; what is on its way already goes on.
     pub(super) async fn attempt(
         &self,
         head: &RequestHead,
         body: CallBody,
         sent: &mut HeaderMap,
     ) -> Result<Response<ReplyBody>, UpstreamError> {
-        let attempt = self.send(head, body, sent);
-        match &self.tunnel {
-            None => attempt.await,
-            Some(tunnel) => tokio::select! {
-                biased;
-                answered = attempt => answered,
-                late = tunnel.takes_long() => Err(self.no_way(late)),
-            },
-        }
-    }
-
-    async fn send(
-        &self,
-        head: &RequestHead,
-        body: CallBody,
-        sent: &mut HeaderMap,
-    ) -> Result<Response<ReplyBody>, UpstreamError> {
         if let Some(tunnel) = &self.tunnel {
-            tunnel.up(Login::Batch).await.map_err(|error| self.no_way(error))?;
+            let up = tokio::select! {
+                biased;
+                up = tunnel.up(Login::Batch) => up,
+                late = tunnel.takes_long() => Err(late),
+            };
+            up.map_err(|error| self.no_way(error))?;
         }
         let own = self.passthrough && CARRIERS.iter().any(|name| head.headers.contains_key(name));
         if !own {

@@ -642,41 +642,37 @@ async fn watch_of(gateway: u32, before: Option<u32>) -> u32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_works_for_a_gateway_that_was_killed() {
     use std::os::unix::fs::PermissionsExt;
-    let folder = tempfile::tempdir().unwrap();
-    let claude = folder.path().join("claude");
+    let state = tempfile::tempdir().unwrap();
+    // The program may write where its login is.
+    let folder = state.path().join(".claude");
+    std::fs::create_dir(&folder).unwrap();
+    let claude = folder.join("claude");
     std::fs::write(
         &claude,
         format!(
             "#!/bin/sh\nexec '{}' '{}' \"$@\"\n",
             env!("CARGO_BIN_EXE_fake-claude"),
-            folder.path().display()
+            folder.display()
         ),
     )
     .unwrap();
     std::fs::set_permissions(&claude, std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::write(folder.path().join("login"), "").unwrap();
+    std::fs::write(folder.join("login"), "").unwrap();
     // The gateway is in the midst of an answer, and hears neither signals nor that nobody reads any more.
     std::fs::write(
-        folder.path().join("1"),
+        folder.join("1"),
         "deaf\nwait \"client_composed\":true\nplay text 1-8\nsleep 600000",
     )
     .unwrap();
     let path = format!("claude_code.path={}", claude.display());
-    let mut program = Program::start(&[
-        "--api-key",
-        KEY,
-        "--set",
-        "upstream.cc.kind=claude-code",
-        "--set",
-        &path,
-    ]);
+    let arguments = ["--api-key", KEY, "--set", "upstream.cc.kind=claude-code", "--set", &path];
+    let mut program = Program::start_in(state, &arguments);
     let mut client = program.client().await;
     let body = ASK_STREAM.replace("\"model\":\"m\"", "\"model\":\"claude-sonnet-5-5\"");
     client.ask("POST /v1/messages", &[], &body).await;
     client.head().await;
     client.chunk().await.unwrap();
-    let at_work: u32 =
-        std::fs::read_to_string(folder.path().join("claimed-1")).unwrap().parse().unwrap();
+    let at_work: u32 = std::fs::read_to_string(folder.join("claimed-1")).unwrap().parse().unwrap();
     assert!(seaway::process::mark(at_work).is_some());
     // Whoever kills the watch first has to kill the next one as well.
     let watch = watch_of(program.child.id(), None).await;

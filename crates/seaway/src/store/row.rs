@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use seaway_wire::{StopReason, Usage};
+use seaway_wire::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::keys::key;
@@ -75,20 +75,26 @@ impl<'a> JournalRow<'a> {
         Self {
             id: key(&record.id),
             at: record.at.as_millisecond(),
-            request: some(&record.request_id).filter(|id| **id != record.id),
+            request: Some(&record.request_id)
+                .filter(|id| **id != record.id)
+                .map(|id| Cow::Borrowed(id.as_str())),
             caller: Cow::Borrowed(&record.caller.0),
             dialect: Cow::Borrowed(record.dialect.name()),
             endpoint: Cow::Borrowed(record.endpoint),
-            upstream: record.upstream.as_ref().and_then(|name| some(&name.0)),
+            upstream: record.upstream.as_ref().map(|name| Cow::Borrowed(&*name.0)),
             asked: Cow::Borrowed(&record.asked),
-            wanted: record.wanted.as_deref().and_then(some),
-            model: record.summary.model.as_deref().and_then(some),
+            wanted: record.wanted.as_deref().map(Cow::Borrowed),
+            model: record.summary.model.as_deref().map(Cow::Borrowed),
             stream: record.stream,
             sent: record.sent,
             status: record.status,
             outcome: Cow::Borrowed(record.outcome.name()),
-            stop_reason: record.summary.stop_reason.as_ref().map(stop_reason),
-            fault: record.fault.as_deref().and_then(some),
+            stop_reason: record
+                .summary
+                .stop_reason
+                .as_ref()
+                .map(|reason| Cow::Borrowed(reason.name())),
+            fault: record.fault.as_deref().map(Cow::Borrowed),
             attempts: record.attempts,
             tokens: [input, output, cache_read, cache_write, cache_write_1h],
             first_byte_us: record.first_byte.map(micros),
@@ -118,15 +124,6 @@ impl<'a> JournalRow<'a> {
     pub(super) fn is_complete(&self) -> bool {
         self.outcome == Outcome::Completed.name()
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "it is for members that may be missing")]
-fn some(text: &str) -> Option<Cow<'_, str>> {
-    Some(Cow::Borrowed(text))
-}
-
-fn stop_reason(reason: &StopReason) -> Cow<'_, str> {
-    Cow::Borrowed(reason.name())
 }
 
 fn micros(time: Duration) -> u64 {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Gateway};
+use crate::support::{Answer, Client, Gateway, eventually};
 
 const MODEL: &str = "claude-sonnet-5-5";
 /// The start of a script: it is told what is asked.
@@ -106,16 +106,6 @@ fn text_of(answer: &Answer) -> String {
     blocks.as_array().unwrap().iter().filter_map(|block| block["text"].as_str()).collect()
 }
 
-async fn eventually(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}: did not come to pass");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_captured_turn_is_an_answer_whatever_its_pieces() {
     for script in [
@@ -150,7 +140,8 @@ async fn a_stream_is_written_as_it_comes_and_ends_once() {
     }
     drop(client);
     let folder = house.folder.path().to_string_lossy().into_owned();
-    eventually("the process of a client that left is ended", || running(&folder).is_empty()).await;
+    eventually("the process of a client that left is ended", async || running(&folder).is_empty())
+        .await;
     house.close().await;
 }
 
@@ -234,7 +225,7 @@ async fn a_process_that_would_go_on_by_itself_is_ended_at_once() {
         let house = House::new(&[&format!("deaf\n{ASKED}\n{script}"), ASKED], &[]).await;
         assert_eq!(house.say("hi").await.status, 200, "{script}");
         // The spare that follows is another one.
-        eventually("the first is gone", || {
+        eventually("the first is gone", async || {
             house.folder.path().join("started-2").exists()
                 && running(&house.folder.path().to_string_lossy()).len() <= 1
         })
@@ -257,7 +248,7 @@ async fn one_that_ignores_signals_gives_its_place_back_only_when_it_is_gone() {
             &request(&[json!({"role": "user", "content": "hi"})]).to_string(),
         )
         .await;
-    eventually("it was asked", || house.read("heard-1").contains("client_composed")).await;
+    eventually("it was asked", async || house.read("heard-1").contains("client_composed")).await;
     drop(client);
     let answer = house.say("next").await;
     assert_eq!(answer.status, 200);
@@ -349,7 +340,7 @@ async fn a_silent_process_is_given_up_in_time() {
     let answer = house.say("hi").await;
     assert_eq!(answer.status, 504, "{}", answer.text());
     let folder = house.folder.path().to_string_lossy().into_owned();
-    eventually("it is gone", || running(&folder).is_empty()).await;
+    eventually("it is gone", async || running(&folder).is_empty()).await;
     house.close().await;
 }
 

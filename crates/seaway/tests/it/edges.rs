@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{ASK, ASK_STREAM, Client, Gateway, KEY, Upstream, answer_json};
+use crate::support::{ASK, ASK_STREAM, Client, Gateway, KEY, Upstream, answer_json, eventually};
 
 /// More than the buffers of two sockets hold.
 const LARGE: usize = 32 << 20;
@@ -320,9 +320,11 @@ async fn bodies_wait_for_memory_and_an_answer_that_outgrows_it_is_none() {
         answer.text()
     );
     assert!(answer.text().contains("`memory_limit`"), "{}", answer.text());
-    gateway.quiet().await;
-    let answers = gateway.app.state.answers.left();
-    assert_eq!((memory.left(), answers), (all, all), "all of it is given back");
+    let state = gateway.app.state.clone();
+    eventually("all of it is given back", async || {
+        (state.memory.left(), state.answers.left()) == (all, all)
+    })
+    .await;
     // What is larger than all of it is told at once.
     let mut client = gateway.client().await;
     client

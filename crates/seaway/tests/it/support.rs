@@ -14,6 +14,17 @@ pub(crate) use institution::Institution;
 pub(crate) use program::{Program, command, run, text};
 pub(crate) use upstream::{Received, Upstream, answer_json, events};
 
+/// Waits until something holds, for twenty seconds at the most.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{what}: did not come to pass");
+}
+
 /// A small, valid request.
 pub(crate) const ASK: &str =
     r#"{"model":"claude-sonnet-4-5","max_tokens":9,"messages":[{"role":"user","content":"hi"}]}"#;

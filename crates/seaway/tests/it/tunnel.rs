@@ -1,7 +1,6 @@
 //! Tunnels, for real: ssh servers on loopback, a TLS endpoint with its own authority, processes that are killed.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use seaway::config::run_folder;
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::lab::{Lab, me, send};
 use crate::support::ports;
-use crate::support::{ASK, Gateway, Institution};
+use crate::support::{ASK, Gateway, Institution, eventually};
 
 /// A gateway that reaches an institution by a jump host and a home behind it.
 pub(crate) struct Way {
@@ -82,16 +81,6 @@ impl Open {
     pub(crate) async fn close(self) {
         tunnel::close_all(&self.folder(), &ssh()).await;
     }
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..2000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{what}: did not come to pass");
 }
 
 #[tokio::test(flavor = "multi_thread")]

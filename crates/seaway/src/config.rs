@@ -36,7 +36,7 @@ pub use paths::run_folder;
 pub use ports::derived as derived_port;
 pub use price::PriceBook;
 pub use proxies::{PROXIES, merged as merged_no_proxy};
-pub use secret::{KeySecret, PresentedKey};
+pub use secret::{KeySecret, NoHash, PresentedKey};
 pub use settings::{Kind, SETTINGS, Setting, near};
 pub use show::{markdown_table, schema, shown};
 

@@ -18,6 +18,7 @@ use crate::http::connection::Connections;
 use crate::http::server::{self, BindError, Listener, Serving};
 use crate::http::tls::{ServerTls, TlsError};
 use crate::instance::{self, Registered};
+use crate::process::Programs;
 use crate::snapshot::Snapshot;
 use crate::state::{AppState, ConfigOrigin};
 use crate::store::{Store, StoreError};
@@ -148,7 +149,8 @@ impl App {
         config.listen = listeners.iter().filter_map(Listener::address).collect();
         let addresses = config.listen.clone();
         let origin = ConfigOrigin { sources, path };
-        let at_hand = Dependencies { tasks, store, network: Network::Real };
+        let at_hand =
+            Dependencies { tasks, store, network: Network::Real, programs: Programs::Real };
         let state = AppState::new(config, origin, at_hand, drain)?;
         let router = http::router(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;

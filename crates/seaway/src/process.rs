@@ -2,9 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the code that starts children")]
 
+mod child;
 mod family;
 mod folder;
 mod piped;
+mod programs;
+mod real;
 mod tool;
 pub mod watch;
 
@@ -13,13 +16,16 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::runtime::Handle;
 
 use crate::confine::{FileReach, outside, outside_within};
 
+pub use child::{Child, PipeIn, PipeOut, Promised, StartedChild};
 pub use folder::{FOLDERS, Folder};
 pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
+pub use programs::{Programs, Runner};
+pub use rustix::process::Signal;
 pub use tool::{ToolExit, background, background_asking, end, private_file, tool};
 
 /// Why a child gave no answer.
@@ -40,19 +46,22 @@ pub enum ProcessError {
 }
 
 /// Starts a child where nothing is confined: it has rules of its own.
-fn started(command: Command) -> std::io::Result<Child> {
+fn started(command: Command) -> std::io::Result<tokio::process::Child> {
     let runtime = Handle::try_current().ok();
     outside(move || spawned(command, runtime))
 }
 
 /// Starts a child that may write these files and no others.
-fn started_within(command: Command, write: Vec<PathBuf>) -> std::io::Result<Child> {
+fn started_within(command: Command, write: Vec<PathBuf>) -> std::io::Result<tokio::process::Child> {
     let runtime = Handle::try_current().ok();
     let reach = FileReach { read: vec!["/".into()], write, make: Vec::new() };
     outside_within(reach, move || spawned(command, runtime))
 }
 
-fn spawned(mut command: Command, runtime: Option<Handle>) -> std::io::Result<Child> {
+fn spawned(
+    mut command: Command,
+    runtime: Option<Handle>,
+) -> std::io::Result<tokio::process::Child> {
     // Who reaps it belongs to the runtime.
     let _inside = runtime.as_ref().map(Handle::enter);
     command.spawn()
@@ -89,12 +98,8 @@ pub async fn capture(line: &str, limit: Duration) -> Result<SecretString, Proces
     if printed.is_empty() { Err(ProcessError::Silent) } else { Ok(printed.into()) }
 }
 
-/// Runs a program to its end and returns what it prints, whatever its exit code. Dropped meanwhile, it is killed.
-///
-/// # Errors
-///
-/// [`ProcessError`] if it cannot be started or takes too long.
-pub async fn run(launch: Launch, limit: Duration) -> Result<(ExitStatus, String), ProcessError> {
+/// Runs a program to its end, on this machine.
+async fn run(launch: Launch, limit: Duration) -> Result<(ExitStatus, String), ProcessError> {
     let mut command = Command::new(&launch.program);
     command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
     command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
@@ -150,7 +155,7 @@ fn typed(launch: &Launch) -> std::process::Command {
 struct Group(Option<u32>);
 
 impl Group {
-    fn send(&self, signal: rustix::process::Signal) {
+    fn send(&self, signal: Signal) {
         let id =
             self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
         if let Some(id) = id {
@@ -162,7 +167,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.send(rustix::process::Signal::KILL);
+        self.send(Signal::KILL);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::dial::Network;
 use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
+use crate::process::Programs;
 use crate::snapshot::Snapshot;
 use crate::store::{AuditEntry, AuditEvent};
 use crate::ticket::Tickets;
@@ -34,6 +35,7 @@ pub struct AppState {
     pub answers: Memory,
     pub tasks: TaskTracker,
     pub network: Network,
+    programs: Programs,
     pub started: Instant,
     pub origin: ConfigOrigin,
     pub agents: Agents,
@@ -63,7 +65,7 @@ impl AppState {
     ) -> Result<Arc<Self>, KeyError> {
         let memory_limit = config.memory_limit;
         let snapshot = Snapshot::new(config, None, &at_hand)?;
-        let Dependencies { tasks, store, network } = at_hand;
+        let Dependencies { tasks, store, network, programs } = at_hand;
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger: Ledger::new(store, drain.clone()),
@@ -73,6 +75,7 @@ impl AppState {
             answers: Memory::new(memory_limit),
             tasks,
             network,
+            programs,
             started: Instant::now(),
             origin,
             agents: Agents::default(),
@@ -87,6 +90,7 @@ impl AppState {
             tasks: self.tasks.clone(),
             store: self.ledger.store().clone(),
             network: self.network.clone(),
+            programs: self.programs.clone(),
         }
     }
 

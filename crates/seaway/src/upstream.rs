@@ -37,6 +37,7 @@ use crate::config::{self, UpstreamName};
 use crate::dial::Network;
 use crate::fault::{Fault, FaultKind};
 use crate::live::Live;
+use crate::process::Programs;
 use crate::store::Store;
 use crate::tunnel::Tunnel;
 use gate::{Gate, Permit};
@@ -271,6 +272,7 @@ pub struct Dependencies {
     pub tasks: TaskTracker,
     pub store: Store,
     pub network: Network,
+    pub programs: Programs,
 }
 
 impl Upstream {
@@ -289,7 +291,7 @@ impl Upstream {
                     program,
                     &setting.limits,
                     gate.clone(),
-                    dependencies.store.clone(),
+                    dependencies,
                 )))
             }
             config::UpstreamPlace::Sandbox => Backing::Sandbox(sandbox::Sandbox::default()),

@@ -16,6 +16,7 @@ use crate::auth::{Keyring, unwritable};
 use crate::causes::chain;
 use crate::config::{Config, ConfigError, Listen};
 use crate::dial::Network;
+use crate::process::Programs;
 use crate::store::Store;
 use crate::tunnel::{Login, Tunnel, TunnelLayer};
 use crate::upstream::claude_code::{Program, install};
@@ -105,6 +106,7 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
         tasks: TaskTracker::new(),
         store: Store::in_memory(),
         network: Network::Real,
+        programs: Programs::Real,
     };
     for setting in &config.upstreams {
         let upstream = Arc::new(Upstream::new(Arc::clone(setting), &dependencies));

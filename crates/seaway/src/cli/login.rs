@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 
 use super::args::Cli;
 use crate::config::{Config, ProgramConfig, UpstreamPlace};
-use crate::process;
+use crate::process::{self, Programs};
 use crate::store::AuditEvent;
 use crate::upstream::claude_code::Installed;
 
@@ -27,8 +27,9 @@ pub(super) fn run(cli: &Cli, word: &str) -> anyhow::Result<ExitCode> {
         )
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut launch =
-        runtime.block_on(Installed::new(TaskTracker::new()).command(&setting, &["auth", word]))?;
+    let mut launch = runtime.block_on(
+        Installed::new(Programs::Real, TaskTracker::new()).command(&setting, &["auth", word]),
+    )?;
     let own = |name: &str| name.starts_with("SEAWAY_") || KEPT_BACK.contains(&name);
     // The program may open a browser, and draws in this terminal: it gets what the terminal has.
     launch.environment.extend(

@@ -2,22 +2,23 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use rustix::process::Signal;
 use seaway_wire::lines::{LineDecoder, LineTooLong};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::child::{Child, PipeIn, PipeOut, StartedChild};
+use super::family;
 use super::folder::{FOLDERS, Folder, is_ours};
-use super::{Group, family, watch};
 
 /// The longest line that a child may write.
 const LINE_LIMIT: usize = 256 << 20;
@@ -33,7 +34,7 @@ const STARTING: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_secs(2);
 
 /// The file in one that says which process it was made for.
-const MARK: &str = ".child";
+pub(super) const MARK: &str = ".child";
 
 /// How a child is started.
 #[derive(Debug)]
@@ -47,15 +48,10 @@ pub struct Launch {
 }
 
 /// A running child. Dropping it kills it with all that it started; [`Piped::stop`] is kinder.
-#[derive(Debug)]
 pub struct Piped {
-    child: tokio::process::Child,
-    group: Group,
-    /// Its process id, and what tells it from another of that number.
-    pid: u32,
-    mark: String,
-    stdin: Option<ChildStdin>,
-    stdout: ChildStdout,
+    child: Box<dyn Child>,
+    stdin: Option<PipeIn>,
+    stdout: PipeOut,
     lines: LineDecoder,
     tail: Tail,
     /// Done when its stderr is read to the end.
@@ -63,21 +59,12 @@ pub struct Piped {
     /// How much of a line was there when it was last cleared: no sign of life.
     unread: usize,
     began: Instant,
-    /// The child has tools with which it can start others.
-    has_tools: bool,
     folder: Folder,
 }
 
-impl Drop for Piped {
-    fn drop(&mut self) {
-        match self.child.id() {
-            Some(pid) if self.has_tools => family::kill(pid, &self.mark, self.folder.path()),
-            Some(_) => self.group.send(Signal::KILL),
-            None if self.has_tools => family::kill_rest(self.folder.path()),
-            None => {}
-        }
-        // Only now: who is killed meanwhile has somebody who ends it.
-        watch::remove(self.pid);
+impl std::fmt::Debug for Piped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Piped").field("child", &self.child).finish_non_exhaustive()
     }
 }
 
@@ -93,84 +80,21 @@ pub enum ListenError {
 type Tail = Arc<Mutex<Vec<u8>>>;
 
 impl Piped {
-    /// Starts a child in a process group of its own; `folder` is its temporary folder. One that `has_tools` may start
-    /// others, which are looked for when it ends.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be started.
-    pub fn spawn(
-        launch: Launch,
-        folder: Folder,
-        has_tools: bool,
-        tasks: &TaskTracker,
-    ) -> io::Result<Self> {
-        Self::start(launch, folder, has_tools, None, tasks)
-    }
-
-    /// The same for one without tools: where this process is confined, the child may write its temporary folder, these,
-    /// and nothing else.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be started.
-    pub fn spawn_within(
-        launch: Launch,
-        folder: Folder,
-        mut write: Vec<PathBuf>,
-        tasks: &TaskTracker,
-    ) -> io::Result<Self> {
-        let devices = ["/dev/null", "/dev/tty", "/dev/shm"];
-        write.extend(devices.map(PathBuf::from));
-        write.push(folder.path().to_owned());
-        Self::start(launch, folder, false, Some(write), tasks)
-    }
-
-    fn start(
-        launch: Launch,
-        folder: Folder,
-        has_tools: bool,
-        write: Option<Vec<PathBuf>>,
-        tasks: &TaskTracker,
-    ) -> io::Result<Self> {
-        let mut command = Command::new(&launch.program);
-        command.args(&launch.arguments).current_dir(&launch.folder).env_clear();
-        command.envs(launch.environment.iter().map(|(name, value)| (name, value.expose_secret())));
-        command.env("TMPDIR", folder.path());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
-        let mut child = match write {
-            Some(write) => super::started_within(command, write)?,
-            None => super::started(command)?,
-        };
-        let group = Group(child.id());
-        let pid = child.id().unwrap_or_default();
-        let mark = mark(pid).unwrap_or_default();
-        watch::add(pid, &mark, folder.path());
-        let missing = || io::Error::other("a pipe is missing");
-        let stdout = child.stdout.take().ok_or_else(missing)?;
-        let stderr = child.stderr.take().ok_or_else(missing)?;
+    pub(super) fn of(started: StartedChild, folder: Folder, tasks: &TaskTracker) -> Self {
+        let StartedChild { stdin, stdout, stderr, child } = started;
         let tail = Tail::default();
         let tail_kept = tasks.spawn(keep_tail(stderr, tail.clone()));
-        let stdin = child.stdin.take();
-        let piped = Self {
-            stdin,
+        Self {
             child,
-            group,
-            pid,
-            mark,
+            stdin: Some(stdin),
             stdout,
             lines: LineDecoder::with_limit(LINE_LIMIT),
             tail,
             tail_kept,
             unread: 0,
             began: Instant::now(),
-            has_tools,
             folder,
-        };
-        // For who comes after a gateway that was killed together with its watch.
-        std::fs::write(piped.folder.path().join(MARK), &piped.mark)?;
-        Ok(piped)
+        }
     }
 
     /// Its temporary folder.
@@ -298,23 +222,22 @@ impl Piped {
 
     /// True if the child still runs.
     pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.child.is_alive()
     }
 
     /// A way to end it with all that it started, from anywhere; nothing happens to another process in its place.
     pub fn end_all(&self) -> impl FnOnce() + Send + 'static {
-        let (pid, mark, folder) = (self.pid, self.mark.clone(), self.folder.path().to_owned());
-        move || family::kill(pid, &mark, &folder)
+        self.child.end_all()
     }
 
     /// Interrupts the child's work.
     pub fn interrupt(&self) {
-        self.group.send(Signal::INT);
+        self.child.signal(Signal::INT);
     }
 
     /// Ends it this moment, with all that it started.
     pub fn kill(&self) {
-        self.group.send(Signal::KILL);
+        self.child.signal(Signal::KILL);
     }
 
     /// Lets it end by itself: nothing more will be said to it. If it does not, it is stopped. Its folder is there until
@@ -341,7 +264,7 @@ impl Piped {
     async fn end(&mut self) -> Option<ExitStatus> {
         self.stdin = None;
         for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
-            self.group.send(signal);
+            self.child.signal(signal);
             if let Ok(Ok(status)) = tokio::time::timeout(STEP, self.child.wait()).await {
                 return Some(status);
             }
@@ -388,7 +311,7 @@ pub fn mark(pid: u32) -> Option<String> {
 }
 
 /// Reads stderr to its end, so that the child never waits for somebody to.
-async fn keep_tail(mut stderr: ChildStderr, tail: Tail) {
+async fn keep_tail(mut stderr: PipeOut, tail: Tail) {
     let mut piece = [0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut piece).await {
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
@@ -402,6 +325,7 @@ async fn keep_tail(mut stderr: ChildStderr, tail: Tail) {
 mod tests {
     use std::os::unix::fs::DirBuilderExt;
 
+    use super::super::Programs;
     use super::*;
 
     fn shell(script: &str, folder: &Path) -> Piped {
@@ -411,7 +335,8 @@ mod tests {
             environment: vec![("PATH".into(), "/usr/bin:/bin".to_owned().into())],
             folder: folder.to_owned(),
         };
-        Piped::spawn(launch, Folder::make(folder).unwrap(), true, &TaskTracker::new()).unwrap()
+        let folder = Folder::make(folder).unwrap();
+        Programs::Real.spawn(launch, folder, true, &TaskTracker::new()).unwrap()
     }
 
     #[tokio::test]

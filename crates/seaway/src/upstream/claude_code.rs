@@ -47,13 +47,12 @@ pub use run_request::{Continued, RunRequest};
 
 use super::gate::Gate;
 use super::retry::backoff;
-use super::{Call, Payload, Reply, UpstreamError};
+use super::{Call, Dependencies, Payload, Reply, UpstreamError};
 use crate::config::{self, Limits, UpstreamName};
 use crate::credential::Credential;
 use crate::fault::FaultKind;
 use crate::live::Live;
 use crate::process::Piped;
-use crate::store::Store;
 use answer_stream::AnswerStream;
 use children::Children;
 use conversations::{Conversations, TurnGuard};
@@ -78,14 +77,16 @@ impl Program {
         setting: &config::ProgramConfig,
         limits: &Limits,
         gate: Arc<Gate>,
-        store: Store,
+        dependencies: &Dependencies,
     ) -> Self {
+        let Dependencies { store, programs, .. } = dependencies.clone();
         let tasks = TaskTracker::new();
         let spawner = Spawner {
             name: name.clone(),
             credential: setting.credential.clone().map(|setting| Credential::new(setting, &tasks)),
             setting: setting.clone(),
-            installed: Installed::new(tasks.clone()),
+            installed: Installed::new(programs.clone(), tasks.clone()),
+            programs,
             tasks,
         };
         let shared = Arc::new(ProgramState {

@@ -1,13 +1,14 @@
 //! An answer on its way out of a child, and what becomes of the child behind it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seaway_wire::claude_code::output::Line;
 use seaway_wire::claude_code::{After, AskedRole, Failure, Print, Step, Turn};
 use seaway_wire::event::{EventFrame, Sink};
 use seaway_wire::json::RawObject;
 use seaway_wire::messages::Fold;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::conversations::{Conversation, TurnGuard};

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seaway_wire::claude_code::input;
 use seaway_wire::claude_code::output::{self, Line, ListedModel};
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::{ChildPool, Discarded, WarmChild};

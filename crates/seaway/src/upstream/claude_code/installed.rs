@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::home;
 use crate::config::{ProgramConfig, find_program};
-use crate::process::{self, Launch};
+use crate::process::{self, Launch, Programs};
 use crate::refreshed::{Fetched, GatewayGone, Refreshed};
 
 /// How long the program has to say its version or its login.
@@ -59,6 +59,8 @@ pub fn install(version: Version) -> String {
 /// What is known of the program.
 #[derive(Debug)]
 pub struct Installed {
+    /// Where it runs.
+    programs: Programs,
     found: Refreshed<OfFile<Version>>,
     /// The file is the one in which the program keeps its login where it keeps it in a file. It is never opened.
     login: Refreshed<OfFile<LoginStatus>>,
@@ -98,8 +100,9 @@ impl FileStamp {
 
 impl Installed {
     /// The program is asked in one of `tasks`.
-    pub fn new(tasks: TaskTracker) -> Self {
+    pub fn new(programs: Programs, tasks: TaskTracker) -> Self {
         Self {
+            programs,
             found: Refreshed::new(tasks.clone()),
             login: Refreshed::new(tasks),
             before: Mutex::default(),
@@ -119,7 +122,7 @@ impl Installed {
         let version = as_it_is(
             &self.found,
             || FileStamp::at(&path),
-            || version(path.clone(), launch(setting, &path, &["--version"])),
+            || version(self.programs.clone(), path.clone(), launch(setting, &path, &["--version"])),
             version_holds,
         );
         Ok((path.clone(), version.await?))
@@ -146,7 +149,10 @@ impl Installed {
     /// [`Unusable`] if the program is, or gives no answer.
     pub async fn login(&self, setting: &ProgramConfig) -> Result<LoginStatus, Unusable> {
         let (path, _) = self.program(setting).await?;
-        let ask = || status(setting.clone(), launch(setting, &path, &["auth", "status", "--json"]));
+        let ask = || {
+            let words = ["auth", "status", "--json"];
+            status(self.programs.clone(), setting.clone(), launch(setting, &path, &words))
+        };
         let status = as_it_is(&self.login, || login_file(setting), ask, status_holds).await?;
         let before =
             self.before.lock().unwrap_or_else(PoisonError::into_inner).replace(status.clone());
@@ -201,8 +207,8 @@ where
     }
 }
 
-async fn version(path: PathBuf, launch: Launch) -> Result<Version, Unusable> {
-    let said = match process::run(launch, PATIENCE).await {
+async fn version(programs: Programs, path: PathBuf, launch: Launch) -> Result<Version, Unusable> {
+    let said = match programs.run(launch, PATIENCE).await {
         Ok((_, said)) => said,
         Err(error) => error.to_string(),
     };
@@ -217,7 +223,11 @@ fn version_holds(version: &Result<Version, Unusable>) -> Duration {
     if version.is_ok() { Duration::MAX } else { BAD_FOR }
 }
 
-async fn status(setting: ProgramConfig, mut launch: Launch) -> Result<LoginStatus, Unusable> {
+async fn status(
+    programs: Programs,
+    setting: ProgramConfig,
+    mut launch: Launch,
+) -> Result<LoginStatus, Unusable> {
     // It writes something down whenever it is started, and its owner's folder is not the place for that.
     let folder = process::Folder::make(&setting.temporary)
         .and_then(|folder| home::furnish(&setting, folder.path()).map(|()| folder));
@@ -226,7 +236,8 @@ async fn status(setting: ProgramConfig, mut launch: Launch) -> Result<LoginStatu
         launch.environment.retain(|(known, _)| known != name);
         launch.environment.push((name.to_owned(), value));
     }
-    let (_, said) = process::run(launch, PATIENCE)
+    let (_, said) = programs
+        .run(launch, PATIENCE)
         .await
         .map_err(|error| Unusable::Silent(error.to_string()))?;
     LoginStatus::parse(&said).ok_or_else(|| Unusable::Silent("it printed no status".into()))

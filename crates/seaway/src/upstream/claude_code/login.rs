@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seaway_wire::claude_code::login::{LoginStatus, address};
+use tokio::time::Instant;
 
+use super::spawn::Spawner;
 use super::{Program, Unusable};
 use crate::process::{self, Piped};
 
@@ -64,8 +66,8 @@ impl Program {
         let launch = shared.installed().command(shared.setting(), &["auth", "login"]).await?;
         let folder =
             process::Folder::make(&shared.setting().temporary).map_err(LoginError::Start)?;
-        let mut child = Piped::spawn(launch, folder, false, &shared.children.spawner.tasks)
-            .map_err(LoginError::Start)?;
+        let Spawner { programs, tasks, .. } = &*shared.children.spawner;
+        let mut child = programs.spawn(launch, folder, false, tasks).map_err(LoginError::Start)?;
         let shown = tokio::time::timeout(ADDRESS, shown(&mut child))
             .await
             .unwrap_or_else(|_| Err("it took too long".into()));
@@ -142,7 +144,7 @@ impl Program {
     pub async fn logout(&self) -> Result<(), LoginError> {
         let shared = self.shared();
         let launch = shared.installed().command(shared.setting(), &["auth", "logout"]).await?;
-        let ran = process::run(launch, TRYING).await;
+        let ran = shared.children.spawner.programs.run(launch, TRYING).await;
         shared.installed().forget_login();
         match ran {
             Ok((status, _)) if status.success() => Ok(()),

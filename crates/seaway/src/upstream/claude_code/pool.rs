@@ -2,9 +2,10 @@
 //! hands them out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use seaway_wire::claude_code::{HeldCall, Print, Results};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Whose conversation it is, and by what name, if by any.

@@ -13,7 +13,7 @@ use super::launch::{self, Beginning};
 use crate::config::{ProgramConfig, UpstreamName};
 use crate::credential::Credential;
 use crate::fault::FaultKind;
-use crate::process::{Folder, Launch, Piped};
+use crate::process::{Folder, Launch, Piped, Programs};
 use crate::upstream::UpstreamError;
 
 /// How long a child has to take in one earlier turn, or to list its models.
@@ -25,6 +25,8 @@ pub(super) struct Spawner {
     pub(super) setting: ProgramConfig,
     pub(super) credential: Option<Credential>,
     pub(super) installed: Installed,
+    /// Where children run.
+    pub(super) programs: Programs,
     /// What outlives a request: children that settle or leave.
     pub(super) tasks: TaskTracker,
 }
@@ -124,10 +126,10 @@ impl Spawner {
         let launch =
             Launch { program, arguments: start.arguments, environment, folder: start.works_in };
         let started = if start.has_tools {
-            Piped::spawn(launch, start.temporary, true, &self.tasks)
+            self.programs.spawn(launch, start.temporary, true, &self.tasks)
         } else {
             let own = home::written(setting);
-            Piped::spawn_within(launch, start.temporary, own, &self.tasks)
+            self.programs.spawn_within(launch, start.temporary, own, &self.tasks)
         };
         started.map_err(|error| self.unstarted(error))
     }

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use crate::Report;
 use crate::client::{Answered, CALLERS, Ended, KEYS, prompt, said};
 use crate::plan::{Ask, Reading, ScriptedAnswer, Sending, ShownKey, Surface};
+use crate::program::PROGRAM;
 use crate::upstream::{Attempt, text};
 use crate::world::{Aftermath, Ending, UPSTREAM_KEYS};
 
@@ -61,6 +62,7 @@ pub fn all(after: &Aftermath<'_>) -> Report {
         checker.attempt(attempt);
     }
     checker.attempts_together();
+    checker.launches();
     checker.records();
     checker.sums(&database);
     checker.promises(&database);
@@ -78,7 +80,9 @@ fn rows(database: &Connection) -> rusqlite::Result<HashMap<u32, Vec<Row>>> {
     let mut found = select.query([])?;
     while let Some(row) = found.next()? {
         let asked: String = row.get(0)?;
-        let number = asked.strip_prefix("claude-sim-").and_then(|number| number.parse().ok());
+        let number = asked
+            .strip_prefix("claude-sim-")
+            .and_then(|number| number.trim_start_matches('p').parse().ok());
         let tokens = (row.get(4)?, row.get(5)?);
         let row = Row { caller: row.get(1)?, outcome: row.get(2)?, status: row.get(3)?, tokens };
         if let Some(number) = number {
@@ -91,6 +95,11 @@ fn rows(database: &Connection) -> rusqlite::Result<HashMap<u32, Vec<Row>>> {
 /// The numbers of the messages that a text is made of.
 fn authors(text: &str) -> impl Iterator<Item = u32> {
     text.split(['m', '"', ' ']).filter_map(|word| word.split_once('_')?.0.parse().ok())
+}
+
+/// The numbers of the requests whose prompts stand in a text.
+fn prompted(text: &str) -> impl Iterator<Item = u32> {
+    text.split("prompt-").skip(1).filter_map(|after| after.split_once("-end")?.0.parse().ok())
 }
 
 impl Checker<'_> {
@@ -208,11 +217,46 @@ impl Checker<'_> {
                 );
             }
         }
+        let caller = |number: u32| {
+            let mut all = self.after.plan.asks();
+            all.find(|(_, ask)| ask.number == number).map(|(client, _)| client.caller)
+        };
+        let strange = prompted(&attempt.request).find(|other| caller(*other) != caller(number));
+        if let Some(other) = strange {
+            self.wrong(
+                "no byte to the wrong client",
+                format!("{number} was asked by one that had heard {other}"),
+            );
+        }
         if !attempt.request.contains(&prompt(number)) {
             self.wrong("what is asked arrives", format!("{number} lost its prompt on the way"));
         }
         if self.asks[&number].key != ShownKey::Good {
             self.wrong("no key, no answer", format!("{number} went up without one"));
+        }
+    }
+
+    /// Everybody on the machine reads a command line; what is in an environment, its process and its owner.
+    fn launches(&mut self) {
+        let launches = &self.after.launches;
+        let prompts: Vec<String> = self.asks.keys().map(|number| prompt(*number)).collect();
+        let mut found = Vec::new();
+        for launch in launches {
+            let line = launch.split_once("\n\n").map_or("", |(line, _)| line);
+            let others = UPSTREAM_KEYS.iter().filter(|(name, _)| *name != PROGRAM);
+            let secrets = KEYS.into_iter().chain(others.map(|(_, key)| *key));
+            let mine = UPSTREAM_KEYS.iter().filter(|(name, _)| *name == PROGRAM);
+            found.extend(secrets.filter(|key| launch.contains(key)).map(str::to_owned));
+            found.extend(
+                mine.map(|(_, key)| *key).filter(|key| line.contains(key)).map(str::to_owned),
+            );
+            found.extend(prompts.iter().filter(|prompt| launch.contains(*prompt)).cloned());
+        }
+        for secret in found {
+            self.wrong(
+                "no credential where it does not belong",
+                format!("a program was started with {secret}"),
+            );
         }
     }
 
@@ -389,9 +433,17 @@ impl Checker<'_> {
 
     /// No file holds a credential, or a prompt that nobody asked to be kept.
     fn files(&mut self) {
-        let kept = |ask: &&Ask| ask.surface == Surface::Responses;
-        let prompts: Vec<String> =
-            self.asks.values().filter(|ask| !kept(ask)).map(|ask| prompt(ask.number)).collect();
+        let kept = |ask: &Ask| ask.surface == Surface::Responses;
+        let prompts = self.after.plan.clients.iter().flat_map(|client| {
+            // A response is kept with the conversation before it.
+            let last = client.asks.iter().rposition(kept).filter(|_| client.program);
+            client
+                .asks
+                .iter()
+                .enumerate()
+                .filter(move |(at, ask)| !kept(ask) && last.is_none_or(|last| *at > last))
+        });
+        let prompts: Vec<String> = prompts.map(|(_, ask)| prompt(ask.number)).collect();
         let keys = KEYS.into_iter().chain(UPSTREAM_KEYS.map(|(_, key)| key)).map(str::to_owned);
         let all: Vec<String> = prompts.into_iter().chain(keys).collect();
         for file in std::fs::read_dir(&self.after.state).into_iter().flatten().flatten() {

@@ -53,9 +53,23 @@ pub fn prompt(number: u32) -> String {
     format!("prompt-{number}-end")
 }
 
-fn request(ask: &Ask, caller: u8) -> Vec<u8> {
-    let (model, text) = (format!("claude-sim-{}", ask.number), prompt(ask.number));
-    let messages = json!([{"role": "user", "content": text}]);
+/// What was said before, question and answer.
+type Turns = Vec<(String, String)>;
+
+/// The name of the model that is asked for: no other request has it.
+pub fn model(number: u32, program: bool) -> String {
+    format!("claude-sim-{}{number}", if program { "p" } else { "" })
+}
+
+fn request(ask: &Ask, caller: u8, model: &str, before: &Turns) -> Vec<u8> {
+    let text = prompt(ask.number);
+    let before = before.iter().flat_map(|(question, answer)| {
+        [
+            json!({"role": "user", "content": question}),
+            json!({"role": "assistant", "content": answer}),
+        ]
+    });
+    let messages: Vec<Value> = before.chain([json!({"role": "user", "content": text})]).collect();
     let (path, body) = match ask.surface {
         Surface::Messages => (
             "/v1/messages",
@@ -66,7 +80,7 @@ fn request(ask: &Ask, caller: u8) -> Vec<u8> {
             json!({"model": model, "stream": ask.stream, "messages": messages}),
         ),
         Surface::Responses => {
-            ("/v1/responses", json!({"model": model, "stream": ask.stream, "input": text}))
+            ("/v1/responses", json!({"model": model, "stream": ask.stream, "input": messages}))
         }
     };
     let key = match ask.key {
@@ -89,6 +103,7 @@ pub async fn run(plan: ClientPlan, serving: Arc<Serving>, seen: Seen, began: Ins
     let address = IpAddr::from(Ipv4Addr::new(10, 0, 0, plan.caller + 1));
     serving.accept(Box::new(far), Some(address));
     let mut reader = Reader::default();
+    let mut turns = Turns::new();
     for ask in &plan.asks {
         let mut answered = Answered {
             number: ask.number,
@@ -101,7 +116,8 @@ pub async fn run(plan: ClientPlan, serving: Arc<Serving>, seen: Seen, began: Ins
             at: 0,
         };
         let (mut read, mut write) = tokio::io::split(&mut near);
-        let text = request(ask, plan.caller);
+        let model = model(ask.number, plan.program);
+        let text = request(ask, plan.caller, &model, &turns);
         let deadline = Instant::now() + PATIENCE;
         let sending = async {
             let sent = send(&mut write, &text, ask.sending).await;
@@ -129,6 +145,10 @@ pub async fn run(plan: ClientPlan, serving: Arc<Serving>, seen: Seen, began: Ins
         answered.body = String::from_utf8_lossy(&reader.body).into_owned();
         answered.at = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let goes_on = answered.ended == Ended::Whole && answered.sent;
+        let said = said(ask, &answered);
+        if plan.program && said.whole && !said.error {
+            turns.push((prompt(ask.number), said.text));
+        }
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(answered);
         if !goes_on {
             return;

@@ -5,12 +5,13 @@
 //! is the same each time. Afterwards a *check* compares what everybody saw: clients, upstreams, the store.
 //!
 //! What is real: the gateway from its connections to its pools, its timers (in virtual time), its store with SQLite and
-//! its files. What is not: sockets, threads, the time, and the programs that it starts (there are none).
+//! its files. What is not: sockets, threads, the time, and the programs that it starts.
 
 pub mod check;
 pub mod client;
 pub mod http;
 pub mod plan;
+pub mod program;
 pub mod shrink;
 pub mod upstream;
 pub mod world;

@@ -38,6 +38,9 @@ struct Arguments {
     trace: bool,
 }
 
+/// What a run may hold, in KiB: however many came before it.
+const MEMORY: u64 = 64 << 10;
+
 #[expect(clippy::print_stdout, reason = "this is a command")]
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -87,10 +90,26 @@ fn main() -> anyhow::Result<ExitCode> {
         told(&plan, report, &arguments);
         keep(&plan, report, &arguments)?;
     }
+    let most = memory();
+    let over = most.filter(|most| *most > MEMORY * jobs as u64);
+    if let Some(most) = over {
+        println!("memory is bounded: {most} KiB were held at once");
+    }
     let (done, served) = (done.load(Ordering::Relaxed), served.load(Ordering::Relaxed));
-    println!("{done} seeds, {served} requests served, in {} s", began.elapsed().as_secs());
+    println!(
+        "{done} seeds, {served} requests served, in {} s, with {} MiB at most",
+        began.elapsed().as_secs(),
+        most.unwrap_or_default() >> 10
+    );
     println!("{} passed, {} failed", done - failed.len() as u64, failed.len());
-    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed.is_empty() && over.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The most memory that this process ever held, in KiB, where the system tells.
+fn memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
 #[expect(clippy::print_stdout, reason = "this is a command")]

@@ -24,6 +24,9 @@ pub struct ClientPlan {
     pub at: u64,
     /// Which of the local keys it has.
     pub caller: u8,
+    /// It asks the program, and each of its questions goes on with the conversation so far.
+    #[serde(default)]
+    pub program: bool,
     /// What it asks on it, one after another.
     pub asks: Vec<Ask>,
 }
@@ -162,15 +165,22 @@ impl Plan {
         let span = rng.u64(50..3000);
         let mut number = 0;
         let clients = (0..rng.usize(1..14))
-            .map(|_| ClientPlan {
-                at: rng.u64(0..span),
-                caller: rng.u8(0..2),
-                asks: (0..pick(rng, &[(6, 1), (2, 2), (1, 5)]))
-                    .map(|_| {
-                        number += 1;
-                        ask(rng, number)
-                    })
-                    .collect(),
+            .map(|_| {
+                let program = rng.u8(0..4) == 0;
+                // A conversation has turns.
+                let asks: [(u32, u8); 3] =
+                    if program { [(2, 1), (2, 2), (2, 6)] } else { [(6, 1), (2, 2), (1, 5)] };
+                ClientPlan {
+                    at: rng.u64(0..span),
+                    caller: rng.u8(0..2),
+                    program,
+                    asks: (0..pick(rng, &asks))
+                        .map(|_| {
+                            number += 1;
+                            ask(rng, number)
+                        })
+                        .collect(),
+                }
             })
             .collect();
         let mut events: Vec<_> = (0..pick(rng, &[(6, 0), (3, 1), (2, 3)]))

@@ -1,6 +1,6 @@
 //! Upstreams that answer as the plan says, and note what they saw.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -45,6 +45,14 @@ pub struct Seen {
     pub attempts: Vec<Attempt>,
     /// Connections that are open.
     pub open: usize,
+    /// Programs that run, by number.
+    pub programs: BTreeSet<u32>,
+    /// How many ever did.
+    started: u32,
+    /// How many of them work on a turn.
+    pub working: i32,
+    /// How each was started: its command line, an empty line, its environment.
+    pub launches: Vec<String>,
 }
 
 /// The upstreams of a run.
@@ -52,7 +60,7 @@ pub struct Upstreams {
     asks: HashMap<u32, Ask>,
     refused: Vec<u32>,
     dials: AtomicU32,
-    pub seen: Arc<Mutex<Seen>>,
+    seen: Mutex<Seen>,
 }
 
 impl Upstreams {
@@ -61,12 +69,60 @@ impl Upstreams {
             asks: plan.asks().map(|(_, ask)| (ask.number, ask.clone())).collect(),
             refused: plan.refused_dials.clone(),
             dials: AtomicU32::new(0),
-            seen: Arc::default(),
+            seen: Mutex::default(),
         })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+    pub fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a program was started; returns a number for it.
+    pub fn start_program(&self, launch: &str) -> u32 {
+        let mut seen = self.lock();
+        seen.started += 1;
+        let id = seen.started;
+        seen.programs.insert(id);
+        seen.launches.push(launch.to_owned());
+        id
+    }
+
+    pub fn end_program(&self, id: u32) {
+        self.lock().programs.remove(&id);
+    }
+
+    /// How many programs run.
+    pub fn running(&self) -> usize {
+        self.lock().programs.len()
+    }
+
+    /// How many of them work on a turn.
+    pub fn working(&self) -> i32 {
+        self.lock().working
+    }
+
+    /// Notes that a program works on a turn, or does not any more.
+    pub fn works(&self, more: i32) {
+        self.lock().working += more;
+    }
+
+    /// What is answered to the next attempt; none if no client asked.
+    pub fn script(&self, number: u32) -> Option<Script> {
+        let ask = self.asks.get(&number)?;
+        let before = self.lock().attempts.iter().filter(|attempt| attempt.number == number).count();
+        Some(ask.answers[before.min(ask.answers.len() - 1)])
+    }
+
+    /// Notes an attempt; returns where.
+    pub fn attempt(&self, attempt: Attempt) -> usize {
+        let mut seen = self.lock();
+        seen.attempts.push(attempt);
+        seen.attempts.len() - 1
+    }
+
+    /// Notes more of an attempt.
+    pub fn note(&self, at: usize, what: impl FnOnce(&mut Attempt)) {
+        what(&mut self.lock().attempts[at]);
     }
 
     /// Serves one connection until either side has enough.
@@ -106,45 +162,39 @@ impl Upstreams {
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let asked: Value = serde_json::from_str(&body).unwrap_or_default();
         let number = number_of(&asked);
-        let Some(ask) = self.asks.get(&number) else {
+        let Some(script) = self.script(number) else {
             // A question that no client asked, such as for models.
             let none = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}";
             return stream.write_all(none).await.is_ok();
         };
-        let before = self.lock().attempts.iter().filter(|attempt| attempt.number == number).count();
-        let script = ask.answers[before.min(ask.answers.len() - 1)];
         let streamed = asked["stream"] == true;
         let (head, answer, tokens) = written(number, script, streamed);
-        let at = {
-            let mut seen = self.lock();
-            seen.attempts.push(Attempt {
-                number,
-                upstream,
-                script,
-                written: 0,
-                head: head.len(),
-                whole: false,
-                left: false,
-                tokens,
-                request: request.head.clone().unwrap_or_default() + &body,
-            });
-            seen.attempts.len() - 1
-        };
+        let at = self.attempt(Attempt {
+            number,
+            upstream,
+            script,
+            written: 0,
+            head: head.len(),
+            whole: false,
+            left: false,
+            tokens,
+            request: request.head.clone().unwrap_or_default() + &body,
+        });
         tokio::time::sleep(Duration::from_millis(script.delay)).await;
         let all = [head.into_bytes(), answer].concat();
         let end = script.trouble.map_or(all.len(), |(at, _)| all.len().min(at as usize));
         for piece in all[..end].chunks(script.piece.max(1) as usize) {
             if stream.write_all(piece).await.is_err() {
-                self.lock().attempts[at].left = true;
+                self.note(at, |attempt| attempt.left = true);
                 return false;
             }
-            self.lock().attempts[at].written += piece.len();
+            self.note(at, |attempt| attempt.written += piece.len());
             if script.every > 0 {
                 tokio::time::sleep(Duration::from_millis(script.every)).await;
             }
         }
         let whole = end == all.len();
-        self.lock().attempts[at].whole = whole;
+        self.note(at, |attempt| attempt.whole = whole);
         match script.trouble {
             Some((_, Trouble::Reset)) => {
                 broken.store(true, Ordering::Relaxed);
@@ -154,7 +204,7 @@ impl Upstreams {
                 // Until the gateway has enough.
                 let mut rest = [0; 64];
                 while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
-                self.lock().attempts[at].left = true;
+                self.note(at, |attempt| attempt.left = true);
                 false
             }
             Some((_, Trouble::Close | Trouble::Stall)) => false,
@@ -226,24 +276,26 @@ fn message(number: u32, pieces: u32, (input, output): (u64, u64)) -> String {
     .to_string()
 }
 
-fn events(number: u32, pieces: u32, (input, output): (u64, u64)) -> Vec<String> {
-    let event = |name: &str, data: Value| format!("event: {name}\ndata: {data}\n\n");
+fn events(number: u32, pieces: u32, tokens: (u64, u64)) -> Vec<String> {
+    let name = |data: &Value| data["type"].as_str().unwrap_or_default().to_owned();
+    let data = data(number, pieces, tokens).into_iter();
+    data.map(|data| format!("event: {}\ndata: {data}\n\n", name(&data))).collect()
+}
+
+/// What the events of an answer say.
+pub fn data(number: u32, pieces: u32, (input, output): (u64, u64)) -> Vec<Value> {
     let mut all = vec![
-        event(
-            "message_start",
-            json!({"type": "message_start", "message": {"id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": format!("claude-sim-{number}"), "content": [], "stop_reason": null, "usage": {"input_tokens": input, "output_tokens": 1}}}),
-        ),
-        event(
-            "content_block_start",
-            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-        ),
+        json!({"type": "message_start", "message": {"id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": format!("claude-sim-{number}"), "content": [], "stop_reason": null, "usage": {"input_tokens": input, "output_tokens": 1}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
     ];
     all.extend((0..pieces).map(|piece| {
-        event("content_block_delta", json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece_of(number, piece)}}))
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece_of(number, piece)}})
     }));
-    all.push(event("content_block_stop", json!({"type": "content_block_stop", "index": 0})));
-    all.push(event("message_delta", json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": {"output_tokens": output}})));
-    all.push(event("message_stop", json!({"type": "message_stop"})));
+    all.extend([
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": {"output_tokens": output}}),
+        json!({"type": "message_stop"}),
+    ]);
     all
 }
 

@@ -1,5 +1,6 @@
 //! A gateway in the midst of it all: one thread, virtual time, and a store that works when it is told to.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use seaway::drain::Drain;
 use seaway::http::admission::Door;
 use seaway::http::connection::Connections;
 use seaway::http::server::Serving;
+use seaway::process::Programs;
 use seaway::state::{AppState, ConfigOrigin};
 use seaway::store::{Store, StoreSteps};
 use seaway::upstream::Dependencies;
@@ -21,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::{self, CALLERS, KEYS};
 use crate::plan::{Event, Plan};
+use crate::program::{MODEL, Machine, PROGRAM};
 use crate::upstream::{Upstreams, Way};
 use crate::{Report, check};
 
@@ -33,7 +36,8 @@ const REST: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The credentials of the upstreams, which are for each its own.
-pub const UPSTREAM_KEYS: [(char, &str); 2] = [('a', "sk-up-aaa"), ('b', "sk-up-bbb")];
+pub const UPSTREAM_KEYS: [(char, &str); 3] =
+    [('a', "sk-up-aaa"), ('b', "sk-up-bbb"), (PROGRAM, "sk-up-ccc")];
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct Aftermath<'p> {
     pub ending: Ending,
     pub answered: Vec<client::Answered>,
     pub attempts: Vec<crate::upstream::Attempt>,
+    /// How programs were started: command line, an empty line, environment.
+    pub launches: Vec<String>,
     pub leftovers: Leftovers,
     /// The state folder, after the next gateway has opened it.
     pub state: PathBuf,
@@ -70,12 +76,41 @@ fn settings(plan: &Plan, state: &Path) -> String {
         text += &format!("{name} = '{key}'\n");
     }
     for (name, key) in UPSTREAM_KEYS {
+        let what = if name == PROGRAM {
+            "kind = 'claude-code'".to_owned()
+        } else {
+            format!("kind = 'messages'\nbase_url = 'http://{name}.sim'")
+        };
         text += &format!(
-            "[upstream.{name}]\nkind = 'messages'\nbase_url = 'http://{name}.sim'\napi_key = '{key}'\nretries = 1\nconcurrency = {}\nqueue_timeout = '20s'\nfirst_byte_timeout = '25s'\nidle_timeout = '20s'\n",
+            "[upstream.{name}]\n{what}\napi_key = '{key}'\nretries = 1\nconcurrency = {}\nqueue_timeout = '20s'\nfirst_byte_timeout = '25s'\nidle_timeout = '20s'\n",
             plan.concurrency
         );
     }
-    text + "[[route]]\nmodel = '*'\nupstream = ['a', 'b']\n"
+    text += &format!(
+        "[claude_code]\npath = '{}'\nprewarm = 0\nsessions = 3\n[alias]\n'claude-sim-p*' = '{MODEL}'\n",
+        program(state).display()
+    );
+    text + &format!(
+        "[[route]]\nmodel = '{MODEL}'\nupstream = '{PROGRAM}'\n[[route]]\nmodel = '*'\nupstream = ['a', 'b']\n"
+    )
+}
+
+/// Where the program is said to be. Nobody runs it: the machine is simulated.
+fn program(state: &Path) -> PathBuf {
+    state.join("claude")
+}
+
+/// Where children have their folders.
+fn temporary(state: &Path) -> PathBuf {
+    state.join("tmp")
+}
+
+/// Lays down what a machine has before a gateway is started.
+fn furnish(state: &Path) -> std::io::Result<()> {
+    std::fs::write(state.join("seaway.db"), empty_store())?;
+    std::fs::write(program(state), "")?;
+    std::fs::set_permissions(program(state), std::fs::Permissions::from_mode(0o755))?;
+    std::fs::create_dir(temporary(state))
 }
 
 /// A store of today's layout, made once.
@@ -109,9 +144,8 @@ fn folder() -> tempfile::TempDir {
 
 /// Runs a plan in this thread.
 pub fn run(plan: &Plan) -> Report {
-    let empty = empty_store();
     let (before, after) = (folder(), folder());
-    std::fs::write(before.path().join("seaway.db"), empty).expect("there is room");
+    furnish(before.path()).expect("there is room");
     // Names of folders are made up too: from here on the seed decides.
     fastrand::seed(plan.seed);
     let upstreams = Upstreams::of(plan);
@@ -132,9 +166,16 @@ pub fn run(plan: &Plan) -> Report {
     steps.step();
     drop((store, steps));
     let answered = std::mem::take(&mut *answered.lock().unwrap_or_else(PoisonError::into_inner));
-    let attempts = upstreams.seen.lock().unwrap_or_else(PoisonError::into_inner).attempts.clone();
-    let after =
-        Aftermath { plan, ending, answered, attempts, leftovers, state: after.path().to_owned() };
+    let seen = std::mem::take(&mut *upstreams.lock());
+    let after = Aftermath {
+        plan,
+        ending,
+        answered,
+        attempts: seen.attempts,
+        launches: seen.launches,
+        leftovers,
+        state: after.path().to_owned(),
+    };
     check::all(&after)
 }
 
@@ -161,6 +202,10 @@ fn step(steps: &Steps) -> bool {
     steps.lock().unwrap_or_else(PoisonError::into_inner).step()
 }
 
+fn environment(state: &Path) -> Environment {
+    Environment::of([("TMPDIR".to_owned(), temporary(state).display().to_string())])
+}
+
 /// A gateway in front of these upstreams, with what serves its clients and what does the work of its store.
 fn gateway(
     plan: &Plan,
@@ -169,8 +214,7 @@ fn gateway(
 ) -> (Arc<AppState>, Arc<Serving>, Steps) {
     let file = state.join("seaway.toml");
     std::fs::write(&file, settings(plan, state)).expect("there is room");
-    let sources =
-        Sources { file: Some(file), environment: Environment::default(), flags: Vec::new() };
+    let sources = Sources { file: Some(file), environment: environment(state), flags: Vec::new() };
     let Loaded { config, path, .. } = Config::load(&sources).expect("the settings are right");
     let (store, steps) = Store::stepped(config.store.clone(), config.prices.clone());
     let steps: Steps = Arc::new(Mutex::new(steps));
@@ -179,6 +223,7 @@ fn gateway(
         tasks: tasks.clone(),
         store,
         network: Network::Simulated(Arc::new(Way(upstreams.clone()))),
+        programs: Programs::Simulated(Arc::new(Machine(upstreams.clone()))),
     };
     let origin = ConfigOrigin { sources, path };
     let gateway = AppState::new(config, origin, at_hand, drain).expect("the keys are given");
@@ -242,8 +287,16 @@ async fn first(
     if let Some(part) = killed {
         return (Ending::Killed, Leftovers::default(), cut(state, &steps, part));
     }
-    let left = rest(&gateway, &serving, &steps).await;
+    let mut left = rest(&gateway, &serving, &steps).await;
+    held(
+        &mut left,
+        "programs work on a turn",
+        usize::try_from(upstreams.working()).unwrap_or_default(),
+    );
     leave(&gateway, &steps).await;
+    held(&mut left, "programs outlive the gateway", upstreams.running());
+    let folders = std::fs::read_dir(temporary(state)).map_or(0, Iterator::count);
+    held(&mut left, "folders of programs are left", folders);
     let drained = gateway.drain.has_begun();
     (if drained { Ending::Drained } else { Ending::Rest }, left, None)
 }
@@ -304,12 +357,8 @@ async fn happen(event: Event, gateway: &Arc<AppState>, steps: &Steps) {
 async fn rest(gateway: &Arc<AppState>, serving: &Serving, steps: &Steps) -> Leftovers {
     sleep(REST).await;
     step(steps);
-    let mut left = Vec::new();
-    let mut held = |what: &str, count: usize| {
-        if count > 0 {
-            left.push(format!("{count} {what}"));
-        }
-    };
+    let mut left = Leftovers::default();
+    let mut held = |what: &str, count: usize| held(&mut left, what, count);
     held(
         "exchanges are under way",
         usize::try_from(gateway.ledger.running()).unwrap_or(usize::MAX),
@@ -325,7 +374,13 @@ async fn rest(gateway: &Arc<AppState>, serving: &Serving, steps: &Steps) -> Left
         );
         held("requests wait for an upstream", upstream.gate.waiting());
     }
-    Leftovers(left)
+    left
+}
+
+fn held(left: &mut Leftovers, what: &str, count: usize) {
+    if count > 0 {
+        left.0.push(format!("{count} {what}"));
+    }
 }
 
 /// Ends as a gateway does: writes what can be written, and puts the rest where the next one finds it.
@@ -339,6 +394,9 @@ async fn leave(gateway: &Arc<AppState>, steps: &Steps) {
         }
     };
     let leaving = async {
+        for upstream in &gateway.snapshot.load().upstreams {
+            upstream.close().await;
+        }
         if !store.flush().await {
             store.spool().await;
         }

@@ -27,6 +27,7 @@ pub mod fault;
 pub mod grant;
 pub mod headers;
 pub mod http;
+pub mod import;
 pub mod instance;
 pub mod ledger;
 pub mod live;

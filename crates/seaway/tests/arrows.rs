@@ -32,6 +32,7 @@ const FLOORS: &[&[&str]] = &[
         "credential",
         "dial",
         "headers",
+        "import",
         "instance",
         "plan",
         "record",

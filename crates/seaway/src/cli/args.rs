@@ -234,6 +234,19 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         table: bool,
     },
+    /// Print what another tool's settings amount to here, as a file of ours
+    ///
+    /// Knows a `.env`, claude-ws-proxy's `config.json`, horselock/claude-code-proxy's `config.txt` and presets,
+    /// argo-proxy's and LiteLLM's `config.yaml`, claude-code-router's `config.json`. What has no counterpart is told
+    /// in remarks. Credentials that stand in those files stand in what is printed.
+    Import {
+        /// Its files; of two that say the same, the later one counts
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Whose they are, where that cannot be told by what they hold
+        #[arg(long, value_name = "TOOL", value_parser = clap::builder::PossibleValuesParser::new(crate::import::Tool::names()))]
+        from: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod edges;
 mod edits;
 mod failures;
 mod fold;
+mod import;
 mod models;
 mod process;
 mod relay;

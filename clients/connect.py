@@ -135,6 +135,37 @@ def _():
         within("an error", "word for word", failed.stdout + failed.stderr)
 
 
+@check("Codex: no warning at its start, and its picker shows the models that are served, with what they are")
+def _():
+    program = support.npm_packages(f"@openai/codex-linux-x64@npm:{CODEX}") / "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex"
+    with Home('[alias]\nmine = "opus"\n') as home:
+        for model in ("opus", "sandbox-sonnet-1", "mine"):
+            home.seaway("connect", "codex", "--model", model)
+            patch = "*** Begin Patch\n*** Add File: made.txt\n+hello\n*** End Patch\n"
+            done = home.run(program, "exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", f"[[tool apply_patch {json.dumps({'input': patch})}]]", RUST_LOG="codex_models_manager=warn,codex_core=warn")
+            for complaint in ("Unknown model", "fallback metadata", "failed to refresh available models"):
+                true(f"{model}: nothing of {complaint}", complaint not in done.stderr, done.stderr)
+            equal(f"{model}: its own tool for edits has run", (home.work / "made.txt").read_text() if (home.work / "made.txt").exists() else done.stdout, "hello\n")
+            (home.work / "made.txt").unlink()
+        server = subprocess.Popen([program, "app-server"], env=home.environment, cwd=home.work, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            def ask(number, method, **params):
+                server.stdin.write(json.dumps({"id": number, "method": method, "params": params}) + "\n")
+                server.stdin.flush()
+                return next(answer["result"] for answer in map(json.loads, server.stdout) if answer.get("id") == number)
+            ask(0, "initialize", clientInfo={"name": "check", "version": "1"})
+            server.stdin.write('{"method":"initialized"}\n')
+            shown = ask(1, "model/list")["data"]
+        finally:
+            server.kill()
+            server.wait()
+        equal("the picker", [model["model"] for model in shown], ["sandbox-opus-1", "sandbox-sonnet-1", "sandbox-haiku-1", "mine"])
+        efforts = ["low", "medium", "high", "xhigh", "max"]
+        for model in shown:
+            equal(f"efforts of {model['model']}", [level["reasoningEffort"] for level in model["supportedReasoningEfforts"]], efforts)
+            equal(f"usual effort of {model['model']}", model["defaultReasoningEffort"], "high")
+
+
 @check("Codex under a `gpt-…` name that it knows: its tools that come with the input, its code mode, a next turn")
 def _():
     program = support.npm_packages(f"@openai/codex-linux-x64@npm:{CODEX}") / "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex"

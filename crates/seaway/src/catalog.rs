@@ -1,5 +1,7 @@
 //! The models that upstreams list, kept for a while.
 
+mod codex;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +13,8 @@ use seaway_wire::json::{Members, quote};
 use seaway_wire::model::Capabilities;
 use serde::Deserialize;
 use tokio_util::task::TaskTracker;
+
+pub use codex::{OF_CODEX, codex_models, undated};
 
 use crate::auth::CARRIERS;
 use crate::config::UpstreamName;

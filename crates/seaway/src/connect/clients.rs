@@ -220,12 +220,8 @@ fn codex(facts: &Facts) -> Setup {
 
 /// What Codex is to choose, in its file or on its command line.
 fn codex_choices(facts: &Facts) -> Vec<(&'static str, Value)> {
-    let mut choices = vec![
-        ("model_provider", "seaway".into()),
-        ("model", facts.model.as_str().into()),
-        // Codex knows no Claude model, and would take one for larger than it is.
-        ("model_context_window", 200_000.into()),
-    ];
+    let mut choices =
+        vec![("model_provider", "seaway".into()), ("model", facts.model.as_str().into())];
     if !facts.searches {
         // It would ask for a tool that nobody here serves.
         choices.push(("web_search", "disabled".into()));
@@ -247,6 +243,9 @@ pub fn codex_arguments(facts: &Facts) -> Vec<String> {
         facts.url
     );
     // What is JSON here is TOML too.
-    let choices = codex_choices(facts).into_iter().map(|(key, value)| format!("{key}={value}"));
+    // It asks for no list with such a key, and would take a model that it does not know for larger than it is.
+    let window = ("model_context_window", 200_000.into());
+    let choices = codex_choices(facts).into_iter().chain([window]);
+    let choices = choices.map(|(key, value)| format!("{key}={value}"));
     choices.chain([provider]).flat_map(|value| ["-c".to_owned(), value]).collect()
 }

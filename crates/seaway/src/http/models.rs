@@ -1,18 +1,19 @@
 //! `/v1/models`: one answer that both vendors' SDKs and Claude Code read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use seaway_wire::json::{Members, quote};
 use serde::Deserialize;
 
 use super::reply;
 use crate::auth::Caller;
-use crate::catalog::{NoList, both_shapes};
+use crate::catalog::{NoList, OF_CODEX, both_shapes, codex_models, undated};
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
@@ -47,10 +48,17 @@ pub(super) async fn list(
     };
     let query = uri.query().unwrap_or_default();
     match gather(&snapshot, &client, &narrowing(query)).await {
-        Ok(models) => match page(&models, &paging, asks_as_codex(query)) {
-            Ok(page) => answered(page),
-            Err(wrong) => fault(&wrong),
-        },
+        Ok(models) => {
+            let own = if asks_as_codex(query) {
+                format!(",\"models\":{}", for_codex(&snapshot, &client, &models).await)
+            } else {
+                String::new()
+            };
+            match page(&models, &paging, &own) {
+                Ok(page) => answered(page),
+                Err(wrong) => fault(&wrong),
+            }
+        }
         Err(response) => *response,
     }
 }
@@ -103,8 +111,7 @@ fn narrowing(query: &str) -> String {
     query.split('&').filter(ours).collect::<Vec<_>>().join("&")
 }
 
-/// Codex says its version, and looks for a list of its own kind beside the others: what it finds there takes the place
-/// of what it knows of its models, so it is given none, and goes on with what it knows.
+/// Codex says its version, and looks for a list of its own kind beside the others.
 fn asks_as_codex(query: &str) -> bool {
     query.split('&').any(|pair| pair.starts_with("client_version="))
 }
@@ -163,7 +170,7 @@ fn add(found: &mut Vec<(String, String)>, model: &Members) {
     }
 }
 
-fn page(models: &[(String, String)], paging: &ModelPaging, codex: bool) -> Result<String, Fault> {
+fn page(models: &[(String, String)], paging: &ModelPaging, own: &str) -> Result<String, Fault> {
     let at = |name: &'static str, id: &Option<String>| {
         let Some(id) = id else { return Ok(None) };
         let found = models.iter().position(|(known, _)| known == id);
@@ -185,7 +192,6 @@ fn page(models: &[(String, String)], paging: &ModelPaging, codex: bool) -> Resul
         model.map_or_else(|| "null".to_owned(), |(id, _)| quote(id))
     };
     let data: Vec<&str> = shown.iter().map(|(_, model)| model.as_str()).collect();
-    let own = if codex { ",\"models\":[]" } else { "" };
     Ok(format!(
         "{{\"object\":\"list\",\"data\":[{}],\"has_more\":{more},\"first_id\":{},\"last_id\":{}{own}}}",
         data.join(","),
@@ -194,8 +200,50 @@ fn page(models: &[(String, String)], paging: &ModelPaging, codex: bool) -> Resul
     ))
 }
 
+/// The same models for Codex. It also knows what family names and names without a date stand for, and offers none of
+/// its own that nobody serves here.
+async fn for_codex(
+    snapshot: &Snapshot,
+    client: &HeaderMap,
+    models: &[(String, String)],
+) -> serde_json::Value {
+    let of =
+        |id: &str| models.iter().find(|(known, _)| known == id).map(|(_, model)| model.as_str());
+    let mut hidden: Vec<(String, &str)> = Vec::new();
+    for family in route::FAMILIES {
+        let newest = newest(snapshot, client, family).await;
+        hidden.extend(newest.and_then(|id| of(&id)).map(|model| (family.to_owned(), model)));
+    }
+    let without =
+        |(id, model): &'_ (String, String)| Some((undated(id)?.to_owned(), model.clone()));
+    let undated: Vec<(String, String)> = models.iter().filter_map(without).collect();
+    hidden.extend(undated.iter().map(|(name, model)| (name.clone(), model.as_str())));
+    let aliases = &snapshot.config.aliases;
+    let its_own = OF_CODEX.iter().filter(|name| route::alias(aliases, name).is_none());
+    hidden.extend(its_own.map(|name| ((*name).to_owned(), "{}")));
+    let mut told = HashSet::new();
+    let shown: Vec<(&str, &str)> = models
+        .iter()
+        .map(|(id, model)| {
+            // An alias is what it stands for.
+            let meant = route::alias(aliases, id).map(|target| {
+                let family = hidden.iter().find(|(name, _)| name == target);
+                family.map_or_else(|| of(target), |(_, model)| Some(*model))
+            });
+            (id.as_str(), meant.flatten().unwrap_or(model))
+        })
+        .collect();
+    hidden.retain(|(name, _)| of(name).is_none() && told.insert(name.clone()));
+    let shown = shown.into_iter();
+    codex_models(shown, hidden.into_iter())
+}
+
 fn answered(body: String) -> Response {
+    let print = blake3::hash(body.as_bytes()).to_hex();
     let mut response = reply::json(StatusCode::OK, body);
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", &print[..16])) {
+        response.headers_mut().insert(http::header::ETAG, tag);
+    }
     answer::identify(response.headers_mut(), &answer::own_id());
     response
 }
@@ -232,7 +280,7 @@ mod tests {
             .map(|id| ((*id).to_owned(), format!("{{\"id\":\"{id}\"}}")))
             .collect();
         let page: serde_json::Value =
-            serde_json::from_str(&page(&models, &paging, false).unwrap()).unwrap();
+            serde_json::from_str(&page(&models, &paging, "").unwrap()).unwrap();
         let found: Vec<_> = page["data"]
             .as_array()
             .unwrap()
@@ -255,7 +303,7 @@ mod tests {
         check(paging(Some(2), None, Some("d")), &["b", "c"], true);
         check(paging(Some(9), Some("d"), None), &[], false);
         assert_eq!(
-            page(&[], &paging(None, Some("z"), None), false).unwrap_err().message,
+            page(&[], &paging(None, Some("z"), None), "").unwrap_err().message,
             "after_id: there is no model `z`"
         );
     }

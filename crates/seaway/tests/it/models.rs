@@ -1,5 +1,7 @@
 //! `/v1/models`: one answer for both vendors' SDKs.
 
+use serde_json::json;
+
 use crate::support::{ASK, Gateway, Received, Upstream, answer_json};
 
 const LIST: &str = r#"{"data":[{"type":"model","id":"claude-opus-4-8","display_name":"Opus","created_at":"2026-05-01T00:00:00Z","max_tokens":128000},{"id":"claude-opus-5-5","display_name":null,"created_at":"2026-09-15T00:00:00Z"},{"id":"org/odd","display_name":"Odd"}],"has_more":false}"#;
@@ -224,12 +226,54 @@ async fn what_only_the_upstream_can_tell_is_asked_of_it_each_time() {
     );
     received.answer("200 OK\r\ncontent-type: application/json", LIST).await;
     assert!(client.answer().await.json().get("models").is_none());
-    let codex = client.get("/v1/models?client_version=0.171.0").await.json();
-    assert_eq!(
-        (&codex["models"], codex["data"].as_array().unwrap().len()),
-        (&serde_json::json!([]), 3)
-    );
     assert!(upstream.came().is_none());
+}
+
+#[tokio::test]
+async fn codex_is_told_what_each_model_is() {
+    let mut upstream = Upstream::start().await;
+    let settings = [("alias", r#"{"mine":"opus","gpt-5.5":"haiku"}"#)];
+    let gateway = Gateway::before(&upstream, &settings).await;
+    let mut client = gateway.client().await;
+    client.ask("GET /v1/models?client_version=0.171.0", &[], "").await;
+    let list = json!({"data": [
+        {"type": "model", "id": "claude-opus-4-8", "display_name": "Claude Opus 4.8", "created_at": "2026-09-01T00:00:00Z", "max_input_tokens": 1_000_000},
+        {"type": "model", "id": "claude-haiku-4-5-20251001", "display_name": "Claude Haiku 4.5", "created_at": "2025-10-01T00:00:00Z"},
+    ]});
+    let received = upstream.next().await;
+    received.answer("200 OK\r\ncontent-type: application/json", &list.to_string()).await;
+    let answer = client.answer().await;
+    let tag = answer.header("etag").map(str::to_owned);
+    assert!(tag.is_some_and(|tag| tag.len() == 18));
+    let told = answer.json();
+    assert_eq!(told["data"].as_array().unwrap().len(), 4, "the other shapes stand beside it");
+    let said = |slug: &str| {
+        let all = told["models"].as_array().unwrap();
+        let mut found = all.iter().filter(|model| model["slug"] == slug);
+        let model = found.next().unwrap_or_else(|| panic!("{slug} is not there"));
+        assert!(found.next().is_none(), "{slug} is there once");
+        (
+            model["visibility"].as_str().unwrap().to_owned(),
+            model["display_name"].as_str().unwrap().to_owned(),
+            model["context_window"].as_u64().unwrap(),
+            model["default_reasoning_level"].as_str().map(str::to_owned),
+        )
+    };
+    let row = |shown: &str, name: &str, window, level: Option<&str>| {
+        (shown.to_owned(), name.to_owned(), window, level.map(str::to_owned))
+    };
+    let high = Some("high");
+    assert_eq!(said("claude-opus-4-8"), row("list", "Claude Opus 4.8", 1_000_000, high));
+    assert_eq!(said("claude-haiku-4-5-20251001"), row("list", "Claude Haiku 4.5", 200_000, None));
+    assert_eq!(said("mine"), row("list", "mine", 1_000_000, high), "what it stands for");
+    assert_eq!(
+        said("gpt-5.5"),
+        row("list", "gpt-5.5", 200_000, None),
+        "an alias is no model of Codex's"
+    );
+    assert_eq!(said("opus"), row("hide", "opus", 1_000_000, high), "known, and not offered");
+    assert_eq!(said("claude-haiku-4-5").0, "hide");
+    assert_eq!(said("gpt-6.2-sol").0, "hide", "nobody serves it");
 }
 
 type Settings = &'static [(&'static str, &'static str)];

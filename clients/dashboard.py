@@ -37,7 +37,8 @@ if __name__ == "__main__":
         program = folder / "claude"
         program.write_text(f"#!/bin/sh\nexec '{fake}' '{folder}' \"$@\"\n")
         program.chmod(0o755)
-        settings = {"upstream.sandbox.kind": "sandbox", "upstream.plan.kind": "claude-code", "claude_code.path": program, "upstream.sandbox.concurrency": 4, "default_upstream": "sandbox"}
+        # The stand-in writes down what it is told, beside its script: more than Claude Code may where the gateway is confined.
+        settings = {"confine": "false", "upstream.sandbox.kind": "sandbox", "upstream.plan.kind": "claude-code", "claude_code.path": program, "upstream.sandbox.concurrency": 4, "default_upstream": "sandbox"}
         config = folder / "seaway.toml"
         config.write_text('[[route]]\nmodel = "claude-sonnet-5-5"\nupstream = "plan"\n[price."claude-*"]\ninput = 3\noutput = 15\n')
         words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]

@@ -18,6 +18,7 @@ mod shell;
 mod status;
 mod trial;
 mod tunnel;
+mod up;
 mod usage;
 
 use std::process::ExitCode;
@@ -63,6 +64,8 @@ pub fn main() -> ExitCode {
         Some(Command::Login) => login::run(&cli, "login"),
         Some(Command::Logout) => login::run(&cli, "logout"),
         Some(Command::Connect(options)) => connect::run(&cli, options),
+        Some(Command::Up(options)) => up::up(&cli, options),
+        Some(Command::Down(options)) => up::down(&cli, options),
         Some(Command::Run { command }) => run::run(&cli, command),
         Some(Command::Tunnel(options)) => tunnel::run(&cli, options),
         Some(Command::Relay(options)) => tunnel::relay(&cli, options),

@@ -93,6 +93,8 @@ pub enum Change {
     Toml(Vec<Edit>),
     /// Lines between our marks.
     Yaml(LinePlace, String),
+    /// A file of ours alone.
+    Whole(String),
 }
 
 /// One member that is ours.
@@ -204,6 +206,10 @@ impl Change {
             }
             Self::Toml(edits) => set_all::<toml::TomlDocument>(text, edits, force),
             Self::Yaml(place, block) => yaml::insert(text, place, block),
+            Self::Whole(_) if !text.is_empty() && !force => Err(FileRefusal::Ambiguous(
+                "it is there already, and not of `seaway up`; move it away".into(),
+            )),
+            Self::Whole(whole) => Ok(whole.clone()),
         }
     }
 
@@ -220,6 +226,11 @@ impl Change {
             }
             Self::Toml(edits) => put_back::<toml::TomlDocument>(before, now, edits),
             Self::Yaml(..) => yaml::remove(now),
+            // Whoever changed it since wants to see that it goes.
+            Self::Whole(_) => Err(FileRefusal::Ambiguous(
+                "it was changed since `seaway up` wrote it; take it away yourself, or put it back"
+                    .into(),
+            )),
         }
     }
 }

@@ -39,6 +39,7 @@ pub mod record;
 pub mod refreshed;
 pub mod reload;
 pub mod route;
+pub mod service;
 pub mod snapshot;
 pub mod state;
 pub mod store;

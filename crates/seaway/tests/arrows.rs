@@ -37,6 +37,7 @@ const FLOORS: &[&[&str]] = &[
         "plan",
         "record",
         "route",
+        "service",
         "ticket",
     ],
     &["live", "store", "tunnel"],

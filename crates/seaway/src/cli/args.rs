@@ -80,6 +80,12 @@ pub(super) enum Command {
     Logout,
     /// Set a client up to use this gateway, or take that back; without a name, list the clients
     Connect(ConnectOptions),
+    /// Start the gateway as a service, connect every client that is here, and try each
+    ///
+    /// First it says what it would do. Without a service manager it serves in this terminal. `seaway down` takes all of it back.
+    Up(UpOptions),
+    /// Take back what `up` and `connect` did: every file as it was, the service gone
+    Down(DownOptions),
     /// Start a client with the right environment; no file is touched
     #[command(
         after_help = "A gateway that runs is used; else one serves for as long as the client runs."
@@ -142,6 +148,29 @@ pub(super) struct ServeOptions {
     /// Take the place of the gateway that serves on this address; its tunnel stays
     #[arg(long)]
     pub restart: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpOptions {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it without asking
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Do not try the clients' settings with a small request each
+    #[arg(long)]
+    pub no_ask: bool,
+    /// Serve in this terminal, also where a service could be started
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DownOptions {
+    /// Remove the state folder too: records, stored responses, the local key
+    #[arg(long)]
+    pub purge: bool,
 }
 
 #[derive(Debug, Args)]

@@ -52,6 +52,7 @@ fn value_of(file: &FileChange) -> Option<Value> {
         Change::Json(_) => Some(jsonc::JsonDocument::parse(&text).ok()?.all()),
         Change::Toml(_) => Some(toml::TomlDocument::parse(&text).ok()?.all()),
         Change::Yaml(..) => serde_saphyr::from_str(&text).ok(),
+        Change::Whole(_) => None,
     }
 }
 

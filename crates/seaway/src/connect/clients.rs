@@ -15,30 +15,59 @@ use crate::config::PROXIES;
 pub struct ClientSetup {
     pub name: &'static str,
     pub about: &'static str,
+    /// What it is started with; its settings tell that it is here too.
+    pub programs: &'static [&'static str],
     setup: fn(&Facts) -> Setup,
     asks: asks::SetupReader,
 }
 
 pub const CLIENTS: &[ClientSetup] = &[
-    ClientSetup { name: "claude", about: "Claude Code", setup: claude, asks: asks::claude },
-    ClientSetup { name: "codex", about: "OpenAI's Codex", setup: codex, asks: asks::codex },
+    ClientSetup {
+        name: "claude",
+        about: "Claude Code",
+        programs: &["claude"],
+        setup: claude,
+        asks: asks::claude,
+    },
+    ClientSetup {
+        name: "codex",
+        about: "OpenAI's Codex",
+        programs: &["codex"],
+        setup: codex,
+        asks: asks::codex,
+    },
     ClientSetup {
         name: "opencode",
         about: "opencode",
+        programs: &["opencode"],
         setup: agents::opencode,
         asks: asks::opencode,
     },
-    ClientSetup { name: "pi", about: "the pi coding agent", setup: agents::pi, asks: asks::pi },
-    ClientSetup { name: "aider", about: "aider", setup: lists::aider, asks: asks::aider },
+    ClientSetup {
+        name: "pi",
+        about: "the pi coding agent",
+        programs: &["pi"],
+        setup: agents::pi,
+        asks: asks::pi,
+    },
+    ClientSetup {
+        name: "aider",
+        about: "aider",
+        programs: &["aider"],
+        setup: lists::aider,
+        asks: asks::aider,
+    },
     ClientSetup {
         name: "continue",
         about: "Continue (VS Code, JetBrains, its command line)",
+        programs: &["cn"],
         setup: lists::continue_dev,
         asks: asks::continue_dev,
     },
     ClientSetup {
         name: "llm",
         about: "llm, the command line tool",
+        programs: &["llm"],
         setup: lists::llm,
         asks: asks::llm,
     },

@@ -194,6 +194,31 @@ def _():
         equal("the file", path.read_text(), "made by a tool")
 
 
+@check("Qwen Code: set up, an answer, a tool of its own, taken back")
+def _():
+    program = support.npm_packages("@qwen-code/qwen-code@0.15.10") / "node_modules/.bin/qwen"
+    # In the form that it has itself: an older one it writes anew when it starts.
+    settings = '{\n  // mine\n  "$version": 4,\n  "ui": { "theme": "GitHub" },\n  "env": { "MINE": "1" }\n}\n'
+    with connected("qwen", {".qwen/settings.json": settings}, "--model", "claude-sonnet-4-5") as home:
+        within("the answer", "hello there", home.run(program, "-p", "[[say hello there]]").stdout)
+        path = home.work / "made.txt"
+        done = home.run(program, "--approval-mode", "yolo", "-p", f"[[tool write_file {json.dumps({'file_path': str(path), 'content': 'made by a tool'})}]]")
+        equal(f"the file {support.short(done.stdout)}", path.read_text() if path.exists() else None, "made by a tool")
+
+
+@check("Crush: what is written is what its README says, and is taken back")
+def _():
+    # Its package downloads the program from elsewhere, so the program itself cannot be had here.
+    settings = '{\n  "$schema": "https://charm.land/crush.json",\n  "options": { "debug": false }\n}\n'
+    with connected("crush", {".config/crush/crush.json": settings}, "--model", "claude-sonnet-4-5") as home:
+        written = json.loads((home.home / ".config/crush/crush.json").read_text())
+        provider = written["providers"]["seaway"]
+        equal("provider", (provider["type"], provider["base_url"], written["models"]["large"]), ("anthropic", home.url + "/v1", {"provider": "seaway", "model": "claude-sonnet-4-5"}))
+        key = home.run("sh", "-c", f"printf %s \"{provider['api_key']}\"").stdout
+        equal("its key, as a shell expands it", key, home.seaway("key", "show").stdout.strip())
+        equal("what a model says", set(provider["models"][0]), {"id", "name", "context_window", "default_max_tokens", "can_reason", "supports_attachments"})
+
+
 @check("pi: set up, an edit of a file, taken back")
 def _():
     program = support.npm_packages("@earendil-works/pi-coding-agent@0.74.2") / "node_modules/.bin/pi"

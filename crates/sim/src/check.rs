@@ -448,7 +448,9 @@ impl Checker<'_> {
         let all: Vec<String> = prompts.into_iter().chain(keys).collect();
         for file in std::fs::read_dir(&self.after.state).into_iter().flatten().flatten() {
             let content = std::fs::read(file.path()).unwrap_or_default();
-            for secret in all.iter().filter(|secret| holds(&content, secret)) {
+            let there =
+                |secret: &&String| memchr::memmem::find(&content, secret.as_bytes()).is_some();
+            for secret in all.iter().filter(there) {
                 let name = Path::new(&file.file_name()).display().to_string();
                 self.wrong(
                     "no credential where it does not belong",
@@ -482,12 +484,4 @@ impl Checker<'_> {
 /// An attempt that was answered with a message, or would have been.
 fn is_message(attempt: &Attempt) -> bool {
     matches!(attempt.script.answer, ScriptedAnswer::Message { .. })
-}
-
-fn holds(content: &[u8], text: &str) -> bool {
-    let first = text.as_bytes()[0];
-    content
-        .iter()
-        .enumerate()
-        .any(|(at, byte)| *byte == first && content[at..].starts_with(text.as_bytes()))
 }

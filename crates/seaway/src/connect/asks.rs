@@ -162,6 +162,31 @@ pub(super) fn llm(files: &[Value], facts: &Facts) -> Option<Asks> {
     })
 }
 
+pub(super) fn qwen(files: &[Value], _: &Facts) -> Option<Asks> {
+    let chosen = files[0]["security"]["auth"]["selectedType"].as_str()?;
+    let model = text(&files[0]["model"]["name"])?;
+    let listed = files[0]["modelProviders"][chosen].as_array()?;
+    let entry = listed.iter().find(|entry| entry["id"] == model.as_str())?;
+    Some(Asks {
+        url: format!("{}/v1/messages", text(&entry["baseUrl"])?),
+        dialect: Dialect::Messages,
+        key: secret(&files[0]["env"][entry["envKey"].as_str()?])?,
+        model,
+    })
+}
+
+pub(super) fn crush(files: &[Value], _: &Facts) -> Option<Asks> {
+    let chosen = &files[0]["models"]["large"];
+    let provider = &files[0]["providers"][chosen["provider"].as_str()?];
+    let key = provider["api_key"].as_str()?.strip_prefix("$(")?.strip_suffix(')')?;
+    Some(Asks {
+        url: format!("{}/messages", text(&provider["base_url"])?),
+        dialect: Dialect::Messages,
+        key: Holder::Shell(key.to_owned()),
+        model: text(&chosen["model"])?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::clients::CLIENTS;

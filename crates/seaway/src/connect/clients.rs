@@ -71,6 +71,20 @@ pub const CLIENTS: &[ClientSetup] = &[
         setup: lists::llm,
         asks: asks::llm,
     },
+    ClientSetup {
+        name: "qwen",
+        about: "Qwen Code",
+        programs: &["qwen"],
+        setup: agents::qwen,
+        asks: asks::qwen,
+    },
+    ClientSetup {
+        name: "crush",
+        about: "Charm's Crush",
+        programs: &["crush"],
+        setup: agents::crush,
+        asks: asks::crush,
+    },
 ];
 
 impl ClientSetup {

@@ -74,3 +74,65 @@ pub(super) fn pi(facts: &Facts) -> Setup {
         project_files(facts, &[".pi/settings.json"], &[&["defaultProvider"], &["defaultModel"]]);
     Setup { files, then: start("pi"), warnings }
 }
+
+/// <https://qwenlm.github.io/qwen-code-docs/en/users/configuration/model-providers>
+pub(super) fn qwen(facts: &Facts) -> Setup {
+    const VARIABLE: &str = "SEAWAY_KEY";
+    let file = facts.home.join(".qwen/settings.json");
+    let models: Vec<Value> = facts
+        .models
+        .iter()
+        .map(|model| json!({"id": model, "name": format!("{model} by Seaway"), "baseUrl": facts.url, "envKey": VARIABLE}))
+        .collect();
+    let key = facts.key.as_ref().map_or("any", |key| key.expose_secret());
+    let edits = vec![
+        Edit::own(&["modelProviders", "anthropic"], models),
+        Edit::own(&["env", VARIABLE], key),
+        Edit::choice(&["security", "auth", "selectedType"], "anthropic"),
+        Edit::choice(&["model", "name"], facts.model.as_str()),
+    ];
+    let warnings = project_files(
+        facts,
+        &[".qwen/settings.json"],
+        &[&["modelProviders"], &["security", "auth", "selectedType"], &["model", "name"]],
+    );
+    Setup {
+        files: vec![FileChange { path: file, change: Change::Json(edits) }],
+        then: start("qwen"),
+        warnings,
+    }
+}
+
+/// Its README: `crush.json`, custom providers that are compatible with Anthropic.
+pub(super) fn crush(facts: &Facts) -> Setup {
+    let folder = facts
+        .environment
+        .get("XDG_CONFIG_HOME")
+        .map_or_else(|| facts.home.join(".config"), Into::into)
+        .join("crush");
+    let models: Vec<Value> = facts.models.iter().map(|model| {
+        let thinks = ModelTraits::of(model).thinking != Thinking::No;
+        json!({"id": model, "name": model, "context_window": 200_000, "default_max_tokens": 32_000, "can_reason": thinks, "supports_attachments": true})
+    }).collect();
+    let key = format!("$({})", line(&facts.key_words()));
+    let provider = json!({"name": "Seaway", "type": "anthropic", "base_url": format!("{}/v1", facts.url), "api_key": key, "models": models});
+    let chosen = |model: &str| json!({"provider": "seaway", "model": model});
+    let edits = vec![
+        Edit::own(&["providers", "seaway"], provider),
+        Edit::choice(&["models", "large"], chosen(&facts.model)),
+        Edit::choice(&["models", "small"], chosen(facts.small())),
+    ];
+    let warnings = project_files(
+        facts,
+        &["crush.json", ".crush.json"],
+        &[&["providers", "seaway"], &["models", "large"]],
+    );
+    Setup {
+        files: vec![FileChange {
+            path: folder.join("crush.json"),
+            change: Change::StrictJson(edits),
+        }],
+        then: start("crush"),
+        warnings,
+    }
+}

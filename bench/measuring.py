@@ -3,7 +3,8 @@ import json, os, pathlib, socket, statistics, subprocess, sys, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOAD = ROOT / "bench/target/release/seaway-bench"
-SEAWAY = ROOT / "target/release/seaway"
+# What is published.
+SEAWAY = ROOT / "target/dist/seaway"
 QUICK = "--quick" in sys.argv
 SECONDS = 1 if QUICK else 3
 ROUNDS = 1 if QUICK else 3
@@ -11,7 +12,7 @@ KEY = "bench-key"
 
 
 def build():
-    subprocess.check_call(["cargo", "build", "--release", "-q"], cwd=ROOT)
+    subprocess.check_call(["cargo", "build", "--profile", "dist", "-q"], cwd=ROOT)
     subprocess.check_call(["cargo", "build", "--release", "-q"], cwd=ROOT / "bench")
 
 

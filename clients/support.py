@@ -97,14 +97,57 @@ def reserved_port():
     return held.getsockname()[1]
 
 
+# With SEAWAY_NEWEST each pinned release is replaced by the newest one.
+NEWEST = bool(os.environ.get("SEAWAY_NEWEST"))
+
+
+def newest_of_python(pinned):
+    """The name alone: pip takes the newest."""
+    return pinned.split("==")[0]
+
+
+def newest_of_npm(pinned):
+    """The same package in its newest release: `name@1.0`, `alias@npm:name@1.0`, also where a release is one of a platform."""
+    name, version = pinned.rsplit("@", 1)
+    real = name.split("@npm:")[-1]
+    if not re.match(r"\d", version):
+        return pinned
+    platform_of = re.search(r"-(linux|darwin)-\w+$", version)
+    asked = subprocess.run(["npm", "view", real, "version"], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    return f"{name}@{asked.stdout.strip()}{platform_of[0] if platform_of else ''}"
+
+
+def told_newest(pinned, installed):
+    """Says which releases stand in for which, for whoever looks for the one that broke something."""
+    for was, now in zip(pinned, installed):
+        if was != now:
+            print(f"newest {now} in place of {was}", flush=True)
+
+
 def venv(*packages):
     """Installs Python packages into a folder of the cache of their own; returns the folder of their programs."""
+    if NEWEST:
+        return newest_venv(*packages)
     folder = CACHE / ("python-" + "-".join(packages))
     python = folder / "bin/python"
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
         subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], check=True, stdin=subprocess.DEVNULL)
+        (folder / "complete").touch()
+    return folder / "bin"
+
+
+def newest_venv(*packages):
+    folder = CACHE / ("python-" + "-".join(map(newest_of_python, packages)))
+    python = folder / "bin/python"
+    if not (folder / "complete").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade", *map(newest_of_python, packages)], check=True, stdin=subprocess.DEVNULL)
+        frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+        versions = {line.split("==")[0].lower().replace("_", "-"): line for line in frozen.splitlines() if "==" in line}
+        told_newest(packages, [versions.get(re.split(r"[\[=]", package)[0].lower().replace("_", "-"), package) for package in packages])
         (folder / "complete").touch()
     return folder / "bin"
 
@@ -118,6 +161,9 @@ def in_venv(*packages):
 
 def npm_packages(*packages):
     """Installs npm packages, each `name@version`, into one folder of the cache; returns the folder that holds node_modules."""
+    if NEWEST:
+        pinned, packages = packages, [newest_of_npm(package) for package in packages]
+        told_newest(pinned, packages)
     folder = CACHE / ("npm-" + "-".join(package.replace("/", "-").lstrip("@").replace("@", "-") for package in packages))
     if not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -138,7 +184,7 @@ def run_node(script, folder, **environment):
 
 # ---------------------------------------------------------------- seaway
 def binary():
-    built = [REPO / "target/release/seaway", REPO / "target/debug/seaway"]
+    built = [REPO / f"target/{kind}/seaway" for kind in ("dist", "release", "debug")]
     given = os.environ.get("SEAWAY_BIN")
     found = pathlib.Path(given).absolute() if given else next((path for path in built if path.exists()), built[0])
     if not found.exists():

@@ -299,9 +299,8 @@ fn written(number: u32, script: Script) -> (String, String, (u64, u64)) {
         }
         ScriptedAnswer::Message { pieces } => {
             let tokens = (1000 + u64::from(number), 10 + u64::from(pieces));
-            let events = data(number, pieces, tokens).into_iter().map(|event| {
-                let line = json!({"type": "stream_event", "event": event, "session_id": "s", "parent_tool_use_id": null});
-                format!("{line}\n")
+            let events = data(number, pieces, tokens).into_iter().map(|(_, event)| {
+                format!("{{\"type\":\"stream_event\",\"event\":{event},\"session_id\":\"s\",\"parent_tool_use_id\":null}}\n")
             });
             let answer = events.collect::<String>();
             let over = result(false, &text(number, pieces));

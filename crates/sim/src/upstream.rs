@@ -277,24 +277,26 @@ fn message(number: u32, pieces: u32, (input, output): (u64, u64)) -> String {
 }
 
 fn events(number: u32, pieces: u32, tokens: (u64, u64)) -> Vec<String> {
-    let name = |data: &Value| data["type"].as_str().unwrap_or_default().to_owned();
     let data = data(number, pieces, tokens).into_iter();
-    data.map(|data| format!("event: {}\ndata: {data}\n\n", name(&data))).collect()
+    data.map(|(name, data)| format!("event: {name}\ndata: {data}\n\n")).collect()
 }
 
-/// What the events of an answer say.
-pub fn data(number: u32, pieces: u32, (input, output): (u64, u64)) -> Vec<Value> {
-    let mut all = vec![
-        json!({"type": "message_start", "message": {"id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": format!("claude-sim-{number}"), "content": [], "stop_reason": null, "usage": {"input_tokens": input, "output_tokens": 1}}}),
-        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-    ];
+/// The events of an answer: the name of each, and what it says as JSON.
+pub fn data(number: u32, pieces: u32, (input, output): (u64, u64)) -> Vec<(&'static str, String)> {
+    let start = json!({"type": "message_start", "message": {"id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": format!("claude-sim-{number}"), "content": [], "stop_reason": null, "usage": {"input_tokens": input, "output_tokens": 1}}});
+    let block = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
+    let mut all =
+        vec![("message_start", start.to_string()), ("content_block_start", block.to_string())];
+    // By far the most: no tree is made of each.
     all.extend((0..pieces).map(|piece| {
-        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece_of(number, piece)}})
+        let text = piece_of(number, piece);
+        ("content_block_delta", format!(r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{text}"}}}}"#))
     }));
+    let end = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": {"output_tokens": output}});
     all.extend([
-        json!({"type": "content_block_stop", "index": 0}),
-        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": null}, "usage": {"output_tokens": output}}),
-        json!({"type": "message_stop"}),
+        ("content_block_stop", json!({"type": "content_block_stop", "index": 0}).to_string()),
+        ("message_delta", end.to_string()),
+        ("message_stop", json!({"type": "message_stop"}).to_string()),
     ]);
     all
 }

@@ -20,7 +20,7 @@ assert words[0] == "--user", words
 def read():
     text = unit.read_text().splitlines()
     value = lambda line: line.split("=", 1)[1]
-    plain = lambda text: text.replace("%%", "%").replace("$$", "$").replace("%h", str(home))
+    plain = lambda text: text.replace("%%", "%").replace("%h", str(home))
     environment = {}
     for line in text:
         if line.startswith("Environment="):
@@ -34,7 +34,7 @@ def read():
                     assert quoted[0] == quoted[-1] == '"', quoted
                     environment[name] = re.sub(r'\\(["\\`$])', r"\1", quoted[1:-1])
     (start,) = [value(line) for line in text if line.startswith("ExecStart=")]
-    return shlex.split(plain(start)), {**environment, "HOME": str(home)}
+    return [word.replace("$$", "$") for word in shlex.split(plain(start))], {**environment, "HOME": str(home)}
 def stop():
     if pid.exists():
         number = int(pid.read_text())
@@ -216,8 +216,10 @@ def _():
             equal("it serves", home.seaway("status", expect=None).returncode, 0)
             within("claude", home.url, (home.home / ".claude/settings.json").read_text())
         finally:
-            os.killpg(serving.pid, signal.SIGTERM)
+            # To it alone, as a supervisor does: it passes it on.
+            serving.terminate()
             out, _ = serving.communicate(timeout=30)
+        equal("its status", serving.returncode, 0)
         within("clients", "ok   claude", out)
         end = time.monotonic() + 20
         while home.seaway("status", expect=None).returncode == 0:
@@ -237,6 +239,24 @@ def _():
         home.restored("where there is no way")
         within("why", "was given on this command line", home.seaway("up", "--yes", "--set", "upstream.x.kind=anthropic", "--set", "upstream.x.api_key=sk-x", expect=1).stderr)
         home.restored("where a secret was given")
+
+
+@check("where nobody could stop the service, nothing of it is taken away")
+def _():
+    with Home() as home:
+        home.seaway("up", "--yes", "--no-ask")
+        tool = (home.bin / "systemctl").rename(home.bin / "hidden")
+        within("why", "your service manager does not answer here", home.seaway("down", expect=1).stdout)
+        true("the unit is there", (home.home / ".config/systemd/user/seaway.service").exists())
+        within("it runs on", "left alone", home.seaway("down", "--purge", expect=1).stderr)
+        tool.rename(home.bin / "systemctl")
+        home.seaway("down")
+        home.restored("after a down that could")
+        (home.state / "mine.txt").write_text("mine")
+        within("what is not ours", "`mine.txt`, which is none of Seaway's", home.seaway("down", "--purge", expect=1).stderr)
+        (home.state / "mine.txt").unlink()
+        home.seaway("down", "--purge")
+        true("the state folder is gone", not home.state.exists())
 
 
 @check("the unit is one that systemd takes")

@@ -23,7 +23,9 @@ if (typeof process.execve === "function") {
 }
 const child = spawn(program, words, { stdio: "inherit" });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"]) {
-  process.on(signal, () => child.kill(signal));
+  // A Ctrl-C reaches both: told of it twice, the gateway would not wait for the answers that are under way.
+  const reachesBoth = signal === "SIGINT" && process.stdin.isTTY;
+  process.on(signal, () => reachesBoth || child.kill(signal));
 }
 child.on("error", (error) => {
   console.error(`seaway: ${program} cannot be started: ${error.message}`);

@@ -26,6 +26,9 @@ const GIVEN: [&str; 7] = [
     "DBUS_SESSION_BUS_ADDRESS",
 ];
 
+/// What launchd says of an agent that it does not have.
+const NOT_THERE: [&str; 3] = ["No such process", "Could not find service", "Could not find domain"];
+
 /// Why a service manager did not do what it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -61,7 +64,11 @@ impl ServiceManager {
     /// The one of this user here, if there is one that answers.
     pub async fn here(environment: &Environment) -> Option<Self> {
         if cfg!(target_os = "macos") {
-            return Some(Self::Launchd);
+            // Over ssh, without anybody at the screen, there is none.
+            let domain = domain();
+            let words = ["print", &domain];
+            let asked = Self::Launchd.tell(environment, "launchctl", &words).await;
+            return asked.is_ok().then_some(Self::Launchd);
         }
         let asked = Self::Systemd.tell(environment, "systemctl", &["--user", "show-environment"]);
         asked.await.is_ok().then_some(Self::Systemd)
@@ -149,7 +156,9 @@ impl ServiceManager {
             Self::Launchd => {
                 let target = format!("{}/{LABEL}", domain());
                 match self.tell(environment, "launchctl", &["bootout", &target]).await {
-                    Err(ServiceError::Refused { said, .. }) if said.contains("No such process") => {
+                    Err(ServiceError::Refused { said, .. })
+                        if NOT_THERE.iter().any(|words| said.contains(words)) =>
+                    {
                         Ok(())
                     }
                     stopped => stopped,
@@ -208,7 +217,9 @@ fn made(example: &str) -> String {
 }
 
 fn unit(facts: &ServiceFacts<'_>, variables: &Path) -> String {
-    let command: Vec<String> = facts.command.iter().map(|word| systemd_word(word)).collect();
+    // Of the words of a command variables are made, of an assignment's none.
+    let command = facts.command.iter().map(|word| systemd_word(word).replace('$', "$$"));
+    let command: Vec<String> = command.collect();
     let path = facts.environment.get("PATH").unwrap_or("/usr/local/bin:/usr/bin:/bin");
     let example = made(UNIT);
     let lines = example.lines().map(|line| match line.split_once('=') {
@@ -223,10 +234,9 @@ fn unit(facts: &ServiceFacts<'_>, variables: &Path) -> String {
     lines.collect()
 }
 
-/// A word as systemd takes it: no variable, no specifier, no end.
+/// A word as systemd takes it: no specifier, no end.
 fn systemd_word(word: &str) -> String {
-    let escaped =
-        word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     format!("\"{}\"", escaped.replace('\n', "\\n"))
 }
 
@@ -300,13 +310,13 @@ mod tests {
 
     #[test]
     fn a_unit_starts_this_very_program_with_these_words() {
-        let environment = Environment::of([("PATH".to_owned(), "/a b:/usr/bin".to_owned())]);
+        let environment = Environment::of([("PATH".to_owned(), "/a b$:/usr/bin".to_owned())]);
         let files = ServiceManager::Systemd.files(&facts(&environment));
         let Change::Whole(unit) = &files[0].change else { panic!("{files:?}") };
         assert_eq!(files[0].path, Path::new("/home/ada/.config/systemd/user/seaway.service"));
         for line in [
             r#"ExecStart="/opt/my tools/seaway" "--set" "alias.x=100%%\"$$y" "serve""#,
-            r#"Environment="PATH=/a b:/usr/bin""#,
+            r#"Environment="PATH=/a b$:/usr/bin""#,
             "EnvironmentFile=-/home/ada/.config/seaway/up.environment",
             "EnvironmentFile=-%h/.config/seaway/environment",
             "KillMode=process",

@@ -217,11 +217,12 @@ impl Checker<'_> {
                 );
             }
         }
-        let caller = |number: u32| {
-            let mut all = self.after.plan.asks();
-            all.find(|(_, ask)| ask.number == number).map(|(client, _)| client.caller)
+        let conversation = |number: u32| {
+            let mut clients = self.after.plan.clients.iter();
+            clients.position(|client| client.asks.iter().any(|ask| ask.number == number))
         };
-        let strange = prompted(&attempt.request).find(|other| caller(*other) != caller(number));
+        let mine = conversation(number);
+        let strange = prompted(&attempt.request).find(|other| conversation(*other) != mine);
         if let Some(other) = strange {
             self.wrong(
                 "no byte to the wrong client",
@@ -242,7 +243,7 @@ impl Checker<'_> {
         let prompts: Vec<String> = self.asks.keys().map(|number| prompt(*number)).collect();
         let mut found = Vec::new();
         for launch in launches {
-            let line = launch.split_once("\n\n").map_or("", |(line, _)| line);
+            let line = launch.split_once("\n\0\n").map_or("", |(line, _)| line);
             let others = UPSTREAM_KEYS.iter().filter(|(name, _)| *name != PROGRAM);
             let secrets = KEYS.into_iter().chain(others.map(|(_, key)| *key));
             let mine = UPSTREAM_KEYS.iter().filter(|(name, _)| *name == PROGRAM);

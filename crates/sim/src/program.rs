@@ -81,7 +81,7 @@ fn described(launch: &Launch) -> String {
         .iter()
         .map(|(name, value)| format!("{name}={}\n", value.expose_secret()))
         .collect::<String>();
-    format!("{}\n\n{environment}", launch.arguments.join(" "))
+    format!("{}\n\0\n{environment}", launch.arguments.join(" "))
 }
 
 /// What is known of a process outside of it.

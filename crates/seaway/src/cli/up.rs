@@ -1,13 +1,18 @@
 //! `seaway up` and `seaway down`: everything that there is to set up here, at once, and back.
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Cli, DownOptions, UpOptions};
 use super::{UsageError, facts, serve, trial};
-use crate::config::{Config, Sources};
-use crate::connect::clients::{CLIENTS, ClientSetup};
+use crate::config::{Config, Layers, Loaded, Sources, UpstreamConfig, UpstreamPlace, shown};
+use crate::connect::clients::{CLIENTS, ClientSetup, line};
 use crate::connect::disk::UndoJournal;
 use crate::connect::{Facts, Setup};
 use crate::process::{self, Launch};
@@ -18,7 +23,7 @@ const SERVICE: &str = "service";
 /// How long a gateway may take until it serves.
 const STARTING: Duration = Duration::from_secs(30);
 /// Variables of a shell that a service would not have: who one is, and by which way.
-const CARRIED: [&str; 16] = [
+const CARRIED: [&str; 19] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
     "ANTHROPIC_BASE_URL",
@@ -29,12 +34,15 @@ const CARRIED: [&str; 16] = [
     "PROXY_API_KEY",
     "CELS_USERNAME",
     "ARGO_USER",
-    "SSH_AUTH_SOCK",
     "HTTPS_PROXY",
     "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
     "NO_PROXY",
     "no_proxy",
     "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
 ];
 
 /// What is done, and with what.
@@ -42,6 +50,8 @@ struct UpPlan<'a> {
     cli: &'a Cli,
     config: &'a Config,
     sources: &'a Sources,
+    /// Variables that the configuration names.
+    named: Vec<String>,
     facts: Facts,
     clients: Vec<(&'static ClientSetup, Setup)>,
     manager: Option<ServiceManager>,
@@ -59,13 +69,13 @@ struct UpRow {
 
 pub(super) fn up(cli: &Cli, options: &UpOptions) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
-    let config = Config::load(&sources)?.config;
+    let Loaded { config, layers, .. } = Config::load(&sources)?;
     if config.upstreams.is_empty() {
         anyhow::bail!(
             "there is no way to Claude here yet: set ANTHROPIC_API_KEY, or sign Claude Code in (`seaway login`), or configure an [upstream.NAME]; `seaway up --upstream sandbox` tries everything on the simulated one"
         );
     }
-    if let Some((key, _)) = sources.flags.iter().find(|(key, _)| is_secret(key)) {
+    if let Some((key, _)) = sources.flags.iter().find(|(key, value)| is_secret(key, value)) {
         anyhow::bail!(
             "`{key}` was given on this command line, where everybody could read it as long as the service runs; put it into the configuration file, or give the variable, the file or the command that has it"
         );
@@ -81,6 +91,7 @@ pub(super) fn up(cli: &Cli, options: &UpOptions) -> anyhow::Result<ExitCode> {
         cli,
         clients,
         runs: serve::running(&config).is_some(),
+        named: named(&layers),
         asks: !options.no_ask,
         config: &config,
         sources: &sources,
@@ -99,7 +110,7 @@ pub(super) fn up(cli: &Cli, options: &UpOptions) -> anyhow::Result<ExitCode> {
     match (plan.runs, plan.manager) {
         (true, _) => {}
         (false, Some(manager)) => plan.start(&journal, manager, &runtime)?,
-        (false, None) => return plan.in_this_terminal(journal),
+        (false, None) => return plan.in_this_terminal(&journal),
     }
     plan.connect(&journal)
 }
@@ -116,11 +127,25 @@ fn clients(
     Ok((facts, here))
 }
 
-/// True for a setting that is a credential itself.
-fn is_secret(key: &str) -> bool {
-    let ends = ["api_key", "bearer", "api_key.value", "bearer.value"];
+/// True for a setting that is a credential, or may hold one.
+fn is_secret(key: &str, value: &str) -> bool {
+    let ends = ["api_key", "bearer", "api_key.value", "bearer.value", "headers"];
+    let is = |end: &str| key == end || key.ends_with(&format!(".{end}"));
     key.starts_with("keys")
-        || ends.iter().any(|end| key == *end || key.ends_with(&format!(".{end}")))
+        || key.contains(".headers.")
+        || ends.iter().any(|end| is(end))
+        || (key.ends_with("proxy") && value.contains('@'))
+}
+
+fn goes_by_ssh(upstream: &UpstreamConfig) -> bool {
+    matches!(&upstream.place, UpstreamPlace::Api(api) if api.via.is_some())
+}
+
+/// The variables that settings refer to: what is in them the service needs too.
+fn named(layers: &Layers) -> Vec<String> {
+    let settings = shown(layers).into_iter();
+    let named = settings.filter(|setting| setting.key.rsplit('.').next() == Some("env"));
+    named.filter_map(|setting| setting.value.as_str().map(str::to_owned)).collect()
 }
 
 /// A client is here if its program is, or its settings are.
@@ -178,6 +203,13 @@ impl UpPlan<'_> {
             if !names.is_empty() {
                 println!("    which has from this shell: {}", names.join(", "));
             }
+            if self.config.upstreams.iter().any(|upstream| goes_by_ssh(upstream))
+                && self.sources.environment.get("SSH_AUTH_SOCK").is_some()
+            {
+                println!(
+                    "    which has no ssh agent of this shell's: its socket goes with your sign-in"
+                );
+            }
         } else {
             println!(
                 "  the gateway is started in this terminal, at {}, and ends with it",
@@ -194,7 +226,10 @@ impl UpPlan<'_> {
                 "  each client's settings are tried with one small request to your upstream (`--no-ask` does not)"
             );
         }
-        println!("`seaway down` takes all of it back.");
+        let words = command(self.sources, &self.facts);
+        let same: Vec<String> = words.into_iter().skip(1).filter(|word| word != "serve").collect();
+        let same = if same.is_empty() { String::new() } else { format!("{} ", line(&same)) };
+        println!("`seaway {same}down` takes all of it back.");
     }
 
     fn knows_argonne(&self) -> bool {
@@ -206,7 +241,11 @@ impl UpPlan<'_> {
         let environment = &self.sources.environment;
         let carried = environment
             .iter()
-            .filter(|(name, _)| CARRIED.contains(name) || name.starts_with("SEAWAY_"))
+            .filter(|(name, _)| {
+                CARRIED.contains(name)
+                    || name.starts_with("SEAWAY_")
+                    || self.named.iter().any(|named| named == name)
+            })
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         ServiceFacts {
             command: command(self.sources, &self.facts),
@@ -226,7 +265,7 @@ impl UpPlan<'_> {
         let service = self.service();
         journal.connect(SERVICE, &manager.files(&service), false, false)?;
         runtime.block_on(manager.start(&service))?;
-        if !self.serves() {
+        if !self.serves(|| false) {
             anyhow::bail!(
                 "the service was started, and nobody serves at {} after {} seconds; `{}` says why, and `seaway down` takes it back",
                 self.facts.url,
@@ -238,10 +277,11 @@ impl UpPlan<'_> {
         Ok(())
     }
 
-    fn serves(&self) -> bool {
+    /// Waits until the gateway serves; false if it does not in time, or will not.
+    fn serves(&self, over: impl Fn() -> bool) -> bool {
         let began = Instant::now();
         while serve::running(self.config).is_none() {
-            if began.elapsed() > STARTING {
+            if began.elapsed() > STARTING || over() {
                 return false;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -250,7 +290,7 @@ impl UpPlan<'_> {
     }
 
     /// Serves in this terminal, and sets the clients up meanwhile.
-    fn in_this_terminal(&self, journal: UndoJournal) -> anyhow::Result<ExitCode> {
+    fn in_this_terminal(&self, journal: &UndoJournal) -> anyhow::Result<ExitCode> {
         let mut words = command(self.sources, &self.facts).into_iter();
         let launch = Launch {
             program: words.next().unwrap_or_default().into(),
@@ -263,16 +303,27 @@ impl UpPlan<'_> {
                 .collect(),
             folder: self.facts.folder.clone(),
         };
-        let status = process::in_terminal_as(&launch, |_| {
-            if self.serves() {
-                if let Err(error) = self.connect(&journal) {
-                    eprintln!("warning: no client was connected: {error:#}");
+        let (child, over) = (AtomicU32::new(0), AtomicBool::new(false));
+        let is_over = || over.load(Ordering::Relaxed);
+        let status = std::thread::scope(|scope| {
+            let serving = scope.spawn(|| {
+                let status =
+                    process::in_terminal_as(&launch, |id| child.store(id, Ordering::Relaxed));
+                over.store(true, Ordering::Relaxed);
+                status
+            });
+            scope.spawn(|| {
+                if self.serves(is_over) {
+                    if let Err(error) = self.connect(journal) {
+                        eprintln!("warning: no client was connected: {error:#}");
+                    }
+                    eprintln!(
+                        "the gateway serves in this terminal until Ctrl-C; `seaway down` takes the clients back"
+                    );
                 }
-                eprintln!(
-                    "the gateway serves in this terminal until Ctrl-C; `seaway down` takes the clients back"
-                );
-            }
-            drop(journal);
+            });
+            pass_signals_on(&child, is_over)?;
+            serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
         let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
         Ok(ExitCode::from(code))
@@ -329,6 +380,30 @@ impl UpPlan<'_> {
     }
 }
 
+/// Waits until a child is gone. A Ctrl-C has reached it by itself; other signals are passed on.
+fn pass_signals_on(child: &AtomicU32, gone: impl Fn() -> bool) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let pass_on = |what| {
+            let id = i32::try_from(child.load(Ordering::Relaxed)).ok();
+            // One that is gone already needs no signal.
+            let _told = id.and_then(Pid::from_raw).map(|id| kill_process(id, what));
+        };
+        while !gone() {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => pass_on(Signal::TERM),
+                _ = hangup.recv() => pass_on(Signal::HUP),
+            }
+        }
+        Ok(())
+    })
+}
+
 /// The command that serves as this one was asked to.
 fn command(sources: &Sources, facts: &Facts) -> Vec<String> {
     // What finds the key finds the gateway: program, file and state folder.
@@ -369,12 +444,16 @@ pub(super) fn down(cli: &Cli, options: &DownOptions) -> anyhow::Result<ExitCode>
         let manager = runtime.block_on(ServiceManager::here(&sources.environment));
         if let Some(manager) = manager {
             runtime.block_on(manager.stop(&sources.environment))?;
-        }
-        journal.undo(SERVICE, false)?;
-        if let Some(manager) = manager {
+            journal.undo(SERVICE, false)?;
             runtime.block_on(manager.forget(&sources.environment));
+            println!("ok   {SERVICE:<10} is stopped and gone");
+        } else {
+            // Without its files nobody could stop it later.
+            failed = true;
+            println!(
+                "fail {SERVICE:<10} your service manager does not answer here; run `seaway down` where you are signed in as you were for `up`"
+            );
         }
-        println!("ok   {SERVICE:<10} is stopped and gone");
     }
     drop(journal);
     if let Some(running) = serve::running(&config) {
@@ -386,10 +465,28 @@ pub(super) fn down(cli: &Cli, options: &DownOptions) -> anyhow::Result<ExitCode>
             anyhow::bail!("{} is in use, and stays", state.display());
         }
     } else if options.purge && !failed {
+        if let Some(other) = strange(&state)? {
+            anyhow::bail!(
+                "{} holds `{other}`, which is none of Seaway's; take away yourself what is to go",
+                state.display()
+            );
+        }
         std::fs::remove_dir_all(&state)?;
         println!("ok   state      {} is gone", state.display());
     } else {
         println!("{} stays, with records and the local key; `--purge` takes it", state.display());
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Something in the state folder that Seaway does not put there.
+fn strange(state: &Path) -> std::io::Result<Option<String>> {
+    const OURS: [&str; 5] = ["seaway.db", "key", "run", "connect", "claude-code"];
+    for entry in std::fs::read_dir(state)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !OURS.iter().any(|ours| name.starts_with(ours)) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }

@@ -102,7 +102,6 @@ impl Draft {
     pub(super) fn secret(&mut self, key: &str, text: &str, from: &str) {
         match variable(text) {
             Some(name) => self.set(&format!("{key}.env"), name, from),
-            None if key == "api_key" => self.set(key, text, from),
             None => self.set(&format!("{key}.value"), text, from),
         }
     }
@@ -234,8 +233,31 @@ impl Draft {
         }
     }
 
+    /// What belongs to an upstream that no file has is left, with a word.
+    fn of_nobody(&mut self) {
+        let known = |name: &str, settings: &[DraftSetting]| {
+            settings.iter().any(|setting| setting.key == ["upstream", name, "kind"])
+        };
+        let all = std::mem::take(&mut self.settings);
+        let (kept, left): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| {
+            let key = &all[*at].key;
+            key.first().is_none_or(|first| first != "upstream") || known(&key[1], &all)
+        });
+        for at in left {
+            let DraftSetting { key, value, from } = &all[at];
+            let value = value.to_string();
+            self.remark(
+                from,
+                &format!("`{} = {}`, once there is such an upstream", key.join("."), value.trim()),
+            );
+        }
+        let mut all: Vec<Option<DraftSetting>> = all.into_iter().map(Some).collect();
+        self.settings = kept.into_iter().filter_map(|at| all[at].take()).collect();
+    }
+
     /// The text of the file.
     pub(super) fn finish(mut self) -> Result<String, ImportError> {
+        self.of_nobody();
         if !self.mistakes.is_empty() {
             return Err(ImportError::Mistakes(self.mistakes));
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::draft::Draft;
+use super::draft::{Draft, variable};
 
 /// What becomes of one setting.
 enum Becomes {
@@ -294,8 +294,14 @@ fn access(becomes: &Becomes, given: &Value, name: &str, draft: &mut Draft) {
     match becomes {
         Key => {
             draft.has_key = true;
-            match given.as_str() {
-                Some(key) => draft.secret("api_key", key, name),
+            match given.as_str().map(|key| (key, variable(key))) {
+                Some((_, Some(variable))) => draft.remark(
+                    name,
+                    &format!(
+                        "the key is in {variable}: give it as SEAWAY_API_KEY in the environment"
+                    ),
+                ),
+                Some((key, None)) => draft.set("api_key", key, name),
                 None => draft.text("api_key", given, name),
             }
         }

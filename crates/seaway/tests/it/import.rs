@@ -69,6 +69,10 @@ fn every_setting_is_there_or_has_a_remark() {
             &["Router novel", "Novel"],
         ),
         ("c.txt", "novel = 1\n", &["novel"]),
+        // What belongs to an upstream that is not there, and a key that lies elsewhere.
+        (".env", "PORT=3000\nREQUEST_TIMEOUT_MS=60000\n", &["REQUEST_TIMEOUT_MS"]),
+        (".env", "ANTHROPIC_API_KEY=sk\nMAX_QUEUE_SIZE=50\n", &["queue = 50"]),
+        (".env", "PROXY_API_KEY='${ELSEWHERE}'\n", &["SEAWAY_API_KEY"]),
     ] {
         let made = taken_over(&[(name, text)], None).unwrap();
         let told = made.to_lowercase();

@@ -137,6 +137,13 @@ pub fn in_terminal_as(launch: &Launch, started: impl FnOnce(u32)) -> std::io::Re
     child.wait()
 }
 
+/// Sends a signal to the one process with this number; nothing if there is none any more.
+pub fn send(pid: u32, signal: Signal) {
+    let id = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // A process that is gone already needs no signal.
+    let _told = id.map(|id| rustix::process::kill_process(id, signal));
+}
+
 /// Becomes a program; returns only if that is not possible.
 pub fn become_program(launch: &Launch) -> std::io::Error {
     use std::os::unix::process::CommandExt;

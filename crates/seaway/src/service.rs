@@ -1,6 +1,5 @@
 //! The gateway as a service of its user: files that a service manager reads, and the words that it is told.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -279,18 +278,6 @@ fn between(text: &str, after: &str, before: &str, words: &str) -> String {
     let Some((head, rest)) = text.split_once(after) else { return text.to_owned() };
     let Some((_, tail)) = rest.split_once(before) else { return text.to_owned() };
     format!("{head}{after}{words}{before}{tail}")
-}
-
-/// True if a program is on the path.
-pub fn is_installed(program: &str, environment: &Environment) -> bool {
-    let path = environment.get("PATH").unwrap_or_default();
-    std::env::split_paths(path).any(|folder| is_executable(&folder.join(program)))
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    let meta: io::Result<_> = std::fs::metadata(path);
-    meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::Report;
 use crate::client::{Answered, CALLERS, Ended, KEYS, prompt, said};
 use crate::plan::{Ask, Reading, ScriptedAnswer, Sending, ShownKey, Surface};
 use crate::program::PROGRAM;
-use crate::upstream::{Attempt, text};
+use crate::upstream::{Attempt, Launched, text};
 use crate::world::{Aftermath, Ending, UPSTREAM_KEYS};
 
 /// Something that should not be.
@@ -242,16 +242,16 @@ impl Checker<'_> {
         let launches = &self.after.launches;
         let prompts: Vec<String> = self.asks.keys().map(|number| prompt(*number)).collect();
         let mut found = Vec::new();
-        for launch in launches {
-            let line = launch.split_once("\n\0\n").map_or("", |(line, _)| line);
-            let others = UPSTREAM_KEYS.iter().filter(|(name, _)| *name != PROGRAM);
-            let secrets = KEYS.into_iter().chain(others.map(|(_, key)| *key));
-            let mine = UPSTREAM_KEYS.iter().filter(|(name, _)| *name == PROGRAM);
-            found.extend(secrets.filter(|key| launch.contains(key)).map(str::to_owned));
-            found.extend(
-                mine.map(|(_, key)| *key).filter(|key| line.contains(key)).map(str::to_owned),
-            );
-            found.extend(prompts.iter().filter(|prompt| launch.contains(*prompt)).cloned());
+        let own = |(name, _): &(char, &str)| *name == PROGRAM;
+        let keys = UPSTREAM_KEYS.map(|(_, key)| key).into_iter().chain(KEYS).map(str::to_owned);
+        let never: Vec<String> = prompts.into_iter().chain(keys).collect();
+        for Launched { command_line, environment } in launches {
+            // Its own key stands in its environment, and nowhere else.
+            let may = |secret: &str| UPSTREAM_KEYS.iter().any(|of| own(of) && of.1 == secret);
+            let there = |secret: &&String| {
+                command_line.contains(*secret) || (environment.contains(*secret) && !may(secret))
+            };
+            found.extend(never.iter().filter(there).cloned());
         }
         for secret in found {
             self.wrong(

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::plan::{Script, ScriptedAnswer, Trouble};
-use crate::upstream::{Attempt, Upstreams, data, text};
+use crate::upstream::{Attempt, Launched, Upstreams, data, text};
 
 /// What a pipe holds.
 const PIPE: usize = 16 << 10;
@@ -32,11 +32,12 @@ impl Runner for Machine {
         let (says, stdout) = tokio::io::duplex(PIPE);
         let (_, stderr) = tokio::io::duplex(1);
         let (gone, status) = watch::channel(None);
-        let started = described(&launch);
-        let id = self.0.start_program(&started);
+        let started = launched(&launch);
+        let heard = format!("{}\n{}", started.command_line, started.environment);
+        let id = self.0.start_program(started);
         let program = Process {
             upstreams: self.0.clone(),
-            heard: started,
+            heard,
             told: BufReader::new(told).lines(),
             says,
             deaf: Arc::default(),
@@ -74,14 +75,11 @@ impl Runner for Machine {
     }
 }
 
-/// Its command line, which everybody can read, and its environment.
-fn described(launch: &Launch) -> String {
-    let environment = launch
-        .environment
-        .iter()
-        .map(|(name, value)| format!("{name}={}\n", value.expose_secret()))
-        .collect::<String>();
-    format!("{}\n\0\n{environment}", launch.arguments.join(" "))
+fn launched(launch: &Launch) -> Launched {
+    let variables = launch.environment.iter();
+    let environment =
+        variables.map(|(name, value)| format!("{name}={}\n", value.expose_secret())).collect();
+    Launched { command_line: launch.arguments.join(" "), environment }
 }
 
 /// What is known of a process outside of it.
@@ -208,36 +206,16 @@ impl Process {
         // A question that no client asked has no answer.
         let script = upstreams.script(number)?;
         let (head, answer, tokens) = written(number, script);
-        let at = upstreams.attempt(Attempt {
-            number,
-            upstream: PROGRAM,
-            script,
-            written: 0,
-            head: head.len(),
-            whole: false,
-            left: false,
-            tokens,
-            request: self.heard.clone(),
-        });
+        let request = self.heard.clone();
+        let attempt = Attempt::of(number, PROGRAM, script, head.len(), tokens, request);
         let _works = Works::begin(&upstreams);
-        tokio::time::sleep(Duration::from_millis(script.delay)).await;
         let all = [head, answer].concat();
-        let end = script.trouble.map_or(all.len(), |(at, _)| all.len().min(at as usize));
-        for piece in all.as_bytes()[..end].chunks(script.piece.max(1) as usize) {
-            if self.says.write_all(piece).await.is_err() {
-                upstreams.note(at, |attempt| attempt.left = true);
-                return Some(code(1));
-            }
-            upstreams.note(at, |attempt| attempt.written += piece.len());
-            if script.every > 0 {
-                tokio::time::sleep(Duration::from_millis(script.every)).await;
-            }
-        }
-        upstreams.note(at, |attempt| attempt.whole = end == all.len());
+        let played = upstreams.play(attempt, all.as_bytes(), &mut self.says).await;
+        let Some((_, whole)) = played else { return Some(code(1)) };
         match script.trouble {
             Some((_, Trouble::Close)) => Some(code(1)),
             Some((_, Trouble::Reset)) => Some(ExitStatus::from_raw(11)),
-            Some((_, Trouble::Stall)) if end < all.len() => {
+            Some((_, Trouble::Stall)) if !whole => {
                 *self.deaf.lock().unwrap_or_else(PoisonError::into_inner) = true;
                 std::future::pending().await
             }

@@ -39,6 +39,30 @@ pub struct Attempt {
     pub request: String,
 }
 
+impl Attempt {
+    /// One of which nothing is answered yet.
+    pub fn of(
+        number: u32,
+        upstream: char,
+        script: Script,
+        head: usize,
+        tokens: (u64, u64),
+        request: String,
+    ) -> Self {
+        Self {
+            number,
+            upstream,
+            script,
+            written: 0,
+            head,
+            whole: false,
+            left: false,
+            tokens,
+            request,
+        }
+    }
+}
+
 /// Everything that upstreams saw.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -51,8 +75,16 @@ pub struct Seen {
     started: u32,
     /// How many of them work on a turn.
     pub working: i32,
-    /// How each was started: its command line, an empty line, its environment.
-    pub launches: Vec<String>,
+    /// How each was started.
+    pub launches: Vec<Launched>,
+}
+
+/// How a program was started.
+#[derive(Debug, Clone)]
+pub struct Launched {
+    /// Everybody on the machine can read it.
+    pub command_line: String,
+    pub environment: String,
 }
 
 /// The upstreams of a run.
@@ -78,12 +110,12 @@ impl Upstreams {
     }
 
     /// Notes that a program was started; returns a number for it.
-    pub fn start_program(&self, launch: &str) -> u32 {
+    pub fn start_program(&self, launch: Launched) -> u32 {
         let mut seen = self.lock();
         seen.started += 1;
         let id = seen.started;
         seen.programs.insert(id);
-        seen.launches.push(launch.to_owned());
+        seen.launches.push(launch);
         id
     }
 
@@ -113,15 +145,39 @@ impl Upstreams {
         Some(ask.answers[before.min(ask.answers.len() - 1)])
     }
 
-    /// Notes an attempt; returns where.
-    pub fn attempt(&self, attempt: Attempt) -> usize {
-        let mut seen = self.lock();
-        seen.attempts.push(attempt);
-        seen.attempts.len() - 1
+    /// Answers an attempt as its script has it, up to the trouble. Returns where it is noted, and whether that was all;
+    /// nothing if the gateway left.
+    pub async fn play(
+        &self,
+        attempt: Attempt,
+        all: &[u8],
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Option<(usize, bool)> {
+        let script = attempt.script;
+        let at = {
+            let mut seen = self.lock();
+            seen.attempts.push(attempt);
+            seen.attempts.len() - 1
+        };
+        tokio::time::sleep(Duration::from_millis(script.delay)).await;
+        let end = script.trouble.map_or(all.len(), |(at, _)| all.len().min(at as usize));
+        for piece in all[..end].chunks(script.piece.max(1) as usize) {
+            if to.write_all(piece).await.is_err() {
+                self.note(at, |attempt| attempt.left = true);
+                return None;
+            }
+            self.note(at, |attempt| attempt.written += piece.len());
+            if script.every > 0 {
+                tokio::time::sleep(Duration::from_millis(script.every)).await;
+            }
+        }
+        let whole = end == all.len();
+        self.note(at, |attempt| attempt.whole = whole);
+        Some((at, whole))
     }
 
     /// Notes more of an attempt.
-    pub fn note(&self, at: usize, what: impl FnOnce(&mut Attempt)) {
+    fn note(&self, at: usize, what: impl FnOnce(&mut Attempt)) {
         what(&mut self.lock().attempts[at]);
     }
 
@@ -169,32 +225,10 @@ impl Upstreams {
         };
         let streamed = asked["stream"] == true;
         let (head, answer, tokens) = written(number, script, streamed);
-        let at = self.attempt(Attempt {
-            number,
-            upstream,
-            script,
-            written: 0,
-            head: head.len(),
-            whole: false,
-            left: false,
-            tokens,
-            request: request.head.clone().unwrap_or_default() + &body,
-        });
-        tokio::time::sleep(Duration::from_millis(script.delay)).await;
+        let asked = request.head.clone().unwrap_or_default() + &body;
+        let attempt = Attempt::of(number, upstream, script, head.len(), tokens, asked);
         let all = [head.into_bytes(), answer].concat();
-        let end = script.trouble.map_or(all.len(), |(at, _)| all.len().min(at as usize));
-        for piece in all[..end].chunks(script.piece.max(1) as usize) {
-            if stream.write_all(piece).await.is_err() {
-                self.note(at, |attempt| attempt.left = true);
-                return false;
-            }
-            self.note(at, |attempt| attempt.written += piece.len());
-            if script.every > 0 {
-                tokio::time::sleep(Duration::from_millis(script.every)).await;
-            }
-        }
-        let whole = end == all.len();
-        self.note(at, |attempt| attempt.whole = whole);
+        let Some((at, whole)) = self.play(attempt, &all, stream).await else { return false };
         match script.trouble {
             Some((_, Trouble::Reset)) => {
                 broken.store(true, Ordering::Relaxed);

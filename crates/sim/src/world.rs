@@ -59,8 +59,7 @@ pub struct Aftermath<'p> {
     pub ending: Ending,
     pub answered: Vec<client::Answered>,
     pub attempts: Vec<crate::upstream::Attempt>,
-    /// How programs were started: command line, an empty line, environment.
-    pub launches: Vec<String>,
+    pub launches: Vec<crate::upstream::Launched>,
     pub leftovers: Leftovers,
     /// The state folder, after the next gateway has opened it.
     pub state: PathBuf,

@@ -61,13 +61,7 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
     };
     let client = Arc::new(AtomicU32::new(0));
     let started = client.clone();
-    let pass_on = move |signal| {
-        let client = i32::try_from(client.load(Ordering::Relaxed))
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
-        // A process that is gone already needs no signal.
-        let _told = client.map(|client| rustix::process::kill_process(client, signal));
-    };
+    let pass_on = move |signal| process::send(client.load(Ordering::Relaxed), signal);
     let status = runtime.block_on(async {
         let running = tokio::task::spawn_blocking(move || {
             process::in_terminal_as(&launch, |id| started.store(id, Ordering::Relaxed))

@@ -6,17 +6,18 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Cli, DownOptions, UpOptions};
 use super::{UsageError, facts, serve, trial};
-use crate::config::{Config, Layers, Loaded, Sources, UpstreamConfig, UpstreamPlace, shown};
+use crate::config::{
+    Config, Layers, Loaded, Sources, UpstreamConfig, UpstreamPlace, find_program, shown,
+};
 use crate::connect::clients::{CLIENTS, ClientSetup, line};
 use crate::connect::disk::UndoJournal;
 use crate::connect::{Facts, Setup};
-use crate::process::{self, Launch};
-use crate::service::{ServiceFacts, ServiceManager, is_installed};
+use crate::process::{self, Launch, Signal};
+use crate::service::{ServiceFacts, ServiceManager};
 
 /// What is remembered of the service, beside the clients.
 const SERVICE: &str = "service";
@@ -150,8 +151,9 @@ fn named(layers: &Layers) -> Vec<String> {
 
 /// A client is here if its program is, or its settings are.
 fn is_here(client: &ClientSetup, setup: &Setup, facts: &Facts) -> bool {
-    client.programs.iter().any(|program| is_installed(program, &facts.environment))
-        || setup.files.iter().any(|file| file.path.exists())
+    let path = facts.environment.get("PATH").unwrap_or_default();
+    let found = |program: &&str| find_program(Some(Path::new(program)), path).is_some();
+    client.programs.iter().any(found) || setup.files.iter().any(|file| file.path.exists())
 }
 
 /// Asks whoever sits there.
@@ -333,10 +335,11 @@ impl UpPlan<'_> {
     fn connect(&self, journal: &UndoJournal) -> anyhow::Result<ExitCode> {
         // Now that a gateway runs, it says which models there are.
         let (facts, clients) = clients(self.cli, self.config, self.sources)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let rows: Vec<UpRow> = clients
             .iter()
             .map(|(client, setup)| {
-                let told = self.connect_one(journal, client, setup, &facts);
+                let told = self.connect_one(journal, client, setup, &facts, &runtime);
                 let (good, done) = match told {
                     Ok(done) => (true, done),
                     Err(why) => (false, why),
@@ -357,6 +360,7 @@ impl UpPlan<'_> {
         client: &ClientSetup,
         setup: &Setup,
         facts: &Facts,
+        runtime: &tokio::runtime::Runtime,
     ) -> Result<String, String> {
         journal
             .connect(client.name, &setup.files, false, false)
@@ -370,8 +374,6 @@ impl UpPlan<'_> {
         let asks = client
             .asks(setup, facts)
             .ok_or("connected, but what was written cannot be read as the client reads it")?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| error.to_string())?;
         match runtime.block_on(trial::ask(&asks, &facts.environment)) {
             Ok(said) => Ok(format!("connected; `{}` answers: {said}", asks.model)),
             Err(trial::Failure::Nobody) => Err("connected, but nobody serves".into()),
@@ -387,11 +389,7 @@ fn pass_signals_on(child: &AtomicU32, gone: impl Fn() -> bool) -> std::io::Resul
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let pass_on = |what| {
-            let id = i32::try_from(child.load(Ordering::Relaxed)).ok();
-            // One that is gone already needs no signal.
-            let _told = id.and_then(Pid::from_raw).map(|id| kill_process(id, what));
-        };
+        let pass_on = |what| process::send(child.load(Ordering::Relaxed), what);
         while !gone() {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(50)) => {}

@@ -27,6 +27,16 @@ struct DraftSetting {
     from: String,
 }
 
+impl DraftSetting {
+    /// The upstream that there is by it.
+    fn begins_upstream(&self) -> Option<String> {
+        match self.key.as_slice() {
+            [first, name, last] if first == "upstream" && last == "kind" => Some(name.clone()),
+            _ => None,
+        }
+    }
+}
+
 /// A route: which models go where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct DraftRoute {
@@ -103,6 +113,18 @@ impl Draft {
         match variable(text) {
             Some(name) => self.set(&format!("{key}.env"), name, from),
             None => self.set(&format!("{key}.value"), text, from),
+        }
+    }
+
+    /// Takes over the key that clients send. One that lies in a variable stays there.
+    pub(super) fn local_key(&mut self, given: &Value, from: &str) {
+        self.has_key = true;
+        match given.as_str().map(|key| (key, variable(key))) {
+            Some((_, Some(variable))) => self.remark(
+                from,
+                &format!("the key is in {variable}: give it as SEAWAY_API_KEY in the environment"),
+            ),
+            _ => self.text("api_key", given, from),
         }
     }
 
@@ -235,24 +257,21 @@ impl Draft {
 
     /// What belongs to an upstream that no file has is left, with a word.
     fn of_nobody(&mut self) {
-        let known = |name: &str, settings: &[DraftSetting]| {
-            settings.iter().any(|setting| setting.key == ["upstream", name, "kind"])
-        };
         let all = std::mem::take(&mut self.settings);
-        let (kept, left): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| {
-            let key = &all[*at].key;
-            key.first().is_none_or(|first| first != "upstream") || known(&key[1], &all)
+        let there: Vec<String> = all.iter().filter_map(DraftSetting::begins_upstream).collect();
+        let (kept, left) = all.into_iter().partition(|setting| match setting.key.as_slice() {
+            [first, name, ..] if first == "upstream" => there.contains(name),
+            _ => true,
         });
-        for at in left {
-            let DraftSetting { key, value, from } = &all[at];
-            let value = value.to_string();
+        self.settings = kept;
+        let left: Vec<DraftSetting> = left;
+        for DraftSetting { key, value, from } in left {
+            let (key, value) = (key.join("."), value.to_string());
             self.remark(
-                from,
-                &format!("`{} = {}`, once there is such an upstream", key.join("."), value.trim()),
+                &from,
+                &format!("`{key} = {}`, once there is such an upstream", value.trim()),
             );
         }
-        let mut all: Vec<Option<DraftSetting>> = all.into_iter().map(Some).collect();
-        self.settings = kept.into_iter().filter_map(|at| all[at].take()).collect();
     }
 
     /// The text of the file.
@@ -322,6 +341,11 @@ fn below<'t>(table: &'t mut Table, names: &[String]) -> Option<&'t mut Table> {
 /// A remark must not go on as a setting.
 fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
+}
+
+/// A name that can be a table's: letters and digits of somebody else's, with hyphens in place of the rest.
+pub(super) fn table_name(text: &str) -> String {
+    text.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 pub(super) fn number(given: &Value) -> Option<u64> {

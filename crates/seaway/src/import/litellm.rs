@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::draft::{Draft, DraftRoute, variable};
+use super::draft::{Draft, DraftRoute, table_name, variable};
 use super::names::without_version;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -102,12 +102,11 @@ fn deployment(model: &Value, places: &mut Vec<(String, Deployment)>, draft: &mut
 }
 
 fn new_name(place: &Deployment, places: &[(String, Deployment)]) -> String {
-    let host = place.base_url.as_deref().and_then(|url| url.split("//").nth(1)).map(|rest| {
-        rest.split(['/', ':'])
-            .next()
-            .unwrap_or(rest)
-            .replace(|c: char| !c.is_ascii_alphanumeric(), "-")
-    });
+    let host = place
+        .base_url
+        .as_deref()
+        .and_then(|url| url.split("//").nth(1))
+        .map(|rest| table_name(rest.split(['/', ':']).next().unwrap_or(rest)));
     let name = host.filter(|name| !name.is_empty()).unwrap_or_else(|| "anthropic".into());
     let taken = |name: &str| places.iter().any(|(known, _)| known == name);
     let others = (2..).map(|number| format!("{name}-{number}"));
@@ -169,16 +168,7 @@ fn setting(
     draft: &mut Draft,
 ) {
     match (section, name) {
-        ("general_settings", "master_key") => {
-            draft.has_key = true;
-            match given.as_str() {
-                Some(key) => match variable(key) {
-                    Some(variable) => draft.remark(from, &format!("the key is in {variable}: give it as SEAWAY_API_KEY in the environment")),
-                    None => draft.set("api_key", key, from),
-                },
-                None => draft.text("api_key", given, from),
-            }
-        }
+        ("general_settings", "master_key") => draft.local_key(given, from),
         ("server_settings", "host") => draft.host(given, from),
         ("server_settings" | "general_settings", "port") => draft.port(given, from),
         ("litellm_settings", "request_timeout") | ("router_settings", "timeout") => {

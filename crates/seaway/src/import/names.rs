@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::draft::{Draft, variable};
+use super::draft::{Draft, table_name};
 
 /// What becomes of one setting.
 enum Becomes {
@@ -203,9 +203,7 @@ pub(super) fn horselock(settings: &Map<String, Value>, draft: &mut Draft) {
 
 /// horselock's presets, a file each.
 pub(super) fn preset(settings: &Map<String, Value>, path: &Path, draft: &mut Draft) {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
-    let name: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name = table_name(&path.file_stem().unwrap_or_default().to_string_lossy());
     for (member, given) in settings {
         let ours = match member.as_str() {
             "system" => "system",
@@ -292,19 +290,7 @@ fn spans(keys: &[&str], given: &Value, name: &str, draft: &mut Draft) {
 /// Who may ask, and as whom we ask.
 fn access(becomes: &Becomes, given: &Value, name: &str, draft: &mut Draft) {
     match becomes {
-        Key => {
-            draft.has_key = true;
-            match given.as_str().map(|key| (key, variable(key))) {
-                Some((_, Some(variable))) => draft.remark(
-                    name,
-                    &format!(
-                        "the key is in {variable}: give it as SEAWAY_API_KEY in the environment"
-                    ),
-                ),
-                Some((key, None)) => draft.set("api_key", key, name),
-                None => draft.text("api_key", given, name),
-            }
-        }
+        Key => draft.local_key(given, name),
         ApiKey => credential("api_key", given, name, draft),
         Bearer => credential("bearer", given, name, draft),
         BaseUrl => {

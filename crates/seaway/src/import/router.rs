@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::draft::{Draft, variable};
+use super::draft::{Draft, table_name};
 
 pub(super) fn import(settings: &Map<String, Value>, draft: &mut Draft) {
     draft.usual_port(3456);
@@ -19,14 +19,7 @@ pub(super) fn import(settings: &Map<String, Value>, draft: &mut Draft) {
             "Providers" | "providers" => {}
             "HOST" => draft.host(given, name),
             "PORT" => draft.port(given, name),
-            "APIKEY" if given.as_str().is_some_and(|key| !key.is_empty()) => {
-                draft.has_key = true;
-                let key = given.as_str().unwrap_or_default();
-                match variable(key) {
-                    Some(variable) => draft.remark(name, &format!("the key is in {variable}: give it as SEAWAY_API_KEY in the environment")),
-                    None => draft.set("api_key", key, name),
-                }
-            }
+            "APIKEY" if given.as_str().is_some_and(|key| !key.is_empty()) => draft.local_key(given, name),
             "APIKEY" => {}
             "LOG_LEVEL" => draft.level(given, name),
             "LOG" => draft.remark(name, "the log goes to standard error; a service manager keeps it"),
@@ -63,11 +56,7 @@ fn provider(provider: &Value, draft: &mut Draft) -> Option<String> {
         draft.remark(&from, "none of its models is Claude; models of other makers are not served");
         return None;
     }
-    let upstream: String = name
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
+    let upstream = table_name(name);
     let at = |member: &str| format!("upstream.{upstream}.{member}");
     let mut base = url.trim_end_matches('/');
     for end in ["/messages", "/chat/completions", "/v1"] {
@@ -103,8 +92,7 @@ fn routes(given: &Value, kept: &[String], draft: &mut Draft) {
             }
             continue;
         };
-        let upstream =
-            provider.trim().to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let upstream = table_name(provider.trim());
         if when == "default" && kept.contains(&upstream) {
             draft.set("model.default", model.trim(), &from);
             draft.set("default_upstream", upstream, &from);

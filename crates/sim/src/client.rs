@@ -17,6 +17,8 @@ pub const KEYS: [&str; 2] = ["sk-local-zero", "sk-local-one"];
 pub const CALLERS: [&str; 2] = ["zero", "one"];
 /// Nobody waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// However slowly a request is sent, it goes in so many pieces.
+const MOST_PIECES: usize = 400;
 
 /// How an answer ended, for its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +164,9 @@ async fn send(write: &mut (impl AsyncWriteExt + Unpin), text: &[u8], how: Sendin
     match how {
         Sending::Whole => write.write_all(text).await.is_ok(),
         Sending::Slowly { bytes, every } => {
-            for piece in text.chunks(bytes.max(1) as usize) {
+            // A long conversation must not take longer than anybody waits.
+            let bytes = (bytes as usize).max(text.len() / MOST_PIECES).max(1);
+            for piece in text.chunks(bytes) {
                 if write.write_all(piece).await.is_err() {
                     return false;
                 }

@@ -264,42 +264,118 @@ def _():
         within("answer", "all is well", done.stdout)
 
 
+@contextlib.contextmanager
+def tavern(home, place):
+    """A SillyTavern whose data are at `place`; gives what asks it as its page does."""
+    folder = support.npm_packages("sillytavern@1.19.0") / "node_modules/sillytavern"
+    place.mkdir(exist_ok=True)
+    port = support.reserved_port()
+    words = ["--port", port, "--listen", "false", "--disableCsrf", "true", "--browserLaunchEnabled", "false", "--dataRoot", place / "data", "--configPath", place / "config.yaml", "--whitelist", "false"]
+    with open(place / "log", "w") as log:
+        server = subprocess.Popen(["node", "server.js", *map(str, words)], cwd=folder, env=home.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        def ask(path, body):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"})
+            return urllib.request.urlopen(request, timeout=60).read().decode()
+
+        for _ in range(600):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
+                break
+            true("the server goes on", server.poll() is None, (place / "log").read_text()[-600:])
+            time.sleep(0.1)
+        yield ask
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def answers_in_tavern(ask, source, model):
+    models = json.loads(ask("/api/backends/chat-completions/status", source))
+    true("models", any(model["id"].startswith("sandbox") for model in models["data"]), models)
+    chat = {**source, "model": model, "max_tokens": 100, "temperature": 0.7, "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "[[say all is well]]"}]}
+    equal("answer", json.loads(ask("/api/backends/chat-completions/generate", {**chat, "stream": False}))["choices"][0]["message"]["content"], "all is well")
+    streamed = ask("/api/backends/chat-completions/generate", {**chat, "stream": True})
+    chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
+    equal("streamed", "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]), "all is well")
+
+
 @check("SillyTavern: what is printed, typed in, gives an answer, streamed and not, with its list of models")
 def _():
-    folder = support.npm_packages("sillytavern@1.19.0") / "node_modules/sillytavern"
     with Home() as home:
-        said = home.seaway("connect", "sillytavern", "--model", "claude-sonnet-4-5").stdout
-        endpoint = re.search(r"Custom Endpoint\s+(\S+)", said)[1]
+        done = home.seaway("connect", "sillytavern", "--model", "claude-sonnet-4-5")
+        within("where to ask again", "are not here: start it once, then ask again in its folder", done.stderr)
+        endpoint = re.search(r"Custom Endpoint\s+(\S+)", done.stdout)[1]
         key = home.seaway("key", "show").stdout.strip()
-        place = home.home / "tavern"
-        place.mkdir()
-        port = support.reserved_port()
-        words = ["--port", port, "--listen", "false", "--disableCsrf", "true", "--browserLaunchEnabled", "false", "--dataRoot", place / "data", "--configPath", place / "config.yaml", "--whitelist", "false"]
-        with open(place / "log", "w") as log:
-            server = subprocess.Popen(["node", "server.js", *map(str, words)], cwd=folder, env=home.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            def ask(path, body):
-                request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"content-type": "application/json"})
-                return urllib.request.urlopen(request, timeout=60).read().decode()
-
-            for _ in range(600):
-                with contextlib.suppress(OSError):
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/").close()
-                    break
-                true("the server goes on", server.poll() is None, (place / "log").read_text()[-600:])
-                time.sleep(0.1)
+        with tavern(home, home.home / "tavern") as ask:
             ask("/api/secrets/write", {"key": "api_key_custom", "value": key})
-            source = {"chat_completion_source": "custom", "custom_url": endpoint}
-            models = json.loads(ask("/api/backends/chat-completions/status", source))
-            true("models", any(model["id"].startswith("sandbox") for model in models["data"]), models)
-            chat = {**source, "model": "claude-sonnet-4-5", "max_tokens": 100, "temperature": 0.7, "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "[[say all is well]]"}]}
-            equal("answer", json.loads(ask("/api/backends/chat-completions/generate", {**chat, "stream": False}))["choices"][0]["message"]["content"], "all is well")
-            streamed = ask("/api/backends/chat-completions/generate", {**chat, "stream": True})
-            chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
-            equal("streamed", "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"]), "all is well")
-        finally:
-            server.terminate()
-            server.wait(20)
+            answers_in_tavern(ask, {"chat_completion_source": "custom", "custom_url": endpoint}, "claude-sonnet-4-5")
+
+
+@check("SillyTavern: set up in its folder, an answer by the settings that its page gets, taken back")
+def _():
+    with Home() as home:
+        with tavern(home, home.work):
+            pass
+        user = home.work / "data/default-user"
+        before = {name: (user / name).read_bytes() for name in ("settings.json", "secrets.json") if (user / name).exists()}
+        home.seaway("connect", "sillytavern", "--model", "claude-sonnet-4-5")
+        written = {name: (user / name).read_bytes() for name in ("settings.json", "secrets.json")}
+        with tavern(home, home.work) as ask:
+            settings = json.loads(json.loads(ask("/api/settings/get", {}))["settings"])
+            source = {name: settings["oai_settings"][name] for name in ("chat_completion_source", "custom_url")}
+            equal("what its page chooses", (settings["main_api"], source), ("openai", {"chat_completion_source": "custom", "custom_url": home.url + "/v1"}))
+            answers_in_tavern(ask, source, settings["oai_settings"]["custom_model"])
+        equal("what it left of what was written", {name: (user / name).read_bytes() for name in written}, written)
+        home.seaway("connect", "sillytavern", "--undo")
+        equal("its files", {name: (user / name).read_bytes() for name in ("settings.json", "secrets.json") if (user / name).exists()}, before)
+
+
+@check("Cline: set up, an answer, a tool of its own, taken back with what it wrote since")
+def _():
+    program = support.npm_packages("cline@3.0.65") / "node_modules/.bin/cline"
+    theirs = {"version": 1, "lastUsedProvider": "gemini", "modes": {}, "providers": {"gemini": {"settings": {"provider": "gemini", "apiKey": "sk-theirs", "model": "g"}, "updatedAt": "2026-11-01T00:00:00.000Z", "tokenSource": "manual"}}}
+    with Home() as home:
+        path = home.home / ".cline/data/settings/providers.json"
+        home.write(path, json.dumps(theirs, indent=2))
+        home.seaway("connect", "cline", "--model", "claude-sonnet-4-5")
+        quiet = {"CLINE_TELEMETRY_DISABLED": "1", "CLINE_NO_AUTO_UPDATE": "1"}
+        answer = home.run(program, "--json", "[[say all is well]]", **quiet).stdout.splitlines()[-1]
+        equal("the answer", json.loads(answer)["text"], "all is well")
+        made = home.work / "made.txt"
+        done = home.run(program, "--json", f"[[tool run_commands {json.dumps({'commands': [f'echo made by a tool > {made}']})}]]", **quiet)
+        equal(f"the file {support.short(done.stdout, 3000)}", made.read_text() if made.exists() else None, "made by a tool\n")
+        home.seaway("connect", "cline", "--undo")
+        equal("what is left", json.loads(path.read_text()), theirs)
+    with connected("cline", {}, "--model", "claude-sonnet-4-5"):
+        pass
+
+
+@check("goose, Zed, LibreChat: what is written is what their documentation says, and is taken back")
+def _():
+    # No registry has these programs; of goose the library that reads this file was tried by hand.
+    model = "claude-sonnet-4-5"
+    with connected("goose", {".config/goose/config.yaml": "GOOSE_PROVIDER: openai\n"}, "--model", model) as home:
+        provider = json.loads((home.home / ".config/goose/custom_providers/seaway.json").read_text())
+        equal("goose", (provider["engine"], provider["base_url"], provider["requires_auth"], provider["headers"]), ("anthropic", home.url, False, {"x-api-key": home.seaway("key", "show").stdout.strip()}))
+        true("its models", all(set(one) == {"name", "context_limit"} for one in provider["models"]), provider["models"])
+    with connected("zed", {".config/zed/settings.json": '// Zed settings\n{\n  "theme": "One Dark", // mine\n}\n'}, "--model", model) as home:
+        text = (home.home / ".config/zed/settings.json").read_text()
+        for part in ("// Zed settings", '"One Dark", // mine', f'"api_url": "{home.url}"', '"default_model"'):
+            within("Zed", part, text)
+    with Home() as home:
+        home.write(home.work / "librechat.example.yaml", "version: 1.2.1\n")
+        home.write(home.work / "docker-compose.yml", "services: {}\n")
+        within("a container's loopback", "host.docker.internal", home.seaway("connect", "librechat", "--model", model).stderr)
+        text = (home.work / "librechat.yaml").read_text()
+        within("LibreChat", f'version: 1.2.1\nendpoints:\n  custom:\n    - name: Seaway\n', text)
+        home.seaway("connect", "librechat", "--model", model)
+        equal("the same again", (home.work / "librechat.yaml").read_text(), text)
+        home.seaway("connect", "librechat", "--undo")
+        true("it is gone", not (home.work / "librechat.yaml").exists(), "it is there")
+        home.write(home.work / "librechat.yaml", "version: 1.1.0\nendpoints: {}\n")
+        within("another's endpoints", "`endpoints` is set there by another hand", home.seaway("connect", "librechat", expect=1).stderr)
+
 
 
 @check("what a client changed in its own settings meanwhile stays, and ours goes")

@@ -1,7 +1,7 @@
 """Runs dashboard.mjs: the dashboard in a headless Chromium, in front of the sandbox and of a stand-in for the Claude Code program.
 
 Chromium is Debian's (`apt-get install chromium`), or what SEAWAY_CHROMIUM names. The stand-in is `fake-claude`, which `cargo test` builds.
-Pictures of the page go to target/dashboard.
+Pictures of the page go to target/dashboard, or where SEAWAY_PICTURES says: docs/pictures has two of them.
 """
 import sys
 
@@ -29,7 +29,7 @@ if __name__ == "__main__":
         print("FAIL  the dashboard needs a Chromium (`apt-get install chromium`) and target/debug/fake-claude (`cargo test` builds it)")
         support.finish(0, 1)
     packages = npm_packages("playwright-core@1.65.1")
-    pictures = REPO / "target/dashboard"
+    pictures = pathlib.Path(os.environ.get("SEAWAY_PICTURES") or REPO / "target/dashboard")
     pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

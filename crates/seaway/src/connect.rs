@@ -70,6 +70,7 @@ impl Facts {
 /// How a client is set up.
 #[derive(Debug, Default)]
 pub struct Setup {
+    /// None if the client keeps its settings in a folder that is not known here; `then` says so.
     pub files: Vec<FileChange>,
     /// The next step, in words.
     pub then: String,
@@ -112,6 +113,8 @@ pub enum Assigned {
     To(Value),
     /// Our names, added to the list that is there, or to this one.
     NoProxy(String),
+    /// What a client wants beside a member of ours where nothing is yet, whatever it makes of it later.
+    Beside(Value),
 }
 
 /// Why a file is left alone.
@@ -152,9 +155,15 @@ impl Edit {
         }
     }
 
+    /// A member without which a client would not read ours.
+    pub(crate) fn beside(path: &[&str], value: impl Into<Value>) -> Self {
+        Self { value: Assigned::Beside(value.into()), freely: true, ..Self::own(path, Value::Null) }
+    }
+
     fn wanted(&self, there: Option<&Value>) -> Value {
         match &self.value {
             Assigned::To(value) => value.clone(),
+            Assigned::Beside(value) => there.unwrap_or(value).clone(),
             Assigned::NoProxy(seed) => {
                 merged_no_proxy(there.and_then(Value::as_str).unwrap_or(seed)).into()
             }
@@ -270,12 +279,34 @@ fn assign(all: &mut Value, path: &[String], value: Value) {
     *place = value;
 }
 
+/// True if nothing stands beside a member but what was put there for ours.
+fn alone<D: Members>(document: &D, edit: &Edit, edits: &[Edit]) -> Result<bool, FileRefusal> {
+    let (_, holder) = edit.path.split_last().expect("a member has a name");
+    let there = if holder.is_empty() { Some(document.all()) } else { document.get(holder)? };
+    let names = there.as_ref().and_then(Value::as_object).into_iter().flat_map(|all| all.keys());
+    let is_beside = |name: &String| {
+        let of = |other: &Edit| {
+            matches!(other.value, Assigned::Beside(_))
+                && other.path.split_last() == Some((name, holder))
+        };
+        edits.iter().any(of)
+    };
+    Ok(names.into_iter().all(is_beside))
+}
+
 fn put_back<D: Members>(before: &str, now: &str, edits: &[Edit]) -> Result<String, FileRefusal> {
     let (original, mut document) = (D::parse(before)?, D::parse(now)?);
-    for edit in edits.iter().rev() {
+    // What stands beside ours looks at what is left.
+    let is_beside = |edit: &&Edit| matches!(edit.value, Assigned::Beside(_));
+    let (beside, ours): (Vec<&Edit>, Vec<&Edit>) = edits.iter().rev().partition(is_beside);
+    for edit in ours.into_iter().chain(beside) {
         let was = original.get(&edit.path)?;
         let there = document.get(&edit.path)?;
-        if there.as_ref() != Some(&edit.wanted(was.as_ref())) {
+        if let Assigned::Beside(_) = edit.value {
+            if was.is_some() || !alone(&document, edit, edits)? {
+                continue;
+            }
+        } else if there.as_ref() != Some(&edit.wanted(was.as_ref())) {
             continue;
         }
         match was {
@@ -392,6 +423,53 @@ mod tests {
             Err(FileRefusal::Foreign("model_providers.seaway".into()))
         );
         assert!(toml.apply("model_provider = \"azure\"\n", false).is_ok(), "a choice is replaced");
+    }
+
+    #[test]
+    fn what_a_client_wants_beside_ours_goes_with_ours_whatever_it_made_of_it() {
+        let change = Change::StrictJson(vec![
+            Edit::beside(&["version"], 1),
+            Edit::own(&["by", "a", "settings"], json!({"url": "http://s"})),
+            Edit::beside(&["by", "a", "at"], "never"),
+        ]);
+        let values = |text: &str| json::JsonDocument::parse(text).unwrap().all();
+        let ours =
+            json!({"version": 1, "by": {"a": {"settings": {"url": "http://s"}, "at": "never"}}});
+        assert_eq!(values(&change.apply("", false).unwrap()), ours);
+        let theirs = r#"{"version": 2, "by": {"a": {"at": "then"}}}"#;
+        let there = values(&change.apply(theirs, false).unwrap());
+        assert_eq!(
+            there,
+            json!({"version": 2, "by": {"a": {"at": "then", "settings": {"url": "http://s"}}}})
+        );
+        for (before, now, expect) in [
+            // Used since: ours go, with what stood beside them.
+            (
+                "",
+                json!({"version": 1, "by": {"a": {"settings": {"url": "http://s"}, "at": "now"}}}),
+                json!({}),
+            ),
+            // Another has come since, which needs the version.
+            (
+                "",
+                json!({"version": 1, "by": {"a": {"settings": {"url": "http://s"}, "at": "now"}, "b": {}}}),
+                json!({"version": 1, "by": {"b": {}}}),
+            ),
+            // Set otherwise since: theirs, and what stands beside it.
+            (
+                "",
+                json!({"version": 1, "by": {"a": {"settings": 7, "at": "now"}}}),
+                json!({"version": 1, "by": {"a": {"settings": 7, "at": "now"}}}),
+            ),
+            (
+                theirs,
+                json!({"version": 2, "by": {"a": {"settings": {"url": "http://s"}, "at": "now"}}}),
+                json!({"version": 2, "by": {"a": {"at": "now"}}}),
+            ),
+        ] {
+            let back = change.revert(before, &now.to_string()).unwrap();
+            assert_eq!(values(&back), expect, "{before} {now}");
+        }
     }
 
     #[test]

@@ -39,11 +39,7 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
 }
 
 fn unknown(name: &str) -> anyhow::Error {
-    let names: Vec<&str> = CLIENTS
-        .iter()
-        .map(|client| client.name)
-        .chain(OTHERS.iter().map(|other| other.name))
-        .collect();
+    let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).chain(by_hand()).collect();
     let near = near(name, names.iter().copied())
         .map(|near| format!("; did you mean `{near}`?"))
         .unwrap_or_default();
@@ -66,8 +62,14 @@ fn list(shelf: &UndoJournal) -> anyhow::Result<()> {
         );
     }
     println!("set up by hand, `seaway connect NAME` says how:");
-    println!("  {}", OTHERS.iter().map(|other| other.name).collect::<Vec<_>>().join(", "));
+    println!("  {}", by_hand().collect::<Vec<_>>().join(", "));
     Ok(())
+}
+
+/// The clients that have no file of which we know.
+fn by_hand() -> impl Iterator<Item = &'static str> {
+    let names = OTHERS.iter().map(|other| other.name);
+    names.filter(|name| ClientSetup::named(name).is_none())
 }
 
 fn connect(
@@ -77,6 +79,11 @@ fn connect(
     options: &ConnectOptions,
 ) -> anyhow::Result<ExitCode> {
     let setup = client.setup(facts);
+    if setup.files.is_empty() {
+        print!("{}", other(client.name, facts).unwrap_or_else(|| any(facts)));
+        eprintln!("hint: {}", setup.then);
+        return Ok(ExitCode::SUCCESS);
+    }
     if options.print {
         for file in &setup.files {
             eprintln!("{}:", file.path.display());

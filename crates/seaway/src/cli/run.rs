@@ -18,7 +18,7 @@ use crate::connect::clients::codex_arguments;
 use crate::process::{self, Launch};
 
 /// What would lead a client elsewhere.
-const ELSEWHERE: [&str; 12] = [
+const ELSEWHERE: [&str; 17] = [
     "ANTHROPIC_BASE_URL",
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
@@ -29,8 +29,13 @@ const ELSEWHERE: [&str; 12] = [
     "CLAUDE_CODE_OAUTH_TOKEN",
     "OPENAI_BASE_URL",
     "OPENAI_API_BASE",
+    "OPENAI_API_BASE_URL",
+    "OPENAI_API_BASE_URLS",
     "OPENAI_API_KEY",
+    "OPENAI_API_KEYS",
+    "OPENAI_HOST",
     "OPENAI_ORGANIZATION",
+    "ANTHROPIC_HOST",
 ];
 
 pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
@@ -128,6 +133,9 @@ fn environment(client: &str, facts: &Facts) -> Vec<(String, SecretString)> {
         (carrier, key),
         ("OPENAI_BASE_URL", &v1),
         ("OPENAI_API_BASE", &v1),
+        // Open WebUI's and goose's names for it.
+        ("OPENAI_API_BASE_URL", &v1),
+        ("ANTHROPIC_HOST", &facts.url),
         ("OPENAI_API_KEY", key),
         ("SEAWAY_KEY", key),
     ];

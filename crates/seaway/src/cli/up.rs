@@ -153,7 +153,8 @@ fn named(layers: &Layers) -> Vec<String> {
 fn is_here(client: &ClientSetup, setup: &Setup, facts: &Facts) -> bool {
     let path = facts.environment.get("PATH").unwrap_or_default();
     let found = |program: &&str| find_program(Some(Path::new(program)), path).is_some();
-    client.programs.iter().any(found) || setup.files.iter().any(|file| file.path.exists())
+    !setup.files.is_empty()
+        && (client.programs.iter().any(found) || setup.files.iter().any(|file| file.path.exists()))
 }
 
 /// Asks whoever sits there.

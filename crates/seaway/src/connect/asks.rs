@@ -187,6 +187,62 @@ pub(super) fn crush(files: &[Value], _: &Facts) -> Option<Asks> {
     })
 }
 
+pub(super) fn cline(files: &[Value], _: &Facts) -> Option<Asks> {
+    let settings = &files[0]["providers"][files[0]["lastUsedProvider"].as_str()?]["settings"];
+    Some(Asks {
+        url: format!("{}/v1/messages", text(&settings["baseUrl"])?),
+        dialect: Dialect::Messages,
+        key: secret(&settings["apiKey"])?,
+        model: text(&settings["model"])?,
+    })
+}
+
+pub(super) fn goose(files: &[Value], facts: &Facts) -> Option<Asks> {
+    let models = files[0]["models"].as_array()?;
+    let chosen = models.iter().find(|model| model["name"] == facts.model.as_str())?;
+    Some(Asks {
+        url: format!("{}/v1/messages", text(&files[0]["base_url"])?),
+        dialect: Dialect::Messages,
+        key: secret(&files[0]["headers"]["x-api-key"])?,
+        model: text(&chosen["name"])?,
+    })
+}
+
+/// With the key that is to be pasted.
+pub(super) fn zed(files: &[Value], facts: &Facts) -> Option<Asks> {
+    let chosen = &files[0]["agent"]["default_model"];
+    let provider = &files[0]["language_models"][chosen["provider"].as_str()?];
+    Some(Asks {
+        url: format!("{}/v1/messages", text(&provider["api_url"])?),
+        dialect: Dialect::Messages,
+        key: Holder::Command(facts.key_command.clone()),
+        model: text(&chosen["model"])?,
+    })
+}
+
+pub(super) fn sillytavern(files: &[Value], _: &Facts) -> Option<Asks> {
+    let settings = files.first()?["oai_settings"].as_object()?;
+    let keys = files[1]["api_key_custom"].as_array()?;
+    let active = keys.iter().find(|key| key["active"] == true)?;
+    Some(Asks {
+        url: format!("{}/chat/completions", text(settings.get("custom_url")?)?),
+        dialect: Dialect::Chat,
+        key: secret(&active["value"])?,
+        model: text(settings.get("custom_model")?)?,
+    })
+}
+
+pub(super) fn librechat(files: &[Value], facts: &Facts) -> Option<Asks> {
+    let endpoints = files.first()?["endpoints"]["custom"].as_array()?;
+    let ours = endpoints.iter().find(|endpoint| endpoint["name"] == "Seaway")?;
+    Some(Asks {
+        url: format!("{}/chat/completions", text(&ours["baseURL"])?),
+        dialect: Dialect::Chat,
+        key: secret(&ours["apiKey"])?,
+        model: facts.model.clone(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::clients::CLIENTS;
@@ -195,6 +251,14 @@ mod tests {
     #[test]
     fn every_client_is_read_back_as_it_was_set_up() {
         let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("work");
+        // Two have a folder of their own, and are known by what they put there.
+        for (name, text) in
+            [("data/default-user/settings.json", "{}"), ("librechat.example.yaml", "")]
+        {
+            std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+            std::fs::write(folder.join(name), text).unwrap();
+        }
         let facts = Facts {
             url: "http://127.0.0.1:7329".into(),
             key: Some("k".to_owned().into()),
@@ -202,7 +266,7 @@ mod tests {
             models: vec!["opus".into(), "sonnet".into()],
             model: "sonnet".into(),
             home: home.path().into(),
-            folder: home.path().into(),
+            folder,
             ..Facts::default()
         };
         for client in CLIENTS {
@@ -210,7 +274,8 @@ mod tests {
             assert!(client.asks(&setup, &facts).is_none(), "{}: nothing is written", client.name);
             for file in &setup.files {
                 std::fs::create_dir_all(file.path.parent().unwrap()).unwrap();
-                std::fs::write(&file.path, file.change.apply("", false).unwrap()).unwrap();
+                let before = std::fs::read_to_string(&file.path).unwrap_or_default();
+                std::fs::write(&file.path, file.change.apply(&before, false).unwrap()).unwrap();
             }
             let asks = client
                 .asks(&setup, &facts)

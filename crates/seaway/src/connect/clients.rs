@@ -1,10 +1,12 @@
 //! The clients that we can set up: what each has to be told, and where it reads it.
 
 mod agents;
+mod fronts;
 mod lists;
 
 use std::path::{Path, PathBuf};
 
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::{Asks, Change, Edit, Facts, FileChange, Setup, asks};
@@ -85,6 +87,41 @@ pub const CLIENTS: &[ClientSetup] = &[
         setup: agents::crush,
         asks: asks::crush,
     },
+    ClientSetup {
+        name: "cline",
+        about: "Cline (its command line, and its extension for VS Code)",
+        programs: &["cline"],
+        setup: agents::cline,
+        asks: asks::cline,
+    },
+    ClientSetup {
+        name: "goose",
+        about: "goose",
+        programs: &["goose"],
+        setup: agents::goose,
+        asks: asks::goose,
+    },
+    ClientSetup {
+        name: "zed",
+        about: "Zed",
+        programs: &["zed", "zeditor"],
+        setup: fronts::zed,
+        asks: asks::zed,
+    },
+    ClientSetup {
+        name: "sillytavern",
+        about: "SillyTavern",
+        programs: &[],
+        setup: fronts::sillytavern,
+        asks: asks::sillytavern,
+    },
+    ClientSetup {
+        name: "librechat",
+        about: "LibreChat",
+        programs: &[],
+        setup: fronts::librechat,
+        asks: asks::librechat,
+    },
 ];
 
 impl ClientSetup {
@@ -126,6 +163,16 @@ impl Facts {
         self.environment
             .get(variable)
             .map_or_else(|| self.home.join(usual), |folder| self.folder.join(folder))
+    }
+
+    /// The folder of a client that keeps to the freedesktop folders, on a Mac too.
+    fn config_folder(&self, client: &str) -> PathBuf {
+        self.folder_of("XDG_CONFIG_HOME", ".config").join(client)
+    }
+
+    /// The key itself, for a client that can neither run a command nor read a file.
+    fn written_key(&self) -> String {
+        self.key.as_ref().map_or_else(|| "any".to_owned(), |key| key.expose_secret().to_owned())
     }
 
     /// Prints the key; anything where none is needed.

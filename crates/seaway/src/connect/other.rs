@@ -16,10 +16,6 @@ pub const OTHERS: &[Other] = &[
         text: "Cursor: Settings → Models → API Keys\n  OpenAI API Key            <key>\n  Override OpenAI Base URL  <url>/v1\n  Add model                 <model>\nCursor's own servers call that address, so it has to be reachable from there: they cannot reach loopback.\n",
     },
     Other {
-        name: "cline",
-        text: "Cline (and Roo Code): Settings → API Provider → Anthropic\n  Anthropic API Key    <key>\n  Use custom base URL  <url>\n  Model                <model>\n",
-    },
-    Other {
         name: "sillytavern",
         text: "SillyTavern: API Connections → API: Chat Completion\n  Chat Completion Source  Custom (OpenAI-compatible)\n  Custom Endpoint         <url>/v1\n  Custom API Key          <key>\n  Enter a Model ID        <model>\nor, with all that Claude has (thinking, caching, prefilled answers):\n  Chat Completion Source  Claude\n  Reverse Proxy           Proxy Server URL <url>/v1, Proxy Password <key>\n  Claude Model            any; an [alias] makes an old name a new model\nA preset of Seaway's own is reached with <url>/v1/NAME in place of <url>/v1.\n",
     },
@@ -32,20 +28,12 @@ pub const OTHERS: &[Other] = &[
         text: "LiteLLM: in the proxy's config.yaml\n  model_list:\n    - model_name: <model>\n      litellm_params:\n        model: anthropic/<model>\n        api_base: <url>\n        api_key: os.environ/SEAWAY_KEY\nand start it with SEAWAY_KEY set to <key>.\n",
     },
     Other {
-        name: "goose",
-        text: "goose: in ~/.config/goose/config.yaml\n  GOOSE_PROVIDER: anthropic\n  GOOSE_MODEL: <model>\n  ANTHROPIC_HOST: <url>\nand start it with ANTHROPIC_API_KEY set to <key>, or give that to `goose configure`.\n",
-    },
-    Other {
-        name: "zed",
-        text: "Zed: in ~/.config/zed/settings.json\n  \"language_models\": { \"anthropic\": {\n    \"api_url\": \"<url>\",\n    \"available_models\": [ { \"name\": \"<model>\", \"display_name\": \"<model>\", \"max_tokens\": 200000 } ]\n  } }\nthen Agent Panel → Settings → Anthropic, and paste <key>; Zed keeps it in the system's keychain.\n",
-    },
-    Other {
         name: "librechat",
         text: "LibreChat: in librechat.yaml\n  endpoints:\n    custom:\n      - name: Seaway\n        apiKey: ${SEAWAY_KEY}\n        baseURL: <url>/v1\n        models: { default: [<model>], fetch: true }\nwith SEAWAY_KEY=… in its .env, set to <key>. In a container use http://host.docker.internal:<port>/v1, and let Seaway listen beyond loopback.\n",
     },
     Other {
         name: "gemini",
-        text: "Gemini CLI speaks Google's own API and no other, also where it takes another address (GOOGLE_GEMINI_BASE_URL): it cannot be pointed here. Qwen Code, which comes from it, can: `seaway connect qwen`.\n",
+        text: "Gemini CLI: it speaks Google's own API and no other, also where it takes another address (GOOGLE_GEMINI_BASE_URL): it cannot be pointed here. Qwen Code, which comes from it, can: `seaway connect qwen`.\n",
     },
     Other {
         name: "mem0",

@@ -27,7 +27,7 @@ use super::{login, reply, status};
 use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::auth::Caller;
 use crate::connect::OTHERS;
-use crate::connect::clients::CLIENTS;
+use crate::connect::clients::{CLIENTS, ClientSetup};
 use crate::fault::{Fault, FaultKind};
 use crate::record::dollars;
 use crate::snapshot::Snapshot;
@@ -237,9 +237,17 @@ async fn usage(
 /// What to paste where. The page knows best by which address it was reached, and the key is not for a cookie to buy:
 /// browsers send it to whoever listens on another port of this machine.
 async fn connect(Extension(snapshot): Extension<Arc<Snapshot>>) -> Response {
-    let clients: Vec<_> = CLIENTS.iter().map(|client| json!({"name": client.name, "text": format!("# {}\nseaway connect {}", client.about, client.name)})).collect();
-    let others: Vec<_> =
-        OTHERS.iter().map(|other| json!({"name": other.name, "text": other.text})).collect();
+    let by_hand = |client: &&ClientSetup| OTHERS.iter().any(|other| other.name == client.name);
+    let clients: Vec<_> = CLIENTS.iter().filter(|client| !by_hand(client)).map(|client| json!({"name": client.name, "text": format!("# {}\nseaway connect {}", client.about, client.name)})).collect();
+    let others: Vec<_> = OTHERS
+        .iter()
+        .map(|other| {
+            let connects = ClientSetup::named(other.name).map_or_else(String::new, |client| {
+                format!("# in its folder\nseaway connect {}\n# or by hand\n", client.name)
+            });
+            json!({"name": other.name, "text": format!("{connects}{}", other.text)})
+        })
+        .collect();
     json_response(
         &json!({"keyless": snapshot.keyring.is_open(), "model": snapshot.config.default_model.as_deref().unwrap_or("sonnet"), "clients": clients, "others": others}),
     )

@@ -10,6 +10,7 @@ mod chat;
 mod claude_code;
 mod confined;
 mod dashboard;
+mod docs;
 mod durable;
 mod edges;
 mod edits;

@@ -8,11 +8,7 @@ use super::{Change, Edit, Facts, FileChange, Setup, line, project_files, start};
 
 /// <https://opencode.ai/docs/config>
 pub(super) fn opencode(facts: &Facts) -> Setup {
-    let folder = facts
-        .environment
-        .get("XDG_CONFIG_HOME")
-        .map_or_else(|| facts.home.join(".config"), Into::into)
-        .join("opencode");
+    let folder = facts.config_folder("opencode");
     let file = ["opencode.jsonc", "opencode.json", "config.json"]
         .map(|name| folder.join(name))
         .into_iter()
@@ -84,10 +80,9 @@ pub(super) fn qwen(facts: &Facts) -> Setup {
         .iter()
         .map(|model| json!({"id": model, "name": format!("{model} by Seaway"), "baseUrl": facts.url, "envKey": VARIABLE}))
         .collect();
-    let key = facts.key.as_ref().map_or("any", |key| key.expose_secret());
     let edits = vec![
         Edit::own(&["modelProviders", "anthropic"], models),
-        Edit::own(&["env", VARIABLE], key),
+        Edit::own(&["env", VARIABLE], facts.written_key()),
         Edit::choice(&["security", "auth", "selectedType"], "anthropic"),
         Edit::choice(&["model", "name"], facts.model.as_str()),
     ];
@@ -105,11 +100,7 @@ pub(super) fn qwen(facts: &Facts) -> Setup {
 
 /// Its README: `crush.json`, custom providers that are compatible with Anthropic.
 pub(super) fn crush(facts: &Facts) -> Setup {
-    let folder = facts
-        .environment
-        .get("XDG_CONFIG_HOME")
-        .map_or_else(|| facts.home.join(".config"), Into::into)
-        .join("crush");
+    let folder = facts.config_folder("crush");
     let models: Vec<Value> = facts.models.iter().map(|model| {
         let thinks = ModelTraits::of(model).thinking != Thinking::No;
         json!({"id": model, "name": model, "context_window": 200_000, "default_max_tokens": 32_000, "can_reason": thinks, "supports_attachments": true})
@@ -134,5 +125,56 @@ pub(super) fn crush(facts: &Facts) -> Setup {
         }],
         then: start("crush"),
         warnings,
+    }
+}
+
+/// <https://docs.cline.bot/getting-started/config>, and what its own `cline auth` writes.
+pub(super) fn cline(facts: &Facts) -> Setup {
+    let file = facts.environment.get("CLINE_PROVIDER_SETTINGS_PATH").map_or_else(
+        || facts.folder_of("CLINE_DATA_DIR", ".cline/data").join("settings/providers.json"),
+        |path| facts.folder.join(path),
+    );
+    let settings = json!({"provider": "anthropic", "apiKey": facts.written_key(), "model": facts.model, "baseUrl": facts.url});
+    let edits = vec![
+        Edit::beside(&["version"], 1),
+        Edit::choice(&["lastUsedProvider"], "anthropic"),
+        Edit::own(&["providers", "anthropic", "settings"], settings),
+        // It writes these anew whenever it is used.
+        Edit::beside(&["providers", "anthropic", "updatedAt"], "1970-01-01T00:00:00.000Z"),
+        Edit::beside(&["providers", "anthropic", "tokenSource"], "manual"),
+    ];
+    Setup {
+        files: vec![FileChange { path: file, change: Change::StrictJson(edits) }],
+        then: start("cline"),
+        warnings: Vec::new(),
+    }
+}
+
+/// Its custom providers: <https://block.github.io/goose/docs/getting-started/providers>. Which of its providers it uses
+/// stands in a file that it writes anew itself, without our marks, so that choice stays with the person.
+pub(super) fn goose(facts: &Facts) -> Setup {
+    let file = facts.config_folder("goose").join("custom_providers/seaway.json");
+    let models: Vec<Value> =
+        facts.models.iter().map(|model| json!({"name": model, "context_limit": 200_000})).collect();
+    let edits = [
+        ("name", "seaway".into()),
+        ("engine", "anthropic".into()),
+        ("display_name", "Seaway".into()),
+        ("description", "Claude by Seaway, at one local address".into()),
+        ("api_key_env", "".into()),
+        ("base_url", facts.url.as_str().into()),
+        ("headers", json!({"x-api-key": facts.written_key()})),
+        ("models", models.into()),
+        ("supports_streaming", true.into()),
+        ("requires_auth", false.into()),
+    ];
+    let edits = edits.map(|(name, value): (&str, Value)| Edit::own(&[name], value));
+    Setup {
+        files: vec![FileChange { path: file, change: Change::StrictJson(edits.into()) }],
+        then: format!(
+            "choose `Seaway` in `goose configure`, or start it with `GOOSE_PROVIDER=seaway GOOSE_MODEL={} goose`",
+            facts.model
+        ),
+        warnings: Vec::new(),
     }
 }

@@ -2,19 +2,12 @@
 
 use std::path::PathBuf;
 
-use secrecy::ExposeSecret;
-
 use super::{Change, Edit, Facts, FileChange, Setup, start};
 use crate::connect::LinePlace;
 
 /// A text as YAML takes it, whatever is in it: JSON strings are YAML.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
-}
-
-/// The key itself, where a client can neither run a command nor read a file.
-fn written_key(facts: &Facts) -> String {
-    facts.key.as_ref().map_or_else(|| "any".to_owned(), |key| key.expose_secret().to_owned())
 }
 
 /// <https://aider.chat/docs/config/aider_conf.html>
@@ -24,7 +17,7 @@ pub(super) fn aider(facts: &Facts) -> Setup {
         "model: {}\nweak-model: {}\nanthropic-api-key: {}\nset-env:\n  - {}\n",
         quoted(&format!("anthropic/{}", facts.model)),
         quoted(&format!("anthropic/{}", facts.small())),
-        quoted(&written_key(facts)),
+        quoted(&facts.written_key()),
         quoted(&format!("ANTHROPIC_API_BASE={}", facts.url))
     );
     let mut warnings = facts.overriding(&[
@@ -61,7 +54,7 @@ pub(super) fn continue_dev(facts: &Facts) -> Setup {
     let items: String = models
         .iter()
         .map(|model| {
-            let (name, key, base) = (quoted(&format!("{model} (Seaway)")), quoted(&written_key(facts)), quoted(&format!("{}/v1", facts.url)));
+            let (name, key, base) = (quoted(&format!("{model} (Seaway)")), quoted(&facts.written_key()), quoted(&format!("{}/v1", facts.url)));
             format!("- name: {name}\n  provider: anthropic\n  model: {}\n  apiBase: {base}\n  apiKey: {key}\n  roles: [chat, edit, apply]\n", quoted(model))
         })
         .collect();
@@ -100,7 +93,7 @@ pub(super) fn llm(facts: &Facts) -> Setup {
         },
         FileChange {
             path: folder.join("keys.json"),
-            change: Change::StrictJson(vec![Edit::own(&["seaway"], written_key(facts))]),
+            change: Change::StrictJson(vec![Edit::own(&["seaway"], facts.written_key())]),
         },
     ];
     Setup {

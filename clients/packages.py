@@ -263,7 +263,7 @@ if LINUX:
 @check("the workflows are such, and what they use is pinned by its hash")
 def _():
     files = sorted((REPO / ".github/workflows").glob("*.yml"))
-    equal("workflows", [path.name for path in files], ["newest.yml", "release.yml"])
+    equal("workflows", [path.name for path in files], ["mac.yml", "newest.yml", "release.yml"])
     run(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
     for path in files:
         text = path.read_text()
@@ -272,7 +272,7 @@ def _():
         equal(f"{path.name}: without its version beside it", len(re.findall(r"uses: \S+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", text, re.M)), len(used))
         for command in re.findall(r"(?:^|\s|&& )((?:deploy|clients)/[\w-]+)", text):
             true(f"{path.name}: {command} can be run", os.access(REPO / command, os.X_OK))
-    release = files[1].read_text()
+    release = files[2].read_text()
     targets = set(re.findall(r"target: ([\w-]+) }", release))
     named = set(re.findall(r"^ +platform \w+ \w+ (\S+)$", (REPO / "deploy/finish-release").read_text(), re.M))
     equal("what is built is what the formula knows", targets, named)

@@ -100,11 +100,13 @@ fn restrict_files(reach: &FileReach) -> io::Result<bool> {
 }
 
 #[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is a kernel that may refuse")]
 fn restrict_files(_: &FileReach) -> io::Result<bool> {
     Ok(false)
 }
 
 #[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is a kernel that may refuse")]
 fn restrict(_: &FileReach) -> io::Result<Confined> {
     Ok(Confined { files: false, calls: false })
 }

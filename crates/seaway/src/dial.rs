@@ -281,7 +281,23 @@ impl Dial {
     }
 }
 
+/// A socket's address has room for some hundred bytes.
+#[cfg(not(target_os = "linux"))]
+async fn connect_socket(path: &Path) -> std::io::Result<UnixStream> {
+    UnixStream::connect(path).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::InvalidInput {
+            let length = path.as_os_str().len();
+            let why =
+                format!("a socket's path may have 103 bytes, and {} has {length}", path.display());
+            std::io::Error::new(error.kind(), why)
+        } else {
+            error
+        }
+    })
+}
+
 /// A socket's address has room for some hundred bytes. A longer path is reached by way of its folder.
+#[cfg(target_os = "linux")]
 async fn connect_socket(path: &Path) -> std::io::Result<UnixStream> {
     if path.as_os_str().len() < 100 {
         return UnixStream::connect(path).await;

@@ -8,6 +8,7 @@ mod folder;
 mod piped;
 mod programs;
 mod real;
+mod table;
 mod tool;
 pub mod watch;
 
@@ -23,9 +24,10 @@ use crate::confine::{FileReach, outside, outside_within};
 
 pub use child::{Child, PipeIn, PipeOut, Promised, StartedChild};
 pub use folder::{FOLDERS, Folder};
-pub use piped::{Launch, ListenError, Piped, is_alive, mark, sweep};
+pub use piped::{Launch, ListenError, Piped, sweep};
 pub use programs::{Programs, Runner};
 pub use rustix::process::Signal;
+pub use table::{is_alive, mark};
 pub use tool::{ToolExit, background, background_asking, end, private_file, tool};
 
 /// Why a child gave no answer.

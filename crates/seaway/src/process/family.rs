@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::table::{all, has_variable, parent};
 use super::{Group, mark};
 use crate::confine::outside;
 
@@ -21,17 +22,13 @@ pub(super) fn stop(pid: u32, mark_then: &str) {
     }
 }
 
-/// True for the process that once had this mark. Where the system tells of marks, one without was gone when it was looked at.
+/// True for the process that once had this mark. One without was gone when it was looked at.
 fn is_still(pid: u32, mark_then: &str) -> bool {
-    if Path::new("/proc/self/stat").exists() {
-        mark(pid).is_some_and(|now| now == mark_then)
-    } else {
-        mark_then.is_empty()
-    }
+    mark(pid).is_some_and(|now| now == mark_then)
 }
 
 /// Kills a process, its group, what it started and what has its temporary folder. `mark` is what [`mark`] said of
-/// it, or empty where the system does not tell.
+/// it, or empty if it was gone then.
 pub(super) fn kill(pid: u32, mark_then: &str, temporary: &Path) {
     let is_it = is_still(pid, mark_then);
     // Looked for before it is gone: afterwards nobody knows whose they were.
@@ -85,21 +82,7 @@ fn with_folder(temporary: &Path) -> Vec<Member> {
     let wanted = format!("TMPDIR={}", temporary.display());
     // Who is confined may not look into a process that is not.
     outside(move || {
-        let has = |pid: &u32| {
-            std::fs::read(format!("/proc/{pid}/environ")).is_ok_and(|all| {
-                all.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-            })
-        };
-        all().filter(has).filter_map(|pid| Some((pid, mark(pid)?))).collect()
+        let has = |pid: &u32| has_variable(*pid, &wanted);
+        all().into_iter().filter(has).filter_map(|pid| Some((pid, mark(pid)?))).collect()
     })
-}
-
-fn all() -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }

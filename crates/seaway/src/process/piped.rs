@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::child::{Child, PipeIn, PipeOut, StartedChild};
 use super::family;
 use super::folder::{FOLDERS, Folder, is_ours};
+use super::table::{is_alive, mark};
 
 /// The longest line that a child may write.
 const LINE_LIMIT: usize = 256 << 20;
@@ -294,20 +295,6 @@ pub fn sweep(temporary: &Path) {
         }
         let _shared_or_gone = std::fs::remove_dir_all(entry.path());
     }
-}
-
-/// True if there is a process with this number, whoever's.
-pub fn is_alive(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
-}
-
-/// A process by its number and the time of its start; `None` if it is no more, or the system does not tell.
-pub fn mark(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
-    let started = fields.get(19).filter(|_| fields.first() != Some(&"Z"))?;
-    Some(format!("{pid} {started}"))
 }
 
 /// Reads stderr to its end, so that the child never waits for somebody to.

@@ -9,7 +9,8 @@ use secrecy::ExposeSecret;
 use tokio::process::Command;
 
 use super::child::{Child, Promised, StartedChild};
-use super::piped::{Launch, MARK, mark};
+use super::piped::{Launch, MARK};
+use super::table::mark;
 use super::{Folder, Group, family, watch};
 
 /// A process of this machine, which leads a group of its own.

@@ -1,6 +1,5 @@
 //! The Claude Code upstream in front of a stand-in that says what a test wants, when it wants.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -651,6 +650,7 @@ async fn a_result_that_is_an_error_is_no_200() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prompt_is_on_no_command_line_and_a_key_of_ours_in_no_environment() {
     let house = House::new(&[&format!("{ASKED}\nplay text")], &[]).await;
@@ -671,7 +671,7 @@ async fn a_prompt_is_on_no_command_line_and_a_key_of_ours_in_no_environment() {
                 && !one.contains("local-key")),
         "{environments:?}"
     );
-    let temporary: PathBuf =
+    let temporary: std::path::PathBuf =
         environments[0].split('\0').find_map(|pair| pair.strip_prefix("TMPDIR=")).unwrap().into();
     assert!(temporary.exists());
     house.close().await;

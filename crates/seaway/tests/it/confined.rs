@@ -5,9 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::support::{ASK, Client, KEY, Program, Upstream, answer_json};
+#[cfg(target_os = "linux")]
+use crate::support::Program;
+use crate::support::{ASK, Client, KEY, Upstream, answer_json};
 
 /// What the kernel says of each thread: its name, its seccomp mode, and whether it can gain rights.
+#[cfg(target_os = "linux")]
 fn threads(pid: u32) -> Vec<(String, bool, bool)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     tasks
@@ -121,6 +124,7 @@ async fn what_settings_name_is_found_wherever_it_lies() {
 }
 
 /// A program that answers nothing, and tries what it may write.
+#[cfg(target_os = "linux")]
 const CURIOUS: &str = r#"#!/bin/sh
 case "$1" in
     --version) echo "2.1.329 (Claude Code)"; exit;;

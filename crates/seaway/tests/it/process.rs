@@ -617,6 +617,7 @@ async fn who_cannot_be_reached_is_not_ready_and_the_books_say_what_was() {
 }
 
 /// The process that watches over a gateway's children, once it is another than `before`.
+#[cfg(target_os = "linux")]
 async fn watch_of(gateway: u32, before: Option<u32>) -> u32 {
     for _ in 0..1000 {
         let all = std::fs::read_dir("/proc")
@@ -639,6 +640,7 @@ async fn watch_of(gateway: u32, before: Option<u32>) -> u32 {
     panic!("nobody watches");
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_works_for_a_gateway_that_was_killed() {
     use std::os::unix::fs::PermissionsExt;

@@ -129,31 +129,33 @@ def fidelity(address, upstream, model, headers, path="/v1/messages"):
     found["an unknown event"] = b"future_event" in text
     found["an unknown count"] = b"future_count" in text
 
-    upstream.behaviour = "held"
-    upstream.go_on.clear()
-    connection, answer = ask(address, path, body, headers, timeout=3)
-    early = b""
-    try:
-        while b"caf" not in early:
-            piece = answer.read1(4096)
-            if not piece:
-                break
+    def held():
+        upstream.go_on.clear()
+        connection, answer = ask(address, path, body, headers, timeout=3)
+        early = b""
+        while b"message_start" not in early and (piece := answer.read1(4096)):
             early += piece
-        found["a frame leaves before the next one comes"] = b"caf" in early
-    except OSError:
-        found["a frame leaves before the next one comes"] = False
-    upstream.go_on.set()
-    connection.close()
+        connection.close()
+        return b"message_start" in early
 
-    _, text, ended = whole("cut")
-    found["a cut answer does not look whole"] = not ended or b"event: error" in text or b'"error"' in text
+    def cut():
+        answer, text, ended = whole("cut")
+        return answer.status >= 400 or not ended or b'"error"' in text
 
-    upstream.behaviour = "endless"
-    upstream.left.clear()
-    connection, answer = ask(address, path, body, headers)
-    answer.read1(16)
-    connection.close()
-    found["who leaves stops the upstream in 2 s"] = upstream.left.wait(2)
+    def endless():
+        upstream.left.clear()
+        connection, answer = ask(address, path, body, headers)
+        answer.read1(16)
+        connection.close()
+        return upstream.left.wait(2)
+
+    for name, behaviour, holds in (("a frame leaves before the next one comes", "held", held), ("a cut answer does not look whole", "cut", cut), ("who leaves stops the upstream in 2 s", "endless", endless)):
+        upstream.behaviour = behaviour
+        try:
+            found[name] = holds()
+        except (http.client.HTTPException, OSError):
+            found[name] = False
+        upstream.go_on.set()
 
     answer, text, _ = whole("error")
     found["an error's status and words"] = answer.status == 429 and b"word for word" in text

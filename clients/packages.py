@@ -5,7 +5,7 @@ What is looked at is in target/release-archives. How long each way takes until t
 import sys
 
 sys.dont_write_bytecode = True
-import contextlib, functools, hashlib, http.server, json, os, pathlib, platform, re, shutil, signal, subprocess, tarfile, tempfile, threading, time, zipfile
+import contextlib, functools, hashlib, http.server, json, os, pathlib, platform, re, shutil, signal, subprocess, tarfile, tempfile, threading, time, tomllib, zipfile
 import support
 
 support.in_venv("check-jsonschema==0.39.0", "uv==0.11.0")
@@ -152,6 +152,20 @@ def _():
     equal("files with a checksum", set(told), {path.name for path in MADE.iterdir()} - {"SHA256SUMS"})
     for name, expected in told.items():
         equal(f"checksum of {name}", hashlib.sha256((MADE / name).read_bytes()).hexdigest(), expected)
+
+
+@check("what `cargo binstall` would ask for is the archive, with the program where it looks")
+def _():
+    told = tomllib.loads((REPO / "crates/seaway/Cargo.toml").read_text())["package"]["metadata"]["binstall"]
+    version = tomllib.loads((REPO / "Cargo.toml").read_text())["workspace"]["package"]["version"]
+    archive = one("seaway-*.tar.gz")
+    target = archive.name.removeprefix(f"seaway-{version}-").removesuffix(".tar.gz")
+    words = {"repo": "R", "version": version, "target": target, "archive-suffix": ".tar.gz", "bin": "seaway", "binary-ext": ""}
+    filled = lambda text: re.sub(r"\{ ([\w-]+) \}", lambda word: words[word[1]], text)
+    equal("form", told["pkg-fmt"], "tgz")
+    equal("address", filled(told["pkg-url"]), f"R/releases/download/v{version}/{archive.name}")
+    with tarfile.open(archive) as tar:
+        equal("the program", tar.getmember(filled(told["bin-dir"])).mode & 0o777, 0o755)
 
 
 @check("the bill of materials is CycloneDX, names what is in the program with its licences, and no folder of ours")

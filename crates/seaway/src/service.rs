@@ -10,6 +10,9 @@ use crate::process::{self, Launch, ProcessError};
 /// The unit, without the program that is started.
 const UNIT: &str = include_str!("../../../deploy/systemd/seaway.service");
 /// The property list, without the program and the home folder.
+/// How often it is looked whether an agent has gone, and how long lies between.
+const LEAVING: u32 = 150;
+const LOOK: Duration = Duration::from_millis(100);
 const PLIST: &str = include_str!("../../../deploy/launchd/seaway.gateway.plist");
 const LABEL: &str = "seaway.gateway";
 /// How long a service manager may take for one word.
@@ -131,6 +134,13 @@ impl ServiceManager {
                 let target = format!("{domain}/{LABEL}");
                 // Nothing is there the first time.
                 let _unknown = self.tell(environment, "launchctl", &["bootout", &target]).await;
+                // It may be told to go and still be there, and then there is no place for the next.
+                for _ in 0..LEAVING {
+                    if self.tell(environment, "launchctl", &["print", &target]).await.is_err() {
+                        break;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
                 self.tell(environment, "launchctl", &["bootstrap", &domain, &file]).await
             }
         }

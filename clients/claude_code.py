@@ -7,7 +7,7 @@ import sys
 sys.dont_write_bytecode = True
 import json, os, pathlib, re, shutil, signal, subprocess, tempfile, threading, time, urllib.request, uuid
 import support
-from support import LOCAL_KEY, MOCK, UPSTREAM_KEY, Mock, Seaway, check, equal, true, within
+from support import LOCAL_KEY, MOCK, REPO, UPSTREAM_KEY, Mock, Seaway, check, equal, true, within
 
 MODEL = "claude-opus-5-5"
 DIRECT_KEY = "sk-fake-key-of-the-direct-run"
@@ -356,6 +356,14 @@ def _():
     with Seaway(listen="127.0.0.1:0,unix:{folder}/seaway.sock") as gateway:
         # Nothing listens at the address, so only the socket can answer.
         good(turn("http://127.0.0.1:9", "[[say by socket]]", environment={"ANTHROPIC_UNIX_SOCKET": gateway.folder + "/seaway.sock"}), "by socket")
+
+
+@check("the list of prices that ships is held against this very program's")
+def _():
+    made = REPO / "crates/seaway/tests/prices"
+    done = subprocess.run([made / "make", support.claude_program(), support.CLAUDE_VERSION], capture_output=True, text=True, timeout=60)
+    equal(f"status {done.stderr}", done.returncode, 0)
+    equal("models and prices (`tests/prices/make` writes the table anew)", json.loads(done.stdout)["models"], json.loads((made / "claude-code.json").read_text())["models"])
 
 
 @nine("9d /context counts tokens with many requests at once, and all are answered")

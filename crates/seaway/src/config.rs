@@ -34,7 +34,7 @@ pub use kind::{UpstreamKind, Vendor};
 pub use layers::{Layers, Mistake, ValueOrigin};
 pub use paths::run_folder;
 pub use ports::derived as derived_port;
-pub use price::PriceBook;
+pub use price::{AS_LISTED, PriceBook, PriceEntry, day};
 pub use proxies::{PROXIES, merged as merged_no_proxy};
 pub use secret::{KeySecret, NoHash, PresentedKey};
 pub use settings::{Kind, SETTINGS, Setting, near};

@@ -6,7 +6,7 @@ use seaway_wire::Dialect;
 use seaway_wire::messages::{Change, Summary};
 
 use crate::auth::Caller;
-use crate::config::{PriceBook, UpstreamName};
+use crate::config::{self, PriceBook, UpstreamName};
 
 /// Dollars of micro-dollars, for showing.
 #[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million dollars")]
@@ -92,8 +92,12 @@ impl Record {
 
     /// Sets the cost of the record, for good.
     pub(crate) fn price(&mut self, prices: &PriceBook) {
-        self.cost =
-            if self.is_counted() { prices.cost(self.model(), self.summary.usage) } else { Some(0) };
+        self.cost = if self.is_counted() {
+            let upstream = self.upstream.as_ref();
+            prices.cost(self.model(), &self.summary, upstream, config::day(self.at))
+        } else {
+            Some(0)
+        };
     }
 
     /// Bytes that it holds, roughly.

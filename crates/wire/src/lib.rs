@@ -42,4 +42,4 @@ pub use fault::{Face, Faced, Fault, FaultKind};
 pub use meter::Meter;
 pub use relay::Relay;
 pub use request::Request;
-pub use usage::{StopReason, Usage};
+pub use usage::{Iteration, Served, StopReason, Usage};

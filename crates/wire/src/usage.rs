@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// Token counts as the Messages API gives them. `input` leaves out cached tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +19,27 @@ pub struct Usage {
     pub cache_write_1h: u64,
     /// The part of `output` that was thinking, where the upstream tells it.
     pub thinking: u64,
+    pub web_searches: u64,
+    pub served: Served,
+}
+
+/// How a request was served, where that has a price of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Served {
+    /// `usage.speed` is `fast`.
+    pub fast: bool,
+    /// `usage.inference_geo` is `us`.
+    pub in_us: bool,
+    /// `usage.service_tier` is `batch`.
+    pub in_batch: bool,
+}
+
+/// One sampling of several that a request was answered by: `usage.iterations`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Iteration {
+    /// Another model than the answer's, such as an adviser's.
+    pub model: Option<String>,
+    pub usage: Usage,
 }
 
 /// The `usage` object of a message or of `message_delta`. A missing or `null`
@@ -31,9 +53,16 @@ pub struct Report<'a> {
     cache_creation_input_tokens: Option<u64>,
     cache_creation: Option<Lifetimes>,
     output_tokens_details: Option<OutputTokenDetails>,
+    server_tool_use: Option<ServerToolUse>,
     /// The tier that served, by the upstream's name for it.
     #[serde(borrow)]
     pub(crate) service_tier: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    speed: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    inference_geo: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    iterations: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,8 +73,36 @@ struct OutputTokenDetails {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
+struct ServerToolUse {
+    web_search_requests: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Lifetimes {
     ephemeral_1h_input_tokens: Option<u64>,
+}
+
+/// Whose the tokens of an iteration are; its counts stand beside that.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct IterationHead<'a> {
+    #[serde(borrow)]
+    model: Option<Cow<'a, str>>,
+}
+
+impl Report<'_> {
+    /// What each sampling used, where the report tells; what cannot be read tells nothing.
+    pub fn iterations(&self) -> Option<Vec<Iteration>> {
+        let each: Vec<&RawValue> = serde_json::from_str(self.iterations?.get()).ok()?;
+        let read = |one: &RawValue| {
+            let head: IterationHead<'_> = serde_json::from_str(one.get()).ok()?;
+            let mut usage = Usage::default();
+            usage.update(&serde_json::from_str(one.get()).ok()?);
+            Some(Iteration { model: head.model.map(Cow::into_owned), usage })
+        };
+        each.into_iter().map(read).collect()
+    }
 }
 
 impl Usage {
@@ -65,9 +122,31 @@ impl Usage {
                 &mut self.thinking,
                 report.output_tokens_details.as_ref().and_then(|details| details.thinking_tokens),
             ),
+            (
+                &mut self.web_searches,
+                report.server_tool_use.as_ref().and_then(|used| used.web_search_requests),
+            ),
         ] {
             *count = said.unwrap_or(*count);
         }
+        for (is_so, said, name) in [
+            (&mut self.served.fast, &report.speed, "fast"),
+            (&mut self.served.in_us, &report.inference_geo, "us"),
+            (&mut self.served.in_batch, &report.service_tier, "batch"),
+        ] {
+            *is_so = said.as_deref().map_or(*is_so, |said| said == name);
+        }
+    }
+
+    /// True if there is nothing that could cost.
+    pub fn is_nothing(&self) -> bool {
+        let Self { output, web_searches, .. } = self;
+        self.prompt() == 0 && self.cache_write_1h == 0 && *output == 0 && *web_searches == 0
+    }
+
+    /// The tokens of the prompt: new ones, cached ones, those written to the cache.
+    pub fn prompt(&self) -> u64 {
+        self.input.saturating_add(self.cache_read).saturating_add(self.cache_write)
     }
 }
 
@@ -140,9 +219,34 @@ mod tests {
                 cache_read: 0,
                 cache_write: 5,
                 cache_write_1h: 2,
-                thinking: 3
+                thinking: 3,
+                ..Usage::default()
             }
         );
+    }
+
+    #[test]
+    fn how_it_was_served_and_by_how_many_samplings_is_read() {
+        let read = |text: &str| {
+            let report: Report<'_> = serde_json::from_str(text).unwrap();
+            let mut usage = Usage::default();
+            usage.update(&report);
+            (usage.served, usage.web_searches, report.iterations())
+        };
+        let fast = Served { fast: true, in_us: true, in_batch: false };
+        let text = r#"{"speed":"fast","inference_geo":"us","service_tier":"standard","server_tool_use":{"web_search_requests":2}}"#;
+        assert_eq!(read(text), (fast, 2, None));
+        let batch = Served { in_batch: true, ..Served::default() };
+        assert_eq!(read(r#"{"service_tier":"batch","iterations":[]}"#), (batch, 0, Some(vec![])));
+        let text = r#"{"iterations":[{"type":"message","input_tokens":1,"output_tokens":2},
+            {"type":"advisor_message","model":"claude-opus-4-7","input_tokens":3,"cache_creation":{"ephemeral_1h_input_tokens":4},"cache_creation_input_tokens":5}]}"#;
+        let iterations = read(text).2.unwrap();
+        let models: Vec<_> = iterations.iter().map(|one| one.model.as_deref()).collect();
+        assert_eq!(models, [None, Some("claude-opus-4-7")]);
+        let (first, second) = (iterations[0].usage, iterations[1].usage);
+        assert_eq!((first.input, first.output, first.prompt()), (1, 2, 1));
+        assert_eq!((second.input, second.cache_write, second.cache_write_1h), (3, 5, 4));
+        assert_eq!(read(r#"{"iterations":{"a":1}}"#).2, None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod argo;
 mod foreign;
+mod prices;
 mod program;
 mod told;
 mod tunnels;
@@ -14,14 +15,13 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use seaway_wire::Endpoint;
-use seaway_wire::price::Price;
 
 use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
     Auth, ClientLimits, Config, Environment, Glob, KeySecret, Listen, Log, NO_HOME, Preset,
-    PriceBook, RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, StoreSync, TlsConfig,
-    UpstreamConfig, UpstreamKind, UpstreamName, memory, paths, proxies, settings,
+    RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, StoreSync, TlsConfig, UpstreamConfig,
+    UpstreamKind, UpstreamName, memory, paths, proxies, settings,
 };
 use crate::trusted::Modes;
 
@@ -484,41 +484,6 @@ impl ConfigReader<'_> {
             modes: self.modes(),
         }
     }
-
-    fn prices(&mut self) -> PriceBook {
-        let mut prices = Vec::new();
-        for name in self.layers.names("price") {
-            let amount = |rest: &str| {
-                self.get(&below("price", &name, rest)).and_then(|value| value.amount())
-            };
-            let (Some(input), Some(output)) = (amount("input"), amount("output")) else {
-                self.layers.mistake(
-                    ValueOrigin::Default,
-                    format!("price.\"{name}\": needs both `input` and `output`"),
-                );
-                continue;
-            };
-            let price = Price {
-                input: micros(input),
-                output: micros(output),
-                cache_read: micros(amount("cache_read").unwrap_or(input * 0.1)),
-                cache_write: micros(amount("cache_write").unwrap_or(input * 1.25)),
-                cache_write_1h: micros(amount("cache_write_1h").unwrap_or(input * 2.0)),
-            };
-            prices.push((Glob(name), price));
-        }
-        PriceBook::new(prices)
-    }
-}
-
-/// Micro-dollars of dollars.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "an amount is not negative, and so many dollars nobody asks for"
-)]
-fn micros(dollars: f64) -> u64 {
-    (dollars * 1e6).round() as u64
 }
 
 /// True for a name that a preset's path would collide with.
@@ -538,7 +503,7 @@ fn tcp(listen: &mut Listen) -> Option<&mut SocketAddr> {
 mod tests {
     use crate::config::{Config, ConfigError, Environment, Loaded, Sources, UpstreamPlace};
 
-    fn load(
+    pub(super) fn load(
         file: &str,
         vars: &[(&str, &str)],
         flags: &[(&str, &str)],
@@ -556,7 +521,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(file: &str, vars: &[(&str, &str)], what: &str) {
+    pub(super) fn refused(file: &str, vars: &[(&str, &str)], what: &str) {
         let error = load(file, vars, &[]).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
     }
@@ -997,14 +962,18 @@ mod tests {
         let loaded =
             load("[price.'claude-opus-4-5*']\ninput = 1\n[preset.terse]\nsystem = 'x'\n", &[], &[])
                 .unwrap();
-        let price = loaded.config.prices.of("claude-opus-4-5-20251101").unwrap();
-        assert_eq!((price.input, price.output), (1_000_000, 25_000_000));
+        let of = |loaded: &Loaded| {
+            let day = jiff::civil::date(2026, 11, 29);
+            let (entry, price) =
+                loaded.config.prices.find("claude-opus-4-5-20251101", day).unwrap();
+            (entry.own, price.rates.input, price.rates.output)
+        };
+        assert_eq!(of(&loaded), (true, 1_000_000, 25_000_000));
         let wider = format!("{}[price.'claude-*']\ninput = 2\noutput = 3\n", "\n".repeat(200));
         let wider = load(&wider, &[], &[]).unwrap();
-        let price = wider.config.prices.of("claude-opus-4-5-20251101").unwrap();
         assert_eq!(
-            (price.input, price.output),
-            (2_000_000, 3_000_000),
+            of(&wider),
+            (true, 2_000_000, 3_000_000),
             "the owner's pattern beats what ships, wherever it stands"
         );
         assert_eq!(loaded.config.presets[0].system.as_deref(), Some("x"));

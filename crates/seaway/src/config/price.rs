@@ -1,49 +1,160 @@
-//! Which price a model has.
+//! Which price a model has, and had.
 
-use seaway_wire::Usage;
-use seaway_wire::price::Price;
+use jiff::civil::Date;
+use seaway_wire::messages::Summary;
+use seaway_wire::price::{self, Price};
 
-use super::Glob;
+use super::{Glob, UpstreamName};
 
-/// Prices by the names of models; the first that matches counts.
+/// A multiplier that changes nothing, in millionths.
+pub const AS_LISTED: u64 = 1_000_000;
+
+/// The price of the models that match, as it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriceEntry {
+    pub models: Glob,
+    /// By the owner's word, not by the list that ships.
+    pub own: bool,
+    /// Each from its day on, the earliest first; what comes first was so always.
+    pub since: Vec<(Date, Price)>,
+}
+
+/// Prices by the names of models; the first entry that matches counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PriceBook(Vec<(Glob, Price)>);
+pub struct PriceBook {
+    entries: Vec<PriceEntry>,
+    /// What an upstream takes more or less than the list says, in millionths.
+    multipliers: Vec<(UpstreamName, u64)>,
+    version: String,
+}
 
 impl PriceBook {
-    pub const fn new(prices: Vec<(Glob, Price)>) -> Self {
-        Self(prices)
-    }
-
-    /// Returns the price of a model; `None` where none is known.
-    pub fn of(&self, model: &str) -> Option<&Price> {
-        self.0.iter().find(|(glob, _)| glob.matches(model)).map(|(_, price)| price)
-    }
-
-    /// Returns the cost in micro-dollars. What used no token costs nothing, whatever its model.
-    pub fn cost(&self, model: &str, usage: Usage) -> Option<u64> {
-        if usage == Usage::default() {
-            Some(0)
-        } else {
-            self.of(model).map(|price| price.cost(usage))
+    /// `shipped` is the day of the list that ships.
+    pub fn new(
+        shipped: &str,
+        mut entries: Vec<PriceEntry>,
+        multipliers: Vec<(UpstreamName, u64)>,
+    ) -> Self {
+        for entry in &mut entries {
+            entry.since.sort_by_key(|(day, _)| *day);
         }
+        let own: Vec<_> = entries.iter().filter(|entry| entry.own).collect();
+        let version = if own.is_empty() && multipliers.is_empty() {
+            shipped.to_owned()
+        } else {
+            // Two books of the owner's are told apart by what is in them.
+            let hash = blake3::hash(format!("{own:?}{multipliers:?}").as_bytes());
+            format!("{shipped}+{}", &hash.to_hex()[..8])
+        };
+        Self { entries, multipliers, version }
     }
+
+    /// The day of the list that ships, with eight hexadecimal digits of what the owner has set beside it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    pub fn entries(&self) -> &[PriceEntry] {
+        &self.entries
+    }
+
+    /// Returns the entry of a model, and the price that it had on a day; `None` where none is known.
+    pub fn find(&self, model: &str, day: Date) -> Option<(&PriceEntry, &Price)> {
+        let entry = self.entries.iter().find(|entry| entry.models.matches(model))?;
+        let begun = entry.since.iter().rev().find(|(since, _)| *since <= day);
+        let (_, price) = begun.or(entry.since.first())?;
+        Some((entry, price))
+    }
+
+    /// What an upstream's prices are multiplied with, in millionths.
+    pub fn multiplier(&self, upstream: Option<&UpstreamName>) -> u64 {
+        let own = self.multipliers.iter().find(|(name, _)| Some(name) == upstream);
+        own.map_or(AS_LISTED, |(_, multiplier)| *multiplier)
+    }
+
+    /// Returns the cost in micro-dollars. What used nothing costs nothing, whatever its model.
+    pub fn cost(
+        &self,
+        model: &str,
+        summary: &Summary,
+        upstream: Option<&UpstreamName>,
+        day: Date,
+    ) -> Option<u64> {
+        let (usage, iterations) = (&summary.usage, &summary.iterations);
+        if usage.is_nothing() && iterations.iter().all(|each| each.usage.is_nothing()) {
+            return Some(0);
+        }
+        let of = |named: Option<&str>| Some(self.find(named.unwrap_or(model), day)?.1);
+        price::cost(usage, iterations, self.multiplier(upstream), of)
+    }
+}
+
+/// The day of a time, as prices go.
+pub fn day(at: jiff::Timestamp) -> Date {
+    at.to_zoned(jiff::tz::TimeZone::UTC).date()
 }
 
 #[cfg(test)]
 mod tests {
+    use jiff::civil::date;
+    use seaway_wire::price::Rates;
+    use seaway_wire::{Iteration, Usage};
+
     use super::*;
 
+    fn flat(input: u64) -> Price {
+        let rates = Rates { input, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
+        Price { rates, fast: None, long: None }
+    }
+
+    fn entry(models: &str, own: bool, since: &[(Date, u64)]) -> PriceEntry {
+        let since = since.iter().map(|(day, input)| (*day, flat(*input))).collect();
+        PriceEntry { models: Glob(models.into()), own, since }
+    }
+
+    fn of(input: u64) -> Summary {
+        Summary { usage: Usage { input, ..Usage::default() }, ..Summary::default() }
+    }
+
     #[test]
-    fn an_unknown_model_has_no_cost() {
-        let price =
-            Price { input: 1_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
-        let book = PriceBook::new(vec![
-            (Glob("known-*".into()), price),
-            (Glob("known-1".into()), Price { input: 5, ..price }),
-        ]);
-        let usage = Usage { input: 7, ..Usage::default() };
-        let costs = [("known-1", usage), ("new", usage), ("new", Usage::default())]
-            .map(|(model, usage)| book.cost(model, usage));
-        assert_eq!(costs, [Some(7), None, Some(0)]);
+    fn a_model_has_the_price_of_its_day_and_its_upstream() {
+        let (early, late) = (date(2026, 1, 1), date(2026, 10, 7));
+        let entries = vec![
+            entry("known-*", true, &[(late, 2_000_000), (Date::MIN, 1_000_000)]),
+            entry("known-1", false, &[(Date::MIN, 5)]),
+            entry("begins-*", false, &[(late, 7_000_000)]),
+        ];
+        let upstream = UpstreamName("sold".into());
+        let book = PriceBook::new("2026-11-29", entries, vec![(upstream.clone(), 1_500_000)]);
+        for (model, day, by, expect) in [
+            ("known-1", early, None, Some(7)),
+            ("known-1", late, None, Some(14)),
+            ("known-1", late, Some(&upstream), Some(21)),
+            // Of before it was known: the first that is.
+            ("begins-1", early, None, Some(49)),
+            ("new", late, None, None),
+        ] {
+            assert_eq!(book.cost(model, &of(7), by, day), expect, "{model} on {day}");
+        }
+        assert_eq!(book.cost("new", &of(0), None, late), Some(0), "nothing costs nothing");
+        let adviser = Iteration { model: Some("new".into()), usage: of(1).usage };
+        let by_two = Summary { iterations: vec![adviser], ..of(7) };
+        assert_eq!(book.cost("known-1", &by_two, None, late), None, "one of two has no price");
+    }
+
+    #[test]
+    fn a_book_is_known_by_its_day_and_by_what_the_owner_set() {
+        let shipped = || entry("a", false, &[(Date::MIN, 1)]);
+        let version =
+            |entries, multipliers| PriceBook::new("2026-11-29", entries, multipliers).version;
+        let plain = version(vec![shipped()], Vec::new());
+        assert_eq!(plain, "2026-11-29");
+        let own =
+            |input| version(vec![entry("a", true, &[(Date::MIN, input)]), shipped()], Vec::new());
+        let sold = version(vec![shipped()], vec![(UpstreamName("u".into()), 1)]);
+        let all = [&plain, &own(1), &own(2), &sold];
+        let different: std::collections::BTreeSet<_> = all.into_iter().collect();
+        assert_eq!(different.len(), 4, "{different:?}");
+        assert_eq!(own(1), own(1));
     }
 }

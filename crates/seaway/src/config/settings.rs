@@ -595,6 +595,59 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "US dollars for a million tokens written for an hour; twice `input` otherwise",
     ),
+    plain(
+        "price.*.fast.input",
+        Kind::Amount,
+        "",
+        "the same where an answer was served fast (`usage.speed`); like the usual ones otherwise",
+    ),
+    plain("price.*.fast.output", Kind::Amount, "", "output tokens, fast"),
+    plain("price.*.fast.cache_read", Kind::Amount, "", "tokens read from the cache, fast"),
+    plain(
+        "price.*.long.above",
+        Kind::Count,
+        "",
+        "a prompt of more tokens than these has the prices of `long`, for every token of its request",
+    ),
+    plain("price.*.long.input", Kind::Amount, "", "input tokens, of such a request"),
+    plain("price.*.long.output", Kind::Amount, "", "output tokens, of such a request"),
+    plain(
+        "price.*.long.cache_read",
+        Kind::Amount,
+        "",
+        "tokens read from the cache, of such a request",
+    ),
+    plain(
+        "price.*.from.*.input",
+        Kind::Amount,
+        "",
+        "the same from a day on (`from.\"2026-10-07\"`, in UTC); what is not said stays",
+    ),
+    plain("price.*.from.*.output", Kind::Amount, "", "output tokens, from that day on"),
+    plain(
+        "price.*.from.*.cache_read",
+        Kind::Amount,
+        "",
+        "tokens read from the cache, from that day on",
+    ),
+    plain(
+        "price.*.from.*.cache_write",
+        Kind::Amount,
+        "",
+        "tokens written to the cache, from that day on",
+    ),
+    plain(
+        "price.*.from.*.cache_write_1h",
+        Kind::Amount,
+        "",
+        "tokens written for an hour, from that day on",
+    ),
+    plain(
+        "price.multiplier.*",
+        Kind::Amount,
+        "",
+        "what an upstream takes of the list's price: 1.2 for a fifth more, by the name of the upstream",
+    ),
 ];
 
 impl Setting {

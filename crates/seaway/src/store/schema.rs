@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use seaway_wire::Usage;
+use seaway_wire::messages::Summary;
 
-use super::keys::{bound, signed};
+use super::keys::{HOUR, bound, signed};
 use super::{StoreError, made};
-use crate::config::PriceBook;
+use crate::config::{self, PriceBook};
 use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
@@ -238,16 +239,19 @@ fn estimate(database: &Connection, prices: &PriceBook) -> rusqlite::Result<()> {
         Ok((
             key,
             row.get::<_, String>(4)?,
-            Usage { input, output, cache_read, cache_write, cache_write_1h, thinking: 0 },
+            Usage { input, output, cache_read, cache_write, cache_write_1h, ..Usage::default() },
         ))
     })?;
     for ([hour, model, caller, upstream], name, usage) in hours.collect::<Result<Vec<_>, _>>()? {
+        let used = Summary { usage, ..Summary::default() };
+        let at = jiff::Timestamp::from_millisecond(hour.saturating_mul(HOUR)).unwrap_or_default();
+        let day = config::day(at);
         update.execute(params![
             hour,
             model,
             caller,
             upstream,
-            prices.cost(&name, usage).map(signed)
+            prices.cost(&name, &used, None, day).map(signed)
         ])?;
     }
     Ok(())
@@ -419,10 +423,10 @@ pub(super) fn give_back(database: &Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use seaway_wire::price::Price;
+    use seaway_wire::price::{Price, Rates};
 
     use super::*;
-    use crate::config::{Glob, StoreConfig, StoreSync};
+    use crate::config::{Glob, PriceEntry, StoreConfig, StoreSync};
 
     /// Writes one record as a layout has it.
     fn fill(old: &Connection, from: usize) {
@@ -474,9 +478,11 @@ mod tests {
     #[test]
     fn an_older_store_is_copied_before_it_is_migrated() {
         let folder = tempfile::tempdir().unwrap();
-        let price =
-            Price { input: 2_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
-        let prices = PriceBook::new(vec![(Glob("8".into()), price)]);
+        let rates =
+            Rates { input: 2_000_000, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0 };
+        let since = vec![(jiff::civil::Date::MIN, Price { rates, fast: None, long: None })];
+        let entry = PriceEntry { models: Glob("8".into()), own: false, since };
+        let prices = PriceBook::new("2026-11-29", vec![entry], Vec::new());
         for from in 1..MIGRATIONS.len() {
             let path = folder.path().join(format!("{from}.db"));
             let old = Connection::open(&path).unwrap();

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::event::{Event, EventKind, MessageDelta, MessageHead, MessageStart, report};
-use crate::usage::{StopReason, Usage};
+use crate::usage::{Iteration, StopReason, Usage};
 
 /// What went wrong, in the upstream's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Summary {
     /// The model that answered, by its own word.
     pub model: Option<String>,
     pub usage: Usage,
+    /// Each sampling, where there were several, or one by another model: they are what is billed.
+    pub iterations: Vec<Iteration>,
     pub stop_reason: Option<StopReason>,
     pub error: Option<UpstreamError>,
     /// Roughly how many tokens were said until now: the count itself comes at the end.
@@ -119,7 +121,11 @@ impl Summary {
         if let Some(reason) = reason {
             self.stop_reason = Some(StopReason::parse(reason));
         }
-        self.usage.update(&report(usage));
+        let report = report(usage);
+        self.usage.update(&report);
+        if let Some(iterations) = report.iterations() {
+            self.iterations = iterations;
+        }
     }
 
     /// Takes an error event; returns what it says.

@@ -49,6 +49,7 @@ mod tests {
                 cache_write: 400,
                 cache_write_1h: 0,
                 thinking: 1,
+                ..Usage::default()
             },
         );
         assert_eq!(

@@ -154,6 +154,28 @@ def _():
         equal(f"checksum of {name}", hashlib.sha256((MADE / name).read_bytes()).hexdigest(), expected)
 
 
+@check("nothing that is published names a folder that it was made in")
+def _():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for path in MADE.iterdir():
+            place = folder / path.name
+            if path.suffix in (".whl", ".zip"):
+                zipfile.ZipFile(path).extractall(place)
+            elif path.suffix in (".gz", ".tgz"):
+                tarfile.open(path).extractall(place, filter="data")
+            elif path.suffix == ".deb":
+                run("dpkg-deb", "--raw-extract", path, place)
+            else:
+                shutil.copy(path, place)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        true("files were looked at", len(files) > 60, files)
+        for name in (str(REPO), str(pathlib.Path.home() / ".cargo")):
+            equal(f"what names {name}", [str(path.relative_to(folder)) for path in files if name.encode() in path.read_bytes()], [])
+        bills = [path for path in files if path.name.endswith(("cdx.json", "cyclonedx.json"))]
+        equal("bills of materials: the wheel's, the archive's, the one beside it", (len(bills), len({path.read_bytes() for path in bills})), (3, 1))
+
+
 @check("what `cargo binstall` would ask for is the archive, with the program where it looks")
 def _():
     told = tomllib.loads((REPO / "crates/seaway/Cargo.toml").read_text())["package"]["metadata"]["binstall"]

@@ -211,6 +211,8 @@ impl Ledger {
             outcome: Outcome::ClientGone,
             summary: Summary::default(),
             cost: None,
+            book: None,
+            reckoned: false,
             fault: None,
             attempts: 0,
             first_byte: None,

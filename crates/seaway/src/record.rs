@@ -1,5 +1,6 @@
 //! What is kept of one exchange: everything but its content.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use seaway_wire::Dialect;
@@ -12,6 +13,27 @@ use crate::config::{self, PriceBook, UpstreamName};
 #[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million dollars")]
 pub fn dollars(micros: u64) -> f64 {
     micros as f64 / 1e6
+}
+
+/// The least that a token can be, roughly, where nobody has counted.
+const CHARACTERS_A_TOKEN: u64 = 4;
+
+/// The characters of a request that are text: what is long and without a space is a picture or a file.
+pub(crate) fn characters(body: &[u8]) -> u64 {
+    const LONG: u64 = 512;
+    let is_encoded = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=_-".contains(byte);
+    let (mut all, mut run) = (0, 0);
+    for byte in body {
+        if is_encoded(byte) {
+            run += 1;
+        } else {
+            all += if run < LONG { run } else { 0 };
+            // The bytes within a character are none of their own.
+            all += u64::from(byte & 0xC0 != 0x80);
+            run = 0;
+        }
+    }
+    all + if run < LONG { run } else { 0 }
 }
 
 /// How an exchange ended.
@@ -67,6 +89,10 @@ pub struct Record {
     pub summary: Summary,
     /// In micro-dollars, by the prices of when it ended; none where its model has no price.
     pub cost: Option<u64>,
+    /// Which prices these were: [`PriceBook::version`]; none where nothing was priced.
+    pub book: Option<Arc<str>>,
+    /// Tokens of it were not told but reckoned, at the least that they can be.
+    pub reckoned: bool,
     /// What went wrong, in one word.
     pub fault: Option<String>,
     pub attempts: u32,
@@ -90,14 +116,34 @@ impl Record {
         !matches!(self.endpoint, "count_tokens" | "input_tokens")
     }
 
+    /// Where an answer was not waited for to its end, takes what its stream had not told as four characters a token: `asked` are
+    /// the characters of the request. What an upstream did not answer, or answered with an error, is not billed.
+    pub(crate) fn reckon(&mut self, asked: u64) {
+        let unfinished =
+            matches!(self.outcome, Outcome::Truncated | Outcome::ClientGone | Outcome::Drained);
+        if !unfinished || !self.sent || self.status >= 400 || self.summary.ended {
+            return;
+        }
+        let usage = &mut self.summary.usage;
+        if usage.prompt() == 0 {
+            usage.input = asked / CHARACTERS_A_TOKEN;
+            self.reckoned = usage.input > 0;
+        }
+        if self.summary.so_far > usage.output {
+            usage.output = self.summary.so_far;
+            self.reckoned = true;
+        }
+    }
+
     /// Sets the cost of the record, for good.
     pub(crate) fn price(&mut self, prices: &PriceBook) {
-        self.cost = if self.is_counted() {
-            let upstream = self.upstream.as_ref();
-            prices.cost(self.model(), &self.summary, upstream, config::day(self.at))
-        } else {
-            Some(0)
-        };
+        if !self.is_counted() {
+            self.cost = Some(0);
+            return;
+        }
+        let upstream = self.upstream.as_ref();
+        self.cost = prices.cost(self.model(), &self.summary, upstream, config::day(self.at));
+        self.book = self.cost.filter(|cost| *cost > 0).map(|_| prices.version().clone());
     }
 
     /// Bytes that it holds, roughly.
@@ -146,5 +192,18 @@ impl Record {
             total_ms = millis(self.total),
             "exchange"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_text_and_no_picture() {
+        let picture = format!("{{\"data\":\"{}\"}}", "iVBORw0KGgo+/".repeat(100));
+        for (body, count) in [("", 0), ("abc d", 5), ("äöü", 3), (picture.as_str(), 11)] {
+            assert_eq!(characters(body.as_bytes()), count, "{body}");
+        }
     }
 }

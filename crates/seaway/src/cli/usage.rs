@@ -207,7 +207,7 @@ impl Total {
         }
         if self.estimated > 0 {
             println!(
-                "\nof the cost, ${:.4} are an estimate, for requests of before costs were kept",
+                "\nof the cost, ${:.4} are an estimate: for answers that were cut off before they told their tokens, and for requests of before costs were kept",
                 dollars(self.estimated)
             );
         }
@@ -266,11 +266,14 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
     } else {
         println!("tokens    {} in, {} out", receipt.input, receipt.output);
     }
+    let by = receipt.book.as_ref().map(|book| format!(", by the prices of {book}"));
+    let least = if receipt.reckoned { "at least " } else { "" };
     println!(
-        "cost      {}",
+        "cost      {}{}",
         receipt
             .cost
-            .map_or_else(|| "not known".to_owned(), |cost| format!("${:.6}", dollars(cost)))
+            .map_or_else(|| "not known".to_owned(), |cost| format!("{least}${:.6}", dollars(cost))),
+        by.unwrap_or_default()
     );
     println!("body in   blake3 {}", or(&receipt.body_in));
     if !receipt.reached() {

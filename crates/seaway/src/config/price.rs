@@ -1,5 +1,7 @@
 //! Which price a model has, and had.
 
+use std::sync::Arc;
+
 use jiff::civil::Date;
 use seaway_wire::messages::Summary;
 use seaway_wire::price::{self, Price};
@@ -25,7 +27,7 @@ pub struct PriceBook {
     entries: Vec<PriceEntry>,
     /// What an upstream takes more or less than the list says, in millionths.
     multipliers: Vec<(UpstreamName, u64)>,
-    version: String,
+    version: Arc<str>,
 }
 
 impl PriceBook {
@@ -46,11 +48,11 @@ impl PriceBook {
             let hash = blake3::hash(format!("{own:?}{multipliers:?}").as_bytes());
             format!("{shipped}+{}", &hash.to_hex()[..8])
         };
-        Self { entries, multipliers, version }
+        Self { entries, multipliers, version: version.into() }
     }
 
     /// The day of the list that ships, with eight hexadecimal digits of what the owner has set beside it.
-    pub fn version(&self) -> &str {
+    pub fn version(&self) -> &Arc<str> {
         &self.version
     }
 
@@ -148,7 +150,7 @@ mod tests {
         let version =
             |entries, multipliers| PriceBook::new("2026-11-29", entries, multipliers).version;
         let plain = version(vec![shipped()], Vec::new());
-        assert_eq!(plain, "2026-11-29");
+        assert_eq!(&*plain, "2026-11-29");
         let own =
             |input| version(vec![entry("a", true, &[(Date::MIN, input)]), shipped()], Vec::new());
         let sold = version(vec![shipped()], vec![(UpstreamName("u".into()), 1)]);

@@ -20,6 +20,15 @@ pub(super) struct ExchangeWatch {
     told: u64,
 }
 
+impl Drop for ExchangeWatch {
+    fn drop(&mut self) {
+        // It is held until an upstream has answered.
+        if !self.client_body.is_empty() {
+            self.entry.asked(&self.client_body);
+        }
+    }
+}
+
 impl ExchangeWatch {
     /// Begins with the first place: what the client asked. Empty where that is sent on as it comes.
     pub(super) fn client_body(entry: Entry, body: &Bytes) -> Self {

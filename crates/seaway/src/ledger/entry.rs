@@ -11,7 +11,7 @@ use super::{Ledger, Recording};
 use crate::auth::Caller;
 use crate::config::{PriceBook, UpstreamName};
 use crate::live::Live;
-use crate::record::{Outcome, Record};
+use crate::record::{Outcome, Record, characters};
 
 /// A record in the making. It is written exactly once: by [`Entry::ends`], or when
 /// it is dropped, which is what happens when a client leaves.
@@ -22,6 +22,8 @@ pub struct Entry {
     live: Arc<Live>,
     prices: Arc<PriceBook>,
     started: Instant,
+    /// Characters of the request, where nobody will tell its tokens.
+    asked: u64,
     open: bool,
 }
 
@@ -32,7 +34,15 @@ impl Entry {
         live: Arc<Live>,
         prices: Arc<PriceBook>,
     ) -> Self {
-        Self { record: Box::new(record), ledger, live, prices, started: Instant::now(), open: true }
+        Self {
+            record: Box::new(record),
+            ledger,
+            live,
+            prices,
+            started: Instant::now(),
+            asked: 0,
+            open: true,
+        }
     }
 
     /// Our own id of the exchange.
@@ -62,6 +72,11 @@ impl Entry {
     /// How long ago its request came.
     pub fn age(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Notes the request that its client no longer waits for, in case nobody tells what it took.
+    pub fn asked(&mut self, body: &[u8]) {
+        self.asked = characters(body);
     }
 
     /// Notes which upstream is asked.
@@ -154,6 +169,7 @@ impl Entry {
         }
         record.outcome = outcome;
         record.total = self.started.elapsed();
+        record.reckon(self.asked);
         record.price(&self.prices);
         self.ledger.ended(record.clone(), &self.live)
     }

@@ -75,6 +75,9 @@ pub(super) struct Counts {
     cache_write_1h: u64,
     /// In micro-dollars.
     cost: u64,
+    /// The part of `cost` that is for tokens which nobody told.
+    #[serde(default)]
+    estimated: u64,
     /// Requests that are not in `cost`, since their model has no price.
     unpriced: u64,
 }
@@ -91,6 +94,7 @@ impl Counts {
             cache_write,
             cache_write_1h,
             cost: row.cost.unwrap_or_default(),
+            estimated: row.cost.filter(|_| row.reckoned).unwrap_or_default(),
             unpriced: u64::from(row.cost.is_none()),
         }
     }
@@ -105,6 +109,7 @@ impl Counts {
             (&mut self.cache_write, more.cache_write),
             (&mut self.cache_write_1h, more.cache_write_1h),
             (&mut self.cost, more.cost),
+            (&mut self.estimated, more.estimated),
             (&mut self.unpriced, more.unpriced),
         ];
         for (sum, count) in sums {
@@ -289,8 +294,8 @@ impl Journal {
             "INSERT OR REPLACE INTO record
                 (id, at, request, caller, dialect, endpoint, upstream, asked, wanted, model, stream, sent,
                     status, outcome, stop_reason, fault, attempts, input, output, cache_read, cache_write,
-                    cache_write_1h, first_byte_us, total_us, body_in, body_out, changes, cost)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)",
+                    cache_write_1h, first_byte_us, total_us, body_in, body_out, changes, cost, book, reckoned)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)",
         )?;
         insert.execute(params![
             row.id,
@@ -321,6 +326,8 @@ impl Journal {
             row.body_out.as_ref().map(blake3::Hash::as_bytes),
             some(row.changes.as_deref())?,
             row.cost.map(signed),
+            some(row.book.as_deref())?,
+            row.reckoned,
         ])?;
         Ok(())
     }
@@ -333,11 +340,11 @@ fn add(
     counts: &Counts,
 ) -> rusqlite::Result<()> {
     let mut add = database.prepare_cached(
-        "INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO UPDATE SET
+        "INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, estimated, unpriced)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14) ON CONFLICT DO UPDATE SET
             requests = requests + excluded.requests, failed = failed + excluded.failed, input = input + excluded.input, output = output + excluded.output,
             cache_read = cache_read + excluded.cache_read, cache_write = cache_write + excluded.cache_write, cache_write_1h = cache_write_1h + excluded.cache_write_1h,
-            cost = cost + excluded.cost, unpriced = unpriced + excluded.unpriced",
+            cost = cost + excluded.cost, estimated = estimated + excluded.estimated, unpriced = unpriced + excluded.unpriced",
     )?;
     let Counts {
         requests,
@@ -348,27 +355,24 @@ fn add(
         cache_write,
         cache_write_1h,
         cost,
+        estimated,
         unpriced,
     } = *counts;
-    let counts =
-        [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced]
-            .map(signed);
-    let [requests, failed, input, output, cache_read, cache_write, cache_write_1h, cost, unpriced] =
-        counts;
     add.execute(params![
         hour,
         model,
         caller,
         upstream,
-        requests,
-        failed,
-        input,
-        output,
-        cache_read,
-        cache_write,
-        cache_write_1h,
-        cost,
-        unpriced
+        signed(requests),
+        signed(failed),
+        signed(input),
+        signed(output),
+        signed(cache_read),
+        signed(cache_write),
+        signed(cache_write_1h),
+        signed(cost),
+        signed(estimated),
+        signed(unpriced)
     ])
     .map(drop)
 }

@@ -34,7 +34,7 @@ pub struct Row {
     /// In micro-dollars: what each request cost when it ended, added up.
     #[serde(rename = "cost_micros")]
     pub cost: u64,
-    /// The part of `cost` that was reckoned afterwards, for requests of before costs were kept.
+    /// The part of `cost` that was reckoned: for tokens that nobody told, and for requests of before costs were kept.
     #[serde(rename = "estimated_micros")]
     pub estimated: u64,
     /// Requests that are not in `cost`, since their model had no price.
@@ -157,6 +157,10 @@ pub struct Receipt {
     /// In micro-dollars, as it was when it ended; `None` where its model had no price, or before costs were kept.
     #[serde(rename = "cost_micros")]
     pub cost: Option<u64>,
+    /// Which prices these were; `None` where they were not noted.
+    pub book: Option<String>,
+    /// Tokens of it were not told but reckoned, at the least that they can be.
+    pub reckoned: bool,
     pub first_byte_us: Option<u64>,
     pub total_us: u64,
     /// BLAKE3 of the body that came, in hexadecimal.
@@ -241,7 +245,7 @@ pub fn requests(database: &Connection, wanted: &RequestFilter) -> rusqlite::Resu
 
 /// What a [`Receipt`] is read from.
 const COLUMNS: &str = "id, request_id, at, caller, dialect, endpoint, upstream, asked, model, status, outcome, stop_reason, fault,
-                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes, wanted, sent, cost";
+                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes, wanted, sent, cost, book, reckoned";
 
 fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
     let changes: String = row.get(20)?;
@@ -265,6 +269,8 @@ fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
         input: row.get(14)?,
         output: row.get(15)?,
         cost: row.get(23)?,
+        book: row.get(24)?,
+        reckoned: row.get(25)?,
         first_byte_us: row.get(16)?,
         total_us: row.get(17)?,
         body_in: row.get(18)?,

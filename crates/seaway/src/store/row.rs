@@ -61,6 +61,12 @@ pub(super) struct JournalRow<'a> {
     /// In micro-dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cost: Option<u64>,
+    /// Which prices it was reckoned by.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) book: Option<Cow<'a, str>>,
+    /// Tokens of it were not told but reckoned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reckoned: bool,
     /// It adds to what was used.
     pub(super) counted: bool,
 }
@@ -103,6 +109,8 @@ impl<'a> JournalRow<'a> {
             body_out: record.body_out.filter(|_| record.body_out != record.body_in),
             changes: changes.map(Cow::Owned),
             cost: record.cost,
+            book: record.book.as_deref().map(Cow::Borrowed),
+            reckoned: record.reckoned,
             counted: record.is_counted(),
         }
     }

@@ -13,7 +13,7 @@ use crate::config::{self, PriceBook};
 use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -218,6 +218,21 @@ const MIGRATIONS: [&str; 9] = [
         id TEXT PRIMARY KEY,
         taken INTEGER NOT NULL          -- milliseconds since the epoch
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    ALTER TABLE record ADD COLUMN book INTEGER;     -- which prices the cost is by; none where they were not noted
+    ALTER TABLE record ADD COLUMN reckoned INTEGER NOT NULL DEFAULT 0; -- tokens of it were not told but reckoned
+    DROP VIEW exchange;
+    CREATE VIEW exchange AS
+        SELECT 'req_sw_' || lower(hex(r.id)) AS id, coalesce(r.request, 'req_sw_' || lower(hex(r.id))) AS request_id, r.at,
+            (SELECT text FROM name WHERE id = r.caller) AS caller, (SELECT text FROM name WHERE id = r.dialect) AS dialect,
+            (SELECT text FROM name WHERE id = r.endpoint) AS endpoint, (SELECT text FROM name WHERE id = r.upstream) AS upstream,
+            (SELECT text FROM name WHERE id = r.asked) AS asked, (SELECT text FROM name WHERE id = r.wanted) AS wanted,
+            (SELECT text FROM name WHERE id = r.model) AS model, r.stream, r.sent, r.status,
+            (SELECT text FROM name WHERE id = r.outcome) AS outcome, (SELECT text FROM name WHERE id = r.stop_reason) AS stop_reason,
+            (SELECT text FROM name WHERE id = r.fault) AS fault, r.attempts, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h,
+            r.first_byte_us, r.total_us, r.body_in, r.body_out, coalesce((SELECT text FROM name WHERE id = r.changes), '[]') AS changes, r.cost, (SELECT text FROM name WHERE id = r.book) AS book, r.reckoned, r.id AS key
+        FROM record AS r;
 ",
 ];
 

@@ -224,6 +224,8 @@ fn record(request_id: Option<&str>, model: &str) -> Record {
         outcome: Outcome::Completed,
         summary,
         cost: Some(24),
+        book: Some("2026-11-29".into()),
+        reckoned: false,
         fault: None,
         attempts: 1,
         first_byte: Some(Duration::from_micros(5)),

@@ -184,6 +184,45 @@ async fn who_leaves_before_the_first_byte_has_asked_all_the_same() {
         })
         .unwrap();
     assert_eq!(row, ("client_gone".into(), 1, true));
+    // Nobody told what it took: four characters a token are the least.
+    let (input, reckoned, cost): (u64, bool, u64) = database
+        .query_row("SELECT input, reckoned, cost FROM exchange", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    let floor = u64::try_from(ASK.len() / 4).unwrap();
+    assert_eq!((input, reckoned, cost), (floor, true, 3 * floor));
+}
+
+/// What was said in a stream that breaks off is charged by what it had told, and for the rest by the least that it can be.
+#[tokio::test]
+async fn an_answer_that_is_cut_off_is_charged_for_what_was_said() {
+    let said = "all that was said until then, and no more of it ".repeat(10);
+    let start = r#"{"type":"message_start","message":{"id":"m","type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[],"usage":{"input_tokens":1000,"output_tokens":1}}}"#;
+    let delta = format!(
+        r#"{{"type":"content_block_delta","index":0,"delta":{{"type":"text_delta","text":"{said}"}}}}"#
+    );
+    let told = r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":500}}"#;
+    for (more, output, reckoned) in [(None, 120, true), (Some(told), 500, false)] {
+        let mut upstream = Upstream::start().await;
+        let gateway = Gateway::before(&upstream, &[]).await;
+        let mut client = gateway.client().await;
+        client.ask("POST /v1/messages", &[], ASK_STREAM).await;
+        let mut received = upstream.next().await;
+        received.begin_events().await;
+        for data in [start, &delta].into_iter().chain(more) {
+            received.chunk(&format!("data: {data}\n\n")).await;
+        }
+        drop(received);
+        assert!(!client.answer().await.whole);
+        gateway.quiet().await;
+        let receipt = gateway.receipt("req_up").await;
+        let of = (receipt.outcome.as_str(), receipt.input, receipt.reckoned);
+        assert_eq!(of, ("truncated", 1000, reckoned));
+        assert!(receipt.output.abs_diff(output) <= 5, "{}", receipt.output);
+        assert_eq!(receipt.cost, Some(3 * receipt.input + 15 * receipt.output));
+        assert_eq!(receipt.book.as_deref(), Some("2026-11-29"));
+    }
 }
 
 #[tokio::test]

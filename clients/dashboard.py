@@ -8,7 +8,7 @@ import sys
 sys.dont_write_bytecode = True
 import os, pathlib, pty, re, shutil, subprocess, tempfile
 import support
-from support import REPO, Seaway, npm_packages, run_node
+from support import REPO, Seaway, npm_tool, run_node
 
 
 def link(gateway):
@@ -28,7 +28,7 @@ if __name__ == "__main__":
     if not chromium or not fake:
         print("FAIL  the dashboard needs a Chromium (`apt-get install chromium`) and target/debug/fake-claude (`cargo test` builds it)")
         support.finish(0, 1)
-    packages = npm_packages("playwright-core@1.65.1")
+    packages = npm_tool("playwright-core@1.65.1")
     pictures = pathlib.Path(os.environ.get("SEAWAY_PICTURES") or REPO / "target/dashboard")
     pictures.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ def build(root, site):
 
 def broken(site):
     """What leads nowhere, within the site: pages, pictures, places in a page."""
-    program = support.npm_packages(LINKINATOR) / "node_modules/.bin/linkinator"
+    program = support.npm_tool(LINKINATOR) / "node_modules/.bin/linkinator"
     command = [program, ".", "--recurse", "--check-fragments", "--format", "json", "--verbosity", "info", "--skip", r"^https?://(?!localhost)"]
     done = subprocess.run([str(word) for word in command], cwd=site, capture_output=True, text=True, timeout=300)
     found = json.loads(done.stdout)

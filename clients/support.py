@@ -159,9 +159,14 @@ def in_venv(*packages):
         os.execv(python, [str(python), *sys.argv])
 
 
-def npm_packages(*packages):
+def npm_tool(package):
+    """The same for what checks are made with: it is none of the clients, and stays as it is pinned."""
+    return npm_packages(package, newest=False)
+
+
+def npm_packages(*packages, newest=NEWEST):
     """Installs npm packages, each `name@version`, into one folder of the cache; returns the folder that holds node_modules."""
-    if NEWEST:
+    if newest:
         pinned, packages = packages, [newest_of_npm(package) for package in packages]
         told_newest(pinned, packages)
     folder = CACHE / ("npm-" + "-".join(package.replace("/", "-").lstrip("@").replace("@", "-") for package in packages))

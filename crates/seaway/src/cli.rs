@@ -12,6 +12,7 @@ mod doctor;
 mod facts;
 mod keys;
 mod login;
+mod price;
 mod run;
 mod serve;
 mod shell;
@@ -56,6 +57,7 @@ pub fn main() -> ExitCode {
         Some(Command::Key { command }) => keys::run(&cli, command),
         Some(Command::Usage(options)) => usage::run(&cli, options),
         Some(Command::Audit(options)) => audit::run(&cli, options),
+        Some(Command::Price(options)) => price::run(&cli, options),
         Some(Command::Requests(options)) => usage::requests(&cli, options),
         Some(Command::Explain { id, json }) => usage::explain(&cli, id, *json),
         Some(Command::Status { json, ready }) => status::run(&cli, *json, *ready),

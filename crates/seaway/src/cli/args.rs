@@ -113,6 +113,8 @@ pub(super) enum Command {
     },
     /// Show tokens, cost and requests by day, model and caller
     Usage(UsageOptions),
+    /// Show what a model costs, and by which rules; without a name all that have a price
+    Price(PriceOptions),
     /// List sign-ins, refused keys, changed keys and cleared lock-outs, the newest first
     Audit(AuditOptions),
     /// List requests, the newest first; `explain` tells more of one
@@ -286,6 +288,18 @@ pub(super) struct AuditOptions {
     /// How many at most
     #[arg(long, default_value_t = 100)]
     pub limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PriceOptions {
+    /// A model by its full name, such as `claude-opus-5-5`
+    pub model: Option<String>,
+    /// The day whose prices are shown, such as `2026-10-07`; today's otherwise
+    #[arg(long, value_name = "DAY")]
+    pub at: Option<jiff::civil::Date>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

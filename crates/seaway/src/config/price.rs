@@ -21,6 +21,14 @@ pub struct PriceEntry {
     pub since: Vec<(Date, Price)>,
 }
 
+impl PriceEntry {
+    /// The price of a day; of before it was known, the first that is.
+    pub fn at(&self, day: Date) -> Option<&Price> {
+        let begun = self.since.iter().rev().find(|(since, _)| *since <= day);
+        begun.or(self.since.first()).map(|(_, price)| price)
+    }
+}
+
 /// Prices by the names of models; the first entry that matches counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PriceBook {
@@ -63,9 +71,7 @@ impl PriceBook {
     /// Returns the entry of a model, and the price that it had on a day; `None` where none is known.
     pub fn find(&self, model: &str, day: Date) -> Option<(&PriceEntry, &Price)> {
         let entry = self.entries.iter().find(|entry| entry.models.matches(model))?;
-        let begun = entry.since.iter().rev().find(|(since, _)| *since <= day);
-        let (_, price) = begun.or(entry.since.first())?;
-        Some((entry, price))
+        Some((entry, entry.at(day)?))
     }
 
     /// What an upstream's prices are multiplied with, in millionths.

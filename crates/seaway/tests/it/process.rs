@@ -308,6 +308,47 @@ fn the_docs_name_every_command() {
 }
 
 #[test]
+fn a_price_is_explained_and_a_model_without_one_is_not_guessed_at() {
+    let state = tempfile::tempdir().unwrap();
+    let said = text(&run(&state, &["price", "claude-haiku-5-5"]).stdout);
+    for what in [
+        "$0.10 in, $0.50 out",
+        "$0.50 in, $2.50 out",
+        "for a prompt above 100000 tokens",
+        "the list that ships",
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    let own = [
+        "--set",
+        "price.\"claude-x*\".input=1",
+        "--set",
+        "price.\"claude-x*\".output=2.5",
+        "--set",
+        "price.\"claude-x*\".from.2027-01-01.input=7",
+        "price",
+        "claude-x1",
+        "--json",
+    ];
+    let of = |more: &[&str]| -> serde_json::Value {
+        serde_json::from_slice(&run(&state, &[&own[..], more].concat()).stdout).unwrap()
+    };
+    assert_eq!(
+        (
+            &of(&["--at", "2026-12-31"])["rates"]["input"],
+            &of(&["--at", "2027-01-01"])["rates"]["input"]
+        ),
+        (&1.0.into(), &7.0.into())
+    );
+    assert_eq!(of(&[])["own"], true);
+    let listed = text(&run(&state, &["price"]).stdout);
+    assert!(listed.contains("claude-opus-5-5*") && listed.contains("  fast"), "{listed}");
+    let unknown = run(&state, &["price", "claude-opus-9"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stderr).contains("there is no price for `claude-opus-9`"));
+}
+
+#[test]
 fn a_unix_socket_serves_too() {
     let state = tempfile::tempdir().unwrap();
     let path = state.path().join("s.sock");

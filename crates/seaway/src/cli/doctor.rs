@@ -12,6 +12,8 @@ use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
 use super::args::Cli;
+use super::client::for_clients;
+use super::{facts, serve};
 use crate::auth::{Keyring, unwritable};
 use crate::causes::chain;
 use crate::config::{Config, ConfigError, Listen};
@@ -42,6 +44,19 @@ fn bad(layer: impl Into<String>, what: impl Into<String>, hint: &str) -> Finding
     Finding { layer: layer.into(), good: false, what: what.into(), hint: Some(hint.to_owned()) }
 }
 
+/// Tells of a gateway that runs by other settings than these.
+fn elsewhere(config: &Config) -> Option<Finding> {
+    let running = serve::running(config)?;
+    let url = for_clients(&running.addresses).cloned()?;
+    let other = facts::address(config).is_none_or(|own| own != url);
+    other.then(|| Finding {
+        layer: "gateway".into(),
+        good: true,
+        what: format!("one runs at {url}; what follows is what `seaway serve` would do with the settings of this shell"),
+        hint: Some("`seaway status` tells of the one that runs; give the same flags to look at its settings".into()),
+    })
+}
+
 pub(super) fn run(cli: &Cli, live: bool, json: bool) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = match Config::load(&cli.sources()?) {
@@ -52,6 +67,7 @@ pub(super) fn run(cli: &Cli, live: bool, json: bool) -> anyhow::Result<ExitCode>
                 format!("no file at {}; defaults apply", loaded.path.display())
             };
             let mut findings = vec![good("configuration", file)];
+            findings.extend(elsewhere(&loaded.config));
             runtime.block_on(examine(&loaded.config, live, &mut findings));
             findings
         }

@@ -68,7 +68,11 @@ pub(super) fn collect(
         .and_then(|running| models(&running).ok())
         .filter(|listed| !listed.is_empty())
     {
-        facts.models = listed;
+        // A family's name goes on to stand for its newest, whatever is served next; what is listed now may not be then.
+        let is_listed = |family: &&str| listed.iter().any(|model| model.contains(family));
+        let families = FAMILIES.iter().filter(|family| is_listed(family));
+        facts.models = families.map(|family| (*family).to_owned()).collect();
+        facts.models.extend(listed);
     }
     facts.model = model
         .map(str::to_owned)
@@ -117,7 +121,7 @@ fn config_holds(cli: &Cli, environment: &Environment) -> bool {
 }
 
 /// Where clients of this machine reach the gateway.
-fn address(config: &Config) -> Option<String> {
+pub(super) fn address(config: &Config) -> Option<String> {
     let addresses: Vec<String> = config.listen.iter().map(Listen::to_string).collect();
     for_clients(&addresses).cloned().map(reachable)
 }

@@ -14,11 +14,15 @@ pub(super) fn run(cli: &Cli, options: &PriceOptions) -> anyhow::Result<ExitCode>
     let config = cli.load()?.config;
     let day = options.at.unwrap_or_else(|| crate::config::day(jiff::Timestamp::now()));
     let Some(model) = &options.model else {
-        list(&config.prices, day, options.json)?;
+        list(&config.prices, day, options.json, |_| true)?;
         return Ok(ExitCode::SUCCESS);
     };
     let Some((entry, price)) = config.prices.find(model, day) else {
-        anyhow::bail!("{}", unknown(&config, model));
+        // A family's name, or another part of one: all that have it.
+        let parts = |entry: &PriceEntry| entry.models.0.contains(model.as_str());
+        anyhow::ensure!(config.prices.entries().iter().any(parts), "{}", unknown(&config, model));
+        list(&config.prices, day, options.json, parts)?;
+        return Ok(ExitCode::SUCCESS);
     };
     if options.json {
         let told = told(&config.prices, entry, price, day);
@@ -41,8 +45,17 @@ fn unknown(config: &Config, model: &str) -> String {
     )
 }
 
-fn list(book: &PriceBook, day: Date, json: bool) -> anyhow::Result<()> {
-    let priced = book.entries().iter().filter_map(|entry| Some((entry, entry.at(day)?)));
+fn list(
+    book: &PriceBook,
+    day: Date,
+    json: bool,
+    wanted: impl Fn(&PriceEntry) -> bool,
+) -> anyhow::Result<()> {
+    let priced = book
+        .entries()
+        .iter()
+        .filter(|entry| wanted(entry))
+        .filter_map(|entry| Some((entry, entry.at(day)?)));
     if json {
         let all: Vec<Value> = priced.map(|(entry, price)| told(book, entry, price, day)).collect();
         println!("{}", serde_json::to_string_pretty(&all)?);

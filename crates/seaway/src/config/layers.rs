@@ -170,7 +170,8 @@ impl Layers {
     pub fn add_variables<'a>(&mut self, variables: impl Iterator<Item = (&'a str, &'a str)>) {
         for (name, text) in variables {
             let Some(rest) = name.strip_prefix("SEAWAY_") else { continue };
-            if rest == "CONFIG" {
+            // Where the settings are, and what clients that we start or set up have their key in.
+            if matches!(rest, "CONFIG" | "KEY") {
                 continue;
             }
             let key: Key = rest.to_lowercase().split("__").map(str::to_owned).collect();
@@ -466,6 +467,9 @@ mod tests {
             "$SEAWAY_PROT: unknown setting `prot`; did you mean `port`?"
         );
         layers.add_variables([("SEAWAY_CLIENTS_CACHE", "x")].into_iter());
+        assert_eq!((layers.take_mistakes(), layers.warnings().len()), (Vec::new(), 1));
+        // Clients have their key in it, and start commands of ours.
+        layers.add_variables([("SEAWAY_KEY", "x")].into_iter());
         assert_eq!((layers.take_mistakes(), layers.warnings().len()), (Vec::new(), 1));
     }
 

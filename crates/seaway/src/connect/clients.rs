@@ -326,16 +326,21 @@ fn codex_provider(facts: &Facts) -> Value {
     json!({"name": "Seaway", "base_url": format!("{}/v1", facts.url), "wire_api": "responses", "auth": {"command": command, "args": arguments}})
 }
 
+/// The provider of `seaway run`: one of its own beside what `seaway connect` may have written, with which Codex would put it together.
+const RUN: &str = "seaway_run";
+
 /// The arguments that tell Codex of us without a file.
 pub fn codex_arguments(facts: &Facts) -> Vec<String> {
     let provider = format!(
-        "model_providers.seaway={{name=\"Seaway\",base_url=\"{}/v1\",wire_api=\"responses\",env_key=\"SEAWAY_KEY\"}}",
+        "model_providers.{RUN}={{name=\"Seaway\",base_url=\"{}/v1\",wire_api=\"responses\",env_key=\"SEAWAY_KEY\"}}",
         facts.url
     );
     // What is JSON here is TOML too.
     // It asks for no list with such a key, and would take a model that it does not know for larger than it is.
     let window = ("model_context_window", 200_000.into());
     let choices = codex_choices(facts).into_iter().chain([window]);
+    let choices =
+        choices.map(|(key, value)| (key, if key == "model_provider" { RUN.into() } else { value }));
     let choices = choices.map(|(key, value)| format!("{key}={value}"));
     choices.chain([provider]).flat_map(|value| ["-c".to_owned(), value]).collect()
 }

@@ -343,6 +343,8 @@ fn a_price_is_explained_and_a_model_without_one_is_not_guessed_at() {
     assert_eq!(of(&[])["own"], true);
     let listed = text(&run(&state, &["price"]).stdout);
     assert!(listed.contains("claude-opus-5-5*") && listed.contains("  fast"), "{listed}");
+    let family = text(&run(&state, &["price", "sonnet"]).stdout);
+    assert!(family.contains("claude-sonnet-5-5*") && !family.contains("opus"), "{family}");
     let unknown = run(&state, &["price", "claude-opus-9"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(text(&unknown.stderr).contains("there is no price for `claude-opus-9`"));

@@ -394,7 +394,7 @@ def _():
 @check("what to type into the others is printed")
 def _():
     with Home() as home:
-        for name in ("cursor", "cline", "sillytavern", "openclaw", "litellm", "mem0", "open-webui"):
+        for name in ("cursor", "sillytavern", "librechat", "openclaw", "litellm", "mem0", "open-webui"):
             within(name, home.url, home.seaway("connect", name).stdout)
         within("unknown", "there is no client `nobody` here; there are claude, codex", home.seaway("connect", "nobody", expect=2).stderr)
         within("print only", '"apiKeyHelper"', home.seaway("connect", "claude", "--print").stdout)

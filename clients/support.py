@@ -2,7 +2,7 @@
 
 Standard library only. Nothing is written into the repository.
 """
-import concurrent.futures, http.server, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, traceback, urllib.request
+import concurrent.futures, contextlib, fcntl, http.server, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, traceback, urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -124,31 +124,42 @@ def told_newest(pinned, installed):
             print(f"newest {now} in place of {was}", flush=True)
 
 
+@contextlib.contextmanager
+def installing(folder):
+    """Gives whether what `folder` is to hold is to be installed: by one at a time, and whole or not at all."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = not (folder / "complete").exists()
+        if wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+        yield wanted
+        (folder / "complete").touch()
+
+
 def venv(*packages):
     """Installs Python packages into a folder of the cache of their own; returns the folder of their programs."""
     if NEWEST:
         return newest_venv(*packages)
     folder = CACHE / ("python-" + "-".join(packages))
     python = folder / "bin/python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
-        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], check=True, stdin=subprocess.DEVNULL)
-        (folder / "complete").touch()
+    with installing(folder) as wanted:
+        if wanted:
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
+            subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], check=True, stdin=subprocess.DEVNULL)
     return folder / "bin"
 
 
 def newest_venv(*packages):
     folder = CACHE / ("python-" + "-".join(map(newest_of_python, packages)))
     python = folder / "bin/python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
-        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade", *map(newest_of_python, packages)], check=True, stdin=subprocess.DEVNULL)
-        frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
-        versions = {line.split("==")[0].lower().replace("_", "-"): line for line in frozen.splitlines() if "==" in line}
-        told_newest(packages, [versions.get(re.split(r"[\[=]", package)[0].lower().replace("_", "-"), package) for package in packages])
-        (folder / "complete").touch()
+    with installing(folder) as wanted:
+        if wanted:
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True, stdin=subprocess.DEVNULL)
+            subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade", *map(newest_of_python, packages)], check=True, stdin=subprocess.DEVNULL)
+            frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+            versions = {line.split("==")[0].lower().replace("_", "-"): line for line in frozen.splitlines() if "==" in line}
+            told_newest(packages, [versions.get(re.split(r"[\[=]", package)[0].lower().replace("_", "-"), package) for package in packages])
     return folder / "bin"
 
 
@@ -170,12 +181,11 @@ def npm_packages(*packages, newest=NEWEST):
         pinned, packages = packages, [newest_of_npm(package) for package in packages]
         told_newest(pinned, packages)
     folder = CACHE / ("npm-" + "-".join(package.replace("/", "-").lstrip("@").replace("@", "-") for package in packages))
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        command = ["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--silent", *packages]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-        (folder / "complete").touch()
+    with installing(folder) as wanted:
+        if wanted:
+            folder.mkdir(parents=True)
+            command = ["npm", "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--silent", *packages]
+            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     return folder
 
 

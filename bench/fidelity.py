@@ -146,7 +146,7 @@ def fidelity(address, upstream, model, headers, path="/v1/messages"):
         upstream.left.clear()
         connection, answer = ask(address, path, body, headers)
         answer.read1(16)
-        connection.close()
+        answer.close(), connection.close()
         return upstream.left.wait(2)
 
     for name, behaviour, holds in (("a frame leaves before the next one comes", "held", held), ("a cut answer does not look whole", "cut", cut), ("who leaves stops the upstream in 2 s", "endless", endless)):

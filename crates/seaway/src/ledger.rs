@@ -212,7 +212,7 @@ impl Ledger {
             summary: Summary::default(),
             cost: None,
             book: None,
-            reckoned: false,
+            reckoned: 0,
             fault: None,
             attempts: 0,
             first_byte: None,

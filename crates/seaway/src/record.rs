@@ -91,8 +91,8 @@ pub struct Record {
     pub cost: Option<u64>,
     /// Which prices these were: [`PriceBook::version`]; none where nothing was priced.
     pub book: Option<Arc<str>>,
-    /// Tokens of it were not told but reckoned, at the least that they can be.
-    pub reckoned: bool,
+    /// The part of `cost` for tokens that nobody told: the least that they can be.
+    pub reckoned: u64,
     /// What went wrong, in one word.
     pub fault: Option<String>,
     pub attempts: u32,
@@ -118,25 +118,36 @@ impl Record {
 
     /// Where an answer was not waited for to its end, takes what its stream had not told as four characters a token: `asked` are
     /// the characters of the request. What an upstream did not answer, or answered with an error, is not billed.
-    pub(crate) fn reckon(&mut self, asked: u64) {
+    fn reckon(&mut self, asked: u64) -> bool {
         let unfinished =
             matches!(self.outcome, Outcome::Truncated | Outcome::ClientGone | Outcome::Drained);
-        if !unfinished || !self.sent || self.status >= 400 || self.summary.ended {
-            return;
+        let told = self.summary.ended
+            || self.summary.stop_reason.is_some()
+            || !self.summary.iterations.is_empty();
+        if !unfinished || !self.sent || self.status >= 400 || told {
+            return false;
         }
         let usage = &mut self.summary.usage;
+        let before = *usage;
         if usage.prompt() == 0 {
             usage.input = asked / CHARACTERS_A_TOKEN;
-            self.reckoned = usage.input > 0;
         }
-        if self.summary.so_far > usage.output {
-            usage.output = self.summary.so_far;
-            self.reckoned = true;
+        usage.output = usage.output.max(self.summary.so_far);
+        *usage != before
+    }
+
+    /// Sets the cost of the record, for good: by what was told, and by the least of what was not.
+    pub(crate) fn settle(&mut self, prices: &PriceBook, asked: u64) {
+        self.price(prices);
+        let told = self.cost;
+        if self.reckon(asked) {
+            self.price(prices);
+            self.reckoned = self.cost.unwrap_or(0).saturating_sub(told.unwrap_or(0));
         }
     }
 
     /// Sets the cost of the record, for good.
-    pub(crate) fn price(&mut self, prices: &PriceBook) {
+    fn price(&mut self, prices: &PriceBook) {
         if !self.is_counted() {
             self.cost = Some(0);
             return;

@@ -267,7 +267,7 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
         println!("tokens    {} in, {} out", receipt.input, receipt.output);
     }
     let by = receipt.book.as_ref().map(|book| format!(", by the prices of {book}"));
-    let least = if receipt.reckoned { "at least " } else { "" };
+    let least = if receipt.reckoned > 0 { "at least " } else { "" };
     println!(
         "cost      {}{}",
         receipt

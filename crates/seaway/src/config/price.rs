@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::civil::Date;
+use seaway_wire::Usage;
 use seaway_wire::messages::Summary;
 use seaway_wire::price::{self, Price};
 
@@ -80,6 +81,15 @@ impl PriceBook {
         own.map_or(AS_LISTED, |(_, multiplier)| *multiplier)
     }
 
+    /// Returns what the tokens of many requests cost together, in micro-dollars: which of them were long nobody knows any more.
+    pub fn of_sum(&self, model: &str, usage: &Usage, day: Date) -> Option<u64> {
+        if usage.is_nothing() {
+            return Some(0);
+        }
+        let flat = Price { long: None, ..*self.find(model, day)?.1 };
+        price::cost(usage, &[], AS_LISTED, |_| Some(&flat))
+    }
+
     /// Returns the cost in micro-dollars. What used nothing costs nothing, whatever its model.
     pub fn cost(
         &self,
@@ -105,8 +115,8 @@ pub fn day(at: jiff::Timestamp) -> Date {
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
+    use seaway_wire::Iteration;
     use seaway_wire::price::Rates;
-    use seaway_wire::{Iteration, Usage};
 
     use super::*;
 

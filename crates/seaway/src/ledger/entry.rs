@@ -169,8 +169,9 @@ impl Entry {
         }
         record.outcome = outcome;
         record.total = self.started.elapsed();
-        record.reckon(self.asked);
-        record.price(&self.prices);
+        // Of several attempts nobody knows here which was refused: that the last was not is no more than a guess.
+        let asked = if begun > 1 { 0 } else { self.asked };
+        record.settle(&self.prices, asked);
         self.ledger.ended(record.clone(), &self.live)
     }
 }

@@ -94,7 +94,7 @@ impl Counts {
             cache_write,
             cache_write_1h,
             cost: row.cost.unwrap_or_default(),
-            estimated: row.cost.filter(|_| row.reckoned).unwrap_or_default(),
+            estimated: row.reckoned,
             unpriced: u64::from(row.cost.is_none()),
         }
     }
@@ -327,7 +327,7 @@ impl Journal {
             some(row.changes.as_deref())?,
             row.cost.map(signed),
             some(row.book.as_deref())?,
-            row.reckoned,
+            signed(row.reckoned),
         ])?;
         Ok(())
     }

@@ -159,8 +159,9 @@ pub struct Receipt {
     pub cost: Option<u64>,
     /// Which prices these were; `None` where they were not noted.
     pub book: Option<String>,
-    /// Tokens of it were not told but reckoned, at the least that they can be.
-    pub reckoned: bool,
+    /// The part of `cost` for tokens that nobody told: the least that they can be.
+    #[serde(rename = "reckoned_micros")]
+    pub reckoned: u64,
     pub first_byte_us: Option<u64>,
     pub total_us: u64,
     /// BLAKE3 of the body that came, in hexadecimal.

@@ -64,9 +64,9 @@ pub(super) struct JournalRow<'a> {
     /// Which prices it was reckoned by.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) book: Option<Cow<'a, str>>,
-    /// Tokens of it were not told but reckoned.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) reckoned: bool,
+    /// The part of `cost` for tokens that nobody told.
+    #[serde(default)]
+    pub(super) reckoned: u64,
     /// It adds to what was used.
     pub(super) counted: bool,
 }

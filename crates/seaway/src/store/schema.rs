@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use seaway_wire::Usage;
-use seaway_wire::messages::Summary;
 
 use super::keys::{HOUR, bound, signed};
 use super::{StoreError, made};
@@ -221,7 +220,7 @@ const MIGRATIONS: [&str; 10] = [
 ",
     "
     ALTER TABLE record ADD COLUMN book INTEGER;     -- which prices the cost is by; none where they were not noted
-    ALTER TABLE record ADD COLUMN reckoned INTEGER NOT NULL DEFAULT 0; -- tokens of it were not told but reckoned
+    ALTER TABLE record ADD COLUMN reckoned INTEGER NOT NULL DEFAULT 0; -- the part of cost for tokens that nobody told
     DROP VIEW exchange;
     CREATE VIEW exchange AS
         SELECT 'req_sw_' || lower(hex(r.id)) AS id, coalesce(r.request, 'req_sw_' || lower(hex(r.id))) AS request_id, r.at,
@@ -258,7 +257,6 @@ fn estimate(database: &Connection, prices: &PriceBook) -> rusqlite::Result<()> {
         ))
     })?;
     for ([hour, model, caller, upstream], name, usage) in hours.collect::<Result<Vec<_>, _>>()? {
-        let used = Summary { usage, ..Summary::default() };
         let at = jiff::Timestamp::from_millisecond(hour.saturating_mul(HOUR)).unwrap_or_default();
         let day = config::day(at);
         update.execute(params![
@@ -266,7 +264,7 @@ fn estimate(database: &Connection, prices: &PriceBook) -> rusqlite::Result<()> {
             model,
             caller,
             upstream,
-            prices.cost(&name, &used, None, day).map(signed)
+            prices.of_sum(&name, &usage, day).map(signed)
         ])?;
     }
     Ok(())

@@ -225,7 +225,7 @@ fn record(request_id: Option<&str>, model: &str) -> Record {
         summary,
         cost: Some(24),
         book: Some("2026-11-29".into()),
-        reckoned: false,
+        reckoned: 0,
         fault: None,
         attempts: 1,
         first_byte: Some(Duration::from_micros(5)),

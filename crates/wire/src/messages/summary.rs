@@ -77,6 +77,8 @@ pub struct Summary {
 /// What stands around the text of a delta, in bytes.
 const WRAPPING: u64 = 80;
 const BYTES_A_TOKEN: u64 = 4;
+/// Where the kind of a delta stands, and the one that is no text.
+const SIGNED: (usize, &[u8]) = (96, b"\"signature_delta\"");
 
 impl Summary {
     /// Reads what one event says, for whoever reads nothing else of it.
@@ -136,6 +138,11 @@ impl Summary {
 
     /// A block has grown by a delta.
     pub(crate) fn grew(&mut self, event: &Event<'_>) {
+        // A signature is no text: nobody counts it.
+        let head = &event.data[..event.data.len().min(SIGNED.0)];
+        if head.windows(SIGNED.1.len()).any(|part| part == SIGNED.1) {
+            return;
+        }
         self.so_far += ((event.data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1);
     }
 

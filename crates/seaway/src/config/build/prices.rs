@@ -36,10 +36,14 @@ impl ConfigReader<'_> {
             return None;
         };
         let mut since = vec![(Date::MIN, price)];
-        for (day, origin) in self.days_of(name) {
+        let mut days = self.days_of(name);
+        days.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (day, origin) in days {
+            let before = since.last().map(|(_, price)| *price);
             match day.parse::<Date>() {
-                Ok(date) => since
-                    .extend(self.price(name, Some(&day), Some(&price)).map(|price| (date, price))),
+                Ok(date) => since.extend(
+                    self.price(name, Some(&day), before.as_ref()).map(|price| (date, price)),
+                ),
                 Err(_) => self.layers.mistake(
                     origin,
                     format!("price.\"{name}\".from.\"{day}\": a day is written as 2026-10-07"),
@@ -50,7 +54,24 @@ impl ConfigReader<'_> {
             matches!(key.as_slice(), [group, of, ..] if group == "price" && of == name)
                 && !is_built_in(origin)
         });
+        self.halves(name);
         Some(PriceEntry { models: Glob(name.to_owned()), own, since })
+    }
+
+    /// Refuses what is said by halves, and would count for nothing.
+    fn halves(&mut self, name: &str) {
+        for (group, parts) in
+            [("fast", &["input", "output"][..]), ("long", &["above", "input", "output"])]
+        {
+            let has = |part: &str| {
+                self.layers.get(&below("price", name, &format!("{group}.{part}"))).is_some()
+            };
+            let said = ["above", "input", "output", "cache_read"].iter().any(|part| has(part));
+            if said && let Some(missing) = parts.iter().find(|part| !has(part)) {
+                let text = format!("price.\"{name}\".{group}: needs `{missing}` too");
+                self.layers.mistake(ValueOrigin::Default, text);
+            }
+        }
     }
 
     /// The days from which on the models by one name have other prices. Where the owner says a price, the days of what ships do not count.
@@ -77,10 +98,18 @@ impl ConfigReader<'_> {
 
     /// The price of the models by one name, or what it is from a day on; what is not said then stays as it was before.
     fn price(&self, name: &str, day: Option<&str>, before: Option<&Price>) -> Option<Price> {
+        let input = self.layers.get(&below("price", name, "input"));
+        let own = input.is_some_and(|(_, origin)| !is_built_in(origin));
         let amount = |rest: &str| {
             let mut key = vec!["price".to_owned(), name.to_owned()];
             key.extend(day.iter().flat_map(|day| ["from".to_owned(), (*day).to_owned()]));
             key.extend(rest.split('.').map(str::to_owned));
+            // What ships hangs on the input's price that ships.
+            let hangs = !matches!(rest, "input" | "output");
+            if own && hangs && self.layers.get(&key).is_some_and(|(_, origin)| is_built_in(origin))
+            {
+                return None;
+            }
             self.get(&key).and_then(|value| value.amount())
         };
         let rates = |prefix: &str, other: Option<&Rates>| {
@@ -223,6 +252,37 @@ mod tests {
             &[],
             "a day is written as 2026-10-07",
         );
+        refused(
+            "[price.'m']\ninput = 1\noutput = 2\nfast.input = 3\n",
+            &[],
+            "price.\"m\".fast: needs `output` too",
+        );
+        refused(
+            "[price.'m']\ninput = 1\noutput = 2\nlong.input = 3\nlong.output = 3\n",
+            &[],
+            "price.\"m\".long: needs `above` too",
+        );
+        let text = "[price.'m']\ninput = 1\noutput = 2\nfrom.'2027-01-01'.input = 3\nfrom.'2027-06-01'.output = 9\n[price.'claude-opus-5-5*']\ninput = 8\noutput = 40\n";
+        let book = load(text, &[], &[]).unwrap().config.prices;
+        let rates = |model: &str| book.find(model, jiff::civil::date(2027, 7, 1)).unwrap().1;
+        assert_eq!(
+            (rates("m").rates.input, rates("m").rates.output),
+            (3_000_000, 9_000_000),
+            "each day goes on from the one before"
+        );
+        assert_eq!(
+            (rates("claude-opus-5-5").rates.cache_read, rates("claude-opus-5-5").fast),
+            (800_000, None),
+            "what ships does not hang on the owner's price"
+        );
+        for (model, input) in [
+            ("claude-fable-5-20260401", 10),
+            ("claude-fable-5-2", 8),
+            ("claude-fable-5-2-20261001", 8),
+            ("claude-mythos-5-20260401", 10),
+        ] {
+            assert_eq!(rates(model).rates.input, input * 1_000_000, "{model}");
+        }
         refused("[price.multiplier]\nnobody = 2\n", &[], "there is no upstream `nobody`");
     }
 }

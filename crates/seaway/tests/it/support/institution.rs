@@ -92,7 +92,16 @@ impl Institution {
     }
 
     pub(crate) async fn start_again(&mut self) {
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
+        // Somebody's connection to elsewhere may have been given the port meanwhile.
+        let mut tries = 0;
+        let listener = loop {
+            match TcpListener::bind(("127.0.0.1", self.port)).await {
+                Ok(listener) => break listener,
+                Err(error) if tries == 1000 => panic!("port {}: {error}", self.port),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+            tries += 1;
+        };
         self.serving = tokio::spawn(serve(
             listener,
             self.acceptor.clone(),

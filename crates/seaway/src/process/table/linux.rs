@@ -1,6 +1,7 @@
 //! `/proc`, as proc(5) has it.
 
 use std::fs::{read, read_dir, read_to_string};
+use std::time::Duration;
 
 /// What stands behind a process's name, which may hold anything: its state, its parent and so on.
 fn fields(pid: u32) -> Option<Vec<String>> {
@@ -25,6 +26,28 @@ pub(in super::super) fn all() -> Vec<u32> {
 
 /// True if a process that is ours was started with this `NAME=value`.
 pub(in super::super) fn has_variable(pid: u32, variable: &str) -> bool {
-    read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one == variable.as_bytes()))
+    for _ in 0..LOOKS {
+        let Ok(all) = read(format!("/proc/{pid}/environ")) else { return false };
+        if !all.is_empty() {
+            return all.split(|byte| *byte == 0).any(|one| one == variable.as_bytes());
+        }
+        if !may_be_starting(pid) {
+            return false;
+        }
+        std::thread::sleep(BETWEEN);
+    }
+    false
+}
+
+/// How often it is looked again at a process that shows no environment, and how long lies between.
+const LOOKS: u32 = 20;
+const BETWEEN: Duration = Duration::from_micros(500);
+/// Of its flags: a thread of the kernel's.
+const KERNEL: u32 = 0x0020_0000;
+
+/// A process that is just becoming another program has no environment for a moment; one that has ended and one of the kernel's never have.
+fn may_be_starting(pid: u32) -> bool {
+    let Some(fields) = fields(pid) else { return false };
+    let flags = fields.get(6).and_then(|flags| flags.parse::<u32>().ok()).unwrap_or(KERNEL);
+    fields.first().is_some_and(|state| state != "Z") && flags & KERNEL == 0
 }

@@ -40,7 +40,6 @@ class Peer:
     version = home = ""
     # Where it answers what; nothing where it does not.
     paths = {"messages": "/v1/messages", "chat": "/v1/chat/completions", "responses": "/v1/responses"}
-    headers = {}
     key_is_private = True
 
     def __init__(self, name):

@@ -203,13 +203,9 @@ mod tests {
             capture(&line, Duration::from_millis(300)).await,
             Err(ProcessError::TimedOut(_))
         ));
-        let pid: i32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
-        let gone = || {
-            std::fs::read_to_string(format!("/proc/{pid}/stat"))
-                .map_or(true, |stat| stat.contains(") Z"))
-        };
+        let pid: u32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
         for _ in 0..500 {
-            if gone() {
+            if mark(pid).is_none() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -441,17 +441,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut child =
             shell("trap '' INT TERM; sleep 600 & echo $!; while :; do wait; done", folder.path());
-        let started: i32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec())
+        let started: u32 = String::from_utf8(child.line().await.unwrap().unwrap().to_vec())
             .unwrap()
             .parse()
             .unwrap();
         let status = child.stop().await.unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
-        let gone = || {
-            std::fs::read_to_string(format!("/proc/{started}/stat"))
-                .map_or(true, |stat| stat.contains(") Z"))
-        };
-        while !gone() {
+        while mark(started).is_some() {
             tokio::task::yield_now().await;
         }
     }

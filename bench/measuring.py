@@ -1,5 +1,7 @@
 """What the benchmarks share: servers side by side, load on each in turn, figures as medians."""
-import json, os, pathlib, socket, statistics, subprocess, sys, time
+import contextlib, json, os, pathlib, socket, statistics, subprocess, sys, time
+
+from peers import KEY
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOAD = ROOT / "bench/target/release/seaway-bench"
@@ -8,7 +10,6 @@ SEAWAY = ROOT / "target/dist/seaway"
 QUICK = "--quick" in sys.argv
 SECONDS = 1 if QUICK else 3
 ROUNDS = 1 if QUICK else 3
-KEY = "bench-key"
 
 
 def build():
@@ -26,6 +27,26 @@ def wait_for(port):
     sys.exit(f"nobody listens on port {port}")
 
 
+def family(pid):
+    """A process and all below it."""
+    found, left = [], [pid]
+    while left:
+        found.append(left.pop())
+        with contextlib.suppress(OSError):
+            left += map(int, pathlib.Path(f"/proc/{found[-1]}/task/{found[-1]}/children").read_text().split())
+    return found
+
+
+def memory(pid):
+    """KiB of private memory (PSS) of a process and all below it."""
+    total = 0
+    for one in family(pid):
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+                total += int(line.split()[1]) if line.startswith("Pss:") else 0
+    return total
+
+
 class Servers:
     """Processes, each on the port that `ports` has for its name."""
 
@@ -40,26 +61,16 @@ class Servers:
         self.children[name] = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, **more)
         wait_for(self.ports[name])
 
-    def pids(self, name):
-        parent = self.children[name].pid
-        children = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        return [parent, *map(int, children)]
-
     def cpu(self, name):
         ticks = 0
-        for pid in self.pids(name):
+        for pid in family(self.children[name].pid):
             fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def memory(self, name):
-        """KiB of private memory (PSS), all processes together."""
-        total = 0
-        for pid in self.pids(name):
-            for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1])
-        return total
+        """KiB of private memory, all its processes together."""
+        return memory(self.children[name].pid)
 
     def stop(self):
         for child in self.children.values():
@@ -71,9 +82,17 @@ class Servers:
                 child.kill()
 
 
-def load(servers, kind, name, path, body, connections, seconds=SECONDS, headers=()):
-    command = [str(LOAD), "load", kind, f"127.0.0.1:{servers.ports[name]}", path, str(body), str(connections), str(seconds), KEY, *headers]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def load(port, kind, path, body, connections, seconds=SECONDS, headers={}, key=KEY):
+    """One round of load. Who has not answered half a minute after its end is given up (`subprocess.TimeoutExpired`)."""
+    command = [str(LOAD), "load", kind, f"127.0.0.1:{port}", path, str(body), str(connections), str(seconds), key, *(f"{name}: {value}" for name, value in headers.items())]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 30).stdout)
+
+
+
+def why(error):
+    """What a load that failed says of it."""
+    said = error.stderr or ""
+    return (said if isinstance(said, str) else said.decode()).strip()[-200:] or str(error).splitlines()[0][-200:]
 
 
 def measure(servers, kind, path, body, connections, seconds=SECONDS):
@@ -82,7 +101,7 @@ def measure(servers, kind, path, body, connections, seconds=SECONDS):
     for _ in range(ROUNDS):
         for name in found:
             before = servers.cpu(name)
-            figures = load(servers, kind, name, path, body, connections, seconds)
+            figures = load(servers.ports[name], kind, path, body, connections, seconds)
             answers = max(1.0, figures["answers_per_s"] * seconds)
             found[name].append({
                 "answers_per_s": figures["answers_per_s"], "events_per_s": figures["events_per_s"],

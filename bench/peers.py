@@ -48,8 +48,12 @@ class Peer:
     def environment(self, folder):
         return {"PATH": os.environ["PATH"], "HOME": str(folder), "NODE_ENV": "production"}
 
-    def headers_for(self, upstream):
-        return {"x-api-key": KEY, "authorization": f"Bearer {KEY}"}
+    # What is said in the page beside its row.
+    remark = ""
+
+    def headers(self, upstream):
+        """What a request needs beside the key."""
+        return {}
 
 
 class Seaway(Peer):
@@ -86,14 +90,16 @@ class LiteLlm(Peer):
 
 class Portkey(Peer):
     version, home = "1.15.2", "npm, `@portkey-ai/gateway`"
-    # It has no key of its own: what the client shows goes up.
+    # It has no key of its own: what the client shows goes up. Responses it does not have for Claude ("createModelResponse is not supported by anthropic").
     key_is_private = False
+    paths = {"messages": "/v1/messages", "chat": "/v1/chat/completions"}
+    remark = "under Node 20 its streams in Messages are a 500 of its own, for it changes headers that cannot be changed; in Chat it wants `max_tokens`"
 
     def environment(self, folder):
         return {**super().environment(folder), "TRUSTED_CUSTOM_HOSTS": "127.0.0.1"}
 
-    def headers_for(self, upstream):
-        return {**super().headers_for(upstream), "x-portkey-provider": "anthropic", "x-portkey-custom-host": f"{upstream}/v1"}
+    def headers(self, upstream):
+        return {"x-portkey-provider": "anthropic", "x-portkey-custom-host": f"{upstream}/v1"}
 
     def start(self, folder, port, upstream):
         return ["node", npm("@portkey-ai/gateway", self.version) / "build/start-server.js", "--headless", f"--port={port}"]
@@ -149,6 +155,8 @@ provider = "up"
 
 class Rlcd(Peer):
     version, home = "0.1.2", "PyPI, `rlcd-gateway`"
+    # "Cross-protocol translation is not supported", it says of a route for OpenAI's dialects to Claude.
+    paths = {"messages": "/v1/messages"}
 
     def environment(self, folder):
         return {**super().environment(folder), "RLCD_GATEWAY_HOME": str(folder), "UPSTREAM_KEY": "sk-upstream"}

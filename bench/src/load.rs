@@ -41,7 +41,7 @@ pub async fn run(arguments: &[String]) -> Result<(), BoxError> {
     let key = rest.first().map_or("none", String::as_str);
     let headers: String = rest.iter().skip(1).map(|header| format!("{header}\r\n")).collect();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nx-api-key: {key}\r\nauthorization: Bearer {key}\r\n{headers}content-type: application/json\r\nanthropic-version: 2023-06-01\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nx-api-key: {key}\r\nauthorization: Bearer {key}\r\n{headers}content-type: application/json\r\nanthropic-version: 2023-06-01\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let request = [head.into_bytes(), body].concat();
@@ -103,7 +103,9 @@ async fn worker(plan: Rc<Plan>, stream: bool) -> Result<(), String> {
                 socket = connect(&plan).await?;
             }
         } else {
-            read_plain(&mut socket, &mut held, &plan, begun).await?
+            if !read_plain(&mut socket, &mut held, &plan, begun).await? {
+                socket = connect(&plan).await?;
+            }
         }
         plan.figures.borrow_mut().answers += 1;
     }
@@ -124,12 +126,13 @@ async fn more(socket: &mut TcpStream, held: &mut Vec<u8>) -> Result<(), String> 
     }
 }
 
+/// Reads an answer. False if the server closes the connection behind it, as some do.
 async fn read_plain(
     socket: &mut TcpStream,
     held: &mut Vec<u8>,
     plan: &Plan,
     begun: Instant,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let head = loop {
         if let Some(end) = memchr::memmem::find(held, b"\r\n\r\n") {
             break end + 4;
@@ -143,6 +146,7 @@ async fn read_plain(
     let length = text.lines().find_map(|line| {
         line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
     });
+    let closes = text.lines().any(|line| line.eq_ignore_ascii_case("connection: close"));
     match length.and_then(|(_, value)| value.trim().parse::<usize>().ok()) {
         Some(length) => {
             while held.len() < head + length {
@@ -158,7 +162,7 @@ async fn read_plain(
     }
     held.clear();
     plan.figures.borrow_mut().first.push(begun.elapsed().as_secs_f64() * 1e6);
-    Ok(())
+    Ok(!closes)
 }
 
 /// What stands before the text of a delta, in Messages, in Chat and in Responses.
@@ -179,7 +183,8 @@ async fn read_stream(
     let (mut seen, mut first) = (0, true);
     loop {
         if let Err(error) = more(socket, held).await {
-            let ended = memchr::memmem::find(held, b"data: [DONE]").is_some();
+            let last: [&[u8]; 2] = [b"data: [DONE]", b"event: message_stop"];
+            let ended = last.iter().any(|last| memchr::memmem::find(held, last).is_some());
             held.clear();
             return if ended { Ok(false) } else { Err(error) };
         }
@@ -204,8 +209,11 @@ async fn read_stream(
             }
         }
         if held.ends_with(b"\r\n0\r\n\r\n") {
+            let head = memchr::memmem::find(held, b"\r\n\r\n").unwrap_or_default();
+            let closes = held[..head].to_ascii_lowercase();
+            let closes = memchr::memmem::find(&closes, b"\r\nconnection: close").is_some();
             held.clear();
-            return Ok(true);
+            return Ok(!closes);
         }
         if held.starts_with(b"HTTP/1.1 4") || held.starts_with(b"HTTP/1.1 5") {
             return Err(String::from_utf8_lossy(held).into_owned());

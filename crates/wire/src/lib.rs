@@ -12,6 +12,7 @@
 //! from its own, and its own answer from Messages [`event`]s. What OpenAI's
 //! dialects have in common is in [`openai`]; what a Claude model takes, in [`model`].
 
+pub mod bound;
 pub mod chat;
 pub mod claude_code;
 pub mod dialect;

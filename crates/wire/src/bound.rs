@@ -1,0 +1,347 @@
+//! The most that a request can come to, before it is sent.
+//!
+//! A token is a byte at the least, so that the prompt of a request has no more tokens than its JSON has bytes: but for what is not in it (files and pages
+//! that it names, what the API's own tools find) and for pictures, whose bytes are no text.
+
+use std::fmt;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+/// What bounds the cost of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PromptBound {
+    /// Tokens that it reads, all its turns together.
+    pub input: u64,
+    /// Tokens of its longest prompt.
+    pub longest: u64,
+    /// Tokens that it lets be written.
+    pub output: u64,
+    /// Web searches.
+    pub searches: u64,
+    /// It may write to the prompt cache, and for an hour.
+    pub cached: bool,
+    pub for_an_hour: bool,
+    /// It may be served fast, and in the United States alone.
+    pub fast: bool,
+    pub in_us: bool,
+}
+
+/// Tokens of a picture, however large.
+const PICTURE: u64 = 5_000;
+/// Of a file or page that is only named.
+const NAMED: u64 = 100_000;
+/// What the API adds of its own to tools.
+const TOOLS: u64 = 1_000;
+/// What one search, or one page that is fetched, adds.
+const FOUND: u64 = 10_000;
+/// How often the API's own tools are reckoned to be used in one request.
+const SEARCHES: u64 = 5;
+/// The most that a prompt can have.
+const WINDOW: u64 = 1_000_000;
+
+impl PromptBound {
+    /// Bounds a request in any dialect; `output` is for the caller to set.
+    pub fn of(body: &[u8]) -> Self {
+        let mut seen = BoundSoFar::default();
+        let mut json = serde_json::Deserializer::from_slice(body);
+        if (BoundPart { seen: &mut seen, key: "", depth: 0 }).deserialize(&mut json).is_err() {
+            // Deeper than anybody nests it.
+            return Self {
+                input: WINDOW * (SEARCHES + 1),
+                longest: WINDOW,
+                searches: SEARCHES,
+                cached: true,
+                for_an_hour: true,
+                fast: true,
+                in_us: true,
+                output: 0,
+            };
+        }
+        let text = (body.len() as u64).saturating_sub(seen.picture_bytes);
+        let once = text
+            .saturating_add(2 * seen.paper_bytes)
+            .saturating_add(seen.named * NAMED + seen.pictures * PICTURE)
+            .saturating_add(if seen.tools { TOOLS } else { 0 })
+            .min(WINDOW);
+        let searches = if seen.server_tools { SEARCHES } else { 0 };
+        // Each turn of such a tool reads all that came before; so does a summary of the conversation.
+        let turns = searches + 1 + u64::from(seen.compacts);
+        let found = FOUND * searches * (searches + 1) / 2;
+        Self {
+            input: (once * turns + found).min(WINDOW * turns),
+            longest: (once + FOUND * searches).min(WINDOW),
+            output: 0,
+            searches,
+            cached: seen.cached,
+            for_an_hour: seen.for_an_hour,
+            fast: seen.fast,
+            in_us: seen.in_us,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct BoundSoFar {
+    pictures: u64,
+    /// Of pictures, which are no text.
+    picture_bytes: u64,
+    /// Of PDFs, which are packed.
+    paper_bytes: u64,
+    named: u64,
+    tools: bool,
+    server_tools: bool,
+    compacts: bool,
+    cached: bool,
+    for_an_hour: bool,
+    fast: bool,
+    in_us: bool,
+}
+
+/// What a value was, as far as its object has to know.
+enum Found {
+    /// A string, with how it begins.
+    Text {
+        length: u64,
+        begins: String,
+    },
+    /// An object that names a file or page.
+    Naming,
+    Nothing,
+    Other,
+}
+
+/// One value on its way through.
+struct BoundPart<'s> {
+    seen: &'s mut BoundSoFar,
+    key: &'s str,
+    depth: u32,
+}
+
+/// Characters of a string that tell what it is.
+const TELLING: usize = 32;
+
+impl<'de> DeserializeSeed<'de> for BoundPart<'_> {
+    type Value = Found;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Found, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for BoundPart<'_> {
+    type Value = Found;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Found, E> {
+        let length = text.len() as u64;
+        let begins: String = text.chars().take(TELLING).collect();
+        if begins.starts_with("data:image/") {
+            self.seen.pictures += 1;
+            self.seen.picture_bytes += length;
+        } else if begins.starts_with("data:") {
+            self.seen.paper_bytes += length;
+        }
+        Ok(Found::Text { length, begins })
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
+        Ok(Found::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Found, E> {
+        Ok(Found::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Found, A::Error> {
+        let BoundPart { seen, key, depth } = self;
+        let mut found = Found::Nothing;
+        while list
+            .next_element_seed(BoundPart { seen: &mut *seen, key, depth: depth + 1 })?
+            .is_some()
+        {
+            found = Found::Other;
+        }
+        Ok(found)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Found, A::Error> {
+        let BoundPart { seen, key: parent, depth } = self;
+        let mut own = Own::default();
+        let mut any = false;
+        while let Some(Key(key)) = object.next_key()? {
+            any = true;
+            let part = BoundPart { seen: &mut *seen, key: &key, depth: depth + 1 };
+            let found = object.next_value_seed(part)?;
+            own.member(seen, &key, found, depth);
+        }
+        Ok(match own.end(seen, parent) {
+            true => Found::Naming,
+            false if any => Found::Other,
+            false => Found::Nothing,
+        })
+    }
+}
+
+/// A member's name, without its escapes.
+struct Key(String);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(Self)
+    }
+}
+
+/// What one object says of itself.
+#[derive(Default)]
+struct Own {
+    is_picture: bool,
+    media: String,
+    data: u64,
+    names: bool,
+}
+
+impl Own {
+    fn member(&mut self, seen: &mut BoundSoFar, key: &str, found: Found, depth: u32) {
+        match (key, found) {
+            (_, Found::Nothing) => {}
+            ("cache_control", _) => seen.cached = true,
+            ("tools" | "functions", _) if depth == 0 => seen.tools = true,
+            ("mcp_servers" | "web_search_options", _) if depth == 0 => seen.server_tools = true,
+            ("context_management", _) if depth == 0 => seen.compacts = true,
+            ("file_id", Found::Text { .. }) => self.names = true,
+            ("url" | "file_url" | "image_url", Found::Text { begins, .. }) => {
+                self.names |= !begins.starts_with("data:");
+                self.is_picture |= key == "image_url";
+            }
+            ("ttl", Found::Text { begins, .. }) => seen.for_an_hour |= begins == "1h",
+            ("speed", Found::Text { begins, .. }) => seen.fast |= begins == "fast",
+            ("inference_geo", Found::Text { begins, .. }) => seen.in_us |= begins == "us",
+            ("media_type", Found::Text { begins, .. }) => self.media = begins,
+            ("data", Found::Text { length, .. }) => self.data += length,
+            ("type", Found::Text { begins, .. }) => {
+                let of_the_api = ["web_search", "web_fetch", "code_execution"];
+                seen.server_tools |= of_the_api.iter().any(|tool| begins.starts_with(tool));
+                self.is_picture |= matches!(begins.as_str(), "image" | "image_url" | "input_image");
+            }
+            ("source" | "image_url", Found::Naming) => self.names = true,
+            (_, Found::Naming) => seen.named += 1,
+            _ => {}
+        }
+    }
+
+    /// Whether it names something that it does not hold.
+    fn end(&self, seen: &mut BoundSoFar, parent: &str) -> bool {
+        if self.media.starts_with("image/") {
+            seen.pictures += 1;
+            seen.picture_bytes += self.data;
+        } else if self.data > 0 {
+            seen.paper_bytes += self.data;
+        }
+        if self.names && self.is_picture {
+            seen.pictures += 1;
+            return false;
+        }
+        // Who holds it knows better what it is.
+        if self.names && !matches!(parent, "source" | "image_url") {
+            seen.named += 1;
+            return false;
+        }
+        self.names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_bounded_from_above() {
+        let long = "A".repeat(60_000);
+        let body =
+            |content: &str| format!(r#"{{"messages":[{{"role":"user","content":[{content}]}}]}}"#);
+        let picture = format!(
+            r#"{{"type":"image","source":{{"type":"base64","media_type":"image/png","data":"{long}"}}}}"#
+        );
+        let chat = format!(
+            r#"{{"type":"image_url","image_url":{{"url":"data:image/png;base64,{long}"}}}}"#
+        );
+        let paper = format!(
+            r#"{{"type":"document","source":{{"type":"base64","media_type":"application/pdf","data":"{long}"}}}}"#
+        );
+        let text = format!(r#"{{"type":"text","text":"{long}"}}"#);
+        for (body, least, most) in [
+            (body(r#"{"type":"text","text":"hello"}"#), 50, 100),
+            (
+                body(
+                    "ä".repeat(100)
+                        .replace('ä', r#"{"type":"text","text":"ä"},"#)
+                        .trim_end_matches(','),
+                ),
+                2_000,
+                3_500,
+            ),
+            // A blob that is text is text.
+            (body(&text), 60_000, 60_200),
+            (body(&picture), 5_000, 5_300),
+            (body(&chat), 5_000, 5_300),
+            (body(&paper), 180_000, 180_400),
+            (body(r#"{"type":"image","source":{"type":"url","url":"https://a/b"}}"#), 5_000, 5_300),
+            (body(r#"{"type":"image_url","image_url":{"url":"https://a/b"}}"#), 5_000, 5_300),
+            (
+                body(r#"{"type":"document","source":{"type":"url","url":"https://a/b"}}"#),
+                100_000,
+                100_300,
+            ),
+            (
+                body(r#"{"type":"document","source":{"type":"file","\u0066ile_id":"f"}}"#),
+                100_000,
+                100_300,
+            ),
+            (body(r#"{"type":"input_file","file_url":"https://a/b"}"#), 100_000, 100_300),
+            (r#"{"tools":[{"name":"f"}]}"#.to_owned(), 1_020, 1_030),
+            (r#"{"tools":[]}"#.to_owned(), 12, 12),
+            (r#"{"tools":[{"type":"web\u005fsearch_20250305"}]}"#.to_owned(), 150_000, 160_000),
+            ("{\"a\":".repeat(300) + "1" + &"}".repeat(300), 1_000_000, 6_000_000),
+        ] {
+            let bound = PromptBound::of(body.as_bytes());
+            assert!(
+                (least..=most).contains(&bound.input),
+                "{}: {}",
+                &body[..body.len().min(200)],
+                bound.input
+            );
+        }
+    }
+
+    #[test]
+    fn what_makes_it_dearer_is_seen_however_it_is_written() {
+        for (body, expect) in [
+            (r#"{"speed":"fast","inference_geo":"us"}"#, [false, false, true, true]),
+            (r#"{"\u0073peed":"\u0066ast"}"#, [false, false, true, false]),
+            (r#"{"speed":"standard","inference_geo":"global"}"#, [false; 4]),
+            (r#"{"system":[{"cache_control":{"type":"ephemeral"}}]}"#, [true, false, false, false]),
+            (r#"{"cache\u005fcontrol":{"ttl":"\u0031h"}}"#, [true, true, false, false]),
+            (r#"{"cache_control":null}"#, [false; 4]),
+            (r#"{"text":"cache_control 1h speed fast"}"#, [false; 4]),
+        ] {
+            let PromptBound { cached, for_an_hour, fast, in_us, .. } =
+                PromptBound::of(body.as_bytes());
+            assert_eq!([cached, for_an_hour, fast, in_us], expect, "{body}");
+        }
+    }
+}

@@ -20,7 +20,7 @@ use crate::causes::chain;
 use crate::drain;
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::{Entry, Opening, Recording};
-use crate::record::Outcome;
+use crate::record::{Asker, Outcome};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::store::Session;
@@ -84,6 +84,7 @@ impl Job {
         if state.drain.has_begun() {
             return Err(drain::fault());
         }
+        may_run(state, caller, &upstream, asked.model.as_deref())?;
         state.ledger.store().room().await;
         let session = session(state, program, caller, &asked).await?;
         let runs = session.as_ref().map_or(0, |session| session.turns);
@@ -99,6 +100,8 @@ impl Job {
             endpoint: mode.endpoint(),
             asked: run_request.model.clone().unwrap_or_default(),
             stream: mode == RunMode::Watched,
+            team: state.ledger.accounts().of(&caller.0).and_then(|own| own.team_name()),
+            asker: Asker::default(),
             prices: snapshot.config.prices.clone(),
         };
         let mut entry = state.ledger.open(opening);
@@ -277,6 +280,27 @@ impl RunningWork {
         };
         (RunEvent::Over(answer), None)
     }
+}
+
+/// Checks that a caller may have the program work for it.
+fn may_run(
+    state: &AppState,
+    caller: &Caller,
+    upstream: &Upstream,
+    model: Option<&str>,
+) -> Result<(), Fault> {
+    let Some(standing) = state.ledger.accounts().of(&caller.0) else { return Ok(()) };
+    let settings = &standing.key.row.settings;
+    let message = if standing.has_budget() {
+        "what a run costs is not known before it ends, so that a key with a budget cannot have one"
+    } else if !settings.may_use(&upstream.name.0) {
+        "the key may not use the upstream that does runs"
+    } else if !settings.models.is_empty() && !model.is_some_and(|model| settings.may_ask(model)) {
+        "the key may not ask for this model; name one that it may ask for"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(FaultKind::Forbidden, message))
 }
 
 /// Waits for a record, where the client is not to hear of an end before it is written.

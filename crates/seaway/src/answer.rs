@@ -50,8 +50,13 @@ fn head_of_fault(fault: &Fault, status: u16, request_id: &str) -> Head {
         headers.insert(RETRY_AFTER, wait.as_secs().max(1).into());
     }
     // A client that repeats what cannot succeed only makes its user wait.
-    if matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden | FaultKind::NotReady)
-    {
+    if matches!(
+        fault.kind,
+        FaultKind::Unauthenticated
+            | FaultKind::Forbidden
+            | FaultKind::NotReady
+            | FaultKind::OverBudget
+    ) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     Head { status, headers }
@@ -73,6 +78,7 @@ const fn layer(kind: FaultKind) -> &'static str {
         | FaultKind::TooLarge
         | FaultKind::SlowClient
         | FaultKind::RateLimited
+        | FaultKind::OverBudget
         | FaultKind::NotReady
         | FaultKind::NoMemory
         | FaultKind::StoreDown

@@ -18,6 +18,7 @@ use crate::http::connection::Connections;
 use crate::http::server::{self, BindError, Listener, Serving};
 use crate::http::tls::{ServerTls, TlsError};
 use crate::instance::{self, Registered};
+use crate::ledger::Books;
 use crate::process::Programs;
 use crate::snapshot::Snapshot;
 use crate::state::{AppState, ConfigOrigin};
@@ -143,14 +144,20 @@ impl App {
         }
         let (drain, tasks, connections) =
             (Drain::default(), TaskTracker::new(), TaskTracker::new());
-        let store = Store::start(config.store.clone(), config.prices.clone(), store_failed);
+        let books = Books::new(&config);
+        let store = Store::start(
+            config.store.clone(),
+            config.prices.clone(),
+            books.opened(true),
+            store_failed,
+        );
         let (grace, watch, threads) = (config.grace, config.watch, config.threads);
         let (state_dir, mut config) = (config.state_dir.clone(), config);
         config.listen = listeners.iter().filter_map(Listener::address).collect();
         let addresses = config.listen.clone();
         let origin = ConfigOrigin { sources, path };
         let at_hand =
-            Dependencies { tasks, store, network: Network::Real, programs: Programs::Real };
+            Dependencies { tasks, store, books, network: Network::Real, programs: Programs::Real };
         let state = AppState::new(config, origin, at_hand, drain)?;
         let router = http::router(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;

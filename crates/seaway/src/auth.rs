@@ -10,7 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::SecretString;
 
-use crate::config::{Auth, Config, KeySecret, PresentedKey};
+use crate::account::{Accounts, Shown};
+use crate::config::{Auth, Config, KeySecret, OWNER, PresentedKey};
 use crate::trusted::{self, Modes};
 
 /// Headers that may carry a credential of the client's.
@@ -42,6 +43,10 @@ impl Caller {
 pub struct Keyring {
     keys: Vec<(Arc<str>, KeySecret)>,
     open: bool,
+    /// Keys that were given out.
+    given: Option<Arc<Accounts>>,
+    /// Who may give them out.
+    owners: Vec<Arc<str>>,
 }
 
 /// The local key's file cannot be used.
@@ -60,22 +65,64 @@ impl Keyring {
     ///
     /// If the made key can be neither read nor written.
     pub fn load(config: &Config) -> Result<Self, KeyError> {
-        Ok(match &config.auth {
-            Auth::Open => Self { keys: Vec::new(), open: true },
-            Auth::Keys(keys) => Self {
-                keys: keys
-                    .iter()
-                    .map(|(name, secret)| (name.as_str().into(), secret.clone()))
-                    .collect(),
-                open: false,
-            },
-            Auth::MadeKey => Self {
-                keys: vec![(
-                    "default".into(),
-                    KeySecret::Plain(made_key(&config.state_dir, config.modes)?),
-                )],
-                open: false,
-            },
+        let (keys, open): (Vec<(Arc<str>, KeySecret)>, bool) = match &config.auth {
+            Auth::Open => (Vec::new(), true),
+            Auth::Keys(keys) => {
+                let keys = keys.iter();
+                (keys.map(|(name, secret)| (name.as_str().into(), secret.clone())).collect(), false)
+            }
+            Auth::MadeKey => {
+                let made = made_key(&config.state_dir, config.modes)?;
+                (vec![("default".into(), KeySecret::Plain(made))], false)
+            }
+        };
+        // The only key there is belongs to whoever set it.
+        let named = |name: &&Arc<str>| config.admin_callers.iter().any(|owner| **owner == ***name);
+        let owners = match &*keys {
+            _ if !config.admin_callers.is_empty() => {
+                keys.iter().map(|(name, _)| name).filter(named).cloned().collect()
+            }
+            [(name, _)] => vec![name.clone()],
+            _ => Vec::new(),
+        };
+        Ok(Self { keys, open, given: None, owners })
+    }
+
+    /// The same, with the keys that were given out.
+    pub fn with(self, given: Arc<Accounts>) -> Self {
+        Self { given: Some(given), ..self }
+    }
+
+    /// True for who may give keys out and take them back.
+    pub fn is_owner(&self, caller: &Caller) -> bool {
+        &*caller.0 == OWNER || self.owners.contains(&caller.0)
+    }
+
+    /// True where this caller may have limits, or this key be somebody's, of which the store has not told yet.
+    pub fn is_awaited(&self, caller: Option<&Caller>) -> bool {
+        let owner = caller.is_some_and(|caller| self.is_owner(caller));
+        !owner && self.given.as_ref().is_some_and(|given| given.is_awaited())
+    }
+
+    /// Waits until the store has told of keys that were given out. Cancel safe.
+    pub async fn told(&self) {
+        if let Some(given) = &self.given {
+            given.loaded().await;
+        }
+    }
+
+    /// True where more than one somebody may come.
+    pub fn is_shared(&self) -> bool {
+        self.keys.len() > 1 || self.given.as_ref().is_some_and(|given| !given.is_empty())
+    }
+
+    /// Why somebody is not let in who shows a key that was once given out.
+    pub fn past(&self, headers: &HeaderMap) -> Option<String> {
+        let given = self.given.as_ref()?;
+        let mut sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
+        sent.find_map(|value| match given.shown(token(value.as_bytes())) {
+            Some(Shown::Past(why)) => Some(why),
+            Some(Shown::Good(_)) | None => None,
         })
     }
 
@@ -86,6 +133,8 @@ impl Keyring {
                 .map(|(name, key)| (name.into(), KeySecret::Plain(key.to_owned().into())))
                 .collect(),
             open: false,
+            given: None,
+            owners: Vec::new(),
         }
     }
 
@@ -104,7 +153,7 @@ impl Keyring {
         !self.open && self.first().is_none()
     }
 
-    /// The secret of a caller.
+    /// The secret of a caller of the configuration.
     pub fn secret_of(&self, caller: &str) -> Option<&KeySecret> {
         self.keys.iter().find(|(name, _)| &**name == caller).map(|(_, secret)| secret)
     }
@@ -128,7 +177,7 @@ impl Keyring {
 
     /// Tells who has this key.
     pub fn whose(&self, key: &str) -> Option<Caller> {
-        self.find(&HeaderValue::from_str(key).ok()?).cloned().map(Caller)
+        self.find(&HeaderValue::from_str(key).ok()?).map(Caller)
     }
 
     /// Tells who calls. Clients may send several credentials; one good one is enough.
@@ -136,8 +185,9 @@ impl Keyring {
         let mut sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
         let known = sent.find_map(|value| self.find(value));
         match known {
-            Some(name) => Some(Caller(name.clone())),
-            None if self.open => Some(Caller("open".into())),
+            Some(name) => Some(Caller(name)),
+            // Who shows a key that lets in no more is not let in without one.
+            None if self.open && self.past(headers).is_none() => Some(Caller("open".into())),
             None => None,
         }
     }
@@ -150,12 +200,13 @@ impl Keyring {
             .filter(|piece| !piece.is_empty());
         let mut pieces = pieces.chain([value.as_bytes()]);
         pieces.any(|piece| {
+            let given = self.given.as_ref().is_some_and(|given| given.holds(piece));
             let piece = PresentedKey::of(piece);
-            self.keys.iter().any(|(_, secret)| secret.is(&piece))
+            given || self.keys.iter().any(|(_, secret)| secret.is(&piece))
         })
     }
 
-    fn find(&self, value: &HeaderValue) -> Option<&Arc<str>> {
+    fn find(&self, value: &HeaderValue) -> Option<Arc<str>> {
         let sent = PresentedKey::of(token(value.as_bytes()));
         let mut found = None;
         // Every key is compared, so that time does not tell which one was close.
@@ -164,7 +215,14 @@ impl Keyring {
                 found = Some(name);
             }
         }
-        found
+        if found.is_some() {
+            return found.cloned();
+        }
+        match self.given.as_ref()?.shown(token(value.as_bytes())) {
+            // The configuration has the last word on its names.
+            Some(Shown::Good(name)) if self.secret_of(&name).is_none() => Some(name),
+            Some(Shown::Good(_) | Shown::Past(_)) | None => None,
+        }
     }
 }
 
@@ -220,6 +278,50 @@ fn tighten(path: &Path) {
     }
 }
 
+/// What turns keys that are given out into hashes: 32 bytes; none where no key was ever given out.
+///
+/// # Errors
+///
+/// If it cannot be read.
+pub fn known_pepper(state_dir: &Path, modes: Modes) -> std::io::Result<Option<[u8; 32]>> {
+    let path = state_dir.join("pepper");
+    match trusted::read(&path, modes) {
+        Ok(text) => {
+            tighten(&path);
+            read_pepper(&path, &text).map(Some)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, made at the first use.
+///
+/// # Errors
+///
+/// If the state folder can be neither read nor written.
+pub fn pepper(state_dir: &Path, modes: Modes) -> std::io::Result<[u8; 32]> {
+    if let Some(known) = known_pepper(state_dir, modes)? {
+        return Ok(known);
+    }
+    trusted::folder(state_dir, modes)?;
+    let mut random = [0; 32];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| std::io::Error::other("no randomness"))?;
+    let path = state_dir.join("pepper");
+    let text = first(&path, &URL_SAFE_NO_PAD.encode(random))?;
+    read_pepper(&path, &text)
+}
+
+fn read_pepper(path: &Path, text: &str) -> std::io::Result<[u8; 32]> {
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim()).ok();
+    bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or_else(|| {
+        std::io::Error::other(format!(
+            "{} is not what was written there; without it no key that was given out is known",
+            path.display()
+        ))
+    })
+}
+
 /// Makes a new local key, in place of one that is there.
 ///
 /// # Errors
@@ -239,16 +341,20 @@ fn first_key(state_dir: &Path) -> Result<SecretString, KeyError> {
     let wrong = |source| KeyError { path: path.clone(), source };
     let key = random_key().map_err(wrong)?;
     private_dir(state_dir).map_err(wrong)?;
-    let temporary = temporary(&path, key.as_bytes()).map_err(wrong)?;
-    let published = std::fs::hard_link(&temporary, &path);
+    first(&path, &key).map(SecretString::from).map_err(wrong)
+}
+
+/// Writes a file that is not there yet. Returns what is in it: of several that do so at once, one wins.
+fn first(path: &Path, content: &str) -> std::io::Result<String> {
+    let temporary = temporary(path, content.as_bytes())?;
+    let published = std::fs::hard_link(&temporary, path);
     let _gone = std::fs::remove_file(&temporary);
     match published {
-        Ok(()) => Ok(key.into()),
+        Ok(()) => Ok(content.to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let winner = std::fs::read_to_string(&path).map_err(wrong)?;
-            Ok(winner.trim().to_owned().into())
+            Ok(std::fs::read_to_string(path)?.trim().to_owned())
         }
-        Err(source) => Err(wrong(source)),
+        Err(error) => Err(error),
     }
 }
 

@@ -10,6 +10,7 @@ mod connect;
 mod demo;
 mod doctor;
 mod facts;
+mod given;
 mod keys;
 mod login;
 mod price;
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         Some(Command::Man { pages }) => shell::man(pages.as_deref()),
         Some(Command::Config { command }) => config::run(&cli, command),
         Some(Command::Key { command }) => keys::run(&cli, command),
+        Some(Command::Team { command }) => given::team(&cli, command),
         Some(Command::Usage(options)) => usage::run(&cli, options),
         Some(Command::Audit(options)) => audit::run(&cli, options),
         Some(Command::Price(options)) => price::run(&cli, options),

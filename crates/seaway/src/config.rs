@@ -174,6 +174,10 @@ pub struct Config {
     pub idle_login: Option<PathBuf>,
     /// Who may sign in to the dashboard; nobody named: whoever has a key.
     pub dashboard_callers: Vec<String>,
+    /// Who may give out keys over HTTP; nobody named: whoever has the only key of the configuration.
+    pub admin_callers: Vec<String>,
+    /// By whose days budgets go.
+    pub time_zone: jiff::tz::TimeZone,
     pub cors_origins: Vec<HeaderValue>,
     /// In bytes.
     pub body_limit: usize,

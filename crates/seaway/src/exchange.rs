@@ -1,6 +1,7 @@
 //! The heart: one request, from parsed to finished.
 
 mod belonging;
+mod budget;
 mod egress;
 mod gather;
 mod keep;
@@ -19,20 +20,23 @@ use http::header::RETRY_AFTER;
 use http::{HeaderMap, Method};
 use http_body_util::{BodyExt, Full};
 use seaway_wire::messages::Change;
-use seaway_wire::{Endpoint, Request, chat, responses};
+use seaway_wire::{Dialect, Endpoint, Request, chat, responses};
 
+use budget::OverBudget;
 use pipe::Surroundings;
 use prepare::Prepared;
 use watch::ExchangeWatch;
 
 pub use pipe::{Answer, Pipe};
 
+use crate::account::Standing;
 use crate::auth::Caller;
 use crate::causes::chain;
 use crate::config::{Config, Preset};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Opening;
 use crate::memory::Held;
+use crate::record::Asker;
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
@@ -63,22 +67,37 @@ pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRe
     let body = client.body.clone();
     let request = Request::parse(&body);
     let known = request.as_ref().ok();
+    let standing = state.ledger.accounts().of(&client.caller.0);
     let entry = state.ledger.open(Opening {
+        team: standing.as_ref().and_then(Standing::team_name),
         caller: client.caller.clone(),
         dialect: client.endpoint.dialect(),
         endpoint: client.endpoint.name(),
         asked: known.and_then(|request| request.model.as_deref()).unwrap_or_default().to_owned(),
         stream: known.is_some_and(|request| request.stream),
+        asker: asker(&client, known),
         prices: snapshot.config.prices.clone(),
     });
     let watch = ExchangeWatch::client_body(entry, &client.body);
-    let mut exchange = Exchange { state, snapshot, client, watch };
+    let mut exchange = Exchange { state, snapshot, client, watch, standing, over_budget: None };
     let answered = match (exchange.state.ledger.may_record(), request) {
-        (Ok(()), Ok(request)) => exchange.ask_upstreams(&request).await,
+        (Ok(()), Ok(request)) => exchange.ask(&request).await,
         (Ok(()), Err(fault)) => Err(fault.into_kind()),
         (Err(fault), _) => Err(fault),
     };
     exchange.answer(answered).await
+}
+
+/// Who asks, by what the client says in its headers, or in the members that are meant for that.
+fn asker(client: &ClientRequest, request: Option<&Request<'_>>) -> Asker {
+    let mut asker = headers::asker(&client.headers);
+    if asker.session.is_none()
+        && client.endpoint.dialect() != Dialect::Messages
+        && let Some(key) = request.and_then(|request| request.object.get("prompt_cache_key"))
+    {
+        asker.session = key.as_str().map(|key| key.chars().take(128).collect());
+    }
+    asker
 }
 
 /// A request that is sent on as it comes.
@@ -105,12 +124,15 @@ pub async fn relay(
     let RelayedRequest { caller, method, target, query, headers, body, held } = request;
     let endpoint = target.family().unwrap_or(Endpoint::Messages);
     state.ledger.store().room().await;
+    let standing = state.ledger.accounts().of(&caller.0);
     let entry = state.ledger.open(Opening {
+        team: standing.as_ref().and_then(Standing::team_name),
         caller: caller.clone(),
         dialect: endpoint.dialect(),
         endpoint: name_of(&target),
         asked: String::new(),
         stream: false,
+        asker: headers::asker(&headers),
         prices: snapshot.config.prices.clone(),
     });
     let client = ClientRequest {
@@ -123,7 +145,7 @@ pub async fn relay(
         held,
     };
     let watch = ExchangeWatch::client_body(entry, &client.body);
-    let mut exchange = Exchange { state, snapshot, client, watch };
+    let mut exchange = Exchange { state, snapshot, client, watch, standing, over_budget: None };
     let answered = match exchange.state.ledger.may_record().and(body) {
         Ok(body) => exchange.ask_holder(method, target, query, body).await,
         Err(fault) => Err(fault),
@@ -172,6 +194,8 @@ struct Model<'m> {
     alias: Option<&'m str>,
     /// The client named none.
     from_default: bool,
+    /// The client named another, and is near a cap.
+    spilled: bool,
 }
 
 /// One request on its way.
@@ -180,6 +204,10 @@ struct Exchange {
     snapshot: Arc<Snapshot>,
     client: ClientRequest,
     watch: ExchangeWatch,
+    /// What is set for the caller.
+    standing: Option<Standing>,
+    /// Why it was refused, if that was for its budget.
+    over_budget: Option<OverBudget>,
 }
 
 struct Answered {
@@ -224,11 +252,29 @@ enum RelayForm {
 }
 
 impl Exchange {
-    async fn answer(self, answered: Result<Answered, Fault>) -> Answer {
-        match answered {
+    async fn answer(mut self, answered: Result<Answered, Fault>) -> Answer {
+        let messages = self.client.endpoint.dialect() == Dialect::Messages;
+        let standing = self.standing.take().filter(|_| messages);
+        let (over_budget, ledger) = (self.over_budget.take(), self.state.ledger.clone());
+        let mut answer = match answered {
             Ok(answered) => self.respond(answered).await,
             Err(fault) => self.fault(&fault),
+        };
+        if let Some(standing) = standing {
+            let headers = &mut answer.head.headers;
+            budget::tell(headers, ledger.accounts(), &standing, over_budget.as_ref());
         }
+        answer
+    }
+
+    /// Asks for the client's model, or for another in its place near a cap and at it.
+    async fn ask(&mut self, request: &Request<'_>) -> Result<Answered, Fault> {
+        let near = self.near_cap();
+        let asked = self.ask_upstreams(request, near.as_deref()).await;
+        let fault = asked.as_ref().err().filter(|_| near.is_none());
+        let Some(spill) = fault.and_then(|fault| self.at_cap(fault)) else { return asked };
+        self.over_budget = None;
+        self.ask_upstreams(request, Some(&spill)).await
     }
 
     /// Asks the upstream that a request belongs to which is not looked into.
@@ -244,6 +290,8 @@ impl Exchange {
             let message = "the path climbs out of the API, or may for who reads it next; write it without `..` and without dots, slashes or percent signs in `%` form";
             return Err(Fault::new(FaultKind::InvalidRequest, message));
         }
+        self.may_relay(&method, &target)?;
+        self.hold_unseen().await?;
         let store = self.state.ledger.store().clone();
         let (batch, body) = match body {
             Payload::Whole(bytes) if !bytes.is_empty() => (Some(bytes.clone()), once(bytes)),
@@ -254,6 +302,7 @@ impl Exchange {
         let shared = belonging::is_shared(&self.snapshot, caller);
         let upstream =
             belonging::upstream_of(&self.snapshot, &store, &target, caller, batch).await?;
+        self.may_use(&upstream)?;
         let own = if shared && belonging::lists(&method, &target) {
             Some(store.made_for(&caller.0).await?)
         } else {
@@ -282,17 +331,18 @@ impl Exchange {
     }
 
     /// Asks one target after the other until one can serve.
-    async fn ask_upstreams(&mut self, request: &Request<'_>) -> Result<Answered, Fault> {
+    async fn ask_upstreams(
+        &mut self,
+        request: &Request<'_>,
+        spill: Option<&str>,
+    ) -> Result<Answered, Fault> {
         let snapshot = self.snapshot.clone();
         let preset = self.preset(&snapshot)?;
-        let (asked, from_default) = match (&request.model, &snapshot.config.default_model) {
-            (Some(model), _) => (model.as_ref(), false),
-            (None, Some(model)) => (model.as_str(), true),
-            (None, None) => {
-                return Err(
-                    Fault::new(FaultKind::InvalidRequest, "model: field required").param("model")
-                );
-            }
+        let (asked, from_default) = match (spill, &request.model, &snapshot.config.default_model) {
+            (Some(spill), ..) => (spill, false),
+            (None, Some(model), _) => (model.as_ref(), false),
+            (None, None, Some(model)) => (model.as_str(), true),
+            (None, None, None) => return Err(no_model()),
         };
         let alias = route::alias(&snapshot.config.aliases, asked);
         let targets = snapshot.led_to(asked, alias.unwrap_or(asked));
@@ -301,10 +351,22 @@ impl Exchange {
         let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests());
         belonging::holder_first(store, body, &mut targets).await;
         let mut targets = targets.into_iter();
-        let model = Model { asked, alias, from_default };
+        let model = Model { asked, alias, from_default, spilled: spill.is_some() };
         let (mut refused, mut best) = (None, None::<Attempt>);
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
-        while let Some((upstream, Prepared { call, plan, wanted, changes })) = next {
+        while let Some((upstream, prepared)) = next {
+            let body = match &prepared.call.body {
+                Payload::Whole(bytes) => bytes.clone(),
+                Payload::Streamed(_) => Bytes::new(),
+            };
+            let wanted = prepared.wanted.clone();
+            let models = [wanted.as_deref().unwrap_or(asked), asked];
+            if let Err(fault) = self.hold(upstream, &body, request, models).await {
+                // What was answered before is told, if anything was.
+                refused = Some(fault);
+                break;
+            }
+            let Prepared { call, plan, wanted, changes } = prepared;
             self.watch.entry.prepared(wanted.clone(), changes.clone());
             self.watch.entry.goes_to(&upstream.name);
             let result = self.call(upstream, call).await;
@@ -327,6 +389,8 @@ impl Exchange {
         let Some(best) = best else {
             return Err(refused.unwrap_or_else(|| no_upstream(&self.snapshot.config)));
         };
+        // What is told is not that another would have been too dear.
+        self.over_budget = None;
         self.watch.entry.prepared(best.wanted.clone(), best.changes.clone());
         self.watch.entry.goes_to(&best.upstream.name);
         self.watch.entry.carried(best.hashes.0, best.hashes.1);
@@ -360,6 +424,16 @@ impl Exchange {
                 None if model.from_default => Some(("model.default", wanted.to_owned())),
                 None => model.alias.map(|target| ("alias", target.to_owned())),
             };
+            let instead = match instead {
+                Some((_, name)) if model.spilled => Some(("budget", name)),
+                None if model.spilled => Some(("budget", wanted.to_owned())),
+                instead => instead,
+            };
+            let meant = instead.as_ref().map_or(wanted, |(_, name)| name.as_str());
+            if let Err(fault) = self.may(upstream, model.asked, meant) {
+                *refused = refused.take().or(Some(fault));
+                continue;
+            }
             match self.prepare(upstream, request, preset, instead).await {
                 Ok(prepared) => return Some((upstream, prepared)),
                 Err(fault) => *refused = refused.take().or(Some(fault)),
@@ -534,6 +608,10 @@ impl Attempt {
             Err(fault) => tracing::warn!(%upstream, %fault, "trying the next upstream"),
         }
     }
+}
+
+fn no_model() -> Fault {
+    Fault::new(FaultKind::InvalidRequest, "model: field required").param("model")
 }
 
 fn no_upstream(config: &Config) -> Fault {

@@ -19,6 +19,8 @@ pub enum FaultKind {
     /// The client began a request and did not go on with it.
     SlowClient,
     RateLimited,
+    /// A budget is used up, or what is left of it is too little for the request.
+    OverBudget,
     Overloaded,
     Unreachable,
     BadReply,
@@ -46,6 +48,7 @@ impl FaultKind {
             Self::TooLarge => "too_large",
             Self::SlowClient => "slow_client",
             Self::RateLimited => "rate_limited",
+            Self::OverBudget => "over_budget",
             Self::Overloaded => "overloaded",
             Self::Unreachable => "unreachable",
             Self::BadReply => "bad_reply",
@@ -89,6 +92,9 @@ impl Faced for FaultKind {
             Self::SlowClient => (408, INVALID, INVALID, None),
             Self::RateLimited => {
                 (429, "rate_limit_error", "rate_limit_error", Some("rate_limit_exceeded"))
+            }
+            Self::OverBudget => {
+                (429, "billing_error", "insufficient_quota", Some("insufficient_quota"))
             }
             Self::Overloaded => (529, "overloaded_error", SERVER, Some("overloaded")),
             Self::Unreachable => (502, "api_error", UPSTREAM, None),

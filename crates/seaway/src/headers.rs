@@ -6,6 +6,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::{CARRIERS, Keyring};
+use crate::record::Asker;
 
 /// Said to upstreams, after the client's own name.
 pub const USER_AGENT: &str = concat!("seaway/", env!("CARGO_PKG_VERSION"));
@@ -56,6 +57,33 @@ pub fn to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool) -> 
         signed(client.get(header::USER_AGENT).filter(|name| !keyring.holds(name))),
     );
     out
+}
+
+/// Who asks and for what, by what Claude Code and Codex say of themselves in headers, and every program by its name.
+pub fn asker(client: &HeaderMap) -> Asker {
+    /// Characters that are kept of each.
+    const LONGEST: usize = 128;
+    let text = |name: &str| {
+        let text = client.get(name)?.to_str().ok()?.trim();
+        (!text.is_empty()).then(|| text.chars().take(LONGEST).collect::<String>())
+    };
+    let program = text(header::USER_AGENT.as_str());
+    let program = program.as_deref().and_then(|name| name.split_whitespace().next());
+    let (name, version) = program.map_or((None, None), |program| {
+        let (name, version) = program.split_once('/').unwrap_or((program, ""));
+        (Some(name.to_owned()), Some(version.to_owned()).filter(|version| !version.is_empty()))
+    });
+    Asker {
+        session: text("x-claude-code-session-id")
+            .or_else(|| text("session-id"))
+            .or_else(|| text("thread-id")),
+        agent: text("x-claude-code-agent-id"),
+        parent_agent: text("x-claude-code-parent-agent-id"),
+        prompt: text("x-claude-code-prompt-id"),
+        class: text("x-claude-code-request-class"),
+        client: text("originator").or(name),
+        version,
+    }
 }
 
 fn signed(client: Option<&HeaderValue>) -> HeaderValue {

@@ -1,6 +1,7 @@
 //! The routes that clients know, and their thin handlers.
 
 mod address;
+mod admin;
 pub mod admission;
 mod ask;
 pub mod connection;
@@ -67,6 +68,7 @@ pub fn router(state: &Arc<AppState>) -> Routes {
         .merge(sessions::routes("/api"))
         .merge(login::routes("/auth"))
         .merge(owner::routes())
+        .merge(admin::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), admission::enter));

@@ -4,6 +4,7 @@
 //! none: nothing of it vanishes.
 
 mod draft;
+mod keys;
 mod litellm;
 mod names;
 mod router;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value};
 
 use draft::Draft;
 pub use draft::ImportError;
+pub use keys::litellm_keys;
 
 /// The tools whose settings are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

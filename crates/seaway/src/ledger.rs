@@ -1,5 +1,6 @@
 //! Where records go: the metrics at once, the log and the store by the store's writer.
 
+mod books;
 mod entry;
 
 use std::pin::Pin;
@@ -17,15 +18,17 @@ use prometheus_client::registry::{Registry, Unit};
 use seaway_wire::Dialect;
 use seaway_wire::messages::Summary;
 
+use crate::account::Accounts;
 use crate::auth::Caller;
 use crate::config::PriceBook;
 use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
 use crate::live::{Live, Lives};
-use crate::record::{Outcome, Record};
+use crate::record::{Asker, Outcome, Record};
 use crate::store::Store;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
+pub use books::Books;
 pub use entry::Entry;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,6 +45,14 @@ struct ByUpstream {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByModel {
+    model: String,
+}
+
+/// Models without a price that are told apart; clients name what they like.
+const UNPRICED_MODELS: u64 = 100;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByTokens {
     upstream: Arc<str>,
     kind: &'static str,
@@ -50,10 +61,13 @@ struct ByTokens {
 /// Metrics, log and store behind one handle.
 pub struct Ledger {
     store: Store,
+    books: Books,
     drain: Drain,
     registry: Registry,
     exchanges: Family<ByOutcome, Counter>,
     tokens: Family<ByTokens, Counter>,
+    unpriced: Family<ByModel, Counter>,
+    unpriced_models: AtomicU64,
     seconds: Family<ByUpstream, Histogram, fn() -> Histogram>,
     first_byte: Family<ByUpstream, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
@@ -99,6 +113,25 @@ fn histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.5, 16))
 }
 
+/// What was lost, or could not be kept.
+fn register_losses(registry: &mut Registry, store: &Store) {
+    registry.register(
+        "records_dropped",
+        "Records that could not be written; their tokens are counted all the same",
+        store.dropped(),
+    );
+    registry.register(
+        "promises_unkept",
+        "Responses, sessions and the like that were to be kept and could not be; their clients were told",
+        store.unkept(),
+    );
+    registry.register(
+        "log_lines_dropped",
+        "Log lines that were dropped, since stderr was not read in time",
+        crate::log::dropped(),
+    );
+}
+
 /// In the place of a caller: nobody who showed a good key.
 pub const REFUSED: &str = "(refused)";
 
@@ -113,12 +146,15 @@ pub struct Opening {
     pub endpoint: &'static str,
     pub asked: String,
     pub stream: bool,
+    /// The team of the caller's key.
+    pub team: Option<Arc<str>>,
+    pub asker: Asker,
     /// What it will be priced by.
     pub prices: Arc<PriceBook>,
 }
 
 impl Ledger {
-    pub fn new(store: Store, drain: Drain) -> Arc<Self> {
+    pub fn new(store: Store, books: Books, drain: Drain) -> Arc<Self> {
         let mut registry = Registry::with_prefix("seaway");
         let exchanges = Family::default();
         let tokens = Family::default();
@@ -143,30 +179,25 @@ impl Ledger {
             Unit::Seconds,
             first_byte.clone(),
         );
+        let unpriced = Family::default();
+        registry.register(
+            "unpriced",
+            "Requests that are in no cost, since their model has no price",
+            unpriced.clone(),
+        );
         registry.register("in_flight", "Requests that are being answered", in_flight.clone());
         let refused = Family::default();
         registry.register("refused", "Requests that were not let in, by why", refused.clone());
-        registry.register(
-            "records_dropped",
-            "Records that could not be written; their tokens are counted all the same",
-            store.dropped(),
-        );
-        registry.register(
-            "promises_unkept",
-            "Responses, sessions and the like that were to be kept and could not be; their clients were told",
-            store.unkept(),
-        );
-        registry.register(
-            "log_lines_dropped",
-            "Log lines that were dropped, since stderr was not read in time",
-            crate::log::dropped(),
-        );
+        register_losses(&mut registry, &store);
         Arc::new(Self {
             store,
+            books,
             drain,
             registry,
             exchanges,
             tokens,
+            unpriced,
+            unpriced_models: AtomicU64::new(0),
             seconds,
             first_byte,
             in_flight,
@@ -195,11 +226,15 @@ impl Ledger {
     /// Opens the record of a new exchange.
     pub fn open(self: &Arc<Self>, opening: Opening) -> Entry {
         let id = crate::answer::own_id();
+        let (accounts, at) = (&self.books.accounts, jiff::Timestamp::now());
         let record = Record {
             request_id: id.clone(),
             id,
-            at: jiff::Timestamp::now(),
+            at,
+            day: accounts.day(at),
+            team: opening.team,
             caller: opening.caller,
+            asker: opening.asker,
             dialect: opening.dialect,
             endpoint: opening.endpoint,
             upstream: None,
@@ -220,6 +255,7 @@ impl Ledger {
             body_in: None,
             body_out: None,
             changes: Vec::new(),
+            claim: None,
         };
         self.in_flight.inc();
         let live = self.lives.begin(&record);
@@ -244,6 +280,8 @@ impl Ledger {
             endpoint: "refused",
             asked: String::new(),
             stream: false,
+            team: None,
+            asker: Asker::default(),
             prices: Arc::default(),
         };
         let mut entry = self.open(opening);
@@ -283,6 +321,9 @@ impl Ledger {
         if let Some(first_byte) = record.first_byte {
             self.first_byte.get_or_create(&by_upstream).observe(first_byte.as_secs_f64());
         }
+        if record.cost.is_none() {
+            self.count_unpriced(record.model());
+        }
         let usage = record.summary.usage;
         let counts = [
             ("input", usage.input),
@@ -293,6 +334,17 @@ impl Ledger {
         for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             self.tokens.get_or_create(&ByTokens { upstream: upstream.clone(), kind }).inc_by(count);
         }
+    }
+
+    fn count_unpriced(&self, model: &str) {
+        let known = ByModel { model: model.to_owned() };
+        if let Some(counter) = self.unpriced.get(&known) {
+            counter.inc();
+            return;
+        }
+        let few = self.unpriced_models.fetch_add(1, Ordering::Relaxed) < UNPRICED_MODELS;
+        let labels = if few { known } else { ByModel { model: "(others)".into() } };
+        self.unpriced.get_or_create(&labels).inc();
     }
 
     /// How many exchanges have ended so far.
@@ -317,6 +369,16 @@ impl Ledger {
 
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Keys that were given out.
+    pub fn accounts(&self) -> &Arc<Accounts> {
+        &self.books.accounts
+    }
+
+    /// What upstreams, snapshots and this share of them.
+    pub const fn books(&self) -> &Books {
+        &self.books
     }
 
     /// Writes all metrics as Prometheus reads them.

@@ -9,10 +9,13 @@
 //! [`app`] puts it all together from a [`config`]; [`cli`] is the only module that prints.
 
 pub mod access;
+pub mod account;
+pub mod admin;
 pub mod agent;
 pub mod answer;
 pub mod app;
 pub mod auth;
+pub mod cap;
 pub mod catalog;
 pub mod causes;
 pub mod cli;

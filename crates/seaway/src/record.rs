@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::civil::Date;
+
 use seaway_wire::Dialect;
 use seaway_wire::messages::{Change, Summary};
 
@@ -49,6 +51,8 @@ pub enum Outcome {
     ClientGone,
     /// The gateway was shutting down and waited no longer.
     Drained,
+    /// The gateway was killed; the next one found the request and charged it.
+    Killed,
 }
 
 impl Outcome {
@@ -59,8 +63,34 @@ impl Outcome {
             Self::Truncated => "truncated",
             Self::ClientGone => "client_gone",
             Self::Drained => "drained",
+            Self::Killed => "killed",
         }
     }
+}
+
+/// Who asked and for what, as far as the client tells: never a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asker {
+    /// The client's name for the conversation.
+    pub session: Option<String>,
+    /// The agent within it, and the one that it works for.
+    pub agent: Option<String>,
+    pub parent_agent: Option<String>,
+    /// The id of what a person typed.
+    pub prompt: Option<String>,
+    /// What a request is for: a main turn, a summary, …
+    pub class: Option<String>,
+    /// The program, and its version.
+    pub client: Option<String>,
+    pub version: Option<String>,
+}
+
+/// What keeps the cost of a request under a cap until its record is written; dropped, it no longer does.
+pub trait Claimed: std::fmt::Debug + Send + Sync {
+    /// Notes what it cost.
+    fn settled(&self, cost: u64);
+    /// Its record is lost: this is to be found by the next gateway.
+    fn stays(&self);
 }
 
 /// One exchange. Never a prompt, never an answer.
@@ -71,7 +101,12 @@ pub struct Record {
     /// The id that the client saw.
     pub request_id: String,
     pub at: jiff::Timestamp,
+    /// The day of it, as budgets go.
+    pub day: Date,
     pub caller: Caller,
+    /// The team of the caller's key.
+    pub team: Option<Arc<str>>,
+    pub asker: Asker,
     pub dialect: Dialect,
     /// `messages`, `count_tokens`, …
     pub endpoint: &'static str,
@@ -103,6 +138,8 @@ pub struct Record {
     /// The body that went: the same where nothing was changed.
     pub body_out: Option<blake3::Hash>,
     pub changes: Vec<Change>,
+    /// Of a request under a cap.
+    pub claim: Option<Arc<dyn Claimed>>,
 }
 
 impl Record {

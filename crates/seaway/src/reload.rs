@@ -53,6 +53,7 @@ pub fn reload(state: &AppState) -> Result<(), String> {
         Snapshot::new(config, Some(&before), &state.dependencies())
             .map_err(|error| error.to_string())?,
     );
+    state.ledger.accounts().set_zone(next.config.time_zone.clone());
     state.snapshot.store(next.clone());
     for (name, how) in next.keyring.changes_since(&before.keyring) {
         let entry = AuditEntry::once(AuditEvent::KeyChanged, &*name, how);

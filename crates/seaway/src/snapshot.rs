@@ -28,7 +28,7 @@ impl Snapshot {
         previous: Option<&Self>,
         dependencies: &Dependencies,
     ) -> Result<Self, KeyError> {
-        let keyring = Keyring::load(&config)?;
+        let keyring = Keyring::load(&config)?.with(dependencies.books.accounts.clone());
         let known = previous.map(|previous| previous.upstreams.as_slice()).unwrap_or_default();
         let same = |setting: &crate::config::UpstreamConfig| {
             known.iter().find(|upstream| {

@@ -65,10 +65,10 @@ impl AppState {
     ) -> Result<Arc<Self>, KeyError> {
         let memory_limit = config.memory_limit;
         let snapshot = Snapshot::new(config, None, &at_hand)?;
-        let Dependencies { tasks, store, network, programs } = at_hand;
+        let Dependencies { tasks, store, books, network, programs } = at_hand;
         Ok(Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
-            ledger: Ledger::new(store, drain.clone()),
+            ledger: Ledger::new(store, books, drain.clone()),
             drain,
             knocks: Knocks::default(),
             memory: Memory::new(memory_limit),
@@ -89,6 +89,7 @@ impl AppState {
         Dependencies {
             tasks: self.tasks.clone(),
             store: self.ledger.store().clone(),
+            books: self.ledger.books().clone(),
             network: self.network.clone(),
             programs: self.programs.clone(),
         }

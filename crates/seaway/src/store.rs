@@ -6,7 +6,9 @@
 //!   is told, and read by a connection of its own.
 //! - *Reports* are what people ask. They have a connection of their own too, and are in nobody's way.
 
+mod accounts;
 mod audit;
+mod claims;
 mod files;
 mod inbox;
 mod journal;
@@ -25,6 +27,7 @@ mod stepped;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod usage_by;
 mod writer;
 
 use std::path::PathBuf;
@@ -35,6 +38,7 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::Connection;
 
+use crate::account::Ledgers;
 use crate::config::{self, PriceBook};
 use crate::fault::{Fault, FaultKind};
 use crate::record::Record;
@@ -42,7 +46,9 @@ use inbox::Inbox;
 use open::{ReaderSlot, Urgency};
 use writer::{Writer, WriterSetting};
 
+pub use accounts::{AccountChange, ChangedBy, UsedUp};
 pub use audit::{AuditEntry, AuditEvent, AuditRow, append, audit};
+pub use claims::{ClaimLine, ClaimSlot, Claims};
 pub use inbox::StoreTrouble;
 pub use keeper::{Keeper, Keeping, Keepsake};
 pub use made::MadeAt;
@@ -53,6 +59,7 @@ pub use responses::Response;
 pub use sessions::Session;
 pub use stepped::StoreSteps;
 pub use tasks::{LEASE, RESTARTED, Task, TaskStatus};
+pub use usage_by::{UsageBy, UsageSum, usage_by};
 
 /// The store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +113,21 @@ impl From<StoreError> for Fault {
 /// What is to be done with the database. Dropped undone, whoever waits learns that the store is out of use.
 type StoreWork = Box<dyn FnOnce(&mut Connection) + Send>;
 
+/// Told what is known of keys, and where requests under a cap are noted, once the store is open and before anything is written.
+pub struct Opened {
+    /// This process is to keep budgets: one does, of those that use the store.
+    pub keeps_budgets: bool,
+    /// Called again where there was trouble before.
+    pub tell: Box<dyn FnMut(Ledgers, Option<Arc<Claims>>) + Send>,
+}
+
+impl Opened {
+    /// For who wants to know of no keys.
+    pub fn unheard() -> Self {
+        Self { keeps_budgets: false, tell: Box::new(|_, _| {}) }
+    }
+}
+
 /// A handle on the store. Its threads end with the last one.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -128,10 +150,11 @@ impl Drop for Handle {
 impl Store {
     /// Starts the threads of the store. The file is opened by them, so that nobody waits; `failed` is
     /// called if that is not possible, once, and it is tried again from time to time. By `prices` is estimated what older records have cost, which did
-    /// not keep it.
+    /// not keep it. `opened` is told what is known of keys.
     pub fn start(
         setting: config::StoreConfig,
         prices: Arc<PriceBook>,
+        opened: Opened,
         failed: impl FnOnce(&StoreError) + Send + 'static,
     ) -> Self {
         let (store, parts) = Self::parts(&setting);
@@ -150,7 +173,7 @@ impl Store {
         let slots = [parts.lookups.slot, parts.reports.slot];
         let work = move || {
             let writing = WriterSetting::of(&setting);
-            writer::run(parts.inbox, writing, opener(setting, prices, slots, failed));
+            writer::run(parts.inbox, writing, opener(setting, prices, slots, failed), opened);
         };
         // Without the thread nothing is recorded, and whoever waits for something to be kept waits in vain; such a
         // process has no thread for anything else either.
@@ -177,6 +200,7 @@ impl Store {
                 modes: crate::trusted::Modes::Strict,
             },
             Arc::default(),
+            Opened::unheard(),
             |_| {},
         )
     }

@@ -36,6 +36,7 @@ use retry::{Extra, Next, Retry, retry_after};
 use crate::config::{self, UpstreamName};
 use crate::dial::Network;
 use crate::fault::{Fault, FaultKind};
+use crate::ledger::Books;
 use crate::live::Live;
 use crate::process::Programs;
 use crate::store::Store;
@@ -271,6 +272,7 @@ const REFUSED_FOR: i64 = 300;
 pub struct Dependencies {
     pub tasks: TaskTracker,
     pub store: Store,
+    pub books: Books,
     pub network: Network,
     pub programs: Programs,
 }

@@ -25,7 +25,8 @@ const FLOORS: &[&[&str]] = &[
         "trusted",
     ],
     &["config"],
-    &["process"],
+    &["cap", "process"],
+    &["account"],
     &[
         "auth",
         "connect",
@@ -43,7 +44,7 @@ const FLOORS: &[&[&str]] = &[
     &["live", "store", "tunnel"],
     &["catalog", "ledger", "upstream", "workers"],
     // What handlers share holds the list of runs, and runs hold what handlers share.
-    &["access", "agent/registry", "snapshot", "state"],
+    &["access", "admin", "agent/registry", "snapshot", "state"],
     &["agent", "exchange", "reload"],
     &["http"],
     &["app"],

@@ -12,9 +12,10 @@ use seaway::drain::Drain;
 use seaway::http::admission::Door;
 use seaway::http::connection::Connections;
 use seaway::http::server::Serving;
+use seaway::ledger::Books;
 use seaway::process::Programs;
 use seaway::state::{AppState, ConfigOrigin};
-use seaway::store::{Store, StoreSteps};
+use seaway::store::{Opened, Store, StoreSteps};
 use seaway::upstream::Dependencies;
 use seaway::workers::Workers;
 use seaway::{http, reload};
@@ -118,7 +119,8 @@ fn empty_store() -> &'static [u8] {
     EMPTY.get_or_init(|| {
         let folder = folder();
         let path = folder.path().join("seaway.db");
-        let (store, mut steps) = Store::stepped(store_setting(&path), Arc::default());
+        let (store, mut steps) =
+            Store::stepped(store_setting(&path), Arc::default(), Opened::unheard());
         steps.step();
         drop((store, steps));
         std::fs::read(path).expect("it was made a moment ago")
@@ -160,8 +162,11 @@ pub fn run(plan: &Plan) -> Report {
     };
     let (ending, leftovers, killed_at) = ending;
     copy(before.path(), after.path(), killed_at);
-    let (store, mut steps) =
-        Store::stepped(store_setting(&after.path().join("seaway.db")), Arc::default());
+    let (store, mut steps) = Store::stepped(
+        store_setting(&after.path().join("seaway.db")),
+        Arc::default(),
+        Opened::unheard(),
+    );
     steps.step();
     drop((store, steps));
     let answered = std::mem::take(&mut *answered.lock().unwrap_or_else(PoisonError::into_inner));
@@ -215,12 +220,15 @@ fn gateway(
     std::fs::write(&file, settings(plan, state)).expect("there is room");
     let sources = Sources { file: Some(file), environment: environment(state), flags: Vec::new() };
     let Loaded { config, path, .. } = Config::load(&sources).expect("the settings are right");
-    let (store, steps) = Store::stepped(config.store.clone(), config.prices.clone());
+    let books = Books::new(&config);
+    let (store, steps) =
+        Store::stepped(config.store.clone(), config.prices.clone(), books.opened(true));
     let steps: Steps = Arc::new(Mutex::new(steps));
     let (drain, tasks) = (Drain::default(), TaskTracker::new());
     let at_hand = Dependencies {
         tasks: tasks.clone(),
         store,
+        books,
         network: Network::Simulated(Arc::new(Way(upstreams.clone()))),
         programs: Programs::Simulated(Arc::new(Machine(upstreams.clone()))),
     };

@@ -111,6 +111,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Teams: keys with budgets over all of them
+    Team {
+        #[command(subcommand)]
+        command: TeamCommand,
+    },
     /// Show tokens, cost and requests by day, model and caller
     Usage(UsageOptions),
     /// Show what a model costs, and by which rules; without a name all that have a price
@@ -234,13 +239,125 @@ pub(super) struct RelayOptions {
 pub(super) enum KeyCommand {
     /// Print the local key, and make it if there is none
     Show,
-    /// Make a new local key; clients need it from then on
-    Rotate,
+    /// Give out a key; it is printed once, and never again
+    Create {
+        /// By which it is known in usage, logs and errors
+        name: String,
+        #[command(flatten)]
+        options: KeyOptions,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the keys that were given out, with what they spent and what is left
+    List {
+        /// Also those that were revoked
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what is set for a key, at once; what is not named stays, and `none` clears
+    Set {
+        /// Whose; also that of a key of the configuration
+        name: String,
+        #[command(flatten)]
+        options: KeyOptions,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a key back, for good and at once
+    Revoke {
+        /// Whose
+        name: String,
+    },
+    /// Make another key in the place of one; without a name the local key, which clients need from then on
+    Rotate {
+        /// Whose, of those that were given out
+        name: Option<String>,
+        /// How long the old one still lets in
+        #[arg(long, value_name = "TIME", default_value = crate::admin::GRACE)]
+        grace: String,
+    },
+    /// Take over another gateway's keys, teams and budgets
+    Import {
+        /// Which gateway's
+        #[arg(value_parser = ["litellm"])]
+        gateway: String,
+        /// Its export: JSON of `/key/list?return_full_object=true`, or rows of its tables
+        file: PathBuf,
+        /// Only say what would be taken over
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the hash of a key, for `[keys]` in the configuration; the key is read from standard input
     Hash {
         /// Make a new key, and show it once
         #[arg(long)]
         new: bool,
+    },
+}
+
+/// What may be set for a key and for a team.
+#[derive(Debug, Args)]
+pub(super) struct CapOptions {
+    /// Dollars in a time: `20/day`, `50/week`, `200/month`, `500/total`; may be repeated
+    #[arg(long, value_name = "DOLLARS/TIME")]
+    pub budget: Vec<String>,
+    /// Requests a minute
+    #[arg(long, value_name = "N")]
+    pub rpm: Option<String>,
+    /// Tokens a minute, without those that are read from the cache
+    #[arg(long, value_name = "N")]
+    pub tpm: Option<String>,
+    /// Requests under way at once
+    #[arg(long, value_name = "N")]
+    pub concurrent: Option<String>,
+}
+
+/// What may be set for a key.
+#[derive(Debug, Args)]
+pub(super) struct KeyOptions {
+    /// The team whose budgets it also has to fit
+    #[arg(long)]
+    pub team: Option<String>,
+    #[command(flatten)]
+    pub caps: CapOptions,
+    /// The models that it may ask for, by patterns such as `claude-haiku*`
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// The upstreams that it may use
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub upstreams: Vec<String>,
+    /// How long it lets in, or until when: `90d`, `2027-01-01T00:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<String>,
+    /// The model that is asked instead, near its budgets' end
+    #[arg(long, value_name = "MODEL")]
+    pub spill: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TeamCommand {
+    /// Make a team, or change its budgets and rates, at once; what is not named stays, and `none` clears
+    Set {
+        /// Which one
+        name: String,
+        #[command(flatten)]
+        caps: CapOptions,
+    },
+    /// List the teams, with what they spent and what is left
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a team that no key is in
+    Remove {
+        /// Which one
+        name: String,
     },
 }
 
@@ -316,6 +433,9 @@ pub(super) struct UsageOptions {
     /// Print comma-separated values
     #[arg(long)]
     pub csv: bool,
+    /// Sum up by one thing: `session`, `agent`, `key`, `team`, `client`, `model`, `upstream` or `day`
+    #[arg(long, value_name = "WHAT", conflicts_with = "csv", value_parser = ["session", "agent", "key", "team", "client", "model", "upstream", "day"])]
+    pub by: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -55,7 +55,7 @@ impl Client {
         self.send(Method::POST, path, body, headers).await
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,

@@ -18,6 +18,7 @@ use crate::auth::{Keyring, unwritable};
 use crate::causes::chain;
 use crate::config::{Config, ConfigError, Listen};
 use crate::dial::Network;
+use crate::ledger::Books;
 use crate::process::Programs;
 use crate::store::Store;
 use crate::tunnel::{Login, Tunnel, TunnelLayer};
@@ -121,6 +122,7 @@ async fn examine(config: &Config, live: bool, findings: &mut Vec<Finding>) {
     let dependencies = Dependencies {
         tasks: TaskTracker::new(),
         store: Store::in_memory(),
+        books: Books::empty(),
         network: Network::Real,
         programs: Programs::Real,
     };

@@ -1,4 +1,4 @@
-//! `seaway key`: the local key.
+//! `seaway key`: the local key, and those that were given out.
 
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::args::{Cli, KeyCommand};
 use super::client::Client;
-use super::serve;
+use super::{given, serve};
 use crate::auth::{Keyring, new_key, random_key};
 use crate::config::{Auth, Config, KeySecret};
 use crate::instance::{self, Instance};
@@ -20,7 +20,13 @@ pub(super) fn run(cli: &Cli, command: &KeyCommand) -> anyhow::Result<ExitCode> {
             Some(key) => println!("{}", key.expose_secret()),
             None => eprintln!("no key is needed: `auth` is `none`"),
         },
-        KeyCommand::Rotate => rotate(&cli.load()?.config)?,
+        KeyCommand::Rotate { name: None, .. } => rotate(&cli.load()?.config)?,
+        KeyCommand::Rotate { name: Some(name), grace } => given::rotate(cli, name, grace)?,
+        KeyCommand::Create { name, options, json } => given::create(cli, name, options, *json)?,
+        KeyCommand::Set { name, options, json } => given::set(cli, name, options, *json)?,
+        KeyCommand::Revoke { name } => given::revoke(cli, name)?,
+        KeyCommand::List { all, json } => given::list(cli, *all, *json)?,
+        KeyCommand::Import { file, dry_run, .. } => given::import(cli, file, *dry_run)?,
         KeyCommand::Hash { new } => hash(*new)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -33,7 +39,7 @@ fn rotate(config: &Config) -> anyhow::Result<()> {
             config.key_from.as_deref().unwrap_or("the configuration")
         );
     }
-    if let Some((running, from)) = serving(config)
+    if let Some((running, from)) = serve::serving(config)
         .and_then(|running| Some((running.addresses.join(", "), ask(&running)?.from?)))
     {
         anyhow::bail!("the gateway on {running} has its key from {from}; change it there");
@@ -92,15 +98,10 @@ fn ask(running: &Instance) -> Option<RunningKey> {
     answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok())?
 }
 
-/// The gateway that clients are sent to, if it runs.
-fn serving(config: &Config) -> Option<Instance> {
-    serve::running(config).or_else(|| serve::same(config))
-}
-
 /// The key that clients need: that of the gateway that runs, which may have been started with another configuration
 /// than this shell knows. Where none runs, the configured one, or the made one, which is made now if there is none.
 pub(super) fn wanted(config: &Config) -> anyhow::Result<Option<SecretString>> {
-    match serving(config).as_ref().and_then(ask) {
+    match serve::serving(config).as_ref().and_then(ask) {
         Some(wanted) if wanted.hashed => Err(hashed_alone()),
         Some(wanted) => Ok(wanted.key.map(SecretString::from)),
         None => {

@@ -81,6 +81,11 @@ pub(super) fn same(config: &Config) -> Option<Instance> {
         .find(|instance| instance.addresses.iter().any(|address| wanted.contains(address)))
 }
 
+/// The gateway that clients are sent to, if it runs.
+pub(super) fn serving(config: &Config) -> Option<Instance> {
+    running(config).or_else(|| same(config))
+}
+
 /// The gateway that a client should use: ours on these addresses; where none were chosen, the only one that runs.
 pub(super) fn running(config: &Config) -> Option<Instance> {
     let chosen = config.listen.iter().map(ToString::to_string).collect::<Vec<_>>() != [USUAL];

@@ -8,11 +8,23 @@ use serde_json::json;
 use super::args::{Cli, RequestsOptions, UsageOptions};
 use crate::config::{Config, parse_span};
 use crate::record::dollars;
-use crate::store::{self, Filter, Receipt, RequestFilter, Row};
+use crate::store::{self, Filter, Receipt, RequestFilter, Row, UsageBy, UsageSum};
 
 pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode> {
     let config = cli.load()?.config;
     let since = since(&options.since)?;
+    if let Some(by) = options.by.as_deref().and_then(UsageBy::parse) {
+        let sums = match database(&config)? {
+            Some(database) => store::usage_by(&database, by, since)?,
+            None => Vec::new(),
+        };
+        if options.json {
+            println!("{}", serde_json::to_string_pretty(&sums)?);
+        } else {
+            sums_table(&sums, by, &options.since);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let rows = match database(&config)? {
         Some(database) => store::usage(&database, &Filter { since })?,
         None => Vec::new(),
@@ -26,6 +38,38 @@ pub(super) fn run(cli: &Cli, options: &UsageOptions) -> anyhow::Result<ExitCode>
         table(&rows, &options.since);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sums by one thing, a line each.
+fn sums_table(sums: &[UsageSum], by: UsageBy, since: &str) {
+    if sums.is_empty() {
+        println!("no requests in the last {since}");
+        return;
+    }
+    let wide = sums.iter().map(|sum| sum.name.chars().count()).max().unwrap_or_default().max(10);
+    println!(
+        "{:<wide$}{:>12}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        by.name(),
+        "requests",
+        "failed",
+        "input",
+        "output",
+        "cache",
+        "cost"
+    );
+    for sum in sums {
+        let UsageSum { requests, failed, input, output, cache_read, cache_write, .. } = sum;
+        let name = if sum.name.is_empty() { "-" } else { &sum.name };
+        let cache = cache_read + cache_write;
+        let cost = if sum.unpriced < *requests || sum.cost > 0 {
+            format!("${:.4}", dollars(sum.cost))
+        } else {
+            "-".to_owned()
+        };
+        println!(
+            "{name:<wide$}{requests:>12}{failed:>12}{input:>12}{output:>12}{cache:>12}{cost:>12}"
+        );
+    }
 }
 
 /// A time ago, in milliseconds since the epoch.

@@ -50,6 +50,8 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         hosts: reader.texts("hosts"),
         idle_login: reader.idle_login(),
         dashboard_callers: reader.texts("dashboard.callers"),
+        admin_callers: reader.texts("admin.callers"),
+        time_zone: reader.time_zone(),
         cors_origins: reader.origins(),
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
         memory_limit: reader.memory_limit(),
@@ -140,6 +142,18 @@ impl ConfigReader<'_> {
 
     fn texts(&self, name: &str) -> Vec<String> {
         self.get(&key(name)).map(|value| value.texts()).unwrap_or_default()
+    }
+
+    /// By whose days budgets go.
+    fn time_zone(&mut self) -> jiff::tz::TimeZone {
+        let Some(name) = self.text("time_zone").filter(|name| !name.is_empty()) else {
+            return jiff::tz::TimeZone::system();
+        };
+        jiff::tz::TimeZone::get(&name).unwrap_or_else(|_| {
+            let why = format!("`{name}` is no time zone of this system; expected one such as `Europe/Berlin` or `UTC`");
+            self.mistake("time_zone", &why);
+            jiff::tz::TimeZone::UTC
+        })
     }
 
     fn flag(&self, name: &str) -> bool {

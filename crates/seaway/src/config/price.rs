@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use seaway_wire::Usage;
+use seaway_wire::bound::PromptBound;
 use seaway_wire::messages::Summary;
 use seaway_wire::price::{self, Price};
+use seaway_wire::{Served, Usage};
 
 use super::{Glob, UpstreamName};
 
@@ -88,6 +89,42 @@ impl PriceBook {
         }
         let flat = Price { long: None, ..*self.find(model, day)?.1 };
         price::cost(usage, &[], AS_LISTED, |_| Some(&flat))
+    }
+
+    /// Returns the most that a request can cost, in micro-dollars; `None` where its model has no price.
+    pub fn worst(
+        &self,
+        model: &str,
+        bound: &PromptBound,
+        upstream: Option<&UpstreamName>,
+        day: Date,
+    ) -> Option<u64> {
+        let (_, price) = self.find(model, day)?;
+        let multiplier = self.multiplier(upstream);
+        // The tier is that of the longest of its prompts.
+        let long = price.long.filter(|(above, _)| bound.longest > *above).map(|(_, long)| long);
+        let flat = Price { rates: long.unwrap_or(price.rates), fast: price.fast, long: None };
+        let usage = Usage {
+            output: bound.output,
+            web_searches: bound.searches,
+            served: Served { fast: false, in_us: bound.in_us, in_batch: false },
+            ..Usage::default()
+        };
+        let read = Usage { input: bound.input, ..usage };
+        let written = Usage {
+            cache_write: bound.input,
+            cache_write_1h: if bound.for_an_hour { bound.input } else { 0 },
+            ..usage
+        };
+        let fast = |usage: Usage| Usage { served: Served { fast: true, ..usage.served }, ..usage };
+        let ways = [
+            Some(read),
+            bound.cached.then_some(written),
+            bound.fast.then(|| fast(read)),
+            (bound.fast && bound.cached).then(|| fast(written)),
+        ];
+        let cost = |usage| price::cost(&usage, &[], multiplier, |_| Some(&flat));
+        ways.into_iter().flatten().filter_map(cost).max()
     }
 
     /// Returns the cost in micro-dollars. What used nothing costs nothing, whatever its model.

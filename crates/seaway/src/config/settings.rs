@@ -103,6 +103,18 @@ pub const SETTINGS: &[Setting] = &[
         "which callers may sign in to the dashboard, by the names of their keys; nobody named: whoever has a key",
     ),
     plain(
+        "admin.callers",
+        Kind::Texts,
+        "",
+        "which callers may give out keys and set budgets over HTTP (`/v1/admin`), by the names of their keys; nobody named: whoever has the made key, or the only one that is configured",
+    ),
+    plain(
+        "time_zone",
+        Kind::Text,
+        "",
+        "by whose days, weeks and months budgets go, such as `Europe/Berlin`; nothing said: the system's",
+    ),
+    plain(
         "hosts",
         Kind::Texts,
         "",

@@ -43,7 +43,7 @@ pub(super) fn lists(method: &Method, target: &Target) -> bool {
 
 /// True where what one caller made is not this one's: there are several, and it is not the owner of all.
 pub(super) fn is_shared(snapshot: &Snapshot, caller: &Caller) -> bool {
-    snapshot.keyring.iter().len() > 1 && &*caller.0 != OWNER
+    snapshot.keyring.is_shared() && &*caller.0 != OWNER
 }
 
 /// Checks that no file that a request names was made for another caller.

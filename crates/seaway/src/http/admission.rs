@@ -61,6 +61,9 @@ pub async fn enter(
     let door = came.as_ref().map_or(Door::Public, |came| came.door);
     let address = came.as_ref().and_then(|came| came.connection.address());
     let snapshot = state.snapshot.load_full();
+    if door == Door::Public && !is_open(&request) {
+        wait_for_keys(&snapshot, request.headers()).await;
+    }
     let admitted = admit(&state, &snapshot, &request, door);
     // What is told of health depends on the key, so that a wrong one is a guess there too.
     let guessed = admitted.as_ref().is_ok_and(Caller::is_stranger)
@@ -201,14 +204,32 @@ fn admit(
         return Ok(snapshot.keyring.caller(request.headers()).unwrap_or_else(Caller::stranger));
     }
     let wrong = || {
-        Fault::new(
-            FaultKind::Unauthenticated,
-            "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`",
-        )
+        let past = snapshot.keyring.past(request.headers());
+        let why = past.map_or_else(
+            || "the local key is missing or wrong; `seaway key show` prints it. Send it as `x-api-key` or `Authorization: Bearer`".into(),
+            std::borrow::Cow::Owned,
+        );
+        Fault::new(FaultKind::Unauthenticated, why)
     };
-    let caller = snapshot.keyring.caller(request.headers()).ok_or_else(wrong)?;
+    let caller = snapshot.keyring.caller(request.headers());
+    if snapshot.keyring.is_awaited(caller.as_ref()) {
+        let message = "the gateway's store, which knows the keys that were given out, cannot be read at the moment; ask again, and see the gateway's log";
+        return Err(Fault::new(FaultKind::StoreDown, message));
+    }
+    let caller = caller.ok_or_else(wrong)?;
     access::admit(snapshot, request, &caller)?;
     Ok(caller)
+}
+
+/// How long a request waits for a store that has not told of keys yet.
+const KEYS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// At the start, and while the store is out of use: who may have limits waits until they are known.
+async fn wait_for_keys(snapshot: &Snapshot, headers: &HeaderMap) {
+    let keyring = &snapshot.keyring;
+    if keyring.is_awaited(keyring.caller(headers).as_ref()) {
+        let _told = tokio::time::timeout(KEYS_PATIENCE, keyring.told()).await;
+    }
 }
 
 /// What anyone may ask: whether we are there, and whether we are well.

@@ -76,7 +76,8 @@ enum Sight {
 
 impl Sight {
     fn of(snapshot: &Snapshot, caller: &Caller) -> Self {
-        let alone = snapshot.keyring.is_open() || snapshot.keyring.iter().count() < 2;
+        let keyring = &snapshot.keyring;
+        let alone = keyring.is_open() || !keyring.is_shared() || keyring.is_owner(caller);
         if alone || is_named(snapshot, caller) { Self::All } else { Self::Own(caller.0.clone()) }
     }
 
@@ -179,6 +180,10 @@ async fn sign_in(
     };
     if !may_look(&snapshot, &caller) {
         return reply::own_fault(&not_named(&caller));
+    }
+    if snapshot.keyring.secret_of(&caller.0).is_none() {
+        let message = "keys that were given out open no dashboard; its owner sees what they use";
+        return reply::own_fault(&Fault::new(FaultKind::Forbidden, message));
     }
     let entry = AuditEntry::once(AuditEvent::SignIn, &*caller.0, how);
     state.ledger.store().audit(entry.from(address));

@@ -60,7 +60,7 @@ pub(super) async fn relay(
     let mut memory = Held::default();
     let body = if body.is_end_stream() {
         Ok(Payload::Whole(Bytes::new()))
-    } else if batch && (snapshot.upstreams.len() > 1 || snapshot.keyring.iter().len() > 1) {
+    } else if batch && (snapshot.upstreams.len() > 1 || snapshot.keyring.is_shared()) {
         // Its models say where it belongs, and its files whose they may be.
         let limit = snapshot.config.body_limit.max(BATCH_LIMIT);
         let read = whole_body(&state.memory, &head.headers, body, limit).await;

@@ -12,11 +12,13 @@ use seaway_wire::json::{Members, quote};
 use serde::Deserialize;
 
 use super::reply;
+use crate::account::Standing;
 use crate::auth::Caller;
 use crate::catalog::{NoList, OF_CODEX, both_shapes, codex_models, undated};
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
+use crate::upstream::Upstream;
 use crate::{answer, headers, route};
 
 /// How many models a page has when the client does not say.
@@ -34,7 +36,7 @@ pub(super) struct ModelPaging {
 
 pub(super) async fn list(
     State(state): State<Arc<AppState>>,
-    Extension(_): Extension<Caller>,
+    Extension(caller): Extension<Caller>,
     client: HeaderMap,
     uri: Uri,
     paging: Result<Query<ModelPaging>, axum::extract::rejection::QueryRejection>,
@@ -47,7 +49,8 @@ pub(super) async fn list(
         );
     };
     let query = uri.query().unwrap_or_default();
-    match gather(&snapshot, &client, &narrowing(query)).await {
+    let own = state.ledger.accounts().of(&caller.0);
+    match gather(&snapshot, own.as_ref(), &client, &narrowing(query)).await {
         Ok(models) => {
             let own = if asks_as_codex(query) {
                 format!(",\"models\":{}", for_codex(&snapshot, &client, &models).await)
@@ -65,6 +68,7 @@ pub(super) async fn list(
 
 pub(super) async fn one(
     State(state): State<Arc<AppState>>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
     client: HeaderMap,
 ) -> Response {
@@ -73,7 +77,8 @@ pub(super) async fn one(
     let target = route::alias(&snapshot.config.aliases, &id).unwrap_or(&id).to_owned();
     let newest = newest(&snapshot, &client, &target).await;
     let target = newest.as_deref().unwrap_or(&target);
-    match gather(&snapshot, &client, "").await {
+    let own = state.ledger.accounts().of(&caller.0);
+    match gather(&snapshot, own.as_ref(), &client, "").await {
         Ok(models) => match models
             .iter()
             .find(|(known, _)| *known == id)
@@ -120,12 +125,17 @@ fn asks_as_codex(query: &str) -> bool {
 /// upstream lists any, the first one's own answer says why.
 async fn gather(
     snapshot: &Snapshot,
+    own: Option<&Standing>,
     client: &HeaderMap,
     narrowing: &str,
 ) -> Result<Vec<(String, String)>, Box<Response>> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut failure = None;
-    for upstream in &snapshot.upstreams {
+    let settings = own.map(|standing| &standing.key.row.settings);
+    let usable = |upstream: &&Arc<Upstream>| {
+        settings.is_none_or(|settings| settings.may_use(&upstream.name.0))
+    };
+    for upstream in snapshot.upstreams.iter().filter(usable) {
         let headers =
             headers::to_upstream(client, &snapshot.keyring, upstream.passes_credentials());
         let listed = if narrowing.is_empty() {
@@ -159,6 +169,12 @@ async fn gather(
         model.set("id", quote(&glob.0));
         model.set("display_name", quote(&format!("{} ({target})", glob.0)));
         add(&mut found, &model);
+    }
+    if let Some(settings) = settings {
+        let meant = |id: &str| route::alias(&config.aliases, id).map(str::to_owned);
+        found.retain(|(id, _)| {
+            settings.may_ask(id) || meant(id).is_some_and(|meant| settings.may_ask(&meant))
+        });
     }
     Ok(found)
 }

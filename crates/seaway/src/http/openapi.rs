@@ -109,6 +109,51 @@ const OWN: &[Described] = &[
         ..own("post", "/auth/login/{id}", "login", "Finish with the code that the page shows")
     },
     own("post", "/auth/logout", "login", "Sign the program out"),
+    own("get", "/v1/admin/keys", "admin", "List the keys that were given out, with what is left"),
+    Described {
+        body: Some("NewKey"),
+        answer: Some("MadeKey"),
+        ..own("post", "/v1/admin/keys", "admin", "Give out a key; the answer alone has it")
+    },
+    Described { answer: Some("Key"), ..own("get", "/v1/admin/keys/{name}", "admin", "Show a key") },
+    Described {
+        body: Some("KeySettings"),
+        answer: Some("Key"),
+        ..own("patch", "/v1/admin/keys/{name}", "admin", "Change what is set for a key")
+    },
+    Described {
+        answer: Some("Key"),
+        ..own("delete", "/v1/admin/keys/{name}", "admin", "Take a key back, for good")
+    },
+    Described {
+        body: Some("Rotation"),
+        answer: Some("MadeKey"),
+        ..own("post", "/v1/admin/keys/{name}/rotate", "admin", "Make another key in its place")
+    },
+    own("get", "/v1/admin/teams", "admin", "List the teams, with what is left"),
+    own("get", "/v1/admin/teams/{name}", "admin", "Show a team"),
+    Described {
+        body: Some("Caps"),
+        ..own(
+            "put",
+            "/v1/admin/teams/{name}",
+            "admin",
+            "Make a team, or change its budgets and rates",
+        )
+    },
+    own("delete", "/v1/admin/teams/{name}", "admin", "Delete a team that no key is in"),
+    own(
+        "get",
+        "/v1/admin/usage",
+        "admin",
+        "Tokens, cost and requests by day, model and key, or `by=` one thing: `since=7d`",
+    ),
+    own(
+        "get",
+        "/v1/admin/audit",
+        "admin",
+        "Who changed what, and who was not let in: `since=7d`, `limit=100`",
+    ),
     open("get", "/health", "Tell how the gateway and its upstreams are", Some("Health")),
     open("get", "/health/live", "Tell that the process lives", None),
     open("get", "/health/ready", "200 if a request could be served now, else 503", Some("Health")),
@@ -192,6 +237,7 @@ pub(super) fn description() -> Value {
             {"name": "compatible", "description": "Anthropic's and OpenAI's APIs, in front of whatever upstream. Also below `/anthropic` and `/openai`, and with a preset as `/v1/PRESET/…`"},
             {"name": "program", "description": "The Claude Code program with its own tools. Also below `/api`"},
             {"name": "login", "description": "The program's own login"},
+            {"name": "admin", "description": "Keys, teams and their budgets. For the owner alone: the made key, the only one that is configured, or those that `admin.callers` names"},
             {"name": "health", "description": "For people, orchestrators and Prometheus"},
         ],
         "paths": paths,
@@ -230,7 +276,9 @@ fn operation(endpoint: &Described) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
-    if endpoint.method == "post" && (endpoint.body.is_some() || endpoint.elsewhere.is_some()) {
+    if matches!(endpoint.method, "post" | "patch" | "put")
+        && (endpoint.body.is_some() || endpoint.elsewhere.is_some())
+    {
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema(endpoint.body)}}});
     }
     if let Some(url) = endpoint.elsewhere {
@@ -249,9 +297,64 @@ fn operation(endpoint: &Described) -> Value {
     operation
 }
 
-fn schemas() -> Value {
+/// What may be set for a key and for a team.
+fn caps() -> Value {
+    let count =
+        |about: &str| json!({"type": ["integer", "null"], "minimum": 1, "description": about});
+    json!({
+        "budgets": {"type": ["array", "null"], "items": {"type": "string", "pattern": r"^\s*\$?[0-9.]+\s*(/\s*(day|week|month|total)\s*)?$"}, "description": "Dollars in a time: `20/day`"},
+        "rpm": count("Requests a minute"),
+        "tpm": count("Tokens a minute, without those that are read from the cache"),
+        "concurrent": count("Requests under way at once"),
+    })
+}
+
+fn key_settings() -> Value {
+    let texts = |about: &str| json!({"type": ["array", "null"], "items": {"type": "string"}, "description": about});
+    with(
+        caps(),
+        json!({
+            "team": {"type": ["string", "null"]},
+            "models": texts("Patterns of the models that it may ask for"),
+            "upstreams": texts("The upstreams that it may use"),
+            "expires": {"type": ["string", "null"], "description": "`90d`, or a time"},
+            "spill": {"type": ["string", "null"], "description": "The model that is asked instead, near a budget's end"},
+        }),
+    )
+}
+
+/// Both, as one.
+fn with(mut one: Value, other: Value) -> Value {
+    if let (Some(one), Value::Object(other)) = (one.as_object_mut(), other) {
+        one.extend(other);
+    }
+    one
+}
+
+/// What `/v1/admin` takes and gives.
+fn admin_schemas() -> Value {
     let text = || json!({"type": "string"});
     json!({
+        "Caps": {"type": "object", "description": "What is missing stays as it is, null is no more", "properties": caps()},
+        "KeySettings": {"type": "object", "description": "What is missing stays as it is, null is no more", "properties": key_settings()},
+        "NewKey": {"type": "object", "required": ["name"], "properties": with(key_settings(), json!({
+            "name": text(),
+            "hash": {"type": "string", "description": "`sha256:` and the hash of a key of another gateway's, which then goes on to let in"},
+            "spent_micros": {"type": "integer", "description": "What it has spent there"},
+        }))},
+        "Rotation": {"type": "object", "properties": {"grace": {"type": "string", "description": "How long the old one still lets in", "default": crate::admin::GRACE}}},
+        "Key": {"type": "object", "properties": {
+            "name": text(), "state": {"enum": ["active", "expired", "revoked"]}, "team": {"type": ["string", "null"]}, "created": text(), "revoked": {"type": ["string", "null"]},
+            "budgets": {"type": "array", "items": {"type": "object", "properties": {"budget": text(), "amount_micros": {"type": "integer"}, "spent_micros": {"type": "integer"}, "left_micros": {"type": "integer"}, "resets": {"type": ["string", "null"]}}}},
+            "spent_micros": {"type": "integer"}, "requests": {"type": "integer"}, "last_used": {"type": ["string", "null"]},
+        }},
+        "MadeKey": {"type": "object", "required": ["key"], "properties": {"name": text(), "key": {"type": "string", "description": "Shown this once"}}},
+    })
+}
+
+fn schemas() -> Value {
+    let text = || json!({"type": "string"});
+    let own = json!({
         "Error": {"type": "object", "properties": {"error": {"type": "object", "properties": {"type": text(), "message": text()}, "required": ["message"]}}, "required": ["error"]},
         "Run": {
             "type": "object",
@@ -296,7 +399,8 @@ fn schemas() -> Value {
                 "upstreams": {"type": "array", "items": {"type": "object", "properties": {"name": text(), "ready": {"type": "boolean"}, "simulated": {"type": "boolean"}, "why": text(), "queue": {"type": "integer"}}}},
             },
         },
-    })
+    });
+    with(own, admin_schemas())
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ use seaway_wire::messages::{Change, Summary};
 use tokio::time::Instant;
 
 use super::{Ledger, Recording};
+use crate::account::Reservation;
 use crate::auth::Caller;
 use crate::config::{PriceBook, UpstreamName};
 use crate::live::Live;
-use crate::record::{Outcome, Record, characters};
+use crate::record::{Claimed, Outcome, Record, characters};
+use crate::store::{ClaimLine, ClaimSlot};
 
 /// A record in the making. It is written exactly once: by [`Entry::ends`], or when
 /// it is dropped, which is what happens when a client leaves.
@@ -24,6 +26,9 @@ pub struct Entry {
     started: Instant,
     /// Characters of the request, where nobody will tell its tokens.
     asked: u64,
+    /// What is held for it under caps.
+    reservation: Option<Reservation>,
+    slot: Option<Arc<ClaimSlot>>,
     open: bool,
 }
 
@@ -41,6 +46,8 @@ impl Entry {
             prices,
             started: Instant::now(),
             asked: 0,
+            reservation: None,
+            slot: None,
             open: true,
         }
     }
@@ -77,6 +84,65 @@ impl Entry {
     /// Notes the request that its client no longer waits for, in case nobody tells what it took.
     pub fn asked(&mut self, body: &[u8]) {
         self.asked = characters(body);
+    }
+
+    /// Holds what a request takes at the most, until it ends: under all caps over its caller, and in a place where the next gateway
+    /// finds it should this one be killed. `floor` is what it costs at the least, for its `characters`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be noted there. Nothing is held then.
+    pub fn hold(
+        &mut self,
+        reservation: Reservation,
+        model: &str,
+        upstream: &UpstreamName,
+        floor: u64,
+        characters: u64,
+    ) -> std::io::Result<()> {
+        self.asked = characters;
+        if let Some(claims) = self.ledger.books.claims().filter(|_| reservation.is_budgeted()) {
+            let record = &self.record;
+            let line = ClaimLine {
+                id: record.id.clone(),
+                at: record.at.as_millisecond(),
+                day: record.day.to_string(),
+                caller: record.caller.0.to_string(),
+                team: record.team.as_deref().map(str::to_owned),
+                dialect: record.dialect.name().into(),
+                endpoint: record.endpoint.into(),
+                upstream: upstream.0.to_string(),
+                model: model.to_owned(),
+                book: self.prices.version().to_string(),
+                floor,
+                cost: None,
+            };
+            self.slot = Some(claims.hold(line)?);
+        }
+        self.reservation = Some(reservation);
+        Ok(())
+    }
+
+    /// Holds what a request takes that costs nothing, until it ends.
+    pub fn hold_unseen(&mut self, reservation: Reservation) {
+        self.reservation = Some(reservation);
+    }
+
+    /// What is held for it.
+    pub const fn reservation(&mut self) -> Option<&mut Reservation> {
+        self.reservation.as_mut()
+    }
+
+    /// Another upstream or model is asked, for what is held already.
+    pub fn holds_for(&self, model: &str, upstream: &UpstreamName, floor: u64) {
+        if let Some(slot) = &self.slot {
+            slot.moved(&upstream.0, model, floor);
+        }
+    }
+
+    /// When it came.
+    pub fn at(&self) -> jiff::Timestamp {
+        self.record.at
     }
 
     /// Notes which upstream is asked.
@@ -170,9 +236,41 @@ impl Entry {
         record.outcome = outcome;
         record.total = self.started.elapsed();
         // Of several attempts nobody knows here which was refused: that the last was not is no more than a guess.
-        let asked = if begun > 1 { 0 } else { self.asked };
+        // Under a budget it is charged all the same.
+        let asked = if begun > 1 && self.reservation.is_none() { 0 } else { self.asked };
         record.settle(&self.prices, asked);
-        self.ledger.ended(record.clone(), &self.live)
+        self.charge();
+        self.ledger.ended(self.record.clone(), &self.live)
+    }
+
+    /// Puts what the request cost in the place of what was held for it.
+    fn charge(&mut self) {
+        let record = &mut self.record;
+        let Some(reservation) = self.reservation.take() else {
+            let cost = record.cost.unwrap_or_default();
+            let accounts = self.ledger.accounts();
+            return accounts.spend(&record.caller.0, record.team.as_ref(), record.day, cost);
+        };
+        // A model that has no price answered in the place of one that has: it is charged what was held for that.
+        if record.cost.is_none() && reservation.is_budgeted() {
+            (record.cost, record.reckoned) = (Some(reservation.held()), reservation.held());
+        }
+        let cost = record.cost.unwrap_or_default();
+        if let Some(slot) = self.slot.take() {
+            slot.settled(cost);
+            record.claim = Some(slot);
+        }
+        let usage = record.summary.usage;
+        if record.outcome == Outcome::Completed
+            && record.status < 400
+            && let (Some(bound), Some(upstream)) = (reservation.bound(), &record.upstream)
+        {
+            let model = record.wanted.as_deref().unwrap_or(&record.asked);
+            let told = [usage.prompt(), usage.output];
+            self.ledger.accounts().learn(&upstream.0, model, bound, told);
+        }
+        let tokens = usage.input.saturating_add(usage.cache_write).saturating_add(usage.output);
+        reservation.settle(cost, tokens);
     }
 }
 

@@ -24,6 +24,13 @@ pub enum AuditEvent {
     ProgramLogout,
     /// Lock-outs of ssh were cleared.
     Unlocked,
+    /// A key was given out, changed, replaced or taken back.
+    KeyCreated,
+    KeySet,
+    KeyRotated,
+    KeyRevoked,
+    /// A team's budgets and rates are others, or it is new or gone.
+    TeamChanged,
 }
 
 impl AuditEvent {
@@ -35,6 +42,11 @@ impl AuditEvent {
             Self::ProgramLogin => "program_login",
             Self::ProgramLogout => "program_logout",
             Self::Unlocked => "unlocked",
+            Self::KeyCreated => "key_created",
+            Self::KeySet => "key_set",
+            Self::KeyRotated => "key_rotated",
+            Self::KeyRevoked => "key_revoked",
+            Self::TeamChanged => "team_changed",
         }
     }
 }
@@ -84,6 +96,11 @@ pub struct AuditRow {
     pub address: Option<String>,
     pub detail: String,
     pub count: u32,
+    /// What was changed, before and after, as JSON; no secret is in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
 }
 
 impl Store {
@@ -99,9 +116,32 @@ impl Store {
     }
 }
 
-fn insert(database: &Connection, id: uuid::Uuid, entry: &AuditEntry) -> rusqlite::Result<()> {
+pub(super) fn insert(
+    database: &Connection,
+    id: uuid::Uuid,
+    entry: &AuditEntry,
+) -> rusqlite::Result<()> {
+    insert_all(database, id, entry, [None, None])
+}
+
+/// Writes what was changed, for the transaction that changes it.
+pub(super) fn insert_change(
+    database: &Connection,
+    entry: &AuditEntry,
+    before: Option<String>,
+    after: Option<String>,
+) -> rusqlite::Result<()> {
+    insert_all(database, uuid::Uuid::now_v7(), entry, [before, after])
+}
+
+fn insert_all(
+    database: &Connection,
+    id: uuid::Uuid,
+    entry: &AuditEntry,
+    [before, after]: [Option<String>; 2],
+) -> rusqlite::Result<()> {
     let mut insert = database.prepare_cached(
-        "INSERT INTO audit (id, event, who, address, detail, count) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO audit (id, event, who, address, detail, count, before, after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     let address = entry.address.map(|address| address.to_string());
     insert
@@ -111,7 +151,9 @@ fn insert(database: &Connection, id: uuid::Uuid, entry: &AuditEntry) -> rusqlite
             entry.who,
             address,
             entry.detail,
-            entry.count
+            entry.count,
+            before,
+            after
         ])
         .map(drop)
 }
@@ -141,7 +183,7 @@ pub fn append(path: &Path, modes: Modes, entry: &AuditEntry) -> Result<(), Store
 /// If the store cannot be read.
 pub fn audit(database: &Connection, since: i64, limit: u32) -> rusqlite::Result<Vec<AuditRow>> {
     let mut select = database.prepare(
-        "SELECT id, event, who, address, detail, count FROM audit WHERE id >= ?1 ORDER BY id DESC LIMIT ?2",
+        "SELECT id, event, who, address, detail, count, before, after FROM audit WHERE id >= ?1 ORDER BY id DESC LIMIT ?2",
     )?;
     let rows = select.query_map(params![bound(since), limit], |row| {
         let id: [u8; 16] = row.get(0)?;
@@ -154,6 +196,8 @@ pub fn audit(database: &Connection, since: i64, limit: u32) -> rusqlite::Result<
             address: row.get(3)?,
             detail: row.get(4)?,
             count: row.get(5)?,
+            before: row.get(6)?,
+            after: row.get(7)?,
         })
     })?;
     rows.collect()

@@ -1,13 +1,15 @@
 //! Records, many in one transaction, and their sums by the hour.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
-use super::keys::signed;
+use super::accounts::{UsedUp, add_used};
+use super::keys::{HOUR, signed};
 use super::row::JournalRow;
-use crate::record::Record;
+use crate::record::{Claimed, Record};
 
 /// Names that are known without asking the database. There are few, unless somebody makes them up.
 const KNOWN: usize = 10_000;
@@ -47,12 +49,31 @@ pub(super) struct Journal {
     names: HashMap<String, i64>,
 }
 
-/// Sums of what is being written, by hour, model, caller and upstream.
-type Sums = HashMap<(i64, i64, i64, i64), Counts>;
+/// Sums of what is being written.
+#[derive(Debug, Default)]
+struct Sums {
+    /// By hour, model, caller and upstream.
+    hours: HashMap<(i64, i64, i64, i64), Counts>,
+    /// By whether it is a team's, whose, and day.
+    used: HashMap<(bool, i64, String), UsedUp>,
+}
+
+impl Sums {
+    fn add_used(&mut self, team: bool, who: i64, day: &str, more: UsedUp) {
+        let used = self.used.entry((team, who, day.to_owned())).or_default();
+        used.spent = used.spent.saturating_add(more.spent);
+        used.requests = used.requests.saturating_add(more.requests);
+        used.last = used.last.max(more.last);
+    }
+}
 
 /// Sums of records that themselves are lost.
 #[derive(Debug, Default)]
-pub(super) struct Owed(HashMap<SumKey, Counts>);
+pub(super) struct Owed {
+    sums: HashMap<SumKey, Counts>,
+    /// What finds them should these sums be lost too.
+    claims: Vec<Arc<dyn Claimed>>,
+}
 
 /// What is summed together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,6 +83,11 @@ pub(super) struct SumKey {
     model: String,
     caller: String,
     upstream: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    team: Option<String>,
+    /// As budgets go; none in files of older gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    day: Option<String>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,21 +152,33 @@ impl Owed {
                 model: row.model().to_owned(),
                 caller: row.caller.to_string(),
                 upstream: row.upstream().to_owned(),
+                team: row.team.as_deref().map(str::to_owned),
+                day: Some(row.day().into_owned()),
             };
             self.add_counts(key, Counts::of(row));
         }
     }
 
     pub(super) fn add_counts(&mut self, key: SumKey, counts: Counts) {
-        self.0.entry(key).or_default().add(counts);
+        self.sums.entry(key).or_default().add(counts);
+    }
+
+    /// Keeps what finds a record, until the sums are written.
+    pub(super) fn keep(&mut self, claim: Option<Arc<dyn Claimed>>) {
+        self.claims.extend(claim);
+    }
+
+    /// These sums are lost: what was under a cap is left to the next gateway.
+    pub(super) fn is_lost(&self) {
+        self.claims.iter().for_each(|claim| claim.stays());
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.sums.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&SumKey, &Counts)> {
-        self.0.iter()
+        self.sums.iter()
     }
 }
 
@@ -179,7 +217,7 @@ impl Journal {
         go_on: impl Fn() -> bool,
     ) -> rusqlite::Result<BatchResult> {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut sums = HashMap::new();
+        let mut sums = Sums::default();
         let mut written = BatchResult::default();
         let mut pace = Pace::of(records.len());
         for record in records {
@@ -226,7 +264,7 @@ impl Journal {
         if new == 0 {
             return Ok(0);
         }
-        let (mut sums, mut refused) = (HashMap::new(), 0);
+        let (mut sums, mut refused) = (Sums::default(), 0);
         for row in rows {
             refused += self.row(&transaction, row, &mut sums)?;
         }
@@ -254,7 +292,13 @@ impl Journal {
         if row.counted {
             let mut name = |text| self.name(database, text);
             let key = (row.hour(), name(row.model())?, name(&row.caller)?, name(row.upstream())?);
-            sums.entry(key).or_default().add(Counts::of(row));
+            let team = row.team.as_deref().map(&mut name).transpose()?;
+            sums.hours.entry(key).or_default().add(Counts::of(row));
+            let used = UsedUp { spent: row.cost.unwrap_or_default(), requests: 1, last: row.at };
+            sums.add_used(false, key.2, &row.day(), used);
+            if let Some(team) = team {
+                sums.add_used(true, team, &row.day(), used);
+            }
         }
         Ok(refused)
     }
@@ -265,11 +309,50 @@ impl Journal {
         owed: &Owed,
         sums: &Sums,
     ) -> rusqlite::Result<()> {
-        for (SumKey { hour, model, caller, upstream }, counts) in owed.iter() {
+        for (SumKey { hour, model, caller, upstream, team, day }, counts) in owed.iter() {
             let mut name = |text: &String| self.name(database, text);
-            add(database, (*hour, name(model)?, name(caller)?, name(upstream)?), counts)?;
+            let (caller, team) = (name(caller)?, team.as_ref().map(&mut name).transpose()?);
+            add(database, (*hour, name(model)?, caller, name(upstream)?), counts)?;
+            let last = hour.saturating_mul(HOUR);
+            let used = UsedUp { spent: counts.cost, requests: counts.requests, last };
+            let at = jiff::Timestamp::from_millisecond(last).unwrap_or_default();
+            let day = day.clone().unwrap_or_else(|| crate::config::day(at).to_string());
+            add_used(database, (false, caller, &day), used)?;
+            if let Some(team) = team {
+                add_used(database, (true, team, &day), used)?;
+            }
         }
-        sums.iter().try_for_each(|(key, counts)| add(database, *key, counts))
+        sums.hours.iter().try_for_each(|(key, counts)| add(database, *key, counts))?;
+        sums.used
+            .iter()
+            .try_for_each(|((team, who, day), used)| add_used(database, (*team, *who, day), *used))
+    }
+
+    /// Writes what a gateway that was killed left under way, all of it or nothing.
+    pub(super) fn charge(
+        &mut self,
+        database: &mut Connection,
+        rows: &VecDeque<JournalRow<'_>>,
+    ) -> rusqlite::Result<()> {
+        let charged = self.charge_all(database, rows);
+        if charged.is_err() {
+            self.names.clear();
+        }
+        charged
+    }
+
+    fn charge_all(
+        &mut self,
+        database: &mut Connection,
+        rows: &VecDeque<JournalRow<'_>>,
+    ) -> rusqlite::Result<()> {
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut sums = Sums::default();
+        for row in rows {
+            self.row(&transaction, row, &mut sums)?;
+        }
+        self.add_sums(&transaction, &Owed::default(), &sums)?;
+        transaction.commit()
     }
 
     /// The number that stands for a text that repeats.
@@ -294,8 +377,10 @@ impl Journal {
             "INSERT OR REPLACE INTO record
                 (id, at, request, caller, dialect, endpoint, upstream, asked, wanted, model, stream, sent,
                     status, outcome, stop_reason, fault, attempts, input, output, cache_read, cache_write,
-                    cache_write_1h, first_byte_us, total_us, body_in, body_out, changes, cost, book, reckoned)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30)",
+                    cache_write_1h, first_byte_us, total_us, body_in, body_out, changes, cost, book, reckoned,
+                    team, session, agent, parent_agent, prompt, class, client, version)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30,
+                    ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38)",
         )?;
         insert.execute(params![
             row.id,
@@ -328,6 +413,14 @@ impl Journal {
             row.cost.map(signed),
             some(row.book.as_deref())?,
             signed(row.reckoned),
+            some(row.team.as_deref())?,
+            row.asker.session.as_deref(),
+            row.asker.agent.as_deref(),
+            row.asker.parent_agent.as_deref(),
+            row.asker.prompt.as_deref(),
+            some(row.asker.class.as_deref())?,
+            some(row.asker.client.as_deref())?,
+            some(row.asker.version.as_deref())?,
         ])?;
         Ok(())
     }

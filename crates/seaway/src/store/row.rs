@@ -7,7 +7,7 @@ use seaway_wire::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::keys::key;
-use crate::record::{Outcome, Record};
+use crate::record::{Asker, Outcome, Record};
 
 /// One exchange: numbers as they are, texts by reference where it is made of a [`Record`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,13 @@ pub(super) struct JournalRow<'a> {
     pub(super) request: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) caller: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) team: Option<Cow<'a, str>>,
+    /// As budgets go; none in files of older gateways.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(super) day: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) asker: JournalAsker<'a>,
     #[serde(borrow)]
     pub(super) dialect: Cow<'a, str>,
     #[serde(borrow)]
@@ -71,6 +78,42 @@ pub(super) struct JournalRow<'a> {
     pub(super) counted: bool,
 }
 
+/// Who asked and for what, as far as the client told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct JournalAsker<'a> {
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) parent_agent: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) prompt: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) class: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) client: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<Cow<'a, str>>,
+}
+
+impl<'a> JournalAsker<'a> {
+    fn of(asker: &'a Asker) -> Self {
+        let Asker { session, agent, parent_agent, prompt, class, client, version } = asker;
+        let text = |text: &'a Option<String>| text.as_deref().map(Cow::Borrowed);
+        Self {
+            session: text(session),
+            agent: text(agent),
+            parent_agent: text(parent_agent),
+            prompt: text(prompt),
+            class: text(class),
+            client: text(client),
+            version: text(version),
+        }
+    }
+}
+
 impl<'a> JournalRow<'a> {
     pub(super) fn of(record: &'a Record) -> Self {
         let Usage { input, output, cache_read, cache_write, cache_write_1h, .. } =
@@ -85,6 +128,9 @@ impl<'a> JournalRow<'a> {
                 .filter(|id| **id != record.id)
                 .map(|id| Cow::Borrowed(id.as_str())),
             caller: Cow::Borrowed(&record.caller.0),
+            team: record.team.as_deref().map(Cow::Borrowed),
+            day: Some(record.day.to_string().into()),
+            asker: JournalAsker::of(&record.asker),
             dialect: Cow::Borrowed(record.dialect.name()),
             endpoint: Cow::Borrowed(record.endpoint),
             upstream: record.upstream.as_ref().map(|name| Cow::Borrowed(&*name.0)),
@@ -118,6 +164,17 @@ impl<'a> JournalRow<'a> {
     /// The hour that it is summed in, since the epoch.
     pub(super) fn hour(&self) -> i64 {
         self.at.div_euclid(super::keys::HOUR)
+    }
+
+    /// The day that it counts for.
+    pub(super) fn day(&self) -> Cow<'_, str> {
+        self.day.as_deref().map_or_else(
+            || {
+                let at = jiff::Timestamp::from_millisecond(self.at).unwrap_or_default();
+                crate::config::day(at).to_string().into()
+            },
+            Cow::Borrowed,
+        )
     }
 
     /// The model by whichever name is nearest to what answered.

@@ -12,7 +12,7 @@ use crate::config::{self, PriceBook};
 use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -233,10 +233,67 @@ const MIGRATIONS: [&str; 10] = [
             r.first_byte_us, r.total_us, r.body_in, r.body_out, coalesce((SELECT text FROM name WHERE id = r.changes), '[]') AS changes, r.cost, (SELECT text FROM name WHERE id = r.book) AS book, r.reckoned, r.id AS key
         FROM record AS r;
 ",
+    "
+    CREATE TABLE key (                  -- that were given out, and what is set for keys of the configuration
+        name TEXT PRIMARY KEY,
+        hash BLOB,                      -- BLAKE3 of the key, keyed; none for a key of the configuration
+        plain INTEGER NOT NULL,         -- it is SHA-256 instead, as another gateway kept it
+        old_hash BLOB,                  -- what it was before it was replaced
+        old_plain INTEGER NOT NULL,
+        old_until INTEGER,              -- milliseconds since the epoch
+        settings TEXT NOT NULL,         -- JSON
+        created INTEGER NOT NULL,
+        revoked INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX key_hash ON key (hash) WHERE hash IS NOT NULL;
+    CREATE TABLE team (
+        name TEXT PRIMARY KEY,
+        settings TEXT NOT NULL,         -- JSON
+        created INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE used (                 -- what was spent, by days as budgets go
+        team INTEGER NOT NULL,          -- 1 for a team's, 0 for a caller's
+        who INTEGER NOT NULL,           -- a row of name
+        day TEXT NOT NULL,              -- 2026-11-30
+        spent INTEGER NOT NULL,         -- micro-dollars
+        requests INTEGER NOT NULL,
+        last INTEGER NOT NULL,          -- milliseconds since the epoch
+        PRIMARY KEY (team, who, day)
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE audit ADD COLUMN before TEXT;       -- JSON
+    ALTER TABLE audit ADD COLUMN after TEXT;
+    ALTER TABLE record ADD COLUMN team INTEGER;     -- a row of name
+    ALTER TABLE record ADD COLUMN session TEXT;     -- the client's names, from here on
+    ALTER TABLE record ADD COLUMN agent TEXT;
+    ALTER TABLE record ADD COLUMN parent_agent TEXT;
+    ALTER TABLE record ADD COLUMN prompt TEXT;
+    ALTER TABLE record ADD COLUMN class INTEGER;    -- this and the like: a row of name
+    ALTER TABLE record ADD COLUMN client INTEGER;
+    ALTER TABLE record ADD COLUMN version INTEGER;
+    CREATE INDEX record_session ON record (session) WHERE session IS NOT NULL;
+    DROP VIEW exchange;
+    CREATE VIEW exchange AS
+        SELECT 'req_sw_' || lower(hex(r.id)) AS id, coalesce(r.request, 'req_sw_' || lower(hex(r.id))) AS request_id, r.at,
+            (SELECT text FROM name WHERE id = r.caller) AS caller, (SELECT text FROM name WHERE id = r.dialect) AS dialect,
+            (SELECT text FROM name WHERE id = r.endpoint) AS endpoint, (SELECT text FROM name WHERE id = r.upstream) AS upstream,
+            (SELECT text FROM name WHERE id = r.asked) AS asked, (SELECT text FROM name WHERE id = r.wanted) AS wanted,
+            (SELECT text FROM name WHERE id = r.model) AS model, r.stream, r.sent, r.status,
+            (SELECT text FROM name WHERE id = r.outcome) AS outcome, (SELECT text FROM name WHERE id = r.stop_reason) AS stop_reason,
+            (SELECT text FROM name WHERE id = r.fault) AS fault, r.attempts, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h,
+            r.first_byte_us, r.total_us, r.body_in, r.body_out, coalesce((SELECT text FROM name WHERE id = r.changes), '[]') AS changes, r.cost, (SELECT text FROM name WHERE id = r.book) AS book, r.reckoned,
+            (SELECT text FROM name WHERE id = r.team) AS team, r.session, r.agent, r.parent_agent, r.prompt,
+            (SELECT text FROM name WHERE id = r.class) AS class, (SELECT text FROM name WHERE id = r.client) AS client, (SELECT text FROM name WHERE id = r.version) AS version,
+            r.id AS key
+        FROM record AS r;
+",
 ];
 
 /// From this layout on, a record says what it cost.
 const COST: i64 = 6;
+/// From this one on, sums are kept by callers and days.
+const USED: i64 = 11;
+const USED_BEFORE: &str = "INSERT INTO used
+    SELECT 0, caller, date(hour * 3600, 'unixepoch'), sum(cost), sum(requests), max(hour) * 3600000 FROM hourly GROUP BY 2, 3";
 
 /// Reckons what was used before records had a cost, as well as it can be known from sums: once, by the prices of today.
 fn estimate(database: &Connection, prices: &PriceBook) -> rusqlite::Result<()> {
@@ -377,6 +434,9 @@ pub(super) fn migrate(
     if found < COST {
         estimate(&transaction, prices)?;
     }
+    if found < USED {
+        transaction.execute_batch(USED_BEFORE)?;
+    }
     transaction.pragma_update(None, "user_version", known())?;
     transaction.commit()?;
     let gives_back = database
@@ -460,7 +520,11 @@ mod tests {
                 "INSERT INTO name VALUES (7, '7'), (8, '8');
                 INSERT INTO record VALUES (zeroblob(16), 2, NULL, 8, 8, 8, 8, 7, NULL, 8, 9, NULL, 10, 8, NULL, NULL, 1, 15, 16, 17, 18, 19, NULL, 21, NULL, NULL, NULL{});
                 INSERT INTO hourly VALUES (0, 8, 8, 8, 1, 1, 15, 16, 17, 18, 19{});",
-                if from < 6 { "" } else { ", 30" },
+                match from {
+                    0..6 => "",
+                    6..10 => ", 30",
+                    _ => ", 30, NULL, 0",
+                },
                 if from < 6 { "" } else { ", 30, 30, 0" },
             ))
             .unwrap();

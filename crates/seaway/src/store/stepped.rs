@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::inbox::{Inbox, WriterStep};
 use super::writer::{Writer, WriterDesk, WriterSetting};
-use super::{ReadingPart, Store, StoreError, opener};
+use super::{Opened, ReadingPart, Store, StoreError, opener};
 use crate::config::{PriceBook, StoreConfig};
 
 type Opener = Box<dyn FnMut() -> Result<Writer, StoreError> + Send>;
@@ -18,12 +18,16 @@ pub struct StoreSteps {
 
 impl Store {
     /// A store whose work is done by whoever holds the latter.
-    pub fn stepped(setting: StoreConfig, prices: Arc<PriceBook>) -> (Self, StoreSteps) {
+    pub fn stepped(
+        setting: StoreConfig,
+        prices: Arc<PriceBook>,
+        opened: Opened,
+    ) -> (Self, StoreSteps) {
         let (store, parts) = Self::parts(&setting);
         let slots = [parts.lookups.slot.clone(), parts.reports.slot.clone()];
         let writing = WriterSetting::of(&setting);
         let open: Opener = Box::new(opener(setting, prices, slots, |_| {}));
-        let desk = WriterDesk::new(parts.inbox.clone(), writing, open);
+        let desk = WriterDesk::new(parts.inbox.clone(), writing, open, opened);
         let reading = [parts.lookups, parts.reports];
         (store, StoreSteps { inbox: parts.inbox, desk, reading })
     }

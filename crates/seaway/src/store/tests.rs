@@ -27,7 +27,9 @@ fn setting(path: &Path, retention: Duration) -> config::StoreConfig {
 }
 
 fn on_disk(path: &Path, retention: Duration) -> Store {
-    Store::start(setting(path, retention), Arc::default(), |error| panic!("{error}"))
+    Store::start(setting(path, retention), Arc::default(), Opened::unheard(), |error| {
+        panic!("{error}")
+    })
 }
 
 /// Runs a test on every engine.
@@ -212,7 +214,10 @@ fn record(request_id: Option<&str>, model: &str) -> Record {
         request_id: request_id.map_or_else(|| id.clone(), str::to_owned),
         id,
         at: jiff::Timestamp::now(),
+        day: jiff::civil::date(2026, 11, 30),
         caller: Caller("me".into()),
+        team: None,
+        asker: crate::record::Asker::default(),
         dialect: Dialect::Messages,
         endpoint: "messages",
         upstream: Some(UpstreamName("up".into())),
@@ -233,6 +238,7 @@ fn record(request_id: Option<&str>, model: &str) -> Record {
         body_in: Some(blake3::hash(b"in")),
         body_out: Some(blake3::hash(b"in")),
         changes: vec![Change { name: "alias".into(), path: "model".into() }],
+        claim: None,
     }
 }
 
@@ -443,9 +449,10 @@ async fn a_store_that_cannot_be_opened_says_so() {
     let path = folder.path().join("seaway.db");
     std::fs::write(&path, "this is no database, and long enough to be looked at").unwrap();
     let (tell, told) = channel();
-    let store = Store::start(setting(&path, DAY), Arc::default(), move |error| {
-        tell.send(error.to_string()).unwrap();
-    });
+    let store =
+        Store::start(setting(&path, DAY), Arc::default(), Opened::unheard(), move |error| {
+            tell.send(error.to_string()).unwrap();
+        });
     assert!(matches!(store.response("me", "resp_1", DAY).await, Err(StoreError::Gone)));
     assert!(matches!(store.keep_response(response("resp_1", 0)).await, Err(StoreError::Gone)));
     store.record(Box::new(record(None, "m")));

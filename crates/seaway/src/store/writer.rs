@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::claims::{Claims, TakenClaims};
 use super::files::{Files, SharedConnection, empty_side_file, locked};
 use super::inbox::{Inbox, StoreTrouble, WriterStep};
 use super::journal::{BatchResult, Journal, Owed, Pace};
 use super::row::JournalRow;
 use super::spool::{self, Spool, Spooled};
-use super::{StoreError, schema};
+use super::{Opened, StoreError, accounts, schema};
+use crate::account::Ledgers;
+use crate::causes::chain;
 use crate::config::StoreConfig;
 use crate::record::Record;
 use crate::trusted::Modes;
@@ -29,6 +32,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A store that cannot be opened is tried again this much later, and each time twice that, up to the latter.
 const REOPEN: Duration = Duration::from_secs(1);
 const REOPEN_LATEST: Duration = Duration::from_secs(300);
+/// Who could not be told of keys, or keep their budgets, is told this much later.
+const RETELL: Duration = Duration::from_secs(2);
 /// After so long without a write the side file is emptied.
 const QUIET: Duration = Duration::from_secs(5);
 /// Bytes of records that are held back while the store cannot be written. What is beyond is kept as a sum.
@@ -54,8 +59,9 @@ pub(super) fn run(
     inbox: Arc<Inbox>,
     setting: WriterSetting,
     open: impl FnMut() -> Result<Writer, StoreError>,
+    opened: Opened,
 ) {
-    let mut desk = WriterDesk::new(inbox.clone(), setting, open);
+    let mut desk = WriterDesk::new(inbox.clone(), setting, open, opened);
     loop {
         let step = inbox.next(desk.next());
         if !desk.step(step) {
@@ -66,7 +72,7 @@ pub(super) fn run(
 }
 
 impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
-    pub(super) fn new(inbox: Arc<Inbox>, setting: WriterSetting, open: O) -> Self {
+    pub(super) fn new(inbox: Arc<Inbox>, setting: WriterSetting, open: O, opened: Opened) -> Self {
         let WriterSetting { path, modes, retention } = setting;
         let spool = path.as_deref().and_then(|path| {
             Spool::reserve(path, modes)
@@ -78,6 +84,8 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
         let mut desk = WriterDesk {
             writer: None,
             open,
+            opened,
+            untold: Some(Instant::now()),
             reopen: REOPEN,
             inbox,
             spool,
@@ -147,6 +155,10 @@ pub(super) struct WriterDesk<O> {
     /// None until it could be opened.
     writer: Option<Writer>,
     open: O,
+    /// To be told what is known of keys, once it is open.
+    opened: Opened,
+    /// When that is to be tried, until it is told without trouble.
+    untold: Option<Instant>,
     /// How long until that is tried again.
     reopen: Duration,
     inbox: Arc<Inbox>,
@@ -178,7 +190,8 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
     pub(super) fn next(&self) -> Option<Instant> {
         let quiet = self.wrote.map(|wrote| wrote + QUIET);
         let sweep = self.writer.as_ref().map(|_| self.sweep);
-        [self.retry, sweep, quiet].into_iter().flatten().min()
+        let untold = self.writer.as_ref().and(self.untold);
+        [self.retry, sweep, quiet, untold].into_iter().flatten().min()
     }
 
     /// Opens the database, or notes when that is to be tried again.
@@ -188,7 +201,9 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             self.writer = Some(writer);
             self.retry = None;
             self.inbox.is_in_trouble(None);
-            self.take_over();
+            if !self.tell_accounts() {
+                self.take_over();
+            }
             self.write();
         } else {
             self.inbox.is_in_trouble(Some(StoreTrouble::OutOfUse));
@@ -203,6 +218,54 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
         if let Some(Writer { shared, files: Some(files) }) = &self.writer {
             spool::take_over(&mut self.journal, &mut locked(shared), &files.main, self.modes);
         }
+    }
+
+    /// Tells what is known of keys, before anything of this process under a budget is written. What other gateways left is taken over meanwhile, if this
+    /// returns true: by who has the file of claims nothing is left out, and nothing counted twice.
+    fn tell_accounts(&mut self) -> bool {
+        if self.untold.take().is_none() || self.writer.is_none() {
+            return false;
+        }
+        let path = self
+            .writer
+            .as_ref()
+            .and_then(|writer| writer.files.as_ref())
+            .map(|files| files.main.clone());
+        let taken = match path.filter(|_| self.opened.keeps_budgets) {
+            Some(path) => Claims::take(&path, self.modes).map(Some),
+            None => Ok(None),
+        };
+        self.take_over();
+        let Some(writer) = &self.writer else { return true };
+        let mut database = locked(&writer.shared);
+        let charge = |taken: Option<TakenClaims>| match taken {
+            Some(taken) => taken.charge(&mut self.journal, &mut database).map(Some),
+            None => Ok(None),
+        };
+        let claims = taken.and_then(charge);
+        let known = accounts::load(&database);
+        drop(database);
+        let (claims, trouble) = match claims {
+            Ok(claims) => (claims, None),
+            Err(error) => (None, Some(chain(&error))),
+        };
+        if trouble.is_some() || known.is_err() {
+            self.untold = Some(Instant::now() + RETELL);
+        }
+        match known {
+            Ok(known) => {
+                if let Some(why) = &trouble
+                    && !known.keys.is_empty()
+                {
+                    tracing::warn!("keys with a budget are not served: {why}");
+                }
+                (self.opened.tell)(Ledgers { trouble, ..known }, claims);
+            }
+            Err(error) => {
+                tracing::error!(%error, "what is known of keys could not be read; only those of the configuration let in");
+            }
+        }
+        true
     }
 
     fn take(&mut self, records: VecDeque<Box<Record>>, flushes: Vec<oneshot::Sender<bool>>) {
@@ -287,6 +350,7 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             && let Some(record) = self.unwritten.pop_front()
         {
             self.owed.add(&JournalRow::of(&record));
+            self.owed.keep(record.claim.clone());
             self.inbox.dropped.inc();
             self.held -= record.size();
             self.inbox.release(record.size());
@@ -314,6 +378,10 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
         };
         if due {
             return self.write();
+        }
+        if self.untold.is_some_and(|untold| untold <= now) {
+            let _taken_over = self.tell_accounts();
+            return;
         }
         if self.sweep <= now {
             return self.sweep(now);
@@ -387,6 +455,11 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             }
             (Err(error), _) => {
                 self.inbox.dropped.inc_by(left as u64);
+                self.unwritten
+                    .iter()
+                    .filter_map(|record| record.claim.as_ref())
+                    .for_each(|claim| claim.stays());
+                self.owed.is_lost();
                 tracing::error!(%error, records = left, "these could not be written to the store until the end; what they add up to is lost too");
             }
             (Ok(_), None) => {}

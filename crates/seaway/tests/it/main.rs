@@ -17,6 +17,7 @@ mod edits;
 mod failures;
 mod fold;
 mod import;
+mod keys;
 mod models;
 mod process;
 mod relay;

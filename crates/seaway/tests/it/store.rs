@@ -84,9 +84,12 @@ fn full(path: &std::path::Path) {
         sync: seaway::config::StoreSync::Normal,
         modes: seaway::trusted::Modes::Strict,
     };
-    drop(seaway::store::Store::start(setting, std::sync::Arc::default(), |error| {
-        panic!("{error}")
-    }));
+    drop(seaway::store::Store::start(
+        setting,
+        std::sync::Arc::default(),
+        seaway::store::Opened::unheard(),
+        |error| panic!("{error}"),
+    ));
     // The thread that makes it may still be at it.
     while !seaway::store::open_to_read(path).is_ok_and(|store| {
         store.is_some_and(|store| store.prepare("SELECT * FROM record, hourly").is_ok())
@@ -104,7 +107,7 @@ fn full(path: &std::path::Path) {
             WITH RECURSIVE each (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM each WHERE number < 1000000),
                  timed AS (SELECT number, now - 60 * 86400000 + number * 5184 AS at FROM each, n)
             SELECT unhex(printf('%012x', at) || hex(randomblob(10))), at, NULL, caller, messages, messages, NULL, sonnet, NULL, sonnet, 1, 1, 200, completed, NULL, NULL, 1,
-                   10, 5, 0, 0, 0, 700, 900, randomblob(32), NULL, NULL, 105, NULL, 0
+                   10, 5, 0, 0, 0, 700, 900, randomblob(32), NULL, NULL, 105, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
             FROM timed, n;
         INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h) SELECT at / 3600000, model, caller, caller, count(*), 0, sum(input), sum(output), 0, 0, 0 FROM record GROUP BY 1, 2, 3, 4;
         COMMIT;";

@@ -1,0 +1,346 @@
+//! Giving out keys and setting budgets: what the owner asks over HTTP, or by a command while no gateway runs.
+
+mod shown;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::account::{
+    Accounts, ChangeError, HashKind, KeyHash, KeyPatch, KeyRow, Pepper, RowEdit, TeamPatch,
+    TeamRow, Whose, create, replace, revoke, set, set_team,
+};
+use crate::auth::{self, random_key};
+use crate::config::{Auth, Config, KeySecret};
+use crate::fault::{Fault, FaultKind};
+use crate::store::{AccountChange, AuditEvent, ChangedBy, Store};
+
+/// How long a key that was replaced still lets in, if nothing else is said.
+pub const GRACE: &str = "24h";
+
+/// How long a change waits for a store that is being opened.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What works on keys.
+pub struct Admin<'a> {
+    pub store: &'a Store,
+    pub accounts: &'a Arc<Accounts>,
+    pub config: &'a Config,
+    /// Who asks, and from where.
+    pub who: String,
+    pub address: Option<IpAddr>,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    name: String,
+    /// `sha256:` and the hash of a key that is out already: of another gateway's.
+    hash: Option<String>,
+    /// What it has spent there, in micro-dollars; it counts as of today.
+    #[serde(default)]
+    spent_micros: u64,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct NewTeam {
+    /// What it has spent at another gateway, in micro-dollars, where it is new here.
+    #[serde(default)]
+    spent_micros: u64,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Replaced {
+    grace: Option<String>,
+}
+
+/// Reads what is asked; no body is an empty object.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body)
+        .map_err(|error| Fault::new(FaultKind::InvalidRequest, error.to_string()))
+}
+
+/// Reads members of which each may be missing. What is wrong is told with the one that it is in.
+fn read_patch<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
+    read(body).map_err(|fault: Fault| {
+        let members: serde_json::Map<String, Value> =
+            serde_json::from_slice(body).unwrap_or_default();
+        let wrong = members.into_iter().find_map(|(name, value)| {
+            let alone = Value::Object([(name.clone(), value)].into_iter().collect());
+            let error = serde_json::from_value::<T>(alone).err()?;
+            Some((name, error))
+        });
+        match wrong {
+            Some((name, error)) => {
+                Fault::new(FaultKind::InvalidRequest, format!("{name}: {error}")).param(name)
+            }
+            None => fault,
+        }
+    })
+}
+
+/// Reads `sha256:` and 64 hexadecimal digits.
+fn foreign_hash(text: &str) -> Result<KeyHash, Fault> {
+    match KeySecret::parse(text) {
+        Ok(KeySecret::Hashed(bytes)) => Ok(KeyHash { kind: HashKind::Sha256, bytes }),
+        Ok(KeySecret::Plain(_)) | Err(_) => {
+            let message = "hash: expected `sha256:` and 64 hexadecimal digits";
+            Err(Fault::new(FaultKind::InvalidRequest, message).param("hash"))
+        }
+    }
+}
+
+impl From<ChangeError> for Fault {
+    fn from(error: ChangeError) -> Self {
+        let kind = match &error {
+            ChangeError::Wrong(_) | ChangeError::Taken(_) => FaultKind::InvalidRequest,
+            ChangeError::Unknown(_) => FaultKind::NotFound,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl Admin<'_> {
+    fn by(&self) -> ChangedBy {
+        ChangedBy { who: self.who.clone(), address: self.address }
+    }
+
+    /// True if the configuration has a key of this name.
+    fn is_configured(&self, name: &str) -> bool {
+        match &self.config.auth {
+            Auth::Keys(keys) => keys.iter().any(|(known, _)| known == name),
+            Auth::MadeKey | Auth::Open => false,
+        }
+    }
+
+    /// What turns keys into hashes; made with the first of them.
+    fn pepper(&self) -> Result<&Pepper, Fault> {
+        if self.accounts.pepper().is_none() {
+            let made = auth::pepper(&self.config.state_dir, self.config.modes).map_err(|error| {
+                let message = "no key can be given out: the state folder cannot be written to, or its file `pepper` cannot be read";
+                Fault::new(FaultKind::StoreDown, message).because(error)
+            })?;
+            self.accounts.set_pepper(Pepper(made));
+        }
+        self.accounts.pepper().ok_or_else(|| Fault::new(FaultKind::Internal, "there is no pepper"))
+    }
+
+    /// Where another gateway keeps the budgets of this store, it is the one to be asked: this one's change would be none there.
+    async fn may_change(&self) -> Result<(), Fault> {
+        // At the start the store is opened at this moment.
+        let _open = tokio::time::timeout(PATIENCE, self.accounts.loaded()).await;
+        self.accounts.ready().map_err(|why| {
+            Fault::new(
+                FaultKind::StoreDown,
+                format!("keys cannot be changed here at the moment: {why}"),
+            )
+        })
+    }
+
+    fn new_key() -> Result<String, Fault> {
+        random_key().map_err(|error| {
+            Fault::new(FaultKind::Internal, "the system has no randomness").because(error)
+        })
+    }
+
+    async fn change(
+        &self,
+        event: AuditEvent,
+        name: &str,
+        edit: RowEdit<KeyRow>,
+        spent: Option<(Date, u64)>,
+    ) -> Result<KeyRow, Fault> {
+        self.may_change().await?;
+        // Whose limits are to be known at the next start is awaited by this file.
+        self.pepper()?;
+        let accounts = self.accounts.clone();
+        let done = move |row: &KeyRow| {
+            accounts.put(row.clone());
+            if let Some((day, spent)) = spent {
+                accounts.spend(&row.name.as_str().into(), None, day, spent);
+            }
+        };
+        let changed: AccountChange<KeyRow> =
+            self.store.change_key(self.by(), event, name.to_owned(), edit, spent, done).await?;
+        Ok(changed?)
+    }
+
+    fn check_names(&self, patch: &KeyPatch) -> Result<(), Fault> {
+        let named = patch.upstreams.named();
+        let known: Vec<&str> =
+            self.config.upstreams.iter().map(|setting| &*setting.name.0).collect();
+        for name in named.into_iter().flatten() {
+            if !known.contains(&name.as_str()) {
+                let message = format!(
+                    "upstreams: there is no upstream `{name}`; there are {}",
+                    known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+                );
+                return Err(Fault::new(FaultKind::InvalidRequest, message).param("upstreams"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a key. It is in the answer, and can never be shown again.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with what is asked, or that it cannot be kept.
+    pub async fn create_key(&self, body: &[u8]) -> Result<Value, Fault> {
+        let Created { name, hash, spent_micros, rest } = read(body)?;
+        let patch: KeyPatch = read_patch(Value::Object(rest).to_string().as_bytes())?;
+        self.check_names(&patch)?;
+        let key = if hash.is_some() { None } else { Some(Self::new_key()?) };
+        let (hash, now) = match (&key, hash) {
+            (_, Some(hash)) => (foreign_hash(&hash)?, Timestamp::now()),
+            (Some(key), None) => (self.pepper()?.hash(key), Timestamp::now()),
+            (None, None) => return Err(Fault::new(FaultKind::Internal, "there is no key")),
+        };
+        let edit = create(&name, hash, patch, self.is_configured(&name), now);
+        let spent = (spent_micros > 0).then(|| (self.accounts.day(now), spent_micros));
+        let row = self.change(AuditEvent::KeyCreated, &name, edit, spent).await?;
+        Ok(match key {
+            Some(key) => self.with_key(&row, &key),
+            None => shown::key(self.accounts, &row, None),
+        })
+    }
+
+    fn with_key(&self, row: &KeyRow, key: &str) -> Value {
+        let mut shown = shown::key(self.accounts, row, None);
+        shown["key"] = key.into();
+        shown
+    }
+
+    /// Changes what is set for a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create_key`].
+    pub async fn set_key(&self, name: &str, body: &[u8]) -> Result<Value, Fault> {
+        let patch: KeyPatch = read_patch(body)?;
+        self.check_names(&patch)?;
+        let edit = set(name, patch, self.is_configured(name), Timestamp::now());
+        let row = self.change(AuditEvent::KeySet, name, edit, None).await?;
+        Ok(shown::key(self.accounts, &row, None))
+    }
+
+    /// Takes a key back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create_key`].
+    pub async fn revoke_key(&self, name: &str) -> Result<Value, Fault> {
+        let edit = revoke(name, Timestamp::now());
+        let row = self.change(AuditEvent::KeyRevoked, name, edit, None).await?;
+        Ok(shown::key(self.accounts, &row, None))
+    }
+
+    /// Makes another key in the place of one, which lets in for a while still.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create_key`].
+    pub async fn rotate_key(&self, name: &str, body: &[u8]) -> Result<Value, Fault> {
+        let Replaced { grace } = read(body)?;
+        let key = Self::new_key()?;
+        let hash = self.pepper()?.hash(&key);
+        let grace = grace.as_deref().unwrap_or(GRACE);
+        let edit = replace(name, hash, grace, Timestamp::now());
+        let row = self.change(AuditEvent::KeyRotated, name, edit, None).await?;
+        Ok(self.with_key(&row, &key))
+    }
+
+    /// Lists keys, or shows the one of a name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or what was used cannot be read.
+    pub async fn keys(&self, name: Option<&str>) -> Result<Value, Fault> {
+        let used = self.store.used_up(Whose::Key).await?;
+        let shown = |row: &KeyRow| shown::key(self.accounts, row, used.get(&row.name).copied());
+        match name {
+            None => {
+                let keys: Vec<Value> =
+                    self.accounts.keys().iter().map(|key| shown(&key.row)).collect();
+                Ok(json!({ "keys": keys }))
+            }
+            Some(name) => match self.accounts.of(name) {
+                Some(standing) => Ok(shown(&standing.key.row)),
+                None => Err(ChangeError::Unknown(format!("there is no key `{name}`")).into()),
+            },
+        }
+    }
+
+    /// Makes a team, or changes what is set for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create_key`].
+    pub async fn set_team(&self, name: &str, body: &[u8]) -> Result<Value, Fault> {
+        let NewTeam { spent_micros, rest } = read(body)?;
+        let patch: TeamPatch = read_patch(Value::Object(rest).to_string().as_bytes())?;
+        self.may_change().await?;
+        self.pepper()?;
+        let (accounts, now) = (self.accounts.clone(), Timestamp::now());
+        let day = accounts.day(now);
+        let spent =
+            (spent_micros > 0 && accounts.team(name).is_none()).then_some((day, spent_micros));
+        let edit = set_team(name, patch, now);
+        let done = move |row: &TeamRow| {
+            accounts.put_team(row.clone());
+            if let Some((day, spent)) = spent {
+                accounts.spend_of_team(&row.name, day, spent);
+            }
+        };
+        self.store.change_team(self.by(), name.to_owned(), edit, spent, done).await??;
+        self.teams(Some(name)).await
+    }
+
+    /// Deletes a team that no key is in.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::create_key`].
+    pub async fn remove_team(&self, name: &str) -> Result<Value, Fault> {
+        self.may_change().await?;
+        let (accounts, gone) = (self.accounts.clone(), name.to_owned());
+        let done = move || accounts.drop_team(&gone);
+        self.store.remove_team(self.by(), name.to_owned(), done).await??;
+        Ok(json!({"name": name, "deleted": true}))
+    }
+
+    /// Lists teams, or shows the one of a name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or what was used cannot be read.
+    pub async fn teams(&self, name: Option<&str>) -> Result<Value, Fault> {
+        let used = self.store.used_up(Whose::Team).await?;
+        let keys = self.accounts.keys();
+        let shown = |team: &crate::account::Scope| {
+            shown::team(self.accounts, team, used.get(&*team.name).copied(), &keys)
+        };
+        match name {
+            None => {
+                let teams: Vec<Value> =
+                    self.accounts.teams().iter().map(|team| shown(team)).collect();
+                Ok(json!({ "teams": teams }))
+            }
+            Some(name) => match self.accounts.team(name) {
+                Some(team) => Ok(shown(&team)),
+                None => Err(ChangeError::Unknown(format!("there is no team `{name}`")).into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Usage by whatever a request is known by: its key, its session, its client, …
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::keys::{HOUR, bound};
+use super::{Promise, Store};
+
+/// What requests are summed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsageBy {
+    Session,
+    Agent,
+    Key,
+    Team,
+    Client,
+    Model,
+    Upstream,
+    Day,
+}
+
+impl UsageBy {
+    pub const ALL: [Self; 8] = [
+        Self::Session,
+        Self::Agent,
+        Self::Key,
+        Self::Team,
+        Self::Client,
+        Self::Model,
+        Self::Upstream,
+        Self::Day,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Agent => "agent",
+            Self::Key => "key",
+            Self::Team => "team",
+            Self::Client => "client",
+            Self::Model => "model",
+            Self::Upstream => "upstream",
+            Self::Day => "day",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|by| by.name() == text)
+    }
+
+    /// What its rows are summed by. Sums by the hour outlive records, and know less.
+    const fn column(self) -> (&'static str, bool) {
+        match self {
+            Self::Session => ("session", false),
+            Self::Agent => ("agent", false),
+            Self::Team => ("(SELECT text FROM name WHERE id = team)", false),
+            Self::Client => (
+                "(SELECT text FROM name WHERE id = client) || coalesce(' ' || (SELECT text FROM name WHERE id = version), '')",
+                false,
+            ),
+            Self::Key => ("(SELECT text FROM name WHERE id = caller)", true),
+            Self::Model => ("(SELECT text FROM name WHERE id = model)", true),
+            Self::Upstream => ("(SELECT text FROM name WHERE id = upstream)", true),
+            Self::Day => ("date(hour * 3600, 'unixepoch')", true),
+        }
+    }
+}
+
+/// What requests of one name add up to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UsageSum {
+    /// Empty for those that told none.
+    pub name: String,
+    pub requests: u64,
+    /// Requests that did not end with a whole answer.
+    pub failed: u64,
+    pub input: u64,
+    pub output: u64,
+    pub cache_read: u64,
+    pub cache_write: u64,
+    /// In micro-dollars.
+    #[serde(rename = "cost_micros")]
+    pub cost: u64,
+    /// The part of `cost` that was reckoned.
+    #[serde(rename = "estimated_micros")]
+    pub estimated: u64,
+    /// Requests that are not in `cost`, since their model had no price.
+    pub unpriced: u64,
+}
+
+/// Sums up by one of them, from a time on in milliseconds since the epoch; the dearest first, days in their order.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub fn usage_by(database: &Connection, by: UsageBy, since: i64) -> rusqlite::Result<Vec<UsageSum>> {
+    let (column, hourly) = by.column();
+    let order = if by == UsageBy::Day { "1" } else { "8 DESC, 2 DESC, 1" };
+    let from = if hourly {
+        "sum(requests), sum(failed), sum(input), sum(output), sum(cache_read), sum(cache_write), sum(cost), sum(estimated), sum(unpriced)
+            FROM hourly WHERE hour >= ?1"
+    } else {
+        "count(*), sum(outcome <> (SELECT id FROM name WHERE text = 'completed')), sum(input), sum(output), sum(cache_read), sum(cache_write),
+            coalesce(sum(cost), 0), sum(reckoned), sum(cost IS NULL)
+            FROM record WHERE id >= ?1 AND endpoint NOT IN (SELECT id FROM name WHERE text IN ('count_tokens', 'input_tokens'))"
+    };
+    let mut select = database.prepare(&format!(
+        "SELECT coalesce({column}, '') AS name, {from} GROUP BY 1 ORDER BY {order}"
+    ))?;
+    let sum = |row: &rusqlite::Row<'_>| {
+        Ok(UsageSum {
+            name: row.get(0)?,
+            requests: row.get(1)?,
+            failed: row.get::<_, Option<u64>>(2)?.unwrap_or_default(),
+            input: row.get(3)?,
+            output: row.get(4)?,
+            cache_read: row.get(5)?,
+            cache_write: row.get(6)?,
+            cost: row.get(7)?,
+            estimated: row.get(8)?,
+            unpriced: row.get(9)?,
+        })
+    };
+    if hourly {
+        select.query_map([since.div_euclid(HOUR)], sum)?.collect()
+    } else {
+        select.query_map([bound(since)], sum)?.collect()
+    }
+}
+
+impl Store {
+    /// The same by a thread of the store, for who must not wait on a disk.
+    pub fn usage_by(&self, by: UsageBy, since: i64) -> Promise<Vec<UsageSum>> {
+        self.report(move |database| usage_by(database, by, since))
+    }
+}

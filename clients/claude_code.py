@@ -7,7 +7,7 @@ import sys
 sys.dont_write_bytecode = True
 import json, os, pathlib, re, shutil, signal, subprocess, tempfile, threading, time, urllib.request, uuid
 import support
-from support import LOCAL_KEY, MOCK, REPO, UPSTREAM_KEY, Mock, Seaway, check, equal, true, within
+from support import LOCAL_KEY, MOCK, REPO, UPSTREAM_KEY, Mock, Seaway, asked_by, check, equal, key_with_budget, true, within
 
 MODEL = "claude-opus-5-5"
 DIRECT_KEY = "sk-fake-key-of-the-direct-run"
@@ -146,6 +146,32 @@ def _():
         tries = sum('status=401' in line for line in gateway.lines)
     equal("error and status", (result["is_error"], result["api_error_status"]), (True, 401))
     true("no retries with growing waits (three minutes in all)", time.time() - start < 30, f"{time.time() - start:.0f} s, {tries} requests")
+
+
+# ---------------------------------------------------------------- budgets
+def with_budget(gateway, key, prompt, **environment):
+    return turn(gateway.url, prompt, lines=True, environment={"ANTHROPIC_API_KEY": None, "ANTHROPIC_AUTH_TOKEN": key, **environment})
+
+
+@check("a budget is told by Claude Code itself: a warning from 75 and 95 % on, and the sentence of the 429, asked once")
+def _():
+    with Seaway() as gateway:
+        for name, spent, threshold in [("calm", 10, None), ("early", 82, 0.75), ("late", 96, 0.95)]:
+            lines = with_budget(gateway, key_with_budget(gateway, name, spent), "[[say hello]]", CLAUDE_CODE_USE_GATEWAY="1")
+            good(lines[-1], "hello")
+            events = [line["rate_limit_info"] for line in lines if line["type"] == "rate_limit_event"]
+            told = [(event["status"], event.get("surpassedThreshold")) for event in events if event["status"] != "allowed"]
+            equal(f"warnings of a budget of which {spent} of 100 dollars are spent", told, [("allowed_warning", threshold)] if threshold else [])
+            if threshold:
+                equal("utilization", events[0]["utilization"], spent / 100)
+        key = key_with_budget(gateway, "over", 100)
+        lines = with_budget(gateway, key, "[[say hello]]", CLAUDE_CODE_USE_GATEWAY="1")
+        events = [line["rate_limit_info"]["status"] for line in lines if line["type"] == "rate_limit_event"]
+        equal("events of a budget that is used up", events, ["rejected"])
+        within("its own sentence", "the key `over` has used up its budget of 100 dollars a day; it begins anew at ", lines[-1]["result"])
+        plain = with_budget(gateway, key, "[[say hello]]")[-1]
+        within("the sentence without the variable", "the key `over` has used up its budget", plain["result"])
+        equal("what was asked, each time once", asked_by(gateway, "over"), [429, 429])
 
 
 # ---------------------------------------------------------------- the nine, on the mock

@@ -9,7 +9,7 @@ support.in_venv("openai==3.57.0")
 import asyncio, base64, json, uuid
 import openai, pydantic
 from openai import AsyncOpenAI, OpenAI
-from support import LOCAL_KEY, UPSTREAM_KEY, Seaway, Upstream, check, equal, raises, true, within
+from support import LOCAL_KEY, UPSTREAM_KEY, Seaway, Upstream, asked_by, check, equal, key_with_budget, raises, true, within
 
 GATEWAY = Seaway("--body-limit", "256KiB", "--set", 'alias={"gpt-4o":"claude-opus-5-5","gpt-*":"haiku"}')
 MODEL = "claude-opus-5-5"
@@ -51,6 +51,19 @@ def plain(completion):
 def once():
     """Words that no other request has, so that `[[times N]]` counts this one alone."""
     return uuid.uuid4().hex
+
+
+# ---------------------------------------------------------------- budgets
+@check("a budget that is used up is a RateLimitError with OpenAI's own code and our sentence, and asked once")
+def _():
+    with Seaway() as gateway:
+        key = key_with_budget(gateway, "over", 100)
+        patient = client(url=gateway.url, api_key=key, max_retries=2)
+        for ask_it in (lambda: patient.chat.completions.create(**ask("hi")), lambda: patient.responses.create(model=MODEL, input="hi")):
+            error = raises(openai.RateLimitError, ask_it)
+            equal("its code and type", (error.code, error.type), ("insufficient_quota", "insufficient_quota"))
+            within("its sentence", "the key `over` has used up its budget of 100 dollars a day", error.message)
+        equal("requests", asked_by(gateway, "over"), [429, 429])
 
 
 # ---------------------------------------------------------------- answers

@@ -2,7 +2,7 @@
 
 Standard library only. Nothing is written into the repository.
 """
-import concurrent.futures, contextlib, fcntl, http.server, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, traceback, urllib.request
+import concurrent.futures, contextlib, fcntl, hashlib, http.server, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, traceback, urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -259,6 +259,22 @@ class Seaway:
         self.reader.join(5)
         self.process.stderr.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def key_with_budget(gateway, name, spent):
+    """Gives out a key with a hundred dollars a day, of which so many are spent."""
+    key = f"sk-theirs-{name}"
+    body = {"name": name, "hash": "sha256:" + hashlib.sha256(key.encode()).hexdigest(), "budgets": ["100/day"], "spent_micros": spent * 1_000_000}
+    ask = urllib.request.Request(gateway.url + "/v1/admin/keys", json.dumps(body).encode(), {"x-api-key": LOCAL_KEY, "content-type": "application/json"})
+    urllib.request.urlopen(ask, timeout=10).close()
+    return key
+
+
+def asked_by(gateway, name):
+    """The statuses of a caller's requests, the newest first."""
+    command = [binary(), "--state-dir", gateway.folder + "/state", "requests", "--caller", name, "--json"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"], "HOME": gateway.folder})
+    return [row["status"] for row in json.loads(told.stdout) if row["endpoint"] in ("messages", "completions", "responses")]
 
 
 # ---------------------------------------------------------------- the official program, and an upstream for it

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::account::{
-    Accounts, ChangeError, HashKind, KeyHash, KeyPatch, KeyRow, Pepper, RowEdit, TeamPatch,
-    TeamRow, Whose, create, replace, revoke, set, set_team,
+    Accounts, ChangeError, HashKind, KeyHash, KeyPatch, KeyRow, Pepper, RowEdit, Standing,
+    TeamPatch, TeamRow, Whose, create, replace, revoke, set, set_team,
 };
 use crate::auth::{self, random_key};
 use crate::config::{Auth, Config, KeySecret};
@@ -109,6 +109,34 @@ impl From<ChangeError> for Fault {
         };
         Self::new(kind, error.to_string())
     }
+}
+
+/// What a caller has left and spent today, and what one of its sessions cost; without a caller, of all.
+///
+/// # Errors
+///
+/// If the store cannot be read.
+pub async fn own(
+    store: &Store,
+    accounts: &Arc<Accounts>,
+    caller: Option<String>,
+    session: Option<String>,
+) -> Result<Value, Fault> {
+    let day = accounts.day(Timestamp::now()).to_string();
+    let standing = caller.as_deref().and_then(|caller| accounts.of(caller));
+    let (today, session) = store.own_use(caller.clone(), day, session).await?;
+    let mut shown =
+        json!({"name": caller, "today_micros": today, "session": session, "budgets": []});
+    if let Some(Standing { key, team }) = standing {
+        shown["team"] = json!(key.row.settings.team);
+        shown["models"] = json!(key.row.settings.models);
+        shown["expires"] = json!(key.row.settings.expires);
+        shown["budgets"] = shown::budgets(accounts, &key.scope);
+        if let Some(team) = team {
+            shown["team_budgets"] = shown::budgets(accounts, &team);
+        }
+    }
+    Ok(shown)
 }
 
 impl Admin<'_> {

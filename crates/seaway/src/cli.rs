@@ -18,6 +18,7 @@ mod run;
 mod serve;
 mod shell;
 mod status;
+mod statusline;
 mod trial;
 mod tunnel;
 mod up;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Some(Command::Config { command }) => config::run(&cli, command),
         Some(Command::Key { command }) => keys::run(&cli, command),
         Some(Command::Team { command }) => given::team(&cli, command),
+        Some(Command::Statusline) => statusline::run(&cli),
         Some(Command::Usage(options)) => usage::run(&cli, options),
         Some(Command::Audit(options)) => audit::run(&cli, options),
         Some(Command::Price(options)) => price::run(&cli, options),

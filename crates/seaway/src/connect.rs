@@ -31,6 +31,8 @@ pub struct Facts {
     pub url: String,
     /// Prints the local key.
     pub key_command: Vec<String>,
+    /// Prints a status line, where the person wants one.
+    pub statusline: Option<Vec<String>>,
     /// Nothing if any key will do.
     pub key: Option<SecretString>,
     /// A file that holds the key and nothing else.

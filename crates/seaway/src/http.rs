@@ -11,6 +11,7 @@ mod login;
 mod messages;
 mod models;
 mod openapi;
+mod own_key;
 mod owner;
 mod reply;
 mod responses;
@@ -69,6 +70,7 @@ pub fn router(state: &Arc<AppState>) -> Routes {
         .merge(login::routes("/auth"))
         .merge(owner::routes())
         .merge(admin::routes())
+        .route("/v1/key", get(own_key::get))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(axum::middleware::from_fn_with_state(state.clone(), admission::enter));

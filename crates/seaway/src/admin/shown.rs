@@ -54,6 +54,14 @@ pub(super) fn team(
     shown
 }
 
+/// The budgets over somebody, with what is left of each.
+pub(super) fn budgets(accounts: &Accounts, scope: &Scope) -> Value {
+    let mut shown = json!({});
+    let pressures = accounts.spent(scope, Timestamp::now());
+    caps(&mut shown, accounts, &scope.caps, &pressures, None);
+    shown["budgets"].take()
+}
+
 fn caps(
     shown: &mut Value,
     accounts: &Accounts,

@@ -116,6 +116,8 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: TeamCommand,
     },
+    /// Print a line for Claude Code's status line, from the JSON that it gives on standard input
+    Statusline,
     /// Show tokens, cost and requests by day, model and caller
     Usage(UsageOptions),
     /// Show what a model costs, and by which rules; without a name all that have a price
@@ -202,6 +204,9 @@ pub(super) struct ConnectOptions {
     /// Replace what somebody else has written there; the undo brings it back
     #[arg(long)]
     pub force: bool,
+    /// Have Claude Code show what its session cost and what is left of a budget, in its status line
+    #[arg(long, conflicts_with = "undo")]
+    pub statusline: bool,
 }
 
 #[derive(Debug, Args)]

@@ -26,7 +26,17 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
         let client = client.ok_or_else(|| unknown(name))?;
         return undo(&shelf, client.name, options.dry_run, keys::wanted(&config)?.as_ref());
     }
-    let facts = facts::collect(cli, &config, sources.environment, options.model.as_deref())?;
+    let mut facts = facts::collect(cli, &config, sources.environment, options.model.as_deref())?;
+    if options.statusline {
+        if name != "claude" {
+            return Err(UsageError("--statusline is for `claude`".into()).into());
+        }
+        // As the command that prints the key, up to what it is told to do.
+        let mut words = facts.key_command.clone();
+        words.truncate(words.len().saturating_sub(2));
+        words.push("statusline".into());
+        facts.statusline = Some(words);
+    }
     if let Some(client) = client {
         return connect(&shelf, client, &facts, options);
     }

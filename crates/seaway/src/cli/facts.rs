@@ -33,6 +33,7 @@ pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result
         url,
         key: keys::wanted(config)?,
         key_command: Vec::new(),
+        statusline: None,
         key_file: std::path::absolute(key_file(&config.state_dir))?,
         model: config.default_model.clone().unwrap_or_else(|| Facts::usual(&models)),
         models,

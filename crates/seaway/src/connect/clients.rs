@@ -234,6 +234,10 @@ fn claude(facts: &Facts) -> Setup {
         Edit::own(&["env", "ANTHROPIC_BASE_URL"], facts.url.as_str()),
         Edit::own(&["apiKeyHelper"], line(&facts.key_words())),
     ];
+    if let Some(words) = &facts.statusline {
+        let command = json!({"type": "command", "command": line(words)});
+        edits.push(Edit::own(&["statusLine"], command));
+    }
     let by_proxy = PROXIES.iter().any(|name| member(&file, &["env", name]).is_some());
     if by_proxy || facts.no_proxy.is_some() {
         let seed = facts.no_proxy.clone().unwrap_or_default();

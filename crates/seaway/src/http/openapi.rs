@@ -109,6 +109,12 @@ const OWN: &[Described] = &[
         ..own("post", "/auth/login/{id}", "login", "Finish with the code that the page shows")
     },
     own("post", "/auth/logout", "login", "Sign the program out"),
+    own(
+        "get",
+        "/v1/key",
+        "admin",
+        "Tell what the key that asks has left, and what `session=` cost",
+    ),
     own("get", "/v1/admin/keys", "admin", "List the keys that were given out, with what is left"),
     Described {
         body: Some("NewKey"),

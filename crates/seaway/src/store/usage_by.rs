@@ -128,7 +128,55 @@ pub fn usage_by(database: &Connection, by: UsageBy, since: i64) -> rusqlite::Res
     }
 }
 
+/// What one session adds up to, of one caller or of all.
+fn session_sum(
+    database: &Connection,
+    session: &str,
+    caller: Option<&str>,
+) -> rusqlite::Result<UsageSum> {
+    database
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(outcome <> (SELECT id FROM name WHERE text = 'completed')), 0), coalesce(sum(input), 0), coalesce(sum(output), 0),
+                coalesce(sum(cache_read), 0), coalesce(sum(cache_write), 0), coalesce(sum(cost), 0), coalesce(sum(reckoned), 0), coalesce(sum(cost IS NULL), 0)
+                FROM record WHERE session = ?1 AND (?2 IS NULL OR caller = (SELECT id FROM name WHERE text = ?2))",
+        )?
+        .query_row(rusqlite::params![session, caller], |row| {
+            Ok(UsageSum {
+                name: session.to_owned(),
+                requests: row.get(0)?,
+                failed: row.get(1)?,
+                input: row.get(2)?,
+                output: row.get(3)?,
+                cache_read: row.get(4)?,
+                cache_write: row.get(5)?,
+                cost: row.get(6)?,
+                estimated: row.get(7)?,
+                unpriced: row.get(8)?,
+            })
+        })
+}
+
 impl Store {
+    /// What a caller, or all of them, spent on a day in micro-dollars, and what one session adds up to.
+    pub fn own_use(
+        &self,
+        caller: Option<String>,
+        day: String,
+        session: Option<String>,
+    ) -> Promise<(u64, Option<UsageSum>)> {
+        self.look_up(move |database| {
+            let today = database
+                .prepare_cached(
+                    "SELECT coalesce(sum(spent), 0) FROM used WHERE team = 0 AND day = ?1 AND (?2 IS NULL OR who = (SELECT id FROM name WHERE text = ?2))",
+                )?
+                .query_row(rusqlite::params![day, caller], |row| row.get(0))?;
+            let session = session
+                .map(|session| session_sum(database, &session, caller.as_deref()))
+                .transpose()?;
+            Ok((today, session))
+        })
+    }
+
     /// The same by a thread of the store, for who must not wait on a disk.
     pub fn usage_by(&self, by: UsageBy, since: i64) -> Promise<Vec<UsageSum>> {
         self.report(move |database| usage_by(database, by, since))

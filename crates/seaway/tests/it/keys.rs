@@ -646,3 +646,47 @@ async fn one_gateway_keeps_the_budgets_of_a_store_and_the_next_one_takes_over() 
     let row = second.client().await.get("/v1/admin/keys/ann").await.json();
     assert!(row["budgets"][0]["spent_micros"].as_u64() > Some(0), "{row}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_line_tells_what_a_session_cost_and_what_is_left() {
+    use std::io::Write;
+    let upstream = serving().await;
+    let program = Program::before(&upstream, &[]);
+    upstream.serve(answer_json);
+    let mut owner = program.client().await;
+    let made = owner.post("/v1/admin/keys", r#"{"name":"ann","budgets":["20/day"]}"#).await.json();
+    let key = made["key"].as_str().unwrap().to_owned();
+    let mut ann = Client::connect(program.address, Some(&key)).await;
+    ann.ask("POST /v1/messages", &["x-claude-code-session-id: s-1"], ASK).await;
+    assert_eq!(ann.answer().await.status, 200);
+    let line = |variables: &[(&str, &str)]| {
+        let mut command = crate::support::command(&program.state);
+        command.arg("statusline").envs(variables.iter().copied());
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let told = json!({"session_id": "s-1", "model": {"id": "claude-opus-5-5", "display_name": "Opus 5.5"}, "version": "2.1.332"});
+        child.stdin.take().unwrap().write_all(told.to_string().as_bytes()).unwrap();
+        text(&child.wait_with_output().unwrap().stdout)
+    };
+    let url = format!("http://{}", program.address);
+    let own = [("ANTHROPIC_BASE_URL", url.as_str()), ("ANTHROPIC_AUTH_TOKEN", key.as_str())];
+    let expect = "Opus 5.5 · session $0.01 · today $0.01 · $19.99 of 20/day left · cache 0 %
+";
+    eventually("the record is written", async || line(&own) == expect).await;
+    // Without a key it is the owner's, of all.
+    assert_eq!(
+        line(&[]),
+        "Opus 5.5 · session $0.01 · today $0.01 · cache 0 %
+"
+    );
+    // Another's session is none of a key's business.
+    let other = owner.get("/v1/key?session=s-1").await.json();
+    assert_eq!(other["session"]["requests"], 0, "{other}");
+    program.signal(rustix::process::Signal::KILL);
+    eventually("nobody answers", async || {
+        line(&own)
+            == "Opus 5.5 · no gateway
+"
+    })
+    .await;
+}

@@ -216,6 +216,13 @@ impl Accounts {
         self.pepper.get()
     }
 
+    /// True where keys are known by hashes, and what made them is gone.
+    pub fn lacks_pepper(&self) -> bool {
+        let keyed =
+            |key: &Arc<Account>| key.row.hash.is_some_and(|hash| hash.kind == HashKind::Keyed);
+        self.pepper.get().is_none() && self.read().keys.values().any(keyed)
+    }
+
     /// The first key is about to be given out.
     pub fn set_pepper(&self, pepper: Pepper) {
         let _first = self.pepper.set(pepper);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -101,6 +102,20 @@ fn foreign_hash(text: &str) -> Result<KeyHash, Fault> {
     }
 }
 
+/// Checks what [`Admin::create_key`] would be asked, as far as that can be told without a store.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_new_key(body: &Value) -> Result<(), Fault> {
+    let Created { name, hash, rest, .. } = read(body.to_string().as_bytes())?;
+    let patch: KeyPatch = read_patch(Value::Object(rest).to_string().as_bytes())?;
+    let none = KeyHash { kind: HashKind::Sha256, bytes: [0; 32] };
+    let hash = hash.map_or(Ok(none), |hash| foreign_hash(&hash))?;
+    create(&name, hash, patch, false, Timestamp::now())(None)?;
+    Ok(())
+}
+
 impl From<ChangeError> for Fault {
     fn from(error: ChangeError) -> Self {
         let kind = match &error {
@@ -122,9 +137,11 @@ pub async fn own(
     caller: Option<String>,
     session: Option<String>,
 ) -> Result<Value, Fault> {
-    let day = accounts.day(Timestamp::now()).to_string();
+    // What has just ended is on its way.
+    let _written = store.flush().await;
+    let begun = accounts.begins(accounts.day(Timestamp::now())).unwrap_or_default();
     let standing = caller.as_deref().and_then(|caller| accounts.of(caller));
-    let (today, session) = store.own_use(caller.clone(), day, session).await?;
+    let (today, session) = store.own_use(caller.clone(), begun.as_millisecond(), session).await?;
     let mut shown =
         json!({"name": caller, "today_micros": today, "session": session, "budgets": []});
     if let Some(Standing { key, team }) = standing {
@@ -152,8 +169,21 @@ impl Admin<'_> {
         }
     }
 
+    /// True for the hash of a key of the configuration.
+    fn is_secret(&self, hash: &str) -> bool {
+        let Auth::Keys(keys) = &self.config.auth else { return false };
+        keys.iter().any(|(_, secret)| match secret.plain() {
+            Some(key) => KeySecret::hashed(key.expose_secret()) == hash.trim(),
+            None => KeySecret::parse(hash).is_ok_and(|hash| hash.material() == secret.material()),
+        })
+    }
+
     /// What turns keys into hashes; made with the first of them.
     fn pepper(&self) -> Result<&Pepper, Fault> {
+        if self.accounts.lacks_pepper() {
+            let message = "the file `pepper` is gone from the state folder, by which the keys that were given out are known; put it back";
+            return Err(Fault::new(FaultKind::StoreDown, message));
+        }
         if self.accounts.pepper().is_none() {
             let made = auth::pepper(&self.config.state_dir, self.config.modes).map_err(|error| {
                 let message = "no key can be given out: the state folder cannot be written to, or its file `pepper` cannot be read";
@@ -231,6 +261,10 @@ impl Admin<'_> {
         self.check_names(&patch)?;
         let key = if hash.is_some() { None } else { Some(Self::new_key()?) };
         let (hash, now) = match (&key, hash) {
+            (_, Some(hash)) if self.is_secret(&hash) => {
+                let message = "hash: this is a key of the configuration";
+                return Err(Fault::new(FaultKind::InvalidRequest, message).param("hash"));
+            }
             (_, Some(hash)) => (foreign_hash(&hash)?, Timestamp::now()),
             (Some(key), None) => (self.pepper()?.hash(key), Timestamp::now()),
             (None, None) => return Err(Fault::new(FaultKind::Internal, "there is no key")),
@@ -259,8 +293,8 @@ impl Admin<'_> {
         let patch: KeyPatch = read_patch(body)?;
         self.check_names(&patch)?;
         let edit = set(name, patch, self.is_configured(name), Timestamp::now());
-        let row = self.change(AuditEvent::KeySet, name, edit, None).await?;
-        Ok(shown::key(self.accounts, &row, None))
+        self.change(AuditEvent::KeySet, name, edit, None).await?;
+        self.keys(Some(name)).await
     }
 
     /// Takes a key back.
@@ -270,8 +304,8 @@ impl Admin<'_> {
     /// As [`Self::create_key`].
     pub async fn revoke_key(&self, name: &str) -> Result<Value, Fault> {
         let edit = revoke(name, Timestamp::now());
-        let row = self.change(AuditEvent::KeyRevoked, name, edit, None).await?;
-        Ok(shown::key(self.accounts, &row, None))
+        self.change(AuditEvent::KeyRevoked, name, edit, None).await?;
+        self.keys(Some(name)).await
     }
 
     /// Makes another key in the place of one, which lets in for a while still.
@@ -295,8 +329,12 @@ impl Admin<'_> {
     ///
     /// If there is none of that name, or what was used cannot be read.
     pub async fn keys(&self, name: Option<&str>) -> Result<Value, Fault> {
+        let _written = self.store.flush().await;
         let used = self.store.used_up(Whose::Key).await?;
-        let shown = |row: &KeyRow| shown::key(self.accounts, row, used.get(&row.name).copied());
+        let shown = |row: &KeyRow| {
+            let used = used.get(&row.name).copied().unwrap_or_default();
+            shown::key(self.accounts, row, Some(used))
+        };
         match name {
             None => {
                 let keys: Vec<Value> =
@@ -354,10 +392,16 @@ impl Admin<'_> {
     ///
     /// If there is none of that name, or what was used cannot be read.
     pub async fn teams(&self, name: Option<&str>) -> Result<Value, Fault> {
+        let _written = self.store.flush().await;
         let used = self.store.used_up(Whose::Team).await?;
         let keys = self.accounts.keys();
         let shown = |team: &crate::account::Scope| {
-            shown::team(self.accounts, team, used.get(&*team.name).copied(), &keys)
+            shown::team(
+                self.accounts,
+                team,
+                Some(used.get(&*team.name).copied().unwrap_or_default()),
+                &keys,
+            )
         };
         match name {
             None => {

@@ -116,13 +116,25 @@ impl Keyring {
         self.keys.len() > 1 || self.given.as_ref().is_some_and(|given| !given.is_empty())
     }
 
-    /// Why somebody is not let in who shows a key that was once given out.
+    /// Why a key of the configuration lets in no more, where it was set to expire.
+    fn limit_of(&self, name: &str) -> Option<String> {
+        self.given.as_ref()?.of(name)?.key.row.past(jiff::Timestamp::now())
+    }
+
+    /// Why somebody is not let in who shows a key that once let in.
     pub fn past(&self, headers: &HeaderMap) -> Option<String> {
         let given = self.given.as_ref()?;
         let mut sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
-        sent.find_map(|value| match given.shown(token(value.as_bytes())) {
-            Some(Shown::Past(why)) => Some(why),
-            Some(Shown::Good(_)) | None => None,
+        sent.find_map(|value| {
+            let shown = PresentedKey::of(token(value.as_bytes()));
+            let own = self.keys.iter().find(|(_, secret)| secret.is(&shown));
+            if let Some((name, _)) = own {
+                return self.limit_of(name);
+            }
+            match given.shown(token(value.as_bytes())) {
+                Some(Shown::Past(why)) => Some(why),
+                Some(Shown::Good(_)) | None => None,
+            }
         })
     }
 
@@ -215,8 +227,8 @@ impl Keyring {
                 found = Some(name);
             }
         }
-        if found.is_some() {
-            return found.cloned();
+        if let Some(name) = found {
+            return self.limit_of(name).is_none().then(|| name.clone());
         }
         match self.given.as_ref()?.shown(token(value.as_bytes())) {
             // The configuration has the last word on its names.

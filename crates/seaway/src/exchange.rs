@@ -269,12 +269,24 @@ impl Exchange {
 
     /// Asks for the client's model, or for another in its place near a cap and at it.
     async fn ask(&mut self, request: &Request<'_>) -> Result<Answered, Fault> {
-        let near = self.near_cap();
-        let asked = self.ask_upstreams(request, near.as_deref()).await;
-        let fault = asked.as_ref().err().filter(|_| near.is_none());
+        if let Some(spill) = self.near_cap() {
+            match self.ask_upstreams(request, Some(&spill)).await {
+                // The client's own model is asked where the other cannot be.
+                Err(fault) if fault.kind == FaultKind::Forbidden => {}
+                asked => return asked,
+            }
+        }
+        let asked = self.ask_upstreams(request, None).await;
+        let fault = asked.as_ref().err();
         let Some(spill) = fault.and_then(|fault| self.at_cap(fault)) else { return asked };
-        self.over_budget = None;
-        self.ask_upstreams(request, Some(&spill)).await
+        let over_budget = self.over_budget.take();
+        match self.ask_upstreams(request, Some(&spill)).await {
+            Err(fault) if fault.kind == FaultKind::Forbidden => {
+                self.over_budget = over_budget;
+                asked
+            }
+            spilled => spilled,
+        }
     }
 
     /// Asks the upstream that a request belongs to which is not looked into.

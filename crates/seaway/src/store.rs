@@ -48,7 +48,7 @@ use writer::{Writer, WriterSetting};
 
 pub use accounts::{AccountChange, ChangedBy, UsedUp};
 pub use audit::{AuditEntry, AuditEvent, AuditRow, append, audit};
-pub use claims::{ClaimLine, ClaimSlot, Claims};
+pub use claims::{ClaimLine, ClaimSlot, Claims, is_kept};
 pub use inbox::StoreTrouble;
 pub use keeper::{Keeper, Keeping, Keepsake};
 pub use made::MadeAt;

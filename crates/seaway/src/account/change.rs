@@ -130,6 +130,9 @@ impl KeyPatch {
         let Self { team, budgets, rpm, tpm, concurrent, models, upstreams, expires, spill } = self;
         TeamPatch { budgets, rpm, tpm, concurrent }.apply(&mut settings.caps)?;
         team.put(&mut settings.team);
+        if spill.named().is_some_and(|model| model.trim().is_empty()) {
+            return Err(ChangeError::Wrong("spill: an empty name is none".into()));
+        }
         spill.put(&mut settings.spill);
         for (name, place, named) in [
             ("models", &mut settings.models, models),
@@ -271,7 +274,16 @@ pub fn replace(name: &str, hash: KeyHash, grace: &str, now: Timestamp) -> RowEdi
         Some(row) => {
             let until =
                 if matches!(grace.as_str(), "0" | "0s") { now } else { until(&grace, now)? };
-            let old = row.hash.map(|hash| (hash, until)).filter(|_| until > now);
+            let waits = row.old.as_ref().map(|(_, until)| *until).filter(|until| *until > now);
+            if let Some(before) = waits
+                && until > now
+            {
+                let why = format!(
+                    "the key `{name}` was replaced already, and the one before lets in until {before}; a grace of 0 ends both at once"
+                );
+                return Err(ChangeError::Wrong(why));
+            }
+            let old = row.hash.map(|hash| (hash, until));
             Ok(KeyRow { hash: Some(hash), old, ..row })
         }
         None => Err(unknown(&name)),

@@ -77,7 +77,7 @@ impl Accounts {
         let (mut standing, mut is_late) = (standing.clone(), false);
         loop {
             let over = standing.scopes();
-            if over.iter().any(|scope| !scope.caps.budgets.is_empty()) {
+            if over.iter().any(|scope| !scope.caps.is_nothing()) {
                 self.ready().map_err(Shortfall::Unknown)?;
             }
             let mut freed: Vec<_> =

@@ -89,6 +89,7 @@ fn caps(
     if let Some(UsedUp { spent, requests, last }) = used {
         shown["spent_micros"] = spent.into();
         shown["requests"] = requests.into();
-        shown["last_used"] = json!(Timestamp::from_millisecond(last).ok());
+        let last = Timestamp::from_millisecond(last).ok().filter(|_| last > 0);
+        shown["last_used"] = json!(last);
     }
 }

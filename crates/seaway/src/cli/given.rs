@@ -11,12 +11,14 @@ use serde_json::{Map, Value, json};
 use super::args::{CapOptions, Cli, KeyOptions, TeamCommand};
 use super::client::Client;
 use super::serve::serving;
-use crate::admin::Admin;
+use crate::admin::{Admin, check_new_key};
+use crate::cap::Budget;
 use crate::causes::chain;
 use crate::config::{Config, OWNER};
 use crate::import::litellm_keys;
+use crate::instance::{self, Instance};
 use crate::ledger::Books;
-use crate::store::Store;
+use crate::store::{Store, is_kept};
 
 /// What clears a setting.
 const NONE: &str = "none";
@@ -76,36 +78,73 @@ fn in_path(name: &str) -> String {
     name.bytes().map(one).collect()
 }
 
+/// Why a gateway did not do what it was asked.
+struct AdminRefusal {
+    why: String,
+    /// It is not the one that keeps the keys.
+    elsewhere: bool,
+}
+
+/// The gateways that may keep the keys of this store: first the one that clients are sent to.
+fn reachable(config: &Config) -> Vec<Instance> {
+    let mut found: Vec<Instance> = serving(config).into_iter().collect();
+    for other in instance::find(&config.state_dir) {
+        if !found.iter().any(|known| known.socket == other.socket) {
+            found.push(other);
+        }
+    }
+    found
+}
+
+fn asked(
+    runtime: &tokio::runtime::Runtime,
+    running: &Instance,
+    order: &Order,
+) -> anyhow::Result<Result<Value, AdminRefusal>> {
+    let (method, path, body) = order.request();
+    let client = Client::unix(&running.socket);
+    let headers = [("content-type", "application/json")];
+    let answer = runtime.block_on(async {
+        let asked = client.send(method, &path, body, &headers);
+        tokio::time::timeout(Duration::from_secs(15), asked).await
+    });
+    let answer = answer.context("the gateway that runs does not answer; it may have done it all the same: see `seaway key list`, and `seaway key rotate NAME` for a key that was not shown")??;
+    let value: Value = serde_json::from_slice(&answer.body).with_context(|| {
+        let status = answer.status;
+        format!(
+            "the gateway that runs answered with status {status}; is it older than this program?"
+        )
+    })?;
+    if answer.status.is_success() {
+        return Ok(Ok(value));
+    }
+    let why = value["error"]["message"].as_str().unwrap_or("it did not say why").to_owned();
+    Ok(Err(AdminRefusal { why, elsewhere: answer.status == http::StatusCode::SERVICE_UNAVAILABLE }))
+}
+
 /// Has it done: by the gateway that runs, which uses it from then on, or in its store.
 pub(super) fn done(config: &Config, order: &Order) -> anyhow::Result<Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let Some(running) = serving(config) {
-        let (method, path, body) = order.request();
-        let client = Client::unix(&running.socket);
-        let headers = [("content-type", "application/json")];
-        let asked = runtime.block_on(async {
-            tokio::time::timeout(
-                Duration::from_secs(15),
-                client.send(method, &path, body, &headers),
-            )
-            .await
-        });
-        let answer = asked.context("the gateway that runs does not answer; it may have done it all the same: see `seaway key list`, and `seaway key rotate NAME` for a key that was not shown")??;
-        let value: Value = serde_json::from_slice(&answer.body).with_context(|| {
-            format!(
-                "the gateway that runs answered with status {}; is it older than this program?",
-                answer.status
-            )
-        })?;
-        if !answer.status.is_success() {
-            let why = value["error"]["message"].as_str().unwrap_or("it did not say why");
-            anyhow::bail!("{why}");
+    let mut refused = None;
+    for running in reachable(config) {
+        match asked(&runtime, &running, order)? {
+            Ok(value) => return Ok(value),
+            // Another one may keep the keys.
+            Err(refusal) if refusal.elsewhere => refused = refused.or(Some(refusal.why)),
+            Err(refusal) => anyhow::bail!("{}", refusal.why),
         }
-        return Ok(value);
+    }
+    if let Some(why) = refused {
+        anyhow::bail!("{why}");
     }
     if config.store.path.is_none() {
         anyhow::bail!(
             "`store.path` is `:memory:` and no gateway runs: there is nowhere to keep a key"
+        );
+    }
+    if config.store.path.as_deref().is_some_and(is_kept) {
+        anyhow::bail!(
+            "a gateway that runs with this store keeps its keys, and cannot be asked from here; stop it, or use its `/v1/admin`"
         );
     }
     runtime.block_on(async {
@@ -155,6 +194,33 @@ fn caps(into: &mut Map<String, Value>, options: &CapOptions) -> anyhow::Result<(
     Ok(())
 }
 
+/// The budgets of a key or team, as they are.
+fn rows(told: &Value, kind: &str, name: &str) -> Vec<String> {
+    let found = told[kind].as_array().into_iter().flatten().find(|row| row["name"] == name);
+    let budgets = found.and_then(|row| row["budgets"].as_array()).into_iter().flatten();
+    budgets.filter_map(|budget| Some(budget["budget"].as_str()?.to_owned())).collect()
+}
+
+/// A budget that is named takes the place of the one for the same time; the others stay, unless `none` is named too.
+fn keep_others(
+    body: &mut Map<String, Value>,
+    options: &CapOptions,
+    known: impl FnOnce() -> anyhow::Result<Vec<String>>,
+) -> anyhow::Result<()> {
+    if options.budget.is_empty() || options.budget.iter().any(|text| text == NONE) {
+        return Ok(());
+    }
+    let period = |text: &str| text.parse::<Budget>().ok().map(|budget| budget.period);
+    let named: Vec<_> = options.budget.iter().filter_map(|text| period(text)).collect();
+    let others = known()?;
+    let others = others
+        .into_iter()
+        .filter(|text| period(text).is_some_and(|period| !named.contains(&period)));
+    let all: Vec<String> = options.budget.iter().cloned().chain(others).collect();
+    body.insert("budgets".into(), json!(all));
+    Ok(())
+}
+
 fn patch(options: &KeyOptions) -> anyhow::Result<Map<String, Value>> {
     let mut patch = Map::new();
     caps(&mut patch, &options.caps)?;
@@ -201,11 +267,15 @@ pub(super) fn create(
 }
 
 pub(super) fn set(cli: &Cli, name: &str, options: &KeyOptions, json: bool) -> anyhow::Result<()> {
-    let body = patch(options)?;
+    let mut body = patch(options)?;
+    let config = cli.load()?.config;
+    keep_others(&mut body, &options.caps, || {
+        Ok(rows(&done(&config, &Order::Keys)?, "keys", name))
+    })?;
     if body.is_empty() {
         anyhow::bail!("nothing is named that should be another; see `seaway key set --help`");
     }
-    let row = done(&cli.load()?.config, &Order::SetKey(name.into(), body.into()))?;
+    let row = done(&config, &Order::SetKey(name.into(), body.into()))?;
     if json {
         print(&row);
     } else {
@@ -244,6 +314,22 @@ pub(super) fn list(cli: &Cli, all: bool, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Why a key could not be made that an export has, as far as that can be told before.
+fn wrong_with(
+    order: &Order,
+    seen: &mut Vec<String>,
+    is_there: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let Order::CreateKey(body) = order else { return None };
+    let name = body["name"].as_str().unwrap_or_default().to_owned();
+    let twice = seen.contains(&name) || is_there(&name);
+    seen.push(name);
+    if twice {
+        return Some("a key of this name is there already".into());
+    }
+    check_new_key(body).err().map(|fault| fault.message.to_string())
+}
+
 /// Takes over another gateway's keys, one by one: what cannot be taken over is said, and the rest is.
 pub(super) fn import(cli: &Cli, file: &Path, dry_run: bool) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
@@ -252,10 +338,26 @@ pub(super) fn import(cli: &Cli, file: &Path, dry_run: bool) -> anyhow::Result<()
     for note in &found.notes {
         eprintln!("note: {note}");
     }
-    let mut failed = 0;
+    let (mut failed, mut seen) = (0, Vec::new());
+    let teams = done(&config, &Order::Teams)?;
+    let there = |name: &str| {
+        teams["teams"].as_array().is_some_and(|teams| teams.iter().any(|team| team["name"] == name))
+    };
+    let keys = done(&config, &Order::Keys)?;
+    let key_there = |name: &str| {
+        keys["keys"].as_array().is_some_and(|keys| keys.iter().any(|key| key["name"] == name))
+    };
     let mut tell = |what: String, order: Order| {
         if dry_run {
-            return println!("would make {what}");
+            let wrong = wrong_with(&order, &mut seen, key_there);
+            match wrong {
+                None => println!("would make {what}"),
+                Some(why) => {
+                    failed += 1;
+                    eprintln!("would not make {what}: {why}");
+                }
+            }
+            return;
         }
         match done(&config, &order) {
             Ok(_) => println!("made {what}"),
@@ -266,6 +368,10 @@ pub(super) fn import(cli: &Cli, file: &Path, dry_run: bool) -> anyhow::Result<()
         }
     };
     for (name, body) in found.teams {
+        if there(&name) {
+            println!("the team `{name}` is there already; it stays as it is");
+            continue;
+        }
         tell(format!("the team `{name}`"), Order::SetTeam(name, body));
     }
     for body in found.keys {
@@ -273,7 +379,7 @@ pub(super) fn import(cli: &Cli, file: &Path, dry_run: bool) -> anyhow::Result<()
         tell(format!("the key `{name}`"), Order::CreateKey(body));
     }
     if failed > 0 {
-        anyhow::bail!("{failed} could not be made");
+        anyhow::bail!("{failed} cannot be made");
     }
     Ok(())
 }
@@ -284,6 +390,9 @@ pub(super) fn team(cli: &Cli, command: &TeamCommand) -> anyhow::Result<ExitCode>
         TeamCommand::Set { name, caps: options } => {
             let mut body = Map::new();
             caps(&mut body, options)?;
+            keep_others(&mut body, options, || {
+                Ok(rows(&done(&config, &Order::Teams)?, "teams", name))
+            })?;
             let team = done(&config, &Order::SetTeam(name.clone(), body.into()))?;
             table(std::slice::from_ref(&team));
         }

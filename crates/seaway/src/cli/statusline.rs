@@ -51,7 +51,9 @@ pub(super) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Some(known) => parts.extend(shown(&known)),
         None => parts.push("no gateway".into()),
     }
-    println!("{}", parts.join(" · "));
+    // A terminal would obey what stands in a name.
+    let line: String = parts.join(" · ").chars().filter(|c| !c.is_control()).collect();
+    println!("{line}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -196,7 +196,8 @@ impl Exchange {
             Shortfall::Past(why) => return Fault::new(FaultKind::Unauthenticated, why),
             Shortfall::Unknown(why) => {
                 self.over_budget = Some(OverBudget { budget: None });
-                let message = format!("what is left of the budget cannot be told: {why}");
+                let message =
+                    format!("whether the request fits the limits of its key cannot be told: {why}");
                 return Fault::new(FaultKind::OverBudget, message)
                     .retry_after(Duration::from_secs(60));
             }

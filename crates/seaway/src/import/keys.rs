@@ -3,7 +3,8 @@
 //! Source: LiteLLM 1.90.0, `GET /key/list?return_full_object=true`, `GET /team/list`, and the rows of `LiteLLM_VerificationToken` and
 //! `LiteLLM_TeamTable`: a key is kept as the hexadecimal SHA-256 of its text.
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 /// What is to be made here, and what has no counterpart.
@@ -27,11 +28,11 @@ pub struct NoExport(#[source] Option<serde_json::Error>);
 #[serde(untagged)]
 enum Export {
     Whole {
-        keys: Vec<ForeignKey>,
+        keys: Vec<Value>,
         #[serde(default)]
-        teams: Vec<ForeignKey>,
+        teams: Vec<Value>,
     },
-    Rows(Vec<ForeignKey>),
+    Rows(Vec<Value>),
 }
 
 /// A key or a team: they have their limits in common.
@@ -43,12 +44,18 @@ struct ForeignKey {
     key_name: Option<String>,
     team_id: Option<String>,
     team_alias: Option<String>,
+    #[serde(deserialize_with = "number")]
     spend: Option<f64>,
+    #[serde(deserialize_with = "number")]
     max_budget: Option<f64>,
     budget_duration: Option<String>,
+    #[serde(deserialize_with = "number")]
     rpm_limit: Option<u32>,
+    #[serde(deserialize_with = "number")]
     tpm_limit: Option<u32>,
+    #[serde(deserialize_with = "number")]
     max_parallel_requests: Option<u32>,
+    #[serde(deserialize_with = "names")]
     models: Option<Vec<String>>,
     expires: Option<String>,
     blocked: Option<bool>,
@@ -56,21 +63,67 @@ struct ForeignKey {
     model_max_budget: Option<Map<String, Value>>,
 }
 
+/// A number, also as a database writes it into text; what is larger than any limit is none.
+fn number<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+where
+    T: std::str::FromStr + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let value = Option::<Value>::deserialize(from)?.unwrap_or_default();
+    match &value {
+        Value::Null => Ok(None),
+        Value::String(text) => text
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|_| D::Error::custom(format!("`{text}` is no number"))),
+        Value::Number(number) => number
+            .to_string()
+            .parse()
+            .map(Some)
+            .map_err(|_| D::Error::custom(format!("{number} is no limit"))),
+        _ => Err(D::Error::custom(format!("{value} is no number"))),
+    }
+}
+
+/// A list, also as PostgreSQL writes it into text: `{a,b}`.
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    let value = Option::<Value>::deserialize(from)?.unwrap_or_default();
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => {
+            let text = text.trim().trim_start_matches('{').trim_end_matches('}');
+            let names = text.split(',').map(|name| name.trim().trim_matches('"').to_owned());
+            Ok(Some(names.filter(|name| !name.is_empty()).collect()))
+        }
+        value => serde_json::from_value(value).map(Some).map_err(D::Error::custom),
+    }
+}
+
 /// Reads an export.
 ///
 /// # Errors
 ///
-/// [`NoExport`] if it is none.
+/// If it is none.
 pub fn litellm_keys(text: &str, now: jiff::Timestamp) -> Result<ForeignKeys, NoExport> {
     let export: Export = serde_json::from_str(text).map_err(|error| NoExport(Some(error)))?;
+    let mut notes = Vec::new();
+    let mut read = |rows: Vec<Value>| {
+        let rows = rows.into_iter().enumerate().filter_map(|(number, row)| {
+            serde_json::from_value::<ForeignKey>(row)
+                .inspect_err(|error| notes.push(format!("row {} is left out: {error}", number + 1)))
+                .ok()
+        });
+        rows.collect::<Vec<_>>()
+    };
     let (keys, teams) = match export {
-        Export::Whole { keys, teams } => (keys, teams),
-        Export::Rows(rows) => rows.into_iter().partition(|row| row.token.is_some()),
+        Export::Whole { keys, teams } => (read(keys), read(teams)),
+        Export::Rows(rows) => read(rows).into_iter().partition(|row| row.token.is_some()),
     };
     if keys.is_empty() && teams.is_empty() {
         return Err(NoExport(None));
     }
-    let mut found = ForeignKeys::default();
+    let mut found = ForeignKeys { notes, ..ForeignKeys::default() };
     let mut names: Vec<(String, String)> = Vec::new();
     for team in &teams {
         let Some(id) = &team.team_id else { continue };
@@ -127,8 +180,12 @@ impl ForeignKey {
             ("tpm", self.tpm_limit),
             ("concurrent", self.max_parallel_requests),
         ] {
-            if let Some(limit) = limit.filter(|limit| *limit > 0) {
-                limits.insert(here.into(), json!(limit));
+            match limit {
+                Some(0) => notes.push(format!("`{name}`: its `{here}` of 0 lets nothing through there; here it has none, so see to it")),
+                Some(limit) => {
+                    limits.insert(here.into(), json!(limit));
+                }
+                None => {}
             }
         }
         if self.model_max_budget.as_ref().is_some_and(|budgets| !budgets.is_empty()) {
@@ -159,6 +216,9 @@ impl ForeignKey {
     ) -> Result<Value, String> {
         if self.blocked == Some(true) {
             return Err("it is blocked".into());
+        }
+        if [self.rpm_limit, self.tpm_limit, self.max_parallel_requests].contains(&Some(0)) {
+            return Err("one of its limits is 0, so that it lets nothing through".into());
         }
         let token = self.token.as_deref().unwrap_or_default();
         if token.len() != 64 || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -233,10 +293,12 @@ mod tests {
         let token = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let export = json!({
             "keys": [
-                {"token": token, "key_alias": "ann's laptop", "spend": 1.5, "max_budget": 20, "budget_duration": "1d", "team_id": "t1", "models": ["claude-haiku*"], "rpm_limit": 7, "expires": "2027-01-01T00:00:00"},
+                {"token": token, "key_alias": "ann's laptop", "spend": "1.5", "max_budget": "20", "budget_duration": "1d", "team_id": "t1", "models": "{claude-haiku*}", "rpm_limit": "7", "expires": "2027-01-01T00:00:00"},
                 {"token": token, "key_alias": "old", "blocked": true},
                 {"token": token, "key_alias": "past", "expires": "2026-01-01T00:00:00Z"},
                 {"token": "sk-1234", "key_alias": "bare"},
+                {"token": token, "key_alias": "shut", "rpm_limit": 0},
+                {"token": token, "key_alias": "odd", "spend": true},
                 {"token": token, "key_name": "sk-...abcd", "models": ["all-team-models"], "max_budget": 5, "budget_duration": "12h", "team_id": "t2"},
             ],
             "teams": [{"team_id": "t1", "team_alias": "Eng & Co", "max_budget": 100.5, "budget_duration": "30d", "spend": 7}],
@@ -264,6 +326,8 @@ mod tests {
             "`old` is left out: it is blocked",
             "`past` is left out",
             "`bare` is left out",
+            "`shut` is left out",
+            "row 6 is left out",
             "`12h`",
         ] {
             assert!(said.contains(word), "{word}: {said}");

@@ -303,7 +303,7 @@ fn add_spent(
     database.execute("INSERT INTO name (text) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
     let who =
         database.query_row("SELECT id FROM name WHERE text = ?1", [name], |row| row.get(0))?;
-    let used = UsedUp { spent, requests: 0, last: Timestamp::now().as_millisecond() };
+    let used = UsedUp { spent, requests: 0, last: 0 };
     add_used(database, (team, who, &day.to_string()), used)
 }
 

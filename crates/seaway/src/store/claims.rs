@@ -272,6 +272,12 @@ impl Drop for ClaimSlot {
     }
 }
 
+/// True if a gateway that lives keeps the budgets of a store.
+pub fn is_kept(store: &Path) -> bool {
+    let file = File::options().read(true).write(true).open(path_of(store));
+    file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// The lines of a gateway that is gone, and how many of them are none.
 fn left_behind(file: &mut File) -> io::Result<(Vec<ClaimLine>, usize)> {
     let mut bytes = Vec::new();

@@ -157,19 +157,20 @@ fn session_sum(
 }
 
 impl Store {
-    /// What a caller, or all of them, spent on a day in micro-dollars, and what one session adds up to.
+    /// What requests of a caller, or of all of them, cost from a time on, in micro-dollars, and what one session adds up to. `begun` is in milliseconds
+    /// since the epoch.
     pub fn own_use(
         &self,
         caller: Option<String>,
-        day: String,
+        begun: i64,
         session: Option<String>,
     ) -> Promise<(u64, Option<UsageSum>)> {
         self.look_up(move |database| {
             let today = database
                 .prepare_cached(
-                    "SELECT coalesce(sum(spent), 0) FROM used WHERE team = 0 AND day = ?1 AND (?2 IS NULL OR who = (SELECT id FROM name WHERE text = ?2))",
+                    "SELECT coalesce(sum(cost), 0) FROM record WHERE id >= ?1 AND (?2 IS NULL OR caller = (SELECT id FROM name WHERE text = ?2))",
                 )?
-                .query_row(rusqlite::params![day, caller], |row| row.get(0))?;
+                .query_row(rusqlite::params![bound(begun), caller], |row| row.get(0))?;
             let session = session
                 .map(|session| session_sum(database, &session, caller.as_deref()))
                 .transpose()?;

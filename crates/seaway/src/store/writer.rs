@@ -86,6 +86,7 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             open,
             opened,
             untold: Some(Instant::now()),
+            trouble: None,
             reopen: REOPEN,
             inbox,
             spool,
@@ -159,6 +160,8 @@ pub(super) struct WriterDesk<O> {
     opened: Opened,
     /// When that is to be tried, until it is told without trouble.
     untold: Option<Instant>,
+    /// Why caps are not kept here, as it was told last.
+    trouble: Option<String>,
     /// How long until that is tried again.
     reopen: Duration,
     inbox: Arc<Inbox>,
@@ -254,11 +257,14 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
         }
         match known {
             Ok(known) => {
-                if let Some(why) = &trouble
-                    && !known.keys.is_empty()
-                {
-                    tracing::warn!("keys with a budget are not served: {why}");
+                if trouble != self.trouble && !known.keys.is_empty() {
+                    if let Some(why) = &trouble {
+                        tracing::warn!("keys with limits are not served: {why}");
+                    } else {
+                        tracing::info!("keys with limits are served again");
+                    }
                 }
+                self.trouble.clone_from(&trouble);
                 (self.opened.tell)(Ledgers { trouble, ..known }, claims);
             }
             Err(error) => {

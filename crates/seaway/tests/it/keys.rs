@@ -640,6 +640,11 @@ async fn one_gateway_keeps_the_budgets_of_a_store_and_the_next_one_takes_over() 
     let mut owner = second.client().await;
     let changed = asked(&mut owner, "DELETE", "/v1/admin/keys/ann", Value::Null).await;
     assert_eq!(changed.status, 503, "{}", changed.text());
+    // Commands find the one that keeps them.
+    let made = run(&first.state, &["key", "create", "bob"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let mut bob = Client::connect(first.address, Some(text(&made.stdout).trim())).await;
+    assert_eq!(bob.post("/v1/messages", &body).await.status, 200);
     first.signal(rustix::process::Signal::TERM);
     first.child.wait().unwrap();
     eventually("the second one keeps them", async || ask(&second).await.status == 200).await;
@@ -689,4 +694,89 @@ async fn a_status_line_tells_what_a_session_cost_and_what_is_left() {
 "
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_configuration_has_the_limits_that_are_set_for_it() {
+    let upstream = serving().await;
+    let keys = r#"{"tester":"local-key","eve":"eves-key"}"#;
+    let gateway = Gateway::before(&upstream, &[("keys", keys), ("admin.callers", "tester")]).await;
+    upstream.serve(answer_json);
+    let mut eve = as_key(&gateway, "eves-key").await;
+    assert_eq!(eve.post("/v1/messages", ASK).await.status, 200);
+    assert_eq!(eve.get("/v1/admin/keys").await.status, 403);
+    let mut owner = gateway.client().await;
+    let set = asked(&mut owner, "PATCH", "/v1/admin/keys/eve", json!({"rpm": 1})).await;
+    assert_eq!(set.status, 200, "{}", set.text());
+    assert_eq!(eve.post("/v1/messages", ASK).await.status, 200);
+    assert_eq!(eve.post("/v1/messages", ASK).await.status, 429);
+    // A time that is past cannot be set, so that it has to pass.
+    let soon = json!({"rpm": null, "expires": "1s"});
+    assert_eq!(asked(&mut owner, "PATCH", "/v1/admin/keys/eve", soon).await.status, 200);
+    eventually("it expires", async || eve.post("/v1/messages", ASK).await.status == 401).await;
+    let refused = eve.post("/v1/messages", ASK).await;
+    assert!(sentence(&refused).contains("the key `eve` has expired at 20"), "{}", refused.text());
+    let revoked = asked(&mut owner, "DELETE", "/v1/admin/keys/eve", Value::Null).await;
+    assert!(sentence(&revoked).contains("set in the configuration"), "{}", revoked.text());
+    // Nor can its key become somebody else's.
+    let sha256 = seaway::config::KeySecret::hashed("eves-key");
+    let body = json!({"name": "mal", "hash": sha256}).to_string();
+    assert_eq!(owner.post("/v1/admin/keys", &body).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_cannot_take_the_place_of_another_leaves_what_is_told_as_it_is() {
+    let upstream = serving().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    upstream.serve(answer_json);
+    let body = json!({"name": "ann", "budgets": ["0.0005/day"], "spill": "no-such-model"});
+    let mut client = as_key(&gateway, &made(&gateway, body).await).await;
+    let refused = client.post("/v1/messages", ASK).await;
+    assert_eq!((refused.status, &refused.json()["error"]["type"]), (429, &json!("billing_error")));
+    assert_eq!(refused.header("anthropic-ratelimit-unified-status"), Some("rejected"));
+}
+
+#[test]
+fn one_budget_is_set_and_the_others_stay() {
+    let state = tempfile::tempdir().unwrap();
+    let said = |arguments: &[&str]| {
+        let output = run(&state, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let budgets = |kind: &str| {
+        let told: Value = serde_json::from_str(&said(&[kind, "list", "--json"])).unwrap();
+        let row = told["keys"].get(0).or(told["teams"].get(0)).unwrap().clone();
+        let mut found: Vec<String> = row["budgets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|budget| budget["budget"].as_str().unwrap().to_owned())
+            .collect();
+        found.sort();
+        found
+    };
+    said(&["key", "create", "ann", "--budget", "20/day", "--budget", "200/month"]);
+    said(&["key", "set", "ann", "--budget", "40/day"]);
+    assert_eq!(budgets("key"), ["200/month", "40/day"]);
+    said(&["key", "set", "ann", "--rpm", "7"]);
+    assert_eq!(budgets("key"), ["200/month", "40/day"]);
+    said(&["key", "set", "ann", "--budget", "none", "--budget", "1/week"]);
+    assert_eq!(budgets("key"), ["1/week"]);
+    said(&["team", "set", "lab", "--budget", "5/day"]);
+    said(&["team", "set", "lab", "--budget", "50/month"]);
+    assert_eq!(budgets("team"), ["5/day", "50/month"]);
+    // What is there already stays, also where another gateway's export says otherwise.
+    let export = state.path().join("export.json");
+    let theirs =
+        json!({"keys": [], "teams": [{"team_id": "t", "team_alias": "lab", "max_budget": 1}]});
+    std::fs::write(&export, theirs.to_string()).unwrap();
+    let import = said(&["key", "import", "litellm", &export.to_string_lossy()]);
+    assert!(import.contains("is there already"), "{import}");
+    assert_eq!(budgets("team"), ["5/day", "50/month"]);
+    // A replaced key's grace is kept: another one in its place has to wait, or to end both.
+    said(&["key", "rotate", "ann", "--grace", "1h"]);
+    let again = run(&state, &["key", "rotate", "ann"]);
+    assert!(!again.status.success() && text(&again.stderr).contains("lets in until"));
+    said(&["key", "rotate", "ann", "--grace", "0"]);
 }

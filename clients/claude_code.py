@@ -171,7 +171,7 @@ def _():
         within("its own sentence", "the key `over` has used up its budget of 100 dollars a day; it begins anew at ", lines[-1]["result"])
         plain = with_budget(gateway, key, "[[say hello]]")[-1]
         within("the sentence without the variable", "the key `over` has used up its budget", plain["result"])
-        equal("what was asked, each time once", asked_by(gateway, "over"), [429, 429])
+        equal("what was asked, each time once", asked_by(gateway, "over", 2), [429, 429])
 
 
 # ---------------------------------------------------------------- the nine, on the mock

@@ -63,7 +63,7 @@ def _():
             error = raises(openai.RateLimitError, ask_it)
             equal("its code and type", (error.code, error.type), ("insufficient_quota", "insufficient_quota"))
             within("its sentence", "the key `over` has used up its budget of 100 dollars a day", error.message)
-        equal("requests", asked_by(gateway, "over"), [429, 429])
+        equal("requests", asked_by(gateway, "over", 2), [429, 429])
 
 
 # ---------------------------------------------------------------- answers

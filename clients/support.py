@@ -2,7 +2,7 @@
 
 Standard library only. Nothing is written into the repository.
 """
-import concurrent.futures, contextlib, fcntl, hashlib, http.server, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, traceback, urllib.request
+import concurrent.futures, contextlib, fcntl, hashlib, http.server, json, os, pathlib, platform, re, shutil, signal, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parent
@@ -270,11 +270,21 @@ def key_with_budget(gateway, name, spent):
     return key
 
 
-def asked_by(gateway, name):
-    """The statuses of a caller's requests, the newest first."""
+def asked_by(gateway, name, count):
+    """The statuses of a caller's requests, the newest first, once there are so many: records are written a little later."""
     command = [binary(), "--state-dir", gateway.folder + "/state", "requests", "--caller", name, "--json"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"], "HOME": gateway.folder})
-    return [row["status"] for row in json.loads(told.stdout) if row["endpoint"] in ("messages", "completions", "responses")]
+
+    def found():
+        told = subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": os.environ["PATH"], "HOME": gateway.folder})
+        return [row["status"] for row in json.loads(told.stdout) if row["endpoint"] in ("messages", "completions", "responses")]
+
+    for _ in range(50):
+        if len(found()) >= count:
+            break
+        time.sleep(0.1)
+    # One more, which should not be, would be written by now.
+    time.sleep(0.3)
+    return found()
 
 
 # ---------------------------------------------------------------- the official program, and an upstream for it

@@ -99,9 +99,9 @@ impl Keyring {
     }
 
     /// True where this caller may have limits, or this key be somebody's, of which the store has not told yet.
-    pub fn is_awaited(&self, caller: Option<&Caller>) -> bool {
-        let owner = caller.is_some_and(|caller| self.is_owner(caller));
-        !owner && self.given.as_ref().is_some_and(|given| given.is_awaited())
+    pub fn is_awaited(&self, caller: impl FnOnce() -> Option<Caller>) -> bool {
+        let awaited = self.given.as_ref().is_some_and(|given| given.is_awaited());
+        awaited && !caller().is_some_and(|caller| self.is_owner(&caller))
     }
 
     /// Waits until the store has told of keys that were given out. Cancel safe.

@@ -194,10 +194,15 @@ fn caps(into: &mut Map<String, Value>, options: &CapOptions) -> anyhow::Result<(
     Ok(())
 }
 
+/// The key or team of a name in what a gateway lists.
+fn row<'v>(told: &'v Value, kind: &str, name: &str) -> Option<&'v Value> {
+    told[kind].as_array()?.iter().find(|row| row["name"] == name)
+}
+
 /// The budgets of a key or team, as they are.
 fn rows(told: &Value, kind: &str, name: &str) -> Vec<String> {
-    let found = told[kind].as_array().into_iter().flatten().find(|row| row["name"] == name);
-    let budgets = found.and_then(|row| row["budgets"].as_array()).into_iter().flatten();
+    let budgets =
+        row(told, kind, name).and_then(|row| row["budgets"].as_array()).into_iter().flatten();
     budgets.filter_map(|budget| Some(budget["budget"].as_str()?.to_owned())).collect()
 }
 
@@ -340,16 +345,10 @@ pub(super) fn import(cli: &Cli, file: &Path, dry_run: bool) -> anyhow::Result<()
     }
     let (mut failed, mut seen) = (0, Vec::new());
     let teams = done(&config, &Order::Teams)?;
-    let there = |name: &str| {
-        teams["teams"].as_array().is_some_and(|teams| teams.iter().any(|team| team["name"] == name))
-    };
     let keys = done(&config, &Order::Keys)?;
-    let key_there = |name: &str| {
-        keys["keys"].as_array().is_some_and(|keys| keys.iter().any(|key| key["name"] == name))
-    };
     let mut tell = |what: String, order: Order| {
         if dry_run {
-            let wrong = wrong_with(&order, &mut seen, key_there);
+            let wrong = wrong_with(&order, &mut seen, |name| row(&keys, "keys", name).is_some());
             match wrong {
                 None => println!("would make {what}"),
                 Some(why) => {
@@ -368,7 +367,7 @@ pub(super) fn import(cli: &Cli, file: &Path, dry_run: bool) -> anyhow::Result<()
         }
     };
     for (name, body) in found.teams {
-        if there(&name) {
+        if row(&teams, "teams", &name).is_some() {
             println!("the team `{name}` is there already; it stays as it is");
             continue;
         }

@@ -101,6 +101,7 @@ impl Exchange {
         let Some(standing) = self.standing.clone().filter(Standing::is_capped) else {
             return Ok(());
         };
+        let text = characters(body);
         let (worst, floor) = if self.client.endpoint.counts() {
             (Worst::default(), 0)
         } else {
@@ -110,7 +111,7 @@ impl Exchange {
             } else {
                 Request::parse(body).ok().as_ref().and_then(limit_of)
             };
-            self.worst(&standing, upstream, [model, asked], body, limit)?
+            self.worst(&standing, upstream, [model, asked], (body, text), limit)?
         };
         let accounts = self.state.ledger.accounts().clone();
         let entry = &mut self.watch.entry;
@@ -122,8 +123,7 @@ impl Exchange {
         }
         let reservation = accounts.begin(&standing, worst, entry.at(), PATIENCE).await;
         let reservation = reservation.map_err(|refused| self.refused(refused))?;
-        let least = characters(body);
-        let noted = self.watch.entry.hold(reservation, model, &upstream.name, floor, least);
+        let noted = self.watch.entry.hold(reservation, model, &upstream.name, floor, text);
         noted.map_err(|error| {
             Fault::new(FaultKind::StoreDown, "what the request takes of its budget cannot be noted at the moment; ask again, and see the gateway's log").because(error)
         })
@@ -148,12 +148,11 @@ impl Exchange {
         standing: &Standing,
         upstream: &Upstream,
         models: [&str; 2],
-        body: &[u8],
+        (body, text): (&[u8], u64),
         limit: Option<u64>,
     ) -> Result<(Worst, u64), Fault> {
-        let least = characters(body) / 4;
-        let known = ModelTraits::of(models[0]);
-        let output = limit.unwrap_or(known.max_output.max(1));
+        let least = text / 4;
+        let output = limit.unwrap_or_else(|| ModelTraits::of(models[0]).max_output.max(1));
         let tokens = least.saturating_add(output.min(least.max(1000)));
         if !standing.has_budget() {
             return Ok((Worst { tokens, ..Worst::default() }, 0));
@@ -287,6 +286,7 @@ fn limit_of(request: &Request<'_>) -> Option<u64> {
 
 /// What an upstream may add to a prompt that has told nothing of the model yet.
 const UNKNOWN: u64 = 2_000;
+
 impl Standing {
     /// True where a cap is over it.
     fn is_capped(&self) -> bool {

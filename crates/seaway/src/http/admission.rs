@@ -212,7 +212,7 @@ fn admit(
         Fault::new(FaultKind::Unauthenticated, why)
     };
     let caller = snapshot.keyring.caller(request.headers());
-    if snapshot.keyring.is_awaited(caller.as_ref()) {
+    if snapshot.keyring.is_awaited(|| caller.clone()) {
         let message = "the gateway's store, which knows the keys that were given out, cannot be read at the moment; ask again, and see the gateway's log";
         return Err(Fault::new(FaultKind::StoreDown, message));
     }
@@ -227,7 +227,7 @@ const KEYS_PATIENCE: Duration = Duration::from_secs(5);
 /// At the start, and while the store is out of use: who may have limits waits until they are known.
 async fn wait_for_keys(snapshot: &Snapshot, headers: &HeaderMap) {
     let keyring = &snapshot.keyring;
-    if keyring.is_awaited(keyring.caller(headers).as_ref()) {
+    if keyring.is_awaited(|| keyring.caller(headers)) {
         let _told = tokio::time::timeout(KEYS_PATIENCE, keyring.told()).await;
     }
 }

@@ -88,6 +88,21 @@ pub struct UsageSum {
     pub unpriced: u64,
 }
 
+fn sum(row: &rusqlite::Row<'_>) -> rusqlite::Result<UsageSum> {
+    Ok(UsageSum {
+        name: row.get(0)?,
+        requests: row.get(1)?,
+        failed: row.get::<_, Option<u64>>(2)?.unwrap_or_default(),
+        input: row.get(3)?,
+        output: row.get(4)?,
+        cache_read: row.get(5)?,
+        cache_write: row.get(6)?,
+        cost: row.get(7)?,
+        estimated: row.get(8)?,
+        unpriced: row.get(9)?,
+    })
+}
+
 /// Sums up by one of them, from a time on in milliseconds since the epoch; the dearest first, days in their order.
 ///
 /// # Errors
@@ -107,20 +122,6 @@ pub fn usage_by(database: &Connection, by: UsageBy, since: i64) -> rusqlite::Res
     let mut select = database.prepare(&format!(
         "SELECT coalesce({column}, '') AS name, {from} GROUP BY 1 ORDER BY {order}"
     ))?;
-    let sum = |row: &rusqlite::Row<'_>| {
-        Ok(UsageSum {
-            name: row.get(0)?,
-            requests: row.get(1)?,
-            failed: row.get::<_, Option<u64>>(2)?.unwrap_or_default(),
-            input: row.get(3)?,
-            output: row.get(4)?,
-            cache_read: row.get(5)?,
-            cache_write: row.get(6)?,
-            cost: row.get(7)?,
-            estimated: row.get(8)?,
-            unpriced: row.get(9)?,
-        })
-    };
     if hourly {
         select.query_map([since.div_euclid(HOUR)], sum)?.collect()
     } else {
@@ -136,24 +137,11 @@ fn session_sum(
 ) -> rusqlite::Result<UsageSum> {
     database
         .prepare_cached(
-            "SELECT count(*), coalesce(sum(outcome <> (SELECT id FROM name WHERE text = 'completed')), 0), coalesce(sum(input), 0), coalesce(sum(output), 0),
+            "SELECT ?1, count(*), coalesce(sum(outcome <> (SELECT id FROM name WHERE text = 'completed')), 0), coalesce(sum(input), 0), coalesce(sum(output), 0),
                 coalesce(sum(cache_read), 0), coalesce(sum(cache_write), 0), coalesce(sum(cost), 0), coalesce(sum(reckoned), 0), coalesce(sum(cost IS NULL), 0)
                 FROM record WHERE session = ?1 AND (?2 IS NULL OR caller = (SELECT id FROM name WHERE text = ?2))",
         )?
-        .query_row(rusqlite::params![session, caller], |row| {
-            Ok(UsageSum {
-                name: session.to_owned(),
-                requests: row.get(0)?,
-                failed: row.get(1)?,
-                input: row.get(2)?,
-                output: row.get(3)?,
-                cache_read: row.get(4)?,
-                cache_write: row.get(5)?,
-                cost: row.get(6)?,
-                estimated: row.get(7)?,
-                unpriced: row.get(8)?,
-            })
-        })
+        .query_row(rusqlite::params![session, caller], sum)
 }
 
 impl Store {

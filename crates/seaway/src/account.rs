@@ -31,7 +31,7 @@ const ADDED: u64 = 20_000;
 /// How every key begins that we make.
 const BEGINS: &[u8] = b"sk-seaway-";
 
-/// Models of which it is known what their upstreams add.
+/// Models of an upstream of which it is known what it adds.
 const MODELS: usize = 1_000;
 
 /// No key that we make is shorter.
@@ -68,7 +68,7 @@ pub struct Tally {
 #[derive(Debug)]
 pub struct Scope {
     pub name: Arc<str>,
-    pub caps: Caps,
+    pub caps: Arc<Caps>,
     tally: Arc<Tally>,
 }
 
@@ -102,9 +102,31 @@ struct KeyBook {
     by_sha256: HashMap<[u8; 32], Arc<str>>,
     keys: HashMap<Arc<str>, Arc<Account>>,
     teams: HashMap<Arc<str>, Arc<Scope>>,
-    tallies: HashMap<(Whose, Arc<str>), Arc<Tally>>,
+    /// Of whoever spends without being a key or a team that is there.
+    others: HashMap<(Whose, Arc<str>), Arc<Tally>>,
     /// What was used before is known, and nobody else writes it.
     ready: Result<(), Arc<str>>,
+}
+
+/// The days by which budgets go.
+#[derive(Debug)]
+struct Days {
+    zone: TimeZone,
+    /// The one that was asked for last: most are asked for again.
+    known: Option<KnownDay>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct KnownDay {
+    day: Date,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+impl Days {
+    fn begins(&self, day: Date) -> Option<Timestamp> {
+        Some(day.to_zoned(self.zone.clone()).ok()?.timestamp())
+    }
 }
 
 /// All keys that were given out.
@@ -115,8 +137,9 @@ pub struct Accounts {
     expected: bool,
     loaded: watch::Sender<bool>,
     book: RwLock<KeyBook>,
-    excess: RwLock<HashMap<(String, String), [u64; 2]>>,
-    zone: RwLock<TimeZone>,
+    /// By upstreams and models.
+    excess: RwLock<HashMap<String, HashMap<String, [u64; 2]>>>,
+    days: RwLock<Days>,
     began: Instant,
 }
 
@@ -157,7 +180,7 @@ impl Accounts {
             by_sha256: HashMap::new(),
             keys: HashMap::new(),
             teams: HashMap::new(),
-            tallies: HashMap::new(),
+            others: HashMap::new(),
             ready: Err("the gateway's store is not open yet".into()),
         };
         Arc::new(Self {
@@ -166,7 +189,7 @@ impl Accounts {
             loaded: watch::Sender::new(false),
             book: RwLock::new(known),
             excess: RwLock::default(),
-            zone: RwLock::new(zone),
+            days: RwLock::new(Days { zone, known: None }),
             began: Instant::now(),
         })
     }
@@ -174,10 +197,11 @@ impl Accounts {
     /// Takes in what the store knows, before anything of this process under a budget is written there.
     pub fn load(&self, known: Ledgers) {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        for tally in book.tallies.values() {
+        for tally in book.tallies() {
             tally.meter.lock().unwrap_or_else(PoisonError::into_inner).forget();
         }
         book.keys.reserve(known.keys.len());
+        book.by_hash.reserve(known.keys.len());
         let keyed = |key: &KeyRow| key.hash.is_some_and(|hash| hash.kind == HashKind::Keyed);
         if self.pepper.get().is_none() && known.keys.iter().any(keyed) {
             tracing::error!(
@@ -230,21 +254,33 @@ impl Accounts {
 
     /// The days by which budgets go.
     pub fn set_zone(&self, zone: TimeZone) {
-        *self.zone.write().unwrap_or_else(PoisonError::into_inner) = zone;
+        *self.days.write().unwrap_or_else(PoisonError::into_inner) = Days { zone, known: None };
     }
 
-    fn zone(&self) -> TimeZone {
-        self.zone.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn days(&self) -> std::sync::RwLockReadGuard<'_, Days> {
+        self.days.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The day of a time, as budgets go.
     pub fn day(&self, at: Timestamp) -> Date {
-        at.to_zoned(self.zone()).date()
+        let known = self.days().known;
+        if let Some(known) = known.filter(|known| known.from <= at && at < known.until) {
+            return known.day;
+        }
+        let mut days = self.days.write().unwrap_or_else(PoisonError::into_inner);
+        let day = at.to_zoned(days.zone.clone()).date();
+        let next = day.tomorrow().ok().and_then(|next| days.begins(next));
+        if let (Some(from), Some(until)) = (days.begins(day), next) {
+            days.known = Some(KnownDay { day, from, until });
+        }
+        day
     }
 
     /// When a day begins.
     pub fn begins(&self, day: Date) -> Option<Timestamp> {
-        Some(day.to_zoned(self.zone()).ok()?.timestamp())
+        let days = self.days();
+        let next = days.known.filter(|known| known.day.tomorrow().ok() == Some(day));
+        next.map(|known| known.until).or_else(|| days.begins(day))
     }
 
     fn now(&self) -> Tick {
@@ -267,11 +303,8 @@ impl Accounts {
         let account = known.keys.get(&name)?;
         let now = Timestamp::now();
         // What took its place is known by another hash.
-        let by_old = account
-            .row
-            .old
-            .as_ref()
-            .is_some_and(|(hash, until)| *until <= now && self.is(hash, key));
+        let by_old =
+            account.row.old.as_ref().is_some_and(|old| old.1 <= now && self.is(&old.0, key));
         Some(match account.row.past(now) {
             Some(why) => Shown::Past(why),
             None if by_old => {
@@ -356,13 +389,13 @@ impl Accounts {
 
     /// A team is gone.
     pub fn drop_team(&self, name: &str) {
-        self.book.write().unwrap_or_else(PoisonError::into_inner).teams.remove(name);
+        self.book.write().unwrap_or_else(PoisonError::into_inner).drop_team(name);
     }
 
     /// Adds what a request of somebody cost for whom nothing was held.
     pub fn spend(&self, caller: &Arc<str>, team: Option<&Arc<str>>, day: Date, cost: u64) {
         let add = |whose, name: &Arc<str>| {
-            let known = self.read().tallies.get(&(whose, name.clone())).cloned();
+            let known = self.read().known_tally(whose, name);
             let tally = known.unwrap_or_else(|| {
                 self.book.write().unwrap_or_else(PoisonError::into_inner).tally(whose, name)
             });
@@ -387,7 +420,7 @@ impl Accounts {
     /// before it has told any.
     pub fn excess(&self, upstream: &str, model: &str) -> Option<[u64; 2]> {
         let known = self.excess.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(upstream.to_owned(), model.to_owned())).copied()
+        known.get(upstream)?.get(model).copied()
     }
 
     /// Takes in what an upstream told of a request.
@@ -400,8 +433,9 @@ impl Accounts {
         let most = known.map_or(over, |known| [known[0].max(over[0]), known[1].max(over[1])]);
         if known != Some(most) {
             let mut excess = self.excess.write().unwrap_or_else(PoisonError::into_inner);
-            if excess.len() < MODELS || known.is_some() {
-                excess.insert((upstream.to_owned(), model.to_owned()), most);
+            let models = excess.entry(upstream.to_owned()).or_default();
+            if models.len() < MODELS || known.is_some() {
+                models.insert(model.to_owned(), most);
             }
         }
     }
@@ -430,20 +464,41 @@ impl Accounts {
         let team = standing.team.as_ref().map(|team| {
             (&team.caps, team.tally.meter.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        let mut over = vec![(&standing.key.scope.caps, &*own)];
-        over.extend(team.as_ref().map(|(caps, meter)| (*caps, &**meter)));
+        let mut over = vec![(&*standing.key.scope.caps, &*own)];
+        over.extend(team.as_ref().map(|(caps, meter)| (&***caps, &**meter)));
         let most = pressing(&over, day)?;
         Some((most, most.budget.period.next(day).and_then(|day| self.begins(day))))
     }
 }
 
 impl KeyBook {
+    fn tallies(&self) -> impl Iterator<Item = &Arc<Tally>> {
+        let keys = self.keys.values().map(|key| &key.scope.tally);
+        keys.chain(self.teams.values().map(|team| &team.tally)).chain(self.others.values())
+    }
+
+    fn known_tally(&self, whose: Whose, name: &Arc<str>) -> Option<Arc<Tally>> {
+        let own = match whose {
+            Whose::Key => self.keys.get(name).map(|key| &key.scope.tally),
+            Whose::Team => self.teams.get(name).map(|team| &team.tally),
+        };
+        own.or_else(|| self.others.get(&(whose, name.clone()))).cloned()
+    }
+
     fn tally(&mut self, whose: Whose, name: &Arc<str>) -> Arc<Tally> {
-        self.tallies.entry((whose, name.clone())).or_default().clone()
+        let known = self.known_tally(whose, name);
+        known.unwrap_or_else(|| self.others.entry((whose, name.clone())).or_default().clone())
+    }
+
+    /// The tally of one that is put in place: what it has used is the same as before.
+    fn own_tally(&mut self, whose: Whose, name: &Arc<str>) -> Arc<Tally> {
+        let known = self.known_tally(whose, name);
+        self.others.remove(&(whose, name.clone()));
+        known.unwrap_or_default()
     }
 
     fn put(&mut self, row: KeyRow) -> Arc<Tally> {
-        let name: Arc<str> = row.name.as_str().into();
+        let name = row.name.clone();
         if let Some(before) = self.keys.get(&name).cloned() {
             for hash in before.row.hashes() {
                 let names = self.of_kind(hash.kind);
@@ -452,13 +507,13 @@ impl KeyBook {
                 }
             }
         }
-        for hash in row.hashes().copied().collect::<Vec<_>>() {
+        for hash in row.hashes() {
             self.of_kind(hash.kind).insert(hash.bytes, name.clone());
         }
-        let tally = self.tally(Whose::Key, &name);
-        let scope =
-            Scope { name: name.clone(), caps: row.settings.caps.clone(), tally: tally.clone() };
-        self.keys.insert(name, Arc::new(Account { scope: Arc::new(scope), row }));
+        let tally = self.own_tally(Whose::Key, &name);
+        let (caps, own) = (row.settings.caps.clone(), tally.clone());
+        let scope = Arc::new(Scope { name: name.clone(), caps, tally: own });
+        self.keys.insert(name, Arc::new(Account { scope, row }));
         tally
     }
 
@@ -471,10 +526,17 @@ impl KeyBook {
 
     fn put_team(&mut self, row: TeamRow) -> Arc<Tally> {
         let name: Arc<str> = row.name.into();
-        let tally = self.tally(Whose::Team, &name);
+        let tally = self.own_tally(Whose::Team, &name);
         let scope = Scope { name: name.clone(), caps: row.caps, tally: tally.clone() };
         self.teams.insert(name, Arc::new(scope));
         tally
+    }
+
+    /// What it has spent is known as before.
+    fn drop_team(&mut self, name: &str) {
+        if let Some((name, team)) = self.teams.remove_entry(name) {
+            self.others.insert((Whose::Team, name), team.tally.clone());
+        }
     }
 }
 

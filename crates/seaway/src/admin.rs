@@ -226,7 +226,7 @@ impl Admin<'_> {
         let done = move |row: &KeyRow| {
             accounts.put(row.clone());
             if let Some((day, spent)) = spent {
-                accounts.spend(&row.name.as_str().into(), None, day, spent);
+                accounts.spend(&row.name, None, day, spent);
             }
         };
         let changed: AccountChange<KeyRow> =
@@ -332,7 +332,7 @@ impl Admin<'_> {
         let _written = self.store.flush().await;
         let used = self.store.used_up(Whose::Key).await?;
         let shown = |row: &KeyRow| {
-            let used = used.get(&row.name).copied().unwrap_or_default();
+            let used = used.get(&*row.name).copied().unwrap_or_default();
             shown::key(self.accounts, row, Some(used))
         };
         match name {

@@ -163,20 +163,11 @@ pub enum Cap {
 
 /// Decides whether a request may begin under all caps over it.
 pub fn decide(over: &[(&Caps, &Meter)], claim: &Claim) -> Decision {
-    let mut wait = None;
-    for (whose, (caps, meter)) in over.iter().enumerate() {
-        for budget in &caps.budgets {
-            let (spent, held) = meter.used(budget.period, claim.day);
-            let obstacle = Obstacle { whose, cap: Cap::Budget { budget: *budget, spent, held } };
-            let left = budget.amount.saturating_sub(spent);
-            if claim.worst > left {
-                return Decision::Refuse(obstacle);
-            }
-            if claim.worst > left.saturating_sub(held) {
-                wait = wait.or(Some(obstacle));
-            }
-        }
-    }
+    let mut wait = match fits(over, claim.day, claim.worst) {
+        Decision::Begin => None,
+        Decision::Wait(obstacle) => Some(obstacle),
+        refused @ Decision::Refuse(_) => return refused,
+    };
     for (whose, (caps, meter)) in over.iter().enumerate() {
         if let Some(limit) = caps.rpm
             && let Some(wait) = meter.requests.wait(limit, 1, claim.now)
@@ -196,6 +187,25 @@ pub fn decide(over: &[(&Caps, &Meter)], claim: &Claim) -> Decision {
                 return Decision::Refuse(obstacle);
             }
             wait = wait.or(Some(obstacle));
+        }
+    }
+    wait.map_or(Decision::Begin, Decision::Wait)
+}
+
+/// Decides whether so many micro-dollars more fit all budgets of a day.
+pub fn fits(over: &[(&Caps, &Meter)], day: Date, worst: u64) -> Decision {
+    let mut wait = None;
+    for (whose, (caps, meter)) in over.iter().enumerate() {
+        for budget in &caps.budgets {
+            let (spent, held) = meter.used(budget.period, day);
+            let obstacle = Obstacle { whose, cap: Cap::Budget { budget: *budget, spent, held } };
+            let left = budget.amount.saturating_sub(spent);
+            if worst > left {
+                return Decision::Refuse(obstacle);
+            }
+            if worst > left.saturating_sub(held) {
+                wait = wait.or(Some(obstacle));
+            }
         }
     }
     wait.map_or(Decision::Begin, Decision::Wait)

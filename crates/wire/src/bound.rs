@@ -3,6 +3,7 @@
 //! A token is a byte at the least, so that the prompt of a request has no more tokens than its JSON has bytes: but for what is not in it (files and pages
 //! that it names, what the API's own tools find) and for pictures, whose bytes are no text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -102,7 +103,7 @@ enum Found {
     /// A string, with how it begins.
     Text {
         length: u64,
-        begins: String,
+        begins: Beginning,
     },
     /// An object that names a file or page.
     Naming,
@@ -117,8 +118,31 @@ struct BoundPart<'s> {
     depth: u32,
 }
 
-/// Characters of a string that tell what it is.
+/// Bytes of a string that tell what it is.
 const TELLING: usize = 32;
+
+/// How a string begins.
+#[derive(Clone, Copy, Default)]
+struct Beginning {
+    bytes: [u8; TELLING],
+    length: usize,
+}
+
+impl Beginning {
+    fn of(text: &str) -> Self {
+        let (mut bytes, length) = ([0; TELLING], text.len().min(TELLING));
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        Self { bytes, length }
+    }
+
+    fn is(&self, whole: &str) -> bool {
+        &self.bytes[..self.length] == whole.as_bytes()
+    }
+
+    fn starts_with(&self, text: &str) -> bool {
+        self.bytes[..self.length].starts_with(text.as_bytes())
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for BoundPart<'_> {
     type Value = Found;
@@ -137,7 +161,7 @@ impl<'de> Visitor<'de> for BoundPart<'_> {
 
     fn visit_str<E>(self, text: &str) -> Result<Found, E> {
         let length = text.len() as u64;
-        let begins: String = text.chars().take(TELLING).collect();
+        let begins = Beginning::of(text);
         if begins.starts_with("data:image/") {
             self.seen.pictures += 1;
             self.seen.picture_bytes += length;
@@ -198,11 +222,29 @@ impl<'de> Visitor<'de> for BoundPart<'_> {
 }
 
 /// A member's name, without its escapes.
-struct Key(String);
+struct Key<'de>(Cow<'de, str>);
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for Key<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from).map(Self)
+        from.deserialize_str(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Borrowed(name)))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Key<'de>, E> {
+        Ok(Key(Cow::Owned(name.to_owned())))
     }
 }
 
@@ -210,7 +252,7 @@ impl<'de> Deserialize<'de> for Key {
 #[derive(Default)]
 struct Own {
     is_picture: bool,
-    media: String,
+    media: Beginning,
     data: u64,
     names: bool,
 }
@@ -228,15 +270,16 @@ impl Own {
                 self.names |= !begins.starts_with("data:");
                 self.is_picture |= key == "image_url";
             }
-            ("ttl", Found::Text { begins, .. }) => seen.for_an_hour |= begins == "1h",
-            ("speed", Found::Text { begins, .. }) => seen.fast |= begins == "fast",
-            ("inference_geo", Found::Text { begins, .. }) => seen.in_us |= begins == "us",
+            ("ttl", Found::Text { begins, .. }) => seen.for_an_hour |= begins.is("1h"),
+            ("speed", Found::Text { begins, .. }) => seen.fast |= begins.is("fast"),
+            ("inference_geo", Found::Text { begins, .. }) => seen.in_us |= begins.is("us"),
             ("media_type", Found::Text { begins, .. }) => self.media = begins,
             ("data", Found::Text { length, .. }) => self.data += length,
             ("type", Found::Text { begins, .. }) => {
                 let of_the_api = ["web_search", "web_fetch", "code_execution"];
                 seen.server_tools |= of_the_api.iter().any(|tool| begins.starts_with(tool));
-                self.is_picture |= matches!(begins.as_str(), "image" | "image_url" | "input_image");
+                let pictures = ["image", "image_url", "input_image"];
+                self.is_picture |= pictures.iter().any(|kind| begins.is(kind));
             }
             ("source" | "image_url", Found::Naming) => self.names = true,
             (_, Found::Naming) => seen.named += 1,

@@ -1,5 +1,7 @@
 //! What is asked of a key or a team, and what it makes of them.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Deserializer};
@@ -128,7 +130,7 @@ fn read_budgets(texts: &[String]) -> Result<Vec<Budget>, ChangeError> {
 impl KeyPatch {
     fn apply(self, settings: &mut KeySettings, now: Timestamp) -> Result<(), ChangeError> {
         let Self { team, budgets, rpm, tpm, concurrent, models, upstreams, expires, spill } = self;
-        TeamPatch { budgets, rpm, tpm, concurrent }.apply(&mut settings.caps)?;
+        TeamPatch { budgets, rpm, tpm, concurrent }.apply(Arc::make_mut(&mut settings.caps))?;
         team.put(&mut settings.team);
         if spill.named().is_some_and(|model| model.trim().is_empty()) {
             return Err(ChangeError::Wrong("spill: an empty name is none".into()));
@@ -214,6 +216,7 @@ pub fn create(
         }
         let mut settings = KeySettings::default();
         patch.apply(&mut settings, now)?;
+        let (name, settings) = (name.into(), Arc::new(settings));
         Ok(KeyRow { name, hash: Some(hash), old: None, settings, created: now, revoked: None })
     })
 }
@@ -236,16 +239,16 @@ pub fn set(name: &str, patch: KeyPatch, configured: bool, now: Timestamp) -> Row
             Some(row) if row.revoked.is_some() => return Err(revoked(&name)),
             Some(row) => row,
             None if configured => KeyRow {
-                name,
+                name: name.into(),
                 hash: None,
                 old: None,
-                settings: KeySettings::default(),
+                settings: Arc::default(),
                 created: now,
                 revoked: None,
             },
             None => return Err(unknown(&name)),
         };
-        patch.apply(&mut row.settings, now)?;
+        patch.apply(Arc::make_mut(&mut row.settings), now)?;
         Ok(row)
     })
 }
@@ -274,7 +277,7 @@ pub fn replace(name: &str, hash: KeyHash, grace: &str, now: Timestamp) -> RowEdi
         Some(row) => {
             let until =
                 if matches!(grace.as_str(), "0" | "0s") { now } else { until(&grace, now)? };
-            let waits = row.old.as_ref().map(|(_, until)| *until).filter(|until| *until > now);
+            let waits = row.old.as_ref().map(|old| old.1).filter(|until| *until > now);
             if let Some(before) = waits
                 && until > now
             {
@@ -283,7 +286,7 @@ pub fn replace(name: &str, hash: KeyHash, grace: &str, now: Timestamp) -> RowEdi
                 );
                 return Err(ChangeError::Wrong(why));
             }
-            let old = row.hash.map(|hash| (hash, until));
+            let old = row.hash.map(|hash| Box::new((hash, until)));
             Ok(KeyRow { hash: Some(hash), old, ..row })
         }
         None => Err(unknown(&name)),
@@ -296,8 +299,8 @@ pub fn set_team(name: &str, patch: TeamPatch, now: Timestamp) -> RowEdit<TeamRow
     Box::new(move |before| {
         check_name(&name)?;
         let mut row =
-            before.unwrap_or_else(|| TeamRow { name, caps: Caps::default(), created: now });
-        patch.apply(&mut row.caps)?;
+            before.unwrap_or_else(|| TeamRow { name, caps: Arc::default(), created: now });
+        patch.apply(Arc::make_mut(&mut row.caps))?;
         Ok(row)
     })
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use super::{Accounts, Scope, Standing, Whose};
-use crate::cap::{Cap, Caps, Claim, Decision, Meter, Obstacle, Tick, decide};
+use crate::cap::{Cap, Caps, Claim, Decision, Meter, Obstacle, Tick, decide, fits};
 use crate::sync::MutexGuard;
 
 /// The most that a request can come to.
@@ -119,7 +119,7 @@ impl Accounts {
         let claim = Claim { day, now: self.now(), worst: worst.cost, tokens: worst.tokens };
         let mut meters: Vec<_> = over.iter().map(|scope| locked(scope)).collect();
         let caps: Vec<(&Caps, &Meter)> =
-            over.iter().zip(&meters).map(|(scope, meter)| (&scope.caps, &**meter)).collect();
+            over.iter().zip(&meters).map(|(scope, meter)| (&*scope.caps, &**meter)).collect();
         let decision = decide(&caps, &claim);
         if decision != Decision::Begin {
             return Err(decision);
@@ -127,6 +127,7 @@ impl Accounts {
         for (scope, meter) in over.iter().zip(&mut meters) {
             meter.hold(&scope.caps, &claim);
         }
+        drop(meters);
         Ok(Reservation {
             over: over.to_vec(),
             day,
@@ -171,15 +172,10 @@ impl Accounts {
         };
         let over = reservation.over.clone();
         let mut meters: Vec<_> = over.iter().map(|scope| locked(scope)).collect();
-        // It runs already, so that rates are no question.
-        let budgets: Vec<Caps> = over
-            .iter()
-            .map(|scope| Caps { budgets: scope.caps.budgets.clone(), ..Caps::default() })
-            .collect();
         let caps: Vec<(&Caps, &Meter)> =
-            budgets.iter().zip(&meters).map(|(caps, meter)| (caps, &**meter)).collect();
-        let claim = Claim { day: reservation.day, now: self.now(), worst: more, tokens: 0 };
-        match decide(&caps, &claim) {
+            over.iter().zip(&meters).map(|(scope, meter)| (&*scope.caps, &**meter)).collect();
+        // It runs already, so that rates are no question.
+        match fits(&caps, reservation.day, more) {
             Decision::Begin => {}
             Decision::Wait(obstacle) => {
                 return Err(self.refused(&over, obstacle, reservation.day, true));
@@ -250,8 +246,9 @@ mod shuttle_tests {
         accounts.load(Ledgers::default());
         let budget =
             |text: &str| Caps { budgets: vec![text.parse().expect("a budget")], ..Caps::default() };
-        let scope =
-            |name: &str, caps| Arc::new(Scope { name: name.into(), caps, tally: Arc::default() });
+        let scope = |name: &str, caps| {
+            Arc::new(Scope { name: name.into(), caps: Arc::new(caps), tally: Arc::default() })
+        };
         let team = scope("team", budget("0.001/day"));
         let day = accounts.day(Timestamp::UNIX_EPOCH);
         let threads: Vec<_> = ["ann", "bob", "cid"]

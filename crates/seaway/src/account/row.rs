@@ -1,5 +1,7 @@
 //! Keys and teams as the store has them.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,7 @@ pub struct KeySettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,
     #[serde(flatten)]
-    pub caps: Caps,
+    pub caps: Arc<Caps>,
     /// The models that it may ask for, by patterns; none named: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
@@ -55,15 +57,15 @@ impl KeySettings {
     }
 }
 
-/// A key, without the key.
+/// A key, without the key. There may be a hundred thousand, of which many have the same settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRow {
-    pub name: String,
+    pub name: Arc<str>,
     /// None for a key of the configuration, whose secret is there.
     pub hash: Option<KeyHash>,
     /// What it was before it was replaced, and how long that lets in.
-    pub old: Option<(KeyHash, Timestamp)>,
-    pub settings: KeySettings,
+    pub old: Option<Box<(KeyHash, Timestamp)>>,
+    pub settings: Arc<KeySettings>,
     pub created: Timestamp,
     pub revoked: Option<Timestamp>,
 }
@@ -82,8 +84,9 @@ impl KeyRow {
         ))
     }
 
-    pub(super) fn hashes(&self) -> impl Iterator<Item = &KeyHash> {
-        self.hash.iter().chain(self.old.as_ref().map(|(hash, _)| hash))
+    /// By what it is known.
+    pub fn hashes(&self) -> impl Iterator<Item = &KeyHash> {
+        self.hash.iter().chain(self.old.as_ref().map(|old| &old.0))
     }
 }
 
@@ -96,7 +99,7 @@ fn second(at: Timestamp) -> impl std::fmt::Display {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TeamRow {
     pub name: String,
-    pub caps: Caps,
+    pub caps: Arc<Caps>,
     pub created: Timestamp,
 }
 

@@ -7,6 +7,7 @@ use crate::cap::{Cap, Period};
 
 fn row(name: &str, hash: KeyHash, settings: KeySettings) -> KeyRow {
     let created = Timestamp::UNIX_EPOCH;
+    let settings = Arc::new(settings);
     KeyRow { name: name.into(), hash: Some(hash), old: None, settings, created, revoked: None }
 }
 
@@ -22,7 +23,8 @@ fn hash(accounts: &Accounts, key: &str) -> KeyHash {
 
 fn with_budget(budgets: &[&str]) -> KeySettings {
     let budgets = budgets.iter().map(|text| text.parse().unwrap()).collect();
-    KeySettings { caps: Caps { budgets, ..Caps::default() }, ..KeySettings::default() }
+    let caps = Arc::new(Caps { budgets, ..Caps::default() });
+    KeySettings { caps, ..KeySettings::default() }
 }
 
 #[test]
@@ -39,11 +41,11 @@ fn a_key_is_known_by_its_hash_until_it_is_past() {
         row("late", own("two"), expired),
         KeyRow { revoked: Some(now), ..row("gone", own("three"), KeySettings::default()) },
         KeyRow {
-            old: Some((own("old"), now + hour)),
+            old: Some(Box::new((own("old"), now + hour))),
             ..row("new", own("four"), KeySettings::default())
         },
         KeyRow {
-            old: Some((own("older"), now - hour)),
+            old: Some(Box::new((own("older"), now - hour))),
             ..row("newer", own("five"), KeySettings::default())
         },
     ] {

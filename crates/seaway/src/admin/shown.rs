@@ -31,7 +31,7 @@ pub(super) fn key(accounts: &Accounts, row: &KeyRow, used: Option<UsedUp>) -> Va
         "created": row.created,
         "revoked": row.revoked,
         "configured": row.hash.is_none(),
-        "old_key_until": row.old.as_ref().map(|(_, until)| until).filter(|until| **until > now),
+        "old_key_until": row.old.as_ref().map(|old| old.1).filter(|until| *until > now),
     });
     caps(&mut shown, accounts, &settings.caps, &pressures.unwrap_or_default(), used);
     shown
@@ -47,7 +47,7 @@ pub(super) fn team(
     let within = |key: &&Arc<Account>| {
         key.row.revoked.is_none() && key.row.settings.team.as_deref() == Some(&*team.name)
     };
-    let names: Vec<&str> = keys.iter().filter(within).map(|key| key.row.name.as_str()).collect();
+    let names: Vec<&str> = keys.iter().filter(within).map(|key| &*key.row.name).collect();
     let mut shown = json!({"name": &*team.name, "keys": names});
     let pressures = accounts.spent(team, Timestamp::now());
     caps(&mut shown, accounts, &team.caps, &pressures, used);

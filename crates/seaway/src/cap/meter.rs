@@ -11,7 +11,7 @@ use super::Period;
 pub struct Tick(pub u64);
 
 /// A minute, in nanoseconds.
-const MINUTE: u128 = 60_000_000_000;
+const MINUTE: u64 = 60_000_000_000;
 /// Days that are told apart. What is older counts for good, and for no day, week or month.
 const DAYS: usize = 100;
 
@@ -35,8 +35,7 @@ struct UsedDay {
 impl Meter {
     /// Micro-dollars that were spent and that are held, in the period that a day lies in.
     pub fn used(&self, period: Period, day: Date) -> (u64, u64) {
-        let (first, next) = (period.first(day), period.next(day));
-        let within = |used: &&UsedDay| used.day >= first && next.is_none_or(|next| used.day < next);
+        let within = |used: &&UsedDay| period.is_same(used.day, day);
         self.days.iter().filter(within).fold((0, 0), |(spent, held), used| {
             (spent.saturating_add(used.spent), held.saturating_add(used.held))
         })
@@ -116,39 +115,40 @@ impl Meter {
 /// its time. Exact: nothing is counted by windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct CellRate {
-    /// When all that came would be through, in nanoseconds.
-    through: u128,
+    /// When all that came would be through, in nanoseconds; no number of requests lasts until the end of them.
+    through: u64,
 }
 
 impl CellRate {
     /// How long `count` more have to wait; none where they need not. More than a minute's worth waits for a whole minute's.
-    pub(super) fn wait(&self, limit: u32, count: u64, now: Tick) -> Option<Duration> {
+    pub(super) fn wait(self, limit: u32, count: u64, now: Tick) -> Option<Duration> {
         if limit == 0 {
             return Some(Duration::from_secs(60));
         }
         let count = count.min(u64::from(limit));
-        let through = self.through.max(now.0.into()) + cost(limit, count);
-        let early = through.checked_sub(u128::from(now.0) + MINUTE).filter(|early| *early > 0)?;
-        Some(Duration::from_nanos(u64::try_from(early).unwrap_or(u64::MAX)))
+        let through = self.through.max(now.0).saturating_add(cost(limit, count));
+        let early = through.checked_sub(now.0.saturating_add(MINUTE)).filter(|early| *early > 0)?;
+        Some(Duration::from_nanos(early))
     }
 
     fn take(&mut self, limit: u32, count: u64, now: Tick) {
-        self.through = self.through.max(now.0.into()) + cost(limit, count);
+        self.through = self.through.max(now.0).saturating_add(cost(limit, count));
     }
 
     /// What was taken too much comes back, as far as its time has not passed.
     fn correct(&mut self, limit: u32, begun: Tick, taken: u64, were: u64, now: Tick) {
         let (took, costs) = (cost(limit, taken), cost(limit, were));
-        let left = (u128::from(begun.0) + took).saturating_sub(now.0.into());
+        let left = begun.0.saturating_add(took).saturating_sub(now.0);
         let back = took.saturating_sub(costs).min(left);
         self.through = self.through.saturating_sub(back);
         if costs > took {
-            self.through = self.through.max(now.0.into()) + (costs - took);
+            self.through = self.through.max(now.0).saturating_add(costs - took);
         }
     }
 }
 
-/// The time of so many.
-fn cost(limit: u32, count: u64) -> u128 {
-    u128::from(count) * MINUTE / u128::from(limit.max(1))
+/// The time of so many, in nanoseconds.
+fn cost(limit: u32, count: u64) -> u64 {
+    let cost = u128::from(count) * u128::from(MINUTE) / u128::from(limit.max(1));
+    u64::try_from(cost).unwrap_or(u64::MAX)
 }

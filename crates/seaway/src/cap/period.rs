@@ -30,6 +30,17 @@ impl Period {
         Self::ALL.into_iter().find(|period| period.name().eq_ignore_ascii_case(text))
     }
 
+    /// True for two days that lie in the same one.
+    pub fn is_same(self, one: Date, other: Date) -> bool {
+        one == other
+            || match self {
+                Self::Day => false,
+                Self::Week => self.first(one) == self.first(other),
+                Self::Month => (one.year(), one.month()) == (other.year(), other.month()),
+                Self::Total => true,
+            }
+    }
+
     /// The first day of the one that a day lies in.
     pub fn first(self, day: Date) -> Date {
         match self {

@@ -315,23 +315,41 @@ pub(super) fn tell(
     for name in foreign {
         headers.remove(name);
     }
-    for (name, value) in said {
-        let name = HeaderName::try_from(format!("{UNIFIED}{name}"));
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
-            headers.insert(name, value);
-        }
-    }
+    headers.extend(said);
 }
 
 /// How the names of these headers begin.
 const UNIFIED: &str = "anthropic-ratelimit-unified-";
 
-type Told = Vec<(&'static str, String)>;
+macro_rules! unified {
+    ($($name:ident = $text:literal),* $(,)?) => {
+        $(const $name: HeaderName = HeaderName::from_static(concat!("anthropic-ratelimit-unified-", $text));)*
+    };
+}
 
-fn reset(resets: Option<Timestamp>) -> Told {
-    let Some(at) = resets else { return Vec::new() };
-    let at = at.as_second().to_string();
-    vec![("reset", at.clone()), ("overage-reset", at)]
+unified! {
+    RESET = "reset",
+    OVERAGE_RESET = "overage-reset",
+    STATUS = "status",
+    OVERAGE_STATUS = "overage-status",
+    CLAIM = "representative-claim",
+    UTILIZATION = "overage-utilization",
+    SURPASSED = "overage-surpassed-threshold",
+    PERIOD = "overage-period",
+    DISABLED = "overage-disabled-reason",
+}
+
+type Told = Vec<(HeaderName, HeaderValue)>;
+
+fn of(text: &'static str) -> HeaderValue {
+    HeaderValue::from_static(text)
+}
+
+fn reset(resets: Option<Timestamp>, told: &mut Told) {
+    if let Some(at) = resets {
+        let at = HeaderValue::from(at.as_second());
+        told.extend([(RESET, at.clone()), (OVERAGE_RESET, at)]);
+    }
 }
 
 fn allowed(pressure: &Pressure, resets: Option<Timestamp>) -> Told {
@@ -341,39 +359,35 @@ fn allowed(pressure: &Pressure, resets: Option<Timestamp>) -> Told {
         7_500.. => ("allowed_warning", Some("0.75")),
         _ => ("allowed", None),
     };
-    let mut told = reset(resets);
-    told.extend([
-        ("status", status.to_owned()),
-        ("overage-status", status.to_owned()),
-        ("representative-claim", "overage".to_owned()),
-        ("overage-utilization", format!("0.{:02}", share / 100)),
-    ]);
-    told.extend(surpassed.map(|share| ("overage-surpassed-threshold", share.to_owned())));
+    let mut used = [b'0', b'.', b'0', b'0'];
+    // Two digits each.
+    (used[2], used[3]) = (b'0' + (share / 1000) as u8, b'0' + (share / 100 % 10) as u8);
+    let mut told = Vec::with_capacity(7);
+    reset(resets, &mut told);
+    told.extend([(STATUS, of(status)), (OVERAGE_STATUS, of(status)), (CLAIM, of("overage"))]);
+    told.extend(HeaderValue::from_bytes(&used).ok().map(|used| (UTILIZATION, used)));
+    told.extend(surpassed.map(|share| (SURPASSED, of(share))));
     told
 }
 
 /// Without the claim and the status of the overage: with them the program drops our sentence.
 fn rejected(over: &OverBudget) -> Told {
-    let mut told = vec![
-        ("status", "rejected".to_owned()),
-        ("overage-utilization", "1".to_owned()),
-        ("overage-surpassed-threshold", "1".to_owned()),
-    ];
+    let mut told = vec![(STATUS, of("rejected")), (UTILIZATION, of("1")), (SURPASSED, of("1"))];
     let reason = match over.budget {
         Some((budget, resets)) => {
-            told.extend(reset(resets));
+            reset(resets, &mut told);
             let period = match budget.period {
                 Period::Day => Some("daily"),
                 Period::Week => Some("weekly"),
                 Period::Month => Some("monthly"),
                 Period::Total => None,
             };
-            told.extend(period.map(|period| ("overage-period", period.to_owned())));
+            told.extend(period.map(|period| (PERIOD, of(period))));
             "org_spend_cap_reached"
         }
         None => "fetch_error",
     };
-    told.push(("overage-disabled-reason", reason.to_owned()));
+    told.push((DISABLED, of(reason)));
     told
 }
 
@@ -394,23 +408,18 @@ mod tests {
             (12_000_000, "allowed_warning", "0.99", Some("0.95")),
         ] {
             let told = allowed(&Pressure { whose: 0, budget, spent }, resets);
-            let of = |name: &str| {
-                told.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+            let of = |name: HeaderName| {
+                let told = told.iter().find(|(known, _)| *known == name);
+                told.and_then(|(_, value)| value.to_str().ok())
             };
-            assert_eq!((of("status"), of("overage-status")), (Some(status), Some(status)));
-            assert_eq!(of("overage-utilization"), Some(share), "{spent}");
-            assert_eq!(of("overage-surpassed-threshold"), surpassed, "{spent}");
-            assert_eq!(
-                (of("reset"), of("overage-reset")),
-                (Some("1800000000"), Some("1800000000"))
-            );
+            assert_eq!((of(STATUS), of(OVERAGE_STATUS)), (Some(status), Some(status)));
+            assert_eq!(of(UTILIZATION), Some(share), "{spent}");
+            assert_eq!(of(SURPASSED), surpassed, "{spent}");
+            assert_eq!((of(RESET), of(OVERAGE_RESET)), (Some("1800000000"), Some("1800000000")));
         }
         let told = rejected(&OverBudget { budget: Some((budget, resets)) });
-        assert!(
-            !told
-                .iter()
-                .any(|(name, _)| matches!(*name, "representative-claim" | "overage-status"))
-        );
-        assert!(told.contains(&("overage-period", "daily".into())));
+        assert!(!told.iter().any(|(name, _)| [CLAIM, OVERAGE_STATUS].contains(name)));
+        assert!(told.contains(&(PERIOD, of("daily"))));
+        assert!(told.iter().all(|(name, _)| name.as_str().starts_with(UNIFIED)));
     }
 }

@@ -102,25 +102,35 @@ impl Entry {
     ) -> std::io::Result<()> {
         self.asked = characters;
         if let Some(claims) = self.ledger.books.claims().filter(|_| reservation.is_budgeted()) {
-            let record = &self.record;
-            let line = ClaimLine {
-                id: record.id.clone(),
-                at: record.at.as_millisecond(),
-                day: record.day.to_string(),
-                caller: record.caller.0.to_string(),
-                team: record.team.as_deref().map(str::to_owned),
-                dialect: record.dialect.name().into(),
-                endpoint: record.endpoint.into(),
-                upstream: upstream.0.to_string(),
-                model: model.to_owned(),
-                book: self.prices.version().to_string(),
-                floor,
-                cost: None,
-            };
-            self.slot = Some(claims.hold(line)?);
+            let line = self.claim(model, upstream, floor);
+            self.slot = Some(claims.hold(&line)?);
         }
         self.reservation = Some(reservation);
         Ok(())
+    }
+
+    /// What the next gateway is to find of it.
+    fn claim<'a>(
+        &'a self,
+        model: &'a str,
+        upstream: &'a UpstreamName,
+        floor: u64,
+    ) -> ClaimLine<'a> {
+        let record = &self.record;
+        ClaimLine {
+            id: record.id.as_str().into(),
+            at: record.at.as_millisecond(),
+            day: record.day,
+            caller: (&*record.caller.0).into(),
+            team: record.team.as_deref().map(Into::into),
+            dialect: record.dialect.name().into(),
+            endpoint: record.endpoint.into(),
+            upstream: (&*upstream.0).into(),
+            model: model.into(),
+            book: (&**self.prices.version()).into(),
+            floor,
+            cost: None,
+        }
     }
 
     /// Holds what a request takes that costs nothing, until it ends.
@@ -136,7 +146,7 @@ impl Entry {
     /// Another upstream or model is asked, for what is held already.
     pub fn holds_for(&self, model: &str, upstream: &UpstreamName, floor: u64) {
         if let Some(slot) = &self.slot {
-            slot.moved(&upstream.0, model, floor);
+            slot.moved(&self.claim(model, upstream, floor));
         }
     }
 

@@ -1,5 +1,8 @@
 //! Keys that were given out, their teams, and what was spent, as the database has them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
@@ -9,7 +12,7 @@ use super::audit::insert_change;
 use super::keys::signed;
 use super::{AuditEntry, AuditEvent, Promise, Store};
 use crate::account::{
-    ChangeError, HashKind, KeyHash, KeyRow, Ledgers, RowEdit, TeamRow, UsedRow, Whose,
+    ChangeError, HashKind, KeyHash, KeyRow, KeySettings, Ledgers, RowEdit, TeamRow, UsedRow, Whose,
 };
 
 /// Days of which each is known by itself, the last ones whatever day it is; what was spent before is known as one sum.
@@ -51,10 +54,21 @@ fn used(database: &Connection) -> rusqlite::Result<Vec<UsedRow>> {
 
 const KEY: &str = "name, hash, plain, old_hash, old_plain, old_until, settings, created, revoked";
 
-/// Lists keys, by their names.
+/// Lists keys.
 fn keys(database: &Connection) -> rusqlite::Result<Vec<KeyRow>> {
-    let mut select = database.prepare(&format!("SELECT {KEY} FROM key ORDER BY name"))?;
-    let rows = select.query_map([], key)?;
+    let mut select = database.prepare(&format!("SELECT {KEY} FROM key"))?;
+    // Many have the same.
+    let mut settings: HashMap<String, Arc<KeySettings>> = HashMap::new();
+    let rows = select.query_map([], |row| {
+        key_with(row, |text| {
+            if let Some(known) = settings.get(text) {
+                return Ok(known.clone());
+            }
+            let read = Arc::new(serde_json::from_str::<KeySettings>(text)?);
+            settings.insert(text.to_owned(), read.clone());
+            Ok(read)
+        })
+    })?;
     rows.collect()
 }
 
@@ -64,20 +78,26 @@ fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
 }
 
 fn key(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
+    key_with(row, |text| serde_json::from_str(text).map(Arc::new))
+}
+
+fn key_with(
+    row: &Row<'_>,
+    read: impl FnOnce(&str) -> serde_json::Result<Arc<KeySettings>>,
+) -> rusqlite::Result<KeyRow> {
     let hash = |at: usize| -> rusqlite::Result<Option<KeyHash>> {
         let bytes: Option<[u8; 32]> = row.get(at)?;
         let plain: bool = row.get(at + 1)?;
         let kind = if plain { HashKind::Sha256 } else { HashKind::Keyed };
         Ok(bytes.map(|bytes| KeyHash { kind, bytes }))
     };
-    let settings: String = row.get(6)?;
-    let settings = serde_json::from_str(&settings).map_err(|error| {
+    let settings = read(row.get_ref(6)?.as_str()?).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(6, rusqlite::types::Type::Text, error.into())
     })?;
     Ok(KeyRow {
-        name: row.get(0)?,
+        name: row.get_ref(0)?.as_str()?.into(),
         hash: hash(1)?,
-        old: hash(3)?.zip(time(row, 5)?),
+        old: hash(3)?.zip(time(row, 5)?).map(Box::new),
         settings,
         created: time(row, 7)?.unwrap_or_default(),
         revoked: time(row, 8)?,
@@ -144,7 +164,7 @@ fn change_key(
         return Ok(Err(ChangeError::Unknown(why)));
     }
     let twice = || ChangeError::Taken("this very key is given out already, by another name".into());
-    for hash in after.hash.iter().chain(after.old.as_ref().map(|(hash, _)| hash)) {
+    for hash in after.hashes() {
         let known = transaction
             .prepare_cached("SELECT 1 FROM key WHERE name <> ?1 AND (hash = ?2 OR old_hash = ?2)")?
             .exists(params![name, hash.bytes])?;
@@ -163,9 +183,9 @@ fn change_key(
             after.name,
             hash(after.hash.as_ref()),
             plain(after.hash.as_ref()),
-            hash(old.map(|(hash, _)| hash)),
-            plain(old.map(|(hash, _)| hash)),
-            old.map(|(_, until)| until.as_millisecond()),
+            hash(old.map(|old| &old.0)),
+            plain(old.map(|old| &old.0)),
+            old.map(|old| old.1.as_millisecond()),
             serde_json::to_string(&after.settings).unwrap_or_default(),
             after.created.as_millisecond(),
             after.revoked.map(Timestamp::as_millisecond),
@@ -265,10 +285,7 @@ pub struct UsedUp {
 }
 
 /// Returns what each key or team has used.
-fn used_up(
-    database: &Connection,
-    whose: Whose,
-) -> rusqlite::Result<std::collections::HashMap<String, UsedUp>> {
+fn used_up(database: &Connection, whose: Whose) -> rusqlite::Result<HashMap<String, UsedUp>> {
     let mut select = database.prepare(
         "SELECT (SELECT text FROM name WHERE id = who), sum(spent), sum(requests), max(last) FROM used WHERE team = ?1 GROUP BY who",
     )?;
@@ -362,7 +379,7 @@ impl Store {
     }
 
     /// What each key or team has used.
-    pub fn used_up(&self, whose: Whose) -> Promise<std::collections::HashMap<String, UsedUp>> {
+    pub fn used_up(&self, whose: Whose) -> Promise<HashMap<String, UsedUp>> {
         self.report(move |database| used_up(database, whose))
     }
 

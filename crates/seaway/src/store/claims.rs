@@ -1,70 +1,98 @@
 //! Requests under a cap that are under way, in a file beside the store: a gateway that is killed leaves there what they held, and
 //! the next one charges it.
 //!
-//! Each has a line of a fixed length, written before its upstream is asked, again when it has ended, and wiped once its record is
-//! written. A write is one system call to a file that has its room already, and waits for no disk: it is there however the process
-//! ends. One gateway at a time has the file.
+//! Each has a line of a fixed length, written before its upstream is asked; what it cost is written behind it when it has ended. A
+//! write is one system call to a file that has its room already, and waits for no disk: it is there however the process ends. A line
+//! whose record is written is free, and is known by its record until another takes its place or it is wiped. One gateway at a time
+//! has the file.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use jiff::civil::Date;
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use super::journal::Journal;
 use super::row::JournalRow;
 use crate::record::{Claimed, Outcome};
-use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::trusted::{self, Modes};
 
 /// Bytes of a line: no line lies on two pages, so that a process that is killed has written it or has not.
 const LINE: usize = 1024;
 /// Lines for which there is room from the start.
 const LINES: usize = 2048;
+/// The file is filled by pieces of this length: what was written in one piece is one piece in the kernel's memory, and to write a line of it costs as much
+/// as the piece is long.
+const PAGE: usize = 4096;
+/// Bytes of what a request cost, in digits.
+const COST: usize = 20;
+/// How a line begins that says something.
+const BEGINS: u8 = 1;
+/// Free lines that are wiped in one go.
+const WIPED: usize = 16;
 
 /// A request as its line has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimLine {
+pub struct ClaimLine<'a> {
     /// Our own id.
-    pub id: String,
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
     /// Milliseconds since the epoch.
     pub at: i64,
-    pub day: String,
-    pub caller: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub team: Option<String>,
-    pub dialect: String,
-    pub endpoint: String,
-    pub upstream: String,
-    pub model: String,
-    pub book: String,
+    pub day: Date,
+    #[serde(borrow)]
+    pub caller: Cow<'a, str>,
+    #[serde(borrow)]
+    pub team: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub dialect: Cow<'a, str>,
+    #[serde(borrow)]
+    pub endpoint: Cow<'a, str>,
+    #[serde(borrow)]
+    pub upstream: Cow<'a, str>,
+    #[serde(borrow)]
+    pub model: Cow<'a, str>,
+    #[serde(borrow)]
+    pub book: Cow<'a, str>,
     /// What it costs at the least, in micro-dollars.
     pub floor: u64,
-    /// What it cost, once that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What it cost, once that is known: it stands behind the rest.
+    #[serde(skip)]
     pub cost: Option<u64>,
 }
 
-impl ClaimLine {
-    /// As it lies in the file. Names that would not fit are cut.
-    fn bytes(&self) -> io::Result<[u8; LINE]> {
-        let mut bytes = [b' '; LINE];
-        bytes[LINE - 1] = b'\n';
-        let mut text = serde_json::to_vec(self)?;
-        if text.len() >= LINE {
-            let short = |text: &str| text.chars().take(24).collect();
-            let cut =
-                Self { model: short(&self.model), upstream: short(&self.upstream), ..self.clone() };
-            text = serde_json::to_vec(&cut)?;
-        }
-        let room = bytes.get_mut(..text.len()).filter(|_| text.len() < LINE);
-        room.ok_or_else(|| io::Error::other("its names are too long"))?.copy_from_slice(&text);
-        Ok(bytes)
+impl ClaimLine<'_> {
+    /// As it lies in the file, with room for what it will have cost, and where that begins. Names that would not fit are cut.
+    fn write<'b>(&self, bytes: &'b mut [u8; LINE]) -> io::Result<(&'b [u8], u32)> {
+        let length = self.whole(bytes).or_else(|_| {
+            let short = |text: &str| text.chars().take(24).collect::<String>().into();
+            let (model, upstream) = (short(&self.model), short(&self.upstream));
+            let cut = Self { upstream, model, ..self.clone() };
+            cut.whole(bytes).map_err(|_| io::Error::other("its names are too long"))
+        })?;
+        bytes[0] = BEGINS;
+        bytes[length..length + COST].fill(b' ');
+        Ok((&bytes[..length + COST], u32::try_from(length).unwrap_or(0)))
+    }
+
+    fn whole(&self, bytes: &mut [u8; LINE]) -> postcard::Result<usize> {
+        let text = postcard::to_slice(self, &mut bytes[1..LINE - COST])?;
+        Ok(text.len() + 1)
+    }
+
+    /// Reads one back, as far as it is one.
+    fn read(line: &[u8]) -> postcard::Result<ClaimLine<'_>> {
+        let (known, cost) = postcard::take_from_bytes::<ClaimLine<'_>>(&line[1..])?;
+        let cost = std::str::from_utf8(cost.get(..COST).unwrap_or_default());
+        Ok(ClaimLine { cost: cost.ok().and_then(|cost| cost.trim().parse().ok()), ..known })
     }
 
     fn row(&self) -> JournalRow<'_> {
@@ -72,13 +100,13 @@ impl ClaimLine {
             id: super::keys::key(&self.id),
             at: self.at,
             request: None,
-            caller: self.caller.as_str().into(),
+            caller: self.caller.as_ref().into(),
             team: self.team.as_deref().map(Into::into),
-            day: Some(self.day.as_str().into()),
-            dialect: self.dialect.as_str().into(),
-            endpoint: self.endpoint.as_str().into(),
-            upstream: Some(self.upstream.as_str().into()),
-            asked: self.model.as_str().into(),
+            day: Some(self.day.to_string().into()),
+            dialect: self.dialect.as_ref().into(),
+            endpoint: self.endpoint.as_ref().into(),
+            upstream: Some(self.upstream.as_ref().into()),
+            asked: self.model.as_ref().into(),
             wanted: None,
             model: None,
             stream: false,
@@ -95,9 +123,9 @@ impl ClaimLine {
             body_out: None,
             changes: None,
             cost: Some(self.cost.unwrap_or(self.floor)),
-            book: Some(self.book.as_str().into()),
+            book: Some(self.book.as_ref().into()),
             reckoned: if self.cost.is_none() { self.floor } else { 0 },
-            counted: !matches!(self.endpoint.as_str(), "count_tokens" | "input_tokens"),
+            counted: !matches!(self.endpoint.as_ref(), "count_tokens" | "input_tokens"),
             asker: super::row::JournalAsker::default(),
         }
     }
@@ -112,8 +140,10 @@ pub struct Claims {
 
 #[derive(Debug)]
 struct FreeLines {
-    /// Those that were used and are free again.
-    again: Vec<u32>,
+    /// Those that were used and are free again; what they say is known by a record.
+    used: Vec<u32>,
+    /// Those that were used, and say nothing.
+    wiped: Vec<u32>,
     /// From here on nothing was used.
     next: u32,
 }
@@ -123,8 +153,10 @@ struct FreeLines {
 pub struct ClaimSlot {
     claims: Arc<Claims>,
     at: u32,
-    line: Mutex<ClaimLine>,
+    /// Where in it what it cost stands.
+    cost_at: AtomicU32,
     stays: AtomicBool,
+    summed: AtomicBool,
 }
 
 /// Why caps cannot be kept here.
@@ -164,25 +196,31 @@ impl TakenClaims {
     ) -> Result<Arc<Claims>, ClaimsError> {
         let path = self.path.clone();
         let failed = |source| ClaimsError::File { path: path.clone(), source };
-        let (left, unreadable) = left_behind(&mut self.file).map_err(failed)?;
+        let bytes = left_behind(&mut self.file).map_err(failed)?;
+        let (left, unreadable) = lines(&bytes);
         if unreadable > 0 {
             let aside = PathBuf::from(format!("{}.unreadable", path.display()));
             let kept = std::fs::copy(&path, &aside).is_ok();
             tracing::error!(lines = unreadable, kept, path = %aside.display(), "what was under way under a cap when a gateway was killed cannot be read");
         }
-        if !left.is_empty() {
-            let charged = charge(journal, database, &left)?;
+        let (requests, charged) = charge(journal, database, &left)?;
+        if requests > 0 {
             tracing::warn!(
-                requests = left.len(),
+                requests,
                 charged,
                 "a gateway was killed while requests under a cap were under way; what is not known of them is charged at its least"
             );
         }
         // What was charged is known by its records, so that it can be wiped.
-        let blank: Vec<u8> = [b' '; LINE].repeat(LINES);
-        let anew = self.file.set_len(0).and_then(|()| self.file.write_all_at(&blank, 0));
-        anew.map_err(failed)?;
-        let free = Mutex::new(FreeLines { again: Vec::new(), next: 0 });
+        let pages = 0..LINES * LINE / PAGE;
+        let mut fill = || {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            pages.clone().try_for_each(|_| self.file.write_all(&[b' '; PAGE]))
+        };
+        fill().map_err(failed)?;
+        let free = FreeLines { used: Vec::new(), wiped: Vec::new(), next: 0 };
+        let free = Mutex::new(free);
         Ok(Arc::new(Claims { file: self.file, free }))
     }
 }
@@ -208,34 +246,68 @@ impl Claims {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn hold(self: &Arc<Self>, line: ClaimLine) -> io::Result<Arc<ClaimSlot>> {
+    pub fn hold(self: &Arc<Self>, line: &ClaimLine<'_>) -> io::Result<Arc<ClaimSlot>> {
+        let mut room = [0; LINE];
+        let (bytes, cost_at) = line.write(&mut room)?;
         let at = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            free.again.pop().unwrap_or_else(|| {
+            let mut free = self.free();
+            let again = free.used.pop().or_else(|| free.wiped.pop());
+            again.unwrap_or_else(|| {
                 free.next += 1;
                 free.next - 1
             })
         };
-        let written = line.bytes().and_then(|bytes| self.write(at, &bytes));
         let slot = ClaimSlot {
             claims: self.clone(),
             at,
-            line: Mutex::new(line),
+            cost_at: AtomicU32::new(cost_at),
             stays: AtomicBool::new(false),
+            summed: AtomicBool::new(false),
         };
-        written.map(|()| Arc::new(slot))
+        self.write(at, bytes).map(|()| Arc::new(slot))
     }
 
     fn write(&self, at: u32, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, u64::from(at) * LINE as u64)
     }
+
+    fn free(&self) -> MutexGuard<'_, FreeLines> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wipes what is free, as their records are about to be deleted, or there is time for it.
+    pub(super) fn wipe(&self) {
+        loop {
+            let mut free = self.free();
+            let kept = free.used.len().saturating_sub(WIPED);
+            let some = free.used.split_off(kept);
+            if some.is_empty() {
+                return;
+            }
+            for at in some {
+                match self.blank(at) {
+                    Ok(()) => free.wiped.push(at),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+
+    /// A first byte that begins no line is enough.
+    fn blank(&self, at: u32) -> io::Result<()> {
+        self.write(at, b" ").inspect_err(|error| {
+            tracing::debug!(%error, "a line of the file of claims could not be wiped");
+        })
+    }
 }
 
 impl Claimed for ClaimSlot {
     fn settled(&self, cost: u64) {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        line.cost = Some(cost);
-        if let Err(error) = line.bytes().and_then(|bytes| self.claims.write(self.at, &bytes)) {
+        let at = u64::from(self.at) * LINE as u64 + u64::from(self.cost_at.load(Ordering::Relaxed));
+        let mut digits = [b' '; COST];
+        let noted = write!(&mut digits[..], "{cost}")
+            .and_then(|()| self.claims.file.write_all_at(&digits, at));
+        if let Err(error) = noted {
             tracing::error!(%error, "what a request cost could not be noted beside the store");
         }
     }
@@ -243,16 +315,21 @@ impl Claimed for ClaimSlot {
     fn stays(&self) {
         self.stays.store(true, Ordering::Relaxed);
     }
+
+    fn summed(&self) {
+        self.summed.store(true, Ordering::Relaxed);
+    }
 }
 
 impl ClaimSlot {
     /// Another upstream or model is asked.
-    pub fn moved(&self, upstream: &str, model: &str, floor: u64) {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        upstream.clone_into(&mut line.upstream);
-        model.clone_into(&mut line.model);
-        line.floor = floor;
-        if let Err(error) = line.bytes().and_then(|bytes| self.claims.write(self.at, &bytes)) {
+    pub fn moved(&self, line: &ClaimLine<'_>) {
+        let mut room = [0; LINE];
+        let written = line.write(&mut room).and_then(|(bytes, cost_at)| {
+            self.cost_at.store(cost_at, Ordering::Relaxed);
+            self.claims.write(self.at, bytes)
+        });
+        if let Err(error) = written {
             tracing::error!(%error, "which upstream is asked could not be noted beside the store");
         }
     }
@@ -263,12 +340,14 @@ impl Drop for ClaimSlot {
         if self.stays.load(Ordering::Relaxed) {
             return;
         }
-        // A first byte that begins no line is enough.
-        if let Err(error) = self.claims.write(self.at, b" ") {
-            tracing::debug!(%error, "a line of the file of claims could not be wiped");
+        // No record tells of it.
+        if self.summed.load(Ordering::Relaxed) {
+            if self.claims.blank(self.at).is_ok() {
+                self.claims.free().wiped.push(self.at);
+            }
             return;
         }
-        self.claims.free.lock().unwrap_or_else(PoisonError::into_inner).again.push(self.at);
+        self.claims.free().used.push(self.at);
     }
 }
 
@@ -278,29 +357,34 @@ pub fn is_kept(store: &Path) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }
 
-/// The lines of a gateway that is gone, and how many of them are none.
-fn left_behind(file: &mut File) -> io::Result<(Vec<ClaimLine>, usize)> {
+/// What a gateway that is gone had in its file.
+fn left_behind(file: &mut File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.rewind()?;
     file.read_to_end(&mut bytes)?;
-    let lines = bytes.chunks(LINE).filter(|line| line.first() == Some(&b'{'));
+    Ok(bytes)
+}
+
+/// The lines in it, and how many of them are none.
+fn lines(bytes: &[u8]) -> (Vec<ClaimLine<'_>>, usize) {
+    let lines = bytes.chunks(LINE).filter(|line| line.first() == Some(&BEGINS));
     let (mut found, mut unreadable) = (Vec::new(), 0);
     for line in lines {
-        match serde_json::from_slice(line) {
+        match ClaimLine::read(line) {
             Ok(line) => found.push(line),
             // Half a line is of a machine that died; a process writes it whole.
             Err(_) => unreadable += 1,
         }
     }
-    Ok((found, unreadable))
+    (found, unreadable)
 }
 
-/// Writes records of what has none, in one transaction. Returns what they cost together.
+/// Writes records of what has none, in one transaction. Returns how many they are, and what they cost together.
 fn charge(
     journal: &mut Journal,
     database: &mut Connection,
-    left: &[ClaimLine],
-) -> rusqlite::Result<u64> {
+    left: &[ClaimLine<'_>],
+) -> rusqlite::Result<(usize, u64)> {
     let mut rows = VecDeque::new();
     for line in left {
         let row = line.row();
@@ -312,6 +396,85 @@ fn charge(
         }
     }
     let cost = rows.iter().filter_map(|row| row.cost).sum();
-    journal.charge(database, &rows)?;
-    Ok(cost)
+    if !rows.is_empty() {
+        journal.charge(database, &rows)?;
+    }
+    Ok((rows.len(), cost))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+
+    fn line(model: &str) -> ClaimLine<'_> {
+        ClaimLine {
+            id: "0197".into(),
+            at: 7,
+            day: date(2026, 11, 30),
+            caller: "ann".into(),
+            team: Some("lab".into()),
+            dialect: "messages".into(),
+            endpoint: "messages".into(),
+            upstream: "api".into(),
+            model: model.into(),
+            book: "1".into(),
+            floor: 12,
+            cost: None,
+        }
+    }
+
+    /// What is in the file, as `model cost`.
+    fn found(claims: &Claims) -> Vec<String> {
+        let mut file = claims.file.try_clone().unwrap();
+        let bytes = left_behind(&mut file).unwrap();
+        let (lines, unreadable) = lines(&bytes);
+        assert_eq!(unreadable, 0);
+        lines.iter().map(|line| format!("{} {:?}", line.model, line.cost)).collect()
+    }
+
+    #[test]
+    fn a_line_is_found_until_another_takes_its_place_or_it_is_wiped() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(folder.path().join("claims"))
+            .unwrap();
+        let free = Mutex::new(FreeLines { used: Vec::new(), wiped: Vec::new(), next: 0 });
+        let claims = Arc::new(Claims { file, free });
+        let hold = |model: &str| claims.hold(&line(model)).unwrap();
+        let (first, second, third) = (hold("a-long-name"), hold("b"), hold("c"));
+        assert_eq!(found(&claims), ["a-long-name None", "b None", "c None"]);
+        first.settled(u64::MAX);
+        second.moved(&line("d\te\n"));
+        second.settled(5);
+        let max = format!("a-long-name Some({})", u64::MAX);
+        assert_eq!(found(&claims), [max.as_str(), "d\te\n Some(5)", "c None"]);
+        // Its record is written: known by that.
+        drop(first);
+        assert_eq!(found(&claims).len(), 3);
+        // What it cost before is not what the next one in its place costs.
+        let again = hold("f");
+        assert_eq!(found(&claims), ["f None", "d\te\n Some(5)", "c None"]);
+        // Nothing but a sum tells of it.
+        third.summed();
+        drop(third);
+        assert_eq!(found(&claims), ["f None", "d\te\n Some(5)"]);
+        // Nothing tells of it at all.
+        second.stays();
+        drop((second, again));
+        claims.wipe();
+        assert_eq!(found(&claims), ["d\te\n Some(5)"]);
+        let long = hold(&"m".repeat(3000));
+        assert_eq!(found(&claims)[0], format!("{} None", "m".repeat(24)));
+        drop(long);
+        // Of the three that are free each is taken once.
+        let four: Vec<_> = (0..4).map(|_| hold("g")).collect();
+        let mut places: Vec<u32> = four.iter().map(|slot| slot.at).collect();
+        places.sort_unstable();
+        assert_eq!(places, [0, 2, 3, 4]);
+    }
 }

@@ -165,6 +165,9 @@ impl Owed {
 
     /// Keeps what finds a record, until the sums are written.
     pub(super) fn keep(&mut self, claim: Option<Arc<dyn Claimed>>) {
+        if let Some(claim) = &claim {
+            claim.summed();
+        }
         self.claims.extend(claim);
     }
 

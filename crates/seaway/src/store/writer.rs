@@ -85,6 +85,7 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             writer: None,
             open,
             opened,
+            claims: None,
             untold: Some(Instant::now()),
             trouble: None,
             reopen: REOPEN,
@@ -158,6 +159,8 @@ pub(super) struct WriterDesk<O> {
     open: O,
     /// To be told what is known of keys, once it is open.
     opened: Opened,
+    /// The file of requests under a cap, if this process has it.
+    claims: Option<Arc<Claims>>,
     /// When that is to be tried, until it is told without trouble.
     untold: Option<Instant>,
     /// Why caps are not kept here, as it was told last.
@@ -265,6 +268,7 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
                     }
                 }
                 self.trouble.clone_from(&trouble);
+                self.claims.clone_from(&claims);
                 (self.opened.tell)(Ledgers { trouble, ..known }, claims);
             }
             Err(error) => {
@@ -397,11 +401,21 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
             if writer.files.is_some() {
                 empty_side_file(&writer.shared);
             }
+            self.wipe_claims();
+        }
+    }
+
+    /// Wipes the lines of what has ended and is written.
+    fn wipe_claims(&self) {
+        if let Some(claims) = &self.claims {
+            claims.wipe();
         }
     }
 
     /// Deletes a slice of what is old.
     fn sweep(&mut self, now: Instant) {
+        // What is known by its record is wiped before that is gone.
+        self.wipe_claims();
         let Some(writer) = &self.writer else { return };
         let swept = schema::forget(&mut locked(&writer.shared), self.retention);
         let more = swept.unwrap_or_else(|error| {
@@ -440,6 +454,7 @@ impl<O: FnMut() -> Result<Writer, StoreError>> WriterDesk<O> {
     /// Writes what is left, into a file if the store does not take it.
     pub(super) fn leave(&mut self) {
         self.write();
+        self.wipe_claims();
         self.spool();
     }
 

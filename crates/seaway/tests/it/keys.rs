@@ -570,7 +570,7 @@ async fn without_a_key_an_open_gateway_serves_and_with_one_that_was_revoked_it_d
         name: "ann".into(),
         hash: Some(hash),
         old: None,
-        settings: seaway::account::KeySettings::default(),
+        settings: Arc::default(),
         created: jiff::Timestamp::UNIX_EPOCH,
         revoked,
     };

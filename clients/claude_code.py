@@ -5,8 +5,9 @@ It runs with a closed environment, folders of its own, a fake key and loopback a
 import sys
 
 sys.dont_write_bytecode = True
-import json, os, pathlib, re, shutil, signal, subprocess, tempfile, threading, time, urllib.request, uuid
+import json, os, pathlib, re, shutil, signal, subprocess, tempfile, threading, time, urllib.parse, urllib.request, uuid
 import support
+import terminal
 from support import LOCAL_KEY, MOCK, REPO, UPSTREAM_KEY, Mock, Seaway, asked_by, check, equal, key_with_budget, true, within
 
 MODEL = "claude-opus-5-5"
@@ -172,6 +173,49 @@ def _():
         plain = with_budget(gateway, key, "[[say hello]]")[-1]
         within("the sentence without the variable", "the key `over` has used up its budget", plain["result"])
         equal("what was asked, each time once", asked_by(gateway, "over", 2), [429, 429])
+
+
+# ---------------------------------------------------------------- signing in
+def posted(url, **fields):
+    ask = urllib.request.Request(url, urllib.parse.urlencode(fields).encode(), {"origin": "http://" + urllib.parse.urlsplit(url).netloc})
+    with urllib.request.urlopen(ask, timeout=10) as answer:
+        return answer.read().decode()
+
+
+@check("/login: the program signs in at the gateway with a code and a key, takes its settings, is answered, shows dollars, and signs out")
+def _():
+    with Seaway("--set", 'managed={"companyAnnouncements":["Hello from the lab."]}') as gateway:
+        key, url = key_with_budget(gateway, "anna", 82), gateway.url.replace("127.0.0.1", "localhost")
+        with Claude(url, ANTHROPIC_BASE_URL=None, ANTHROPIC_API_KEY=None, BROWSER="/bin/true") as claude:
+            config = claude.home / "config"
+            config.mkdir()
+            (config / "settings.json").write_text(json.dumps({"forceLoginMethod": "gateway", "forceLoginGatewayUrl": url}))
+            (config / ".claude.json").write_text(json.dumps({"hasCompletedOnboarding": True, "theme": "dark", "projects": {str(claude.work): {"hasTrustDialogAccepted": True}}}))
+            with terminal.Terminal([CLAUDE, "--model", MODEL], claude.work, claude.environment) as program:
+                program.wait_for(r"Not logged in")
+                program.send("/login", terminal.ENTER)
+                program.wait_for(r"Enter to connect")
+                program.send(terminal.ENTER)
+                program.wait_for(r"No, cancel login")
+                program.send(terminal.UP, terminal.ENTER)
+                code = program.wait_for(r"Code: +([A-Z]{4}-[A-Z]{4})")[1]
+                page = urllib.request.urlopen(f"{url}/device?user_code={code}", timeout=10).read().decode()
+                within("the page", "claude-code/2.", page)
+                within("what it says", "signed in as `anna`", posted(f"{url}/dashboard/device", user_code=code, key=key, answer="approve"))
+                program.wait_for(r"Signed in to Cloud gateway as anna")
+                program.send(terminal.UP, terminal.ENTER)
+                program.wait_for(r"Connected to Cloud gateway")
+                program.send(terminal.ENTER)
+                program.wait_for(r"Hello from the lab\.")
+                program.send("[[say pineapple]]", terminal.ENTER)
+                program.wait_for(r"● ?pineapple")
+                program.send("/usage", terminal.ENTER)
+                program.wait_for(r"\$82\.\d\d / \$100\.00 spent today")
+                program.send(terminal.ESCAPE, "/logout", terminal.ENTER)
+                program.wait_for(r"logged out")
+        ask = urllib.request.Request(gateway.url + "/v1/admin/audit", headers={"x-api-key": LOCAL_KEY})
+        events = [row["event"] for row in json.load(urllib.request.urlopen(ask, timeout=10))["audit"]]
+        equal("sign-ins and sign-outs on record", [events.count(event) for event in ("client_sign_in", "client_sign_out")], [1, 1])
 
 
 # ---------------------------------------------------------------- the nine, on the mock

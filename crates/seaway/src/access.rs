@@ -12,7 +12,7 @@ use crate::auth::Caller;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 
-/// What anyone may have: the page itself, which knows nothing, and its door.
+/// What anyone may have: the page itself, which knows nothing, its door, and what a program asks that has no key yet.
 pub fn is_open<B>(request: &Request<B>) -> bool {
     match (request.method(), request.uri().path()) {
         // The latter leads to the former.
@@ -23,9 +23,13 @@ pub fn is_open<B>(request: &Request<B>) -> bool {
             | "/dashboard/page.css"
             | "/dashboard/page.js"
             | "/dashboard/plot.js"
-            | "/dashboard/icon.svg",
+            | "/dashboard/icon.svg"
+            | "/dashboard/device"
+            | "/.well-known/oauth-authorization-server"
+            | "/device",
         ) => true,
-        (&Method::POST, "/dashboard/sign-in" | "/dashboard/sign-out") => {
+        (&Method::POST, "/oauth/device_authorization" | "/oauth/token" | "/oauth/revoke") => true,
+        (&Method::POST, "/dashboard/sign-in" | "/dashboard/sign-out" | "/dashboard/device") => {
             is_own_page(request.headers())
         }
         _ => false,

@@ -3,6 +3,7 @@
 //! All of it is in memory, and a change is there at once. The store has it too, and is written before anybody is told.
 
 mod change;
+mod login;
 mod reservation;
 mod row;
 
@@ -16,12 +17,13 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, watch};
 
-use crate::cap::{Caps, Meter, Pressure, Tick, pressing};
+use crate::cap::{Caps, Meter, Period, Pressure, Tick, pressing};
 use crate::sync::Mutex;
 
 pub use change::{
     ChangeError, KeyPatch, RowEdit, TeamPatch, create, replace, revoke, set, set_team,
 };
+pub use login::{ACCESS, LASTS, LoginRow, Tokens};
 pub use reservation::{Reservation, Shortfall, Worst};
 pub use row::{HashKind, KeyHash, KeyRow, KeySettings, TeamRow, UsedRow, Whose};
 
@@ -91,6 +93,8 @@ pub struct Standing {
 pub enum Shown {
     /// It lets in.
     Good(Arc<str>),
+    /// It is a token of a program that signed in with this caller's key, if that is still the one of `proof`.
+    SignedIn { name: Arc<str>, proof: [u8; 32] },
     /// It did once; this is why it no longer does.
     Past(String),
 }
@@ -104,6 +108,8 @@ struct KeyBook {
     teams: HashMap<Arc<str>, Arc<Scope>>,
     /// Of whoever spends without being a key or a team that is there.
     others: HashMap<(Whose, Arc<str>), Arc<Tally>>,
+    /// Programs that signed in.
+    logins: HashMap<i64, LoginRow>,
     /// What was used before is known, and nobody else writes it.
     ready: Result<(), Arc<str>>,
 }
@@ -149,6 +155,7 @@ pub struct Ledgers {
     pub keys: Vec<KeyRow>,
     pub teams: Vec<TeamRow>,
     pub used: Vec<UsedRow>,
+    pub logins: Vec<LoginRow>,
     /// Why caps cannot be kept here, if they cannot.
     pub trouble: Option<String>,
 }
@@ -181,6 +188,7 @@ impl Accounts {
             keys: HashMap::new(),
             teams: HashMap::new(),
             others: HashMap::new(),
+            logins: HashMap::new(),
             ready: Err("the gateway's store is not open yet".into()),
         };
         Arc::new(Self {
@@ -218,6 +226,7 @@ impl Accounts {
             let tally = book.tally(whose, &name.into());
             tally.meter.lock().unwrap_or_else(PoisonError::into_inner).add(day, spent);
         }
+        book.logins.extend(known.logins.into_iter().map(|login| (login.id, login)));
         book.ready = known.trouble.map_or(Ok(()), |trouble| Err(trouble.into()));
         drop(book);
         self.loaded.send_replace(true);
@@ -298,6 +307,10 @@ impl Accounts {
 
     /// Tells whose key this is. The same work for any number of keys; what is compared is a hash that nobody can foresee.
     pub fn shown(&self, key: &[u8]) -> Option<Shown> {
+        let signed_in = self.signed_in(key, Timestamp::now());
+        if signed_in.is_some() {
+            return signed_in;
+        }
         let known = self.read();
         let name = self.named(&known, key)?;
         let account = known.keys.get(&name)?;
@@ -312,6 +325,12 @@ impl Accounts {
             }
             None => Shown::Good(name),
         })
+    }
+
+    /// True for the name of a key that was given out and lets in.
+    pub fn is_good(&self, name: &str) -> bool {
+        let known = self.read().keys.get(name).cloned();
+        known.is_some_and(|key| key.row.hash.is_some() && key.row.past(Timestamp::now()).is_none())
     }
 
     fn named(&self, book: &KeyBook, key: &[u8]) -> Option<Arc<str>> {
@@ -345,6 +364,9 @@ impl Accounts {
         let likely = key.len() >= SHORTEST || !known.by_sha256.is_empty();
         // One of ours is so also while nobody knows whose.
         if likely && self.is_awaited() && key.starts_with(BEGINS) {
+            return true;
+        }
+        if likely && self.login_of_bytes(key) {
             return true;
         }
         likely && !known.keys.is_empty() && self.named(&known, key).is_some()
@@ -443,6 +465,15 @@ impl Accounts {
     /// Why nobody with a budget can be served, if so.
     pub fn ready(&self) -> Result<(), Arc<str>> {
         self.read().ready.clone()
+    }
+
+    /// What somebody has spent in the period of this moment, in micro-dollars.
+    pub fn spent_in(&self, caller: &Arc<str>, period: Period, now: Timestamp) -> u64 {
+        let day = self.day(now);
+        let tally = self.read().known_tally(Whose::Key, caller);
+        tally.map_or(0, |tally| {
+            tally.meter.lock().unwrap_or_else(PoisonError::into_inner).used(period, day).0
+        })
     }
 
     /// What somebody has spent under a cap, and the caps that they are.

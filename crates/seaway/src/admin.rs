@@ -156,6 +156,31 @@ pub async fn own(
     Ok(shown)
 }
 
+/// What Claude Code shows of a budget (`GET /api/oauth/usage`): dollars, beside the share that headers of answers tell.
+pub fn plan_usage(accounts: &Accounts, caller: &Arc<str>, now: Timestamp) -> Value {
+    shown::plan_usage(accounts, caller, now)
+}
+
+/// What turns keys into hashes; made with the first of them.
+///
+/// # Errors
+///
+/// If it cannot be made, or is gone.
+pub fn pepper<'a>(accounts: &'a Accounts, config: &Config) -> Result<&'a Pepper, Fault> {
+    if accounts.lacks_pepper() {
+        let message = "the file `pepper` is gone from the state folder, by which the keys that were given out are known; put it back";
+        return Err(Fault::new(FaultKind::StoreDown, message));
+    }
+    if accounts.pepper().is_none() {
+        let made = auth::pepper(&config.state_dir, config.modes).map_err(|error| {
+            let message = "no key can be given out, and nobody signed in: the state folder cannot be written to, or its file `pepper` cannot be read";
+            Fault::new(FaultKind::StoreDown, message).because(error)
+        })?;
+        accounts.set_pepper(Pepper(made));
+    }
+    accounts.pepper().ok_or_else(|| Fault::new(FaultKind::Internal, "there is no pepper"))
+}
+
 impl Admin<'_> {
     fn by(&self) -> ChangedBy {
         ChangedBy { who: self.who.clone(), address: self.address }
@@ -178,20 +203,8 @@ impl Admin<'_> {
         })
     }
 
-    /// What turns keys into hashes; made with the first of them.
     fn pepper(&self) -> Result<&Pepper, Fault> {
-        if self.accounts.lacks_pepper() {
-            let message = "the file `pepper` is gone from the state folder, by which the keys that were given out are known; put it back";
-            return Err(Fault::new(FaultKind::StoreDown, message));
-        }
-        if self.accounts.pepper().is_none() {
-            let made = auth::pepper(&self.config.state_dir, self.config.modes).map_err(|error| {
-                let message = "no key can be given out: the state folder cannot be written to, or its file `pepper` cannot be read";
-                Fault::new(FaultKind::StoreDown, message).because(error)
-            })?;
-            self.accounts.set_pepper(Pepper(made));
-        }
-        self.accounts.pepper().ok_or_else(|| Fault::new(FaultKind::Internal, "there is no pepper"))
+        pepper(self.accounts, self.config)
     }
 
     /// Where another gateway keeps the budgets of this store, it is the one to be asked: this one's change would be none there.

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::SecretString;
 
-use crate::account::{Accounts, Shown};
+use crate::account::{Accounts, LoginRow, Shown};
 use crate::config::{Auth, Config, KeySecret, OWNER, PresentedKey};
 use crate::trusted::{self, Modes};
 
@@ -133,6 +133,9 @@ impl Keyring {
             }
             match given.shown(token(value.as_bytes())) {
                 Some(Shown::Past(why)) => Some(why),
+                Some(Shown::SignedIn { name, proof }) => (!self.proves(&name, &proof)).then(|| {
+                    format!("the key `{name}` was replaced or lets in no more, and with it what signed in by it; sign in again (`/login` in Claude Code)")
+                }),
                 Some(Shown::Good(_)) | None => None,
             }
         })
@@ -230,10 +233,44 @@ impl Keyring {
         if let Some(name) = found {
             return self.limit_of(name).is_none().then(|| name.clone());
         }
-        match self.given.as_ref()?.shown(token(value.as_bytes())) {
+        match self.given.as_ref()?.shown(token(value.as_bytes()))? {
             // The configuration has the last word on its names.
-            Some(Shown::Good(name)) if self.secret_of(&name).is_none() => Some(name),
-            Some(Shown::Good(_) | Shown::Past(_)) | None => None,
+            Shown::Good(name) => self.secret_of(&name).is_none().then_some(name),
+            Shown::SignedIn { name, proof } => self.proves(&name, &proof).then_some(name),
+            Shown::Past(_) => None,
+        }
+    }
+
+    /// By what it is known that a caller's key is the same as before; none where it lets in no more.
+    pub fn proof(&self, name: &str) -> Option<[u8; 32]> {
+        let given = self.given.as_ref()?;
+        match self.secret_of(name) {
+            Some(secret) if self.limit_of(name).is_none() => {
+                given.proof_of_secret(secret.material())
+            }
+            Some(_) => None,
+            None => given.proof(name, jiff::Timestamp::now()),
+        }
+    }
+
+    /// True for the name of a key that lets in.
+    pub fn is_good(&self, name: &str) -> bool {
+        match self.secret_of(name) {
+            Some(_) => self.limit_of(name).is_none(),
+            None => self.given.as_ref().is_some_and(|given| given.is_good(name)),
+        }
+    }
+
+    /// True while the key that a program signed in with lets in.
+    pub fn bears(&self, login: &LoginRow) -> bool {
+        self.proves(&login.name, &login.proof)
+    }
+
+    fn proves(&self, name: &str, proof: &[u8; 32]) -> bool {
+        let given = self.given.as_ref();
+        match self.secret_of(name) {
+            Some(_) => self.proof(name).as_ref() == Some(proof),
+            None => given.is_some_and(|given| given.proves(name, proof, jiff::Timestamp::now())),
         }
     }
 }

@@ -178,6 +178,8 @@ pub struct Config {
     pub admin_callers: Vec<String>,
     /// By whose days budgets go.
     pub time_zone: jiff::tz::TimeZone,
+    /// What programs that sign in take as their managed settings; none where nothing is said of them.
+    pub managed: Option<serde_json::Map<String, serde_json::Value>>,
     pub cors_origins: Vec<HeaderValue>,
     /// In bytes.
     pub body_limit: usize,

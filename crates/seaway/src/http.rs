@@ -8,6 +8,7 @@ pub mod connection;
 pub mod dashboard;
 mod decode;
 mod login;
+mod managed;
 mod messages;
 mod models;
 mod openapi;
@@ -18,6 +19,7 @@ mod responses;
 mod run;
 pub mod server;
 mod sessions;
+mod signin;
 pub mod status;
 pub mod tls;
 
@@ -70,6 +72,8 @@ pub fn router(state: &Arc<AppState>) -> Routes {
         .merge(login::routes("/auth"))
         .merge(owner::routes())
         .merge(admin::routes())
+        .merge(signin::routes())
+        .merge(managed::routes())
         .route("/v1/key", get(own_key::get))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -43,6 +43,7 @@ pub mod refreshed;
 pub mod reload;
 pub mod route;
 pub mod service;
+pub mod signin;
 pub mod snapshot;
 pub mod state;
 pub mod store;

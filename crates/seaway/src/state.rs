@@ -17,6 +17,7 @@ use crate::drain::Drain;
 use crate::ledger::Ledger;
 use crate::memory::Memory;
 use crate::process::Programs;
+use crate::signin::SignIns;
 use crate::snapshot::Snapshot;
 use crate::store::{AuditEntry, AuditEvent};
 use crate::ticket::Tickets;
@@ -40,6 +41,8 @@ pub struct AppState {
     pub origin: ConfigOrigin,
     pub agents: Agents,
     pub tickets: Tickets,
+    /// Programs that wait to be signed in.
+    pub sign_ins: SignIns,
     /// Tells this gateway from every other one, also from one before it.
     pub instance: Arc<str>,
 }
@@ -80,6 +83,7 @@ impl AppState {
             origin,
             agents: Agents::default(),
             tickets: Tickets::default(),
+            sign_ins: SignIns::default(),
             instance: uuid::Uuid::now_v7().simple().to_string().into(),
         }))
     }

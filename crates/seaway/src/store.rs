@@ -14,6 +14,7 @@ mod inbox;
 mod journal;
 mod keeper;
 mod keys;
+mod logins;
 mod made;
 mod open;
 mod promise;

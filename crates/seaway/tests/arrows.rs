@@ -39,6 +39,7 @@ const FLOORS: &[&[&str]] = &[
         "record",
         "route",
         "service",
+        "signin",
         "ticket",
     ],
     &["live", "store", "tunnel"],

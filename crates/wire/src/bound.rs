@@ -103,7 +103,7 @@ enum Found {
     /// A string, with how it begins.
     Text {
         length: u64,
-        begins: Beginning,
+        begins: Leading,
     },
     /// An object that names a file or page.
     Naming,
@@ -123,12 +123,12 @@ const TELLING: usize = 32;
 
 /// How a string begins.
 #[derive(Clone, Copy, Default)]
-struct Beginning {
+struct Leading {
     bytes: [u8; TELLING],
     length: usize,
 }
 
-impl Beginning {
+impl Leading {
     fn of(text: &str) -> Self {
         let (mut bytes, length) = ([0; TELLING], text.len().min(TELLING));
         bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
@@ -161,7 +161,7 @@ impl<'de> Visitor<'de> for BoundPart<'_> {
 
     fn visit_str<E>(self, text: &str) -> Result<Found, E> {
         let length = text.len() as u64;
-        let begins = Beginning::of(text);
+        let begins = Leading::of(text);
         if begins.starts_with("data:image/") {
             self.seen.pictures += 1;
             self.seen.picture_bytes += length;
@@ -252,7 +252,7 @@ impl<'de> Visitor<'de> for KeyVisitor {
 #[derive(Default)]
 struct Own {
     is_picture: bool,
-    media: Beginning,
+    media: Leading,
     data: u64,
     names: bool,
 }

@@ -53,6 +53,7 @@ fn a_key_is_known_by_its_hash_until_it_is_past() {
     }
     let shown = |key: &str| match accounts.shown(key.as_bytes()) {
         Some(Shown::Good(name)) => name.to_string(),
+        Some(Shown::SignedIn { name, .. }) => format!("signed in as {name}"),
         Some(Shown::Past(why)) => format!("past: {why}"),
         None => "-".to_owned(),
     };

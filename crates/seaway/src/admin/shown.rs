@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::account::{Account, Accounts, KeyRow, Scope};
-use crate::cap::{Caps, Pressure, dollars};
+use crate::cap::{Budget, Caps, Period, Pressure, dollars};
 use crate::store::UsedUp;
 
 /// One key. What was spent and is left is of this moment; `used` is of what is written.
@@ -92,4 +92,82 @@ fn caps(
         let last = Timestamp::from_millisecond(last).ok().filter(|_| last > 0);
         shown["last_used"] = json!(last);
     }
+}
+
+/// Micro-dollars as cents, with a fraction where there is one.
+#[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million dollars")]
+fn cents(micros: u64) -> Value {
+    let cents = micros as f64 / 1e4;
+    if micros.is_multiple_of(10_000) { json!(micros / 10_000) } else { json!(cents) }
+}
+
+/// The period of a budget, as the program calls it.
+const fn group(budget: &Budget) -> &'static str {
+    match budget.period {
+        Period::Day => "daily",
+        Period::Week => "weekly",
+        Period::Month => "monthly",
+        Period::Total => "total",
+    }
+}
+
+/// What Claude Code shows of budgets. Source: the gateway contract that the program serves (`GET /protocol`), "Usage-limit headers".
+pub(super) fn plan_usage(accounts: &Accounts, caller: &Arc<str>, now: Timestamp) -> Value {
+    let standing = accounts.of(caller);
+    let scopes =
+        standing.iter().flat_map(|standing| [Some(&standing.key.scope), standing.team.as_ref()]);
+    let all: Vec<Pressure> =
+        scopes.flatten().flat_map(|scope| accounts.spent(scope, now)).collect();
+    let active = standing.as_ref().and_then(|standing| accounts.pressing(standing));
+    let Some((active, _)) = active else {
+        let spent = |period| cents(accounts.spent_in(caller, period, now));
+        let part =
+            |period| json!({"limit": null, "used_credits": spent(period), "utilization": null});
+        return json!({
+            "extra_usage": {
+                "is_enabled": true,
+                "monthly_limit": null,
+                "used_credits": spent(Period::Month),
+                "utilization": null,
+                "currency": "USD",
+                "daily": part(Period::Day),
+                "weekly": part(Period::Week),
+            },
+            "limits": [],
+        });
+    };
+    let is_active = |one: &Pressure| (one.budget, one.spent) == (active.budget, active.spent);
+    // The one that the headers tell of is one alone.
+    let place = all.iter().position(is_active);
+    let limits: Vec<Value> = all
+        .iter()
+        .enumerate()
+        .map(|(at, one)| {
+            let day = accounts.day(now);
+            let resets = one.budget.period.next(day).and_then(|day| accounts.begins(day));
+            let severity = match one.share() {
+                9_500.. => "critical",
+                7_500.. => "warning",
+                _ => "normal",
+            };
+            json!({
+                "kind": "spend",
+                "group": group(&one.budget),
+                "percent": one.share() / 100,
+                "resets_at": resets.map(|at| at.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string()),
+                "severity": severity,
+                "is_active": place == Some(at),
+            })
+        })
+        .collect();
+    json!({
+        "extra_usage": {
+            "is_enabled": true,
+            "monthly_limit": cents(active.budget.amount),
+            "used_credits": cents(active.spent),
+            "utilization": active.share() / 100,
+            "currency": "USD",
+        },
+        "limits": limits,
+    })
 }

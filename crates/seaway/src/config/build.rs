@@ -52,6 +52,7 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         dashboard_callers: reader.texts("dashboard.callers"),
         admin_callers: reader.texts("admin.callers"),
         time_zone: reader.time_zone(),
+        managed: reader.managed(),
         cors_origins: reader.origins(),
         body_limit: usize::try_from(reader.size("body_limit")).unwrap_or(usize::MAX),
         memory_limit: reader.memory_limit(),
@@ -154,6 +155,14 @@ impl ConfigReader<'_> {
             self.mistake("time_zone", &why);
             jiff::tz::TimeZone::UTC
         })
+    }
+
+    /// What programs that sign in take as their settings.
+    fn managed(&self) -> Option<serde_json::Map<String, serde_json::Value>> {
+        let members = self.get(&key("managed"))?;
+        Some(
+            members.entries().iter().map(|(name, value)| (name.clone(), value.to_json())).collect(),
+        )
     }
 
     fn flag(&self, name: &str) -> bool {

@@ -115,6 +115,12 @@ pub const SETTINGS: &[Setting] = &[
         "by whose days, weeks and months budgets go, such as `Europe/Berlin`; nothing said: the system's",
     ),
     plain(
+        "managed",
+        Kind::AnyMap,
+        "",
+        "Claude Code's managed settings, for programs that sign in here (`/login`): what its `managed-settings.json` holds, for all of them",
+    ),
+    plain(
         "hosts",
         Kind::Texts,
         "",

@@ -47,6 +47,8 @@ pub enum Door {
 #[derive(Debug, Clone)]
 pub struct CameBy {
     pub door: Door,
+    /// With TLS.
+    pub secure: bool,
     pub connection: Arc<Connection>,
 }
 

@@ -115,6 +115,49 @@ const OWN: &[Described] = &[
         "admin",
         "Tell what the key that asks has left, and what `session=` cost",
     ),
+    Described {
+        open: true,
+        ..own(
+            "get",
+            "/.well-known/oauth-authorization-server",
+            "login",
+            "Tell where a program signs in (RFC 8414)",
+        )
+    },
+    Described {
+        open: true,
+        ..own(
+            "post",
+            "/oauth/device_authorization",
+            "login",
+            "Begin to sign a program in (RFC 8628)",
+        )
+    },
+    Described {
+        open: true,
+        ..own("post", "/oauth/token", "login", "Ask for its tokens, or for fresh ones")
+    },
+    Described {
+        open: true,
+        ..own("post", "/oauth/revoke", "login", "Sign a program out (RFC 7009)")
+    },
+    Described {
+        open: true,
+        ..own("get", "/device", "login", "The page where a person approves it")
+    },
+    Described {
+        open: true,
+        ..own("get", "/dashboard/device", "login", "The same, where the dashboard's cookie goes")
+    },
+    Described {
+        open: true,
+        ..own("post", "/dashboard/device", "login", "Approve it with a key, or deny it")
+    },
+    own("get", "/managed/settings", "login", "Claude Code's managed settings, of `[managed]`"),
+    own("get", "/api/oauth/usage", "login", "What is left, as Claude Code shows it"),
+    own("post", "/v1/metrics", "login", "Take telemetry in (OTLP), and forget it"),
+    own("post", "/v1/logs", "login", "Take telemetry in (OTLP), and forget it"),
+    own("post", "/v1/traces", "login", "Take telemetry in (OTLP), and forget it"),
     own("get", "/v1/admin/keys", "admin", "List the keys that were given out, with what is left"),
     Described {
         body: Some("NewKey"),

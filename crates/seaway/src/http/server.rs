@@ -326,9 +326,9 @@ impl Served {
 }
 
 async fn connection(stream: Box<dyn ServerStream>, served: Served) {
-    let Served { place, limits, router, door, drain, tls: _ } = served;
+    let Served { place, limits, router, door, drain, tls } = served;
     let open = place.connection.clone();
-    let came = CameBy { door, connection: open.clone() };
+    let came = CameBy { door, secure: tls.is_some(), connection: open.clone() };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(came.clone());
         settle(&mut request);

@@ -24,6 +24,7 @@ pub(super) fn load(database: &Connection) -> rusqlite::Result<Ledgers> {
         keys: keys(database)?,
         teams: teams(database)?,
         used: used(database)?,
+        logins: super::logins::load(database)?,
         trouble: None,
     })
 }

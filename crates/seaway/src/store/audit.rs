@@ -29,6 +29,9 @@ pub enum AuditEvent {
     KeySet,
     KeyRotated,
     KeyRevoked,
+    /// A program signed in with a key, or out of it.
+    ClientSignIn,
+    ClientSignOut,
     /// A team's budgets and rates are others, or it is new or gone.
     TeamChanged,
 }
@@ -46,6 +49,8 @@ impl AuditEvent {
             Self::KeySet => "key_set",
             Self::KeyRotated => "key_rotated",
             Self::KeyRevoked => "key_revoked",
+            Self::ClientSignIn => "client_sign_in",
+            Self::ClientSignOut => "client_sign_out",
             Self::TeamChanged => "team_changed",
         }
     }

@@ -12,7 +12,7 @@ use crate::config::{self, PriceBook};
 use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -286,6 +286,16 @@ const MIGRATIONS: [&str; 11] = [
             r.id AS key
         FROM record AS r;
 ",
+    "
+    CREATE TABLE login (                -- programs that signed in with a key
+        id INTEGER PRIMARY KEY,         -- random
+        name TEXT NOT NULL,             -- whose key
+        proof BLOB NOT NULL,            -- of the key as it was then
+        program TEXT NOT NULL,          -- as it names itself
+        created INTEGER NOT NULL,       -- milliseconds since the epoch
+        until INTEGER NOT NULL
+    ) STRICT;
+",
 ];
 
 /// From this layout on, a record says what it cost.
@@ -478,6 +488,10 @@ pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite
             params![bound(oldest), SLICE],
         )?;
         more = tasks + sessions + audited > 0 || made::forget(&transaction, SLICE)?;
+        transaction.execute(
+            "DELETE FROM login WHERE until < ?1",
+            [jiff::Timestamp::now().as_millisecond()],
+        )?;
     }
     transaction.commit()?;
     if more {
@@ -523,7 +537,8 @@ mod tests {
                 match from {
                     0..6 => "",
                     6..10 => ", 30",
-                    _ => ", 30, NULL, 0",
+                    10 => ", 30, NULL, 0",
+                    _ => ", 30, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
                 },
                 if from < 6 { "" } else { ", 30, 30, 0" },
             ))

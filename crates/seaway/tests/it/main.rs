@@ -24,6 +24,7 @@ mod relay;
 mod responses;
 mod routes;
 mod sandbox;
+mod signin;
 mod ssh;
 mod store;
 mod streams;

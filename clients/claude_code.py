@@ -165,6 +165,16 @@ def _():
             equal(f"warnings of a budget of which {spent} of 100 dollars are spent", told, [("allowed_warning", threshold)] if threshold else [])
             if threshold:
                 equal("utilization", events[0]["utilization"], spent / 100)
+        with Claude(gateway.url, ANTHROPIC_BASE_URL=None, ANTHROPIC_API_KEY=None) as claude:
+            command = [support.binary(), "--config", "/dev/null", "--state-dir", gateway.folder + "/state", "--listen", gateway.url.removeprefix("http://"), "connect", "claude", "--budget", "--key-file", "-", "--no-ask"]
+            done = subprocess.run(command, env=claude.environment, input=key_with_budget(gateway, "set-up", 82), capture_output=True, text=True)
+            equal("connect --budget", (done.returncode, "context_management" in done.stderr), (0, True))
+            lines = claude.run("[[say hello]]", lines=True)
+            told = [line["rate_limit_info"]["status"] for line in lines if line["type"] == "rate_limit_event"]
+            equal("warnings of a program that `connect` set up", told[:1], ["allowed_warning"])
+            undo = [word for word in command if word not in ("--budget", "--key-file", "-", "--no-ask")] + ["--undo"]
+            subprocess.run(undo, env=claude.environment, check=True, capture_output=True)
+            equal("what is left after --undo", (claude.home / "config/settings.json").exists(), False)
         key = key_with_budget(gateway, "over", 100)
         lines = with_budget(gateway, key, "[[say hello]]", CLAUDE_CODE_USE_GATEWAY="1")
         events = [line["rate_limit_info"]["status"] for line in lines if line["type"] == "rate_limit_event"]

@@ -72,7 +72,7 @@ pub fn main() -> ExitCode {
         Some(Command::Connect(options)) => connect::run(&cli, options),
         Some(Command::Up(options)) => up::up(&cli, options),
         Some(Command::Down(options)) => up::down(&cli, options),
-        Some(Command::Run { command }) => run::run(&cli, command),
+        Some(Command::Run { budget, command }) => run::run(&cli, budget, command),
         Some(Command::Tunnel(options)) => tunnel::run(&cli, options),
         Some(Command::Relay(options)) => tunnel::relay(&cli, options),
         Some(Command::Unlock) => tunnel::unlock(&cli),

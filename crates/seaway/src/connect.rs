@@ -33,6 +33,8 @@ pub struct Facts {
     pub key_command: Vec<String>,
     /// Prints a status line, where the person wants one.
     pub statusline: Option<Vec<String>>,
+    /// Claude Code is to show how much of the key's budget is used.
+    pub budget: bool,
     /// Nothing if any key will do.
     pub key: Option<SecretString>,
     /// A file that holds the key and nothing else.

@@ -91,6 +91,8 @@ pub(super) enum Command {
         after_help = "A gateway that runs is used; else one serves for as long as the client runs."
     )]
     Run {
+        #[command(flatten)]
+        budget: BudgetOptions,
         /// The client and its arguments, such as `-- claude` or `-- python app.py`
         #[arg(
             trailing_var_arg = true,
@@ -207,6 +209,18 @@ pub(super) struct ConnectOptions {
     /// Have Claude Code show what its session cost and what is left of a budget, in its status line
     #[arg(long, conflicts_with = "undo")]
     pub statusline: bool,
+    #[command(flatten)]
+    pub budget: BudgetOptions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BudgetOptions {
+    /// Have Claude Code show how much of the key's budget is used, and warn near its end; for that it leaves some features out
+    #[arg(long, conflicts_with = "undo")]
+    pub budget: bool,
+    /// Use the key in this file, such as one that was given out; `-` reads it from standard input
+    #[arg(long, value_name = "FILE", requires = "budget")]
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

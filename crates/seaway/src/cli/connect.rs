@@ -37,6 +37,13 @@ pub(super) fn run(cli: &Cli, options: &ConnectOptions) -> anyhow::Result<ExitCod
         words.push("statusline".into());
         facts.statusline = Some(words);
     }
+    if options.budget.budget {
+        if name != "claude" {
+            return Err(UsageError("--budget is for `claude`".into()).into());
+        }
+        facts::with_budget(&mut facts, &options.budget)?;
+        eprintln!("{}", facts::BUDGET_PRICE);
+    }
     if let Some(client) = client {
         return connect(&shelf, client, &facts, options);
     }

@@ -1,10 +1,12 @@
 //! What clients have to know of the gateway here, whether it runs or not.
 
+use std::io::Read;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use serde_json::Value;
 
-use super::args::Cli;
+use super::args::{BudgetOptions, Cli};
 use super::client::{Client, for_clients, reachable};
 use super::{keys, serve};
 use crate::auth::key_file;
@@ -34,6 +36,7 @@ pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result
         key: keys::wanted(config)?,
         key_command: Vec::new(),
         statusline: None,
+        budget: false,
         key_file: std::path::absolute(key_file(&config.state_dir))?,
         model: config.default_model.clone().unwrap_or_else(|| Facts::usual(&models)),
         models,
@@ -44,6 +47,31 @@ pub(super) fn reach(config: &Config, environment: Environment) -> anyhow::Result
         home: home.canonicalize().unwrap_or(home),
         folder: std::env::current_dir()?,
     })
+}
+
+/// What Claude Code leaves out in return. Measured with 2.1.332.
+pub(super) const BUDGET_PRICE: &str = "note: Claude Code shows the budget only where it takes the address for a gateway, and leaves out there `context_management` and the betas context-management, per-turn-control, mid-conversation-tool-changes and advanced-tool-use (tools, system turns and cache marks stay)";
+
+/// A key as somebody wrote it into a file.
+const LONGEST_KEY: u64 = 4096;
+
+/// Has Claude Code show how much of a budget is used: of the local key, or of one that was given out.
+pub(super) fn with_budget(facts: &mut Facts, options: &BudgetOptions) -> anyhow::Result<()> {
+    facts.budget = options.budget;
+    let Some(path) = &options.key_file else { return Ok(()) };
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(LONGEST_KEY).read_to_string(&mut text)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(LONGEST_KEY).read_to_string(&mut text))
+    };
+    read.with_context(|| format!("cannot read the key from {}", path.display()))?;
+    let key = text.trim();
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        anyhow::bail!("{} holds no key; `seaway key create` prints one", path.display());
+    }
+    facts.key = Some(key.to_owned().into());
+    Ok(())
 }
 
 /// The same for clients that are started later, by whomever. `model` is what the person wants.

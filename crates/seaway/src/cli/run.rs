@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::args::Cli;
+use super::args::{BudgetOptions, Cli};
 use super::client::for_clients;
-use super::{facts, serve};
+use super::{UsageError, facts, serve};
 use crate::app::App;
 use crate::config::{Config, merged_no_proxy};
 use crate::connect::Facts;
@@ -38,7 +38,11 @@ const ELSEWHERE: [&str; 17] = [
     "ANTHROPIC_HOST",
 ];
 
-pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(
+    cli: &Cli,
+    budget: &BudgetOptions,
+    command: &[String],
+) -> anyhow::Result<ExitCode> {
     let sources = cli.sources()?;
     let loaded = Config::load(&sources)?;
     let environment = sources.environment.clone();
@@ -58,6 +62,10 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
         serve::open_tunnels(app);
     }
     let (program, arguments) = command.split_first().expect("clap wants a command");
+    if budget.budget && name_of(program) != "claude" {
+        return Err(UsageError("--budget is for `claude`".into()).into());
+    }
+    facts::with_budget(&mut facts, budget)?;
     let launch = launch(program, arguments, &facts)?;
     let Some(app) = app else {
         // Nothing of us is needed any more: its signals and its status are its own.
@@ -79,7 +87,7 @@ pub(super) fn run(cli: &Cli, command: &[String]) -> anyhow::Result<ExitCode> {
 }
 
 fn launch(program: &str, arguments: &[String], facts: &Facts) -> anyhow::Result<Launch> {
-    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name_of(program);
     let named = PathBuf::from(program);
     let found = if named.components().count() > 1 {
         Some(named)
@@ -108,6 +116,11 @@ fn launch(program: &str, arguments: &[String], facts: &Facts) -> anyhow::Result<
         environment: environment(&name, facts),
         folder: facts.folder.clone(),
     })
+}
+
+/// The name of a program, without where it lies.
+fn name_of(program: &str) -> String {
+    Path::new(program).file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn in_path(program: &str, path: &str) -> Option<PathBuf> {
@@ -139,6 +152,9 @@ fn environment(client: &str, facts: &Facts) -> Vec<(String, SecretString)> {
         ("OPENAI_API_KEY", key),
         ("SEAWAY_KEY", key),
     ];
+    if facts.budget {
+        own.push(("CLAUDE_CODE_USE_GATEWAY", "1"));
+    }
     let bypass = ["no_proxy", "NO_PROXY"]
         .iter()
         .find_map(|name| facts.environment.get(name))

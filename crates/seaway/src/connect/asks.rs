@@ -78,7 +78,10 @@ pub(super) fn claude(files: &[Value], facts: &Facts) -> Option<Asks> {
     Some(Asks {
         url,
         dialect: Dialect::Messages,
-        key: Holder::Shell(text(&files[0]["apiKeyHelper"])?),
+        key: match secret(&files[0]["env"]["ANTHROPIC_AUTH_TOKEN"]) {
+            Some(token) => token,
+            None => Holder::Shell(text(&files[0]["apiKeyHelper"])?),
+        },
         model: facts.model.clone(),
     })
 }

@@ -230,10 +230,15 @@ fn project_files(facts: &Facts, files: &[&str], members: &[&[&str]]) -> Vec<Stri
 /// <https://code.claude.com/docs/en/settings>
 fn claude(facts: &Facts) -> Setup {
     let file = facts.folder_of("CLAUDE_CONFIG_DIR", ".claude").join("settings.json");
-    let mut edits = vec![
-        Edit::own(&["env", "ANTHROPIC_BASE_URL"], facts.url.as_str()),
-        Edit::own(&["apiKeyHelper"], line(&facts.key_words())),
-    ];
+    let mut edits = vec![Edit::own(&["env", "ANTHROPIC_BASE_URL"], facts.url.as_str())];
+    // With these three it shows what a gateway says of a budget, and with a helper it would not.
+    if facts.budget {
+        let key = facts.key.as_ref().map_or("any", |key| key.expose_secret());
+        edits.push(Edit::own(&["env", "ANTHROPIC_AUTH_TOKEN"], key));
+        edits.push(Edit::own(&["env", "CLAUDE_CODE_USE_GATEWAY"], "1"));
+    } else {
+        edits.push(Edit::own(&["apiKeyHelper"], line(&facts.key_words())));
+    }
     if let Some(words) = &facts.statusline {
         let command = json!({"type": "command", "command": line(words)});
         edits.push(Edit::own(&["statusLine"], command));
@@ -270,7 +275,8 @@ fn claude(facts: &Facts) -> Setup {
         "CLAUDE_CODE_USE_VERTEX",
         "CLAUDE_CODE_USE_FOUNDRY",
     ] {
-        if member(&file, &["env", key]).is_some() {
+        let ours = facts.budget && key == "ANTHROPIC_AUTH_TOKEN";
+        if !ours && member(&file, &["env", key]).is_some() {
             warnings.push(format!("{} sets `env.{key}`, which Claude Code follows in place of what is written; take it out", file.display()));
         }
     }

@@ -32,6 +32,7 @@ fn home() -> tempfile::TempDir {
 fn facts(home: &Path) -> Facts {
     Facts {
         statusline: None,
+        budget: false,
         url: "http://127.0.0.1:7329".into(),
         key_command: ["seaway", "key", "show"].map(Into::into).into(),
         key: Some(KEY.to_owned().into()),

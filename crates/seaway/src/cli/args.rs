@@ -192,7 +192,7 @@ pub(super) struct ConnectOptions {
     #[arg(long)]
     pub model: Option<String>,
     /// Put back what was there before
-    #[arg(long, conflicts_with_all = ["model", "print", "force"])]
+    #[arg(long, conflicts_with_all = ["model", "print", "force", "budget"])]
     pub undo: bool,
     /// Show what would change, and change nothing
     #[arg(long)]
@@ -216,7 +216,7 @@ pub(super) struct ConnectOptions {
 #[derive(Debug, Args)]
 pub(super) struct BudgetOptions {
     /// Have Claude Code show how much of the key's budget is used, and warn near its end; for that it leaves some features out
-    #[arg(long, conflicts_with = "undo")]
+    #[arg(long)]
     pub budget: bool,
     /// Use the key in this file, such as one that was given out; `-` reads it from standard input
     #[arg(long, value_name = "FILE", requires = "budget")]

@@ -227,6 +227,20 @@ fn project_files(facts: &Facts, files: &[&str], members: &[&[&str]]) -> Vec<Stri
     found
 }
 
+/// What its own file sets that it follows in place of what is written.
+fn claude_keys(facts: &Facts, file: &Path) -> Vec<String> {
+    let keys = [
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_VERTEX",
+        "CLAUDE_CODE_USE_FOUNDRY",
+    ];
+    let ours = |key: &str| facts.budget && key == "ANTHROPIC_AUTH_TOKEN";
+    let set = keys.iter().filter(|key| !ours(key) && member(file, &["env", key]).is_some());
+    set.map(|key| format!("{} sets `env.{key}`, which Claude Code follows in place of what is written; take it out", file.display())).collect()
+}
+
 /// <https://code.claude.com/docs/en/settings>
 fn claude(facts: &Facts) -> Setup {
     let file = facts.folder_of("CLAUDE_CONFIG_DIR", ".claude").join("settings.json");
@@ -268,18 +282,7 @@ fn claude(facts: &Facts) -> Setup {
         &[".claude/settings.local.json", ".claude/settings.json"],
         &overriding,
     ));
-    for key in [
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_AUTH_TOKEN",
-        "CLAUDE_CODE_USE_BEDROCK",
-        "CLAUDE_CODE_USE_VERTEX",
-        "CLAUDE_CODE_USE_FOUNDRY",
-    ] {
-        let ours = facts.budget && key == "ANTHROPIC_AUTH_TOKEN";
-        if !ours && member(&file, &["env", key]).is_some() {
-            warnings.push(format!("{} sets `env.{key}`, which Claude Code follows in place of what is written; take it out", file.display()));
-        }
-    }
+    warnings.extend(claude_keys(facts, &file));
     for managed in [
         "/etc/claude-code/managed-settings.json",
         "/Library/Application Support/ClaudeCode/managed-settings.json",

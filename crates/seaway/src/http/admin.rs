@@ -34,6 +34,13 @@ pub(super) fn routes() -> Router<Arc<AppState>> {
         .route("/v1/admin/audit", get(audit))
 }
 
+/// The same for the dashboard, where its cookie goes.
+pub(super) fn page_routes() -> Router<Arc<AppState>> {
+    Router::new()
+        .route("/dashboard/keys", get(keys).post(create_key))
+        .route("/dashboard/keys/{name}/revoke", post(revoke_key))
+}
+
 /// Answers, if the owner asks. What is told is for nobody's cache.
 async fn answered<F>(state: &AppState, known: &Admitted, request: Request, work: F) -> Response
 where

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::Admitted;
 use super::admission::CameBy;
-use super::{login, reply, status};
+use super::{admin, login, reply, status};
 use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::auth::Caller;
 use crate::connect::OTHERS;
@@ -54,6 +54,7 @@ pub(super) fn routes() -> Router<Arc<AppState>> {
     Router::new()
         // Here too, since that is where the cookie goes.
         .merge(login::routes("/dashboard/auth"))
+        .merge(admin::page_routes())
         .route("/dashboard/page.css", get(async || asset("text/css; charset=utf-8", STYLE)))
         .route("/dashboard/page.js", get(async || asset("text/javascript; charset=utf-8", SCRIPT)))
         .route("/dashboard/plot.js", get(async || asset("text/javascript; charset=utf-8", PLOT)))

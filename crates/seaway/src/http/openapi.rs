@@ -153,6 +153,9 @@ const OWN: &[Described] = &[
         open: true,
         ..own("post", "/dashboard/device", "login", "Approve it with a key, or deny it")
     },
+    own("get", "/dashboard/keys", "admin", "The same as `/v1/admin/keys`, for the dashboard"),
+    own("post", "/dashboard/keys", "admin", "The same as `/v1/admin/keys`, for the dashboard"),
+    own("post", "/dashboard/keys/{name}/revoke", "admin", "Take a key back, for the dashboard"),
     own("get", "/managed/settings", "login", "Claude Code's managed settings, of `[managed]`"),
     own("get", "/api/oauth/usage", "login", "What is left, as Claude Code shows it"),
     own("post", "/v1/metrics", "login", "Take telemetry in (OTLP), and forget it"),

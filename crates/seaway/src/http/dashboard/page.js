@@ -3,7 +3,7 @@
 import { plot, short } from "/dashboard/plot.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { key: null, model: "sonnet", texts: new Map(), source: null, usage: null, sign: null };
+const state = { key: null, model: "sonnet", texts: new Map(), source: null, usage: null, sign: null, made: null };
 
 function make(name, { text, className, ...more } = {}, ...children) {
   const node = document.createElement(name);
@@ -60,6 +60,7 @@ async function enter() {
   connectLines(told);
   watch();
   await attempt(showUsage);
+  await showKeys().catch(() => { $("keys-card").hidden = true; });
 }
 
 /** A link that signs in once has its ticket behind the `#`; it stays out of the address and of the history. */
@@ -90,6 +91,7 @@ $("sign-in").addEventListener("submit", async (event) => {
 $("sign-out").addEventListener("click", async () => {
   await attempt(() => ask("/dashboard/sign-out", { body: {} }));
   sessionStorage.removeItem("key");
+  $("new-done").click();
   locked();
 });
 
@@ -125,7 +127,7 @@ $("show-key").addEventListener("click", () => {
 
 for (const button of document.querySelectorAll(".copy")) {
   button.addEventListener("click", async () => {
-    const text = { address: location.origin, key: state.key, lines: state.texts.get($("client").value)?.whole }[button.dataset.copy] ?? "";
+    const text = { address: location.origin, key: state.key, lines: state.texts.get($("client").value)?.whole, new: state.made }[button.dataset.copy] ?? "";
     const before = button.textContent;
     try {
       await navigator.clipboard.writeText(text);
@@ -258,6 +260,57 @@ $("login-leave").addEventListener("click", () => attempt(async () => {
   await showLogin();
 }));
 
+// ---------------------------------------------------------------- keys that are given out; the owner alone is told of them
+const dollars = (micros) => "$" + (micros / 1e6).toFixed(2);
+const periods = { day: "today", week: "this week", month: "this month", total: "altogether" };
+
+function bar({ period, spent_micros: spent, amount_micros: amount }) {
+  const text = `${dollars(spent)} of ${dollars(amount)} ${periods[period]}`;
+  const meter = make("meter", { min: 0, max: Math.max(amount, 1), low: amount * 0.75, high: amount * 0.95, optimum: 0, value: spent, title: text });
+  meter.setAttribute("aria-label", text);
+  return [text, meter];
+}
+
+async function showKeys() {
+  const { keys } = await ask("/dashboard/keys");
+  $("keys-card").hidden = false;
+  const shown = keys.filter((one) => one.state !== "revoked").slice(0, 200);
+  $("keys").replaceChildren(...shown.map((one) => {
+    const revoke = make("button", { type: "button", text: "Revoke" });
+    revoke.addEventListener("click", () => attempt(async () => {
+      if (!confirm(`Take the key of ${one.name} back, for good? Whoever uses it is refused at once.`)) return;
+      await ask(`/dashboard/keys/${encodeURIComponent(one.name)}/revoke`, { body: {} });
+      await showKeys();
+    }));
+    const used = one.last_used ? `last used ${new Date(one.last_used).toLocaleString()}` : "not used yet";
+    const about = [one.team && `team ${one.team}`, one.models?.length && one.models.join(", "), used].filter(Boolean).join(", ");
+    return item(one.name, one.state, one.state === "active" ? "good" : "bad", about, ...one.budgets.flatMap(bar), one.state === "active" && !one.configured ? revoke : null);
+  }));
+  if (!shown.length) $("keys").append(make("li", { className: "quiet", text: "None is out." }));
+  if (keys.length > shown.length) $("keys").append(make("li", { className: "quiet", text: "`seaway key list --all` shows those that were revoked, and all beyond the first 200." }));
+}
+
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(async () => {
+    const [name, amount] = [$("key-name").value.trim(), $("key-amount").value.trim()];
+    const budgets = amount ? [`${amount}/${$("key-period").value}`] : undefined;
+    const made = await ask("/dashboard/keys", { body: { name, budgets } });
+    state.made = made.key;
+    $("new-name").textContent = name;
+    $("new-secret").textContent = made.key;
+    $("new-key").hidden = false;
+    $("key-name").value = $("key-amount").value = "";
+    await showKeys();
+  });
+});
+
+$("new-done").addEventListener("click", () => {
+  state.made = null;
+  $("new-secret").textContent = "";
+  $("new-key").hidden = true;
+});
+
 // ---------------------------------------------------------------- usage
 function draw() {
   if (state.usage) plot($("plot"), $("legend"), state.usage.rows, state.usage.days, $("measure").value);
@@ -277,7 +330,7 @@ async function showUsage() {
 $("measure").addEventListener("change", draw);
 $("days").addEventListener("change", () => attempt(showUsage));
 // Quietly: what a person was told before stays to be read.
-setInterval(() => { if (state.source && !document.hidden) showUsage().catch(() => {}); }, 60_000);
+setInterval(() => { if (state.source && !document.hidden) showUsage().then(() => $("keys-card").hidden || showKeys()).catch(() => {}); }, 60_000);
 // A tab that nobody looks at asks nothing.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {

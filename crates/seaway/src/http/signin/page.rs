@@ -44,7 +44,7 @@ fn page(status: StatusCode, title: &str, content: &str) -> Response {
 </head>
 <body>
 <header><img src="/dashboard/icon.svg" alt="" width="32" height="32"><h1>Seaway</h1></header>
-<main>{content}</main>
+<main id="door">{content}</main>
 </body>
 </html>
 "#
@@ -112,7 +112,7 @@ pub(super) fn form(
 <label for="key">{label}</label>
 <input id="key" name="key" type="password" autocomplete="current-password"{required}>
 <button type="submit" name="answer" value="approve">Approve</button>
-<button type="submit" name="answer" value="deny" formnovalidate>Deny</button>
+<button type="submit" name="answer" value="deny" class="plain" formnovalidate>Deny</button>
 <p id="refused" class="bad" role="alert">{wrong}</p>
 </form>"#
     );

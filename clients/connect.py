@@ -133,6 +133,14 @@ def _():
         true("and is known", "unsupported call" not in done.stdout, done.stdout)
         failed = home.run(program, "exec", "--skip-git-repo-check", "[[error 400 invalid_request_error word for word]]", expect=None)
         within("an error", "word for word", failed.stdout + failed.stderr)
+        key = home.seaway("key", "create", "anna", "--budget", "0.000001/day").stdout.strip()
+        auth = ["-c", 'model_providers.seaway.auth.command="echo"', "-c", f'model_providers.seaway.auth.args=["{key}"]']
+        over = home.run(program, "exec", "--skip-git-repo-check", *auth, "hello", expect=None)
+        true("a budget that is used up ends it", over.returncode != 0, over.stdout)
+        within("its own words for it", "Quota exceeded. Check your plan and billing details.", over.stderr)
+        time.sleep(1)   # what has ended is written a little later
+        asked = [row["status"] for row in json.loads(home.seaway("requests", "--caller", "anna", "--json").stdout) if row["endpoint"] == "responses"]
+        equal("asked once", asked, [429])
 
 
 @check("Codex: no warning at its start, and its picker shows the models that are served, with what they are")

@@ -6,7 +6,7 @@ import support
 
 support.in_venv("openai==3.57.0")
 
-import asyncio, base64, json, uuid
+import asyncio, base64, json, urllib.request, uuid
 import openai, pydantic
 from openai import AsyncOpenAI, OpenAI
 from support import LOCAL_KEY, UPSTREAM_KEY, Seaway, Upstream, asked_by, check, equal, key_with_budget, raises, true, within
@@ -64,6 +64,32 @@ def _():
             equal("its code and type", (error.code, error.type), ("insufficient_quota", "insufficient_quota"))
             within("its sentence", "the key `over` has used up its budget of 100 dollars a day", error.message)
         equal("requests", asked_by(gateway, "over", 2), [429, 429])
+
+
+@check("a crowd: two hundred clients at once spend a dollar, no more, and next to all of it")
+def _():
+    with Seaway() as gateway:
+        key = key_with_budget(gateway, "crowd", 99)
+
+        async def spend(one):
+            served = 0
+            while True:
+                try:
+                    answer = await one.chat.completions.create(**ask("[[say " + "word " * 60 + "]]", model="claude-opus-4-1", max_completion_tokens=100))
+                    served += bool(answer.choices[0].message.content)
+                except openai.RateLimitError as error:
+                    if error.code == "insufficient_quota":
+                        return served
+
+        async def crowd():
+            async with client(AsyncOpenAI, url=gateway.url, api_key=key, timeout=120) as one:
+                return await asyncio.gather(*(spend(one) for _ in range(200)))
+
+        served = asyncio.run(crowd())
+        ask_it = urllib.request.Request(gateway.url + "/v1/key", headers={"x-api-key": key})
+        budget = json.load(urllib.request.urlopen(ask_it, timeout=10))["budgets"][0]
+        spent = budget["spent_micros"] - 99_000_000
+        true(f"at most a dollar, and at least 0.99, by {sum(served)} answers", 990_000 <= spent <= 1_000_000, spent)
 
 
 # ---------------------------------------------------------------- answers

@@ -177,6 +177,17 @@ check("usage is a plot with the figures behind it", async () => {
   true_("figures", await page.locator("#figures tbody tr").count() > 0);
   await page.context().close();
 });
+check("usage by session is there for the owner", async () => {
+  const page = await open();
+  await fetch(`${GATEWAY}/v1/messages`, { method: "POST", headers: { ...headers, "x-claude-code-session-id": "session-of-the-check" }, body: JSON.stringify({ model: "claude-opus-4-8", max_tokens: 50, messages: [{ role: "user", content: "[[say hi]]" }] }) });
+  await page.click("#sums-card summary");
+  await page.waitForFunction(() => document.querySelector("#sums tbody").innerText.includes("default") === false && document.querySelectorAll("#sums tbody tr").length > 0);
+  await page.selectOption("#by", "key");
+  await page.waitForFunction(() => document.querySelector("#sums tbody").innerText.includes("default"));
+  await page.selectOption("#by", "session");
+  await page.waitForFunction(() => document.querySelector("#sums tbody").innerText.includes("session-of-the-check"));
+  await page.context().close();
+});
 check("lines to paste are copied with the key that is not shown", async () => {
   const page = await open();
   equal("address", await text(page, "#address"), GATEWAY);

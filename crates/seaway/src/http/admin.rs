@@ -39,6 +39,7 @@ pub(super) fn page_routes() -> Router<Arc<AppState>> {
     Router::new()
         .route("/dashboard/keys", get(keys).post(create_key))
         .route("/dashboard/keys/{name}/revoke", post(revoke_key))
+        .route("/dashboard/usage-by", get(usage))
 }
 
 /// Answers, if the owner asks. What is told is for nobody's cache.

@@ -155,6 +155,7 @@ const OWN: &[Described] = &[
     },
     own("get", "/dashboard/keys", "admin", "The same as `/v1/admin/keys`, for the dashboard"),
     own("post", "/dashboard/keys", "admin", "The same as `/v1/admin/keys`, for the dashboard"),
+    own("get", "/dashboard/usage-by", "admin", "The same as `/v1/admin/usage`, for the dashboard"),
     own("post", "/dashboard/keys/{name}/revoke", "admin", "Take a key back, for the dashboard"),
     own("get", "/managed/settings", "login", "Claude Code's managed settings, of `[managed]`"),
     own("get", "/api/oauth/usage", "login", "What is left, as Claude Code shows it"),

@@ -273,7 +273,7 @@ function bar({ period, spent_micros: spent, amount_micros: amount }) {
 
 async function showKeys() {
   const { keys } = await ask("/dashboard/keys");
-  $("keys-card").hidden = false;
+  $("keys-card").hidden = $("sums-card").hidden = false;
   const shown = keys.filter((one) => one.state !== "revoked").slice(0, 200);
   $("keys").replaceChildren(...shown.map((one) => {
     const revoke = make("button", { type: "button", text: "Revoke" });
@@ -327,8 +327,19 @@ async function showUsage() {
     ["", one.day], ["", one.model], ["", one.caller], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", money(cost) + (cost !== null && one.unpriced ? " +" : "")],
   ].map(([className, text]) => make("td", { className, text })))));
 }
+/** The dearest first; who told no name is one row. */
+async function showSums() {
+  const { usage } = await ask(`/dashboard/usage-by?by=${$("by").value}&since=${$("days").value}d`);
+  const rows = usage.toSorted((one, other) => other.cost_micros - one.cost_micros).slice(0, 200);
+  $("sums").tBodies[0].replaceChildren(...rows.map((one) => make("tr", {}, ...[
+    ["", one.name || "–"], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", "$" + (one.cost_micros / 1e6).toFixed(4) + (one.unpriced ? " +" : "")],
+  ].map(([className, text]) => make("td", { className, text })))));
+}
+$("by").addEventListener("change", () => attempt(showSums));
+$("sums-card").addEventListener("toggle", () => { if ($("sums-card").open) attempt(showSums); });
+
 $("measure").addEventListener("change", draw);
-$("days").addEventListener("change", () => attempt(showUsage));
+$("days").addEventListener("change", () => attempt(showUsage).then(() => $("sums-card").open && attempt(showSums)));
 // Quietly: what a person was told before stays to be read.
 setInterval(() => { if (state.source && !document.hidden) showUsage().then(() => $("keys-card").hidden || showKeys()).catch(() => {}); }, 60_000);
 // A tab that nobody looks at asks nothing.

@@ -190,8 +190,24 @@ impl Keyring {
         now.chain(gone.map(|(name, _)| (name.clone(), "the key is gone"))).collect()
     }
 
-    /// Tells who has this key.
+    /// True where a program calls with the token of a sign-in.
+    pub fn shows_token(&self, headers: &HeaderMap) -> bool {
+        let mut sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
+        sent.any(|value| self.is_token(token(value.as_bytes())))
+    }
+
+    fn is_token(&self, shown: &[u8]) -> bool {
+        let given = self.given.as_ref();
+        given.is_some_and(|given| {
+            std::str::from_utf8(shown).is_ok_and(|shown| given.login_of(shown).is_some())
+        })
+    }
+
+    /// Tells who has this key. A token is none: what it is of ends, and what it made here would not.
     pub fn whose(&self, key: &str) -> Option<Caller> {
+        if self.is_token(token(key.as_bytes())) {
+            return None;
+        }
         self.find(&HeaderValue::from_str(key).ok()?).map(Caller)
     }
 

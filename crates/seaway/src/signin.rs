@@ -76,8 +76,8 @@ pub enum SignInState {
     Denied,
     /// It is too old, or there never was one.
     Expired,
-    /// Approved, as this caller.
-    By(Arc<str>),
+    /// Approved, as this caller, for the program that names itself so.
+    By(Arc<str>, String),
 }
 
 impl SignIns {
@@ -151,7 +151,7 @@ impl SignIns {
         let one = &mut out[at];
         let before = one.asked.replace(now);
         match &one.verdict {
-            Some(Verdict::By(caller)) => SignInState::By(caller.clone()),
+            Some(Verdict::By(caller)) => SignInState::By(caller.clone(), one.asks.program.clone()),
             Some(Verdict::Denied) => {
                 out.swap_remove(at);
                 SignInState::Denied
@@ -161,12 +161,12 @@ impl SignIns {
         }
     }
 
-    /// The program has what it asked for: its code is good no more. Returns the program, as it names itself; none if another was quicker.
-    pub fn end(&self, device_code: &str, now: Instant) -> Option<String> {
+    /// What it asked for is kept: its code is good no more. False if another was quicker.
+    pub fn end(&self, device_code: &str, now: Instant) -> bool {
         let device = blake3::hash(device_code.as_bytes());
         let mut out = self.out(now);
-        let at = out.iter().position(|one| one.device == device)?;
-        Some(out.swap_remove(at).asks.program)
+        let at = out.iter().position(|one| one.device == device);
+        at.map(|at| out.swap_remove(at)).is_some()
     }
 }
 
@@ -223,10 +223,13 @@ mod tests {
         assert!(!sign_ins.answer(&typed, Some("bob".into()), later(2)), "it has its answer");
         // Until it is taken: what was to be kept may not have been.
         for at in [2, 3] {
-            assert_eq!(state(&one, later(at)), SignInState::By("ann".into()));
+            assert_eq!(
+                state(&one, later(at)),
+                SignInState::By("ann".into(), "claude-code/2".into())
+            );
         }
-        assert_eq!(sign_ins.end(&one.device_code, later(3)).as_deref(), Some("claude-code/2"));
-        assert_eq!(sign_ins.end(&one.device_code, later(3)), None);
+        assert!(sign_ins.end(&one.device_code, later(3)));
+        assert!(!sign_ins.end(&one.device_code, later(3)), "another was quicker");
         assert_eq!(state(&one, later(3)), SignInState::Expired);
         assert!(sign_ins.answer(&two.user_code, None, later(3)));
         assert_eq!(state(&two, later(4)), SignInState::Denied);

@@ -54,6 +54,10 @@ where
                 format!("`{}` does not own this gateway; its owner gives out keys", caller.0);
             return Err(Fault::new(FaultKind::Forbidden, message));
         }
+        if snapshot.keyring.shows_token(request.headers()) {
+            let message = "a program that signed in gives out no keys; use the owner's key itself";
+            return Err(Fault::new(FaultKind::Forbidden, message));
+        }
         let came = request.extensions().get::<CameBy>();
         let address = came.and_then(|came| came.connection.address());
         let (head, body) = request.into_parts();

@@ -190,17 +190,17 @@ async fn by_device(
     address: Option<IpAddr>,
 ) -> Response {
     let wait = |error, why| refused(StatusCode::BAD_REQUEST, error, why);
-    let name = match state.sign_ins.state(device_code, Instant::now()) {
+    let (name, program) = match state.sign_ins.state(device_code, Instant::now()) {
         SignInState::Pending => return wait("authorization_pending", "nobody has approved it yet"),
         SignInState::SlowDown => return wait("slow_down", "ask less often"),
         SignInState::Denied => return wait("access_denied", "it was denied"),
         SignInState::Expired => return wait("expired_token", "begin anew"),
-        SignInState::By(name) => name,
+        SignInState::By(name, program) => (name, program),
     };
-    match sign_in(state, snapshot, device_code, &name, address).await {
+    match sign_in(state, snapshot, device_code, (&name, program), address).await {
         Ok(Some(tokens)) => given(&tokens),
         Ok(None) => wait("access_denied", "the key that it was approved with lets in no more"),
-        // What could not be kept is asked for again.
+        // What could not be kept is asked for again: its code is good still.
         Err(fault) => {
             tracing::error!(why = %fault.message, "a program could not be signed in");
             wait("authorization_pending", &fault.message)
@@ -213,7 +213,7 @@ async fn sign_in(
     state: &AppState,
     snapshot: &Snapshot,
     device_code: &str,
-    name: &Arc<str>,
+    (name, program): (&Arc<str>, String),
     address: Option<IpAddr>,
 ) -> Result<Option<Value>, Fault> {
     let accounts = state.ledger.accounts();
@@ -222,8 +222,6 @@ async fn sign_in(
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random)
         .map_err(|_| Fault::new(FaultKind::Internal, "the system has no randomness"))?;
-    // Whoever asks twice at once gets one.
-    let Some(program) = state.sign_ins.end(device_code, Instant::now()) else { return Ok(None) };
     let now = Timestamp::now();
     let row = LoginRow {
         id: i64::from_le_bytes(random),
@@ -238,6 +236,13 @@ async fn sign_in(
     let (id, kept, of) = (row.id, accounts.clone(), row.clone());
     let written = state.ledger.store().keep_login(row, noted, move || kept.put_login(of)).await;
     written?;
+    // Whoever asks twice at once gets one.
+    if !state.sign_ins.end(device_code, Instant::now()) {
+        let (dropped, noted) =
+            (accounts.clone(), AuditEntry::once(AuditEvent::ClientSignOut, &**name, "asked twice"));
+        state.ledger.store().end_login(id, noted, move || dropped.drop_login(id)).await?;
+        return Ok(None);
+    }
     Ok(tokens(state, id, name, now))
 }
 
@@ -381,10 +386,9 @@ async fn decide(
         let name = names.iter().find(|name| &***name == field("as")).cloned();
         name.ok_or("Enter the key that the program is to use.")
     } else {
-        // A token is no key: what it is of ends, and what it made would not.
-        let token = state.ledger.accounts().login_of(key).is_some();
-        let caller = snapshot.keyring.whose(key).filter(|_| !token);
-        caller
+        snapshot
+            .keyring
+            .whose(key)
             .map(|caller| caller.0)
             .ok_or("This is no key of this gateway, or it lets in no more.")
     };

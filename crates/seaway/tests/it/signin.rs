@@ -155,6 +155,15 @@ async fn a_sign_in_outlives_the_gateway() {
     upstream.serve(answer_json);
     assert_eq!(bearer(&gateway, &access, "POST /v1/messages", ASK).await.status, 200);
     assert_eq!(refreshed(&gateway, &refresh).await.status, 200);
+    // The owner's program is no owner: what it made would outlive it.
+    for (line, body) in [
+        ("GET /v1/admin/keys", String::new()),
+        ("POST /v1/admin/keys", json!({"name": "mine"}).to_string()),
+    ] {
+        assert_eq!(bearer(&gateway, &access, line, &body).await.status, 403, "{line}");
+    }
+    let key = json!({"key": access}).to_string();
+    assert_eq!(send(&gateway, "POST /dashboard/sign-in", &[ORIGIN], &key).await.status, 401);
 }
 
 async fn shared() -> Gateway {

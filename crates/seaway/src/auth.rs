@@ -190,6 +190,16 @@ impl Keyring {
         now.chain(gone.map(|(name, _)| (name.clone(), "the key is gone"))).collect()
     }
 
+    /// Whose key this is, with what that very key proves by. A token is none.
+    pub fn shown_proof(&self, key: &str) -> Option<(Arc<str>, [u8; 32])> {
+        let Caller(name) = self.whose(key)?;
+        let given = self.given.as_ref()?;
+        match self.secret_of(&name) {
+            Some(secret) => Some((name, given.proof_of_secret(secret.material())?)),
+            None => given.shown_proof(token(key.as_bytes())),
+        }
+    }
+
     /// True where a program calls with the token of a sign-in.
     pub fn shows_token(&self, headers: &HeaderMap) -> bool {
         let mut sent = CARRIERS.iter().flat_map(|name| headers.get_all(name));
@@ -282,7 +292,7 @@ impl Keyring {
         self.proves(&login.name, &login.proof)
     }
 
-    fn proves(&self, name: &str, proof: &[u8; 32]) -> bool {
+    pub fn proves(&self, name: &str, proof: &[u8; 32]) -> bool {
         let given = self.given.as_ref();
         match self.secret_of(name) {
             Some(_) => self.proof(name).as_ref() == Some(proof),

@@ -17,8 +17,8 @@ pub const INTERVAL: u64 = 2;
 /// Who asks sooner than this is told to slow down.
 const SOONEST: Duration = Duration::from_millis(900);
 /// Codes that are out at once, and those of one address.
-const MOST: usize = 100;
-const MOST_OF_ADDRESS: usize = 10;
+const MOST: usize = 2000;
+const MOST_OF_ADDRESS: usize = 50;
 /// Letters of a code: none that makes a word, and none that is taken for another (RFC 8628, section 6.1).
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 
@@ -38,8 +38,18 @@ struct SignIn {
 
 #[derive(Debug, Clone)]
 enum Verdict {
-    By(Arc<str>),
+    By(Approval),
     Denied,
+}
+
+/// Whose key a program is to use, and who said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    pub caller: Arc<str>,
+    /// Of the very key that was shown, or that was the caller's then.
+    pub proof: [u8; 32],
+    /// In words.
+    pub by: String,
 }
 
 /// What somebody sees who is to approve it.
@@ -76,8 +86,8 @@ pub enum SignInState {
     Denied,
     /// It is too old, or there never was one.
     Expired,
-    /// Approved, as this caller, for the program that names itself so.
-    By(Arc<str>, String),
+    /// Approved, for the program that names itself so.
+    By(Approval, String),
 }
 
 impl SignIns {
@@ -99,8 +109,10 @@ impl SignIns {
         now: Instant,
     ) -> Result<DeviceCodes, NoCodes> {
         let mut out = self.out(now);
-        let of_address = out.iter().filter(|one| one.asks.address == address).count();
-        if out.len() >= MOST || of_address >= MOST_OF_ADDRESS {
+        // Behind a proxy on this machine all have one address.
+        let near = address.is_none_or(|address| address.is_loopback());
+        let open = out.iter().filter(|one| one.verdict.is_none() && one.asks.address == address);
+        if out.len() >= MOST || !near && open.count() >= MOST_OF_ADDRESS {
             return Err(NoCodes::TooMany);
         }
         let mut random = [0; 32];
@@ -131,13 +143,13 @@ impl SignIns {
         one.map(|one| one.asks.clone())
     }
 
-    /// Approves it as a caller, or denies it. False if nothing waits under this code.
-    pub fn answer(&self, code: &str, caller: Option<Arc<str>>, now: Instant) -> bool {
+    /// Approves it, or denies it. False if nothing waits under this code.
+    pub fn answer(&self, code: &str, approval: Option<Approval>, now: Instant) -> bool {
         let mut out = self.out(now);
         let code = spelled(code);
         let one = out.iter_mut().find(|one| one.verdict.is_none() && one.asks.code == code);
         let Some(one) = one else { return false };
-        one.verdict = Some(caller.map_or(Verdict::Denied, Verdict::By));
+        one.verdict = Some(approval.map_or(Verdict::Denied, Verdict::By));
         true
     }
 
@@ -151,7 +163,9 @@ impl SignIns {
         let one = &mut out[at];
         let before = one.asked.replace(now);
         match &one.verdict {
-            Some(Verdict::By(caller)) => SignInState::By(caller.clone(), one.asks.program.clone()),
+            Some(Verdict::By(approval)) => {
+                SignInState::By(approval.clone(), one.asks.program.clone())
+            }
             Some(Verdict::Denied) => {
                 out.swap_remove(at);
                 SignInState::Denied
@@ -219,14 +233,12 @@ mod tests {
         assert_eq!(state(&one, now), SignInState::Pending);
         assert_eq!(state(&one, now), SignInState::SlowDown);
         assert_eq!(state(&one, later(2)), SignInState::Pending);
-        assert!(sign_ins.answer(&typed, Some("ann".into()), later(2)));
-        assert!(!sign_ins.answer(&typed, Some("bob".into()), later(2)), "it has its answer");
+        let by = |name: &str| Approval { caller: name.into(), proof: [1; 32], by: String::new() };
+        assert!(sign_ins.answer(&typed, Some(by("ann")), later(2)));
+        assert!(!sign_ins.answer(&typed, Some(by("bob")), later(2)), "it has its answer");
         // Until it is taken: what was to be kept may not have been.
         for at in [2, 3] {
-            assert_eq!(
-                state(&one, later(at)),
-                SignInState::By("ann".into(), "claude-code/2".into())
-            );
+            assert_eq!(state(&one, later(at)), SignInState::By(by("ann"), "claude-code/2".into()));
         }
         assert!(sign_ins.end(&one.device_code, later(3)));
         assert!(!sign_ins.end(&one.device_code, later(3)), "another was quicker");
@@ -247,7 +259,8 @@ mod tests {
         }
         assert_eq!(sign_ins.begin("p", from(1), now), Err(NoCodes::TooMany));
         for number in MOST_OF_ADDRESS..MOST {
-            sign_ins.begin("p", from(2 + u8::try_from(number / 10).unwrap()), now).unwrap();
+            let last = u8::try_from(number / MOST_OF_ADDRESS).unwrap();
+            sign_ins.begin("p", from(1 + last), now).unwrap();
         }
         assert_eq!(sign_ins.begin("p", from(99), now), Err(NoCodes::TooMany));
         assert!(sign_ins.begin("p", from(1), now + GOOD_FOR).is_ok());

@@ -100,6 +100,11 @@ impl Accounts {
         std::str::from_utf8(token).is_ok_and(|token| self.login_of(token).is_some())
     }
 
+    /// Whose sign-in it is, if it is known.
+    pub fn login_name(&self, id: i64) -> Option<Arc<str>> {
+        self.read().logins.get(&id).map(|login| login.name.clone())
+    }
+
     /// Puts a sign-in in place.
     pub fn put_login(&self, row: LoginRow) {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
@@ -140,6 +145,16 @@ impl Accounts {
         let Some(key) = self.read().keys.get(name).cloned() else { return false };
         let old = key.row.old.as_ref().is_some_and(|old| old.0.bytes == *proof && old.1 > now);
         key.row.past(now).is_none() && (old || key.row.hash.is_some_and(|own| own.bytes == *proof))
+    }
+
+    /// Whose key this is that was given out, with what it proves by: another than the newest where it was replaced.
+    pub fn shown_proof(&self, key: &[u8]) -> Option<(Arc<str>, [u8; 32])> {
+        let known = self.read();
+        let name = self.named(&known, key)?;
+        let hashes = known.keys.get(&name)?.row.hashes().copied().collect::<Vec<_>>();
+        drop(known);
+        let own = hashes.into_iter().find(|hash| self.is(hash, key))?;
+        Some((name, own.bytes))
     }
 
     /// The same of a secret of the configuration.

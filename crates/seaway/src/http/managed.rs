@@ -97,14 +97,23 @@ async fn usage(State(state): Gateway, (_, Extension(caller)): Admitted) -> Respo
 }
 
 /// Takes telemetry in, so that its sender has no error to tell of, and forgets it: what we know of requests we know better.
-async fn telemetry(request: Request) -> Response {
+async fn telemetry(Extension(snapshot): Extension<Arc<Snapshot>>, request: Request) -> Response {
     let kind = request.headers().get(CONTENT_TYPE).cloned();
-    let mut body = request.into_body();
+    let (mut body, mut left) = (request.into_body(), snapshot.config.body_limit);
     while let Some(frame) = body.frame().await {
-        if frame.is_err() {
+        let Ok(frame) = frame else {
             let message = "the body ended before its end";
             return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, message));
-        }
+        };
+        let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+        let Some(rest) = left.checked_sub(length) else {
+            let message = format!(
+                "the body has more than {} bytes (`body_limit`)",
+                snapshot.config.body_limit
+            );
+            return reply::own_fault(&Fault::new(FaultKind::TooLarge, message));
+        };
+        left = rest;
     }
     // An empty message of protobuf is no bytes; in JSON it is an empty object.
     let packed = kind.as_ref().is_some_and(|kind| kind.as_bytes().ends_with(b"protobuf"));

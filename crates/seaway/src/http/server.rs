@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Version;
+use http::header::HOST;
+use http::{HeaderValue, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -284,6 +285,14 @@ async fn after_cut(drain: &Drain) {
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
+/// HTTP/2 names the host in a place of its own; who reads a request looks for it in one (RFC 9113, section 8.3.1).
+fn name_host<B>(request: &mut hyper::Request<B>) {
+    let authority = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str()));
+    if let Some(Ok(host)) = authority.filter(|_| !request.headers().contains_key(HOST)) {
+        request.headers_mut().insert(HOST, host);
+    }
+}
+
 /// Puts the path that is meant in the place of the one that was sent.
 fn settle<B>(request: &mut hyper::Request<B>) {
     let Some(path) = address::settled(request.uri().path()) else { return };
@@ -331,6 +340,7 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
     let came = CameBy { door, secure: tls.is_some(), connection: open.clone() };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(came.clone());
+        name_host(&mut request);
         settle(&mut request);
         let underway = open.begins(request.version() >= Version::HTTP_2);
         let body = |body| Body::new(IncomingBody::new(body, limits.body_timeout));
@@ -365,5 +375,28 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
     if let Err(error) = ended {
         // A client that leaves is no trouble of ours; its record says so.
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_found_where_every_reader_looks() {
+        for (uri, sent, expect) in [
+            ("https://localhost:7329/x", None, Some("localhost:7329")),
+            ("https://localhost:7329/x", Some("other"), Some("other")),
+            ("/x", Some("localhost"), Some("localhost")),
+            ("/x", None, None),
+        ] {
+            let mut request = hyper::Request::builder().uri(uri).body(()).unwrap();
+            if let Some(host) = sent {
+                request.headers_mut().insert(HOST, HeaderValue::from_static(host));
+            }
+            name_host(&mut request);
+            let found = request.headers().get(HOST).map(|host| host.to_str().unwrap());
+            assert_eq!(found, expect, "{uri} {sent:?}");
+        }
     }
 }

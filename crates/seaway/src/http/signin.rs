@@ -14,7 +14,7 @@ use axum::extract::{Form, Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use http::header::{CACHE_CONTROL, HOST, USER_AGENT};
+use http::header::{CACHE_CONTROL, HOST, RETRY_AFTER, USER_AGENT};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
@@ -27,7 +27,7 @@ use crate::account::{ACCESS, LASTS, LoginRow};
 use crate::admin;
 use crate::auth::Caller;
 use crate::fault::{Fault, FaultKind};
-use crate::signin::{DeviceCodes, GOOD_FOR, INTERVAL, NoCodes, SignInState};
+use crate::signin::{Approval, DeviceCodes, GOOD_FOR, INTERVAL, NoCodes, SignInState};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
 use crate::store::{AuditEntry, AuditEvent};
@@ -148,7 +148,10 @@ async fn device(
             "login_notice": "Approve with a key of this Seaway: its owner gives them out (`seaway key create`).",
         })),
         Err(why @ NoCodes::TooMany) => {
-            refused(StatusCode::TOO_MANY_REQUESTS, "slow_down", &why.to_string())
+            let mut response =
+                refused(StatusCode::TOO_MANY_REQUESTS, "slow_down", &why.to_string());
+            response.headers_mut().insert(RETRY_AFTER, GOOD_FOR.as_secs().into());
+            response
         }
         Err(why @ NoCodes::NoRandomness) => {
             refused(StatusCode::INTERNAL_SERVER_ERROR, "server_error", &why.to_string())
@@ -190,20 +193,21 @@ async fn by_device(
     address: Option<IpAddr>,
 ) -> Response {
     let wait = |error, why| refused(StatusCode::BAD_REQUEST, error, why);
-    let (name, program) = match state.sign_ins.state(device_code, Instant::now()) {
+    let (approval, program) = match state.sign_ins.state(device_code, Instant::now()) {
         SignInState::Pending => return wait("authorization_pending", "nobody has approved it yet"),
         SignInState::SlowDown => return wait("slow_down", "ask less often"),
         SignInState::Denied => return wait("access_denied", "it was denied"),
         SignInState::Expired => return wait("expired_token", "begin anew"),
-        SignInState::By(name, program) => (name, program),
+        SignInState::By(approval, program) => (approval, program),
     };
-    match sign_in(state, snapshot, device_code, (&name, program), address).await {
+    match sign_in(state, snapshot, device_code, (approval, program), address).await {
         Ok(Some(tokens)) => given(&tokens),
         Ok(None) => wait("access_denied", "the key that it was approved with lets in no more"),
-        // What could not be kept is asked for again: its code is good still.
+        // Its code is good still.
         Err(fault) => {
             tracing::error!(why = %fault.message, "a program could not be signed in");
-            wait("authorization_pending", &fault.message)
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            refused(status, "temporarily_unavailable", &fault.message)
         }
     }
 }
@@ -213,12 +217,17 @@ async fn sign_in(
     state: &AppState,
     snapshot: &Snapshot,
     device_code: &str,
-    (name, program): (&Arc<str>, String),
+    (approval, program): (Approval, String),
     address: Option<IpAddr>,
 ) -> Result<Option<Value>, Fault> {
     let accounts = state.ledger.accounts();
     admin::pepper(accounts, &snapshot.config)?;
-    let Some(proof) = snapshot.keyring.proof(name) else { return Ok(None) };
+    let Approval { caller: name, proof, by } = approval;
+    // It may be another by now.
+    if !snapshot.keyring.proves(&name, &proof) {
+        state.sign_ins.end(device_code, Instant::now());
+        return Ok(None);
+    }
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random)
         .map_err(|_| Fault::new(FaultKind::Internal, "the system has no randomness"))?;
@@ -231,19 +240,19 @@ async fn sign_in(
         created: now,
         until: now + LASTS,
     };
-    let noted =
-        AuditEntry::once(AuditEvent::ClientSignIn, &**name, row.program.clone()).from(address);
+    let detail = format!("{}, approved {by}", row.program);
+    let noted = AuditEntry::once(AuditEvent::ClientSignIn, &*name, detail).from(address);
     let (id, kept, of) = (row.id, accounts.clone(), row.clone());
     let written = state.ledger.store().keep_login(row, noted, move || kept.put_login(of)).await;
     written?;
     // Whoever asks twice at once gets one.
     if !state.sign_ins.end(device_code, Instant::now()) {
         let (dropped, noted) =
-            (accounts.clone(), AuditEntry::once(AuditEvent::ClientSignOut, &**name, "asked twice"));
+            (accounts.clone(), AuditEntry::once(AuditEvent::ClientSignOut, &*name, "asked twice"));
         state.ledger.store().end_login(id, noted, move || dropped.drop_login(id)).await?;
         return Ok(None);
     }
-    Ok(tokens(state, id, name, now))
+    Ok(tokens(state, id, &name, now))
 }
 
 fn tokens(state: &AppState, id: i64, name: &Arc<str>, now: Timestamp) -> Option<Value> {
@@ -298,7 +307,8 @@ async fn revoke(
     let login = fields.get("token").and_then(|token| accounts.login_of(token));
     let Some(id) = login else { return given(&json!({})) };
     let address = came.and_then(|Extension(came)| came.connection.address());
-    let noted = AuditEntry::once(AuditEvent::ClientSignOut, "", "by its token").from(address);
+    let who = accounts.login_name(id).unwrap_or_default();
+    let noted = AuditEntry::once(AuditEvent::ClientSignOut, &*who, "by its token").from(address);
     match state.ledger.store().end_login(id, noted, move || accounts.drop_login(id)).await {
         Ok(()) => given(&json!({})),
         Err(error) => {
@@ -342,7 +352,38 @@ async fn show(
     let caller = looks(&snapshot, request.headers());
     let names = names(&state, &snapshot, caller.as_ref());
     let waiting = state.sign_ins.waiting(code, Instant::now());
+    // Here too guessing is slow, and counted.
+    if !code.is_empty() && waiting.is_none() && caller.is_none() {
+        let came = request.extensions().get::<CameBy>();
+        let address = came.and_then(|came| came.connection.address());
+        guessed(&state, address).await;
+    }
     page::form(StatusCode::OK, code, waiting.as_ref(), &names, "")
+}
+
+/// Guessing is slow, and counted.
+async fn guessed(state: &AppState, address: Option<IpAddr>) {
+    let wait = address.map(|from| state.refuse_key(from)).unwrap_or_default();
+    tokio::time::sleep(wait.max(WRONG)).await;
+}
+
+/// Whose key the program gets: that of a key that is shown, else of a name that may be chosen.
+fn approved(
+    snapshot: &Snapshot,
+    names: &[Arc<str>],
+    (key, chosen): (&str, &str),
+    (who, address): (&str, Option<IpAddr>),
+) -> Result<Approval, &'static str> {
+    let from = address.map(|address| format!(" at {address}")).unwrap_or_default();
+    if key.is_empty() {
+        let name = names.iter().find(|name| &***name == chosen);
+        let known = name.and_then(|name| Some((name.clone(), snapshot.keyring.proof(name)?)));
+        let (caller, proof) = known.ok_or("Enter the key that the program is to use.")?;
+        return Ok(Approval { caller, proof, by: format!("by `{who}` in the dashboard{from}") });
+    }
+    let known = snapshot.keyring.shown_proof(key);
+    let (caller, proof) = known.ok_or("This is no key of this gateway, or it lets in no more.")?;
+    Ok(Approval { caller, proof, by: format!("with the key{from}") })
 }
 
 async fn decide(
@@ -360,15 +401,13 @@ async fn decide(
     let address = came.and_then(|Extension(came)| came.connection.address());
     let code = field("user_code");
     let (now, caller) = (Instant::now(), Some(caller));
-    // Guessing is slow, and counted.
-    let guessed = async || {
-        let wait = address.map(|from| state.refuse_key(from)).unwrap_or_default();
-        tokio::time::sleep(wait.max(WRONG)).await;
-    };
+    let guessed = || guessed(&state, address);
+    let known = looks(&snapshot, &headers).and(caller);
+    let names = names(&state, &snapshot, known.as_ref());
     let Some(waiting) = state.sign_ins.waiting(code, now) else {
         guessed().await;
         let why = "Nothing waits under this code: it was answered, or is older than ten minutes. Begin anew in the program.";
-        return page::form(StatusCode::NOT_FOUND, code, None, &[], why);
+        return page::form(StatusCode::NOT_FOUND, code, None, &names, why);
     };
     if field("answer") != "approve" {
         state.sign_ins.answer(code, None, now);
@@ -378,26 +417,20 @@ async fn decide(
             "The program was told. You can close this page.",
         );
     }
-    let known = looks(&snapshot, &headers).and(caller);
-    let names = names(&state, &snapshot, known.as_ref());
+    if let Err(fault) = admin::pepper(state.ledger.accounts(), &snapshot.config) {
+        return page::told(StatusCode::SERVICE_UNAVAILABLE, "Not now", &fault.message);
+    }
     let again = |status, why| page::form(status, code, Some(&waiting), &names, why);
     let key = field("key");
-    let name = if key.is_empty() {
-        let name = names.iter().find(|name| &***name == field("as")).cloned();
-        name.ok_or("Enter the key that the program is to use.")
-    } else {
-        snapshot
-            .keyring
-            .whose(key)
-            .map(|caller| caller.0)
-            .ok_or("This is no key of this gateway, or it lets in no more.")
-    };
-    match name {
-        Ok(name) => {
-            state.sign_ins.answer(code, Some(name.clone()), now);
+    let by = known.map_or_else(|| "nobody".into(), |Caller(who)| who);
+    let approved = approved(&snapshot, &names, (key, field("as")), (&by, address));
+    match approved {
+        Ok(approval) => {
             let done = format!(
-                "The program is signed in as `{name}`. Go back to it; you can close this page."
+                "The program is signed in as `{}`. Go back to it; you can close this page.",
+                approval.caller
             );
+            state.sign_ins.answer(code, Some(approval), now);
             page::told(StatusCode::OK, "Approved", &done)
         }
         Err(why) if key.is_empty() => again(StatusCode::BAD_REQUEST, why),

@@ -90,6 +90,9 @@ impl ClaimLine<'_> {
 
     /// Reads one back, as far as it is one.
     fn read(line: &[u8]) -> postcard::Result<ClaimLine<'_>> {
+        if line[0] != BEGINS {
+            return Err(postcard::Error::DeserializeBadEncoding);
+        }
         let (known, cost) = postcard::take_from_bytes::<ClaimLine<'_>>(&line[1..])?;
         let cost = std::str::from_utf8(cost.get(..COST).unwrap_or_default());
         Ok(ClaimLine { cost: cost.ok().and_then(|cost| cost.trim().parse().ok()), ..known })
@@ -285,10 +288,14 @@ impl Claims {
                 return;
             }
             for at in some {
+                // What cannot be wiped is known by its record still.
                 match self.blank(at) {
                     Ok(()) => free.wiped.push(at),
-                    Err(_) => return,
+                    Err(_) => free.used.push(at),
                 }
+            }
+            if free.used.len() > kept {
+                return;
             }
         }
     }
@@ -367,7 +374,9 @@ fn left_behind(file: &mut File) -> io::Result<Vec<u8>> {
 
 /// The lines in it, and how many of them are none.
 fn lines(bytes: &[u8]) -> (Vec<ClaimLine<'_>>, usize) {
-    let lines = bytes.chunks(LINE).filter(|line| line.first() == Some(&BEGINS));
+    // Older ones were JSON.
+    let begins = |line: &&[u8]| matches!(line.first(), Some(&(BEGINS | b'{')));
+    let lines = bytes.chunks(LINE).filter(begins);
     let (mut found, mut unreadable) = (Vec::new(), 0);
     for line in lines {
         match ClaimLine::read(line) {

@@ -229,7 +229,11 @@ impl Journal {
             }
             written.records += 1;
             pace.step();
-            written.refused += self.row(&transaction, &JournalRow::of(record), &mut sums)?;
+            let refused = self.row(&transaction, &JournalRow::of(record), &mut sums)?;
+            written.refused += refused;
+            if let Some(claim) = record.claim.as_ref().filter(|_| refused > 0) {
+                claim.summed();
+            }
         }
         self.add_sums(&transaction, owed, &sums)?;
         transaction.commit()?;

@@ -347,3 +347,28 @@ async fn beyond_this_machine_signing_in_is_for_https() {
     assert_eq!(found.status, 404);
     assert!(found.text().contains("ANTHROPIC_BASE_URL"), "{}", found.text());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_ends_with_the_very_key_that_was_shown() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::before(&upstream, &[]).await;
+    upstream.serve(answer_json);
+    let old = made(&gateway, &json!({"name": "ann"})).await;
+    let rotate = "POST /v1/admin/keys/ann/rotate";
+    let newer = owner(&gateway, rotate, &json!({"grace": "1s"})).await.json();
+    // The old key lets in still, and what signs in by it goes with it.
+    let (by_old, refresh) = signed_in(&gateway, &old).await;
+    let (by_new, _) = signed_in(&gateway, newer["key"].as_str().unwrap()).await;
+    assert_eq!(bearer(&gateway, &by_old, "POST /v1/messages", ASK).await.status, 200);
+    // Approved before, and replaced before it was asked for.
+    let (device, code) = begin(&gateway).await;
+    let form = format!("user_code={code}&key={}&answer=approve", newer["key"].as_str().unwrap());
+    assert_eq!(decide(&gateway, &[], &form).await.status, 200);
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert_eq!(bearer(&gateway, &by_old, "POST /v1/messages", ASK).await.status, 401);
+    assert_eq!(error(&refreshed(&gateway, &refresh).await), (401, "invalid_grant".into()));
+    assert_eq!(bearer(&gateway, &by_new, "POST /v1/messages", ASK).await.status, 200);
+    assert_eq!(owner(&gateway, rotate, &json!({"grace": "0"})).await.status, 200);
+    assert_eq!(error(&poll(&gateway, &device).await), (400, "access_denied".into()));
+    assert_eq!(bearer(&gateway, &by_new, "POST /v1/messages", ASK).await.status, 401);
+}

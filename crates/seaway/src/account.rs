@@ -327,12 +327,6 @@ impl Accounts {
         })
     }
 
-    /// True for the name of a key that was given out and lets in.
-    pub fn is_good(&self, name: &str) -> bool {
-        let known = self.read().keys.get(name).cloned();
-        known.is_some_and(|key| key.row.hash.is_some() && key.row.past(Timestamp::now()).is_none())
-    }
-
     fn named(&self, book: &KeyBook, key: &[u8]) -> Option<Arc<str>> {
         let known = self.pepper.get().and_then(|Pepper(pepper)| {
             book.by_hash.get(blake3::keyed_hash(pepper, key).as_bytes())
@@ -366,7 +360,7 @@ impl Accounts {
         if likely && self.is_awaited() && key.starts_with(BEGINS) {
             return true;
         }
-        if likely && self.login_of_bytes(key) {
+        if likely && self.login_of(key).is_some() {
             return true;
         }
         likely && !known.keys.is_empty() && self.named(&known, key).is_some()

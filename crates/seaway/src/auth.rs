@@ -208,9 +208,7 @@ impl Keyring {
 
     fn is_token(&self, shown: &[u8]) -> bool {
         let given = self.given.as_ref();
-        given.is_some_and(|given| {
-            std::str::from_utf8(shown).is_ok_and(|shown| given.login_of(shown).is_some())
-        })
+        given.is_some_and(|given| given.login_of(shown).is_some())
     }
 
     /// Tells who has this key. A token is none: what it is of ends, and what it made here would not.
@@ -283,7 +281,7 @@ impl Keyring {
     pub fn is_good(&self, name: &str) -> bool {
         match self.secret_of(name) {
             Some(_) => self.limit_of(name).is_none(),
-            None => self.given.as_ref().is_some_and(|given| given.is_good(name)),
+            None => self.proof(name).is_some(),
         }
     }
 
@@ -292,6 +290,7 @@ impl Keyring {
         self.proves(&login.name, &login.proof)
     }
 
+    /// The same of what it proves by.
     pub fn proves(&self, name: &str, proof: &[u8; 32]) -> bool {
         let given = self.given.as_ref();
         match self.secret_of(name) {

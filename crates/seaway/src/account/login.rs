@@ -88,16 +88,11 @@ impl Accounts {
     }
 
     /// The sign-in that a token is of, be it over or not.
-    pub fn login_of(&self, token: &str) -> Option<i64> {
-        let (pepper, token) = (self.pepper()?, token.as_bytes());
+    pub fn login_of(&self, token: &[u8]) -> Option<i64> {
+        let pepper = self.pepper()?;
         let access = read(pepper, token, ACCESS_BEGINS, ACCESS_USE);
         let (id, _) = access.or_else(|| read(pepper, token, REFRESH_BEGINS, REFRESH_USE))?;
         Some(id)
-    }
-
-    /// True for a token of this gateway.
-    pub(super) fn login_of_bytes(&self, token: &[u8]) -> bool {
-        std::str::from_utf8(token).is_ok_and(|token| self.login_of(token).is_some())
     }
 
     /// Whose sign-in it is, if it is known.
@@ -199,7 +194,7 @@ mod tests {
         assert_eq!(accounts.refreshed(&refresh, now), Some(row));
         assert_eq!(accounts.refreshed(&access, now), None);
         assert_eq!(accounts.refreshed(&refresh, now + LASTS), None);
-        assert_eq!(accounts.login_of(&access), accounts.login_of(&refresh));
+        assert_eq!(accounts.login_of(access.as_bytes()), accounts.login_of(refresh.as_bytes()));
         let other = Accounts::new(Some(Pepper([8; 32])), TimeZone::UTC);
         assert_eq!(other.signed_in(access.as_bytes(), now), None);
         accounts.drop_login(-5);

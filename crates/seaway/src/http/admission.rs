@@ -273,15 +273,29 @@ fn check_host(config: &Config, request: &Request) -> Result<(), Fault> {
 }
 
 fn is_ours(config: &Config, name: &str) -> bool {
-    let ip = name.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-    let local = name.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
+    let local = is_loopback(name);
     // Where others can reach us the key protects, and names are not ours to know.
     let wide = config.hosts.is_empty() && !config.listen.iter().all(Listen::is_local);
     local || wide || config.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
+/// True for a name of this machine that leads nowhere else.
+pub(super) fn is_loopback(name: &str) -> bool {
+    let ip = name.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    name.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback())
+}
+
+/// How long a wrong key or code takes where a person types it.
+const WRONG: Duration = Duration::from_millis(500);
+
+/// Waits after a wrong key or code: guessing is slow, and counted.
+pub(super) async fn guessed(state: &AppState, address: Option<IpAddr>) {
+    let wait = address.map(|from| state.refuse_key(from)).unwrap_or_default();
+    tokio::time::sleep(wait.max(WRONG)).await;
+}
+
 /// A host without its port.
-fn name_of(host: &str) -> &str {
+pub(super) fn name_of(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

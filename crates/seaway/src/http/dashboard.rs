@@ -5,7 +5,7 @@
 mod snapshot;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Query, State};
@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Admitted;
-use super::admission::CameBy;
+use super::admission::{CameBy, guessed};
 use super::{admin, login, reply, status};
 use crate::access::{cookie, is_named, looks, may_look, not_named, wants_page};
 use crate::auth::Caller;
@@ -43,9 +43,6 @@ const ICON: &str = include_str!("dashboard/icon.svg");
 
 /// Nothing from anywhere else, nothing in line, and no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// How long a wrong key takes.
-const WRONG_KEY: Duration = Duration::from_millis(500);
 
 /// In milliseconds.
 const DAY: i64 = 86_400_000;
@@ -174,9 +171,7 @@ async fn sign_in(
         }
     };
     let Some(caller) = known else {
-        // Guessing is slow.
-        let wait = address.map(|from| state.refuse_key(from));
-        tokio::time::sleep(wait.unwrap_or_default().max(WRONG_KEY)).await;
+        guessed(&state, address).await;
         return reply::own_fault(&Fault::new(FaultKind::Unauthenticated, wrong));
     };
     if !may_look(&snapshot, &caller) {

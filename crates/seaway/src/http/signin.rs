@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::admission::CameBy;
+use super::admission::{CameBy, guessed, is_loopback, name_of};
 use super::{Admitted, Gateway, reply};
 use crate::access::looks;
 use crate::account::{ACCESS, LASTS, LoginRow};
@@ -33,9 +33,6 @@ use crate::state::AppState;
 use crate::store::{AuditEntry, AuditEvent};
 
 const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
-
-/// How long a wrong key or code takes.
-const WRONG: Duration = Duration::from_millis(500);
 
 /// A sign-in goes on for longer once it was used for so long; not each time, since each is written.
 const EXTENDED_AFTER: Duration = Duration::from_secs(86_400);
@@ -76,11 +73,7 @@ fn base(request: &Request) -> Result<String, Fault> {
     let forwarded = headers
         .get("x-forwarded-proto")
         .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
-    });
-    let ip = name.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-    let local = name.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
+    let local = is_loopback(name_of(host));
     let near = came.is_none_or(|came| came.connection.address().is_none_or(|ip| ip.is_loopback()));
     match (came.is_some_and(|came| came.secure) || forwarded, local) {
         (true, _) => Ok(format!("https://{host}")),
@@ -304,7 +297,7 @@ async fn revoke(
         Err(why) => return unread(&why),
     };
     let accounts = state.ledger.accounts().clone();
-    let login = fields.get("token").and_then(|token| accounts.login_of(token));
+    let login = fields.get("token").and_then(|token| accounts.login_of(token.as_bytes()));
     let Some(id) = login else { return given(&json!({})) };
     let address = came.and_then(|Extension(came)| came.connection.address());
     let who = accounts.login_name(id).unwrap_or_default();
@@ -359,12 +352,6 @@ async fn show(
         guessed(&state, address).await;
     }
     page::form(StatusCode::OK, code, waiting.as_ref(), &names, "")
-}
-
-/// Guessing is slow, and counted.
-async fn guessed(state: &AppState, address: Option<IpAddr>) {
-    let wait = address.map(|from| state.refuse_key(from)).unwrap_or_default();
-    tokio::time::sleep(wait.max(WRONG)).await;
 }
 
 /// Whose key the program gets: that of a key that is shown, else of a name that may be chosen.

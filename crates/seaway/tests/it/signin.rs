@@ -355,7 +355,7 @@ async fn a_sign_in_ends_with_the_very_key_that_was_shown() {
     upstream.serve(answer_json);
     let old = made(&gateway, &json!({"name": "ann"})).await;
     let rotate = "POST /v1/admin/keys/ann/rotate";
-    let newer = owner(&gateway, rotate, &json!({"grace": "1s"})).await.json();
+    let newer = owner(&gateway, rotate, &json!({"grace": "6s"})).await.json();
     // The old key lets in still, and what signs in by it goes with it.
     let (by_old, refresh) = signed_in(&gateway, &old).await;
     let (by_new, _) = signed_in(&gateway, newer["key"].as_str().unwrap()).await;
@@ -364,7 +364,9 @@ async fn a_sign_in_ends_with_the_very_key_that_was_shown() {
     let (device, code) = begin(&gateway).await;
     let form = format!("user_code={code}&key={}&answer=approve", newer["key"].as_str().unwrap());
     assert_eq!(decide(&gateway, &[], &form).await.status, 200);
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    while bearer(&gateway, &old, "GET /v1/key", "").await.status == 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     assert_eq!(bearer(&gateway, &by_old, "POST /v1/messages", ASK).await.status, 401);
     assert_eq!(error(&refreshed(&gateway, &refresh).await), (401, "invalid_grant".into()));
     assert_eq!(bearer(&gateway, &by_new, "POST /v1/messages", ASK).await.status, 200);

@@ -325,7 +325,22 @@ impl Glob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     pub model: Glob,
+    pub when: RouteWhen,
+    /// The model to ask for in place of the client's.
+    pub ask_model: Option<String>,
     pub upstreams: Vec<UpstreamName>,
+}
+
+/// When a route is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteWhen {
+    Always,
+    /// Near a cap or the limit of a plan, and at it.
+    Budget,
+}
+
+impl RouteWhen {
+    pub const NAMES: &[&str] = &["always", "budget"];
 }
 
 /// An upstream's configuration.
@@ -413,6 +428,8 @@ pub struct ProgramConfig {
     pub environment: Vec<(String, SecretString)>,
     /// The model for processes that are started before anybody asks.
     pub model: Option<String>,
+    /// From which share of its plan's limits on others are asked first, from 0 to 1.
+    pub spill_at: Option<f64>,
     pub strict: bool,
     pub sessions: usize,
     pub idle: Duration,
@@ -441,6 +458,7 @@ impl ProgramConfig {
             credential: None,
             environment: Vec::new(),
             model: None,
+            spill_at: None,
             strict: false,
             sessions: 5,
             idle: Duration::from_secs(300),

@@ -9,6 +9,7 @@ mod pipe;
 mod prepare;
 mod respond;
 mod silence;
+mod spill;
 mod watch;
 
 use std::collections::HashSet;
@@ -25,6 +26,7 @@ use seaway_wire::{Dialect, Endpoint, Request, chat, responses};
 use budget::OverBudget;
 use pipe::Surroundings;
 use prepare::Prepared;
+use spill::Spill;
 use watch::ExchangeWatch;
 
 pub use pipe::{Answer, Pipe};
@@ -194,8 +196,8 @@ struct Model<'m> {
     alias: Option<&'m str>,
     /// The client named none.
     from_default: bool,
-    /// The client named another, and is near a cap.
-    spilled: bool,
+    /// Why another is asked for than the client named.
+    spilled: Option<&'static str>,
 }
 
 /// One request on its way.
@@ -267,23 +269,31 @@ impl Exchange {
         answer
     }
 
-    /// Asks for the client's model, or for another in its place near a cap and at it.
+    /// Asks for the client's model, or for what takes its place near a cap and at it.
     async fn ask(&mut self, request: &Request<'_>) -> Result<Answered, Fault> {
-        if let Some(spill) = self.near_cap() {
-            match self.ask_upstreams(request, Some(&spill)).await {
-                // The client's own model is asked where the other cannot be.
-                Err(fault) if fault.kind == FaultKind::Forbidden => {}
-                asked => return asked,
+        let snapshot = self.snapshot.clone();
+        let asked = match (&request.model, &snapshot.config.default_model) {
+            (Some(model), _) => model.as_ref(),
+            (None, Some(model)) => model.as_str(),
+            (None, None) => return Err(no_model()),
+        };
+        if let Some(spill) = self.near(asked) {
+            match self.ask_upstreams(request, asked, Some(&spill)).await {
+                // What the client wants is asked where the other cannot be.
+                Err(fault) if is_of_nobody(&fault) => {}
+                answered => return answered,
             }
         }
-        let asked = self.ask_upstreams(request, None).await;
-        let fault = asked.as_ref().err();
-        let Some(spill) = fault.and_then(|fault| self.at_cap(fault)) else { return asked };
+        let answered = self.ask_upstreams(request, asked, None).await;
+        let fault = answered.as_ref().err();
+        let Some(spill) = fault.and_then(|fault| self.at_cap(asked, fault)) else {
+            return answered;
+        };
         let over_budget = self.over_budget.take();
-        match self.ask_upstreams(request, Some(&spill)).await {
-            Err(fault) if fault.kind == FaultKind::Forbidden => {
+        match self.ask_upstreams(request, asked, Some(&spill)).await {
+            Err(fault) if is_of_nobody(&fault) => {
                 self.over_budget = over_budget;
-                asked
+                answered
             }
             spilled => spilled,
         }
@@ -346,24 +356,24 @@ impl Exchange {
     async fn ask_upstreams(
         &mut self,
         request: &Request<'_>,
-        spill: Option<&str>,
+        asked: &str,
+        spill: Option<&Spill>,
     ) -> Result<Answered, Fault> {
         let snapshot = self.snapshot.clone();
         let preset = self.preset(&snapshot)?;
-        let (asked, from_default) = match (spill, &request.model, &snapshot.config.default_model) {
-            (Some(spill), ..) => (spill, false),
-            (None, Some(model), _) => (model.as_ref(), false),
-            (None, None, Some(model)) => (model.as_str(), true),
-            (None, None, None) => return Err(no_model()),
+        let other = spill.and_then(|spill| Some((spill.reason, spill.model.as_deref()?)));
+        let asked = other.map_or(asked, |(_, model)| model);
+        let model = Model {
+            asked,
+            alias: route::alias(&snapshot.config.aliases, asked),
+            from_default: other.is_none() && request.model.is_none(),
+            spilled: other.map(|(reason, _)| reason),
         };
-        let alias = route::alias(&snapshot.config.aliases, asked);
-        let targets = snapshot.led_to(asked, alias.unwrap_or(asked));
+        let (mut targets, spared) = spill::targets(&snapshot, &model, spill);
         let (store, body) = (self.state.ledger.store(), &self.client.body);
         belonging::check_files(&snapshot, store, &self.client.caller, body).await?;
-        let mut targets = route::healthy_first(targets, |upstream| upstream.health.rests());
         belonging::holder_first(store, body, &mut targets).await;
         let mut targets = targets.into_iter();
-        let model = Model { asked, alias, from_default, spilled: spill.is_some() };
         let (mut refused, mut best) = (None, None::<Attempt>);
         let mut next = self.next(&mut targets, request, preset, model, &mut refused).await;
         while let Some((upstream, prepared)) = next {
@@ -378,7 +388,8 @@ impl Exchange {
                 refused = Some(fault);
                 break;
             }
-            let Prepared { call, plan, wanted, changes } = prepared;
+            let Prepared { call, plan, wanted, mut changes } = prepared;
+            changes.extend(spill::moved(upstream, spill, spared));
             self.watch.entry.prepared(wanted.clone(), changes.clone());
             self.watch.entry.goes_to(&upstream.name);
             let result = self.call(upstream, call).await;
@@ -437,9 +448,8 @@ impl Exchange {
                 None => model.alias.map(|target| ("alias", target.to_owned())),
             };
             let instead = match instead {
-                Some((_, name)) if model.spilled => Some(("budget", name)),
-                None if model.spilled => Some(("budget", wanted.to_owned())),
-                instead => instead,
+                Some((reason, name)) => Some((model.spilled.unwrap_or(reason), name)),
+                None => model.spilled.map(|reason| (reason, wanted.to_owned())),
             };
             let meant = instead.as_ref().map_or(wanted, |(_, name)| name.as_str());
             if let Err(fault) = self.may(upstream, model.asked, meant) {
@@ -620,6 +630,11 @@ impl Attempt {
             Err(fault) => tracing::warn!(%upstream, %fault, "trying the next upstream"),
         }
     }
+}
+
+/// True where no upstream was asked, or none could be.
+fn is_of_nobody(fault: &Fault) -> bool {
+    matches!(fault.kind, FaultKind::Forbidden | FaultKind::Unreachable | FaultKind::NotReady)
 }
 
 fn no_model() -> Fault {

@@ -1,6 +1,6 @@
 //! Which upstreams a request may go to. Pure.
 
-use crate::config::{Config, Glob, UpstreamName};
+use crate::config::{Config, Glob, Route, RouteWhen, UpstreamName};
 
 /// Model names that stand for the newest of their family, unless an alias says otherwise.
 pub const FAMILIES: [&str; 3] = ["opus", "sonnet", "haiku"];
@@ -19,15 +19,25 @@ pub fn alias<'a>(aliases: &'a [(Glob, String)], model: &str) -> Option<&'a str> 
 /// `asked` is the client's name for it, `model` what that stands for; a route may
 /// speak of either. Without a fitting route it is the default upstream.
 pub fn route(config: &Config, asked: &str, model: &str) -> Vec<UpstreamName> {
-    let fits = |glob: &Glob| glob.matches(model) || glob.matches(asked);
-    if let Some(route) = config.routes.iter().find(|route| fits(&route.model)) {
+    if let Some(route) = fitting(config, RouteWhen::Always, asked, model) {
         return route.upstreams.clone();
     }
     let first = config.upstreams.first().map(|upstream| upstream.name.clone());
     config.default_upstream.clone().or(first).into_iter().collect()
 }
 
-/// Puts upstreams that rest behind those that do not. Nobody is left out, and a lone
+/// Returns the first route for a model of those that are taken so.
+pub fn fitting<'a>(
+    config: &'a Config,
+    when: RouteWhen,
+    asked: &str,
+    model: &str,
+) -> Option<&'a Route> {
+    let fits = |glob: &Glob| glob.matches(model) || glob.matches(asked);
+    config.routes.iter().find(|route| route.when == when && fits(&route.model))
+}
+
+/// Puts upstreams that rest, or are to be spared, behind those that do not. Nobody is left out, and a lone
 /// upstream is always asked.
 pub fn healthy_first<T>(targets: Vec<T>, rests: impl Fn(&T) -> bool) -> Vec<T> {
     let (resting, well): (Vec<T>, Vec<T>) = targets.into_iter().partition(rests);

@@ -4,6 +4,7 @@ mod argo;
 mod foreign;
 mod prices;
 mod program;
+mod routes;
 mod told;
 mod tunnels;
 mod upstreams;
@@ -20,7 +21,7 @@ use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
     Auth, ClientLimits, Config, Environment, Glob, KeySecret, Listen, Log, NO_HOME, Preset,
-    RESERVED_CALLERS, Route, STRICT_MODES, StoreConfig, StoreSync, TlsConfig, UpstreamConfig,
+    RESERVED_CALLERS, STRICT_MODES, StoreConfig, StoreSync, TlsConfig, UpstreamConfig,
     UpstreamKind, UpstreamName, memory, paths, proxies, settings,
 };
 use crate::trusted::Modes;
@@ -447,23 +448,6 @@ impl ConfigReader<'_> {
         found.map(|upstream| upstream.name.clone())
     }
 
-    fn routes(&mut self, upstreams: &[Arc<UpstreamConfig>]) -> Vec<Route> {
-        let mut routes = Vec::new();
-        for name in self.layers.names("route") {
-            let at = below("route", &name, "upstream");
-            let listed = self.get(&at).map(|value| value.texts()).unwrap_or_default();
-            if listed.is_empty() {
-                let origin = self.origin(&below("route", &name, "model"));
-                self.layers.mistake(origin, "this route names no `upstream`");
-            }
-            let targets =
-                listed.iter().filter_map(|listed| self.known(&at, listed, upstreams)).collect();
-            let model = self.text_at(&below("route", &name, "model")).unwrap_or_default();
-            routes.push(Route { model: Glob(model), upstreams: targets });
-        }
-        routes
-    }
-
     fn json_members(&self, at: &[String]) -> Vec<(String, String)> {
         let map = self.get(at);
         let entries = map.as_ref().map(Value::entries).unwrap_or_default();
@@ -596,6 +580,19 @@ mod tests {
             &[],
             "no upstream is called `b`; there are `a`",
         ),
+        (
+            "[upstream.a]\nkind = 'sandbox'\n[[route]]\nask_model = 'm'\nupstream = 'a'",
+            &[],
+            "route.0.ask_model: a route asks for another model with `when = \"budget\"` alone",
+        ),
+        (
+            "[upstream.a]\nkind = 'sandbox'\n[[route]]\nwhen = 'budget'",
+            &[],
+            "names neither an `upstream` nor an `ask_model`",
+        ),
+        ("[[route]]\nmodel = '*'\nwhen = 'full'", &[], "`always`"),
+        ("[upstream.a]\nkind = 'sandbox'\nspill_at = 0.9", &[], "upstream.a.spill_at: only a plan"),
+        ("[upstream.a]\nkind = 'claude-code'\nspill_at = 95", &[], "at most 1, such as `0.95`"),
         (
             "[upstream.a]\nkind = 'sandbox'\nset = { stream = true }",
             &[],

@@ -3,6 +3,7 @@
 //! Flags, variables, the schema, the table in docs/settings.md, `config show` and the
 //! checking of a file all read this one table, so they cannot disagree.
 
+use super::RouteWhen;
 use super::kind::UpstreamKind;
 
 /// What a setting's value looks like.
@@ -244,16 +245,34 @@ pub const SETTINGS: &[Setting] = &[
         "which models, as asked for by the client or after its alias; `*` matches anything",
     ),
     plain(
+        "route.*.when",
+        Kind::Choice(RouteWhen::NAMES),
+        "always",
+        "`budget`: only from 95 % of a cap over the caller on, where a request no longer fits it, and where the plan that would be asked is past its `spill_at`",
+    ),
+    plain(
+        "route.*.ask_model",
+        Kind::Text,
+        "",
+        "the model to ask for in place of the client's, with `when = \"budget\"`",
+    ),
+    plain(
         "route.*.upstream",
         Kind::Texts,
         "",
-        "where they go; the next is tried when one is unreachable, overloaded or rate limited",
+        "where they go; the next is tried when one is unreachable, overloaded or rate limited; may be left out beside `ask_model`",
     ),
     plain(
         "upstream.*.kind",
         Kind::Choice(UpstreamKind::NAMES),
         "",
         "`anthropic`: the API; `messages`: anything that speaks it; `claude-code`: the official program under your own login; `argo`: Argonne's gateway, by ssh; `sandbox`: simulated",
+    ),
+    plain(
+        "upstream.*.spill_at",
+        Kind::Amount,
+        "",
+        "the share of a plan's limits, such as `0.95`, from which the other upstreams of its route are asked first, or what a route with `when = \"budget\"` says (`claude-code`)",
     ),
     plain("upstream.*.base_url", Kind::Text, "", "its address, without `/v1`"),
     plain(

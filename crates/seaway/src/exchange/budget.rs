@@ -19,9 +19,6 @@ use crate::upstream::{Target, Upstream};
 
 /// How long a request waits for what others hold that have not ended.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// From this share of a budget on, in ten-thousandths, a key that has another model for that is served by it.
-const SPILL_AT: u64 = 9_500;
-
 /// Why a request was refused that costs more than is left.
 pub(super) struct OverBudget {
     /// None where what was spent cannot be known.
@@ -29,20 +26,6 @@ pub(super) struct OverBudget {
 }
 
 impl Exchange {
-    /// The model that is asked in place of the client's, near a cap.
-    pub(super) fn near_cap(&self) -> Option<String> {
-        let standing = self.standing.as_ref()?;
-        let spill = standing.key.row.settings.spill.clone()?;
-        let (most, _) = self.state.ledger.accounts().pressing(standing)?;
-        (most.share() >= SPILL_AT).then_some(spill)
-    }
-
-    /// The same at it: where what was asked for did not fit.
-    pub(super) fn at_cap(&self, fault: &Fault) -> Option<String> {
-        let spill = self.standing.as_ref()?.key.row.settings.spill.clone();
-        spill.filter(|_| fault.kind == FaultKind::OverBudget)
-    }
-
     /// Checks that a caller may use an upstream.
     pub(super) fn may_use(&self, upstream: &Upstream) -> Result<(), Fault> {
         let Some(standing) = &self.standing else { return Ok(()) };

@@ -162,6 +162,12 @@ impl Program {
         self.shared.plan.limits()
     }
 
+    /// True where so much of its plan is used that others are asked first for this model.
+    pub fn spills(&self, model: &str) -> bool {
+        let at = self.setting().spill_at;
+        at.is_some_and(|at| self.shared.plan.share(model) >= at)
+    }
+
     /// True once after a login became another one, or one at all: what was refused before says nothing of it.
     pub fn takes_new_login(&self) -> bool {
         self.shared.installed().take_change_of_login()

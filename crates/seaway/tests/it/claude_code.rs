@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, Gateway, eventually};
+use crate::support::{Answer, Client, Gateway, Upstream, answer_json, eventually};
 
 const MODEL: &str = "claude-sonnet-5-5";
 /// The start of a script: it is told what is asked.
@@ -880,6 +880,72 @@ async fn a_limit_of_a_family_of_models_leaves_the_others() {
     );
     assert_eq!(house.say("other").await.status, 200);
     house.close().await;
+}
+
+/// Where a plan's second request went after its first told how much is used: the model that another upstream was asked
+/// for, if it was, and the note.
+async fn after_telling(told: &str, spill_at: &str, routes: &str) -> (Option<String>, String) {
+    let mut other = Upstream::start().await;
+    let event = format!(r#"say {{"type":"rate_limit_event","rate_limit_info":{told}}}"#);
+    let script = format!("{ASKED}\n{event}\nplay text\n{ASKED}\nplay text");
+    let folder = tempfile::tempdir().unwrap();
+    for process in ["1", "2"] {
+        std::fs::write(folder.path().join(process), &script).unwrap();
+    }
+    std::fs::write(folder.path().join("login"), "").unwrap();
+    let file = format!(
+        "[upstream.plan]\nkind='claude-code'\n{spill_at}\n[upstream.other]\nkind='messages'\nbase_url='{}'\n{routes}",
+        other.url()
+    );
+    let gateway =
+        Gateway::with_file(&file, &[("claude_code.path", program(&folder).as_str())]).await;
+    let body = |text: &str| request(&[json!({"role": "user", "content": text})]).to_string();
+    let mut client = gateway.client().await;
+    let first = client.post("/v1/messages", &body("one")).await;
+    assert_eq!((first.status, first.header("seaway-note")), (200, None), "{}", first.text());
+    client.ask("POST /v1/messages", &[], &body("two")).await;
+    let (answer, asked) = tokio::select! {
+        answer = client.answer() => (answer, None),
+        received = other.next() => {
+            let asked: Value = serde_json::from_str(&received.text()).unwrap();
+            answer_json(received).await;
+            (client.answer().await, asked["model"].as_str().map(str::to_owned))
+        }
+    };
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let note = answer.header("seaway-note").unwrap_or_default().to_owned();
+    House { gateway, folder }.close().await;
+    (asked, note)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_nears_its_limit_leaves_requests_to_others() {
+    const AT: &str = "spill_at = 0.95";
+    const NEXT: &str = "[[route]]\nupstream=['plan','other']\n";
+    const ROUTE: &str = "[[route]]\nwhen='budget'\nupstream='other'\nask_model='claude-haiku-4-5'\n[[route]]\nupstream='plan'\n";
+    const ALONE: &str = "[[route]]\nupstream='plan'\n";
+    let resets_at = jiff::Timestamp::now().as_second() + 7200;
+    let used = |share: f64, kind: &str| {
+        json!({"status": "allowed_warning", "resetsAt": resets_at, "rateLimitType": kind, "utilization": share})
+            .to_string()
+    };
+    let windows = json!({"status": "allowed", "resetsAt": resets_at, "rateLimitType": "five_hour",
+        "unifiedWindows": {"five_hour": {"utilization": 0.2, "resetsAt": resets_at}, "seven_day": {"utilization": 0.97, "resetsAt": resets_at}}})
+    .to_string();
+    let near = used(0.96, "five_hour");
+    for (told, spill_at, routes, model, note) in [
+        (&near, AT, NEXT, Some(MODEL), "plan upstream"),
+        (&windows, AT, NEXT, Some(MODEL), "plan upstream"),
+        (&near, AT, ROUTE, Some("claude-haiku-4-5"), "plan model, plan upstream"),
+        (&near, AT, ALONE, None, ""),
+        (&near, "", NEXT, None, ""),
+        (&used(0.5, "five_hour"), AT, NEXT, None, ""),
+        // Another family's.
+        (&used(0.99, "seven_day_opus"), AT, NEXT, None, ""),
+    ] {
+        let told = after_telling(told, spill_at, routes).await;
+        assert_eq!(told, (model.map(str::to_owned), note.to_owned()), "{spill_at} {routes}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -298,6 +298,67 @@ async fn a_client_is_warned_before_its_budget_ends_and_served_by_another_model_n
     assert_eq!(client.post("/v1/messages", ASK).await.status, 429);
 }
 
+/// Answers with the name of who serves it, and the model that was asked for.
+async fn served(received: Received, name: &str) {
+    let asked: Value = serde_json::from_str(&received.text()).unwrap();
+    let body = json!({"id": "msg_1", "type": "message", "model": asked["model"], "content": [],
+        "stop_reason": "end_turn", "usage": {"input_tokens": 3, "output_tokens": 2}});
+    let head = format!("200 OK\r\ncontent-type: application/json\r\nrequest-id: {name}");
+    received.answer(&head, &body.to_string()).await;
+}
+
+/// What one request near the end of a budget came to: status, upstream, model, note.
+async fn spilled(routes: &str, spill: Value, spent: u64, max_tokens: u32) -> Vec<String> {
+    let [one, two] = [serving().await, serving().await];
+    let file = format!(
+        "[upstream.one]\nkind='messages'\nbase_url='{}'\n[upstream.two]\nkind='messages'\nbase_url='{}'\n{routes}",
+        one.url(),
+        two.url()
+    );
+    let gateway = Gateway::with_file(&file, &[("time_zone", "UTC")]).await;
+    one.serve(|received| served(received, "one"));
+    two.serve(|received| served(received, "two"));
+    let key = json!({"name": "ann", "budgets": ["1/total"], "spill": spill});
+    let mut client = as_key(&gateway, &made(&gateway, key).await).await;
+    let accounts = gateway.app.state.ledger.accounts();
+    accounts.spend(&"ann".into(), None, accounts.day(jiff::Timestamp::now()), spent);
+    let ask = ASK.replace(":9,", &format!(":{max_tokens},"));
+    let answer = client.post("/v1/messages", &ask).await;
+    let model = answer.json()["model"].as_str().unwrap_or_default().to_owned();
+    let told = |name: &str| answer.header(name).unwrap_or_default().to_owned();
+    vec![answer.status.to_string(), told("request-id"), model, told("seaway-note")]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_leads_elsewhere_near_a_cap_and_at_it() {
+    const MODEL: &str = "[[route]]\nmodel='*'\nwhen='budget'\nask_model='claude-haiku-4-5'\n";
+    const PLACE: &str = "[[route]]\nmodel='*sonnet*'\nwhen='budget'\nupstream='two'\n";
+    const BOTH: &str = "[[route]]\nwhen='budget'\nask_model='claude-haiku-4-5'\nupstream='two'\n";
+    const OTHERS: &str = "[[route]]\nmodel='*opus*'\nwhen='budget'\nupstream='two'\n";
+    const UNKNOWN: &str = "[[route]]\nwhen='budget'\nask_model='no-such-model'\n";
+    const DEAD: &str = "[upstream.dead]\nkind='messages'\nbase_url='http://127.0.0.1:9'\nretries=0\n[[route]]\nwhen='budget'\nupstream='dead'\n";
+    let (sonnet, haiku) = ("claude-sonnet-4-5", "claude-haiku-4-5");
+    let none = Value::Null;
+    for (routes, spill, spent, max_tokens, expected) in [
+        // Far from the cap, near it, and at it: what is left is too little for the client's own model.
+        (MODEL, &none, 0, 9, ["200", "one", sonnet, ""]),
+        (MODEL, &none, 960_000, 9, ["200", "one", haiku, "budget model"]),
+        (MODEL, &none, 900_000, 9_000, ["200", "one", haiku, "budget model"]),
+        (PLACE, &none, 0, 9, ["200", "one", sonnet, ""]),
+        (PLACE, &none, 960_000, 1, ["200", "two", sonnet, "budget upstream"]),
+        (BOTH, &none, 960_000, 9, ["200", "two", haiku, "budget model, budget upstream"]),
+        // What a key says goes before, what is of another model is nothing to this one.
+        (PLACE, &json!(haiku), 960_000, 9, ["200", "one", haiku, "budget model"]),
+        (OTHERS, &none, 900_000, 9, ["200", "one", sonnet, ""]),
+        // What cannot be asked leaves what the client wants.
+        (UNKNOWN, &none, 960_000, 1, ["200", "one", sonnet, ""]),
+        (DEAD, &none, 960_000, 1, ["200", "one", sonnet, ""]),
+    ] {
+        let told = spilled(routes, spill.clone(), spent, max_tokens).await;
+        assert_eq!(told, expected, "{routes} {spent} {max_tokens}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rates_say_when_the_next_request_may_come() {
     let upstream = serving().await;

@@ -78,10 +78,31 @@ impl Limit {
     ///
     /// The types are those of the header `anthropic-ratelimit-unified-representative-claim`.
     pub fn family(&self) -> Option<&str> {
-        let kind = self.rate_limit_type.as_deref()?;
-        kind.strip_prefix("seven_day_")
-            .or_else(|| kind.strip_prefix("five_hour_"))
-            .filter(|rest| *rest != "overage" && *rest != "oauth_apps")
+        family_of(self.rate_limit_type.as_deref()?)
+    }
+
+    /// The largest share that is used of it and of the windows that were told with it, as far as a model counts against
+    /// them, from 0 to 1; `None` where nothing was told, or all of that has begun anew, at a time in seconds since the epoch.
+    pub fn share_of(&self, model: &str, now: i64) -> Option<f64> {
+        let own = [(self.rate_limit_type.as_deref(), self.utilization, self.resets_at)];
+        let windows = self.unified_windows.iter();
+        let windows = windows
+            .map(|(kind, window)| (Some(kind.as_str()), window.utilization, window.resets_at));
+        let mut shares: Vec<f64> = own
+            .into_iter()
+            .chain(windows)
+            .filter(|(kind, _, resets_at)| {
+                let counts =
+                    family_of(kind.unwrap_or_default()).is_none_or(|family| model.contains(family));
+                counts && resets_at.is_none_or(|at| at > now)
+            })
+            .filter_map(|(_, share, _)| share)
+            .collect();
+        let counts = self.family().is_none_or(|family| model.contains(family));
+        if counts && self.is_reached(now) {
+            shares.push(1.0);
+        }
+        shares.into_iter().reduce(f64::max)
     }
 
     /// True while it keeps requests from being served, at a time in seconds since the epoch.
@@ -95,9 +116,43 @@ impl Limit {
     }
 }
 
+fn family_of(kind: &str) -> Option<&str> {
+    kind.strip_prefix("seven_day_")
+        .or_else(|| kind.strip_prefix("five_hour_"))
+        .filter(|rest| *rest != "overage" && *rest != "oauth_apps")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_share_of_a_plan_is_that_of_the_windows_that_a_model_counts_against() {
+        let of = |info: &str, model: &str| {
+            let line = format!(r#"{{"type":"rate_limit_event","rate_limit_info":{info}}}"#);
+            Limit::parse(line.as_bytes()).unwrap().share_of(model, 1_000)
+        };
+        let windows = r#"{"status":"allowed","unifiedWindows":{"five_hour":{"utilization":0.4,"resetsAt":2000},"seven_day_opus":{"utilization":0.9,"resetsAt":2000}}}"#;
+        for (info, model, share) in [
+            (windows, "claude-sonnet-5", Some(0.4)),
+            (windows, "claude-opus-5", Some(0.9)),
+            (r#"{"status":"allowed_warning","utilization":0.91,"resetsAt":2000}"#, "m", Some(0.91)),
+            (r#"{"status":"allowed_warning","utilization":0.91,"resetsAt":1000}"#, "m", None),
+            (
+                r#"{"status":"rejected","resetsAt":2000,"rateLimitType":"five_hour"}"#,
+                "m",
+                Some(1.0),
+            ),
+            (
+                r#"{"status":"rejected","resetsAt":2000,"rateLimitType":"seven_day_opus"}"#,
+                "m",
+                None,
+            ),
+            (r#"{"status":"allowed","resetsAt":2000}"#, "m", None),
+        ] {
+            assert_eq!(of(info, model), share, "{info} {model}");
+        }
+    }
 
     #[test]
     fn the_status_is_read_as_it_is_printed() {

@@ -55,6 +55,11 @@ impl ConfigReader<'_> {
             let why = "a plan's login serves its owner alone: listen on loopback, give this upstream an `api_key`, or, if nobody but you can reach it, set `claude_code.remote = true`";
             self.mistake_at(&at("kind"), why);
         }
+        let spill_at = self.get(&at("spill_at")).and_then(|value| value.amount());
+        if spill_at.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            let why = "a share of the plan's limits, above 0 and at most 1, such as `0.95`";
+            self.mistake_at(&at("spill_at"), why);
+        }
         let folder = self.state_dir().unwrap_or_default().join("claude-code");
         let count = |reader: &Self, name: &str| {
             reader
@@ -80,6 +85,7 @@ impl ConfigReader<'_> {
             remote,
             agent: self.agent(&folder, local),
             folder,
+            spill_at,
         })
     }
 

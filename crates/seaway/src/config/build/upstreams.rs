@@ -138,6 +138,12 @@ impl ConfigReader<'_> {
     /// An upstream cannot be asked in what its kind does not speak, nor edited in what it does not.
     fn check_speaks(&mut self, upstream: &UpstreamConfig, kind: UpstreamKind) {
         let at = |rest: &str| below("upstream", &upstream.name.0, rest);
+        if kind != UpstreamKind::ClaudeCode && self.get(&at("spill_at")).is_some() {
+            self.mistake_at(
+                &at("spill_at"),
+                "only a plan (`kind = \"claude-code\"`) tells how much of it is used",
+            );
+        }
         if !matches!(upstream.place, UpstreamPlace::Api(_))
             && upstream.speaks != [Dialect::Messages]
         {

@@ -229,6 +229,36 @@ def _():
 
 
 # ---------------------------------------------------------------- the nine, on the mock
+@check("telemetry that the program sends is counted into its session, in protobuf and in JSON")
+def _():
+    with Seaway() as gateway:
+        for protocol in ("http/protobuf", "http/json"):
+            session = str(uuid.uuid4())
+            told = {
+                "CLAUDE_CODE_ENABLE_TELEMETRY": "1", "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": gateway.url,
+                "OTEL_EXPORTER_OTLP_HEADERS": f"Authorization=Bearer {LOCAL_KEY}", "OTEL_METRIC_EXPORT_INTERVAL": "500", "OTEL_LOGS_EXPORT_INTERVAL": "500"}
+            result = turn(gateway.url, "hush", "--session-id", session, environment=told)
+            equal("result", result.get("is_error"), False)
+            counts = telemetry_of(gateway, session)
+            true(f"{protocol}: a session that began", any(name.startswith("claude_code.session.count") for name in counts), counts)
+            true(f"{protocol}: the event of a prompt", any("user_prompt" in name for name in counts), counts)
+            true(f"{protocol}: no text", "hush" not in json.dumps(counts), counts)
+
+
+def telemetry_of(gateway, session):
+    """What was told of a session, once both metrics and events are there: the program sends the last when it ends."""
+    counts = {}
+    for _ in range(100):
+        request = urllib.request.Request(gateway.url + "/v1/admin/usage?by=session", headers={"x-api-key": LOCAL_KEY})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            rows = json.load(answer)["usage"]
+        counts = next((row.get("telemetry", {}) for row in rows if row["name"] == session), {})
+        if any("session.count" in name for name in counts) and any("user_prompt" in name for name in counts):
+            break
+        time.sleep(0.1)
+    return counts
+
+
 def nine(name):
     return check(name) if MOCK.exists() else lambda function: function
 

@@ -21,6 +21,7 @@ pub mod server;
 mod sessions;
 mod signin;
 pub mod status;
+mod telemetry;
 pub mod tls;
 
 use std::sync::Arc;
@@ -74,6 +75,7 @@ pub fn router(state: &Arc<AppState>) -> Routes {
         .merge(admin::routes())
         .merge(signin::routes())
         .merge(managed::routes())
+        .merge(telemetry::routes())
         .route("/v1/key", get(own_key::get))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

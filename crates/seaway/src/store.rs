@@ -26,6 +26,7 @@ mod sessions;
 mod spool;
 mod stepped;
 mod tasks;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod usage_by;

@@ -26,6 +26,7 @@ pub mod meter;
 pub mod model;
 mod notes;
 pub mod openai;
+pub mod otlp;
 pub mod price;
 #[cfg(feature = "properties")]
 pub mod properties;

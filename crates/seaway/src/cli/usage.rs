@@ -69,6 +69,9 @@ fn sums_table(sums: &[UsageSum], by: UsageBy, since: &str) {
         println!(
             "{name:<wide$}{requests:>12}{failed:>12}{input:>12}{output:>12}{cache:>12}{cost:>12}"
         );
+        if !sum.telemetry.is_empty() {
+            println!("  {}", sum.telemetry_told());
+        }
     }
 }
 

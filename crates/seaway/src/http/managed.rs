@@ -1,15 +1,14 @@
-//! What Claude Code asks of a gateway that it signed in to: its managed settings, what is left, and somewhere to send its telemetry.
+//! What Claude Code asks of a gateway that it signed in to: its managed settings, and what is left.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::routing::get;
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -21,12 +20,7 @@ use crate::snapshot::Snapshot;
 use crate::state::AppState;
 
 pub(super) fn routes() -> Router<Arc<AppState>> {
-    Router::new()
-        .route("/managed/settings", get(settings))
-        .route("/api/oauth/usage", get(usage))
-        .route("/v1/metrics", post(telemetry))
-        .route("/v1/logs", post(telemetry))
-        .route("/v1/traces", post(telemetry))
+    Router::new().route("/managed/settings", get(settings)).route("/api/oauth/usage", get(usage))
 }
 
 /// Keys sorted at every level, and numbers as JavaScript writes them.
@@ -93,34 +87,6 @@ async fn usage(State(state): Gateway, (_, Extension(caller)): Admitted) -> Respo
     let told = admin::plan_usage(state.ledger.accounts(), &caller.0, Timestamp::now());
     let mut response = reply::json(StatusCode::OK, told.to_string());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Takes telemetry in, so that its sender has no error to tell of, and forgets it: what we know of requests we know better.
-async fn telemetry(Extension(snapshot): Extension<Arc<Snapshot>>, request: Request) -> Response {
-    let kind = request.headers().get(CONTENT_TYPE).cloned();
-    let (mut body, mut left) = (request.into_body(), snapshot.config.body_limit);
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else {
-            let message = "the body ended before its end";
-            return reply::own_fault(&Fault::new(FaultKind::InvalidRequest, message));
-        };
-        let length = frame.data_ref().map_or(0, bytes::Bytes::len);
-        let Some(rest) = left.checked_sub(length) else {
-            let message = format!(
-                "the body has more than {} bytes (`body_limit`)",
-                snapshot.config.body_limit
-            );
-            return reply::own_fault(&Fault::new(FaultKind::TooLarge, message));
-        };
-        left = rest;
-    }
-    // An empty message of protobuf is no bytes; in JSON it is an empty object.
-    let packed = kind.as_ref().is_some_and(|kind| kind.as_bytes().ends_with(b"protobuf"));
-    let mut response = reply::json(StatusCode::OK, if packed { "" } else { "{}" });
-    if let Some(kind) = kind.filter(|_| packed) {
-        response.headers_mut().insert(CONTENT_TYPE, kind);
-    }
     response
 }
 

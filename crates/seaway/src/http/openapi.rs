@@ -159,9 +159,9 @@ const OWN: &[Described] = &[
     own("post", "/dashboard/keys/{name}/revoke", "admin", "Take a key back, for the dashboard"),
     own("get", "/managed/settings", "login", "Claude Code's managed settings, of `[managed]`"),
     own("get", "/api/oauth/usage", "login", "What is left, as Claude Code shows it"),
-    own("post", "/v1/metrics", "login", "Take telemetry in (OTLP), and forget it"),
-    own("post", "/v1/logs", "login", "Take telemetry in (OTLP), and forget it"),
-    own("post", "/v1/traces", "login", "Take telemetry in (OTLP), and forget it"),
+    own("post", "/v1/metrics", "login", "Count what a program tells of its sessions (OTLP)"),
+    own("post", "/v1/logs", "login", "The same for events, by their names"),
+    own("post", "/v1/traces", "login", "The same for spans, by their names"),
     own("get", "/v1/admin/keys", "admin", "List the keys that were given out, with what is left"),
     Described {
         body: Some("NewKey"),

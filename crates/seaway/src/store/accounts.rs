@@ -310,6 +310,16 @@ pub(super) fn add_used(
         .map(drop)
 }
 
+/// The row of a name.
+pub(super) fn name_of(database: &Connection, name: &str) -> rusqlite::Result<i64> {
+    database
+        .prepare_cached("INSERT INTO name (text) VALUES (?1) ON CONFLICT DO NOTHING")?
+        .execute([name])?;
+    database
+        .prepare_cached("SELECT id FROM name WHERE text = ?1")?
+        .query_row([name], |row| row.get(0))
+}
+
 /// Adds what was spent at another gateway, as of a day.
 fn add_spent(
     database: &Connection,
@@ -318,9 +328,7 @@ fn add_spent(
     day: Date,
     spent: u64,
 ) -> rusqlite::Result<()> {
-    database.execute("INSERT INTO name (text) VALUES (?1) ON CONFLICT DO NOTHING", [name])?;
-    let who =
-        database.query_row("SELECT id FROM name WHERE text = ?1", [name], |row| row.get(0))?;
+    let who = name_of(database, name)?;
     let used = UsedUp { spent, requests: 0, last: 0 };
     add_used(database, (team, who, &day.to_string()), used)
 }

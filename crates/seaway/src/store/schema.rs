@@ -12,7 +12,7 @@ use crate::config::{self, PriceBook};
 use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -296,6 +296,19 @@ const MIGRATIONS: [&str; 12] = [
         until INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE telemetry (            -- what programs told of their sessions: numbers and names, no text
+        caller INTEGER NOT NULL,        -- a row of name
+        session TEXT NOT NULL,
+        what TEXT NOT NULL,
+        series INTEGER NOT NULL,        -- 0 for what is added up; else a row of growing numbers, of which this is the last
+        value REAL NOT NULL,
+        at INTEGER NOT NULL,            -- milliseconds since the epoch
+        PRIMARY KEY (caller, session, what, series)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX telemetry_at ON telemetry (at);
+    CREATE INDEX telemetry_session ON telemetry (session);
+",
 ];
 
 /// From this layout on, a record says what it cost.
@@ -487,7 +500,11 @@ pub(super) fn forget(database: &mut Connection, retention: Duration) -> rusqlite
             "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id < ?1 ORDER BY id LIMIT ?2)",
             params![bound(oldest), SLICE],
         )?;
-        more = tasks + sessions + audited > 0 || made::forget(&transaction, SLICE)?;
+        let told = transaction.execute(
+            "DELETE FROM telemetry WHERE (caller, session, what, series) IN (SELECT caller, session, what, series FROM telemetry WHERE at < ?1 LIMIT ?2)",
+            params![oldest, SLICE],
+        )?;
+        more = tasks + sessions + audited + told > 0 || made::forget(&transaction, SLICE)?;
         transaction.execute(
             "DELETE FROM login WHERE until < ?1",
             [jiff::Timestamp::now().as_millisecond()],

@@ -1,10 +1,12 @@
 //! Usage by whatever a request is known by: its key, its session, its client, …
 
+use std::collections::BTreeMap;
+
 use rusqlite::Connection;
 use serde::Serialize;
 
 use super::keys::{HOUR, bound};
-use super::{Promise, Store};
+use super::{Promise, Store, telemetry};
 
 /// What requests are summed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl UsageBy {
 }
 
 /// What requests of one name add up to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct UsageSum {
     /// Empty for those that told none.
     pub name: String,
@@ -86,6 +88,21 @@ pub struct UsageSum {
     pub estimated: u64,
     /// Requests that are not in `cost`, since their model had no price.
     pub unpriced: u64,
+    /// What the client's program told of the session by OTLP, by names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub telemetry: BTreeMap<String, f64>,
+}
+
+impl UsageSum {
+    /// `commit.count 2, lines_of_code.count added 120`: what the client's program told, for people.
+    pub fn telemetry_told(&self) -> String {
+        let said = self.telemetry.iter().map(|(name, value)| {
+            let name = name.strip_prefix("claude_code.").unwrap_or(name);
+            // Three digits behind the point are enough of a sum.
+            format!("{name} {}", (value * 1000.0).round() / 1000.0)
+        });
+        said.collect::<Vec<_>>().join(", ")
+    }
 }
 
 fn sum(row: &rusqlite::Row<'_>) -> rusqlite::Result<UsageSum> {
@@ -100,6 +117,7 @@ fn sum(row: &rusqlite::Row<'_>) -> rusqlite::Result<UsageSum> {
         cost: row.get(7)?,
         estimated: row.get(8)?,
         unpriced: row.get(9)?,
+        telemetry: BTreeMap::new(),
     })
 }
 
@@ -122,11 +140,18 @@ pub fn usage_by(database: &Connection, by: UsageBy, since: i64) -> rusqlite::Res
     let mut select = database.prepare(&format!(
         "SELECT coalesce({column}, '') AS name, {from} GROUP BY 1 ORDER BY {order}"
     ))?;
-    if hourly {
-        select.query_map([since.div_euclid(HOUR)], sum)?.collect()
+    let mut sums: Vec<UsageSum> = if hourly {
+        select.query_map([since.div_euclid(HOUR)], sum)?.collect::<Result<_, _>>()?
     } else {
-        select.query_map([bound(since)], sum)?.collect()
+        select.query_map([bound(since)], sum)?.collect::<Result<_, _>>()?
+    };
+    if by == UsageBy::Session {
+        let mut told = telemetry::told(database, since)?;
+        for sum in &mut sums {
+            sum.telemetry = told.remove(&sum.name).unwrap_or_default();
+        }
     }
+    Ok(sums)
 }
 
 /// What one session adds up to, of one caller or of all.

@@ -29,6 +29,7 @@ mod ssh;
 mod store;
 mod streams;
 mod support;
+mod telemetry;
 mod tls;
 mod tls_listener;
 mod tunnel;

@@ -307,22 +307,6 @@ async fn what_a_program_asks_that_signed_in_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn telemetry_is_taken_in() {
-    let gateway = shared().await;
-    let access = "k-me";
-    for (path, kind, body) in [
-        ("/v1/metrics", "application/x-protobuf", ""),
-        ("/v1/logs", "application/json", "{}"),
-        ("/v1/traces", "application/json; charset=utf-8", "{}"),
-    ] {
-        let headers = [format!("authorization: Bearer {access}"), format!("content-type: {kind}")];
-        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
-        let taken = send(&gateway, &format!("POST {path}"), &headers, "{}").await;
-        assert_eq!((taken.status, taken.text()), (200, body), "{path}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn beyond_this_machine_signing_in_is_for_https() {
     let gateway = Gateway::start(&[
         ("upstream.s.kind", "sandbox"),

@@ -327,13 +327,18 @@ async function showUsage() {
     ["", one.day], ["", one.model], ["", one.caller], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", money(cost) + (cost !== null && one.unpriced ? " +" : "")],
   ].map(([className, text]) => make("td", { className, text })))));
 }
+/** What the client's program told of a session. */
+function told(telemetry) {
+  const round = (value) => Math.round(value * 1000) / 1000;
+  return Object.entries(telemetry ?? {}).map(([name, value]) => `${name.replace(/^claude_code\./, "")} ${round(value)}`).join(", ");
+}
 /** The dearest first; who told no name is one row. */
 async function showSums() {
   const { usage } = await ask(`/dashboard/usage-by?by=${$("by").value}&since=${$("days").value}d`);
   const rows = usage.toSorted((one, other) => other.cost_micros - one.cost_micros).slice(0, 200);
   $("sums").tBodies[0].replaceChildren(...rows.map((one) => make("tr", {}, ...[
-    ["", one.name || "–"], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", "$" + (one.cost_micros / 1e6).toFixed(4) + (one.unpriced ? " +" : "")],
-  ].map(([className, text]) => make("td", { className, text })))));
+    ["", one.name || "–", told(one.telemetry)], ["n", one.requests], ["n", one.failed], ["n", one.input], ["n", one.output], ["n", one.cache_read + one.cache_write], ["n", "$" + (one.cost_micros / 1e6).toFixed(4) + (one.unpriced ? " +" : "")],
+  ].map(([className, text, more]) => make("td", { className, text }, ...(more ? [make("small", { text: more })] : []))))));
 }
 $("by").addEventListener("change", () => attempt(showSums));
 $("sums-card").addEventListener("toggle", () => { if ($("sums-card").open) attempt(showSums); });

@@ -23,7 +23,7 @@ use crate::sync::Mutex;
 pub use change::{
     ChangeError, KeyPatch, RowEdit, TeamPatch, create, replace, revoke, set, set_team,
 };
-pub use login::{ACCESS, LASTS, LoginRow, Tokens};
+pub use login::{ACCESS, LASTS, LoginRow, SIGN_INS, Tokens};
 pub use reservation::{Reservation, Shortfall, Worst};
 pub use row::{HashKind, KeyHash, KeyRow, KeySettings, TeamRow, UsedRow, Whose};
 

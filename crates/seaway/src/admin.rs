@@ -1,5 +1,6 @@
 //! Giving out keys and setting budgets: what the owner asks over HTTP, or by a command while no gateway runs.
 
+mod logins;
 mod shown;
 
 use std::net::IpAddr;

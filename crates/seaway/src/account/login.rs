@@ -17,6 +17,9 @@ pub const ACCESS: Duration = Duration::from_secs(3600);
 /// How long a sign-in lasts that is not used.
 pub const LASTS: Duration = Duration::from_secs(30 * 86_400);
 
+/// So many programs are signed in with one key at most; one more ends the one that was used the longest ago.
+pub const SIGN_INS: usize = 100;
+
 /// How they begin; both as keys do, so that whatever hides keys hides them.
 const ACCESS_BEGINS: &str = "sk-seaway-in-";
 const REFRESH_BEGINS: &str = "sk-seaway-re-";
@@ -100,9 +103,24 @@ impl Accounts {
         self.read().logins.get(&id).map(|login| login.name.clone())
     }
 
-    /// Puts a sign-in in place.
-    pub fn put_login(&self, row: LoginRow) {
+    /// The sign-ins that are not over.
+    pub fn logins(&self, now: Timestamp) -> Vec<LoginRow> {
+        self.read().logins.values().filter(|login| login.until > now).cloned().collect()
+    }
+
+    /// The sign-in of a key's that was used the longest ago, if they are more than [`SIGN_INS`].
+    pub fn login_beyond(&self, name: &str, now: Timestamp) -> Option<LoginRow> {
+        let book = self.read();
+        let own = book.logins.values().filter(|login| &*login.name == name && login.until > now);
+        let (count, oldest) =
+            (own.clone().count(), own.min_by_key(|login| (login.until, login.created)).cloned());
+        oldest.filter(|_| count > SIGN_INS)
+    }
+
+    /// Puts a sign-in in place. Those that are over by then go.
+    pub fn put_login(&self, row: LoginRow, now: Timestamp) {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        book.logins.retain(|_, login| login.until > now);
         book.logins.insert(row.id, row);
     }
 
@@ -176,7 +194,7 @@ mod tests {
             created: now,
             until: now + LASTS,
         };
-        accounts.put_login(row.clone());
+        accounts.put_login(row.clone(), now);
         let Tokens { access, refresh } = accounts.tokens(-5, now).unwrap();
         let good = Some(Shown::SignedIn { name: "ann".into(), proof: [1; 32] });
         let shown = |token: &str, at| accounts.signed_in(token.as_bytes(), at);
@@ -191,13 +209,22 @@ mod tests {
             let wrong = format!("{}{other}{}", &access[..at], &access[at + 1..]);
             assert_eq!(shown(&wrong, now), None, "{wrong}");
         }
-        assert_eq!(accounts.refreshed(&refresh, now), Some(row));
+        assert_eq!(accounts.refreshed(&refresh, now), Some(row.clone()));
         assert_eq!(accounts.refreshed(&access, now), None);
         assert_eq!(accounts.refreshed(&refresh, now + LASTS), None);
         assert_eq!(accounts.login_of(access.as_bytes()), accounts.login_of(refresh.as_bytes()));
         let other = Accounts::new(Some(Pepper([8; 32])), TimeZone::UTC);
         assert_eq!(other.signed_in(access.as_bytes(), now), None);
+        for id in 1..=i64::try_from(SIGN_INS).unwrap() {
+            let created = now + Duration::from_secs(id.unsigned_abs());
+            accounts
+                .put_login(LoginRow { id, created, until: created + LASTS, ..row.clone() }, now);
+        }
+        accounts.put_login(LoginRow { id: 0, name: "bob".into(), ..row.clone() }, now);
+        let beyond = |name| accounts.login_beyond(name, now).map(|login| login.id);
+        assert_eq!((beyond("ann"), beyond("bob")), (Some(-5), None));
         accounts.drop_login(-5);
+        assert_eq!(beyond("ann"), None);
         assert!(matches!(shown(&access, now), Some(Shown::Past(_))));
         assert_eq!(accounts.refreshed(&refresh, now), None);
     }

@@ -300,6 +300,15 @@ pub(super) enum KeyCommand {
         #[arg(long, value_name = "TIME", default_value = crate::admin::GRACE)]
         grace: String,
     },
+    /// List the programs that signed in with a key (Claude Code's `/login`), or end some
+    Logins {
+        /// Sign one out, by the id that the list has; may be named several times
+        #[arg(long, value_name = "ID")]
+        end: Vec<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Take over another gateway's keys, teams and budgets
     Import {
         /// Which gateway's

@@ -30,6 +30,8 @@ pub(super) enum Order {
     RevokeKey(String),
     RotateKey(String, Value),
     Keys,
+    Logins,
+    EndLogin(String),
     SetTeam(String, Value),
     RemoveTeam(String),
     Teams,
@@ -48,6 +50,10 @@ impl Order {
                 (Method::POST, format!("{}/rotate", key(name)), Some(body))
             }
             Self::Keys => (Method::GET, "/v1/admin/keys".to_owned(), None),
+            Self::Logins => (Method::GET, "/v1/admin/logins".to_owned(), None),
+            Self::EndLogin(id) => {
+                (Method::DELETE, format!("/v1/admin/logins/{}", in_path(id)), None)
+            }
             Self::SetTeam(name, body) => (Method::PUT, team(name), Some(body)),
             Self::RemoveTeam(name) => (Method::DELETE, team(name), None),
             Self::Teams => (Method::GET, "/v1/admin/teams".to_owned(), None),
@@ -63,6 +69,8 @@ impl Order {
             Self::RevokeKey(name) => admin.revoke_key(name).await,
             Self::RotateKey(name, body) => admin.rotate_key(name, &bytes(body)).await,
             Self::Keys => admin.keys(None).await,
+            Self::Logins => Ok(admin.logins()),
+            Self::EndLogin(id) => admin.end_login(id).await,
             Self::SetTeam(name, body) => admin.set_team(name, &bytes(body)).await,
             Self::RemoveTeam(name) => admin.remove_team(name).await,
             Self::Teams => admin.teams(None).await,
@@ -315,6 +323,32 @@ pub(super) fn list(cli: &Cli, all: bool, json: bool) -> anyhow::Result<()> {
         println!("no key was given out; `seaway key create NAME` makes one");
     } else {
         table(&keys);
+    }
+    Ok(())
+}
+
+/// Lists the programs that signed in; those that are named are ended before.
+pub(super) fn logins(cli: &Cli, end: &[String], json: bool) -> anyhow::Result<()> {
+    let config = cli.load()?.config;
+    for id in end {
+        let ended = done(&config, &Order::EndLogin(id.clone()))?;
+        let text = |name: &str| ended[name].as_str().unwrap_or_default().to_owned();
+        eprintln!("{} is signed out; it was signed in as `{}`", text("program"), text("key"));
+    }
+    let told = done(&config, &Order::Logins)?;
+    let logins = told["logins"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if json {
+        print(&told);
+    } else if logins.is_empty() {
+        println!("no program is signed in; in Claude Code, `/login` does it");
+    } else {
+        println!("{:<18}{:<20}{:<22}{:<22}program", "id", "key", "since", "until");
+        for login in logins {
+            let [id, key, since, until, program] =
+                ["id", "key", "created_at", "expires_at", "program"]
+                    .map(|name| login[name].as_str().unwrap_or_default());
+            println!("{id:<18}{key:<20}{since:<22}{until:<22}{program}");
+        }
     }
     Ok(())
 }

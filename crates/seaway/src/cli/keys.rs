@@ -26,6 +26,7 @@ pub(super) fn run(cli: &Cli, command: &KeyCommand) -> anyhow::Result<ExitCode> {
         KeyCommand::Set { name, options, json } => given::set(cli, name, options, *json)?,
         KeyCommand::Revoke { name } => given::revoke(cli, name)?,
         KeyCommand::List { all, json } => given::list(cli, *all, *json)?,
+        KeyCommand::Logins { end, json } => given::logins(cli, end, *json)?,
         KeyCommand::Import { file, dry_run, .. } => given::import(cli, file, *dry_run)?,
         KeyCommand::Hash { new } => hash(*new)?,
     }

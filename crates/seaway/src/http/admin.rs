@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use http::header::CACHE_CONTROL;
@@ -28,6 +28,8 @@ pub(super) fn routes() -> Router<Arc<AppState>> {
         .route("/v1/admin/keys", get(keys).post(create_key))
         .route("/v1/admin/keys/{name}", get(key).patch(set_key).delete(revoke_key))
         .route("/v1/admin/keys/{name}/rotate", post(rotate_key))
+        .route("/v1/admin/logins", get(logins))
+        .route("/v1/admin/logins/{id}", delete(end_login))
         .route("/v1/admin/teams", get(teams))
         .route("/v1/admin/teams/{name}", put(set_team).get(team).delete(remove_team))
         .route("/v1/admin/usage", get(usage))
@@ -122,6 +124,19 @@ async fn rotate_key(
 ) -> Response {
     answered(&state, &known, request, async |admin, body| admin.rotate_key(&name, &body).await)
         .await
+}
+
+async fn logins(State(state): Gateway, known: Admitted, request: Request) -> Response {
+    answered(&state, &known, request, async |admin, _| Ok(admin.logins())).await
+}
+
+async fn end_login(
+    State(state): Gateway,
+    known: Admitted,
+    Path(id): Path<String>,
+    request: Request,
+) -> Response {
+    answered(&state, &known, request, async |admin, _| admin.end_login(&id).await).await
 }
 
 async fn teams(State(state): Gateway, known: Admitted, request: Request) -> Response {

@@ -201,6 +201,8 @@ const OWN: &[Described] = &[
         "admin",
         "Tokens, cost and requests by day, model and key, or `by=` one thing: `since=7d`",
     ),
+    own("get", "/v1/admin/logins", "admin", "List the programs that signed in"),
+    own("delete", "/v1/admin/logins/{id}", "admin", "End a program's sign-in, at once"),
     own(
         "get",
         "/v1/admin/audit",

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::admission::{CameBy, guessed, is_loopback, name_of};
 use super::{Admitted, Gateway, reply};
 use crate::access::looks;
-use crate::account::{ACCESS, LASTS, LoginRow};
+use crate::account::{ACCESS, LASTS, LoginRow, SIGN_INS};
 use crate::admin;
 use crate::auth::Caller;
 use crate::fault::{Fault, FaultKind};
@@ -236,7 +236,8 @@ async fn sign_in(
     let detail = format!("{}, approved {by}", row.program);
     let noted = AuditEntry::once(AuditEvent::ClientSignIn, &*name, detail).from(address);
     let (id, kept, of) = (row.id, accounts.clone(), row.clone());
-    let written = state.ledger.store().keep_login(row, noted, move || kept.put_login(of)).await;
+    let written =
+        state.ledger.store().keep_login(row, noted, move || kept.put_login(of, now)).await;
     written?;
     // Whoever asks twice at once gets one.
     if !state.sign_ins.end(device_code, Instant::now()) {
@@ -244,6 +245,12 @@ async fn sign_in(
             (accounts.clone(), AuditEntry::once(AuditEvent::ClientSignOut, &*name, "asked twice"));
         state.ledger.store().end_login(id, noted, move || dropped.drop_login(id)).await?;
         return Ok(None);
+    }
+    if let Some(oldest) = accounts.login_beyond(&name, now) {
+        let detail = format!("{}: the key has more sign-ins than {SIGN_INS}", oldest.program);
+        let noted = AuditEntry::once(AuditEvent::ClientSignOut, &*name, detail);
+        let (id, dropped) = (oldest.id, accounts.clone());
+        state.ledger.store().end_login(id, noted, move || dropped.drop_login(id)).await?;
     }
     Ok(tokens(state, id, &name, now))
 }
@@ -276,7 +283,7 @@ async fn by_refresh(state: &AppState, snapshot: &Snapshot, token: &str) -> Respo
     if login.until + EXTENDED_AFTER < until {
         let (row, kept) = (LoginRow { until, ..login.clone() }, accounts.clone());
         let of = row.clone();
-        match state.ledger.store().extend_login(&row, move || kept.put_login(of)).await {
+        match state.ledger.store().extend_login(&row, move || kept.put_login(of, now)).await {
             Ok(true) => {}
             Ok(false) => return over(),
             // It is good still; that it goes on for longer is written with the next one.

@@ -166,6 +166,39 @@ async fn a_sign_in_outlives_the_gateway() {
     assert_eq!(send(&gateway, "POST /dashboard/sign-in", &[ORIGIN], &key).await.status, 401);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_sees_who_is_signed_in_and_ends_it() {
+    let gateway = shared().await;
+    let (mine, _) = signed_in(&gateway, "k-me").await;
+    let (guests, _) = signed_in(&gateway, "k-guest").await;
+    let mut owner = Client::connect(gateway.address, Some("k-me")).await;
+    let told = owner.get("/v1/admin/logins").await.json();
+    let keys: Vec<&str> =
+        told["logins"].as_array().unwrap().iter().map(|row| row["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["guest", "me"]);
+    assert_eq!(told["logins"][0]["program"], "claude-code/2.1.332");
+    let id = told["logins"][0]["id"].as_str().unwrap().to_owned();
+    for (key, id, status) in [
+        ("k-guest", id.as_str(), 403),
+        ("k-me", "0123456789abcdef", 404),
+        ("k-me", "x", 404),
+        ("k-me", &id, 200),
+        ("k-me", &id, 404),
+    ] {
+        let mut client = Client::connect(gateway.address, Some(key)).await;
+        client.ask(&format!("DELETE /v1/admin/logins/{id}"), &[], "").await;
+        let ended = client.answer().await;
+        assert_eq!(ended.status, status, "{key} {id}: {}", ended.text());
+    }
+    for (access, status) in [(mine, 200), (guests, 401)] {
+        assert_eq!(bearer(&gateway, &access, "GET /v1/models", "").await.status, status);
+    }
+    let audit = owner.get("/v1/admin/audit").await.json();
+    let row =
+        &audit["audit"].as_array().unwrap().iter().find(|row| row["event"] == "client_sign_out");
+    assert_eq!(row.unwrap()["who"], "me", "{audit}");
+}
+
 async fn shared() -> Gateway {
     Gateway::start(&[
         ("upstream.s.kind", "sandbox"),

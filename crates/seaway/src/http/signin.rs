@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, Query, Request, State};
+use axum::extract::{Form, FromRequest, Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -49,6 +49,34 @@ pub(super) fn routes() -> Router<Arc<AppState>> {
 
 type Fields = HashMap<String, String>;
 
+/// A form of which each field is there once (RFC 6749, section 3.2).
+struct FormOnce(Fields);
+
+impl FromRequest<Arc<AppState>> for FormOnce {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &Arc<AppState>) -> Result<Self, Response> {
+        let unread = |why: FormRejection| {
+            let status = match why.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+                _ => StatusCode::BAD_REQUEST,
+            };
+            refused(status, "invalid_request", &format!("expected a form: {why}"))
+        };
+        let form: Result<Form<Vec<(String, String)>>, _> = Form::from_request(request, state).await;
+        let Form(pairs) = form.map_err(unread)?;
+        let mut fields = Fields::new();
+        for (name, value) in pairs {
+            if fields.contains_key(&name) {
+                let why = format!("the form has the field `{name}` twice");
+                return Err(refused(StatusCode::BAD_REQUEST, "invalid_request", &why));
+            }
+            fields.insert(name, value);
+        }
+        Ok(Self(fields))
+    }
+}
+
 /// An error as OAuth has it.
 fn refused(status: StatusCode, error: &str, description: &str) -> Response {
     let body = json!({"error": error, "error_description": description});
@@ -72,7 +100,9 @@ fn base(request: &Request) -> Result<String, Fault> {
     let came = request.extensions().get::<CameBy>();
     let forwarded = headers
         .get("x-forwarded-proto")
-        .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"));
+        // The first of several is what the one that asks spoke.
+        .and_then(|proto| proto.as_bytes().split(|byte| *byte == b',').next())
+        .is_some_and(|proto| proto.trim_ascii().eq_ignore_ascii_case(b"https"));
     let local = is_loopback(name_of(host));
     let near = came.is_none_or(|came| came.connection.address().is_none_or(|ip| ip.is_loopback()));
     match (came.is_some_and(|came| came.secure) || forwarded, local) {
@@ -153,20 +183,12 @@ async fn device(
 }
 
 /// A form that is none.
-fn unread(why: &FormRejection) -> Response {
-    refused(StatusCode::BAD_REQUEST, "invalid_request", &format!("expected a form: {why}"))
-}
-
 async fn token(
     State(state): Gateway,
     Extension(snapshot): Extension<Arc<Snapshot>>,
     came: Option<Extension<CameBy>>,
-    form: Result<Form<Fields>, FormRejection>,
+    FormOnce(fields): FormOnce,
 ) -> Response {
-    let fields = match form {
-        Ok(Form(fields)) => fields,
-        Err(why) => return unread(&why),
-    };
     let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
     let address = came.and_then(|Extension(came)| came.connection.address());
     match field("grant_type") {
@@ -297,12 +319,8 @@ async fn by_refresh(state: &AppState, snapshot: &Snapshot, token: &str) -> Respo
 async fn revoke(
     State(state): Gateway,
     came: Option<Extension<CameBy>>,
-    form: Result<Form<Fields>, FormRejection>,
+    FormOnce(fields): FormOnce,
 ) -> Response {
-    let fields = match form {
-        Ok(Form(fields)) => fields,
-        Err(why) => return unread(&why),
-    };
     let accounts = state.ledger.accounts().clone();
     let login = fields.get("token").and_then(|token| accounts.login_of(token.as_bytes()));
     let Some(id) = login else { return given(&json!({})) };
@@ -385,12 +403,8 @@ async fn decide(
     (Extension(snapshot), Extension(caller)): Admitted,
     came: Option<Extension<CameBy>>,
     headers: HeaderMap,
-    form: Result<Form<Fields>, FormRejection>,
+    FormOnce(fields): FormOnce,
 ) -> Response {
-    let fields = match form {
-        Ok(Form(fields)) => fields,
-        Err(why) => return unread(&why),
-    };
     let field = |name: &str| fields.get(name).map(|text| text.trim()).unwrap_or_default();
     let address = came.and_then(|Extension(came)| came.connection.address());
     let code = field("user_code");

@@ -231,6 +231,8 @@ async fn a_code_is_answered_by_who_has_a_key_and_by_nobody_else() {
         (format!("user_code={code}&as=me&answer=approve"), vec![], 400),
         ("user_code=BCDF-GHJK&key=k-me&answer=approve".to_owned(), vec![], 404),
         ("user_code=".to_owned(), vec![], 404),
+        (format!("user_code={code}&user_code={code}&key=k-me&answer=approve"), vec![], 400),
+        (format!("user_code={code}&pad={}", "x".repeat(3 << 20)), vec![], 413),
     ] {
         assert_eq!(decide(&gateway, &headers, &form).await.status, status, "{form}");
     }
@@ -352,6 +354,8 @@ async fn beyond_this_machine_signing_in_is_for_https() {
         ("Host: gw.example.com", "https://gw.example.com"),
         ("Host: gw.example.com:8443", "https://gw.example.com:8443"),
         ("Host: localhost:7329\r\nx-forwarded-proto: https", "https://localhost:7329"),
+        ("Host: localhost:7329\r\nx-forwarded-proto: https, http", "https://localhost:7329"),
+        ("Host: localhost:7329\r\nx-forwarded-proto: http, https", "http://localhost:7329"),
         ("Host: [::1]:7329", "http://[::1]:7329"),
     ] {
         let mut client = Client::connect(gateway.address, None).await;

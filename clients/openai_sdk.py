@@ -6,7 +6,7 @@ import support
 
 support.in_venv("openai==3.57.0")
 
-import asyncio, base64, json, urllib.request, uuid
+import asyncio, base64, json, pathlib, shutil, tempfile, urllib.request, uuid
 import openai, pydantic
 from openai import AsyncOpenAI, OpenAI
 from support import LOCAL_KEY, UPSTREAM_KEY, Seaway, Upstream, asked_by, check, equal, key_with_budget, raises, true, within
@@ -90,6 +90,69 @@ def _():
         budget = json.load(urllib.request.urlopen(ask_it, timeout=10))["budgets"][0]
         spent = budget["spent_micros"] - 99_000_000
         true(f"at most a dollar, and at least 0.99, by {sum(served)} answers", 990_000 <= spent <= 1_000_000, spent)
+
+
+class Clock:
+    """The time of day of a gateway: what it says can be set, and goes on from there. Its steady clock stays as it is."""
+
+    def __init__(self, folder):
+        self.file = pathlib.Path(folder, "now")
+        found = list(pathlib.Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        assert found, "there is no libfaketime: apt-get install faketime"
+        self.environment = {"LD_PRELOAD": str(found[0]), "FAKETIME_TIMESTAMP_FILE": str(self.file), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1", "TZ": "UTC"}
+
+    def set(self, text):
+        # In one piece: it is read at every look at the clock.
+        made = self.file.with_suffix(".made")
+        made.write_text("@" + text + "\n")
+        made.replace(self.file)
+
+
+@check("a clock that jumps gives nobody more than a budget, forth, back, and over a kill -9")
+def _():
+    folder = tempfile.mkdtemp(prefix="seaway-clock-")
+    clock = Clock(folder)
+
+    def served(gateway, key):
+        """How many answers come until the cap says no, or so many."""
+        with client(url=gateway.url, api_key=key, max_retries=0) as one:
+            for count in range(5):
+                try:
+                    one.chat.completions.create(**ask("[[say hi]]", model="claude-opus-4-1", max_completion_tokens=100))
+                except openai.RateLimitError as error:
+                    equal("code", error.code, "insufficient_quota")
+                    return count
+            return count + 1
+
+    def spent(gateway, key):
+        request = urllib.request.Request(gateway.url + "/v1/key", headers={"x-api-key": key})
+        return json.load(urllib.request.urlopen(request, timeout=10))["budgets"][0]["spent_micros"]
+
+    try:
+        clock.set("2027-03-10 23:30:00")
+        options = ["--set", "time_zone=UTC", "--state-dir", folder + "/state"]
+        with Seaway(*options, environment=clock.environment) as gateway:
+            key = key_with_budget(gateway, "clock", 100)
+            equal("the day is used up", served(gateway, key), 0)
+            clock.set("2027-03-11 00:30:00")
+            equal("the next day begins at nothing", (spent(gateway, key), served(gateway, key)), (0, 5))
+            tomorrow = spent(gateway, key)
+            true("what it cost is that day's", tomorrow > 0, tomorrow)
+            clock.set("2027-03-10 23:40:00")
+            equal("set back, the day is used up still", (served(gateway, key), spent(gateway, key)), (0, 100_000_000))
+            clock.set("2027-03-09 12:00:00")
+            equal("the day before has its own", (spent(gateway, key), served(gateway, key)), (0, 5))
+            clock.set("2027-03-11 00:40:00")
+            equal("forth again, what was spent then is there", spent(gateway, key), tomorrow)
+            gateway.process.kill()
+            gateway.process.wait()
+        clock.set("2027-03-10 23:50:00")
+        with Seaway(*options, environment=clock.environment) as gateway:
+            equal("killed and set back, nothing is forgotten", (served(gateway, key), spent(gateway, key)), (0, 100_000_000))
+            clock.set("2027-03-11 00:50:00")
+            equal("nor of the day after", spent(gateway, key), tomorrow)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # ---------------------------------------------------------------- answers

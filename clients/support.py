@@ -210,8 +210,8 @@ def binary():
 class Seaway:
     """The gateway on a free port with a folder of its own; stops at the end of `with`."""
 
-    def __init__(self, *args, upstream=None, listen="127.0.0.1:0", home=None):
-        self.home = home
+    def __init__(self, *args, upstream=None, listen="127.0.0.1:0", home=None, environment={}):
+        self.home, self.environment = home, environment
         self.folder = tempfile.mkdtemp(prefix="seaway-clients-")
         self.args = [] if "--config" in args else ["--config", "/dev/null"]
         self.args += ["--listen", listen.format(folder=self.folder), "--grace", "1s"]
@@ -230,7 +230,7 @@ class Seaway:
     def __enter__(self):
         self.temporary = pathlib.Path(self.home or self.folder, "tmp")
         self.temporary.mkdir(exist_ok=True)
-        environment = {"PATH": os.environ["PATH"], "HOME": self.home or self.folder, "TMPDIR": str(self.temporary)}
+        environment = {"PATH": os.environ["PATH"], "HOME": self.home or self.folder, "TMPDIR": str(self.temporary), **self.environment}
         self.process = subprocess.Popen([binary(), "serve", *self.args], env=environment, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
         self.reader = threading.Thread(target=self.read, daemon=True)

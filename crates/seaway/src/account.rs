@@ -7,10 +7,10 @@ mod login;
 mod reservation;
 mod row;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Instant;
 
+use foldhash::HashMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -183,12 +183,12 @@ impl Accounts {
     /// were ever given out.
     pub fn new(pepper: Option<Pepper>, zone: TimeZone) -> Arc<Self> {
         let known = KeyBook {
-            by_hash: HashMap::new(),
-            by_sha256: HashMap::new(),
-            keys: HashMap::new(),
-            teams: HashMap::new(),
-            others: HashMap::new(),
-            logins: HashMap::new(),
+            by_hash: HashMap::default(),
+            by_sha256: HashMap::default(),
+            keys: HashMap::default(),
+            teams: HashMap::default(),
+            others: HashMap::default(),
+            logins: HashMap::default(),
             ready: Err("the gateway's store is not open yet".into()),
         };
         Arc::new(Self {

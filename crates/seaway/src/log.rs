@@ -4,6 +4,8 @@
 //! thread alone. Lines wait in a buffer of bounded size; what finds it full is dropped, counted, and
 //! told once there is room again.
 
+mod line;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,6 +14,8 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
+
+pub use line::{Line, LineForm, form, write_lines_as};
 
 /// Bytes of lines that may wait.
 const LIMIT: usize = 1 << 20;

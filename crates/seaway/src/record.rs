@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::Date;
 
 use seaway_wire::Dialect;
@@ -10,11 +11,20 @@ use seaway_wire::messages::{Change, Summary};
 
 use crate::auth::Caller;
 use crate::config::{self, PriceBook, UpstreamName};
+use crate::log::{self, Line};
 
 /// Dollars of micro-dollars, for showing.
 #[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million dollars")]
 pub fn dollars(micros: u64) -> f64 {
     micros as f64 / 1e6
+}
+
+/// The message of an exchange's line in the log.
+const LOGGED: &str = "exchange";
+
+/// Microseconds are as fine as it gets.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The least that a token can be, roughly, where nobody has counted.
@@ -31,14 +41,16 @@ pub(crate) fn characters(body: &[u8]) -> u64 {
 /// The bytes that are long and without a space.
 fn encoded(body: &[u8]) -> u64 {
     const LONG: usize = 512;
-    let is_encoded = |byte: &u8| ENCODED[usize::from(*byte)];
     // Whatever is so long has a byte at one of these places.
     let (mut all, mut at) = (0, 0);
     while let (Some(before), Some(rest)) = (body.get(..at), body.get(at..)) {
-        let here = rest.iter().take_while(|byte| is_encoded(byte)).count();
+        let here = run(rest.chunks(WIDE), |part| {
+            part.iter().take_while(|byte| is_encoded(**byte)).count()
+        });
         if here > 0 {
-            let before = before.iter().rev().take_while(|byte| is_encoded(byte)).count();
-            let run = before + here;
+            let back =
+                |part: &[u8]| part.iter().rev().take_while(|byte| is_encoded(**byte)).count();
+            let run = run(before.rchunks(WIDE), back) + here;
             all += if run >= LONG { run } else { 0 };
         }
         // The next place beyond its end.
@@ -47,17 +59,27 @@ fn encoded(body: &[u8]) -> u64 {
     all as u64
 }
 
-/// What pictures and files are written with.
-const ENCODED: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte: u8 = 0;
-    while byte < 128 {
-        let mark = matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-');
-        table[byte as usize] = byte.is_ascii_alphanumeric() || mark;
-        byte += 1;
+/// Bytes that are looked at together.
+const WIDE: usize = 32;
+
+/// How many bytes in a row are of a code; `rest` tells so of a piece that is so in part.
+fn run<'b>(parts: impl Iterator<Item = &'b [u8]>, rest: impl Fn(&[u8]) -> usize) -> usize {
+    let mut all = 0;
+    for part in parts {
+        // Without a way out in between, so that it is a few wide instructions.
+        let of_code: u8 = part.iter().map(|byte| u8::from(is_encoded(*byte))).sum();
+        if usize::from(of_code) < part.len() {
+            return all + rest(part);
+        }
+        all += part.len();
     }
-    table
-};
+    all
+}
+
+/// What pictures and files are written with.
+const fn is_encoded(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'_' | b'-')
+}
 
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,7 +145,7 @@ pub struct Record {
     pub id: String,
     /// The id that the client saw.
     pub request_id: String,
-    pub at: jiff::Timestamp,
+    pub at: Timestamp,
     /// The day of it, as budgets go.
     pub day: Date,
     pub caller: Caller,
@@ -239,9 +261,51 @@ impl Record {
 
     /// Writes the line that every exchange has in the log.
     pub(crate) fn log(&self) {
+        match log::form() {
+            Some(form) if tracing::enabled!(tracing::Level::INFO) => {
+                self.line(Line::begin(form, Timestamp::now(), LOGGED)).write();
+            }
+            Some(_) => {}
+            None => self.trace(),
+        }
+    }
+
+    /// The same as [`Self::trace`], for many a second.
+    fn line(&self, mut line: Line) -> Line {
         let usage = self.summary.usage;
-        // Microseconds are as fine as it gets.
-        let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        line.text("id", &self.request_id);
+        line.text("caller", &self.caller.0);
+        line.text("dialect", self.dialect.name());
+        line.text("endpoint", self.endpoint);
+        if let Some(upstream) = &self.upstream {
+            line.text("upstream", &upstream.0);
+        }
+        line.text("model", self.model());
+        line.number("status", self.status.into());
+        line.text("outcome", self.outcome.name());
+        if let Some(fault) = &self.fault {
+            line.text("fault", fault);
+        }
+        if let Some(reason) = &self.summary.stop_reason {
+            line.text("stop_reason", reason.name());
+        }
+        line.number("input", usage.input);
+        line.number("output", usage.output);
+        line.number("cache_read", usage.cache_read);
+        line.number("cache_write", usage.cache_write);
+        if let Some(cost) = self.cost {
+            line.float("cost_usd", dollars(cost));
+        }
+        line.number("attempts", self.attempts.into());
+        if let Some(first_byte) = self.first_byte {
+            line.float("first_byte_ms", millis(first_byte));
+        }
+        line.float("total_ms", millis(self.total));
+        line
+    }
+
+    fn trace(&self) {
+        let usage = self.summary.usage;
         tracing::info!(
             id = self.request_id,
             caller = &*self.caller.0,
@@ -261,14 +325,110 @@ impl Record {
             attempts = self.attempts,
             first_byte_ms = self.first_byte.map(millis),
             total_ms = millis(self.total),
-            "exchange"
+            "{LOGGED}"
         );
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
+    use seaway_wire::StopReason;
+
     use super::*;
+    use crate::log::LineForm;
+
+    /// What is written to it, as one text.
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn traced(form: LineForm, record: &Record) -> String {
+        let paper = Paper::default();
+        let to = paper.clone();
+        let builder = tracing_subscriber::fmt()
+            .with_writer(move || to.clone())
+            .with_ansi(false)
+            .with_target(false);
+        match form {
+            LineForm::Text => {
+                tracing::subscriber::with_default(builder.finish(), || record.trace());
+            }
+            LineForm::Json => {
+                let subscriber = builder.json().flatten_event(true).finish();
+                tracing::subscriber::with_default(subscriber, || record.trace());
+            }
+        }
+        let written = paper.0.lock().unwrap().clone();
+        String::from_utf8(written).unwrap()
+    }
+
+    fn undated(line: &str) -> String {
+        let (from, until) = (line.find("20").unwrap(), line.find('Z').unwrap());
+        assert_eq!(until - from, "2026-11-29T01:02:03.456789".len(), "{line}");
+        format!("{}{}", &line[..from], &line[until..])
+    }
+
+    fn logged(asked: &str, tokens: u64, ended: bool) -> Record {
+        let mut summary = Summary::default();
+        summary.usage.input = tokens;
+        summary.stop_reason = ended.then_some(StopReason::EndTurn);
+        Record {
+            id: "req_sw_1".into(),
+            request_id: "req_1".into(),
+            at: Timestamp::UNIX_EPOCH,
+            day: Date::default(),
+            caller: Caller("it's me".into()),
+            team: None,
+            asker: Asker::default(),
+            dialect: Dialect::Messages,
+            endpoint: "messages",
+            upstream: ended.then(|| UpstreamName("up".into())),
+            asked: asked.to_owned(),
+            wanted: None,
+            sent: true,
+            stream: false,
+            status: 200,
+            outcome: Outcome::Completed,
+            summary,
+            cost: ended.then_some(tokens * 7),
+            book: None,
+            reckoned: 0,
+            fault: (!ended).then(|| "overloaded_error".to_owned()),
+            attempts: 2,
+            first_byte: ended.then(|| Duration::from_micros(tokens)),
+            total: Duration::from_nanos(tokens.saturating_mul(1234)),
+            body_in: None,
+            body_out: None,
+            changes: Vec::new(),
+            claim: None,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_line_of_an_exchange_is_what_the_log_s_own_formatter_writes(
+            asked in "(\\PC|\"|\\\\|'|\n|\u{1b}){0,12}", tokens in 0..=1u64 << 50, ended in proptest::bool::ANY
+        ) {
+            let record = logged(&asked, tokens, ended);
+            for form in [LineForm::Text, LineForm::Json] {
+                let own = record.line(Line::begin(form, Timestamp::now(), LOGGED)).end();
+                proptest::prop_assert_eq!(undated(&own), undated(&traced(form, &record)));
+            }
+        }
+    }
 
     #[test]
     fn characters_are_text_and_no_picture() {
@@ -280,7 +440,7 @@ mod tests {
 
     /// The same, byte by byte.
     fn counted(body: &[u8]) -> u64 {
-        let runs = body.split(|byte| !ENCODED[usize::from(*byte)]);
+        let runs = body.split(|byte| !is_encoded(*byte));
         let long: usize = runs.map(<[u8]>::len).filter(|length| *length >= 512).sum();
         (body.iter().filter(|byte| **byte & 0xC0 != 0x80).count() - long) as u64
     }

@@ -40,6 +40,9 @@ pub fn fitting<'a>(
 /// Puts upstreams that rest, or are to be spared, behind those that do not. Nobody is left out, and a lone
 /// upstream is always asked.
 pub fn healthy_first<T>(targets: Vec<T>, rests: impl Fn(&T) -> bool) -> Vec<T> {
+    if targets.len() < 2 {
+        return targets;
+    }
     let (resting, well): (Vec<T>, Vec<T>) = targets.into_iter().partition(rests);
     well.into_iter().chain(resting).collect()
 }

@@ -4,9 +4,8 @@
 //! that it names, what the API's own tools find) and for pictures, whose bytes are no text.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use crate::json::{Malformed, Scanner};
 
 /// What bounds the cost of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,10 +42,8 @@ const WINDOW: u64 = 1_000_000;
 impl PromptBound {
     /// Bounds a request in any dialect; `output` is for the caller to set.
     pub fn of(body: &[u8]) -> Self {
-        let mut seen = BoundSoFar::default();
-        let mut json = serde_json::Deserializer::from_slice(body);
-        if (BoundPart { seen: &mut seen, key: "", depth: 0 }).deserialize(&mut json).is_err() {
-            // Deeper than anybody nests it.
+        let Some(seen) = BoundSoFar::of(body) else {
+            // Deeper than anybody nests it, or no JSON.
             return Self {
                 input: WINDOW * (SEARCHES + 1),
                 longest: WINDOW,
@@ -57,7 +54,7 @@ impl PromptBound {
                 in_us: true,
                 output: 0,
             };
-        }
+        };
         let text = (body.len() as u64).saturating_sub(seen.picture_bytes);
         let once = text
             .saturating_add(2 * seen.paper_bytes)
@@ -98,6 +95,16 @@ struct BoundSoFar {
     in_us: bool,
 }
 
+impl BoundSoFar {
+    /// `None` for what cannot be read.
+    fn of(body: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(body).ok()?;
+        let mut walk = BoundWalk { scanner: Scanner::new(text, 0), seen: Self::default() };
+        walk.value("", 0).ok()?;
+        Some(walk.seen)
+    }
+}
+
 /// What a value was, as far as its object has to know.
 enum Found {
     /// A string, with how it begins.
@@ -109,13 +116,6 @@ enum Found {
     Naming,
     Nothing,
     Other,
-}
-
-/// One value on its way through.
-struct BoundPart<'s> {
-    seen: &'s mut BoundSoFar,
-    key: &'s str,
-    depth: u32,
 }
 
 /// Bytes of a string that tell what it is.
@@ -144,24 +144,77 @@ impl Leading {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for BoundPart<'_> {
-    type Value = Found;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Found, D::Error> {
-        from.deserialize_any(self)
-    }
+/// A text on its way through.
+struct BoundWalk<'a> {
+    scanner: Scanner<'a>,
+    seen: BoundSoFar,
 }
 
-impl<'de> Visitor<'de> for BoundPart<'_> {
-    type Value = Found;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
+impl<'a> BoundWalk<'a> {
+    /// Crosses a value that stands in a member of this name, or in a list in it.
+    fn value(&mut self, parent: &str, depth: u32) -> Result<Found, Malformed> {
+        if depth > DEEPEST {
+            return self.scanner.fail("nested deeper than anybody nests it");
+        }
+        match self.scanner.peek() {
+            Some(b'{') => self.object(parent, depth),
+            Some(b'[') => self.list(parent, depth),
+            Some(b'"') => self.text(),
+            byte => {
+                self.scanner.value()?;
+                Ok(if byte == Some(b'n') { Found::Nothing } else { Found::Other })
+            }
+        }
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Found, E> {
-        let length = text.len() as u64;
-        let begins = Leading::of(text);
+    fn list(&mut self, parent: &str, depth: u32) -> Result<Found, Malformed> {
+        self.scanner.eat(b'[');
+        let mut found = Found::Nothing;
+        let mut more = self.scanner.peek() != Some(b']');
+        while more {
+            self.value(parent, depth + 1)?;
+            found = Found::Other;
+            more = self.scanner.eat(b',');
+        }
+        self.end(b']', found)
+    }
+
+    fn object(&mut self, parent: &str, depth: u32) -> Result<Found, Malformed> {
+        self.scanner.eat(b'{');
+        let (mut own, mut found) = (Own::default(), Found::Nothing);
+        let mut more = self.scanner.peek() != Some(b'}');
+        while more {
+            if self.scanner.peek() != Some(b'"') {
+                return self.scanner.fail("expected a member name in double quotes");
+            }
+            let key = self.scanner.inner()?;
+            let key = decoded(key, key.len()).ok_or(UNREADABLE)?;
+            if !self.scanner.eat(b':') {
+                return self.scanner.fail("expected `:`");
+            }
+            let value = self.value(&key, depth + 1)?;
+            own.member(&mut self.seen, &key, value, depth);
+            found = Found::Other;
+            more = self.scanner.eat(b',');
+        }
+        if own.end(&mut self.seen, parent) {
+            found = Found::Naming;
+        }
+        self.end(b'}', found)
+    }
+
+    fn end(&mut self, bracket: u8, found: Found) -> Result<Found, Malformed> {
+        if self.scanner.eat(bracket) {
+            return Ok(found);
+        }
+        self.scanner.fail("a list or an object does not end")
+    }
+
+    fn text(&mut self) -> Result<Found, Malformed> {
+        let inner = self.scanner.inner()?;
+        // Escapes count with what they say: they are bytes of the same body.
+        let length = inner.len() as u64;
+        let begins = Leading::of(&decoded(inner, TELLING * ESCAPED).ok_or(UNREADABLE)?);
         if begins.starts_with("data:image/") {
             self.seen.pictures += 1;
             self.seen.picture_bytes += length;
@@ -170,82 +223,21 @@ impl<'de> Visitor<'de> for BoundPart<'_> {
         }
         Ok(Found::Text { length, begins })
     }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Found, E> {
-        Ok(Found::Other)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Found, E> {
-        Ok(Found::Other)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Found, E> {
-        Ok(Found::Other)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Found, E> {
-        Ok(Found::Other)
-    }
-
-    fn visit_unit<E>(self) -> Result<Found, E> {
-        Ok(Found::Nothing)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Found, A::Error> {
-        let BoundPart { seen, key, depth } = self;
-        let mut found = Found::Nothing;
-        while list
-            .next_element_seed(BoundPart { seen: &mut *seen, key, depth: depth + 1 })?
-            .is_some()
-        {
-            found = Found::Other;
-        }
-        Ok(found)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Found, A::Error> {
-        let BoundPart { seen, key: parent, depth } = self;
-        let mut own = Own::default();
-        let mut any = false;
-        while let Some(Key(key)) = object.next_key()? {
-            any = true;
-            let part = BoundPart { seen: &mut *seen, key: &key, depth: depth + 1 };
-            let found = object.next_value_seed(part)?;
-            own.member(seen, &key, found, depth);
-        }
-        Ok(match own.end(seen, parent) {
-            true => Found::Naming,
-            false if any => Found::Other,
-            false => Found::Nothing,
-        })
-    }
 }
 
-/// A member's name, without its escapes.
-struct Key<'de>(Cow<'de, str>);
+/// So deep anybody nests it.
+const DEEPEST: u32 = 128;
+/// The most bytes that one byte takes that is escaped.
+const ESCAPED: usize = 6;
+const UNREADABLE: Malformed = Malformed { what: "a text that cannot be decoded", at: 0 };
 
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_str(KeyVisitor)
+/// What a string says that begins so, without its escapes, of which only those within so many bytes matter.
+fn decoded(inner: &str, matters: usize) -> Option<Cow<'_, str>> {
+    let front = &inner.as_bytes()[..inner.len().min(matters)];
+    if memchr::memchr(b'\\', front).is_none() {
+        return Some(Cow::Borrowed(inner));
     }
-}
-
-struct KeyVisitor;
-
-impl<'de> Visitor<'de> for KeyVisitor {
-    type Value = Key<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key<'de>, E> {
-        Ok(Key(Cow::Borrowed(name)))
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Key<'de>, E> {
-        Ok(Key(Cow::Owned(name.to_owned())))
-    }
+    serde_json::from_str(&format!("\"{inner}\"")).ok().map(Cow::Owned)
 }
 
 /// What one object says of itself.

@@ -14,6 +14,7 @@ mod text;
 pub use members::Members;
 pub use object::{Node, RawObject};
 pub use patch::{Patch, push_quoted, quote};
+pub(crate) use scan::Scanner;
 pub use scan::{MAX_DEPTH, Malformed, check};
 pub use text::{Text, whole, without_lone_surrogates};
 

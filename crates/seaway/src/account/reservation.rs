@@ -72,14 +72,36 @@ impl Accounts {
         patience: Duration,
     ) -> Result<Reservation, Shortfall> {
         let day = self.day(at);
+        // Nearly always it fits at once, and nothing is set up to wait.
+        let over = standing.scopes();
+        self.check_ready(&over)?;
+        match self.try_begin(&over, day, worst) {
+            Ok(reservation) => Ok(reservation),
+            Err(Decision::Refuse(obstacle)) => Err(self.refused(&over, obstacle, day, false)),
+            Err(_) => self.wait_to_begin(standing.clone(), worst, day, patience).await,
+        }
+    }
+
+    fn check_ready(&self, over: &[Arc<Scope>]) -> Result<(), Shortfall> {
+        if over.iter().any(|scope| !scope.caps.is_nothing()) {
+            self.ready().map_err(Shortfall::Unknown)?;
+        }
+        Ok(())
+    }
+
+    async fn wait_to_begin(
+        &self,
+        mut standing: Standing,
+        worst: Worst,
+        day: Date,
+        patience: Duration,
+    ) -> Result<Reservation, Shortfall> {
         let late = tokio::time::sleep(patience);
         let mut late = std::pin::pin!(late);
-        let (mut standing, mut is_late) = (standing.clone(), false);
+        let mut is_late = false;
         loop {
             let over = standing.scopes();
-            if over.iter().any(|scope| !scope.caps.is_nothing()) {
-                self.ready().map_err(Shortfall::Unknown)?;
-            }
+            self.check_ready(&over)?;
             let mut freed: Vec<_> =
                 over.iter().map(|scope| Box::pin(scope.tally.freed.notified())).collect();
             for one in &mut freed {

@@ -17,7 +17,7 @@ use crate::config::{Auth, Config, Listen, Log, UpstreamPlace};
 use crate::confine::{Confined, confine};
 use crate::http::dashboard::fragment;
 use crate::instance::{self, Instance};
-use crate::log;
+use crate::log::{self, LineForm};
 use crate::route;
 use crate::tunnel::Login;
 
@@ -186,6 +186,12 @@ pub(super) fn start_log(setting: &Log) {
     let color = setting.color.unwrap_or_else(|| std::io::stderr().is_terminal());
     let builder =
         fmt().with_env_filter(filter).with_writer(log::writer).with_ansi(color).with_target(false);
+    match (setting.json, color) {
+        (true, _) => log::write_lines_as(LineForm::Json),
+        (false, false) => log::write_lines_as(LineForm::Text),
+        // A person's terminal: nothing there is in a hurry.
+        (false, true) => {}
+    }
     // Only a second start in one process could fail, and there is none.
     let _once = if setting.json {
         builder.json().flatten_event(true).try_init()

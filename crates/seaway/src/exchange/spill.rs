@@ -27,16 +27,23 @@ pub(super) struct Spill {
 impl Exchange {
     /// What is asked in place of a model, near a cap or where the plan that would be asked nears its limit.
     pub(super) fn near(&self, asked: &str) -> Option<Spill> {
-        let pressing =
-            self.standing.as_ref().and_then(|key| self.state.ledger.accounts().pressing(key));
-        let capped = pressing.is_some_and(|(most, _)| most.share() >= SPILL_AT);
-        if capped && let Some(spill) = self.by_budget(asked) {
+        if let Some(spill) = self.by_budget(asked).filter(|_| self.is_pressed()) {
             return Some(spill);
+        }
+        // Nearly no gateway has a plan that is to be spared.
+        if !self.snapshot.upstreams.iter().any(|upstream| upstream.may_spill()) {
+            return None;
         }
         let meant = self.meant(asked);
         let first = self.snapshot.led_to(asked, meant).into_iter().next()?;
         let spares = first.spares(meant);
         spares.then(|| self.by_route("plan", asked)).flatten()
+    }
+
+    fn is_pressed(&self) -> bool {
+        let accounts = self.state.ledger.accounts();
+        let most = self.standing.as_ref().and_then(|key| accounts.pressing(key));
+        most.is_some_and(|(most, _)| most.share() >= SPILL_AT)
     }
 
     /// The same at a cap: where what was asked for did not fit.
@@ -99,6 +106,10 @@ pub(super) fn moved(
 }
 
 impl Upstream {
+    fn may_spill(&self) -> bool {
+        self.program().is_some_and(|program| program.setting().spill_at.is_some())
+    }
+
     /// True for a plan of which so much is used that others are asked first.
     fn spares(&self, model: &str) -> bool {
         self.program().is_some_and(|program| program.spills(model))

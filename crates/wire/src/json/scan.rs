@@ -23,40 +23,41 @@ enum OpenContainer {
 }
 
 /// A cursor over a JSON text.
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
+    text: &'a str,
     bytes: &'a [u8],
     at: usize,
     open: Vec<OpenContainer>,
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str, at: usize) -> Self {
-        Self { bytes: text.as_bytes(), at, open: Vec::new() }
+    pub(crate) fn new(text: &'a str, at: usize) -> Self {
+        Self { text, bytes: text.as_bytes(), at, open: Vec::new() }
     }
 
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
-    pub(super) fn fail<T>(&self, what: &'static str) -> Result<T, Malformed> {
+    pub(crate) fn fail<T>(&self, what: &'static str) -> Result<T, Malformed> {
         Err(Malformed { what, at: self.at })
     }
 
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
             self.at += 1;
         }
         self.bytes.get(self.at).copied()
     }
 
-    pub(super) fn eat(&mut self, byte: u8) -> bool {
+    pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
         found
     }
 
     /// Crosses one value of any kind; the cursor ends right behind it.
-    pub(super) fn value(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn value(&mut self) -> Result<(), Malformed> {
         let floor = self.open.len();
         loop {
             self.open_or_scalar()?;
@@ -133,7 +134,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Crosses a key and its colon.
-    pub(super) fn key(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn key(&mut self) -> Result<(), Malformed> {
         if self.peek() != Some(b'"') {
             return self.fail("expected a member name in double quotes");
         }
@@ -143,7 +144,7 @@ impl<'a> Scanner<'a> {
 
     /// Crosses a string. What is in it is not looked at: escapes and control characters
     /// are for who decodes it to judge.
-    pub(super) fn string(&mut self) -> Result<(), Malformed> {
+    pub(crate) fn string(&mut self) -> Result<(), Malformed> {
         self.at += 1;
         let text = self.bytes.get(self.at..).unwrap_or_default();
         let mut from = 0;
@@ -156,6 +157,13 @@ impl<'a> Scanner<'a> {
             }
         }
         self.fail("the text ends inside a string")
+    }
+
+    /// Crosses a string, and returns what stands between its quotes.
+    pub(crate) fn inner(&mut self) -> Result<&'a str, Malformed> {
+        let start = self.at + 1;
+        self.string()?;
+        Ok(&self.text[start..self.at - 1])
     }
 
     fn number(&mut self) -> Result<(), Malformed> {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::LazyLock;
 
 use memchr::memmem;
 use serde::Deserialize;
@@ -51,12 +52,17 @@ pub fn files_of_message(body: &[u8]) -> Vec<&str> {
     ids.collect()
 }
 
+// Made once: to make one takes longer than to look through a small body.
+static MEMBER: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"file_id"));
+static ESCAPE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\\u"));
+
 /// Returns every file that a body names, however it is written: for who has to know them all. None where it cannot be
 /// read, which its upstream will say.
 pub fn files_named(body: &[u8]) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     // Nearly no request does, and a name that is not written out has an escape.
-    let may = memmem::find(body, b"file_id").is_some() || memmem::find(body, b"\\u").is_some();
+    let may = MEMBER.find(body).is_some() || ESCAPE.find(body).is_some();
     if may {
         let mut json = serde_json::Deserializer::from_slice(body);
         let read = NamedFiles(&mut named).deserialize(&mut json);

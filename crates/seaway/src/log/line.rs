@@ -1,0 +1,111 @@
+//! A line of the log as `tracing-subscriber` writes it, without what that takes for each field: for what is logged of
+//! every request.
+
+use std::fmt::Write;
+use std::sync::OnceLock;
+
+use jiff::Timestamp;
+
+/// How lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineForm {
+    /// Without colours.
+    Text,
+    Json,
+}
+
+/// How the lines of this process are written, which go to [`super::writer`].
+static FORM: OnceLock<LineForm> = OnceLock::new();
+
+/// Says so, once.
+pub fn write_lines_as(form: LineForm) {
+    let _first = FORM.set(form);
+}
+
+/// `None` where lines are written in another form, or go elsewhere.
+pub fn form() -> Option<LineForm> {
+    FORM.get().copied()
+}
+
+/// A line of the level `INFO`.
+#[derive(Debug)]
+pub struct Line {
+    form: LineForm,
+    text: String,
+}
+
+impl Line {
+    /// Begins one; its message is one of ours, without anything to escape.
+    pub fn begin(form: LineForm, now: Timestamp, message: &str) -> Self {
+        let mut text = String::with_capacity(512);
+        let _infallible = match form {
+            LineForm::Text => write!(text, "{now:.6}  INFO {message}"),
+            LineForm::Json => {
+                write!(text, r#"{{"timestamp":"{now:.6}","level":"INFO","message":"{message}""#)
+            }
+        };
+        Self { form, text }
+    }
+
+    fn name(&mut self, name: &str) {
+        match self.form {
+            LineForm::Text => {
+                self.text.push(' ');
+                self.text.push_str(name);
+                self.text.push('=');
+            }
+            LineForm::Json => {
+                self.text.push_str(",\"");
+                self.text.push_str(name);
+                self.text.push_str("\":");
+            }
+        }
+    }
+
+    /// Adds a text, quoted.
+    pub fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+        // A single quote is escaped in neither.
+        if value.bytes().all(is_plain) {
+            self.text.push('"');
+            self.text.push_str(value);
+            self.text.push('"');
+            return;
+        }
+        let _infallible = match self.form {
+            LineForm::Text => write!(self.text, "{value:?}"),
+            LineForm::Json => {
+                let quoted = serde_json::to_string(value).unwrap_or_default();
+                write!(self.text, "{quoted}")
+            }
+        };
+    }
+
+    pub fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        let _infallible = write!(self.text, "{value}");
+    }
+
+    pub fn float(&mut self, name: &str, value: f64) {
+        self.name(name);
+        let _infallible = match self.form {
+            LineForm::Text => write!(self.text, "{value:?}"),
+            LineForm::Json => write!(self.text, "{}", serde_json::json!(value)),
+        };
+    }
+
+    /// Ends it, and hands it to who writes.
+    pub fn write(self) {
+        super::writer().push(self.end().as_bytes());
+    }
+
+    /// Ends it.
+    pub fn end(mut self) -> String {
+        self.text.push_str(match self.form {
+            LineForm::Text => "\n",
+            LineForm::Json => "}\n",
+        });
+        self.text
+    }
+}

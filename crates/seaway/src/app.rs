@@ -20,12 +20,12 @@ use crate::http::tls::{ServerTls, TlsError};
 use crate::instance::{self, Registered};
 use crate::ledger::Books;
 use crate::process::Programs;
+use crate::reload;
 use crate::snapshot::Snapshot;
 use crate::state::{AppState, ConfigOrigin};
 use crate::store::{Store, StoreError};
 use crate::upstream::{self, Dependencies};
 use crate::workers::Workers;
-use crate::{http, reload};
 
 /// How long tasks have to end once they were told to, beyond the grace.
 const LAST_MOMENTS: Duration = Duration::from_secs(3);
@@ -159,7 +159,7 @@ impl App {
         let at_hand =
             Dependencies { tasks, store, books, network: Network::Real, programs: Programs::Real };
         let state = AppState::new(config, origin, at_hand, drain)?;
-        let router = http::router(&state);
+        let router = Routes::new(&state);
         let workers = Workers::start(threads).map_err(StartError::Threads)?;
         serve(listeners, tls.as_ref(), &router, &state, &connections, &workers);
         let mut app =

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use seaway_wire::messages::Change;
 use seaway_wire::{Dialect, Endpoint, Request, chat, responses};
@@ -279,8 +279,9 @@ impl Exchange {
         };
         if let Some(spill) = self.near(asked) {
             match self.ask_upstreams(request, asked, Some(&spill)).await {
-                // What the client wants is asked where the other cannot be.
-                Err(fault) if is_of_nobody(&fault) => {}
+                // What the client wants is asked where the other cannot be, or does not want.
+                Err(fault) if is_of_nobody(&fault) => self.over_budget = None,
+                Ok(answered) if refuses(answered.reply.status) => {}
                 answered => return answered,
             }
         }
@@ -632,9 +633,15 @@ impl Attempt {
     }
 }
 
-/// True where no upstream was asked, or none could be.
+/// True where no upstream has done anything.
 fn is_of_nobody(fault: &Fault) -> bool {
-    matches!(fault.kind, FaultKind::Forbidden | FaultKind::Unreachable | FaultKind::NotReady)
+    use FaultKind::{BadReply, Draining, StoreDown, TimedOut};
+    !matches!(fault.kind, TimedOut | BadReply | StoreDown | Draining)
+}
+
+/// True for an answer by which an upstream says that it does not serve this, or not now.
+fn refuses(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 403 | 404 | 429 | 502 | 503 | 504 | 529)
 }
 
 fn no_model() -> Fault {

@@ -24,6 +24,7 @@ pub mod status;
 mod telemetry;
 pub mod tls;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Method};
 use seaway_wire::Endpoint;
 use seaway_wire::endpoint::{Answered, ENDPOINTS};
+use tower::Service;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::Caller;
@@ -49,10 +51,42 @@ type Gateway = State<Arc<AppState>>;
 type Admitted = (Extension<Arc<Snapshot>>, Extension<Caller>);
 
 /// All routes, ready to be served.
-pub type Routes = Router;
+#[derive(Clone)]
+pub struct Routes {
+    state: Arc<AppState>,
+    router: Router,
+    /// Nothing lies around the routes that every request has to pass.
+    bare: bool,
+}
 
-/// Builds all routes. Layers run from the last to the first.
-pub fn router(state: &Arc<AppState>) -> Routes {
+impl Routes {
+    /// Builds them.
+    pub fn new(state: &Arc<AppState>) -> Self {
+        let bare = state.snapshot.load().config.cors_origins.is_empty();
+        Self { state: state.clone(), router: router(state), bare }
+    }
+
+    /// Answers a request. Dropped, it stops what is done for it.
+    ///
+    /// What a model answers is most of what is asked, and does not pass the router.
+    pub fn answer(&self, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        if let Some(endpoint) = self.directly(&request) {
+            return Box::pin(ask::enter(self.state.clone(), endpoint, request));
+        }
+        let answering = self.router.clone().call(request);
+        Box::pin(async { answering.await.unwrap_or_else(|never| match never {}) })
+    }
+
+    fn directly(&self, request: &Request) -> Option<Endpoint> {
+        let path = request.uri().path().strip_prefix("/v1")?;
+        let known = ENDPOINTS.iter().find(|row| row.path == path)?;
+        let asks = self.bare && *request.method() == Method::POST;
+        (asks && matches!(known.answered, Answered::ByModel)).then_some(known.endpoint)
+    }
+}
+
+/// Layers run from the last to the first.
+fn router(state: &Arc<AppState>) -> Router {
     let router = Router::new()
         .route("/", get(dashboard::root))
         .merge(dashboard::routes())

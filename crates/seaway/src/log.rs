@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
-pub use line::{Line, LineForm, form, write_lines_as};
+pub use line::{LogForm, LogLine, form, write_lines_as};
 
 /// Bytes of lines that may wait.
 const LIMIT: usize = 1 << 20;

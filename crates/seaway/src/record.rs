@@ -11,7 +11,7 @@ use seaway_wire::messages::{Change, Summary};
 
 use crate::auth::Caller;
 use crate::config::{self, PriceBook, UpstreamName};
-use crate::log::{self, Line};
+use crate::log::{self, LogLine};
 
 /// Dollars of micro-dollars, for showing.
 #[expect(clippy::cast_precision_loss, reason = "exact up to nine thousand million dollars")]
@@ -44,13 +44,9 @@ fn encoded(body: &[u8]) -> u64 {
     // Whatever is so long has a byte at one of these places.
     let (mut all, mut at) = (0, 0);
     while let (Some(before), Some(rest)) = (body.get(..at), body.get(at..)) {
-        let here = run(rest.chunks(WIDE), |part| {
-            part.iter().take_while(|byte| is_encoded(**byte)).count()
-        });
+        let here = run_from(rest);
         if here > 0 {
-            let back =
-                |part: &[u8]| part.iter().rev().take_while(|byte| is_encoded(**byte)).count();
-            let run = run(before.rchunks(WIDE), back) + here;
+            let run = run_before(before) + here;
             all += if run >= LONG { run } else { 0 };
         }
         // The next place beyond its end.
@@ -62,18 +58,25 @@ fn encoded(body: &[u8]) -> u64 {
 /// Bytes that are looked at together.
 const WIDE: usize = 32;
 
-/// How many bytes in a row are of a code; `rest` tells so of a piece that is so in part.
-fn run<'b>(parts: impl Iterator<Item = &'b [u8]>, rest: impl Fn(&[u8]) -> usize) -> usize {
-    let mut all = 0;
-    for part in parts {
-        // Without a way out in between, so that it is a few wide instructions.
-        let of_code: u8 = part.iter().map(|byte| u8::from(is_encoded(*byte))).sum();
-        if usize::from(of_code) < part.len() {
-            return all + rest(part);
-        }
-        all += part.len();
-    }
-    all
+/// How many bytes from the first on are of a code.
+fn run_from(bytes: &[u8]) -> usize {
+    let (wide, rest) = bytes.as_chunks::<WIDE>();
+    let whole = wide.iter().take_while(|part| are_encoded(part)).count();
+    let rest = wide.get(whole).map_or(rest, |part| part);
+    whole * WIDE + rest.iter().take_while(|byte| is_encoded(**byte)).count()
+}
+
+/// How many bytes up to the last are.
+fn run_before(bytes: &[u8]) -> usize {
+    let (rest, wide) = bytes.as_rchunks::<WIDE>();
+    let whole = wide.iter().rev().take_while(|part| are_encoded(part)).count();
+    let rest = wide.iter().rev().nth(whole).map_or(rest, |part| part);
+    whole * WIDE + rest.iter().rev().take_while(|byte| is_encoded(**byte)).count()
+}
+
+/// Without a way out in between, so that it is a few wide instructions.
+fn are_encoded(part: &[u8; WIDE]) -> bool {
+    part.iter().fold(true, |all, byte| all & is_encoded(*byte))
 }
 
 /// What pictures and files are written with.
@@ -263,7 +266,7 @@ impl Record {
     pub(crate) fn log(&self) {
         match log::form() {
             Some(form) if tracing::enabled!(tracing::Level::INFO) => {
-                self.line(Line::begin(form, Timestamp::now(), LOGGED)).write();
+                self.line(LogLine::begin(form, Timestamp::now(), LOGGED)).write();
             }
             Some(_) => {}
             None => self.trace(),
@@ -271,7 +274,7 @@ impl Record {
     }
 
     /// The same as [`Self::trace`], for many a second.
-    fn line(&self, mut line: Line) -> Line {
+    fn line(&self, mut line: LogLine) -> LogLine {
         let usage = self.summary.usage;
         line.text("id", &self.request_id);
         line.text("caller", &self.caller.0);
@@ -338,7 +341,7 @@ mod tests {
     use seaway_wire::StopReason;
 
     use super::*;
-    use crate::log::LineForm;
+    use crate::log::LogForm;
 
     /// What is written to it, as one text.
     #[derive(Clone, Default)]
@@ -355,7 +358,7 @@ mod tests {
         }
     }
 
-    fn traced(form: LineForm, record: &Record) -> String {
+    fn traced(form: LogForm, record: &Record) -> String {
         let paper = Paper::default();
         let to = paper.clone();
         let builder = tracing_subscriber::fmt()
@@ -363,10 +366,10 @@ mod tests {
             .with_ansi(false)
             .with_target(false);
         match form {
-            LineForm::Text => {
+            LogForm::Text => {
                 tracing::subscriber::with_default(builder.finish(), || record.trace());
             }
-            LineForm::Json => {
+            LogForm::Json => {
                 let subscriber = builder.json().flatten_event(true).finish();
                 tracing::subscriber::with_default(subscriber, || record.trace());
             }
@@ -423,8 +426,8 @@ mod tests {
             asked in "(\\PC|\"|\\\\|'|\n|\u{1b}){0,12}", tokens in 0..=1u64 << 50, ended in proptest::bool::ANY
         ) {
             let record = logged(&asked, tokens, ended);
-            for form in [LineForm::Text, LineForm::Json] {
-                let own = record.line(Line::begin(form, Timestamp::now(), LOGGED)).end();
+            for form in [LogForm::Text, LogForm::Json] {
+                let own = record.line(LogLine::begin(form, Timestamp::now(), LOGGED)).end();
                 proptest::prop_assert_eq!(undated(&own), undated(&traced(form, &record)));
             }
         }

@@ -41,6 +41,8 @@ pub struct AppState {
     pub origin: ConfigOrigin,
     pub agents: Agents,
     pub tickets: Tickets,
+    /// Whose turn it is to have telemetry written.
+    pub telemetry: Arc<tokio::sync::Mutex<()>>,
     /// Programs that wait to be signed in.
     pub sign_ins: SignIns,
     /// Tells this gateway from every other one, also from one before it.
@@ -75,6 +77,7 @@ impl AppState {
             drain,
             knocks: Knocks::default(),
             memory: Memory::new(memory_limit),
+            telemetry: Arc::default(),
             answers: Memory::new(memory_limit),
             tasks,
             network,

@@ -9,16 +9,17 @@ use fastrand::Rng;
 use seaway::config::{Config, Environment, Loaded, Sources};
 use seaway::dial::Network;
 use seaway::drain::Drain;
+use seaway::http::Routes;
 use seaway::http::admission::Door;
 use seaway::http::connection::Connections;
 use seaway::http::server::Serving;
 use seaway::ledger::Books;
 use seaway::process::Programs;
+use seaway::reload;
 use seaway::state::{AppState, ConfigOrigin};
 use seaway::store::{Opened, Store, StoreSteps};
 use seaway::upstream::Dependencies;
 use seaway::workers::Workers;
-use seaway::{http, reload};
 use tokio::time::{Instant, advance, sleep};
 use tokio_util::task::TaskTracker;
 
@@ -235,7 +236,7 @@ fn gateway(
     let origin = ConfigOrigin { sources, path };
     let gateway = AppState::new(config, origin, at_hand, drain).expect("the keys are given");
     let serving = Arc::new(Serving {
-        router: http::router(&gateway),
+        router: Routes::new(&gateway),
         door: Door::Public,
         state: gateway.clone(),
         tasks,

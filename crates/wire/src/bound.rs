@@ -100,7 +100,7 @@ impl BoundSoFar {
     fn of(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
         let mut walk = BoundWalk { scanner: Scanner::new(text, 0), seen: Self::default() };
-        walk.value("", 0).ok()?;
+        walk.value(Place { parent: "", depth: 0, blocks: true }).ok()?;
         Some(walk.seen)
     }
 }
@@ -150,15 +150,15 @@ struct BoundWalk<'a> {
     seen: BoundSoFar,
 }
 
-impl<'a> BoundWalk<'a> {
+impl BoundWalk<'_> {
     /// Crosses a value that stands in a member of this name, or in a list in it.
-    fn value(&mut self, parent: &str, depth: u32) -> Result<Found, Malformed> {
-        if depth > DEEPEST {
+    fn value(&mut self, at: Place<'_>) -> Result<Found, Malformed> {
+        if at.depth > DEEPEST {
             return self.scanner.fail("nested deeper than anybody nests it");
         }
         match self.scanner.peek() {
-            Some(b'{') => self.object(parent, depth),
-            Some(b'[') => self.list(parent, depth),
+            Some(b'{') => self.object(at),
+            Some(b'[') => self.list(at),
             Some(b'"') => self.text(),
             byte => {
                 self.scanner.value()?;
@@ -167,19 +167,19 @@ impl<'a> BoundWalk<'a> {
         }
     }
 
-    fn list(&mut self, parent: &str, depth: u32) -> Result<Found, Malformed> {
+    fn list(&mut self, at: Place<'_>) -> Result<Found, Malformed> {
         self.scanner.eat(b'[');
         let mut found = Found::Nothing;
         let mut more = self.scanner.peek() != Some(b']');
         while more {
-            self.value(parent, depth + 1)?;
+            self.value(Place { depth: at.depth + 1, ..at })?;
             found = Found::Other;
             more = self.scanner.eat(b',');
         }
         self.end(b']', found)
     }
 
-    fn object(&mut self, parent: &str, depth: u32) -> Result<Found, Malformed> {
+    fn object(&mut self, at: Place<'_>) -> Result<Found, Malformed> {
         self.scanner.eat(b'{');
         let (mut own, mut found) = (Own::default(), Found::Nothing);
         let mut more = self.scanner.peek() != Some(b'}');
@@ -192,12 +192,12 @@ impl<'a> BoundWalk<'a> {
             if !self.scanner.eat(b':') {
                 return self.scanner.fail("expected `:`");
             }
-            let value = self.value(&key, depth + 1)?;
-            own.member(&mut self.seen, &key, value, depth);
+            let value = self.value(at.member(&key))?;
+            own.member(&mut self.seen, &key, value, at);
             found = Found::Other;
             more = self.scanner.eat(b',');
         }
-        if own.end(&mut self.seen, parent) {
+        if own.end(&mut self.seen, at) {
             found = Found::Naming;
         }
         self.end(b'}', found)
@@ -215,16 +215,38 @@ impl<'a> BoundWalk<'a> {
         // Escapes count with what they say: they are bytes of the same body.
         let length = inner.len() as u64;
         let begins = Leading::of(&decoded(inner, TELLING * ESCAPED).ok_or(UNREADABLE)?);
-        if begins.starts_with("data:image/") {
-            self.seen.pictures += 1;
-            self.seen.picture_bytes += length;
-        } else if begins.starts_with("data:") {
+        if begins.starts_with("data:") && !begins.starts_with(PICTURE_URL) {
             self.seen.paper_bytes += length;
         }
         Ok(Found::Text { length, begins })
     }
 }
 
+/// Where a value stands.
+#[derive(Clone, Copy)]
+struct Place<'k> {
+    /// The member that it is in, or that a list is in which it is in.
+    parent: &'k str,
+    depth: u32,
+    /// What a conversation is made of may stand here, pictures among it. What looks like one elsewhere, as in the input of a
+    /// tool, is text to the model.
+    blocks: bool,
+}
+
+impl<'k> Place<'k> {
+    fn member(self, key: &'k str) -> Self {
+        let leads = match key {
+            "messages" | "content" | "output" | "source" | "image_url" => true,
+            // Of Responses; deeper it is a tool's.
+            "input" => self.depth == 0,
+            _ => false,
+        };
+        Self { parent: key, depth: self.depth + 1, blocks: self.blocks && leads }
+    }
+}
+
+/// How the address of a picture begins that is in the address.
+const PICTURE_URL: &str = "data:image/";
 /// So deep anybody nests it.
 const DEEPEST: u32 = 128;
 /// The most bytes that one byte takes that is escaped.
@@ -250,7 +272,8 @@ struct Own {
 }
 
 impl Own {
-    fn member(&mut self, seen: &mut BoundSoFar, key: &str, found: Found, depth: u32) {
+    fn member(&mut self, seen: &mut BoundSoFar, key: &str, found: Found, at: Place<'_>) {
+        let Place { parent, depth, blocks } = at;
         match (key, found) {
             (_, Found::Nothing) => {}
             ("cache_control", _) => seen.cached = true,
@@ -258,7 +281,12 @@ impl Own {
             ("mcp_servers" | "web_search_options", _) if depth == 0 => seen.server_tools = true,
             ("context_management", _) if depth == 0 => seen.compacts = true,
             ("file_id", Found::Text { .. }) => self.names = true,
-            ("url" | "file_url" | "image_url", Found::Text { begins, .. }) => {
+            ("url" | "file_url" | "image_url", Found::Text { begins, length }) => {
+                let is_shown = key == "image_url" || (key == "url" && parent == "image_url");
+                if blocks && is_shown && begins.starts_with(PICTURE_URL) {
+                    seen.pictures += 1;
+                    seen.picture_bytes += length;
+                }
                 self.names |= !begins.starts_with("data:");
                 self.is_picture |= key == "image_url";
             }
@@ -280,8 +308,8 @@ impl Own {
     }
 
     /// Whether it names something that it does not hold.
-    fn end(&self, seen: &mut BoundSoFar, parent: &str) -> bool {
-        if self.media.starts_with("image/") {
+    fn end(&self, seen: &mut BoundSoFar, at: Place<'_>) -> bool {
+        if at.blocks && at.parent == "source" && self.media.starts_with("image/") {
             seen.pictures += 1;
             seen.picture_bytes += self.data;
         } else if self.data > 0 {
@@ -292,7 +320,7 @@ impl Own {
             return false;
         }
         // Who holds it knows better what it is.
-        if self.names && !matches!(parent, "source" | "image_url") {
+        if self.names && !matches!(at.parent, "source" | "image_url") {
             seen.named += 1;
             return false;
         }
@@ -302,6 +330,9 @@ impl Own {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::Strategy;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -319,6 +350,7 @@ mod tests {
             r#"{{"type":"document","source":{{"type":"base64","media_type":"application/pdf","data":"{long}"}}}}"#
         );
         let text = format!(r#"{{"type":"text","text":"{long}"}}"#);
+        let tool = |input: &str| body(&format!(r#"{{"type":"tool_use","input":{input}}}"#));
         for (body, least, most) in [
             (body(r#"{"type":"text","text":"hello"}"#), 50, 100),
             (
@@ -330,8 +362,51 @@ mod tests {
                 2_000,
                 3_500,
             ),
-            // A blob that is text is text.
+            // A blob that is text is text, also where it looks like a picture.
             (body(&text), 60_000, 60_200),
+            (body(&format!(r#"{{"type":"text","text":"data:image/{long}"}}"#)), 60_000, 60_200),
+            (format!(r#"{{"messages":[{{"content":"data:image/{long}"}}]}}"#), 60_000, 60_200),
+            (tool(&format!(r#"{{"media_type":"image/png","data":"{long}"}}"#)), 60_000, 200_000),
+            (
+                tool(&format!(r#"{{"source":{{"media_type":"image/png","data":"{long}"}}}}"#)),
+                60_000,
+                200_000,
+            ),
+            (
+                tool(&format!(
+                    r#"{{"media_type":"image/png","data":"data:image/{long}","x":"{long}"}}"#
+                )),
+                120_000,
+                260_000,
+            ),
+            (tool(&format!(r#"{{"image_url":{{"url":"data:image/{long}"}}}}"#)), 60_000, 70_000),
+            (
+                tool(&format!(r#"{{"content":[{{"image_url":"data:image/{long}"}}]}}"#)),
+                60_000,
+                70_000,
+            ),
+            (
+                format!(
+                    r#"{{"tools":[{{"input_schema":{{"source":{{"media_type":"image/png","data":"{long}"}}}}}}]}}"#
+                ),
+                60_000,
+                200_000,
+            ),
+            // Of Responses.
+            (
+                format!(
+                    r#"{{"input":[{{"content":[{{"type":"input_image","image_url":"data:image/{long}"}}]}}]}}"#
+                ),
+                5_000,
+                5_300,
+            ),
+            (
+                format!(
+                    r#"{{"input":[{{"output":[{{"type":"input_image","image_url":"data:image/{long}"}}]}}]}}"#
+                ),
+                5_000,
+                5_300,
+            ),
             (body(&picture), 5_000, 5_300),
             (body(&chat), 5_000, 5_300),
             (body(&paper), 180_000, 180_400),
@@ -360,6 +435,96 @@ mod tests {
                 &body[..body.len().min(200)],
                 bound.input
             );
+        }
+    }
+
+    /// Bytes of pictures that stand where pictures may, by another way: `path` is the members that lead there.
+    fn pictures(value: &Value, path: &mut Vec<String>) -> u64 {
+        let shows = |path: &[String]| {
+            let known = ["messages", "content", "output", "source", "image_url"];
+            path.iter()
+                .enumerate()
+                .all(|(index, key)| known.contains(&key.as_str()) || (index == 0 && key == "input"))
+        };
+        let text = |value: &Value| value.as_str().map(str::to_owned).unwrap_or_default();
+        match value {
+            Value::Array(items) => items.iter().map(|item| pictures(item, path)).sum(),
+            Value::Object(members) => {
+                let mut all = 0;
+                let of = |name: &str| members.get(name).map(text).unwrap_or_default();
+                let within = path.last().map(String::as_str).unwrap_or_default().to_owned();
+                if shows(path) && within == "source" && of("media_type").starts_with("image/") {
+                    all += of("data").len() as u64;
+                }
+                for (key, value) in members {
+                    let is_url = key == "image_url" || (key == "url" && within == "image_url");
+                    if shows(path) && is_url && text(value).starts_with("data:image/") {
+                        all += text(value).len() as u64;
+                    }
+                    path.push(key.clone());
+                    all += pictures(value, path);
+                    path.pop();
+                }
+                all
+            }
+            _ => 0,
+        }
+    }
+
+    fn body() -> impl Strategy<Value = Value> {
+        let words = [
+            "data:image/png;base64,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "data:text/plain,hi",
+            "image/png",
+            "image",
+            "hello",
+            "1h",
+        ];
+        let text = proptest::sample::select(words.to_vec()).prop_map(Value::from);
+        let leaf = proptest::prop_oneof![
+            text,
+            proptest::bool::ANY.prop_map(Value::from),
+            proptest::strategy::Just(Value::Null)
+        ];
+        let keys = [
+            "messages",
+            "input",
+            "content",
+            "output",
+            "source",
+            "image_url",
+            "url",
+            "data",
+            "media_type",
+            "type",
+            "arguments",
+            "tools",
+            "text",
+            "file_id",
+        ];
+        leaf.prop_recursive(6, 48, 5, move |inner| {
+            let members = proptest::collection::vec(
+                (proptest::sample::select(keys.to_vec()), inner.clone()),
+                0..5,
+            );
+            proptest::prop_oneof![
+                proptest::collection::vec(inner, 0..4).prop_map(Value::from),
+                members.prop_map(|members| members
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect::<serde_json::Map<_, _>>()
+                    .into()),
+            ]
+        })
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_but_a_picture_in_its_place_is_less_than_its_bytes(body in body()) {
+            let text = body.to_string();
+            let pictures = pictures(&body, &mut Vec::new());
+            let bound = PromptBound::of(text.as_bytes());
+            proptest::prop_assert!(bound.input + pictures >= text.len() as u64, "{text}: {bound:?}, {pictures}");
         }
     }
 

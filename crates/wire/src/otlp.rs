@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 
 /// Sums of one body at most; what is beyond is not counted, and said so.
 pub const MOST: usize = 1_000;
+/// How what Claude Code tells begins; what others add to a number may be anything.
+const OF_CLAUDE_CODE: &str = "claude_code.";
+/// No number is larger.
+const LARGEST: f64 = 1e15;
 /// Characters of a name at most.
 const LONGEST: usize = 128;
 
@@ -140,6 +144,7 @@ impl Tally {
                 let about = [&log.attributes, group.resource()];
                 let body = log.body.as_ref().and_then(|body| body.string_value.as_deref());
                 let name = Some(log.event_name.as_str()).filter(|name| !name.is_empty());
+                let body = body.filter(|body| body.starts_with(OF_CLAUDE_CODE));
                 let name = name.or_else(|| text(about, "event.name")).or(body);
                 self.add(about, name.unwrap_or_default(), 0, Some(1.0));
             }
@@ -155,14 +160,15 @@ impl Tally {
     }
 
     fn add(&mut self, about: [&Vec<KeyValue>; 2], name: &str, series: i64, value: Option<f64>) {
-        let value = value.filter(|value| value.is_finite() && *value >= 0.0);
+        let value = value.filter(|value| (0.0..=LARGEST).contains(value));
         let (Some(value), true) = (value, is_name(name)) else {
             self.left_out += 1;
             return;
         };
-        let session = text(about, "session.id").unwrap_or_default();
-        let session = session.chars().take(LONGEST).collect();
+        let session = text(about, "session.id").filter(|session| is_name(session));
+        let session = session.unwrap_or_default().to_owned();
         let kind = text(about, "type").or_else(|| text(about, "decision"));
+        let kind = kind.filter(|_| name.starts_with(OF_CLAUDE_CODE));
         let name = match kind.filter(|kind| is_name(kind)) {
             Some(kind) => format!("{name} {kind}"),
             None => name.to_owned(),
@@ -517,12 +523,15 @@ mod tests {
             {"body": {"stringValue": "claude_code.user_prompt"}, "attributes": attributes(&[("event.name", "user_prompt"), ("prompt", "hush")])},
             {"body": {"stringValue": "claude_code.api_request"}},
             {"eventName": "claude_code.tool_result", "body": {"kvlistValue": {}}},
-            {"body": {"stringValue": "what a person wrote"}}
+            {"body": {"stringValue": "what a person wrote"}},
+            {"body": {"stringValue": "/home/ann/merger-with-acme.txt"}},
+            {"eventName": "a", "attributes": attributes(&[("type", "secret-word"), ("session.id", "not a name")])}
         ]}]}]});
         let names = ["claude_code.api_request", "claude_code.tool_result", "user_prompt"];
         let told = read_json(Signal::Logs, &logs);
-        assert_eq!(told.counts, names.map(|name| count("s2", name, 1.0)));
-        assert_eq!(told.left_out, 1);
+        let mut expected = vec![count("", "a", 1.0)];
+        expected.extend(names.map(|name| count("s2", name, 1.0)));
+        assert_eq!(told, Told { counts: expected, left_out: 2 });
         let spans = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{"name": "claude_code.llm_request"}, {"name": "claude_code.llm_request"}]}]}]});
         let told = read_json(Signal::Traces, &spans);
         assert_eq!(told.counts, [count("", "claude_code.llm_request", 2.0)]);

@@ -27,7 +27,16 @@ fn shown(login: &LoginRow) -> Value {
 impl Admin<'_> {
     /// Lists the programs that signed in and are not over, by their keys, the newest first.
     pub fn logins(&self) -> Value {
-        let mut logins = self.accounts.logins(Timestamp::now());
+        let now = Timestamp::now();
+        let mut logins = self.accounts.logins(now);
+        // Those of a key that was taken back or replaced let nobody in any more.
+        logins.retain(|login| {
+            let given = self
+                .accounts
+                .of(&login.name)
+                .is_some_and(|key| key.key.row.hash.is_some() || key.key.row.revoked.is_some());
+            !given || self.accounts.proves(&login.name, &login.proof, now)
+        });
         logins.sort_by(|one, other| {
             (&one.name, other.created, one.id).cmp(&(&other.name, one.created, other.id))
         });

@@ -17,7 +17,7 @@ use crate::config::{Auth, Config, Listen, Log, UpstreamPlace};
 use crate::confine::{Confined, confine};
 use crate::http::dashboard::fragment;
 use crate::instance::{self, Instance};
-use crate::log::{self, LineForm};
+use crate::log::{self, LogForm};
 use crate::route;
 use crate::tunnel::Login;
 
@@ -187,8 +187,8 @@ pub(super) fn start_log(setting: &Log) {
     let builder =
         fmt().with_env_filter(filter).with_writer(log::writer).with_ansi(color).with_target(false);
     match (setting.json, color) {
-        (true, _) => log::write_lines_as(LineForm::Json),
-        (false, false) => log::write_lines_as(LineForm::Text),
+        (true, _) => log::write_lines_as(LogForm::Json),
+        (false, false) => log::write_lines_as(LogForm::Text),
         // A person's terminal: nothing there is in a hurry.
         (false, true) => {}
     }

@@ -53,11 +53,24 @@ pub struct CameBy {
 }
 
 /// Checks host, origin and key, and says who calls.
-pub async fn enter(
-    State(state): State<Arc<AppState>>,
+pub async fn enter(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let answer = |mut request: Request, snapshot: Arc<Snapshot>, caller: Caller| {
+        request.extensions_mut().insert(snapshot);
+        request.extensions_mut().insert(caller);
+        next.run(request)
+    };
+    admitted(state, request, answer).await
+}
+
+/// The same for who needs no router: `answer` is given the request, the configuration that it sees, and who sent it.
+pub(super) async fn admitted<F>(
+    state: Arc<AppState>,
     mut request: Request,
-    next: Next,
-) -> Response {
+    answer: impl FnOnce(Request, Arc<Snapshot>, Caller) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     mark_sensitive(request.headers_mut());
     let came = request.extensions().get::<CameBy>().cloned();
     let door = came.as_ref().map_or(Door::Public, |came| came.door);
@@ -87,10 +100,9 @@ pub async fn enter(
         Ok(_) if wants_a_socket(request.headers()) => no_socket(request).await,
         Ok(caller) => {
             // One request sees one configuration, even if another comes while its body does.
-            request.extensions_mut().insert(snapshot);
-            request.extensions_mut().insert(caller);
             let dialect = dialect_of(&request);
-            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            let answering = answer(request, snapshot, caller);
+            let answered = AssertUnwindSafe(answering).catch_unwind().await;
             let mut answered = answered.unwrap_or_else(|panic| panicked(&*panic, dialect));
             answer::identify_if_nameless(answered.headers_mut());
             answered

@@ -10,7 +10,7 @@ use axum::routing::{MethodRouter, post};
 use http::header::CONTENT_ENCODING;
 use seaway_wire::Endpoint;
 
-use super::admission::{HeldBody, whole_body};
+use super::admission::{self, HeldBody, whole_body};
 use super::{Admitted, Gateway};
 use super::{preset_header, reply};
 use crate::answer;
@@ -36,6 +36,15 @@ pub(super) fn at_preset(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
             serve(state, known, endpoint, Some(preset), request)
         },
     )
+}
+
+/// Lets a request in and serves it, without a router around it.
+pub(super) async fn enter(state: Arc<AppState>, endpoint: Endpoint, request: Request) -> Response {
+    let serving = state.clone();
+    let answer = move |request, snapshot, caller| {
+        serve(serving, (Extension(snapshot), Extension(caller)), endpoint, None, request)
+    };
+    admission::admitted(state, request, answer).await
 }
 
 async fn serve(

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use http::header::HOST;
 use http::{HeaderValue, Version};
@@ -20,12 +19,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
-use super::address;
 use super::admission::{CameBy, Door};
 use super::connection::{ClientBody, Connections, IncomingBody, Place, Sending};
 use super::tls::ServerTls;
+use super::{Routes, address};
 use crate::config::{ClientLimits, Listen};
 use crate::drain::Drain;
 use crate::state::AppState;
@@ -206,7 +204,7 @@ fn is_short(error: &io::Error) -> bool {
 
 /// What every connection of a listener is served with.
 pub struct Serving {
-    pub router: Router,
+    pub router: Routes,
     pub door: Door,
     pub state: Arc<AppState>,
     pub tasks: TaskTracker,
@@ -308,7 +306,7 @@ fn settle<B>(request: &mut hyper::Request<B>) {
 struct Served {
     place: Place,
     limits: ClientLimits,
-    router: Router,
+    router: Routes,
     door: Door,
     drain: Drain,
     tls: Option<TlsAcceptor>,
@@ -344,12 +342,13 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
         settle(&mut request);
         let underway = open.begins(request.version() >= Version::HTTP_2);
         let body = |body| Body::new(IncomingBody::new(body, limits.body_timeout));
-        let answering = router.clone().call(request.map(body));
-        async move { Ok::<_, Infallible>(answering.await?.map(|body| ClientBody::new(body, underway))) }
+        let answering = router.answer(request.map(body));
+        async move { Ok::<_, Infallible>(answering.await.map(|body| ClientBody::new(body, underway))) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    let between = Some(limits.idle_timeout).filter(|limit| !limit.is_zero());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(between);
+    // Who asks nothing more, or half of it, is found by a look now and then (`overdue`): a timer that is set anew for each
+    // request costs a system call.
+    builder.http1().header_read_timeout(None);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
     let stream = Sending::new(TokioIo::new(stream), place.connection.clone(), limits.send_timeout);
     let mut served = std::pin::pin!(builder.serve_connection(stream, service));

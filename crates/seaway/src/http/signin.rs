@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::rejection::FormRejection;
-use axum::extract::{Form, FromRequest, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Form, FromRequest, Query, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -45,7 +45,11 @@ pub(super) fn routes() -> Router<Arc<AppState>> {
         .route("/oauth/revoke", post(revoke))
         .route("/device", get(to_page))
         .route("/dashboard/device", get(show).post(decide))
+        .layer(DefaultBodyLimit::max(FORM))
 }
+
+/// The largest form, in bytes.
+const FORM: usize = 16 << 10;
 
 type Fields = HashMap<String, String>;
 
@@ -268,11 +272,16 @@ async fn sign_in(
         state.ledger.store().end_login(id, noted, move || dropped.drop_login(id)).await?;
         return Ok(None);
     }
-    if let Some(oldest) = accounts.login_beyond(&name, now) {
+    while let Some(oldest) = accounts.login_beyond(&name, now) {
         let detail = format!("{}: the key has more sign-ins than {SIGN_INS}", oldest.program);
         let noted = AuditEntry::once(AuditEvent::ClientSignOut, &*name, detail);
         let (id, dropped) = (oldest.id, accounts.clone());
-        state.ledger.store().end_login(id, noted, move || dropped.drop_login(id)).await?;
+        let ended = state.ledger.store().end_login(id, noted, move || dropped.drop_login(id));
+        if let Err(error) = ended.await {
+            // The one that was asked for is kept all the same.
+            tracing::warn!(%error, "a sign-in that is one too many could not be ended");
+            break;
+        }
     }
     Ok(tokens(state, id, &name, now))
 }

@@ -1,6 +1,7 @@
 //! Telemetry of programs (OTLP): counted into their sessions, and otherwise forgotten.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -20,6 +21,12 @@ use crate::state::AppState;
 
 /// What is read where it is; more would hold up what else the thread serves.
 const SMALL: usize = 64 << 10;
+/// The largest body, in bytes: some programs send by time, some by number, and none so much.
+const LARGEST: usize = 4 << 20;
+/// How much more memory a body takes while it is read, at the most: two bytes may be a record.
+const UNPACKED: usize = 40;
+/// Writing it may take so much of the store's time: one part in so many.
+const SHARE: u32 = 10;
 
 pub(super) fn routes() -> Router<Arc<AppState>> {
     let of = |signal| {
@@ -50,7 +57,9 @@ async fn take(
 ) -> Result<Response, Fault> {
     let (encoding, written) = match kind_of(headers).as_str() {
         "application/json" => (Encoding::Json, "application/json"),
-        "application/x-protobuf" | "" => (Encoding::Protobuf, "application/x-protobuf"),
+        "application/x-protobuf" | "application/protobuf" | "" => {
+            (Encoding::Protobuf, "application/x-protobuf")
+        }
         other => {
             let message = format!(
                 "telemetry is taken as `application/x-protobuf` or `application/json`, and this is `{other}`"
@@ -58,10 +67,26 @@ async fn take(
             return Err(Fault::new(FaultKind::InvalidRequest, message));
         }
     };
-    let body = whole_body(&state.memory, headers, body, snapshot.config.body_limit).await?;
+    let limit = snapshot.config.body_limit.min(LARGEST);
+    let mut body = whole_body(&state.memory, headers, body, limit).await.map_err(|fault| {
+        if fault.kind == FaultKind::TooLarge && limit == LARGEST {
+            let message = format!("telemetry is taken up to {LARGEST} bytes at once; send it more often, or in smaller batches");
+            return Fault::new(FaultKind::TooLarge, message);
+        }
+        fault
+    })?;
+    state.memory.hold(&mut body.held, body.bytes.len() * UNPACKED).await?;
     let Told { counts, left_out } = read(signal, encoding, body).await?;
     if !counts.is_empty() {
+        // One after the other, with pauses: no loop of anybody's keeps the store from what it promised others.
+        let turn = state.telemetry.clone().lock_owned().await;
+        let began = Instant::now();
         state.ledger.store().keep_telemetry(caller.0, counts).await?;
+        let pause = began.elapsed() * (SHARE - 1);
+        state.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            drop(turn);
+        });
     }
     let answer = otlp::answer(signal, encoding, left_out);
     let mut response = (StatusCode::OK, answer).into_response();
@@ -70,11 +95,16 @@ async fn take(
 }
 
 async fn read(signal: Signal, encoding: Encoding, body: HeldBody) -> Result<Told, Fault> {
-    let told = if body.bytes.len() <= SMALL {
-        otlp::read(signal, encoding, &body.bytes)
+    let HeldBody { bytes, held } = body;
+    let told = if bytes.len() <= SMALL {
+        otlp::read(signal, encoding, &bytes)
     } else {
-        // The memory is held until it is read.
-        let work = tokio::task::spawn_blocking(move || otlp::read(signal, encoding, &body.bytes));
+        let work = tokio::task::spawn_blocking(move || {
+            let told = otlp::read(signal, encoding, &bytes);
+            // Also for a client that has left meanwhile.
+            drop(held);
+            told
+        });
         let failed = |_| Fault::new(FaultKind::Internal, "the telemetry could not be read");
         work.await.map_err(failed)?
     };

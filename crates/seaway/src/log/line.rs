@@ -8,39 +8,39 @@ use jiff::Timestamp;
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineForm {
+pub enum LogForm {
     /// Without colours.
     Text,
     Json,
 }
 
 /// How the lines of this process are written, which go to [`super::writer`].
-static FORM: OnceLock<LineForm> = OnceLock::new();
+static FORM: OnceLock<LogForm> = OnceLock::new();
 
 /// Says so, once.
-pub fn write_lines_as(form: LineForm) {
+pub fn write_lines_as(form: LogForm) {
     let _first = FORM.set(form);
 }
 
 /// `None` where lines are written in another form, or go elsewhere.
-pub fn form() -> Option<LineForm> {
+pub fn form() -> Option<LogForm> {
     FORM.get().copied()
 }
 
 /// A line of the level `INFO`.
 #[derive(Debug)]
-pub struct Line {
-    form: LineForm,
+pub struct LogLine {
+    form: LogForm,
     text: String,
 }
 
-impl Line {
+impl LogLine {
     /// Begins one; its message is one of ours, without anything to escape.
-    pub fn begin(form: LineForm, now: Timestamp, message: &str) -> Self {
+    pub fn begin(form: LogForm, now: Timestamp, message: &str) -> Self {
         let mut text = String::with_capacity(512);
         let _infallible = match form {
-            LineForm::Text => write!(text, "{now:.6}  INFO {message}"),
-            LineForm::Json => {
+            LogForm::Text => write!(text, "{now:.6}  INFO {message}"),
+            LogForm::Json => {
                 write!(text, r#"{{"timestamp":"{now:.6}","level":"INFO","message":"{message}""#)
             }
         };
@@ -49,12 +49,12 @@ impl Line {
 
     fn name(&mut self, name: &str) {
         match self.form {
-            LineForm::Text => {
+            LogForm::Text => {
                 self.text.push(' ');
                 self.text.push_str(name);
                 self.text.push('=');
             }
-            LineForm::Json => {
+            LogForm::Json => {
                 self.text.push_str(",\"");
                 self.text.push_str(name);
                 self.text.push_str("\":");
@@ -74,8 +74,8 @@ impl Line {
             return;
         }
         let _infallible = match self.form {
-            LineForm::Text => write!(self.text, "{value:?}"),
-            LineForm::Json => {
+            LogForm::Text => write!(self.text, "{value:?}"),
+            LogForm::Json => {
                 let quoted = serde_json::to_string(value).unwrap_or_default();
                 write!(self.text, "{quoted}")
             }
@@ -90,8 +90,8 @@ impl Line {
     pub fn float(&mut self, name: &str, value: f64) {
         self.name(name);
         let _infallible = match self.form {
-            LineForm::Text => write!(self.text, "{value:?}"),
-            LineForm::Json => write!(self.text, "{}", serde_json::json!(value)),
+            LogForm::Text => write!(self.text, "{value:?}"),
+            LogForm::Json => write!(self.text, "{}", serde_json::json!(value)),
         };
     }
 
@@ -103,8 +103,8 @@ impl Line {
     /// Ends it.
     pub fn end(mut self) -> String {
         self.text.push_str(match self.form {
-            LineForm::Text => "\n",
-            LineForm::Json => "}\n",
+            LogForm::Text => "\n",
+            LogForm::Json => "}\n",
         });
         self.text
     }

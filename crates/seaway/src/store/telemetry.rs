@@ -32,14 +32,24 @@ fn add(
 ) -> rusqlite::Result<()> {
     let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let caller = name_of(&transaction, caller)?;
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO telemetry (caller, session, what, series, value, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT DO UPDATE SET value = iif(series = 0, value + excluded.value, max(value, excluded.value)), at = excluded.at",
+    let mut update = transaction.prepare_cached(
+        "UPDATE telemetry SET value = iif(series = 0, value + ?5, max(value, ?5)), at = ?6 WHERE caller = ?1 AND session = ?2 AND what = ?3 AND series = ?4",
     )?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO telemetry (caller, session, what, series, value, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let mut more = false;
     for Count { session, name, series, value } in counts {
-        insert.execute(params![caller, session, name, series, value, now.as_millisecond()])?;
+        let row = params![caller, session, name, series, value, now.as_millisecond()];
+        if update.execute(row)? == 0 {
+            insert.execute(row)?;
+            more = true;
+        }
     }
-    drop(insert);
+    drop((update, insert));
+    if !more {
+        return transaction.commit();
+    }
     let all: u64 = transaction
         .prepare_cached("SELECT count(*) FROM telemetry WHERE caller = ?1")?
         .query_row([caller], |row| row.get(0))?;
@@ -55,10 +65,12 @@ fn add(
 
 /// What was told of sessions by those whose requests they hold: nobody tells of another's.
 pub(super) fn told(database: &Connection, since: i64) -> rusqlite::Result<ToldOf> {
+    // Whose session it is, is looked up once for each, and not for each number.
     let mut select = database.prepare(
-        "SELECT session, what, sum(value) FROM telemetry AS t WHERE at >= ?1 AND
-            (session = '' OR EXISTS (SELECT 1 FROM record WHERE record.session = t.session AND record.caller = t.caller))
-            GROUP BY 1, 2",
+        "WITH told AS MATERIALIZED (SELECT DISTINCT caller, session FROM telemetry WHERE at >= ?1),
+            own AS MATERIALIZED (SELECT caller, session FROM told WHERE session = ''
+                OR EXISTS (SELECT 1 FROM record WHERE record.session = told.session AND record.caller = told.caller))
+            SELECT session, what, sum(value) FROM own JOIN telemetry USING (caller, session) WHERE at >= ?1 GROUP BY 1, 2",
     )?;
     let mut found = ToldOf::new();
     let mut rows = select.query([since])?;

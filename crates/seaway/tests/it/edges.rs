@@ -109,6 +109,11 @@ async fn who_asks_nothing_or_goes_on_with_nothing_is_not_waited_for() {
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert_eq!(client.get("/health").await.status, 200);
     assert!(client.closed().await, "but not for ever");
+    // Nor is the rest of a later request's head.
+    let mut client = gateway.client().await;
+    assert_eq!(client.get("/health").await.status, 200);
+    client.write("GET /health HTTP/1.1\r\nHos").await;
+    assert!(client.closed().await, "half a head");
 }
 
 #[tokio::test(flavor = "multi_thread")]

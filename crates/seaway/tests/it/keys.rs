@@ -303,7 +303,9 @@ async fn served(received: Received, name: &str) {
     let asked: Value = serde_json::from_str(&received.text()).unwrap();
     let body = json!({"id": "msg_1", "type": "message", "model": asked["model"], "content": [],
         "stop_reason": "end_turn", "usage": {"input_tokens": 3, "output_tokens": 2}});
-    let head = format!("200 OK\r\ncontent-type: application/json\r\nrequest-id: {name}");
+    let missing = asked["model"].as_str().is_some_and(|model| model.ends_with("missing"));
+    let status = if missing { "404 Not Found" } else { "200 OK" };
+    let head = format!("{status}\r\ncontent-type: application/json\r\nrequest-id: {name}");
     received.answer(&head, &body.to_string()).await;
 }
 
@@ -337,6 +339,9 @@ async fn a_route_leads_elsewhere_near_a_cap_and_at_it() {
     const OTHERS: &str = "[[route]]\nmodel='*opus*'\nwhen='budget'\nupstream='two'\n";
     const UNKNOWN: &str = "[[route]]\nwhen='budget'\nask_model='no-such-model'\n";
     const DEAD: &str = "[upstream.dead]\nkind='messages'\nbase_url='http://127.0.0.1:9'\nretries=0\n[[route]]\nwhen='budget'\nupstream='dead'\n";
+    // It answers with 404, and one that speaks another language.
+    const REFUSES: &str = "[[route]]\nwhen='budget'\nask_model='claude-haiku-3-missing'\n[price.'claude-haiku-3-missing']\ninput=1\noutput=1\n";
+    const OTHER_DIALECT: &str = "[upstream.chat]\nkind='messages'\nbase_url='http://127.0.0.1:9'\nspeaks='responses'\n[[route]]\nwhen='budget'\nupstream='chat'\n";
     let (sonnet, haiku) = ("claude-sonnet-4-5", "claude-haiku-4-5");
     let none = Value::Null;
     for (routes, spill, spent, max_tokens, expected) in [
@@ -353,6 +358,8 @@ async fn a_route_leads_elsewhere_near_a_cap_and_at_it() {
         // What cannot be asked leaves what the client wants.
         (UNKNOWN, &none, 960_000, 1, ["200", "one", sonnet, ""]),
         (DEAD, &none, 960_000, 1, ["200", "one", sonnet, ""]),
+        (REFUSES, &none, 960_000, 1, ["200", "one", sonnet, ""]),
+        (OTHER_DIALECT, &none, 960_000, 1, ["200", "one", sonnet, ""]),
     ] {
         let told = spilled(routes, spill.clone(), spent, max_tokens).await;
         assert_eq!(told, expected, "{routes} {spent} {max_tokens}");

@@ -91,15 +91,14 @@ impl Limit {
         let mut shares: Vec<f64> = own
             .into_iter()
             .chain(windows)
+            // What says not when it begins anew would weigh for ever.
             .filter(|(kind, _, resets_at)| {
-                let counts =
-                    family_of(kind.unwrap_or_default()).is_none_or(|family| model.contains(family));
-                counts && resets_at.is_none_or(|at| at > now)
+                counts_for(kind.unwrap_or_default(), model) && resets_at.is_some_and(|at| at > now)
             })
             .filter_map(|(_, share, _)| share)
             .collect();
-        let counts = self.family().is_none_or(|family| model.contains(family));
-        if counts && self.is_reached(now) {
+        let own = self.rate_limit_type.as_deref().unwrap_or_default();
+        if counts_for(own, model) && self.is_reached(now) {
             shares.push(1.0);
         }
         shares.into_iter().reduce(f64::max)
@@ -114,6 +113,12 @@ impl Limit {
     pub fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice::<LimitLine<'_>>(line).ok().map(|line| line.rate_limit_info)
     }
+}
+
+/// True where requests for a model use up a window of this type. What is paid beside the plan is none of it.
+fn counts_for(kind: &str, model: &str) -> bool {
+    let beside = kind.ends_with("overage") || kind.ends_with("oauth_apps");
+    !beside && family_of(kind).is_none_or(|family| model.contains(family))
 }
 
 fn family_of(kind: &str) -> Option<&str> {
@@ -149,6 +154,18 @@ mod tests {
                 None,
             ),
             (r#"{"status":"allowed","resetsAt":2000}"#, "m", None),
+            (r#"{"status":"allowed_warning","utilization":0.91}"#, "m", None),
+            (
+                r#"{"status":"allowed","utilization":0.97,"resetsAt":2000,"rateLimitType":"seven_day_overage"}"#,
+                "m",
+                None,
+            ),
+            // Its own window began anew, and the week's did not.
+            (
+                r#"{"status":"allowed","utilization":0.5,"resetsAt":900,"unifiedWindows":{"seven_day":{"utilization":0.97,"resetsAt":2000}}}"#,
+                "m",
+                Some(0.97),
+            ),
         ] {
             assert_eq!(of(info, model), share, "{info} {model}");
         }

@@ -84,8 +84,9 @@ impl Plan {
     /// The largest share of the limits that a model counts against, from 0 to 1, as the program last told it.
     pub(super) fn share(&self, model: &str) -> f64 {
         let now = jiff::Timestamp::now().as_second();
-        let limits = self.limits();
-        let shares = limits.iter().filter_map(|limit| limit.share_of(model, now));
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also those of which another window still holds.
+        let shares = told.values().filter_map(|limit| limit.share_of(model, now));
         shares.fold(0.0, f64::max)
     }
 

@@ -350,7 +350,6 @@ mod tests {
             r#"{{"type":"document","source":{{"type":"base64","media_type":"application/pdf","data":"{long}"}}}}"#
         );
         let text = format!(r#"{{"type":"text","text":"{long}"}}"#);
-        let tool = |input: &str| body(&format!(r#"{{"type":"tool_use","input":{input}}}"#));
         for (body, least, most) in [
             (body(r#"{"type":"text","text":"hello"}"#), 50, 100),
             (
@@ -362,8 +361,40 @@ mod tests {
                 2_000,
                 3_500,
             ),
-            // A blob that is text is text, also where it looks like a picture.
+            // A blob that is text is text.
             (body(&text), 60_000, 60_200),
+            (body(&picture), 5_000, 5_300),
+            (body(&chat), 5_000, 5_300),
+            (body(&paper), 180_000, 180_400),
+            (body(r#"{"type":"image","source":{"type":"url","url":"https://a/b"}}"#), 5_000, 5_300),
+            (body(r#"{"type":"image_url","image_url":{"url":"https://a/b"}}"#), 5_000, 5_300),
+            (
+                body(r#"{"type":"document","source":{"type":"url","url":"https://a/b"}}"#),
+                100_000,
+                100_300,
+            ),
+            (
+                body(r#"{"type":"document","source":{"type":"file","\u0066ile_id":"f"}}"#),
+                100_000,
+                100_300,
+            ),
+            (body(r#"{"type":"input_file","file_url":"https://a/b"}"#), 100_000, 100_300),
+            (r#"{"tools":[{"name":"f"}]}"#.to_owned(), 1_020, 1_030),
+            (r#"{"tools":[]}"#.to_owned(), 12, 12),
+            (r#"{"tools":[{"type":"web\u005fsearch_20250305"}]}"#.to_owned(), 150_000, 160_000),
+            ("{\"a\":".repeat(300) + "1" + &"}".repeat(300), 1_000_000, 6_000_000),
+        ] {
+            check(&body, least, most);
+        }
+    }
+
+    #[test]
+    fn text_that_looks_like_a_picture_is_text() {
+        let long = "A".repeat(60_000);
+        let body =
+            |content: &str| format!(r#"{{"messages":[{{"role":"user","content":[{content}]}}]}}"#);
+        let tool = |input: &str| body(&format!(r#"{{"type":"tool_use","input":{input}}}"#));
+        for (body, least, most) in [
             (body(&format!(r#"{{"type":"text","text":"data:image/{long}"}}"#)), 60_000, 60_200),
             (format!(r#"{{"messages":[{{"content":"data:image/{long}"}}]}}"#), 60_000, 60_200),
             (tool(&format!(r#"{{"media_type":"image/png","data":"{long}"}}"#)), 60_000, 200_000),
@@ -407,35 +438,15 @@ mod tests {
                 5_000,
                 5_300,
             ),
-            (body(&picture), 5_000, 5_300),
-            (body(&chat), 5_000, 5_300),
-            (body(&paper), 180_000, 180_400),
-            (body(r#"{"type":"image","source":{"type":"url","url":"https://a/b"}}"#), 5_000, 5_300),
-            (body(r#"{"type":"image_url","image_url":{"url":"https://a/b"}}"#), 5_000, 5_300),
-            (
-                body(r#"{"type":"document","source":{"type":"url","url":"https://a/b"}}"#),
-                100_000,
-                100_300,
-            ),
-            (
-                body(r#"{"type":"document","source":{"type":"file","\u0066ile_id":"f"}}"#),
-                100_000,
-                100_300,
-            ),
-            (body(r#"{"type":"input_file","file_url":"https://a/b"}"#), 100_000, 100_300),
-            (r#"{"tools":[{"name":"f"}]}"#.to_owned(), 1_020, 1_030),
-            (r#"{"tools":[]}"#.to_owned(), 12, 12),
-            (r#"{"tools":[{"type":"web\u005fsearch_20250305"}]}"#.to_owned(), 150_000, 160_000),
-            ("{\"a\":".repeat(300) + "1" + &"}".repeat(300), 1_000_000, 6_000_000),
         ] {
-            let bound = PromptBound::of(body.as_bytes());
-            assert!(
-                (least..=most).contains(&bound.input),
-                "{}: {}",
-                &body[..body.len().min(200)],
-                bound.input
-            );
+            check(&body, least, most);
         }
+    }
+
+    #[track_caller]
+    fn check(body: &str, least: u64, most: u64) {
+        let bound = PromptBound::of(body.as_bytes()).input;
+        assert!((least..=most).contains(&bound), "{}: {bound}", &body[..body.len().min(200)]);
     }
 
     /// Bytes of pictures that stand where pictures may, by another way: `path` is the members that lead there.

@@ -193,6 +193,9 @@ pub struct Config {
     /// Refuse what a translation cannot carry over.
     pub strict: bool,
     pub watch: bool,
+    pub lane: Lane,
+    /// Also what goes on as it came is hashed.
+    pub receipts_always: bool,
     /// Threads that serve.
     pub threads: usize,
     pub state_dir: PathBuf,
@@ -608,6 +611,7 @@ pub struct ApiConfig {
     pub connect_timeout: Duration,
     /// Unused connections that each thread keeps.
     pub keepalive: usize,
+    pub lane: Lane,
     pub idle_timeout: Duration,
 }
 
@@ -724,6 +728,18 @@ impl StoreSync {
             Self::Full => "full",
         }
     }
+}
+
+/// Who reads and writes HTTP/1.1 for what models are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lane {
+    #[default]
+    Own,
+    Hyper,
+}
+
+impl Lane {
+    pub(crate) const NAMES: &[&str] = &["own", "hyper"];
 }
 
 impl Config {

@@ -13,6 +13,8 @@ mod spill;
 mod watch;
 
 use std::collections::HashSet;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +40,7 @@ use crate::config::{Config, Preset};
 use crate::fault::{Fault, FaultKind};
 use crate::ledger::Opening;
 use crate::memory::Held;
-use crate::record::Asker;
+use crate::record::{Asker, Carried};
 use crate::route;
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
@@ -394,9 +396,9 @@ impl Exchange {
             self.watch.entry.prepared(wanted.clone(), changes.clone());
             self.watch.entry.goes_to(&upstream.name);
             let result = self.call(upstream, call).await;
-            let hashes = self.watch.entry.hashes();
+            let bodies = self.watch.entry.bodies();
             let upstream = upstream.clone();
-            let mut attempt = Attempt { result, upstream, plan, wanted, changes, hashes };
+            let mut attempt = Attempt { result, upstream, plan, wanted, changes, bodies };
             next = match attempt.rank() {
                 AnswerRank::Final => return attempt.told(),
                 _ => self.next(&mut targets, request, preset, model, &mut refused).await,
@@ -417,7 +419,7 @@ impl Exchange {
         self.over_budget = None;
         self.watch.entry.prepared(best.wanted.clone(), best.changes.clone());
         self.watch.entry.goes_to(&best.upstream.name);
-        self.watch.entry.carried(best.hashes.0, best.hashes.1);
+        self.watch.entry.carried(best.bodies);
         best.told()
     }
 
@@ -511,7 +513,7 @@ impl Exchange {
             .filter(|listed| listed != asked)
     }
 
-    /// Calls an upstream. The hashes for the receipt are made while it thinks.
+    /// Calls an upstream. What the receipt says of bodies is made while it thinks.
     async fn call(&mut self, upstream: &Upstream, call: Call) -> Result<Reply, Fault> {
         // The program is told what is asked, not sent these bytes.
         self.watch.upstream_request(&call.body, upstream.program().is_none());
@@ -522,8 +524,17 @@ impl Exchange {
                 () = self.state.drain.wait_cut() => None,
             }
         };
-        let (result, ()) = tokio::join!(asked, async { self.watch.hash() });
-        match result {
+        let mut asked = pin!(asked);
+        let (watch, always) = (&mut self.watch, self.snapshot.config.receipts_always);
+        let mut seen = false;
+        let asked = poll_fn(|cx| {
+            let polled = asked.as_mut().poll(cx);
+            if !std::mem::replace(&mut seen, true) {
+                watch.compare(always);
+            }
+            polled
+        });
+        match asked.await {
             Some(Ok(reply)) => {
                 self.watch.entry.attempted(reply.attempts, true);
                 Ok(reply)
@@ -564,8 +575,7 @@ struct Attempt {
     plan: AnswerPlan,
     wanted: Option<String>,
     changes: Vec<Change>,
-    /// Of the bodies that came and went.
-    hashes: (Option<blake3::Hash>, Option<blake3::Hash>),
+    bodies: Carried,
 }
 
 /// What an answer is worth to a client when another upstream may have a better one, from the least on. Of equals the

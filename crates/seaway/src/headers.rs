@@ -63,27 +63,44 @@ pub fn to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool) -> 
 pub fn asker(client: &HeaderMap) -> Asker {
     /// Characters that are kept of each.
     const LONGEST: usize = 128;
-    let text = |name: &str| {
-        let text = client.get(name)?.to_str().ok()?.trim();
+    let text = |value: &HeaderValue| {
+        let text = value.to_str().ok()?.trim();
         (!text.is_empty()).then(|| text.chars().take(LONGEST).collect::<String>())
     };
-    let program = text(header::USER_AGENT.as_str());
-    let program = program.as_deref().and_then(|name| name.split_whitespace().next());
-    let (name, version) = program.map_or((None, None), |program| {
-        let (name, version) = program.split_once('/').unwrap_or((program, ""));
-        (Some(name.to_owned()), Some(version.to_owned()).filter(|version| !version.is_empty()))
-    });
-    Asker {
-        session: text("x-claude-code-session-id")
-            .or_else(|| text("session-id"))
-            .or_else(|| text("thread-id")),
-        agent: text("x-claude-code-agent-id"),
-        parent_agent: text("x-claude-code-parent-agent-id"),
-        prompt: text("x-claude-code-prompt-id"),
-        class: text("x-claude-code-request-class"),
-        client: text("originator").or(name),
-        version,
+    let (mut asker, mut session_id, mut thread_id) = (Asker::default(), None, None);
+    // One look at what there is, in place of one for each that there could be.
+    for (name, value) in client {
+        let kept = match name.as_str() {
+            "user-agent" => {
+                let program = text(value);
+                let program = program.as_deref().and_then(|name| name.split_whitespace().next());
+                if let Some(program) = program {
+                    let (name, version) = program.split_once('/').unwrap_or((program, ""));
+                    asker.client.get_or_insert_with(|| name.to_owned());
+                    asker.version = Some(version.to_owned()).filter(|version| !version.is_empty());
+                }
+                continue;
+            }
+            "originator" => {
+                asker.client = text(value).or(asker.client);
+                continue;
+            }
+            "x-claude-code-session-id" => &mut asker.session,
+            "session-id" => &mut session_id,
+            "thread-id" => &mut thread_id,
+            "x-claude-code-agent-id" => &mut asker.agent,
+            "x-claude-code-parent-agent-id" => &mut asker.parent_agent,
+            "x-claude-code-prompt-id" => &mut asker.prompt,
+            "x-claude-code-request-class" => &mut asker.class,
+            _ => continue,
+        };
+        // Of one that is said twice, the first counts.
+        if kept.is_none() {
+            *kept = text(value);
+        }
     }
+    asker.session = asker.session.or(session_id).or(thread_id);
+    asker
 }
 
 fn signed(client: Option<&HeaderValue>) -> HeaderValue {

@@ -7,6 +7,7 @@ mod ask;
 pub mod connection;
 pub mod dashboard;
 mod decode;
+mod lane;
 mod login;
 mod managed;
 mod messages;
@@ -40,6 +41,7 @@ use tower::Service;
 use tower_http::cors::CorsLayer;
 
 use crate::auth::Caller;
+use crate::config::Lane;
 use crate::fault::{Fault, FaultKind};
 use crate::snapshot::Snapshot;
 use crate::state::AppState;
@@ -78,9 +80,19 @@ impl Routes {
     }
 
     fn directly(&self, request: &Request) -> Option<Endpoint> {
-        let path = request.uri().path().strip_prefix("/v1")?;
+        self.hot(request.method(), request.uri().path())
+    }
+
+    /// True where what models are asked is read and answered by our own code.
+    fn has_lane(&self) -> bool {
+        self.bare && self.state.snapshot.load().config.lane == Lane::Own
+    }
+
+    /// What a model is asked at a path, if that is all there is to it.
+    fn hot(&self, method: &Method, path: &str) -> Option<Endpoint> {
+        let path = path.strip_prefix("/v1")?;
         let known = ENDPOINTS.iter().find(|row| row.path == path)?;
-        let asks = self.bare && *request.method() == Method::POST;
+        let asks = self.bare && *method == Method::POST;
         (asks && matches!(known.answered, Answered::ByModel)).then_some(known.endpoint)
     }
 }

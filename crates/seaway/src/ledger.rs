@@ -24,7 +24,7 @@ use crate::config::PriceBook;
 use crate::drain::Drain;
 use crate::fault::{Fault, FaultKind};
 use crate::live::{Live, Lives};
-use crate::record::{Asker, Outcome, Record};
+use crate::record::{Asker, Carried, Outcome, Record};
 use crate::store::Store;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -252,8 +252,7 @@ impl Ledger {
             attempts: 0,
             first_byte: None,
             total: Duration::ZERO,
-            body_in: None,
-            body_out: None,
+            bodies: Carried::Unseen,
             changes: Vec::new(),
             claim: None,
         };

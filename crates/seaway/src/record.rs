@@ -181,13 +181,37 @@ pub struct Record {
     pub attempts: u32,
     pub first_byte: Option<Duration>,
     pub total: Duration,
-    /// The body that came; none where nobody looked.
-    pub body_in: Option<blake3::Hash>,
-    /// The body that went: the same where nothing was changed.
-    pub body_out: Option<blake3::Hash>,
+    pub bodies: Carried,
     pub changes: Vec<Change>,
     /// Of a request under a cap.
     pub claim: Option<Arc<dyn Claimed>>,
+}
+
+/// How the body that an upstream got belongs to the one that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carried {
+    /// Nobody looked, or an upstream is not sent bytes.
+    #[default]
+    Unseen,
+    /// The very bytes; their BLAKE3 where it is wanted.
+    AsItCame(Option<blake3::Hash>),
+    /// By their BLAKE3.
+    Changed { came: blake3::Hash, went: blake3::Hash },
+}
+
+impl Carried {
+    /// By the hashes of both.
+    pub fn of(came: blake3::Hash, went: blake3::Hash) -> Self {
+        if came == went { Self::AsItCame(Some(came)) } else { Self::Changed { came, went } }
+    }
+
+    pub fn came(&self) -> Option<blake3::Hash> {
+        match self {
+            Self::Unseen => None,
+            Self::AsItCame(came) => *came,
+            Self::Changed { came, .. } => Some(*came),
+        }
+    }
 }
 
 impl Record {
@@ -413,8 +437,7 @@ mod tests {
             attempts: 2,
             first_byte: ended.then(|| Duration::from_micros(tokens)),
             total: Duration::from_nanos(tokens.saturating_mul(1234)),
-            body_in: None,
-            body_out: None,
+            bodies: Carried::Unseen,
             changes: Vec::new(),
             claim: None,
         }

@@ -441,8 +441,8 @@ impl Upstream {
                 let permit = self.permit(&call.owner).await?;
                 self.attempts(api, call, permit).await
             }
-            // It holds its places beyond the answer, until the child is put aside.
-            Backing::Program(program) => program.call(call).await,
+            // It holds its places beyond the answer, until the child is put aside. Boxed, so that calls of others are small.
+            Backing::Program(program) => Box::pin(program.call(call)).await,
             Backing::Sandbox(sandbox) => {
                 let permit = self.permit(&call.owner).await?;
                 Ok(sandbox.answer(call, permit).await)

@@ -184,6 +184,11 @@ impl Events<'_> {
     )]
     pub fn next(&mut self) -> Result<Option<SseEvent<'_>>, EventTooLong> {
         self.forget();
+        if let Some((name, data, length)) = self.plain() {
+            let (name, data) = (&self.frame[name], &self.frame[data]);
+            self.at += length;
+            return Ok(Some(SseEvent { name: std::str::from_utf8(name).ok(), data }));
+        }
         while let Some(line) = self.next_line()? {
             if self.decoder.line(self.frame, line)? {
                 self.done = true;
@@ -192,6 +197,29 @@ impl Events<'_> {
         }
         self.decoder.keep(self.frame);
         Ok(None)
+    }
+
+    /// An event as Anthropic writes it, where all of it is in this frame and nothing of it came before: where its name and
+    /// its data stand, and its length.
+    fn plain(&self) -> Option<(Range<usize>, Range<usize>, usize)> {
+        let decoder = &*self.decoder;
+        if !decoder.started || decoder.after_cr || !decoder.between_events() {
+            return None;
+        }
+        let rest = &self.frame[self.at..];
+        let name = rest.strip_prefix(b"event: ")?;
+        let name_ends = memchr::memchr2(b'\n', b'\r', name).filter(|end| *end > 0)?;
+        let data = name[name_ends..].strip_prefix(b"\ndata: ")?;
+        let data_ends = memchr::memchr2(b'\n', b'\r', data)?;
+        if data_ends > decoder.limit || !data[data_ends..].starts_with(b"\n\n") {
+            return None;
+        }
+        let place = |part: &[u8], length: usize| {
+            let start = self.frame.len() - part.len();
+            start..start + length
+        };
+        let length = rest.len() - data.len() + data_ends + 2;
+        Some((place(name, name_ends), place(data, data_ends), length))
     }
 
     fn forget(&mut self) {

@@ -322,15 +322,26 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
             .map_or_else(|| "not known".to_owned(), |cost| format!("{least}${:.6}", dollars(cost))),
         by.unwrap_or_default()
     );
-    println!("body in   blake3 {}", or(&receipt.body_in));
+    show_bodies(receipt);
+    Ok(())
+}
+
+/// What came, what went, and what was done to it between.
+fn show_bodies(receipt: &Receipt) {
+    let hash = |hash: &Option<String>| match hash {
+        Some(hash) => format!("blake3 {hash}"),
+        None if receipt.as_it_came => "not hashed (`receipts = \"always\"` would)".to_owned(),
+        None => "not known".to_owned(),
+    };
+    println!("body in   {}", hash(&receipt.body_in));
     if !receipt.reached() {
         println!("body out  none: no upstream got this request");
-        return Ok(());
+        return;
     }
-    println!("body out  blake3 {}", or(&receipt.body_out));
-    let translated = receipt.dialect != "messages" && receipt.body_out != receipt.body_in;
+    println!("body out  {}", hash(&receipt.body_out));
+    let translated = receipt.dialect != "messages" && receipt.body_out.is_some();
     match (receipt.changes.is_empty(), translated) {
-        (true, false) if receipt.body_out.is_some() => {
+        (true, false) if receipt.as_it_came => {
             println!("changes   none: the upstream got the very bytes that the client sent");
         }
         (true, true) => println!("changes   translated to messages; nothing was left out"),
@@ -341,5 +352,4 @@ fn show(receipt: &Receipt) -> anyhow::Result<()> {
         // The words of the `seaway-note` header.
         println!("noted     {name} {path}");
     }
-    Ok(())
 }

@@ -20,7 +20,7 @@ use seaway_wire::Endpoint;
 use super::layers::{BUILT_IN, Layers, ValueOrigin, dotted};
 use super::value::Value;
 use super::{
-    Auth, ClientLimits, Config, Environment, Glob, KeySecret, Listen, Log, NO_HOME, Preset,
+    Auth, ClientLimits, Config, Environment, Glob, KeySecret, Lane, Listen, Log, NO_HOME, Preset,
     RESERVED_CALLERS, STRICT_MODES, StoreConfig, StoreSync, TlsConfig, UpstreamConfig,
     UpstreamKind, UpstreamName, memory, paths, proxies, settings,
 };
@@ -63,6 +63,8 @@ pub(super) fn config(layers: &mut Layers, environment: &Environment) -> Config {
         ping: reader.span("ping"),
         strict: reader.flag("strict"),
         watch: reader.flag("watch"),
+        lane: reader.lane(),
+        receipts_always: reader.text("receipts").as_deref() == Some("always"),
         threads: reader.threads(),
         log: reader.log(),
         default_model: reader.text("model.default"),
@@ -296,6 +298,13 @@ impl ConfigReader<'_> {
             }
         }
         addresses
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        match self.text("lane").as_deref() {
+            Some("hyper") => Lane::Hyper,
+            _ => Lane::Own,
+        }
     }
 
     fn threads(&self) -> usize {

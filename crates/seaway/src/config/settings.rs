@@ -3,8 +3,8 @@
 //! Flags, variables, the schema, the table in docs/settings.md, `config show` and the
 //! checking of a file all read this one table, so they cannot disagree.
 
-use super::RouteWhen;
 use super::kind::UpstreamKind;
+use super::{Lane, RouteWhen};
 
 /// What a setting's value looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,6 +197,12 @@ pub const SETTINGS: &[Setting] = &[
         "refuse what a translation cannot carry over, by name, where `seaway-note` would tell it otherwise",
     ),
     plain("watch", Kind::Flag, "false", "reload when the file is saved"),
+    plain(
+        "lane",
+        Kind::Choice(Lane::NAMES),
+        "own",
+        "who reads and writes HTTP/1.1 for what models are asked: `own`, our own code, which is quicker, or `hyper`, as for everything else",
+    ),
     plain("threads", Kind::Count, "", "threads that serve; one a core otherwise"),
     plain("state_dir", Kind::Text, "", "where the local key, the store and instance records live"),
     plain(
@@ -594,6 +600,12 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Choice(&["normal", "full"]),
         "normal",
         "`full`: the end of an answer waits until its record is on the disk, and nothing is asked of an upstream while the store cannot be written; for billing",
+    ),
+    plain(
+        "receipts",
+        Kind::Choice(&["changed", "always"]),
+        "changed",
+        "of which requests the BLAKE3 of the body that came and of the one that went is kept: of those that were changed on the way, or of all",
     ),
     plain(
         "responses.limit",

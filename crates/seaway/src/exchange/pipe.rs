@@ -545,9 +545,9 @@ impl Body for Pipe {
                     None => SizeHint::default(),
                 }
             }
-            PipeState::Keeping(None, _) | PipeState::Ended | PipeState::Breaking { .. } => {
-                SizeHint::with_exact(self.held())
-            }
+            PipeState::Keeping(None, _) | PipeState::Ended => SizeHint::with_exact(self.held()),
+            // Who is told a length takes what has that length for whole.
+            PipeState::Breaking { .. } => SizeHint::default(),
         }
     }
 }

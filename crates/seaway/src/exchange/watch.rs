@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::ledger::Entry;
+use crate::record::Carried;
 use crate::upstream::{Payload, ReplyFrame};
 
 /// An exchange as it is seen, for its record.
@@ -43,15 +44,19 @@ impl ExchangeWatch {
         };
     }
 
-    /// Makes the hashes of what came and went, while the upstream thinks.
-    pub(super) fn hash(&mut self) {
+    /// Compares what came with what went, while the upstream thinks. What went on as it came is known by its place, and
+    /// hashed only where `always` is said.
+    pub(super) fn compare(&mut self, always: bool) {
         let went = self.upstream_body.take().filter(|_| !self.client_body.is_empty());
-        let hashes = went.map(|went| {
-            let came = blake3::hash(&self.client_body);
-            let same = went.as_ptr() == self.client_body.as_ptr();
-            (came, if same { came } else { blake3::hash(&went) })
-        });
-        self.entry.carried(hashes.map(|(came, _)| came), hashes.map(|(_, went)| went));
+        self.entry.carried(went.map_or(Carried::Unseen, |went| {
+            let came = &self.client_body;
+            let same = went.as_ptr() == came.as_ptr() && went.len() == came.len();
+            match same {
+                true if !always => Carried::AsItCame(None),
+                true => Carried::AsItCame(Some(blake3::hash(came))),
+                false => Carried::of(blake3::hash(came), blake3::hash(&went)),
+            }
+        }));
     }
 
     /// An upstream has answered: what it was asked need not be held any longer.

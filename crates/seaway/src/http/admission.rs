@@ -31,8 +31,8 @@ use crate::state::AppState;
 use crate::{access, answer, drain};
 
 /// How much of a refused body is read, so that the connection can be used again.
-const DRAIN_LIMIT: usize = 4 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(5);
+pub(super) const DRAIN_LIMIT: usize = 4 << 20;
+pub(super) const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// By which of our doors a connection came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,34 +52,52 @@ pub struct CameBy {
     pub connection: Arc<Connection>,
 }
 
-/// Checks host, origin and key, and says who calls.
-pub async fn enter(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let answer = |mut request: Request, snapshot: Arc<Snapshot>, caller: Caller| {
-        request.extensions_mut().insert(snapshot);
-        request.extensions_mut().insert(caller);
-        next.run(request)
-    };
-    admitted(state, request, answer).await
+/// A request that was let in, the configuration that it sees, and who sent it.
+pub(super) struct Admission {
+    pub(super) request: Request,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) caller: Caller,
 }
 
-/// The same for who needs no router: `answer` is given the request, the configuration that it sees, and who sent it.
-pub(super) async fn admitted<F>(
-    state: Arc<AppState>,
-    mut request: Request,
-    answer: impl FnOnce(Request, Arc<Snapshot>, Caller) -> F,
-) -> Response
-where
-    F: Future<Output = Response>,
-{
-    mark_sensitive(request.headers_mut());
+/// Checks host, origin and key, and says who calls.
+pub async fn enter(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let came = request.extensions().get::<CameBy>().cloned();
-    let door = came.as_ref().map_or(Door::Public, |came| came.door);
-    let address = came.as_ref().and_then(|came| came.connection.address());
+    match admitted(&state, request, came.as_ref()).await {
+        Ok(Admission { mut request, snapshot, caller }) => {
+            let dialect = dialect_of(&request);
+            request.extensions_mut().insert(snapshot);
+            request.extensions_mut().insert(caller);
+            guarded(dialect, next.run(request)).await
+        }
+        Err(refused) => refused,
+    }
+}
+
+/// Answers for somebody who may panic, and makes sure that the answer has an id.
+pub(super) async fn guarded(
+    dialect: Dialect,
+    answering: impl Future<Output = Response>,
+) -> Response {
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    let mut answered = answered.unwrap_or_else(|panic| panicked(&*panic, dialect));
+    answer::identify_if_nameless(answered.headers_mut());
+    answered
+}
+
+/// Lets a request in, or says what it is to be told in place of an answer.
+pub(super) async fn admitted(
+    state: &AppState,
+    mut request: Request,
+    came: Option<&CameBy>,
+) -> Result<Admission, Response> {
+    mark_sensitive(request.headers_mut());
+    let door = came.map_or(Door::Public, |came| came.door);
+    let address = came.and_then(|came| came.connection.address());
     let snapshot = state.snapshot.load_full();
     if door == Door::Public && !is_open(&request) {
         wait_for_keys(&snapshot, request.headers()).await;
     }
-    let admitted = admit(&state, &snapshot, &request, door);
+    let admitted = admit(state, &snapshot, &request, door);
     // What is told of health depends on the key, so that a wrong one is a guess there too.
     let guessed = admitted.as_ref().is_ok_and(Caller::is_stranger)
         && request.uri().path().starts_with("/health")
@@ -95,37 +113,38 @@ where
         Ok(_)
             if request.method() == Method::HEAD && !request.uri().path().starts_with("/health") =>
         {
-            reply::empty()
+            Err(reply::empty())
         }
-        Ok(_) if wants_a_socket(request.headers()) => no_socket(request).await,
-        Ok(caller) => {
-            // One request sees one configuration, even if another comes while its body does.
-            let dialect = dialect_of(&request);
-            let answering = answer(request, snapshot, caller);
-            let answered = AssertUnwindSafe(answering).catch_unwind().await;
-            let mut answered = answered.unwrap_or_else(|panic| panicked(&*panic, dialect));
-            answer::identify_if_nameless(answered.headers_mut());
-            answered
-        }
-        Err(fault) => {
-            let dialect = dialect_of(&request);
-            let refused = matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden);
-            let told = refused.then(|| Fault::new(fault.kind, fault.message.clone()));
-            if let Some(address) = address.filter(|_| fault.kind == FaultKind::Unauthenticated) {
-                tokio::time::sleep(state.refuse_key(address)).await;
-            }
-            let response = refuse(fault, request).await;
-            if let Some(fault) = told {
-                let id = response
-                    .headers()
-                    .get("request-id")
-                    .and_then(|id| id.to_str().ok())
-                    .unwrap_or_default();
-                state.ledger.refused(&fault, dialect, response.status(), id);
-            }
-            response
-        }
+        Ok(_) if wants_a_socket(request.headers()) => Err(no_socket(request).await),
+        // One request sees one configuration, even if another comes while its body does.
+        Ok(caller) => Ok(Admission { request, snapshot, caller }),
+        Err(fault) => Err(refused(state, fault, request, address).await),
     }
+}
+
+/// Refuses a request that is not let in, and keeps that it was.
+async fn refused(
+    state: &AppState,
+    fault: Fault,
+    request: Request,
+    address: Option<IpAddr>,
+) -> Response {
+    let dialect = dialect_of(&request);
+    let refused = matches!(fault.kind, FaultKind::Unauthenticated | FaultKind::Forbidden);
+    let told = refused.then(|| Fault::new(fault.kind, fault.message.clone()));
+    if let Some(address) = address.filter(|_| fault.kind == FaultKind::Unauthenticated) {
+        tokio::time::sleep(state.refuse_key(address)).await;
+    }
+    let response = refuse(fault, request).await;
+    if let Some(fault) = told {
+        let id = response
+            .headers()
+            .get("request-id")
+            .and_then(|id| id.to_str().ok())
+            .unwrap_or_default();
+        state.ledger.refused(&fault, dialect, response.status(), id);
+    }
+    response
 }
 
 /// The language in which a client is told what goes wrong: that of the path, else the client's own.
@@ -157,7 +176,7 @@ async fn no_socket(request: Request) -> Response {
     response
 }
 
-fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
+pub(super) fn panicked(panic: &(dyn Any + Send), dialect: Dialect) -> Response {
     let what = panic
         .downcast_ref::<&str>()
         .copied()
@@ -350,6 +369,16 @@ pub async fn whole_body(
 ) -> Result<HeldBody, Fault> {
     let mut whole = HeldBody::default();
     whole.bytes = as_sent(memory, &mut whole.held, headers, body, limit).await?;
+    decoded(memory, headers, whole, limit).await
+}
+
+/// A body as it was before it was compressed.
+pub(super) async fn decoded(
+    memory: &Memory,
+    headers: &HeaderMap,
+    mut whole: HeldBody,
+    limit: usize,
+) -> Result<HeldBody, Fault> {
     if headers.contains_key(CONTENT_ENCODING) {
         whole.bytes = decode::plain(memory, &mut whole.held, headers, whole.bytes, limit).await?;
     }
@@ -399,14 +428,18 @@ async fn as_sent(
 fn broken(error: axum::Error) -> Fault {
     let error = error.into_inner();
     match error.downcast_ref::<SlowBody>() {
-        Some(slow) => Fault::new(FaultKind::SlowClient, slow.to_string()),
+        Some(slow) => self::slow(slow),
         None => {
             Fault::new(FaultKind::InvalidRequest, "the request's body broke off").because(error)
         }
     }
 }
 
-fn too_large(limit: usize) -> Fault {
+pub(super) fn slow(slow: &SlowBody) -> Fault {
+    Fault::new(FaultKind::SlowClient, slow.to_string())
+}
+
+pub(super) fn too_large(limit: usize) -> Fault {
     let message =
         format!("the body is larger than {limit} bytes; raise `body_limit` if that is meant");
     Fault::new(FaultKind::TooLarge, message)

@@ -8,13 +8,16 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodRouter, post};
 use http::header::CONTENT_ENCODING;
+use http::request::Parts;
 use seaway_wire::Endpoint;
 
-use super::admission::{self, HeldBody, whole_body};
+use super::admission::{self, Admission, CameBy, HeldBody, whole_body};
 use super::{Admitted, Gateway};
 use super::{preset_header, reply};
 use crate::answer;
-use crate::exchange::{self, ClientRequest};
+use crate::auth::Caller;
+use crate::exchange::{self, Answer, ClientRequest};
+use crate::snapshot::Snapshot;
 use crate::state::AppState;
 
 /// Serves an endpoint at its own path.
@@ -38,13 +41,27 @@ pub(super) fn at_preset(endpoint: Endpoint) -> MethodRouter<Arc<AppState>> {
     )
 }
 
+/// A request that was let in, and its body.
+pub(super) struct Asked {
+    pub(super) head: Parts,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) caller: Caller,
+    /// As the path names it.
+    pub(super) preset: Option<String>,
+    pub(super) body: HeldBody,
+}
+
 /// Lets a request in and serves it, without a router around it.
 pub(super) async fn enter(state: Arc<AppState>, endpoint: Endpoint, request: Request) -> Response {
-    let serving = state.clone();
-    let answer = move |request, snapshot, caller| {
-        serve(serving, (Extension(snapshot), Extension(caller)), endpoint, None, request)
-    };
-    admission::admitted(state, request, answer).await
+    let came = request.extensions().get::<CameBy>().cloned();
+    match admission::admitted(&state, request, came.as_ref()).await {
+        Ok(Admission { request, snapshot, caller }) => {
+            let known = (Extension(snapshot), Extension(caller));
+            let answering = Box::pin(serve(state, known, endpoint, None, request));
+            admission::guarded(endpoint.dialect(), answering).await
+        }
+        Err(refused) => refused,
+    }
 }
 
 async fn serve(
@@ -54,16 +71,27 @@ async fn serve(
     preset: Option<String>,
     request: Request,
 ) -> Response {
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let limit = snapshot.config.body_limit;
-    let HeldBody { bytes: body, held } =
-        match whole_body(&state.memory, &head.headers, body, limit).await {
-            Ok(body) => body,
-            Err(fault) => return reply::fault(&fault, endpoint.dialect(), &answer::own_id()),
-        };
+    match whole_body(&state.memory, &head.headers, body, limit).await {
+        Ok(body) => {
+            let asked = Asked { head, snapshot, caller, preset, body };
+            reply::of_exchange(answer(state, endpoint, asked).await)
+        }
+        Err(fault) => reply::fault(&fault, endpoint.dialect(), &answer::own_id()),
+    }
+}
+
+/// Calls the exchange.
+pub(super) fn answer(
+    state: Arc<AppState>,
+    endpoint: Endpoint,
+    asked: Asked,
+) -> impl Future<Output = Answer> {
+    let Asked { mut head, snapshot, caller, preset, body: HeldBody { bytes: body, held } } = asked;
     // The body was decoded: what goes on from here is plain.
     head.headers.remove(CONTENT_ENCODING);
-    let ask = ClientRequest {
+    let client = ClientRequest {
         caller,
         endpoint,
         preset: preset.or_else(|| preset_header(&head.headers)),
@@ -72,5 +100,5 @@ async fn serve(
         body,
         held,
     };
-    reply::of_exchange(exchange::run(state, snapshot, ask).await)
+    exchange::run(state, snapshot, client)
 }

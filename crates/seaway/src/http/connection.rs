@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -384,7 +384,7 @@ pub struct SlowBody(pub Duration);
 
 /// How long something is waited for. One timer, made when it is first needed, and moved only when it goes off.
 #[derive(Debug)]
-struct Wait {
+pub(super) struct Wait {
     limit: Duration,
     since: Instant,
     timer: Option<Pin<Box<Sleep>>>,
@@ -392,19 +392,19 @@ struct Wait {
 
 impl Wait {
     /// Zero stands for no limit.
-    fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration) -> Self {
         Self { limit, since: Instant::now(), timer: None }
     }
 
     /// What was waited for came.
-    fn over(&mut self) {
+    pub(super) fn over(&mut self) {
         if self.timer.is_some() {
             self.since = Instant::now();
         }
     }
 
     /// Ready once it did not come for too long.
-    fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.limit.is_zero() {
             return Poll::Pending;
         }
@@ -497,17 +497,17 @@ impl<S> Sending<S> {
     }
 }
 
-impl<S: Read + Unpin> Read for Sending<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Sending<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: Write + Unpin> Write for Sending<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sending<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

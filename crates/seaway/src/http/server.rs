@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Version};
 use hyper::body::Incoming;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{CameBy, Door};
 use super::connection::{ClientBody, Connections, IncomingBody, Place, Sending};
+use super::lane::{HttpLane, Rewound};
 use super::tls::ServerTls;
 use super::{Routes, address};
 use crate::config::{ClientLimits, Listen};
@@ -334,14 +336,70 @@ impl Served {
 
 async fn connection(stream: Box<dyn ServerStream>, served: Served) {
     let Served { place, limits, router, door, drain, tls } = served;
+    let came = CameBy { door, secure: tls.is_some(), connection: place.connection.clone() };
+    let stream = Sending::new(stream, place.connection.clone(), limits.send_timeout);
+    let rest = if router.has_lane() {
+        let body_timeout = limits.body_timeout;
+        let lane = HttpLane {
+            routes: router.clone(),
+            came: came.clone(),
+            drain: drain.clone(),
+            body_timeout,
+        };
+        match in_lane(&lane, stream, &place, &limits).await {
+            Some(rest) => rest,
+            None => return,
+        }
+    } else {
+        Rewound::new(stream, Bytes::new())
+    };
+    Box::pin(by_hyper(rest, &place, &limits, router, came, &drain)).await;
+}
+
+/// Serves a connection by our own code for as long as that can; what it cannot is returned.
+async fn in_lane(
+    lane: &HttpLane,
+    stream: ClientStream,
+    place: &Place,
+    limits: &ClientLimits,
+) -> Option<Rewound<ClientStream>> {
+    let mut served = std::pin::pin!(lane.serve(stream));
+    tokio::select! {
+                biased;
+        rest = served.as_mut() => return rest,
+        why = place.connection.overdue(limits) => {
+            tracing::debug!(why, "a connection was closed");
+            return None;
+        }
+        () = lane.drain.wait_begun() => {}
+    }
+    if place.connection.is_idle() {
+        return None;
+    }
+    tokio::select! {
+                biased;
+        rest = served.as_mut() => rest,
+        () = idle_for(place, LAST_MOMENT) => None,
+        () = after_cut(&lane.drain) => None,
+    }
+}
+
+async fn by_hyper(
+    stream: Rewound<ClientStream>,
+    place: &Place,
+    limits: &ClientLimits,
+    router: Routes,
+    came: CameBy,
+    drain: &Drain,
+) {
+    let body_timeout = limits.body_timeout;
     let open = place.connection.clone();
-    let came = CameBy { door, secure: tls.is_some(), connection: open.clone() };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(came.clone());
         name_host(&mut request);
         settle(&mut request);
         let underway = open.begins(request.version() >= Version::HTTP_2);
-        let body = |body| Body::new(IncomingBody::new(body, limits.body_timeout));
+        let body = |body| Body::new(IncomingBody::new(body, body_timeout));
         let answering = router.answer(request.map(body));
         async move { Ok::<_, Infallible>(answering.await.map(|body| ClientBody::new(body, underway))) }
     });
@@ -350,12 +408,11 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
     // request costs a system call.
     builder.http1().header_read_timeout(None);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
-    let stream = Sending::new(TokioIo::new(stream), place.connection.clone(), limits.send_timeout);
-    let mut served = std::pin::pin!(builder.serve_connection(stream, service));
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
                 biased;
         ended = served.as_mut() => ended,
-        why = place.connection.overdue(&limits) => {
+        why = place.connection.overdue(limits) => {
             tracing::debug!(why, "a connection was closed");
             return;
         }
@@ -365,9 +422,9 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
                 biased;
                 ended = served.as_mut() => ended,
                 // What asks nothing is not waited for, be it in the midst of a head.
-                () = idle_for(&place, LAST_MOMENT) => return,
+                () = idle_for(place, LAST_MOMENT) => return,
                 // Who does not even read the end of a cut answer is left.
-                () = after_cut(&drain) => return,
+                () = after_cut(drain) => return,
             }
         }
     };
@@ -376,6 +433,9 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
         tracing::debug!(%error, "a connection ended");
     }
 }
+
+/// A client's bytes, with a limit for who does not read.
+type ClientStream = Sending<Box<dyn ServerStream>>;
 
 #[cfg(test)]
 mod tests {

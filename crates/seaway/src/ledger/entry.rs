@@ -12,7 +12,7 @@ use crate::account::Reservation;
 use crate::auth::Caller;
 use crate::config::{PriceBook, UpstreamName};
 use crate::live::Live;
-use crate::record::{Claimed, Outcome, Record, characters};
+use crate::record::{Carried, Claimed, Outcome, Record, characters};
 use crate::store::{ClaimLine, ClaimSlot};
 
 /// A record in the making. It is written exactly once: by [`Entry::ends`], or when
@@ -172,14 +172,14 @@ impl Entry {
         self.record.changes.extend_from_slice(more);
     }
 
-    /// Notes the bodies that came and went, by their hashes.
-    pub fn carried(&mut self, came: Option<blake3::Hash>, went: Option<blake3::Hash>) {
-        (self.record.body_in, self.record.body_out) = (came, went);
+    /// Notes what became of the body that came.
+    pub fn carried(&mut self, bodies: Carried) {
+        self.record.bodies = bodies;
     }
 
-    /// The hashes that were noted last.
-    pub fn hashes(&self) -> (Option<blake3::Hash>, Option<blake3::Hash>) {
-        (self.record.body_in, self.record.body_out)
+    /// What was noted of it last.
+    pub fn bodies(&self) -> Carried {
+        self.record.bodies
     }
 
     /// Notes attempts at an upstream. `sent`: it got one of them, or may have.

@@ -124,6 +124,7 @@ impl ClaimLine<'_> {
             total_us: 0,
             body_in: None,
             body_out: None,
+            as_it_came: false,
             changes: None,
             cost: Some(self.cost.unwrap_or(self.floor)),
             book: Some(self.book.as_ref().into()),

@@ -1,8 +1,9 @@
 //! Records, many in one transaction, and their sums by the hour.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
@@ -414,8 +415,8 @@ impl Journal {
             cache_write_1h,
             row.first_byte_us.map(signed),
             signed(row.total_us),
-            row.body_in.as_ref().map(blake3::Hash::as_bytes),
-            row.body_out.as_ref().map(blake3::Hash::as_bytes),
+            row.body_in.as_ref().map(blake3::Hash::as_slice).or(row.as_it_came.then_some(&[])),
+            row.body_out.as_ref().map(blake3::Hash::as_slice),
             some(row.changes.as_deref())?,
             row.cost.map(signed),
             some(row.book.as_deref())?,

@@ -164,10 +164,12 @@ pub struct Receipt {
     pub reckoned: u64,
     pub first_byte_us: Option<u64>,
     pub total_us: u64,
-    /// BLAKE3 of the body that came, in hexadecimal.
+    /// BLAKE3 of the body that came, in hexadecimal; of one that went on as it came only where that is wanted.
     pub body_in: Option<String>,
     /// BLAKE3 of the body that went.
     pub body_out: Option<String>,
+    /// The upstream got the very bytes that came.
+    pub as_it_came: bool,
     /// Each edit: its name, and the place it touched.
     pub changes: Vec<(String, String)>,
 }
@@ -175,7 +177,7 @@ pub struct Receipt {
 impl Receipt {
     /// True if an upstream got it, or may have. Older records do not say; one without an upstream or a body went nowhere.
     pub fn reached(&self) -> bool {
-        self.sent.unwrap_or(self.upstream.is_some() && self.body_out.is_some())
+        self.sent.unwrap_or(self.upstream.is_some() && (self.as_it_came || self.body_out.is_some()))
     }
 }
 
@@ -246,7 +248,7 @@ pub fn requests(database: &Connection, wanted: &RequestFilter) -> rusqlite::Resu
 
 /// What a [`Receipt`] is read from.
 const COLUMNS: &str = "id, request_id, at, caller, dialect, endpoint, upstream, asked, model, status, outcome, stop_reason, fault,
-                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes, wanted, sent, cost, book, reckoned";
+                attempts, input, output, first_byte_us, total_us, nullif(lower(hex(body_in)), ''), nullif(lower(hex(coalesce(body_out, body_in))), ''), changes, wanted, sent, cost, book, reckoned, body_in IS NOT NULL AND body_out IS NULL";
 
 fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
     let changes: String = row.get(20)?;
@@ -276,6 +278,7 @@ fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Receipt> {
         total_us: row.get(17)?,
         body_in: row.get(18)?,
         body_out: row.get(19)?,
+        as_it_came: row.get(26)?,
         changes: serde_json::from_str(&changes).unwrap_or_default(),
     })
 }

@@ -7,7 +7,7 @@ use seaway_wire::Usage;
 use serde::{Deserialize, Serialize};
 
 use super::keys::key;
-use crate::record::{Asker, Outcome, Record};
+use crate::record::{Asker, Carried, Outcome, Record};
 
 /// One exchange: numbers as they are, texts by reference where it is made of a [`Record`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +59,12 @@ pub(super) struct JournalRow<'a> {
     /// BLAKE3, in hexadecimal.
     #[serde(with = "hash", default, skip_serializing_if = "Option::is_none")]
     pub(super) body_in: Option<blake3::Hash>,
-    /// None where it is the same.
+    /// None where nothing was changed.
     #[serde(with = "hash", default, skip_serializing_if = "Option::is_none")]
     pub(super) body_out: Option<blake3::Hash>,
+    /// What went is what came.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) as_it_came: bool,
     /// JSON: `[[name, path], …]`; none where there are none.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) changes: Option<Cow<'a, str>>,
@@ -151,8 +154,12 @@ impl<'a> JournalRow<'a> {
             tokens: [input, output, cache_read, cache_write, cache_write_1h],
             first_byte_us: record.first_byte.map(micros),
             total_us: micros(record.total),
-            body_in: record.body_in,
-            body_out: record.body_out.filter(|_| record.body_out != record.body_in),
+            body_in: record.bodies.came(),
+            body_out: match record.bodies {
+                Carried::Changed { went, .. } => Some(went),
+                Carried::Unseen | Carried::AsItCame(_) => None,
+            },
+            as_it_came: matches!(record.bodies, Carried::AsItCame(_)),
             changes: changes.map(Cow::Owned),
             cost: record.cost,
             book: record.book.as_deref().map(Cow::Borrowed),

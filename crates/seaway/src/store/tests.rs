@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::auth::Caller;
 use crate::config::UpstreamName;
-use crate::record::Outcome;
+use crate::record::{Carried, Outcome};
 use crate::trusted::Modes;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -235,8 +235,7 @@ fn record(request_id: Option<&str>, model: &str) -> Record {
         attempts: 1,
         first_byte: Some(Duration::from_micros(5)),
         total: Duration::from_micros(7),
-        body_in: Some(blake3::hash(b"in")),
-        body_out: Some(blake3::hash(b"in")),
+        bodies: Carried::of(blake3::hash(b"in"), blake3::hash(b"in")),
         changes: vec![Change { name: "alias".into(), path: "model".into() }],
         claim: None,
     }

@@ -66,7 +66,7 @@ impl Api {
             passthrough: api.passthrough,
             vendor: api.vendor,
             first_byte: limits.first_byte_timeout,
-            pool: Pool::new(dial, api.keepalive, tasks.clone()),
+            pool: Pool::new(dial, api.keepalive, api.lane, tasks.clone()),
             tunnel,
         }
     }

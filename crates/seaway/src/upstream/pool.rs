@@ -1,13 +1,15 @@
 //! Connections to one upstream, kept and used again.
 //!
-//! An HTTP/1.1 connection is driven by whoever uses it: its future travels with the
-//! request and then with the answer's body, and is polled in that same task. So a
-//! frame crosses no channel between tasks and wakes nobody but the one who wants it.
+//! An HTTP/1.1 connection is driven by whoever uses it: it travels with the request
+//! and then with the answer's body, and is polled in that same task. So a frame
+//! crosses no channel between tasks and wakes nobody but the one who wants it. It is
+//! read and written in our own lane (`line`), or by hyper where `lane` says so.
 //! It waits for its next use on the thread that used it last, so that no lock is taken
 //! and every byte wakes the one thread that watches its socket.
 //! An HTTP/2 connection is shared, so it has a task of its own.
 
 mod idle;
+mod line;
 mod shared;
 
 use std::cell::RefCell;
@@ -27,9 +29,11 @@ use hyper_util::rt::TokioIo;
 use tokio_util::task::TaskTracker;
 
 use super::{BoxError, CallBody, HttpBody};
+use crate::config::Lane;
 use crate::dial::{ByteStream, Dial, DialError, Dialled};
 use crate::refreshed::{Fetched, GatewayGone, Refreshed};
 use idle::{Idle, Lists, Reusable};
+use line::LaneConnection;
 use shared::SharedConnections;
 
 /// How often a shared connection may be closed as soon as it is open.
@@ -44,13 +48,13 @@ pub(super) enum SendError {
     Dial(#[from] DialError),
     /// The connection broke before the head of an answer.
     #[error("the connection broke before an answer")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] BoxError),
     /// A kept connection was found closed; nothing of the request was sent.
     #[error("the connection had been closed")]
     Unsent(#[source] hyper::Error),
     /// What came was no HTTP that we can read.
     #[error("its answer cannot be read")]
-    Unreadable(#[source] hyper::Error),
+    Unreadable(#[source] BoxError),
     #[error("the connection was closed as soon as it was open")]
     Closed,
     /// One dialled for several, and in vain.
@@ -62,7 +66,11 @@ pub(super) enum SendError {
 
 impl SendError {
     fn of(source: hyper::Error) -> Self {
-        if source.is_parse() { Self::Unreadable(source) } else { Self::Broken(source) }
+        if source.is_parse() {
+            Self::Unreadable(source.into())
+        } else {
+            Self::Broken(source.into())
+        }
     }
 
     /// hyper hands the request back if nothing of it was sent.
@@ -98,29 +106,36 @@ pub(super) struct Pool {
     idle: Idle,
     shared: SharedConnections,
     protocol: Protocol,
+    lane: Lane,
     /// One opens a connection for all who may share it.
     opening: Refreshed<Result<(), Arc<SendError>>>,
     tasks: TaskTracker,
 }
 
-/// An HTTP/1.1 connection with its driver.
+/// An HTTP/1.1 connection, by whom it is read and written.
+enum Kept {
+    Line(LaneConnection),
+    Hyper(Box<Http1Connection>),
+}
+
+/// An HTTP/1.1 connection of hyper's, with its driver.
 struct Http1Connection {
     send: http1::SendRequest<CallBody>,
     driver: Option<http1::Connection<Io, CallBody>>,
 }
 
 thread_local! {
-    static LINES: Lists<Http1Connection> = const { RefCell::new(Vec::new()) };
+    static KEPT: Lists<Kept> = const { RefCell::new(Vec::new()) };
 }
 
 /// Drops what this thread keeps and nobody used for a while. Each thread that calls upstreams has to do so now and then.
 pub(crate) fn sweep_thread() {
-    idle::sweep::<Http1Connection>();
+    idle::sweep::<Kept>();
 }
 
 impl Pool {
     /// Keeps `most` unused connections on each thread.
-    pub(super) fn new(dial: Arc<Dial>, most: usize, tasks: TaskTracker) -> Arc<Self> {
+    pub(super) fn new(dial: Arc<Dial>, most: usize, lane: Lane, tasks: TaskTracker) -> Arc<Self> {
         let protocol = Protocol(AtomicU8::new(if dial.is_encrypted() {
             Protocol::UNKNOWN
         } else {
@@ -131,6 +146,7 @@ impl Pool {
             idle: Idle::new(most),
             shared: SharedConnections::new(),
             protocol,
+            lane,
             opening: Refreshed::new(tasks.clone()),
             tasks,
         })
@@ -147,14 +163,14 @@ impl Pool {
     ) -> Result<Response<HttpBody>, SendError> {
         let mut opened_in_vain = 0;
         loop {
-            if let Some(line) = self.idle.take() {
-                return self.send_on(line, request).await;
+            if let Some(kept) = self.idle.take() {
+                return self.send_on(kept, request).await;
             }
             if self.protocol.is_http1() {
                 let dialled = self.dial.connect().await?;
                 if !dialled.http2 {
-                    let line = Http1Connection::over(dialled).await?;
-                    return self.send_on(line, request).await;
+                    let opened = self.over(dialled).await?;
+                    return self.send_on(opened, request).await;
                 }
                 // It learned another protocol.
                 self.take_up(dialled).await?;
@@ -183,7 +199,7 @@ impl Pool {
             return self.take_up(dialled).await;
         }
         self.protocol.saw(false);
-        self.idle.put(Http1Connection::over(dialled).await?);
+        self.keep(self.over(dialled).await?);
         Ok(())
     }
 
@@ -212,9 +228,32 @@ impl Pool {
         self.shared.forget();
     }
 
+    async fn over(&self, dialled: Dialled) -> Result<Kept, SendError> {
+        Ok(match self.lane {
+            Lane::Own => Kept::Line(LaneConnection::over(dialled.stream)),
+            Lane::Hyper => Kept::Hyper(Box::new(Http1Connection::over(dialled).await?)),
+        })
+    }
+
+    /// Keeps a connection on this thread, to be used again.
+    fn keep(&self, kept: Kept) {
+        self.idle.put(kept);
+    }
+
     async fn send_on(
         self: &Arc<Self>,
-        mut line: Http1Connection,
+        kept: Kept,
+        request: Request<CallBody>,
+    ) -> Result<Response<HttpBody>, SendError> {
+        match kept {
+            Kept::Line(line) => line.send(request, self.clone()).await,
+            Kept::Hyper(line) => self.send_by_hyper(line, request).await,
+        }
+    }
+
+    async fn send_by_hyper(
+        self: &Arc<Self>,
+        mut line: Box<Http1Connection>,
         mut request: Request<CallBody>,
     ) -> Result<Response<HttpBody>, SendError> {
         origin_form(&mut request);
@@ -260,15 +299,20 @@ impl Http1Connection {
     }
 }
 
-impl Reusable for Http1Connection {
+impl Reusable for Kept {
     /// True if nothing is under way on it and the server has not closed it.
     fn is_ready(&mut self) -> bool {
-        drive(&mut self.driver, &mut Context::from_waker(Waker::noop()));
-        self.driver.is_some() && self.send.is_ready()
+        match self {
+            Self::Line(line) => line.is_ready(),
+            Self::Hyper(line) => {
+                drive(&mut line.driver, &mut Context::from_waker(Waker::noop()));
+                line.driver.is_some() && line.send.is_ready()
+            }
+        }
     }
 
     fn lists<R>(with: impl FnOnce(&Lists<Self>) -> R) -> Option<R> {
-        LINES.try_with(with).ok()
+        KEPT.try_with(with).ok()
     }
 }
 
@@ -282,7 +326,7 @@ fn origin_form(request: &mut Request<CallBody>) {
 
 /// An answer's body, polled together with the connection it comes from.
 struct Driven {
-    line: Option<Http1Connection>,
+    line: Option<Box<Http1Connection>>,
     incoming: Incoming,
     pool: Arc<Pool>,
 }
@@ -320,10 +364,10 @@ impl Drop for Driven {
     /// A connection whose answer was read to its end serves again; any other is closed,
     /// which is how the upstream learns that nobody listens any more.
     fn drop(&mut self) {
-        if let Some(mut line) = self.line.take()
-            && line.is_ready()
+        if let Some(mut kept) = self.line.take().map(Kept::Hyper)
+            && kept.is_ready()
         {
-            self.pool.idle.put(line);
+            self.pool.keep(kept);
         }
     }
 }

@@ -18,6 +18,7 @@ mod failures;
 mod fold;
 mod import;
 mod keys;
+mod lane;
 mod models;
 mod process;
 mod relay;

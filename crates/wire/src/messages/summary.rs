@@ -1,7 +1,9 @@
 //! What an answer says about itself: its model, its cost, its end.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -78,7 +80,16 @@ pub struct Summary {
 const WRAPPING: u64 = 80;
 const BYTES_A_TOKEN: u64 = 4;
 /// Where the kind of a delta stands, and the one that is no text.
-const SIGNED: (usize, &[u8]) = (96, b"\"signature_delta\"");
+const KIND_WITHIN: usize = 96;
+static SIGNED: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(b"\"signature_delta\""));
+
+/// What stands behind `"delta":{"type":"`, where an event is written as Anthropic writes it.
+fn kind_of_delta(data: &[u8]) -> Option<&[u8]> {
+    let index = data.strip_prefix(br#"{"type":"content_block_delta","index":"#)?;
+    let digits = index.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    index[digits..].strip_prefix(br#","delta":{"type":""#)
+}
 
 impl Summary {
     /// Reads what one event says, for whoever reads nothing else of it.
@@ -139,8 +150,12 @@ impl Summary {
     /// A block has grown by a delta.
     pub(crate) fn grew(&mut self, event: &Event<'_>) {
         // A signature is no text: nobody counts it.
-        let head = &event.data[..event.data.len().min(SIGNED.0)];
-        if head.windows(SIGNED.1.len()).any(|part| part == SIGNED.1) {
+        let head = &event.data[..event.data.len().min(KIND_WITHIN)];
+        let is_signature = match kind_of_delta(head) {
+            Some(kind) => kind.starts_with(b"signature_delta\""),
+            None => SIGNED.find(head).is_some(),
+        };
+        if is_signature {
             return;
         }
         self.so_far += ((event.data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1);

@@ -191,6 +191,7 @@ impl ConfigReader<'_> {
                 .count_at(&at("keepalive"))
                 .and_then(|count| usize::try_from(count).ok())
                 .unwrap_or_default(),
+            lane: self.lane(),
             idle_timeout: self.span_at(&at("idle_timeout")),
         })
     }

@@ -44,6 +44,9 @@ impl Gateway {
             ("state_dir", folder.as_str()),
             ("keys", r#"{"tester":"local-key"}"#),
         ];
+        // All tests hold in either lane.
+        let lane = std::env::var("SEAWAY_TEST_LANE").unwrap_or_default();
+        flags.extend((!lane.is_empty()).then_some(("lane", lane.as_str())));
         let given = |name: &str| settings.iter().any(|(key, _)| *key == name);
         flags.retain(|(key, _)| !given(key) && (*key != "keys" || !given("auth")));
         flags.extend_from_slice(settings);

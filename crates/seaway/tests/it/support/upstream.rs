@@ -34,6 +34,7 @@ impl Upstream {
         let counter = connections.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
                 counter.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(connection(stream, requests.clone()));
             }
@@ -181,7 +182,7 @@ impl Received {
         self.keep();
     }
 
-    fn keep(self) {
+    pub(crate) fn keep(self) {
         let _ended = self.back.send(self.stream);
     }
 

@@ -1,0 +1,510 @@
+//! Our own lane for HTTP/1.1: what models are asked, read and answered without hyper.
+//!
+//! It reads a request, asks, and writes the answer's frames as they come: one buffer for what comes, and none for what
+//! goes. What is not a plain question to a model is left to hyper, with every byte that came, and so is all that comes
+//! after it on that connection.
+
+mod out;
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::CONNECTION;
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body::{Body as _, Frame};
+use seaway_http1::{Framing, HeadError, RequestHead, RequestRead};
+use seaway_wire::{Dialect, Endpoint};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use self::out::Out;
+use super::admission::{self, CameBy, HeldBody};
+use super::connection::{SlowBody, Wait};
+use super::{Routes, ask, reply};
+use crate::answer;
+use crate::causes::BoxError;
+use crate::drain::Drain;
+use crate::exchange::Pipe;
+use crate::fault::{Fault, FaultKind};
+use crate::state::AppState;
+
+/// So much is asked of a connection at once, in bytes.
+const READ: usize = 8 << 10;
+/// So much of what comes before it is asked for is kept; then the client waits.
+const AHEAD: usize = 64 << 10;
+/// So much of an answer is taken before it is written.
+const TAKEN: usize = 64 << 10;
+
+/// What a connection's requests are answered with.
+pub(super) struct HttpLane {
+    pub(super) routes: Routes,
+    pub(super) came: CameBy,
+    pub(super) drain: Drain,
+    /// How long a request's body may be silent.
+    pub(super) body_timeout: Duration,
+}
+
+/// A client's bytes and ours.
+struct LaneClient<S> {
+    stream: S,
+    /// What came and was not read.
+    came: BytesMut,
+    out: Out,
+}
+
+/// What of a request can no longer be answered: its client left, or the connection broke.
+struct Gone;
+
+/// An answer, whoever made it.
+struct LaneAnswer {
+    status: StatusCode,
+    headers: HeaderMap,
+    frames: Frames,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is on its connection's own future, and most are the largest"
+)]
+enum Frames {
+    /// Of an exchange.
+    Pipe(Pipe),
+    Other(Body),
+}
+
+impl Frames {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self {
+            Self::Pipe(pipe) => Pin::new(pipe).poll_frame(cx),
+            Self::Other(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| Some(frame?.map_err(BoxError::from)))
+            }
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Pipe(pipe) => pipe.is_end_stream(),
+            Self::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Pipe(pipe) => pipe.size_hint().exact(),
+            Self::Other(body) => body.size_hint().exact(),
+        }
+    }
+}
+
+impl From<Response> for LaneAnswer {
+    fn from(response: Response) -> Self {
+        let (head, body) = response.into_parts();
+        Self { status: head.status, headers: head.headers, frames: Frames::Other(body) }
+    }
+}
+
+impl From<crate::exchange::Answer> for LaneAnswer {
+    fn from(answer: crate::exchange::Answer) -> Self {
+        let crate::exchange::Answer { head, frames } = answer;
+        Self { status: head.status, headers: head.headers, frames: Frames::Pipe(frames) }
+    }
+}
+
+impl HttpLane {
+    /// Answers what is asked on a connection. At its end there is nothing more; else the rest of it, for hyper. Dropped, it
+    /// stops what is done for the request under way.
+    pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> Option<Rewound<S>> {
+        let mut client = LaneClient { stream, came: BytesMut::new(), out: Out::default() };
+        loop {
+            let mut endpoint = None;
+            let wanted = |method: &Method, target: &str| {
+                let path = target.split('?').next().unwrap_or_default();
+                endpoint = self.routes.hot(method, path);
+                endpoint.is_some()
+            };
+            match seaway_http1::request(&mut client.came, wanted) {
+                Ok(RequestRead::More) => match client.read().await {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return None,
+                },
+                Ok(RequestRead::Plain(head)) => {
+                    if !self.answers(&mut client, endpoint?, head).await {
+                        return None;
+                    }
+                }
+                Ok(RequestRead::Other) => {
+                    return Some(Rewound::new(client.stream, client.came.freeze()));
+                }
+                Err(error) => {
+                    client.refuse(error).await;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Answers one request; false where the connection is not used any more.
+    async fn answers<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        client: &mut LaneClient<S>,
+        endpoint: Endpoint,
+        head: RequestHead,
+    ) -> bool {
+        let underway = self.came.connection.begins(false);
+        let keeps = head.keeps;
+        let read = self.read(client, endpoint, head).await;
+        let told = match read {
+            Ok(asked) => {
+                // It is large, and over when the answer begins: no stream is to keep its room.
+                let mut answering =
+                    Box::pin(ask::answer(self.routes.state.clone(), endpoint, asked));
+                let answered = poll_fn(|cx| {
+                    let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(cx)));
+                    match polled {
+                        Ok(Poll::Ready(answer)) => Poll::Ready(Some(Ok(answer))),
+                        Ok(Poll::Pending) => client.poll_gone(cx).map(|Gone| None),
+                        Err(panic) => Poll::Ready(Some(Err(panic))),
+                    }
+                });
+                match answered.await {
+                    Some(Ok(answer)) => LaneAnswer::from(answer),
+                    Some(Err(panic)) => admission::panicked(&*panic, endpoint.dialect()).into(),
+                    None => return false,
+                }
+            }
+            Err(refused) => refused,
+        };
+        let asked_to_close = told.headers.get(CONNECTION).is_some_and(|value| value == "close");
+        let closes = !keeps || asked_to_close || self.drain.has_begun();
+        let written = client.write(told, closes).await;
+        drop(underway);
+        written.is_ok() && !closes
+    }
+
+    /// Lets a request in, and reads its body; what it is refused with is to be told.
+    async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        client: &mut LaneClient<S>,
+        endpoint: Endpoint,
+        head: RequestHead,
+    ) -> Result<Asked, LaneAnswer> {
+        let RequestHead { method, target, headers, length, .. } = head;
+        let mut request = Request::new(Body::empty());
+        (*request.method_mut(), *request.uri_mut()) = (method, Uri::from(target));
+        *request.headers_mut() = headers;
+        let state = &self.routes.state;
+        let admitted = admission::admitted(state, request, Some(&self.came)).await;
+        let admission::Admission { request, snapshot, caller } = match admitted {
+            Ok(admitted) => admitted,
+            Err(response) => {
+                let rest = client.pass_over(length).await;
+                return Err(closing(response, rest.is_err()));
+            }
+        };
+        let limit = snapshot.config.body_limit;
+        let body = self.body(client, state, length, limit).await;
+        let (head, _) = request.into_parts();
+        let body = match body {
+            Ok(body) => admission::decoded(&state.memory, &head.headers, body, limit).await,
+            Err((fault, closes)) => {
+                let response = reply::fault(&fault, endpoint.dialect(), &answer::own_id());
+                return Err(closing(response, closes));
+            }
+        };
+        match body {
+            Ok(body) => Ok(Asked { head, snapshot, caller, preset: None, body }),
+            Err(fault) => Err(reply::fault(&fault, endpoint.dialect(), &answer::own_id()).into()),
+        }
+    }
+
+    /// Reads a body into one piece. With a fault comes whether the connection can no longer be used.
+    async fn body<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        client: &mut LaneClient<S>,
+        state: &AppState,
+        length: u64,
+        limit: usize,
+    ) -> Result<HeldBody, (Fault, bool)> {
+        let within = usize::try_from(length).ok().filter(|length| *length <= limit);
+        let Some(length) = within else {
+            let rest = client.pass_over(length).await;
+            return Err((admission::too_large(limit), rest.is_err()));
+        };
+        let mut body = HeldBody::default();
+        if let Err(fault) = state.memory.hold(&mut body.held, length).await {
+            let rest = client.pass_over(length as u64).await;
+            return Err((fault, rest.is_err()));
+        }
+        if client.came.len() >= length {
+            body.bytes = client.came.split_to(length).freeze();
+            return Ok(body);
+        }
+        match client.whole(length, self.body_timeout).await {
+            Ok(bytes) => {
+                body.bytes = bytes;
+                Ok(body)
+            }
+            Err(fault) => Err((fault, true)),
+        }
+    }
+}
+
+/// A request that was let in.
+pub(super) use super::ask::Asked;
+
+fn closing(mut response: Response, closes: bool) -> LaneAnswer {
+    if closes {
+        response.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    response.into()
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        self.came.reserve(READ);
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came)
+    }
+
+    async fn read(&mut self) -> std::io::Result<usize> {
+        poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    /// Ready once the client left. What it asks meanwhile is taken in, up to a point.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
+        while self.came.len() < AHEAD {
+            match ready!(self.poll_read(cx)) {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Poll::Ready(Gone),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads the rest of a body of which not all has come.
+    async fn whole(&mut self, length: usize, patience: Duration) -> Result<Bytes, Fault> {
+        let mut whole = BytesMut::with_capacity(length);
+        whole.extend_from_slice(&self.came);
+        self.came.clear();
+        let mut wait = Wait::new(patience);
+        while whole.len() < length {
+            let left = length - whole.len();
+            let read = poll_fn(|cx| {
+                let mut room = (&mut whole).limit(left);
+                match poll_read_buf(Pin::new(&mut self.stream), cx, &mut room) {
+                    Poll::Ready(read) => Poll::Ready(Some(read)),
+                    Poll::Pending => wait.poll_too_long(cx).map(|()| None),
+                }
+            });
+            match read.await {
+                Some(Ok(1..)) => wait.over(),
+                Some(Ok(0) | Err(_)) => {
+                    let message = "the request's body broke off";
+                    return Err(Fault::new(FaultKind::InvalidRequest, message));
+                }
+                None => return Err(admission::slow(&SlowBody(patience))),
+            }
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Reads a body that nobody wants, so that the connection can be used again; within limits.
+    async fn pass_over(&mut self, length: u64) -> Result<(), Gone> {
+        let mut left = usize::try_from(length).ok().filter(|left| *left <= admission::DRAIN_LIMIT);
+        let left = left.as_mut().ok_or(Gone)?;
+        let reading = async {
+            loop {
+                let here = self.came.len().min(*left);
+                bytes::Buf::advance(&mut self.came, here);
+                *left -= here;
+                if *left == 0 {
+                    return Ok(());
+                }
+                match self.read().await {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Err(Gone),
+                }
+            }
+        };
+        tokio::time::timeout(admission::DRAIN_TIME, reading).await.unwrap_or(Err(Gone))
+    }
+
+    /// Tells somebody who could be asking two things at once that neither is answered.
+    async fn refuse(&mut self, why: HeadError) {
+        let fault = Fault::new(FaultKind::InvalidRequest, format!("the request is refused: {why}"));
+        let response = reply::fault(&fault, Dialect::Messages, &answer::own_id());
+        let _left = self.write(response.into(), true).await;
+    }
+
+    /// Writes an answer, each frame as it comes.
+    async fn write(&mut self, told: LaneAnswer, closes: bool) -> Result<(), Gone> {
+        let LaneAnswer { status, headers, mut frames } = told;
+        let framing = match frames.length() {
+            _ if matches!(status.as_u16(), 204 | 304) => Framing::Length(0),
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        self.out.head(status, &headers, framing, closes);
+        let mut left = Remainder { framing, is_over: false, is_broken: false };
+        let written = poll_fn(|cx| self.poll_write(cx, &mut frames, &mut left)).await;
+        if written.is_err() {
+            self.out.clear();
+        } else if closes {
+            let _closed = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+        }
+        written
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &mut Frames,
+        left: &mut Remainder,
+    ) -> Poll<Result<(), Gone>> {
+        loop {
+            left.take(cx, frames, &mut self.out);
+            if self.out.is_empty() {
+                // What encrypts may hold something back.
+                ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(|_| Gone)?;
+                return match (left.is_broken, left.is_over) {
+                    (true, _) => Poll::Ready(Err(Gone)),
+                    (false, true) => Poll::Ready(Ok(())),
+                    (false, false) => self.poll_gone(cx).map(Err),
+                };
+            }
+            match poll_write_buf(Pin::new(&mut self.stream), cx, &mut self.out) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Gone)),
+                Poll::Pending => return self.poll_gone(cx).map(Err),
+            }
+        }
+    }
+}
+
+/// What is left of an answer.
+struct Remainder {
+    /// By length: of so many bytes more.
+    framing: Framing,
+    is_over: bool,
+    /// It is not whole, and its client is to see that.
+    is_broken: bool,
+}
+
+impl Remainder {
+    /// Takes what frames there are, up to a point.
+    fn take(&mut self, cx: &mut Context<'_>, frames: &mut Frames, out: &mut Out) {
+        while !self.is_over && !self.is_broken && out.len() < TAKEN {
+            if frames.is_end() {
+                self.ends(out);
+                return;
+            }
+            match frames.poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.frame(data, out);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::debug!(%error, "an answer is broken off");
+                    self.is_broken = true;
+                }
+                Poll::Ready(None) => self.ends(out),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    fn frame(&mut self, data: Bytes, out: &mut Out) {
+        if data.is_empty() {
+            return;
+        }
+        match &mut self.framing {
+            Framing::Chunked => out.in_chunk(data),
+            Framing::Length(left) => match left.checked_sub(data.len() as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    out.data(data);
+                }
+                // It is longer than its head says: what is said must not be taken for the next answer.
+                None => self.is_broken = true,
+            },
+            Framing::UntilClose => out.data(data),
+        }
+    }
+
+    fn ends(&mut self, out: &mut Out) {
+        match self.framing {
+            Framing::Chunked => out.last_chunk(),
+            Framing::Length(1..) => self.is_broken = true,
+            Framing::Length(0) | Framing::UntilClose => {}
+        }
+        self.is_over = true;
+    }
+}
+
+/// A connection from which something was read that is to be read again.
+#[derive(Debug)]
+pub(super) struct Rewound<S> {
+    first: Bytes,
+    stream: S,
+}
+
+impl<S> Rewound<S> {
+    pub(super) const fn new(stream: S, first: Bytes) -> Self {
+        Self { first, stream }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let here = self.first.len().min(buffer.remaining());
+        buffer.put_slice(&self.first.split_to(here));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,375 @@
+//! An HTTP/1.1 connection in our own lane: polled by whoever uses it, and nothing between its socket and them.
+
+use std::future::poll_fn;
+use std::io::{Error, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Either};
+use seaway_http1::{BodyDecoder, BodyError, Framing, HeadError, write};
+use std::collections::VecDeque;
+use tokio::io::AsyncWrite;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use super::{Kept, Pool, SendError};
+use crate::dial::ByteStream;
+use crate::upstream::{BoxError, CallBody, HttpBody, RequestBody};
+
+/// So much is asked of a connection at once, in bytes: the least, and the most where its answer is long.
+const READS: (usize, usize) = (8 << 10, 64 << 10);
+/// So many frames of a body are written at once.
+const FRAMES: usize = 16;
+
+/// A connection on which nothing is under way, or one request.
+pub(super) struct LaneConnection {
+    stream: Box<dyn ByteStream>,
+    /// What has come and was not read.
+    came: BytesMut,
+    /// How much is asked for next.
+    reads: usize,
+}
+
+/// Why a connection of ours failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LineError {
+    #[error("the connection was closed")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] Error),
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The body that was to be sent.
+    #[error(transparent)]
+    Sent(BoxError),
+}
+
+impl From<LineError> for SendError {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::Head(_) => Self::Unreadable(error.into()),
+            _ => Self::Broken(error.into()),
+        }
+    }
+}
+
+impl LaneConnection {
+    pub(super) fn over(stream: Box<dyn ByteStream>) -> Self {
+        Self { stream, came: BytesMut::new(), reads: READS.0 }
+    }
+
+    /// True if the server has not closed it, and said nothing that it was not asked.
+    pub(super) fn is_ready(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.came.is_empty() && self.poll_more(&mut context).is_pending()
+    }
+
+    /// Sends a request, and waits for the head of its answer.
+    pub(super) async fn send(
+        mut self,
+        request: Request<CallBody>,
+        pool: Arc<Pool>,
+    ) -> Result<Response<HttpBody>, SendError> {
+        let to_head = request.method() == Method::HEAD;
+        let mut outgoing = Outgoing::of(request);
+        let head = poll_fn(|cx| self.poll_head(cx, &mut outgoing, to_head)).await?;
+        let mut response = Response::new(());
+        (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
+        let decoder = BodyDecoder::new(head.framing);
+        let outgoing = Some(outgoing).filter(|outgoing| !outgoing.is_sent());
+        let body = LineBody {
+            line: Some(self),
+            outgoing,
+            decoder,
+            has_length: matches!(head.framing, Framing::Length(_)),
+            keeps: head.keeps,
+            pool,
+        };
+        Ok(response.map(|()| body.boxed_unsync()))
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        outgoing: &mut Outgoing,
+        to_head: bool,
+    ) -> Poll<Result<seaway_http1::ResponseHead, LineError>> {
+        // An answer may come before all was sent, and be the reason why no more can be.
+        let unsent = match outgoing.poll_sent(&mut self.stream, cx) {
+            Poll::Ready(Err(error)) => Some(error),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        };
+        loop {
+            if let Some(head) = seaway_http1::response(&mut self.came, to_head)? {
+                return Poll::Ready(Ok(head));
+            }
+            match self.poll_more(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(unsent.unwrap_or(LineError::Closed))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(unsent.unwrap_or(error.into()))),
+                // Nothing comes of what could not be sent.
+                Poll::Pending => {
+                    return unsent.map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+                }
+            }
+        }
+    }
+
+    /// Reads what is there; zero at the end.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
+        self.came.reserve(self.reads);
+        let room = self.came.capacity() - self.came.len();
+        let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came))?;
+        // Where it fills what it was given, more is there.
+        if read == room {
+            self.reads = (self.reads * 2).min(READS.1);
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+/// A request on its way out.
+struct Outgoing {
+    head: Bytes,
+    body: Bytes,
+    /// What comes in and is sent as it does. `chunked`: its length is not known.
+    streamed: Option<(RequestBody, bool)>,
+    /// What it is framed by, and it itself.
+    frames: VecDeque<Bytes>,
+    /// What encrypts may hold something back.
+    unflushed: bool,
+}
+
+impl Outgoing {
+    fn of(mut request: Request<CallBody>) -> Self {
+        let mut chunked = false;
+        if let Either::Right(body) = request.body() {
+            let length = body.size_hint().exact();
+            let is_bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
+            chunked = length.is_none();
+            let headers = request.headers_mut();
+            match length {
+                Some(0) if is_bodiless => None,
+                Some(length) => headers.insert(CONTENT_LENGTH, length.into()),
+                None => headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            };
+        }
+        let (parts, body) = request.into_parts();
+        let mut head = Vec::with_capacity(512);
+        write::request_head(&mut head, &parts.method, parts.uri.path_and_query(), &parts.headers);
+        let (body, streamed) = match body {
+            Either::Left(mut whole) => (whole_of(&mut whole), None),
+            Either::Right(body) => (Bytes::new(), Some((body, chunked))),
+        };
+        Self { head: head.into(), body, streamed, frames: VecDeque::new(), unflushed: true }
+    }
+
+    fn is_sent(&self) -> bool {
+        self.head.is_empty()
+            && self.body.is_empty()
+            && self.frames.is_empty()
+            && self.streamed.is_none()
+            && !self.unflushed
+    }
+
+    /// Writes as much as there is room for. Ready once all of it is written.
+    fn poll_sent(
+        &mut self,
+        stream: &mut Box<dyn ByteStream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), LineError>> {
+        loop {
+            while self.frames.len() < FRAMES && self.streamed.is_some() {
+                match self.poll_next(cx) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Pending => break,
+                }
+            }
+            if self.head.is_empty() && self.body.is_empty() && self.frames.is_empty() {
+                if self.unflushed {
+                    ready!(Pin::new(&mut *stream).poll_flush(cx))?;
+                    self.unflushed = false;
+                }
+                return if self.streamed.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            ready!(self.poll_write(stream, cx))?;
+            self.unflushed = true;
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        stream: &mut Box<dyn ByteStream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), LineError>> {
+        let mut pieces =
+            Pieces { parts: [&mut self.head, &mut self.body], frames: &mut self.frames };
+        match ready!(poll_write_buf(Pin::new(stream), cx, &mut pieces))? {
+            0 => Poll::Ready(Err(LineError::Closed)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Takes the next frame of what comes in.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LineError>> {
+        let Some((body, chunked)) = &mut self.streamed else { return Poll::Ready(Ok(())) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        let Some(frame) = frame.transpose().map_err(|error| LineError::Sent(error.into()))? else {
+            self.frames.extend(chunked.then_some(Bytes::from_static(write::LAST_CHUNK)));
+            self.streamed = None;
+            return Poll::Ready(Ok(()));
+        };
+        if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
+            if *chunked {
+                let mut line = Vec::with_capacity(16);
+                write::chunk_head(&mut line, data.len());
+                self.frames.push_back(line.into());
+            }
+            self.frames.push_back(data);
+            self.frames.extend(chunked.then_some(Bytes::from_static(write::CHUNK_END)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The bytes of a body that is there as a whole.
+fn whole_of(body: &mut http_body_util::Full<Bytes>) -> Bytes {
+    let mut context = Context::from_waker(Waker::noop());
+    match Pin::new(body).poll_frame(&mut context) {
+        Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    }
+}
+
+/// Head, body and frames as one buffer, which is written in one go.
+struct Pieces<'p> {
+    parts: [&'p mut Bytes; 2],
+    frames: &'p mut VecDeque<Bytes>,
+}
+
+impl Buf for Pieces<'_> {
+    fn remaining(&self) -> usize {
+        let frames: usize = self.frames.iter().map(Bytes::len).sum();
+        self.parts.iter().map(|part| part.len()).sum::<usize>() + frames
+    }
+
+    fn chunk(&self) -> &[u8] {
+        let parts = self.parts.iter().map(|part| &***part);
+        let mut all = parts.chain(self.frames.iter().map(|frame| &**frame));
+        all.find(|piece| !piece.is_empty()).unwrap_or_default()
+    }
+
+    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let parts = self.parts.iter().map(|part| &***part);
+        let all = parts.chain(self.frames.iter().map(|frame| &**frame));
+        let all = all.filter(|piece| !piece.is_empty());
+        let slots = into.iter_mut().zip(all).map(|(slot, piece)| *slot = IoSlice::new(piece));
+        slots.count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        for part in &mut self.parts {
+            let here = count.min(part.len());
+            part.advance(here);
+            count -= here;
+        }
+        while let Some(frame) = self.frames.front_mut() {
+            let here = count.min(frame.len());
+            frame.advance(here);
+            count -= here;
+            if !frame.is_empty() {
+                return;
+            }
+            self.frames.pop_front();
+        }
+    }
+}
+
+/// An answer's body, read from the connection by whoever reads it.
+struct LineBody {
+    line: Option<LaneConnection>,
+    /// What of the request is still on its way; its answer came first.
+    outgoing: Option<Outgoing>,
+    decoder: BodyDecoder,
+    has_length: bool,
+    keeps: bool,
+    pool: Arc<Pool>,
+}
+
+impl LineBody {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LineError>> {
+        let Some(line) = &mut self.line else { return Poll::Ready(Ok(None)) };
+        if let Some(outgoing) = &mut self.outgoing
+            && let Poll::Ready(sent) = outgoing.poll_sent(&mut line.stream, cx)
+        {
+            // What could not be sent is no matter to who has an answer; the connection is not used again.
+            self.keeps &= sent.is_ok();
+            self.outgoing = None;
+        }
+        loop {
+            let bytes = self.decoder.decode(&mut line.came)?;
+            if !bytes.is_empty() {
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            if self.decoder.is_done() {
+                return Poll::Ready(Ok(None));
+            }
+            if let Some(left) = self.decoder.left().and_then(|left| usize::try_from(left).ok()) {
+                line.reads = line.reads.max(left.min(READS.1));
+            }
+            if ready!(line.poll_more(cx))? == 0 {
+                self.decoder.closed()?;
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+}
+
+impl Body for LineBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = ready!(self.poll_bytes(cx));
+        if polled.is_err() {
+            // It is of no use any more, and is closed.
+            self.line = None;
+        }
+        Poll::Ready(polled.map_err(BoxError::from).transpose().map(|read| read.map(Frame::data)))
+    }
+
+    /// Where only a mark tells the end, that is told apart from what came with it: a beginning is a beginning first, and
+    /// an answer that may break off has no length.
+    fn is_end_stream(&self) -> bool {
+        self.has_length && self.line.is_some() && self.decoder.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.decoder.left().filter(|_| self.has_length);
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Drop for LineBody {
+    /// A connection whose answer was read to its end serves again; any other is closed, which is how the upstream learns
+    /// that nobody listens any more.
+    fn drop(&mut self) {
+        let whole = self.keeps && self.decoder.is_done() && self.outgoing.is_none();
+        if let Some(mut line) = self.line.take().filter(|_| whole)
+            && line.is_ready()
+        {
+            line.reads = READS.0;
+            self.pool.keep(Kept::Line(line));
+        }
+    }
+}

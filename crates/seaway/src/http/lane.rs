@@ -271,7 +271,9 @@ fn closing(mut response: Response, closes: bool) -> LaneAnswer {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        self.came.reserve(READ);
+        if self.came.capacity() - self.came.len() < READ / 4 {
+            self.came.reserve(READ);
+        }
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came)
     }
 

@@ -123,7 +123,10 @@ impl LaneConnection {
 
     /// Reads what is there; zero at the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
-        self.came.reserve(self.reads);
+        // A frame that waits for a slow client keeps the buffer that it lies in: many share one.
+        if self.came.capacity() - self.came.len() < self.reads / 4 {
+            self.came.reserve(self.reads);
+        }
         let room = self.came.capacity() - self.came.len();
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came))?;
         // Where it fills what it was given, more is there.

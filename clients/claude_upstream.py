@@ -5,7 +5,7 @@ The program runs with a closed environment and folders of its own, a fake token,
 import sys
 
 sys.dont_write_bytecode = True
-import base64, json, os, pathlib, shutil, signal, subprocess, tempfile, threading, time, urllib.error, urllib.request
+import base64, contextlib, json, os, pathlib, shutil, signal, subprocess, tempfile, threading, time, urllib.error, urllib.request
 import support
 from support import LOCAL_KEY, MOCK, Mock, Seaway, check, equal, raises, true, within
 
@@ -127,6 +127,21 @@ def started_by(parent):
         if int(fields.split()[1]) == parent and fields.split()[0] != "Z":
             found.append((int(stat.parent.name), head.split("(", 1)[1]))
     return found
+
+
+def told(pid, what):
+    """What the system tells of a process: nothing of one that has gone since its id was read."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/{what}").read_bytes()
+    except OSError:
+        return b""
+
+
+def send(number, pids):
+    """Sends a signal to those of the processes that are still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def alive(pid):
@@ -443,9 +458,9 @@ def _():
     with House() as house:
         equal("text", text_of(house.say(text)), "got it")
         equal("prompt", house.bodies()[0]["messages"][0]["content"][0]["text"], text)
-        lines = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in house.children()]
+        lines = [line for pid in house.children() if (line := told(pid, "cmdline"))]
         true("no prompt on a command line", lines and not any(b"got it" in line for line in lines), lines)
-        true("no key of ours in its environment", not any(LOCAL_KEY.encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes() for pid in house.children()), "a local key")
+        true("no key of ours in its environment", not any(LOCAL_KEY.encode() in told(pid, "environ") for pid in house.children()), "a local key")
 
 
 # ---------------------------------------------------------------- errors
@@ -566,8 +581,7 @@ def _():
             with house.client.messages.stream(model=MODEL, max_tokens=500, messages=[user("BIG:6000 ;; PACE:0.05")]) as events:
                 for index, event in enumerate(event for event in events if event.type == "content_block_delta"):
                     if index == 2:
-                        for pid in house.children():
-                            os.kill(pid, signal.SIGKILL)
+                        send(signal.SIGKILL, house.children())
 
         error = raises_some(anthropic.APIError, stream)
         within("message", "Claude Code ended without an answer", str(error))
@@ -580,9 +594,12 @@ def _():
         time.sleep(0.3)
         equal("processes", house.children(), [])
     with House("--set", "claude_code.prewarm=1", "--set", f"model.default={MODEL}") as house:
-        # Not the one that tells what the program adds to a prompt, which comes first.
-        waits = lambda pid: b"--resume" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-        waiting = eventually("one process waits", lambda: (found := house.children()) if len(house.children()) == 1 and waits(house.children()[0]) else None)
+        # Not the one that tells what the program adds to a prompt, which comes first. One look: it may go between two.
+        def spare():
+            found = house.children()
+            return found if len(found) == 1 and b"--resume" in told(found[0], "cmdline") else None
+
+        waiting = eventually("one process waits", spare)
         equal("text", text_of(house.say("SAY:x")), "x")
         true("it was used", waiting[0] in house.children(), (waiting, house.children()))
 
@@ -1015,8 +1032,7 @@ def _():
             house.say(f"SAY:{secret}")
             turn(house, f"SAY:{secret}", "named")
             eventually("a spare is there", lambda: house.children())
-            for pid in house.children():
-                os.kill(pid, signal.SIGKILL)
+            send(signal.SIGKILL, house.children())
         left = sorted(str(path.relative_to(folder)) for path in files(folder))
         equal("files of the owner's", left, [".claude/.credentials.json"])
         with House(home=folder, login=True) as house:
@@ -1039,8 +1055,7 @@ def _():
         eventually("a spare waits", lambda: len(house.children()) == 2)
         time.sleep(61)      # one that was started a moment ago has a minute
         hung = house.children()
-        for pid in hung:
-            os.kill(pid, signal.SIGSTOP)
+        send(signal.SIGSTOP, hung)
         began = time.time()
         equal("text", text_of(house.say(None, messages=messages)), "second")
         true("in time", time.time() - began < 30, time.time() - began)

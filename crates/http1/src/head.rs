@@ -93,13 +93,7 @@ pub fn request(
     let target = places(buffer, path.as_bytes());
     let lines: Lines = parsed.headers.iter().map(|line| Line::of(buffer, line)).collect();
     only_whole_lines(&buffer[..length])?;
-    let mut said = Said::default();
-    for line in parsed.headers.iter() {
-        said.hears(line)?;
-    }
-    if said.chunked && said.length.is_some() {
-        return Err(HeadError::LengthAndChunks);
-    }
+    let said = Said::of(parsed.headers)?;
     // What asks to wait, to leave HTTP, or comes in chunks; and what names no path.
     if !wanted || said.is_unusual || said.chunked || !path.starts_with('/') {
         return Ok(RequestRead::Other);
@@ -147,10 +141,7 @@ fn next_response(buffer: &mut BytesMut, to_head: bool) -> Result<Option<Response
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(HeadError::Syntax(httparse::Error::Status))?;
     let lines: Lines = parsed.headers.iter().map(|line| Line::of(buffer, line)).collect();
-    let mut said = Said::default();
-    for line in parsed.headers.iter() {
-        said.hears(line)?;
-    }
+    let said = Said::of(parsed.headers)?;
     let framing = framing(status, &said, version, to_head)?;
     // What it says of itself is passed on to those that outlive it, so that it is copied as a request's is.
     let head = Bytes::copy_from_slice(&buffer[..length]);
@@ -169,9 +160,6 @@ fn framing(
     to_head: bool,
 ) -> Result<Framing, HeadError> {
     let bodiless = to_head || status.is_informational() || matches!(status.as_u16(), 204 | 304);
-    if said.chunked && said.length.is_some() {
-        return Err(HeadError::LengthAndChunks);
-    }
     if said.chunked && version == 0 {
         return Err(HeadError::TransferEncoding);
     }
@@ -194,6 +182,17 @@ struct Said {
 }
 
 impl Said {
+    fn of(lines: &[httparse::Header<'_>]) -> Result<Self, HeadError> {
+        let mut said = Self::default();
+        for line in lines {
+            said.hears(line)?;
+        }
+        if said.chunked && said.length.is_some() {
+            return Err(HeadError::LengthAndChunks);
+        }
+        Ok(said)
+    }
+
     fn hears(&mut self, line: &httparse::Header<'_>) -> Result<(), HeadError> {
         // By their lengths first: nearly all others are told apart by that.
         match line.name.len() {

@@ -8,7 +8,9 @@ pub mod body;
 pub mod head;
 #[cfg(feature = "properties")]
 pub mod properties;
+pub mod queue;
 pub mod write;
 
 pub use body::{BodyDecoder, BodyError, Framing};
 pub use head::{HeadError, RequestHead, RequestRead, ResponseHead, request, response};
+pub use queue::{WriteQueue, make_room};

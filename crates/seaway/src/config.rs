@@ -731,9 +731,8 @@ impl StoreSync {
 }
 
 /// Who reads and writes HTTP/1.1 for what models are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    #[default]
     Own,
     Hyper,
 }

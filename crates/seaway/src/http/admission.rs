@@ -429,10 +429,12 @@ fn broken(error: axum::Error) -> Fault {
     let error = error.into_inner();
     match error.downcast_ref::<SlowBody>() {
         Some(slow) => self::slow(slow),
-        None => {
-            Fault::new(FaultKind::InvalidRequest, "the request's body broke off").because(error)
-        }
+        None => broken_off().because(error),
     }
+}
+
+pub(super) fn broken_off() -> Fault {
+    Fault::new(FaultKind::InvalidRequest, "the request's body broke off")
 }
 
 pub(super) fn slow(slow: &SlowBody) -> Fault {

@@ -467,17 +467,24 @@ impl Body for IncomingBody {
 #[error("the client read nothing for {} seconds (`send_timeout`)", .0.as_secs_f64())]
 struct Unread(Duration);
 
-/// A stream that breaks when what is written to it is not taken.
+/// A client's stream, which breaks when what is written to it is not taken.
 #[derive(Debug)]
 pub struct Sending<S> {
     stream: S,
+    /// What was read and is to be read again.
+    unread: Bytes,
     connection: Arc<Connection>,
     wait: Wait,
 }
 
 impl<S> Sending<S> {
     pub fn new(stream: S, connection: Arc<Connection>, limit: Duration) -> Self {
-        Self { stream, connection, wait: Wait::new(limit) }
+        Self { stream, unread: Bytes::new(), connection, wait: Wait::new(limit) }
+    }
+
+    /// Puts back what was read, for who reads next.
+    pub fn put_back(&mut self, read: Bytes) {
+        self.unread = read;
     }
 
     /// Bears a wait no longer than the limit.
@@ -503,7 +510,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sending<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let here = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(here));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -4,7 +4,7 @@
 //! goes. What is not a plain question to a model is left to hyper, with every byte that came, and so is all that comes
 //! after it on that connection.
 
-mod out;
+mod date;
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,23 +14,24 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::CONNECTION;
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Uri};
 use http_body::{Body as _, Frame};
-use seaway_http1::{Framing, HeadError, RequestHead, RequestRead};
+use seaway_http1::{Framing, HeadError, RequestHead, RequestRead, WriteQueue, make_room, write};
 use seaway_wire::{Dialect, Endpoint};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
-use self::out::Out;
+use self::date::with_date;
 use super::admission::{self, CameBy, HeldBody};
-use super::connection::{SlowBody, Wait};
-use super::{Routes, ask, reply};
-use crate::answer;
+use super::ask::{self, Asked};
+use super::connection::{Sending, SlowBody, Wait};
+use super::{Routes, reply};
+use crate::answer::{self, Head};
 use crate::causes::BoxError;
 use crate::drain::Drain;
-use crate::exchange::Pipe;
+use crate::exchange::{Answer, Pipe};
 use crate::fault::{Fault, FaultKind};
 use crate::state::AppState;
 
@@ -38,8 +39,6 @@ use crate::state::AppState;
 const READ: usize = 8 << 10;
 /// So much of what comes before it is asked for is kept; then the client waits.
 const AHEAD: usize = 64 << 10;
-/// So much of an answer is taken before it is written.
-const TAKEN: usize = 64 << 10;
 
 /// What a connection's requests are answered with.
 pub(super) struct HttpLane {
@@ -52,10 +51,10 @@ pub(super) struct HttpLane {
 
 /// A client's bytes and ours.
 struct LaneClient<S> {
-    stream: S,
+    stream: Sending<S>,
     /// What came and was not read.
     came: BytesMut,
-    out: Out,
+    out: WriteQueue,
 }
 
 /// What of a request can no longer be answered: its client left, or the connection broke.
@@ -63,8 +62,7 @@ struct Gone;
 
 /// An answer, whoever made it.
 struct LaneAnswer {
-    status: StatusCode,
-    headers: HeaderMap,
+    head: Head,
     frames: Frames,
 }
 
@@ -105,15 +103,15 @@ impl Frames {
 
 impl From<Response> for LaneAnswer {
     fn from(response: Response) -> Self {
-        let (head, body) = response.into_parts();
-        Self { status: head.status, headers: head.headers, frames: Frames::Other(body) }
+        let (parts, body) = response.into_parts();
+        let head = Head { status: parts.status, headers: parts.headers };
+        Self { head, frames: Frames::Other(body) }
     }
 }
 
-impl From<crate::exchange::Answer> for LaneAnswer {
-    fn from(answer: crate::exchange::Answer) -> Self {
-        let crate::exchange::Answer { head, frames } = answer;
-        Self { status: head.status, headers: head.headers, frames: Frames::Pipe(frames) }
+impl From<Answer> for LaneAnswer {
+    fn from(answer: Answer) -> Self {
+        Self { head: answer.head, frames: Frames::Pipe(answer.frames) }
     }
 }
 
@@ -122,9 +120,9 @@ impl HttpLane {
     /// stops what is done for the request under way.
     pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        stream: S,
-    ) -> Option<Rewound<S>> {
-        let mut client = LaneClient { stream, came: BytesMut::new(), out: Out::default() };
+        stream: Sending<S>,
+    ) -> Option<Sending<S>> {
+        let mut client = LaneClient { stream, came: BytesMut::new(), out: WriteQueue::default() };
         loop {
             let mut endpoint = None;
             let wanted = |method: &Method, target: &str| {
@@ -143,7 +141,8 @@ impl HttpLane {
                     }
                 }
                 Ok(RequestRead::Other) => {
-                    return Some(Rewound::new(client.stream, client.came.freeze()));
+                    client.stream.put_back(client.came.freeze());
+                    return Some(client.stream);
                 }
                 Err(error) => {
                     client.refuse(error).await;
@@ -184,7 +183,8 @@ impl HttpLane {
             }
             Err(refused) => refused,
         };
-        let asked_to_close = told.headers.get(CONNECTION).is_some_and(|value| value == "close");
+        let asked_to_close =
+            told.head.headers.get(CONNECTION).is_some_and(|value| value == "close");
         let closes = !keeps || asked_to_close || self.drain.has_begun();
         let written = client.write(told, closes).await;
         drop(underway);
@@ -212,19 +212,14 @@ impl HttpLane {
             }
         };
         let limit = snapshot.config.body_limit;
-        let body = self.body(client, state, length, limit).await;
-        let (head, _) = request.into_parts();
-        let body = match body {
-            Ok(body) => admission::decoded(&state.memory, &head.headers, body, limit).await,
-            Err((fault, closes)) => {
-                let response = reply::fault(&fault, endpoint.dialect(), &answer::own_id());
-                return Err(closing(response, closes));
-            }
+        let refusal = |(fault, closes): (Fault, bool)| {
+            closing(reply::fault(&fault, endpoint.dialect(), &answer::own_id()), closes)
         };
-        match body {
-            Ok(body) => Ok(Asked { head, snapshot, caller, preset: None, body }),
-            Err(fault) => Err(reply::fault(&fault, endpoint.dialect(), &answer::own_id()).into()),
-        }
+        let body = self.body(client, state, length, limit).await.map_err(refusal)?;
+        let (head, _) = request.into_parts();
+        let body = admission::decoded(&state.memory, &head.headers, body, limit).await;
+        let body = body.map_err(|fault| refusal((fault, false)))?;
+        Ok(Asked { head, snapshot, caller, preset: None, body })
     }
 
     /// Reads a body into one piece. With a fault comes whether the connection can no longer be used.
@@ -259,21 +254,16 @@ impl HttpLane {
     }
 }
 
-/// A request that was let in.
-pub(super) use super::ask::Asked;
-
 fn closing(mut response: Response, closes: bool) -> LaneAnswer {
     if closes {
-        response.headers_mut().insert(CONNECTION, http::HeaderValue::from_static("close"));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response.into()
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
-        if self.came.capacity() - self.came.len() < READ / 4 {
-            self.came.reserve(READ);
-        }
+        make_room(&mut self.came, READ);
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came)
     }
 
@@ -309,10 +299,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
             });
             match read.await {
                 Some(Ok(1..)) => wait.over(),
-                Some(Ok(0) | Err(_)) => {
-                    let message = "the request's body broke off";
-                    return Err(Fault::new(FaultKind::InvalidRequest, message));
-                }
+                Some(Ok(0) | Err(_)) => return Err(admission::broken_off()),
                 None => return Err(admission::slow(&SlowBody(patience))),
             }
         }
@@ -321,14 +308,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
 
     /// Reads a body that nobody wants, so that the connection can be used again; within limits.
     async fn pass_over(&mut self, length: u64) -> Result<(), Gone> {
-        let mut left = usize::try_from(length).ok().filter(|left| *left <= admission::DRAIN_LIMIT);
-        let left = left.as_mut().ok_or(Gone)?;
+        let within = usize::try_from(length).ok().filter(|left| *left <= admission::DRAIN_LIMIT);
+        let mut left = within.ok_or(Gone)?;
         let reading = async {
             loop {
-                let here = self.came.len().min(*left);
-                bytes::Buf::advance(&mut self.came, here);
-                *left -= here;
-                if *left == 0 {
+                let here = self.came.len().min(left);
+                self.came.advance(here);
+                left -= here;
+                if left == 0 {
                     return Ok(());
                 }
                 match self.read().await {
@@ -349,18 +336,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
 
     /// Writes an answer, each frame as it comes.
     async fn write(&mut self, told: LaneAnswer, closes: bool) -> Result<(), Gone> {
-        let LaneAnswer { status, headers, mut frames } = told;
+        let LaneAnswer { head: Head { status, headers }, mut frames } = told;
         let framing = match frames.length() {
             _ if matches!(status.as_u16(), 204 | 304) => Framing::Length(0),
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
-        self.out.head(status, &headers, framing, closes);
+        self.out.make(|out| {
+            with_date(|date| write::response_head(out, status, &headers, framing, date, closes));
+        });
         let mut left = Remainder { framing, is_over: false, is_broken: false };
         let written = poll_fn(|cx| self.poll_write(cx, &mut frames, &mut left)).await;
-        if written.is_err() {
-            self.out.clear();
-        } else if closes {
+        if written.is_ok() && closes {
             let _closed = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
         }
         written
@@ -374,7 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
     ) -> Poll<Result<(), Gone>> {
         loop {
             left.take(cx, frames, &mut self.out);
-            if self.out.is_empty() {
+            if !self.out.has_remaining() {
                 // What encrypts may hold something back.
                 ready!(Pin::new(&mut self.stream).poll_flush(cx)).map_err(|_| Gone)?;
                 return match (left.is_broken, left.is_over) {
@@ -403,8 +390,8 @@ struct Remainder {
 
 impl Remainder {
     /// Takes what frames there are, up to a point.
-    fn take(&mut self, cx: &mut Context<'_>, frames: &mut Frames, out: &mut Out) {
-        while !self.is_over && !self.is_broken && out.len() < TAKEN {
+    fn take(&mut self, cx: &mut Context<'_>, frames: &mut Frames, out: &mut WriteQueue) {
+        while !self.is_over && !self.is_broken && out.has_room() {
             if frames.is_end() {
                 self.ends(out);
                 return;
@@ -425,10 +412,7 @@ impl Remainder {
         }
     }
 
-    fn frame(&mut self, data: Bytes, out: &mut Out) {
-        if data.is_empty() {
-            return;
-        }
+    fn frame(&mut self, data: Bytes, out: &mut WriteQueue) {
         match &mut self.framing {
             Framing::Chunked => out.in_chunk(data),
             Framing::Length(left) => match left.checked_sub(data.len() as u64) {
@@ -443,70 +427,12 @@ impl Remainder {
         }
     }
 
-    fn ends(&mut self, out: &mut Out) {
+    fn ends(&mut self, out: &mut WriteQueue) {
         match self.framing {
             Framing::Chunked => out.last_chunk(),
             Framing::Length(1..) => self.is_broken = true,
             Framing::Length(0) | Framing::UntilClose => {}
         }
         self.is_over = true;
-    }
-}
-
-/// A connection from which something was read that is to be read again.
-#[derive(Debug)]
-pub(super) struct Rewound<S> {
-    first: Bytes,
-    stream: S,
-}
-
-impl<S> Rewound<S> {
-    pub(super) const fn new(stream: S, first: Bytes) -> Self {
-        Self { first, stream }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
-        }
-        let here = self.first.len().min(buffer.remaining());
-        buffer.put_slice(&self.first.split_to(here));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

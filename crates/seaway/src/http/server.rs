@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Version};
 use hyper::body::Incoming;
@@ -23,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{CameBy, Door};
 use super::connection::{ClientBody, Connections, IncomingBody, Place, Sending};
-use super::lane::{HttpLane, Rewound};
+use super::lane::HttpLane;
 use super::tls::ServerTls;
 use super::{Routes, address};
 use crate::config::{ClientLimits, Listen};
@@ -339,21 +338,41 @@ async fn connection(stream: Box<dyn ServerStream>, served: Served) {
     let came = CameBy { door, secure: tls.is_some(), connection: place.connection.clone() };
     let stream = Sending::new(stream, place.connection.clone(), limits.send_timeout);
     let rest = if router.has_lane() {
-        let body_timeout = limits.body_timeout;
         let lane = HttpLane {
             routes: router.clone(),
             came: came.clone(),
             drain: drain.clone(),
-            body_timeout,
+            body_timeout: limits.body_timeout,
         };
-        match in_lane(&lane, stream, &place, &limits).await {
-            Some(rest) => rest,
-            None => return,
-        }
+        let Some(rest) = in_lane(&lane, stream, &place, &limits).await else { return };
+        rest
     } else {
-        Rewound::new(stream, Bytes::new())
+        stream
     };
     Box::pin(by_hyper(rest, &place, &limits, router, came, &drain)).await;
+}
+
+/// Resolves when a connection is to be looked after from outside: with nothing where it is not worth keeping, else when a
+/// drain begins.
+async fn interrupted(place: &Place, limits: &ClientLimits, drain: &Drain) -> Option<()> {
+    tokio::select! {
+        biased;
+        why = place.connection.overdue(limits) => {
+            tracing::debug!(why, "a connection was closed");
+            None
+        }
+        () = drain.wait_begun() => Some(()),
+    }
+}
+
+/// Resolves when a connection is no longer waited for in a drain.
+async fn left_behind(place: &Place, drain: &Drain) {
+    tokio::select! {
+        // What asks nothing is not waited for, be it in the midst of a head.
+        () = idle_for(place, LAST_MOMENT) => {}
+        // Who does not even read the end of a cut answer is left.
+        () = after_cut(drain) => {}
+    }
 }
 
 /// Serves a connection by our own code for as long as that can; what it cannot is returned.
@@ -362,30 +381,25 @@ async fn in_lane(
     stream: ClientStream,
     place: &Place,
     limits: &ClientLimits,
-) -> Option<Rewound<ClientStream>> {
+) -> Option<ClientStream> {
     let mut served = std::pin::pin!(lane.serve(stream));
     tokio::select! {
-                biased;
+        biased;
         rest = served.as_mut() => return rest,
-        why = place.connection.overdue(limits) => {
-            tracing::debug!(why, "a connection was closed");
-            return None;
-        }
-        () = lane.drain.wait_begun() => {}
+        drains = interrupted(place, limits, &lane.drain) => drains?,
     }
     if place.connection.is_idle() {
         return None;
     }
     tokio::select! {
-                biased;
+        biased;
         rest = served.as_mut() => rest,
-        () = idle_for(place, LAST_MOMENT) => None,
-        () = after_cut(&lane.drain) => None,
+        () = left_behind(place, &lane.drain) => None,
     }
 }
 
 async fn by_hyper(
-    stream: Rewound<ClientStream>,
+    stream: ClientStream,
     place: &Place,
     limits: &ClientLimits,
     router: Routes,
@@ -410,21 +424,17 @@ async fn by_hyper(
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
-                biased;
+        biased;
         ended = served.as_mut() => ended,
-        why = place.connection.overdue(limits) => {
-            tracing::debug!(why, "a connection was closed");
-            return;
-        }
-        () = drain.wait_begun() => {
+        drains = interrupted(place, limits, drain) => {
+            if drains.is_none() {
+                return;
+            }
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 biased;
                 ended = served.as_mut() => ended,
-                // What asks nothing is not waited for, be it in the midst of a head.
-                () = idle_for(place, LAST_MOMENT) => return,
-                // Who does not even read the end of a cut answer is left.
-                () = after_cut(drain) => return,
+                () = left_behind(place, drain) => return,
             }
         }
     };

@@ -1,7 +1,7 @@
 //! An HTTP/1.1 connection in our own lane: polled by whoever uses it, and nothing between its socket and them.
 
 use std::future::poll_fn;
-use std::io::{Error, IoSlice};
+use std::io::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -11,8 +11,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Either};
-use seaway_http1::{BodyDecoder, BodyError, Framing, HeadError, write};
-use std::collections::VecDeque;
+use seaway_http1::{BodyDecoder, BodyError, Framing, HeadError, WriteQueue, make_room, write};
 use tokio::io::AsyncWrite;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -22,8 +21,6 @@ use crate::upstream::{BoxError, CallBody, HttpBody, RequestBody};
 
 /// So much is asked of a connection at once, in bytes: the least, and the most where its answer is long.
 const READS: (usize, usize) = (8 << 10, 64 << 10);
-/// So many frames of a body are written at once.
-const FRAMES: usize = 16;
 
 /// A connection on which nothing is under way, or one request.
 pub(super) struct LaneConnection {
@@ -36,7 +33,7 @@ pub(super) struct LaneConnection {
 
 /// Why a connection of ours failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LineError {
+pub(super) enum LaneError {
     #[error("the connection was closed")]
     Closed,
     #[error(transparent)]
@@ -50,10 +47,10 @@ pub(super) enum LineError {
     Sent(BoxError),
 }
 
-impl From<LineError> for SendError {
-    fn from(error: LineError) -> Self {
+impl From<LaneError> for SendError {
+    fn from(error: LaneError) -> Self {
         match error {
-            LineError::Head(_) => Self::Unreadable(error.into()),
+            LaneError::Head(_) => Self::Unreadable(error.into()),
             _ => Self::Broken(error.into()),
         }
     }
@@ -83,7 +80,7 @@ impl LaneConnection {
         (*response.status_mut(), *response.headers_mut()) = (head.status, head.headers);
         let decoder = BodyDecoder::new(head.framing);
         let outgoing = Some(outgoing).filter(|outgoing| !outgoing.is_sent());
-        let body = LineBody {
+        let body = LaneBody {
             line: Some(self),
             outgoing,
             decoder,
@@ -99,7 +96,7 @@ impl LaneConnection {
         cx: &mut Context<'_>,
         outgoing: &mut Outgoing,
         to_head: bool,
-    ) -> Poll<Result<seaway_http1::ResponseHead, LineError>> {
+    ) -> Poll<Result<seaway_http1::ResponseHead, LaneError>> {
         // An answer may come before all was sent, and be the reason why no more can be.
         let unsent = match outgoing.poll_sent(&mut self.stream, cx) {
             Poll::Ready(Err(error)) => Some(error),
@@ -111,7 +108,7 @@ impl LaneConnection {
             }
             match self.poll_more(cx) {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(unsent.unwrap_or(LineError::Closed))),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(unsent.unwrap_or(LaneError::Closed))),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(unsent.unwrap_or(error.into()))),
                 // Nothing comes of what could not be sent.
                 Poll::Pending => {
@@ -123,10 +120,7 @@ impl LaneConnection {
 
     /// Reads what is there; zero at the end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Error>> {
-        // A frame that waits for a slow client keeps the buffer that it lies in: many share one.
-        if self.came.capacity() - self.came.len() < self.reads / 4 {
-            self.came.reserve(self.reads);
-        }
+        make_room(&mut self.came, self.reads);
         let room = self.came.capacity() - self.came.len();
         let read = ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came))?;
         // Where it fills what it was given, more is there.
@@ -139,12 +133,9 @@ impl LaneConnection {
 
 /// A request on its way out.
 struct Outgoing {
-    head: Bytes,
-    body: Bytes,
+    queue: WriteQueue,
     /// What comes in and is sent as it does. `chunked`: its length is not known.
     streamed: Option<(RequestBody, bool)>,
-    /// What it is framed by, and it itself.
-    frames: VecDeque<Bytes>,
     /// What encrypts may hold something back.
     unflushed: bool,
 }
@@ -164,21 +155,22 @@ impl Outgoing {
             };
         }
         let (parts, body) = request.into_parts();
-        let mut head = Vec::with_capacity(512);
-        write::request_head(&mut head, &parts.method, parts.uri.path_and_query(), &parts.headers);
-        let (body, streamed) = match body {
-            Either::Left(mut whole) => (whole_of(&mut whole), None),
-            Either::Right(body) => (Bytes::new(), Some((body, chunked))),
+        let mut queue = WriteQueue::default();
+        queue.make(|out| {
+            write::request_head(out, &parts.method, parts.uri.path_and_query(), &parts.headers);
+        });
+        let streamed = match body {
+            Either::Left(mut whole) => {
+                queue.data(whole_of(&mut whole));
+                None
+            }
+            Either::Right(body) => Some((body, chunked)),
         };
-        Self { head: head.into(), body, streamed, frames: VecDeque::new(), unflushed: true }
+        Self { queue, streamed, unflushed: true }
     }
 
     fn is_sent(&self) -> bool {
-        self.head.is_empty()
-            && self.body.is_empty()
-            && self.frames.is_empty()
-            && self.streamed.is_none()
-            && !self.unflushed
+        !self.queue.has_remaining() && self.streamed.is_none() && !self.unflushed
     }
 
     /// Writes as much as there is room for. Ready once all of it is written.
@@ -186,57 +178,45 @@ impl Outgoing {
         &mut self,
         stream: &mut Box<dyn ByteStream>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), LineError>> {
+    ) -> Poll<Result<(), LaneError>> {
         loop {
-            while self.frames.len() < FRAMES && self.streamed.is_some() {
+            while self.queue.has_room() && self.streamed.is_some() {
                 match self.poll_next(cx) {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Ready(Ok(())) => {}
                     Poll::Pending => break,
                 }
             }
-            if self.head.is_empty() && self.body.is_empty() && self.frames.is_empty() {
+            if !self.queue.has_remaining() {
                 if self.unflushed {
                     ready!(Pin::new(&mut *stream).poll_flush(cx))?;
                     self.unflushed = false;
                 }
                 return if self.streamed.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
-            ready!(self.poll_write(stream, cx))?;
+            if ready!(poll_write_buf(Pin::new(&mut *stream), cx, &mut self.queue))? == 0 {
+                return Poll::Ready(Err(LaneError::Closed));
+            }
             self.unflushed = true;
         }
     }
 
-    fn poll_write(
-        &mut self,
-        stream: &mut Box<dyn ByteStream>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), LineError>> {
-        let mut pieces =
-            Pieces { parts: [&mut self.head, &mut self.body], frames: &mut self.frames };
-        match ready!(poll_write_buf(Pin::new(stream), cx, &mut pieces))? {
-            0 => Poll::Ready(Err(LineError::Closed)),
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-
     /// Takes the next frame of what comes in.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LineError>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LaneError>> {
         let Some((body, chunked)) = &mut self.streamed else { return Poll::Ready(Ok(())) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        let Some(frame) = frame.transpose().map_err(|error| LineError::Sent(error.into()))? else {
-            self.frames.extend(chunked.then_some(Bytes::from_static(write::LAST_CHUNK)));
+        let Some(frame) = frame.transpose().map_err(|error| LaneError::Sent(error.into()))? else {
+            if *chunked {
+                self.queue.last_chunk();
+            }
             self.streamed = None;
             return Poll::Ready(Ok(()));
         };
-        if let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) {
-            if *chunked {
-                let mut line = Vec::with_capacity(16);
-                write::chunk_head(&mut line, data.len());
-                self.frames.push_back(line.into());
-            }
-            self.frames.push_back(data);
-            self.frames.extend(chunked.then_some(Bytes::from_static(write::CHUNK_END)));
+        match frame.into_data() {
+            Ok(data) if *chunked => self.queue.in_chunk(data),
+            Ok(data) => self.queue.data(data),
+            // Trailers.
+            Err(_) => {}
         }
         Poll::Ready(Ok(()))
     }
@@ -251,52 +231,8 @@ fn whole_of(body: &mut http_body_util::Full<Bytes>) -> Bytes {
     }
 }
 
-/// Head, body and frames as one buffer, which is written in one go.
-struct Pieces<'p> {
-    parts: [&'p mut Bytes; 2],
-    frames: &'p mut VecDeque<Bytes>,
-}
-
-impl Buf for Pieces<'_> {
-    fn remaining(&self) -> usize {
-        let frames: usize = self.frames.iter().map(Bytes::len).sum();
-        self.parts.iter().map(|part| part.len()).sum::<usize>() + frames
-    }
-
-    fn chunk(&self) -> &[u8] {
-        let parts = self.parts.iter().map(|part| &***part);
-        let mut all = parts.chain(self.frames.iter().map(|frame| &**frame));
-        all.find(|piece| !piece.is_empty()).unwrap_or_default()
-    }
-
-    fn chunks_vectored<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
-        let parts = self.parts.iter().map(|part| &***part);
-        let all = parts.chain(self.frames.iter().map(|frame| &**frame));
-        let all = all.filter(|piece| !piece.is_empty());
-        let slots = into.iter_mut().zip(all).map(|(slot, piece)| *slot = IoSlice::new(piece));
-        slots.count()
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        for part in &mut self.parts {
-            let here = count.min(part.len());
-            part.advance(here);
-            count -= here;
-        }
-        while let Some(frame) = self.frames.front_mut() {
-            let here = count.min(frame.len());
-            frame.advance(here);
-            count -= here;
-            if !frame.is_empty() {
-                return;
-            }
-            self.frames.pop_front();
-        }
-    }
-}
-
 /// An answer's body, read from the connection by whoever reads it.
-struct LineBody {
+struct LaneBody {
     line: Option<LaneConnection>,
     /// What of the request is still on its way; its answer came first.
     outgoing: Option<Outgoing>,
@@ -306,8 +242,8 @@ struct LineBody {
     pool: Arc<Pool>,
 }
 
-impl LineBody {
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LineError>> {
+impl LaneBody {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, LaneError>> {
         let Some(line) = &mut self.line else { return Poll::Ready(Ok(None)) };
         if let Some(outgoing) = &mut self.outgoing
             && let Poll::Ready(sent) = outgoing.poll_sent(&mut line.stream, cx)
@@ -335,7 +271,7 @@ impl LineBody {
     }
 }
 
-impl Body for LineBody {
+impl Body for LaneBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -363,7 +299,7 @@ impl Body for LineBody {
     }
 }
 
-impl Drop for LineBody {
+impl Drop for LaneBody {
     /// A connection whose answer was read to its end serves again; any other is closed, which is how the upstream learns
     /// that nobody listens any more.
     fn drop(&mut self) {

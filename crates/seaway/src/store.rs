@@ -23,6 +23,7 @@ mod responses;
 mod row;
 mod schema;
 mod sessions;
+mod shapes;
 mod spool;
 mod stepped;
 mod tasks;

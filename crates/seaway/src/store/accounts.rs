@@ -299,15 +299,15 @@ fn used_up(database: &Connection, whose: Whose) -> rusqlite::Result<HashMap<Stri
 /// Adds to what was used on a day.
 pub(super) fn add_used(
     database: &Connection,
-    (team, who, day): (bool, i64, &str),
+    (team, who, day): (bool, i64, Date),
     used: UsedUp,
 ) -> rusqlite::Result<()> {
     let mut add = database.prepare_cached(
         "INSERT INTO used (team, who, day, spent, requests, last) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET
             spent = spent + excluded.spent, requests = requests + excluded.requests, last = max(last, excluded.last)",
     )?;
-    add.execute(params![team, who, day, signed(used.spent), signed(used.requests), used.last])
-        .map(drop)
+    let (spent, requests) = (signed(used.spent), signed(used.requests));
+    add.execute(params![team, who, day.to_string(), spent, requests, used.last]).map(drop)
 }
 
 /// The row of a name.
@@ -330,7 +330,7 @@ fn add_spent(
 ) -> rusqlite::Result<()> {
     let who = name_of(database, name)?;
     let used = UsedUp { spent, requests: 0, last: 0 };
-    add_used(database, (team, who, &day.to_string()), used)
+    add_used(database, (team, who, day), used)
 }
 
 impl Store {

@@ -105,7 +105,7 @@ impl ClaimLine<'_> {
             request: None,
             caller: self.caller.as_ref().into(),
             team: self.team.as_deref().map(Into::into),
-            day: Some(self.day.to_string().into()),
+            day: Some(self.day),
             dialect: self.dialect.as_ref().into(),
             endpoint: self.endpoint.as_ref().into(),
             upstream: Some(self.upstream.as_ref().into()),

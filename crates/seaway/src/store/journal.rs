@@ -4,16 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use foldhash::HashMap;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
+use jiff::civil::Date;
+use rusqlite::{CachedStatement, Connection, ErrorCode, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{UsedUp, add_used};
 use super::keys::{HOUR, signed};
 use super::row::JournalRow;
+use super::shapes::{Shapes, SummedBy};
 use crate::record::{Claimed, Record};
 
-/// Names that are known without asking the database. There are few, unless somebody makes them up.
-const KNOWN: usize = 10_000;
 /// Records of a transaction, however much of a hurry something else is in.
 const AT_LEAST: usize = 32;
 
@@ -47,21 +47,38 @@ impl Pace {
 /// Writes records.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    names: HashMap<String, i64>,
+    shapes: Shapes,
 }
 
-/// Sums of what is being written.
-#[derive(Debug, Default)]
-struct Sums {
+/// A transaction under way: its statement, and sums of what is being written.
+struct Batch<'c> {
+    database: &'c Connection,
+    insert: CachedStatement<'c>,
     /// By hour, model, caller and upstream.
     hours: HashMap<(i64, i64, i64, i64), Counts>,
     /// By whether it is a team's, whose, and day.
-    used: HashMap<(bool, i64, String), UsedUp>,
+    used: HashMap<(bool, i64, Date), UsedUp>,
 }
 
-impl Sums {
-    fn add_used(&mut self, team: bool, who: i64, day: &str, more: UsedUp) {
-        let used = self.used.entry((team, who, day.to_owned())).or_default();
+impl<'c> Batch<'c> {
+    fn of(database: &'c Connection) -> rusqlite::Result<Self> {
+        let insert = database.prepare_cached(INSERT)?;
+        Ok(Self { database, insert, hours: HashMap::default(), used: HashMap::default() })
+    }
+
+    /// Adds what counts to what was used.
+    fn add(&mut self, row: &JournalRow<'_>, by: SummedBy) {
+        let key = (row.hour(), by.model, by.caller, by.upstream);
+        self.hours.entry(key).or_default().add(Counts::of(row));
+        let used = UsedUp { spent: row.cost.unwrap_or_default(), requests: 1, last: row.at };
+        self.add_used(false, by.caller, row.day(), used);
+        if let Some(team) = by.team {
+            self.add_used(true, team, row.day(), used);
+        }
+    }
+
+    fn add_used(&mut self, team: bool, who: i64, day: Date, more: UsedUp) {
+        let used = self.used.entry((team, who, day)).or_default();
         used.spent = used.spent.saturating_add(more.spent);
         used.requests = used.requests.saturating_add(more.requests);
         used.last = used.last.max(more.last);
@@ -88,7 +105,7 @@ pub(super) struct SumKey {
     team: Option<String>,
     /// As budgets go; none in files of older gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    day: Option<String>,
+    day: Option<Date>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,7 +171,7 @@ impl Owed {
                 caller: row.caller.to_string(),
                 upstream: row.upstream().to_owned(),
                 team: row.team.as_deref().map(str::to_owned),
-                day: Some(row.day().into_owned()),
+                day: Some(row.day()),
             };
             self.add_counts(key, Counts::of(row));
         }
@@ -206,10 +223,7 @@ impl Journal {
         go_on: impl Fn() -> bool,
     ) -> rusqlite::Result<BatchResult> {
         let written = self.write_in_turn(database, records, owed, go_on);
-        if written.is_err() || self.names.len() > KNOWN {
-            // Names that were new in it are not there.
-            self.names.clear();
-        }
+        self.shapes.ended(written.is_err());
         written
     }
 
@@ -221,7 +235,7 @@ impl Journal {
         go_on: impl Fn() -> bool,
     ) -> rusqlite::Result<BatchResult> {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut sums = Sums::default();
+        let mut batch = Batch::of(&transaction)?;
         let mut written = BatchResult::default();
         let mut pace = Pace::of(records.len());
         for record in records {
@@ -230,13 +244,13 @@ impl Journal {
             }
             written.records += 1;
             pace.step();
-            let refused = self.row(&transaction, &JournalRow::of(record), &mut sums)?;
+            let refused = self.row(&mut batch, &JournalRow::of(record))?;
             written.refused += refused;
             if let Some(claim) = record.claim.as_ref().filter(|_| refused > 0) {
                 claim.summed();
             }
         }
-        self.add_sums(&transaction, owed, &sums)?;
+        self.add_sums(batch, owed)?;
         transaction.commit()?;
         Ok(written)
     }
@@ -251,9 +265,7 @@ impl Journal {
         owed: &Owed,
     ) -> rusqlite::Result<u64> {
         let taken = self.take_all(database, id, rows, owed);
-        if taken.is_err() {
-            self.names.clear();
-        }
+        self.shapes.ended(taken.is_err());
         taken
     }
 
@@ -272,68 +284,49 @@ impl Journal {
         if new == 0 {
             return Ok(0);
         }
-        let (mut sums, mut refused) = (Sums::default(), 0);
+        let (mut batch, mut refused) = (Batch::of(&transaction)?, 0);
         for row in rows {
-            refused += self.row(&transaction, row, &mut sums)?;
+            refused += self.row(&mut batch, row)?;
         }
-        self.add_sums(&transaction, owed, &sums)?;
+        self.add_sums(batch, owed)?;
         transaction.commit()?;
         Ok(refused)
     }
 
     /// Writes a row and sums it. One if the database will not take it by itself.
-    fn row(
-        &mut self,
-        database: &Connection,
-        row: &JournalRow<'_>,
-        sums: &mut Sums,
-    ) -> rusqlite::Result<u64> {
-        let mut refused = 0;
-        if let Err(error) = self.insert(database, row) {
-            if !is_its_own(&error) {
-                return Err(error);
+    fn row(&mut self, batch: &mut Batch<'_>, row: &JournalRow<'_>) -> rusqlite::Result<u64> {
+        let (by, refused) = match self.insert(batch, row) {
+            Ok(by) => (by, 0),
+            Err(error) if is_its_own(&error) => {
+                let id = uuid::Uuid::from_bytes(row.id);
+                tracing::error!(%error, id = %id.as_simple(), "a record could not be written");
+                (self.shapes.summed_by(batch.database, row)?, 1)
             }
-            let id = uuid::Uuid::from_bytes(row.id);
-            tracing::error!(%error, id = %id.as_simple(), "a record could not be written");
-            refused = 1;
-        }
+            Err(error) => return Err(error),
+        };
         if row.counted {
-            let mut name = |text| self.name(database, text);
-            let key = (row.hour(), name(row.model())?, name(&row.caller)?, name(row.upstream())?);
-            let team = row.team.as_deref().map(&mut name).transpose()?;
-            sums.hours.entry(key).or_default().add(Counts::of(row));
-            let used = UsedUp { spent: row.cost.unwrap_or_default(), requests: 1, last: row.at };
-            sums.add_used(false, key.2, &row.day(), used);
-            if let Some(team) = team {
-                sums.add_used(true, team, &row.day(), used);
-            }
+            batch.add(row, by);
         }
         Ok(refused)
     }
 
-    fn add_sums(
-        &mut self,
-        database: &Connection,
-        owed: &Owed,
-        sums: &Sums,
-    ) -> rusqlite::Result<()> {
+    fn add_sums(&mut self, batch: Batch<'_>, owed: &Owed) -> rusqlite::Result<()> {
+        let Batch { database, hours, used: days, .. } = batch;
         for (SumKey { hour, model, caller, upstream, team, day }, counts) in owed.iter() {
-            let mut name = |text: &String| self.name(database, text);
+            let mut name = |text: &String| self.shapes.name(database, text);
             let (caller, team) = (name(caller)?, team.as_ref().map(&mut name).transpose()?);
             add(database, (*hour, name(model)?, caller, name(upstream)?), counts)?;
             let last = hour.saturating_mul(HOUR);
             let used = UsedUp { spent: counts.cost, requests: counts.requests, last };
             let at = jiff::Timestamp::from_millisecond(last).unwrap_or_default();
-            let day = day.clone().unwrap_or_else(|| crate::config::day(at).to_string());
-            add_used(database, (false, caller, &day), used)?;
+            let day = day.unwrap_or_else(|| crate::config::day(at));
+            add_used(database, (false, caller, day), used)?;
             if let Some(team) = team {
-                add_used(database, (true, team, &day), used)?;
+                add_used(database, (true, team, day), used)?;
             }
         }
-        sums.hours.iter().try_for_each(|(key, counts)| add(database, *key, counts))?;
-        sums.used
-            .iter()
-            .try_for_each(|((team, who, day), used)| add_used(database, (*team, *who, day), *used))
+        hours.iter().try_for_each(|(key, counts)| add(database, *key, counts))?;
+        days.iter().try_for_each(|(key, used)| add_used(database, *key, *used))
     }
 
     /// Writes what a gateway that was killed left under way, all of it or nothing.
@@ -343,9 +336,7 @@ impl Journal {
         rows: &VecDeque<JournalRow<'_>>,
     ) -> rusqlite::Result<()> {
         let charged = self.charge_all(database, rows);
-        if charged.is_err() {
-            self.names.clear();
-        }
+        self.shapes.ended(charged.is_err());
         charged
     }
 
@@ -355,59 +346,27 @@ impl Journal {
         rows: &VecDeque<JournalRow<'_>>,
     ) -> rusqlite::Result<()> {
         let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut sums = Sums::default();
+        let mut batch = Batch::of(&transaction)?;
         for row in rows {
-            self.row(&transaction, row, &mut sums)?;
+            self.row(&mut batch, row)?;
         }
-        self.add_sums(&transaction, &Owed::default(), &sums)?;
+        self.add_sums(batch, &Owed::default())?;
         transaction.commit()
     }
 
-    /// The number that stands for a text that repeats.
-    fn name(&mut self, database: &Connection, text: &str) -> rusqlite::Result<i64> {
-        if let Some(id) = self.names.get(text) {
-            return Ok(*id);
-        }
-        database
-            .prepare_cached("INSERT INTO name (text) VALUES (?1) ON CONFLICT DO NOTHING")?
-            .execute([text])?;
-        let id = database
-            .prepare_cached("SELECT id FROM name WHERE text = ?1")?
-            .query_row([text], |row| row.get(0))?;
-        self.names.insert(text.to_owned(), id);
-        Ok(id)
-    }
-
-    fn insert(&mut self, database: &Connection, row: &JournalRow<'_>) -> rusqlite::Result<()> {
+    /// Writes a row. Returns what it is summed by.
+    fn insert(
+        &mut self,
+        batch: &mut Batch<'_>,
+        row: &JournalRow<'_>,
+    ) -> rusqlite::Result<SummedBy> {
         let [input, output, cache_read, cache_write, cache_write_1h] = row.tokens.map(signed);
-        let mut some = |text: Option<&str>| text.map(|text| self.name(database, text)).transpose();
-        let mut insert = database.prepare_cached(
-            "INSERT OR REPLACE INTO record
-                (id, at, request, caller, dialect, endpoint, upstream, asked, wanted, model, stream, sent,
-                    status, outcome, stop_reason, fault, attempts, input, output, cache_read, cache_write,
-                    cache_write_1h, first_byte_us, total_us, body_in, body_out, changes, cost, book, reckoned,
-                    team, session, agent, parent_agent, prompt, class, client, version)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30,
-                    ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38)",
-        )?;
-        insert.execute(params![
+        let shape = self.shapes.shape(batch.database, row)?;
+        batch.insert.execute(params![
             row.id,
             row.at,
+            shape.id,
             row.request,
-            some(Some(&row.caller))?,
-            some(Some(&row.dialect))?,
-            some(Some(&row.endpoint))?,
-            some(row.upstream.as_deref())?,
-            some(Some(&row.asked))?,
-            some(row.wanted.as_deref())?,
-            some(row.model.as_deref())?,
-            row.stream,
-            row.sent,
-            row.status,
-            some(Some(&row.outcome))?,
-            some(row.stop_reason.as_deref())?,
-            some(row.fault.as_deref())?,
-            row.attempts,
             input,
             output,
             cache_read,
@@ -417,22 +376,21 @@ impl Journal {
             signed(row.total_us),
             row.body_in.as_ref().map(blake3::Hash::as_slice).or(row.as_it_came.then_some(&[])),
             row.body_out.as_ref().map(blake3::Hash::as_slice),
-            some(row.changes.as_deref())?,
             row.cost.map(signed),
-            some(row.book.as_deref())?,
             signed(row.reckoned),
-            some(row.team.as_deref())?,
             row.asker.session.as_deref(),
             row.asker.agent.as_deref(),
             row.asker.parent_agent.as_deref(),
             row.asker.prompt.as_deref(),
-            some(row.asker.class.as_deref())?,
-            some(row.asker.client.as_deref())?,
-            some(row.asker.version.as_deref())?,
         ])?;
-        Ok(())
+        Ok(shape.summed_by)
     }
 }
+
+const INSERT: &str = "INSERT OR REPLACE INTO record
+    (id, at, shape, request, input, output, cache_read, cache_write, cache_write_1h, first_byte_us, total_us, body_in, body_out,
+        cost, reckoned, session, agent, parent_agent, prompt)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
 
 /// Adds to what is known of an hour.
 fn add(

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use jiff::civil::Date;
 use seaway_wire::Usage;
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +26,8 @@ pub(super) struct JournalRow<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(super) team: Option<Cow<'a, str>>,
     /// As budgets go; none in files of older gateways.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub(super) day: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) day: Option<Date>,
     #[serde(borrow, default)]
     pub(super) asker: JournalAsker<'a>,
     #[serde(borrow)]
@@ -132,7 +133,7 @@ impl<'a> JournalRow<'a> {
                 .map(|id| Cow::Borrowed(id.as_str())),
             caller: Cow::Borrowed(&record.caller.0),
             team: record.team.as_deref().map(Cow::Borrowed),
-            day: Some(record.day.to_string().into()),
+            day: Some(record.day),
             asker: JournalAsker::of(&record.asker),
             dialect: Cow::Borrowed(record.dialect.name()),
             endpoint: Cow::Borrowed(record.endpoint),
@@ -174,14 +175,10 @@ impl<'a> JournalRow<'a> {
     }
 
     /// The day that it counts for.
-    pub(super) fn day(&self) -> Cow<'_, str> {
-        self.day.as_deref().map_or_else(
-            || {
-                let at = jiff::Timestamp::from_millisecond(self.at).unwrap_or_default();
-                crate::config::day(at).to_string().into()
-            },
-            Cow::Borrowed,
-        )
+    pub(super) fn day(&self) -> Date {
+        self.day.unwrap_or_else(|| {
+            crate::config::day(jiff::Timestamp::from_millisecond(self.at).unwrap_or_default())
+        })
     }
 
     /// The model by whichever name is nearest to what answered.

@@ -12,7 +12,7 @@ use crate::config::{self, PriceBook};
 use crate::trusted::Modes;
 
 /// Each step brings the layout to the version that is its place in the list.
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     "
     CREATE TABLE exchange (
         id TEXT PRIMARY KEY,
@@ -308,6 +308,84 @@ const MIGRATIONS: [&str; 13] = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX telemetry_at ON telemetry (at);
     CREATE INDEX telemetry_session ON telemetry (session);
+",
+    "
+    CREATE TABLE shape (                -- what many records have in common; texts are rows of name
+        id INTEGER PRIMARY KEY,
+        caller INTEGER NOT NULL,
+        dialect INTEGER NOT NULL,
+        endpoint INTEGER NOT NULL,
+        upstream INTEGER,
+        asked INTEGER NOT NULL,         -- the model by the client's name
+        wanted INTEGER,                 -- the model that its upstream was asked for
+        model INTEGER,                  -- the model by the upstream's word
+        outcome INTEGER NOT NULL,
+        stop_reason INTEGER,
+        fault INTEGER,
+        changes INTEGER,                -- JSON: [[name, path], …]; none where there are none
+        book INTEGER,                   -- which prices the cost is by; none where they were not noted
+        team INTEGER,
+        class INTEGER,
+        client INTEGER,
+        version INTEGER,
+        stream INTEGER NOT NULL,
+        sent INTEGER,                   -- an upstream got it, or may have; none where that was not noted
+        status INTEGER NOT NULL,
+        attempts INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO shape (caller, dialect, endpoint, upstream, asked, wanted, model, outcome, stop_reason, fault, changes, book, team, class, client, version, stream, sent, status, attempts)
+        SELECT DISTINCT caller, dialect, endpoint, upstream, asked, wanted, model, outcome, stop_reason, fault, changes, book, team, class, client, version, stream, sent, status, attempts FROM record;
+    CREATE INDEX shape_known ON shape (asked, caller, outcome, client);
+    DROP VIEW exchange;
+    DROP INDEX record_request;
+    DROP INDEX record_session;
+    ALTER TABLE record RENAME TO wide;
+    CREATE TABLE record (
+        id BLOB PRIMARY KEY,            -- UUIDv7: our own id without what stands before it; in the order of time
+        at INTEGER NOT NULL,            -- milliseconds since the epoch
+        shape INTEGER NOT NULL,
+        request TEXT,                   -- the id that the client saw; none where it is ours
+        input INTEGER NOT NULL,
+        output INTEGER NOT NULL,
+        cache_read INTEGER NOT NULL,
+        cache_write INTEGER NOT NULL,
+        cache_write_1h INTEGER NOT NULL,
+        first_byte_us INTEGER,
+        total_us INTEGER NOT NULL,
+        body_in BLOB,                   -- BLAKE3; empty where it went on as it came and was not hashed
+        body_out BLOB,                  -- none where it is the same
+        cost INTEGER,                   -- micro-dollars; none where there was no price
+        reckoned INTEGER NOT NULL,      -- the part of cost for tokens that nobody told
+        session TEXT,                   -- the client's names, from here on
+        agent TEXT,
+        parent_agent TEXT,
+        prompt TEXT
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO record
+        SELECT w.id, w.at, s.id, w.request, w.input, w.output, w.cache_read, w.cache_write, w.cache_write_1h, w.first_byte_us, w.total_us, w.body_in, w.body_out,
+            w.cost, w.reckoned, w.session, w.agent, w.parent_agent, w.prompt
+        FROM wide AS w CROSS JOIN shape AS s
+            ON s.asked = w.asked AND s.caller = w.caller AND s.outcome = w.outcome AND s.client IS w.client AND s.dialect = w.dialect AND s.endpoint = w.endpoint
+            AND s.upstream IS w.upstream AND s.wanted IS w.wanted AND s.model IS w.model AND s.stop_reason IS w.stop_reason AND s.fault IS w.fault
+            AND s.changes IS w.changes AND s.book IS w.book AND s.team IS w.team AND s.class IS w.class AND s.version IS w.version
+            AND s.stream = w.stream AND s.sent IS w.sent AND s.status = w.status AND s.attempts = w.attempts
+        ORDER BY w.id;
+    DROP TABLE wide;
+    CREATE INDEX record_request ON record (request) WHERE request IS NOT NULL;
+    CREATE INDEX record_session ON record (session) WHERE session IS NOT NULL;
+    CREATE VIEW exchange AS
+        SELECT 'req_sw_' || lower(hex(r.id)) AS id, coalesce(r.request, 'req_sw_' || lower(hex(r.id))) AS request_id, r.at,
+            (SELECT text FROM name WHERE id = s.caller) AS caller, (SELECT text FROM name WHERE id = s.dialect) AS dialect,
+            (SELECT text FROM name WHERE id = s.endpoint) AS endpoint, (SELECT text FROM name WHERE id = s.upstream) AS upstream,
+            (SELECT text FROM name WHERE id = s.asked) AS asked, (SELECT text FROM name WHERE id = s.wanted) AS wanted,
+            (SELECT text FROM name WHERE id = s.model) AS model, s.stream, s.sent, s.status,
+            (SELECT text FROM name WHERE id = s.outcome) AS outcome, (SELECT text FROM name WHERE id = s.stop_reason) AS stop_reason,
+            (SELECT text FROM name WHERE id = s.fault) AS fault, s.attempts, r.input, r.output, r.cache_read, r.cache_write, r.cache_write_1h,
+            r.first_byte_us, r.total_us, r.body_in, r.body_out, coalesce((SELECT text FROM name WHERE id = s.changes), '[]') AS changes, r.cost, (SELECT text FROM name WHERE id = s.book) AS book, r.reckoned,
+            (SELECT text FROM name WHERE id = s.team) AS team, r.session, r.agent, r.parent_agent, r.prompt,
+            (SELECT text FROM name WHERE id = s.class) AS class, (SELECT text FROM name WHERE id = s.client) AS client, (SELECT text FROM name WHERE id = s.version) AS version,
+            r.id AS key
+        FROM record AS r CROSS JOIN shape AS s ON s.id = r.shape;
 ",
 ];
 

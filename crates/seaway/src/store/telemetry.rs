@@ -69,7 +69,7 @@ pub(super) fn told(database: &Connection, since: i64) -> rusqlite::Result<ToldOf
     let mut select = database.prepare(
         "WITH told AS MATERIALIZED (SELECT DISTINCT caller, session FROM telemetry WHERE at >= ?1),
             own AS MATERIALIZED (SELECT caller, session FROM told WHERE session = ''
-                OR EXISTS (SELECT 1 FROM record WHERE record.session = told.session AND record.caller = told.caller))
+                OR EXISTS (SELECT 1 FROM record AS r JOIN shape AS s ON s.id = r.shape WHERE r.session = told.session AND s.caller = told.caller))
             SELECT session, what, sum(value) FROM own JOIN telemetry USING (caller, session) WHERE at >= ?1 GROUP BY 1, 2",
     )?;
     let mut found = ToldOf::new();

@@ -9,6 +9,8 @@ use seaway_wire::responses::Memory;
 
 use std::collections::HashSet;
 
+use super::row::JournalRow;
+use super::shapes::Shapes;
 use super::*;
 use crate::auth::Caller;
 use crate::config::UpstreamName;
@@ -337,7 +339,7 @@ async fn many_records_are_all_there(store: Store) {
 }
 
 #[tokio::test]
-async fn a_record_takes_130_bytes() {
+async fn a_record_takes_95_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("seaway.db");
     let store = on_disk(&path, Duration::MAX);
@@ -356,7 +358,7 @@ async fn a_record_takes_130_bytes() {
     }
     store.flush().await;
     let each = (size(&store).await.unwrap() - before) / 20_000;
-    assert!(each <= 130, "{each} bytes");
+    assert!(each <= 95, "{each} bytes");
 }
 
 #[tokio::test]
@@ -587,4 +589,53 @@ async fn what_was_deleted_is_gone_from_the_disk() {
     while holds() {
         tokio::task::yield_now().await;
     }
+}
+
+#[test]
+fn records_share_a_shape_where_all_of_it_is_the_same() {
+    let mut database = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut database, Path::new("x"), &PriceBook::default()).unwrap();
+    let record = record(None, "m");
+    let plain = || JournalRow::of(&record);
+    let others: [fn(&mut JournalRow<'_>); 22] = [
+        |row| row.caller = "x".into(),
+        |row| row.dialect = "x".into(),
+        |row| row.endpoint = "x".into(),
+        |row| row.upstream = Some("x".into()),
+        |row| row.upstream = Some("".into()),
+        |row| row.asked = "x".into(),
+        |row| row.wanted = Some("x".into()),
+        |row| row.model = Some("x".into()),
+        |row| row.outcome = "x".into(),
+        |row| row.stop_reason = Some("x".into()),
+        |row| row.fault = Some("x".into()),
+        |row| row.changes = Some("x".into()),
+        |row| row.book = Some("x".into()),
+        |row| row.team = Some("x".into()),
+        |row| row.asker.class = Some("x".into()),
+        |row| row.asker.client = Some("x".into()),
+        |row| row.asker.version = Some("x".into()),
+        |row| row.stream ^= true,
+        |row| row.sent ^= true,
+        |row| row.status += 1,
+        |row| row.attempts += 1,
+        |row| (row.asked, row.wanted) = ("".into(), Some("m".into())),
+    ];
+    let (mut known, mut ids) = (Shapes::default(), std::collections::BTreeSet::new());
+    ids.insert(known.shape(&database, &plain()).unwrap().id);
+    for other in others {
+        let mut row = plain();
+        other(&mut row);
+        let id = known.shape(&database, &row).unwrap().id;
+        assert!(ids.insert(id), "{row:?}");
+        // Whoever knows nothing yet finds the same.
+        assert_eq!(Shapes::default().shape(&database, &row).unwrap().id, id, "{row:?}");
+    }
+    let mut elsewhere = plain();
+    (elsewhere.id, elsewhere.at, elsewhere.total_us) = ([9; 16], 9, 9);
+    elsewhere.asker.session = Some("x".into());
+    assert!(ids.contains(&known.shape(&database, &elsewhere).unwrap().id));
+    let rows: usize =
+        database.query_row("SELECT count(*) FROM shape", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, others.len() + 1);
 }

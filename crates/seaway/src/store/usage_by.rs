@@ -135,7 +135,7 @@ pub fn usage_by(database: &Connection, by: UsageBy, since: i64) -> rusqlite::Res
     } else {
         "count(*), sum(outcome <> (SELECT id FROM name WHERE text = 'completed')), sum(input), sum(output), sum(cache_read), sum(cache_write),
             coalesce(sum(cost), 0), sum(reckoned), sum(cost IS NULL)
-            FROM record WHERE id >= ?1 AND endpoint NOT IN (SELECT id FROM name WHERE text IN ('count_tokens', 'input_tokens'))"
+            FROM record AS r CROSS JOIN shape AS s ON s.id = r.shape WHERE r.id >= ?1 AND endpoint NOT IN (SELECT id FROM name WHERE text IN ('count_tokens', 'input_tokens'))"
     };
     let mut select = database.prepare(&format!(
         "SELECT coalesce({column}, '') AS name, {from} GROUP BY 1 ORDER BY {order}"
@@ -164,7 +164,7 @@ fn session_sum(
         .prepare_cached(
             "SELECT ?1, count(*), coalesce(sum(outcome <> (SELECT id FROM name WHERE text = 'completed')), 0), coalesce(sum(input), 0), coalesce(sum(output), 0),
                 coalesce(sum(cache_read), 0), coalesce(sum(cache_write), 0), coalesce(sum(cost), 0), coalesce(sum(reckoned), 0), coalesce(sum(cost IS NULL), 0)
-                FROM record WHERE session = ?1 AND (?2 IS NULL OR caller = (SELECT id FROM name WHERE text = ?2))",
+                FROM record AS r CROSS JOIN shape AS s ON s.id = r.shape WHERE session = ?1 AND (?2 IS NULL OR caller = (SELECT id FROM name WHERE text = ?2))",
         )?
         .query_row(rusqlite::params![session, caller], sum)
 }
@@ -181,7 +181,7 @@ impl Store {
         self.look_up(move |database| {
             let today = database
                 .prepare_cached(
-                    "SELECT coalesce(sum(cost), 0) FROM record WHERE id >= ?1 AND (?2 IS NULL OR caller = (SELECT id FROM name WHERE text = ?2))",
+                    "SELECT coalesce(sum(cost), 0) FROM record AS r CROSS JOIN shape AS s ON s.id = r.shape WHERE r.id >= ?1 AND (?2 IS NULL OR caller = (SELECT id FROM name WHERE text = ?2))",
                 )?
                 .query_row(rusqlite::params![bound(begun), caller], |row| row.get(0))?;
             let session = session

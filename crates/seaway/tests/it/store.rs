@@ -103,13 +103,15 @@ fn full(path: &std::path::Path) {
         INSERT OR IGNORE INTO name (text) VALUES ('tester'), ('messages'), ('sonnet'), ('completed');
         CREATE TEMP TABLE n AS SELECT (SELECT id FROM name WHERE text = 'tester') AS caller, (SELECT id FROM name WHERE text = 'messages') AS messages,
             (SELECT id FROM name WHERE text = 'sonnet') AS sonnet, (SELECT id FROM name WHERE text = 'completed') AS completed, unixepoch() * 1000 AS now;
-        INSERT INTO record
+        INSERT INTO shape (caller, dialect, endpoint, asked, model, outcome, stream, sent, status, attempts)
+            SELECT caller, messages, messages, sonnet, sonnet, completed, 1, 1, 200, 1 FROM n;
+        INSERT INTO record (id, at, shape, input, output, cache_read, cache_write, cache_write_1h, first_byte_us, total_us, body_in, cost, reckoned)
             WITH RECURSIVE each (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM each WHERE number < 1000000),
                  timed AS (SELECT number, now - 60 * 86400000 + number * 5184 AS at FROM each, n)
-            SELECT unhex(printf('%012x', at) || hex(randomblob(10))), at, NULL, caller, messages, messages, NULL, sonnet, NULL, sonnet, 1, 1, 200, completed, NULL, NULL, 1,
-                   10, 5, 0, 0, 0, 700, 900, randomblob(32), NULL, NULL, 105, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-            FROM timed, n;
-        INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h) SELECT at / 3600000, model, caller, caller, count(*), 0, sum(input), sum(output), 0, 0, 0 FROM record GROUP BY 1, 2, 3, 4;
+            SELECT unhex(printf('%012x', at) || hex(randomblob(10))), at, (SELECT max(id) FROM shape), 10, 5, 0, 0, 0, 700, 900, randomblob(32), 105, 0
+            FROM timed;
+        INSERT INTO hourly (hour, model, caller, upstream, requests, failed, input, output, cache_read, cache_write, cache_write_1h)
+            SELECT at / 3600000, model, caller, caller, count(*), 0, sum(input), sum(output), 0, 0, 0 FROM record JOIN shape ON shape.id = record.shape GROUP BY 1, 2, 3, 4;
         COMMIT;";
     database.execute_batch(fill).unwrap();
 }

@@ -26,7 +26,7 @@ use seaway_wire::messages::Change;
 use seaway_wire::{Dialect, Endpoint, Request, chat, responses};
 
 use budget::OverBudget;
-use pipe::Surroundings;
+use pipe::{AwaitedAnswer, Surroundings};
 use prepare::Prepared;
 use spill::Spill;
 use watch::ExchangeWatch;
@@ -38,7 +38,7 @@ use crate::auth::Caller;
 use crate::causes::chain;
 use crate::config::{Config, Preset};
 use crate::fault::{Fault, FaultKind};
-use crate::ledger::Opening;
+use crate::ledger::{Ledger, Opening};
 use crate::memory::Held;
 use crate::record::{Asker, Carried};
 use crate::route;
@@ -89,7 +89,7 @@ pub async fn run(state: Arc<AppState>, snapshot: Arc<Snapshot>, client: ClientRe
         (Ok(()), Err(fault)) => Err(fault.into_kind()),
         (Err(fault), _) => Err(fault),
     };
-    exchange.answer(answered).await
+    exchange.answer(answered).begun().await
 }
 
 /// Who asks, by what the client says in its headers, or in the members that are meant for that.
@@ -154,7 +154,7 @@ pub async fn relay(
         Ok(body) => exchange.ask_holder(method, target, query, body).await,
         Err(fault) => Err(fault),
     };
-    exchange.answer(answered).await
+    exchange.answer(answered).begun().await
 }
 
 /// The name under which what is not looked into is recorded.
@@ -255,20 +255,39 @@ enum RelayForm {
     Created,
 }
 
+/// An answer that may not have begun, and what its head is to say of budgets.
+struct PendingAnswer {
+    responded: Result<AwaitedAnswer, Answer>,
+    standing: Option<Standing>,
+    over_budget: Option<OverBudget>,
+    ledger: Arc<Ledger>,
+}
+
+impl PendingAnswer {
+    async fn begun(self) -> Answer {
+        let mut answer = match self.responded {
+            Ok(awaited) => awaited.begun().await,
+            Err(answer) => answer,
+        };
+        if let Some(standing) = self.standing {
+            let (headers, accounts) = (&mut answer.head.headers, self.ledger.accounts());
+            budget::tell(headers, accounts, &standing, self.over_budget.as_ref());
+        }
+        answer
+    }
+}
+
 impl Exchange {
-    async fn answer(mut self, answered: Result<Answered, Fault>) -> Answer {
+    /// What the client gets, as far as nothing has to be waited for.
+    fn answer(mut self, answered: Result<Answered, Fault>) -> PendingAnswer {
         let messages = self.client.endpoint.dialect() == Dialect::Messages;
         let standing = self.standing.take().filter(|_| messages);
         let (over_budget, ledger) = (self.over_budget.take(), self.state.ledger.clone());
-        let mut answer = match answered {
-            Ok(answered) => self.respond(answered).await,
-            Err(fault) => self.fault(&fault),
+        let responded = match answered {
+            Ok(answered) => self.respond(answered),
+            Err(fault) => Err(self.fault(&fault)),
         };
-        if let Some(standing) = standing {
-            let headers = &mut answer.head.headers;
-            budget::tell(headers, ledger.accounts(), &standing, over_budget.as_ref());
-        }
-        answer
+        PendingAnswer { responded, standing, over_budget, ledger }
     }
 
     /// Asks for the client's model, or for what takes its place near a cap and at it.
@@ -517,22 +536,16 @@ impl Exchange {
     async fn call(&mut self, upstream: &Upstream, call: Call) -> Result<Reply, Fault> {
         // The program is told what is asked, not sent these bytes.
         self.watch.upstream_request(&call.body, upstream.program().is_none());
-        let asked = async {
-            tokio::select! {
-                biased;
-                result = upstream.call(call) => Some(result),
-                () = self.state.drain.wait_cut() => None,
-            }
-        };
-        let mut asked = pin!(asked);
+        // Where they are made, they stay: they are large.
+        let (mut asked, mut cut) = (pin!(upstream.call(call)), pin!(self.state.drain.wait_cut()));
         let (watch, always) = (&mut self.watch, self.snapshot.config.receipts_always);
         let mut seen = false;
         let asked = poll_fn(|cx| {
-            let polled = asked.as_mut().poll(cx);
+            let polled = asked.as_mut().poll(cx).map(Some);
             if !std::mem::replace(&mut seen, true) {
                 watch.compare(always);
             }
-            polled
+            if polled.is_pending() { cut.as_mut().poll(cx).map(|()| None) } else { polled }
         });
         match asked.await {
             Some(Ok(reply)) => {

@@ -1,7 +1,7 @@
 //! The way out: every answer leaves through a pipe, and has its record written by it.
 //!
 //! A pipe is polled when the client's socket has room, and then asks the upstream: no task, no
-//! channel and no lock stands between. Before that, [`Pipe::begin`] waits until the head of the
+//! channel and no lock stands between. Before that, [`AwaitedAnswer::begun`] waits until the head of the
 //! answer is known. The record is written when the answer ends, or when the client leaves and the
 //! pipe is dropped.
 
@@ -39,7 +39,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// What a client gets: a head, and the frames that follow it.
 pub struct Answer {
     pub head: Head,
-    pub frames: Pipe,
+    pub frames: Box<Pipe>,
 }
 
 /// Why a transfer is broken off.
@@ -127,6 +127,53 @@ pub struct Pipe {
     permit: Option<Permit>,
 }
 
+/// An answer whose head has not left.
+pub(super) struct AwaitedAnswer {
+    pub(super) pipe: Box<Pipe>,
+    pub(super) head: Head,
+    pub(super) dialect: Dialect,
+    /// How long the head waits for what is behind it.
+    pub(super) patience: Option<Duration>,
+}
+
+impl AwaitedAnswer {
+    /// Waits until the answer has begun, so that what fails before is an ordinary error with a status; no longer than
+    /// `patience`, after which the head leaves all the same.
+    ///
+    /// Dropped meanwhile (the client left), the record says so, and the upstream is told to stop.
+    pub(super) async fn begun(mut self) -> Answer {
+        let pipe = &mut self.pipe;
+        pipe.end_if_told();
+        let begun = poll_fn(|cx| pipe.poll_begun(cx));
+        let in_time = if let Some(patience) = self.patience {
+            tokio::time::timeout(patience, begun).await.is_ok()
+        } else {
+            begun.await;
+            true
+        };
+        let Self { mut pipe, mut head, dialect, .. } = self;
+        if !in_time && pipe.silence.patience.ping.is_some() {
+            pipe.out.extend(pipe.egress.sign_of_waiting().map(Bytes::from_static));
+        }
+        match pipe.refusal(head.status) {
+            None => {
+                pipe.egress.begins(&mut head.headers);
+                pipe.leaves(head)
+            }
+            Some(Refusal::Said { status, body }) => {
+                head.status = status;
+                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                pipe.out = Out::from([body]);
+                (pipe.state, pipe.ending, pipe.permit) =
+                    (PipeState::Ended, Some(Ending::Refused), None);
+                pipe.watch.entry.saw(pipe.egress.summary());
+                pipe.leaves(head)
+            }
+            Some(Refusal::Fault(fault)) => pipe.fails(dialect, &fault),
+        }
+    }
+}
+
 impl Answer {
     /// A fault of ours; the record ends with it.
     pub(super) fn of_fault(
@@ -148,9 +195,9 @@ impl Pipe {
         watch: ExchangeWatch,
         around: Surroundings,
         patience: Patience,
-    ) -> Self {
+    ) -> Box<Self> {
         let silence = Silence::new(patience);
-        Self {
+        Box::new(Self {
             state,
             egress,
             out: Out::new(),
@@ -164,57 +211,22 @@ impl Pipe {
             has_length: false,
             ending: None,
             permit: None,
-        }
+        })
     }
 
-    pub(super) fn new(answer: UpstreamAnswer, watch: ExchangeWatch, around: Surroundings) -> Self {
+    pub(super) fn new(
+        answer: UpstreamAnswer,
+        watch: ExchangeWatch,
+        around: Surroundings,
+    ) -> Box<Self> {
         let UpstreamAnswer { body, egress, keeper, patience, permit } = answer;
         let mut pipe = Self::with(PipeState::Flowing(body), egress, watch, around, patience);
         (pipe.keeper, pipe.permit) = (keeper, Some(permit));
         pipe
     }
 
-    /// Waits until the answer has begun, so that what fails before is an ordinary error with a status; no longer than
-    /// `patience`, after which the head leaves all the same.
-    ///
-    /// Dropped meanwhile (the client left), the record says so, and the upstream is told to stop.
-    pub(super) async fn begin(
-        mut self,
-        mut head: Head,
-        dialect: Dialect,
-        patience: Option<Duration>,
-    ) -> Answer {
-        self.end_if_told();
-        let begun = poll_fn(|cx| self.poll_begun(cx));
-        let in_time = if let Some(patience) = patience {
-            tokio::time::timeout(patience, begun).await.is_ok()
-        } else {
-            begun.await;
-            true
-        };
-        if !in_time && self.silence.patience.ping.is_some() {
-            self.out.extend(self.egress.sign_of_waiting().map(Bytes::from_static));
-        }
-        match self.refusal(head.status) {
-            None => {
-                self.egress.begins(&mut head.headers);
-                self.leaves(head)
-            }
-            Some(Refusal::Said { status, body }) => {
-                head.status = status;
-                head.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                self.out = Out::from([body]);
-                (self.state, self.ending, self.permit) =
-                    (PipeState::Ended, Some(Ending::Refused), None);
-                self.watch.entry.saw(self.egress.summary());
-                self.leaves(head)
-            }
-            Some(Refusal::Fault(fault)) => self.fails(dialect, &fault),
-        }
-    }
-
     /// The head is decided, and leaves.
-    fn leaves(mut self, head: Head) -> Answer {
+    fn leaves(mut self: Box<Self>, head: Head) -> Answer {
         self.watch.entry.answering(head.status);
         (self.has_head, self.has_length) = (true, self.size_hint().exact().is_some());
         // That there is a head is a sign of life.
@@ -225,7 +237,7 @@ impl Pipe {
     }
 
     /// Answers with a fault of ours in place of all that came.
-    fn fails(mut self, dialect: Dialect, fault: &Fault) -> Answer {
+    fn fails(mut self: Box<Self>, dialect: Dialect, fault: &Fault) -> Answer {
         let (mut head, body) = answer::of_fault(fault, dialect, self.watch.entry.id());
         answer::note(&mut head.headers, self.watch.entry.changes());
         if let Some(cause) = std::error::Error::source(fault) {

@@ -10,7 +10,7 @@ use seaway_wire::{Dialect, Meter, chat, responses};
 
 use super::egress::Egress;
 use super::gather::{ErrorInstead, Gather, Made};
-use super::pipe::{Answer, Pipe, UpstreamAnswer};
+use super::pipe::{Answer, AwaitedAnswer, Pipe, UpstreamAnswer};
 use super::silence::Patience;
 use super::{AnswerPlan, Answered, Exchange, RelayForm};
 use crate::answer::{self, Head};
@@ -43,8 +43,8 @@ impl Carriage {
 }
 
 impl Exchange {
-    /// Answers the client with what an upstream answered.
-    pub(super) async fn respond(mut self, answered: Answered) -> Answer {
+    /// What the client gets of what an upstream answered; at once where that is a fault.
+    pub(super) fn respond(mut self, answered: Answered) -> Result<AwaitedAnswer, Answer> {
         let Answered { reply, upstream, plan } = answered;
         self.watch.answered();
         let mut head = Head {
@@ -63,13 +63,13 @@ impl Exchange {
         head.headers.remove(LOCATION);
         let mut carriage = match self.carriage(plan, &reply, &mut head, &upstream) {
             Ok(carriage) => carriage,
-            Err(fault) => return self.fault(&fault),
+            Err(fault) => return Err(self.fault(&fault)),
         };
         if let Egress::Gather(gather) = &mut carriage.egress {
             gather.within(self.state.answers.clone());
         }
-        let head_patience = (!carriage.waits).then(|| self.head_patience());
-        let patience = Patience {
+        let patience = (!carriage.waits).then(|| self.head_patience());
+        let silence = Patience {
             ping: carriage.pings.then_some(self.snapshot.config.ping),
             idle: upstream.idle_timeout(),
         };
@@ -77,11 +77,11 @@ impl Exchange {
             body: reply.body,
             egress: carriage.egress,
             keeper: carriage.keeper,
-            patience,
+            patience: silence,
             permit: reply.permit,
         };
         let (around, dialect) = (self.around(), self.client.endpoint.dialect());
-        Pipe::new(answer, self.watch, around).begin(head, dialect, head_patience).await
+        Ok(AwaitedAnswer { pipe: Pipe::new(answer, self.watch, around), head, dialect, patience })
     }
 
     /// Chooses by what the client asked and the upstream answered.

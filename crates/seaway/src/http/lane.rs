@@ -66,20 +66,16 @@ struct LaneAnswer {
     frames: Frames,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is on its connection's own future, and most are the largest"
-)]
 enum Frames {
     /// Of an exchange.
-    Pipe(Pipe),
+    Pipe(Box<Pipe>),
     Other(Body),
 }
 
 impl Frames {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self {
-            Self::Pipe(pipe) => Pin::new(pipe).poll_frame(cx),
+            Self::Pipe(pipe) => Pin::new(&mut **pipe).poll_frame(cx),
             Self::Other(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| Some(frame?.map_err(BoxError::from)))
             }

@@ -1,5 +1,6 @@
 //! An upstream that is an HTTP API: Anthropic's own, or anything that speaks it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -165,13 +166,14 @@ impl Api {
         for (name, value) in &*sent {
             request.headers_mut().insert(name, value.clone());
         }
-        let sending = async {
+        // It stays where it is made: it is large.
+        let mut sending = pin!(async {
             let reply = self.pool.send(request).await.map_err(|error| self.unreachable(error))?;
             if let Some(tunnel) = &self.tunnel {
                 tunnel.worked();
             }
             Ok(reply.map(|body| self.vendor.frame(body)))
-        };
+        });
         if self.first_byte.is_zero() {
             return sending.await;
         }
@@ -182,7 +184,7 @@ impl Api {
                 self.first_byte.as_secs()
             )
         };
-        let answered = tokio::time::timeout(self.first_byte, sending).await;
+        let answered = tokio::time::timeout(self.first_byte, sending.as_mut()).await;
         answered.map_err(|_| UpstreamError::new(FaultKind::TimedOut, late()))?
     }
 

@@ -266,8 +266,8 @@ pub(crate) struct Stopped<'a> {
 }
 
 /// What an event says of tokens; what is none says nothing.
-pub(crate) fn report(usage: Option<&RawValue>) -> Report<'_> {
-    usage.and_then(|usage| serde_json::from_str(usage.get()).ok()).unwrap_or_default()
+pub(crate) fn report(usage: Option<&str>) -> Report<'_> {
+    usage.and_then(|usage| serde_json::from_str(usage).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

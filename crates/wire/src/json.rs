@@ -12,6 +12,7 @@ mod scan;
 mod text;
 
 pub use members::Members;
+pub(crate) use object::decoded;
 pub use object::{Node, RawObject};
 pub use patch::{Patch, push_quoted, quote};
 pub(crate) use scan::Scanner;

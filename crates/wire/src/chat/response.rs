@@ -181,7 +181,7 @@ pub fn completion(body: &[u8], shape: &ChatShape, stamp: &ChatStamp) -> Result<S
     let mut said = ChatContent::default();
     message.content.iter().try_for_each(|block| said.take(block, shape)).map_err(foreign)?;
     // Counts of a new kind must not cost the answer.
-    let report = report(message.usage);
+    let report = report(message.usage.map(RawValue::get));
     let mut spent = Usage::default();
     spent.update(&report);
 

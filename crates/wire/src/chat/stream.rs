@@ -153,7 +153,7 @@ impl ChatStream {
             return Ok(());
         }
         let blocks = head.blocks()?;
-        let tier = report(head.usage).service_tier;
+        let tier = report(head.usage.map(RawValue::get)).service_tier;
         self.begin(head.id.as_deref(), head.model.as_deref().unwrap_or_default(), tier.as_deref());
         for (index, block) in (0..).zip(blocks) {
             self.block_start(index, block)?;

@@ -68,11 +68,10 @@ impl<'a> RawObject<'a> {
     fn member(&mut self, scanner: &mut Scanner<'a>, seen: &mut SeenKeys) -> Result<(), Malformed> {
         scanner.peek();
         let key_start = scanner.position();
-        scanner.key()?;
-        let key = Node { source: self.source, at: key_start..key_end(self.source, key_start) };
-        let key = key
-            .as_str()
-            .ok_or(Malformed { what: "a member name that cannot be decoded", at: key_start })?;
+        let key = scanner.key()?;
+        let quoted = &self.source[key_start..key_start + key.len() + 2];
+        let what = "a member name that cannot be decoded";
+        let key = decoded(quoted).ok_or(Malformed { what, at: key_start })?;
         if seen.twice(&self.members, &key) {
             return Err(Malformed { what: "the same member twice", at: key_start });
         }
@@ -154,13 +153,13 @@ impl SeenKeys {
     }
 }
 
-fn key_end(source: &str, start: usize) -> usize {
-    let mut scanner = Scanner::new(source, start);
-    // The key was crossed once already, so it is whole.
-    match scanner.string() {
-        Ok(()) => scanner.position(),
-        Err(malformed) => malformed.at,
+/// The text that a string says; `None` for what is no string, or has a lone surrogate.
+pub(crate) fn decoded(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
     }
+    serde_json::from_str(raw).ok().map(Cow::Owned)
 }
 
 /// A value inside a text that was already found well formed.
@@ -190,11 +189,7 @@ impl<'a> Node<'a> {
 
     /// Returns the decoded text, if this is a string without a lone surrogate.
     pub fn as_str(&self) -> Option<Cow<'a, str>> {
-        let inner = self.raw().strip_prefix('"')?.strip_suffix('"')?;
-        if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-            return Some(Cow::Borrowed(inner));
-        }
-        serde_json::from_str(self.raw()).ok().map(Cow::Owned)
+        decoded(self.raw())
     }
 
     pub fn as_bool(&self) -> Option<bool> {

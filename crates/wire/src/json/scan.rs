@@ -133,13 +133,13 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Crosses a key and its colon.
-    pub(crate) fn key(&mut self) -> Result<(), Malformed> {
+    /// Crosses a key and its colon, and returns what stands between its quotes.
+    pub(crate) fn key(&mut self) -> Result<&'a str, Malformed> {
         if self.peek() != Some(b'"') {
             return self.fail("expected a member name in double quotes");
         }
-        self.string()?;
-        if self.eat(b':') { Ok(()) } else { self.fail("expected `:`") }
+        let name = self.inner()?;
+        if self.eat(b':') { Ok(name) } else { self.fail("expected `:`") }
     }
 
     /// Crosses a string. What is in it is not looked at: escapes and control characters
@@ -164,6 +164,15 @@ impl<'a> Scanner<'a> {
         let start = self.at + 1;
         self.string()?;
         Ok(&self.text[start..self.at - 1])
+    }
+
+    /// Crosses a member, and returns its name and its value as they are written.
+    pub(crate) fn member(&mut self) -> Result<(&'a str, &'a str), Malformed> {
+        let name = self.key()?;
+        self.peek();
+        let start = self.at;
+        self.value()?;
+        Ok((name, &self.text[start..self.at]))
     }
 
     fn number(&mut self) -> Result<(), Malformed> {

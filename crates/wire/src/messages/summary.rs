@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::event::{Event, EventKind, MessageDelta, MessageHead, MessageStart, report};
+use crate::json::{Malformed, Scanner, decoded};
 use crate::usage::{Iteration, StopReason, Usage};
 
 /// What went wrong, in the upstream's own words.
@@ -32,18 +33,41 @@ impl From<EnvelopeError<'_>> for UpstreamError {
     }
 }
 
-/// A whole answer, as far as it is summed up.
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// A whole answer, as far as it is summed up: values as they are written, `None` for `null`.
+#[derive(Default)]
 struct WholeJson<'a> {
-    #[serde(borrow)]
-    model: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    stop_reason: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
+    model: Option<&'a str>,
+    stop_reason: Option<&'a str>,
+    usage: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+impl<'a> WholeJson<'a> {
+    /// Finds them without looking into anything else; of a member that stands there twice, the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] for what is no JSON, or no object.
+    fn find(text: &'a str) -> Result<Self, Malformed> {
+        let (mut found, mut scanner) = (Self::default(), Scanner::new(text, 0));
+        if !scanner.eat(b'{') {
+            return scanner.fail("expected a JSON object");
+        }
+        let mut more = scanner.peek() != Some(b'}');
+        while more {
+            let (key, value) = scanner.member()?;
+            let place = match key {
+                "model" => &mut found.model,
+                "stop_reason" => &mut found.stop_reason,
+                "usage" => &mut found.usage,
+                "error" => &mut found.error,
+                _ => &mut None,
+            };
+            *place = Some(value).filter(|value| *value != "null");
+            more = scanner.eat(b',');
+        }
+        if scanner.eat(b'}') { Ok(found) } else { scanner.fail("expected `,` or `}`") }
+    }
 }
 
 #[derive(Deserialize)]
@@ -112,22 +136,25 @@ impl Summary {
 
     /// Takes the beginning of a message, or a whole one.
     pub(crate) fn started(&mut self, head: &MessageHead<'_>) {
-        self.take(head.model.as_deref(), head.stop_reason.as_deref(), head.usage);
+        self.take(
+            head.model.as_deref(),
+            head.stop_reason.as_deref(),
+            head.usage.map(RawValue::get),
+        );
     }
 
     /// Takes what a `message_delta` says.
     pub(crate) fn stopped(&mut self, event: &MessageDelta<'_>) {
         let delta = &event.delta;
-        self.take(delta.model.as_deref(), delta.stop_reason.as_deref(), event.usage);
+        self.take(
+            delta.model.as_deref(),
+            delta.stop_reason.as_deref(),
+            event.usage.map(RawValue::get),
+        );
     }
 
     /// Takes the members of a message that are set; others change nothing.
-    pub(crate) fn take(
-        &mut self,
-        model: Option<&str>,
-        reason: Option<&str>,
-        usage: Option<&RawValue>,
-    ) {
+    pub(crate) fn take(&mut self, model: Option<&str>, reason: Option<&str>, usage: Option<&str>) {
         if let Some(model) = model {
             self.model = Some(model.to_owned());
         }
@@ -169,22 +196,64 @@ impl Summary {
     /// The same, and whether the JSON is all there: false where it ends in its midst.
     pub(crate) fn of_whole_json(body: &[u8]) -> (Self, bool) {
         let mut summary = Self { ended: true, ..Self::default() };
-        let whole = match serde_json::from_slice::<WholeJson<'_>>(body) {
-            Ok(answer) => {
-                let (model, reason) = (answer.model.as_deref(), answer.stop_reason.as_deref());
-                summary.take(model, reason, answer.usage);
-                summary.error = answer.error.and_then(|error| {
-                    let error: EnvelopeError<'_> = serde_json::from_str(error.get()).ok()?;
-                    Some(error.into())
-                });
-                true
-            }
-            Err(error) => {
-                // Its members may be of other types than ours, and an error in it is one all the same.
-                summary.error = UpstreamError::parse(body);
-                !error.is_eof()
-            }
+        // What it costs is in it also where a text in it is not what it should be.
+        let lossy = || String::from_utf8_lossy(body);
+        let text = std::str::from_utf8(body).map_or_else(|_| lossy(), Cow::Borrowed);
+        let Ok(WholeJson { model, stop_reason, usage, error }) = WholeJson::find(&text) else {
+            let read = serde_json::from_str::<serde::de::IgnoredAny>(&text);
+            return (summary, !read.is_err_and(|error| error.is_eof()));
         };
-        (summary, whole)
+        let (model, reason) = (model.and_then(decoded), stop_reason.and_then(decoded));
+        summary.take(model.as_deref(), reason.as_deref(), usage);
+        let error = error.and_then(|error| serde_json::from_str(error).ok());
+        summary.error = error.map(|error: EnvelopeError<'_>| error.into());
+        (summary, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(model: &str, input: u64) -> Summary {
+        Summary {
+            model: Some(model).filter(|model| !model.is_empty()).map(str::to_owned),
+            usage: Usage { input, ..Usage::default() },
+            ended: true,
+            ..Summary::default()
+        }
+    }
+
+    #[test]
+    fn a_whole_answer_is_summed_up_whatever_else_is_in_it() {
+        let of = |error: &str| Summary {
+            error: Some(UpstreamError { kind: error.into(), message: String::new() }),
+            ..summary("", 0)
+        };
+        for (body, expect, whole) in [
+            (r#"{"model":"m","usage":{"input_tokens":3}}"#, summary("m", 3), true),
+            (r#" { "usage" : { "input_tokens" : 3 } , "model" : "m" } "#, summary("m", 3), true),
+            (r#"{"content":[{"model":"x","usage":{}}],"model":"m"}"#, summary("m", 0), true),
+            (r#"{"model":"\u006d\n"}"#, summary("m\n", 0), true),
+            (r#"{"model":null,"usage":null,"error":null}"#, summary("", 0), true),
+            (r#"{"model":7,"usage":{"input_tokens":3}}"#, summary("", 3), true),
+            (r#"{"model":"m","model":"n","usage":[]}"#, summary("n", 0), true),
+            (
+                r#"{"error":{"type":"x"},"model":"m"}"#,
+                Summary { model: Some("m".into()), ..of("x") },
+                true,
+            ),
+            (r#"{"error":"x"}"#, summary("", 0), true),
+            ("[1]", summary("", 0), true),
+            ("x", summary("", 0), true),
+            (r#"{"model":"m"} x"#, summary("m", 0), true),
+            ("", summary("", 0), false),
+            (r#"{"model":"m","usage":{"input_tokens":3}"#, summary("", 0), false),
+            (r#"{"model":"m"#, summary("", 0), false),
+        ] {
+            assert_eq!(Summary::of_whole_json(body.as_bytes()), (expect, whole), "{body}");
+        }
+        let torn = b"{\"content\":\"\xff\",\"model\":\"m\",\"usage\":{\"input_tokens\":3}}";
+        assert_eq!(Summary::of_json(torn), summary("m", 3), "what is no UTF-8 costs what it costs");
     }
 }

@@ -245,7 +245,7 @@ impl ResponsesStream {
         }
         let blocks = head.blocks()?;
         head.model.as_deref().unwrap_or_default().clone_into(&mut self.output.model);
-        let tier = report(head.usage).service_tier;
+        let tier = report(head.usage.map(RawValue::get)).service_tier;
         self.output.tier = tier.map(|tier| crate::chat::service_tier(&tier).to_owned());
         self.begin();
         for (index, block) in (0..).zip(blocks) {

@@ -299,20 +299,20 @@ impl Exchange {
             (None, None) => return Err(no_model()),
         };
         if let Some(spill) = self.near(asked) {
-            match self.ask_upstreams(request, asked, Some(&spill)).await {
+            match Box::pin(self.ask_upstreams(request, asked, Some(&spill))).await {
                 // What the client wants is asked where the other cannot be, or does not want.
                 Err(fault) if is_of_nobody(&fault) => self.over_budget = None,
                 Ok(answered) if refuses(answered.reply.status) => {}
                 answered => return answered,
             }
         }
-        let answered = self.ask_upstreams(request, asked, None).await;
+        let answered = Box::pin(self.ask_upstreams(request, asked, None)).await;
         let fault = answered.as_ref().err();
         let Some(spill) = fault.and_then(|fault| self.at_cap(asked, fault)) else {
             return answered;
         };
         let over_budget = self.over_budget.take();
-        match self.ask_upstreams(request, asked, Some(&spill)).await {
+        match Box::pin(self.ask_upstreams(request, asked, Some(&spill))).await {
             Err(fault) if is_of_nobody(&fault) => {
                 self.over_budget = over_budget;
                 answered

@@ -11,17 +11,20 @@ use crate::record::Asker;
 /// Said to upstreams, after the client's own name.
 pub const USER_AGENT: &str = concat!("seaway/", env!("CARGO_PKG_VERSION"));
 
-/// Headers that belong to one connection (RFC 9110, section 7.6.1).
-static HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// True for headers that belong to one connection (RFC 9110, section 7.6.1).
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Returns what of a client's headers goes upstream.
 ///
@@ -31,23 +34,23 @@ pub fn to_upstream(client: &HeaderMap, keyring: &Keyring, passthrough: bool) -> 
     let mut out = HeaderMap::with_capacity(client.len() + 4);
     let named = named_by_connection(client);
     for (name, value) in client {
-        let ours = [
-            header::HOST,
-            header::CONTENT_LENGTH,
-            header::EXPECT,
-            header::ACCEPT_ENCODING,
-            header::COOKIE,
-            header::ORIGIN,
-            header::REFERER,
-        ]
-        .contains(name);
-        let carrier = CARRIERS.contains(name);
-        let local = name.as_str().starts_with("seaway-") || keyring.holds(value);
+        let text = name.as_str();
+        let ours = matches!(
+            text,
+            "host"
+                | "content-length"
+                | "expect"
+                | "accept-encoding"
+                | "cookie"
+                | "origin"
+                | "referer"
+        );
         let kept = !ours
-            && !HOP_BY_HOP.contains(name)
+            && !is_hop_by_hop(text)
+            && !text.starts_with("seaway-")
             && !named.contains(name)
-            && !local
-            && (!carrier || passthrough);
+            && (passthrough || !CARRIERS.contains(name))
+            && !keyring.holds(value);
         if kept {
             out.append(name, value.clone());
         }
@@ -187,21 +190,21 @@ pub fn to_client(upstream: &HeaderMap, simulated: bool) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(upstream.len() + 4);
     let named = named_by_connection(upstream);
     for (name, value) in upstream {
-        let ours = [
-            header::CONTENT_LENGTH,
-            header::SERVER,
-            header::DATE,
-            header::SET_COOKIE,
-            header::ALT_SVC,
-            // It speaks of its own address to browsers, and we of ours.
-            header::STRICT_TRANSPORT_SECURITY,
-        ]
-        .contains(name)
-            || name.as_str().starts_with("access-control-")
+        let text = name.as_str();
+        // The last one speaks of its own address to browsers, and we of ours.
+        let ours = matches!(
+            text,
+            "content-length"
+                | "server"
+                | "date"
+                | "set-cookie"
+                | "alt-svc"
+                | "strict-transport-security"
+        ) || text.starts_with("access-control-")
             || CARRIERS.contains(name);
         // Nobody but us speaks in our name.
-        let posing = !simulated && name.as_str().starts_with("seaway-");
-        if !ours && !posing && !HOP_BY_HOP.contains(name) && !named.contains(name) {
+        let posing = !simulated && text.starts_with("seaway-");
+        if !ours && !posing && !is_hop_by_hop(text) && !named.contains(name) {
             out.append(name, value.clone());
         }
     }

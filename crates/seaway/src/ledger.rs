@@ -4,9 +4,10 @@ mod books;
 mod entry;
 
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -15,8 +16,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use seaway_wire::Dialect;
 use seaway_wire::messages::Summary;
+use seaway_wire::{Dialect, Usage};
 
 use crate::account::Accounts;
 use crate::auth::Caller;
@@ -70,6 +71,8 @@ pub struct Ledger {
     unpriced_models: AtomicU64,
     seconds: Family<ByUpstream, Histogram, fn() -> Histogram>,
     first_byte: Family<ByUpstream, Histogram, fn() -> Histogram>,
+    /// What each kind of exchange is measured by.
+    series: RwLock<HashMap<ByOutcome, Arc<Series>>>,
     in_flight: Gauge,
     /// Exchanges that ended.
     ended: AtomicU64,
@@ -78,6 +81,17 @@ pub struct Ledger {
     patience: RefusalBudget,
     lives: Lives,
 }
+
+/// The metrics of one kind of exchange, found once.
+struct Series {
+    exchanges: Counter,
+    seconds: Histogram,
+    first_byte: Histogram,
+    /// As [`Usage`] has them; each is made when it first counts something.
+    tokens: [OnceLock<Counter>; TOKEN_KINDS.len()],
+}
+
+const TOKEN_KINDS: [&str; 4] = ["input", "output", "cache_read", "cache_write"];
 
 /// Refusals that are recorded within a second: who knocks a thousand times must not fill the store.
 const REFUSALS: u32 = 10;
@@ -200,6 +214,7 @@ impl Ledger {
             unpriced_models: AtomicU64::new(0),
             seconds,
             first_byte,
+            series: RwLock::default(),
             in_flight,
             ended: AtomicU64::new(0),
             refused,
@@ -307,32 +322,46 @@ impl Ledger {
     fn measure(&self, record: &Record) {
         let upstream: Arc<str> =
             record.upstream.as_ref().map_or_else(|| "".into(), |name| name.0.clone());
-        let outcome = record.outcome.name();
-        let labels = ByOutcome {
+        let series = self.series_of(ByOutcome {
             dialect: record.dialect.name(),
             endpoint: record.endpoint,
             upstream: upstream.clone(),
-            outcome,
-        };
-        self.exchanges.get_or_create(&labels).inc();
-        let by_upstream = ByUpstream { upstream: upstream.clone() };
-        self.seconds.get_or_create(&by_upstream).observe(record.total.as_secs_f64());
+            outcome: record.outcome.name(),
+        });
+        series.exchanges.inc();
+        series.seconds.observe(record.total.as_secs_f64());
         if let Some(first_byte) = record.first_byte {
-            self.first_byte.get_or_create(&by_upstream).observe(first_byte.as_secs_f64());
+            series.first_byte.observe(first_byte.as_secs_f64());
         }
         if record.cost.is_none() {
             self.count_unpriced(record.model());
         }
-        let usage = record.summary.usage;
-        let counts = [
-            ("input", usage.input),
-            ("output", usage.output),
-            ("cache_read", usage.cache_read),
-            ("cache_write", usage.cache_write),
-        ];
-        for (kind, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-            self.tokens.get_or_create(&ByTokens { upstream: upstream.clone(), kind }).inc_by(count);
+        let Usage { input, output, cache_read, cache_write, .. } = record.summary.usage;
+        let counts = [input, output, cache_read, cache_write];
+        for ((kind, counter), count) in TOKEN_KINDS.into_iter().zip(&series.tokens).zip(counts) {
+            if count > 0 {
+                let labels = || ByTokens { upstream: upstream.clone(), kind };
+                counter.get_or_init(|| self.tokens.get_or_create_owned(&labels())).inc_by(count);
+            }
         }
+    }
+
+    fn series_of(&self, labels: ByOutcome) -> Arc<Series> {
+        let known = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(series) = known.get(&labels) {
+            return series.clone();
+        }
+        drop(known);
+        let by_upstream = ByUpstream { upstream: labels.upstream.clone() };
+        let series = Arc::new(Series {
+            exchanges: self.exchanges.get_or_create_owned(&labels),
+            seconds: self.seconds.get_or_create_owned(&by_upstream),
+            first_byte: self.first_byte.get_or_create_owned(&by_upstream),
+            tokens: [const { OnceLock::new() }; TOKEN_KINDS.len()],
+        });
+        let mut known = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(labels, series.clone());
+        series
     }
 
     fn count_unpriced(&self, model: &str) {

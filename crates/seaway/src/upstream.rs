@@ -486,7 +486,8 @@ impl Upstream {
             let (body, again) = split(payload);
             let mut sent = HeaderMap::new();
             let mended = api.mended();
-            let result = api.attempt(&head, body, &mut sent).await;
+            // Boxed, so that what asks is small.
+            let result = Box::pin(api.attempt(&head, body, &mut sent)).await;
             let result = match result {
                 Err(error)
                     if !retry.had(Extra::Reconnected) && error.recourse != Recourse::Unsent =>

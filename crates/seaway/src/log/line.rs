@@ -87,12 +87,10 @@ impl LogLine {
         let _infallible = write!(self.text, "{value}");
     }
 
+    /// Adds a number, without an exponent where it is a sum of money or a time.
     pub fn float(&mut self, name: &str, value: f64) {
         self.name(name);
-        let _infallible = match self.form {
-            LogForm::Text => write!(self.text, "{value:?}"),
-            LogForm::Json => write!(self.text, "{}", serde_json::json!(value)),
-        };
+        self.text.push_str(zmij::Buffer::new().format(value));
     }
 
     /// Ends it, and hands it to who writes.
@@ -107,5 +105,27 @@ impl LogLine {
             LogForm::Json => "}\n",
         });
         self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_in_full() {
+        for (value, expect) in [
+            (0.0, "0.0"),
+            (0.531, "0.531"),
+            (1000.0, "1000.0"),
+            (0.000_024, "0.000024"),
+            (123_456_789.125, "123456789.125"),
+            (2.0 / 3.0, "0.6666666666666666"),
+        ] {
+            let mut line = LogLine::begin(LogForm::Text, Timestamp::UNIX_EPOCH, "x");
+            line.float("a", value);
+            line.number("b", 12);
+            assert!(line.end().ends_with(&format!(" a={expect} b=12\n")), "{value}");
+        }
     }
 }

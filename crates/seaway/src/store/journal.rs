@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 use jiff::civil::Date;
-use rusqlite::{CachedStatement, Connection, ErrorCode, TransactionBehavior, params};
+use rusqlite::{CachedStatement, Connection, ErrorCode, Statement, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
 use super::accounts::{UsedUp, add_used};
@@ -360,29 +360,8 @@ impl Journal {
         batch: &mut Batch<'_>,
         row: &JournalRow<'_>,
     ) -> rusqlite::Result<SummedBy> {
-        let [input, output, cache_read, cache_write, cache_write_1h] = row.tokens.map(signed);
         let shape = self.shapes.shape(batch.database, row)?;
-        batch.insert.execute(params![
-            row.id,
-            row.at,
-            shape.id,
-            row.request,
-            input,
-            output,
-            cache_read,
-            cache_write,
-            cache_write_1h,
-            row.first_byte_us.map(signed),
-            signed(row.total_us),
-            row.body_in.as_ref().map(blake3::Hash::as_slice).or(row.as_it_came.then_some(&[])),
-            row.body_out.as_ref().map(blake3::Hash::as_slice),
-            row.cost.map(signed),
-            signed(row.reckoned),
-            row.asker.session.as_deref(),
-            row.asker.agent.as_deref(),
-            row.asker.parent_agent.as_deref(),
-            row.asker.prompt.as_deref(),
-        ])?;
+        write(&mut batch.insert, shape.id, row)?;
         Ok(shape.summed_by)
     }
 }
@@ -391,6 +370,31 @@ const INSERT: &str = "INSERT OR REPLACE INTO record
     (id, at, shape, request, input, output, cache_read, cache_write, cache_write_1h, first_byte_us, total_us, body_in, body_out,
         cost, reckoned, session, agent, parent_agent, prompt)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)";
+
+fn write(insert: &mut Statement<'_>, shape: i64, row: &JournalRow<'_>) -> rusqlite::Result<usize> {
+    let [input, output, cache_read, cache_write, cache_write_1h] = row.tokens.map(signed);
+    insert.execute(params![
+        row.id,
+        row.at,
+        shape,
+        row.request,
+        input,
+        output,
+        cache_read,
+        cache_write,
+        cache_write_1h,
+        row.first_byte_us.map(signed),
+        signed(row.total_us),
+        row.body_in.as_ref().map(blake3::Hash::as_slice).or(row.as_it_came.then_some(&[])),
+        row.body_out.as_ref().map(blake3::Hash::as_slice),
+        row.cost.map(signed),
+        signed(row.reckoned),
+        row.asker.session.as_deref(),
+        row.asker.agent.as_deref(),
+        row.asker.parent_agent.as_deref(),
+        row.asker.prompt.as_deref(),
+    ])
+}
 
 /// Adds to what is known of an hour.
 fn add(

@@ -639,3 +639,19 @@ fn records_share_a_shape_where_all_of_it_is_the_same() {
         database.query_row("SELECT count(*) FROM shape", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, others.len() + 1);
 }
+
+#[tokio::test]
+async fn a_record_that_is_there_already_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = on_disk(&folder.path().join("seaway.db"), Duration::MAX);
+    let first = record(Some("req_1"), "m");
+    let id = first.id.clone();
+    let second = Record { id: id.clone(), cost: Some(7), ..record(Some("req_2"), "m") };
+    store.record(Box::new(first));
+    store.record(Box::new(second));
+    store.flush().await;
+    let found = store.report(move |database| explain(database, &id)).await.unwrap().unwrap();
+    assert_eq!((found.request_id.as_str(), found.cost), ("req_2", Some(7)));
+    let gone = store.report(|database| explain(database, "req_1")).await.unwrap();
+    assert_eq!((gone, store.dropped().get()), (None, 0));
+}

@@ -609,8 +609,8 @@ pub struct ApiConfig {
     pub ca_file: Option<PathBuf>,
     pub proxy: Proxy,
     pub connect_timeout: Duration,
-    /// Unused connections that each thread keeps.
-    pub keepalive: usize,
+    /// Unused connections that each thread keeps; as many as were in use at once where none is set.
+    pub keepalive: Option<usize>,
     pub lane: Lane,
     pub idle_timeout: Duration,
 }

@@ -356,8 +356,8 @@ pub const SETTINGS: &[Setting] = &[
     plain(
         "upstream.*.keepalive",
         Kind::Count,
-        "256",
-        "unused connections that each thread keeps for a minute, the newest first; 0 for none",
+        "",
+        "unused connections that each thread keeps for a minute; as many as were in use at once if not set, 0 for none",
     ),
     plain(
         "upstream.*.first_byte_timeout",

@@ -134,8 +134,13 @@ pub(crate) fn sweep_thread() {
 }
 
 impl Pool {
-    /// Keeps `most` unused connections on each thread.
-    pub(super) fn new(dial: Arc<Dial>, most: usize, lane: Lane, tasks: TaskTracker) -> Arc<Self> {
+    /// Keeps `most` unused connections on each thread, or as many as were in use at once.
+    pub(super) fn new(
+        dial: Arc<Dial>,
+        most: Option<usize>,
+        lane: Lane,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
         let protocol = Protocol(AtomicU8::new(if dial.is_encrypted() {
             Protocol::UNKNOWN
         } else {
@@ -143,7 +148,7 @@ impl Pool {
         }));
         Arc::new(Self {
             dial,
-            idle: Idle::new(most),
+            idle: Idle::new(most.unwrap_or(usize::MAX)),
             shared: SharedConnections::new(),
             protocol,
             lane,

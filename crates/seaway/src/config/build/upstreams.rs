@@ -189,8 +189,7 @@ impl ConfigReader<'_> {
             connect_timeout: self.span_at(&at("connect_timeout")),
             keepalive: self
                 .count_at(&at("keepalive"))
-                .and_then(|count| usize::try_from(count).ok())
-                .unwrap_or_default(),
+                .map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
             lane: self.lane(),
             idle_timeout: self.span_at(&at("idle_timeout")),
         })

@@ -111,6 +111,13 @@ impl Meter {
                 let summary = &mut self.summary;
                 let mut events = decoder.read(frame);
                 let lost = loop {
+                    // Nearly every event is one, and says nothing but that there is more text.
+                    while self.dialect == Dialect::Messages
+                        && let Some(rest) = events.next_like(Summary::DELTA)
+                    {
+                        self.beginning = Beginning::Over;
+                        summary.grew_plainly(rest);
+                    }
                     match events.next() {
                         Ok(Some(event)) => {
                             self.beginning = Beginning::Over;
@@ -216,6 +223,32 @@ mod tests {
         assert_eq!(summary.model.as_deref(), Some("claude-ü"));
         assert_eq!(summary.stop_reason, Some(StopReason::EndTurn));
         assert_eq!(summary.usage, Usage { input: 9, output: 5, ..Usage::default() });
+    }
+
+    #[test]
+    fn text_grows_by_the_same_however_it_comes() {
+        let delta = |rest: &str| {
+            format!(
+                "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":{rest}\n\n"
+            )
+        };
+        let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+        let long = "x".repeat(400);
+        let text = |text: &str| format!(r#","delta":{{"type":"text_delta","text":"{text}"}}}}"#);
+        for (rest, expect) in [
+            (format!("0{}", text("a")), 1),
+            (format!("0{}", text(&long)), 100),
+            (format!("12345{}", text(&long)), 101),
+            (format!(r#"0,"delta":{{"type":"signature_delta","signature":"{long}"}}}}"#), 0),
+            (format!(r#"0, "delta": {{"type": "signature_delta","signature":"{long}"}}}}"#), 0),
+            (format!(r#"0,"delta":{{"signature":"{long}","type":"signature_delta"}}}}"#), 102),
+            (format!("0{}\r", text("a")), 1),
+            (format!("0,\ndata: {}", &text(&long)[1..]), 100),
+            ("0}\n: a comment".to_owned(), 1),
+        ] {
+            let (summary, whole) = read(&format!("{start}{}", delta(&rest)), End::Complete);
+            assert_eq!((summary.so_far, whole), (expect, false), "{rest}");
+        }
     }
 
     #[test]

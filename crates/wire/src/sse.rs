@@ -199,11 +199,29 @@ impl Events<'_> {
         Ok(None)
     }
 
+    /// What the next event's data says behind `head`, where the event begins with these bytes, which end in its data, and
+    /// all of it is in this frame. Where not, nothing is taken: [`Self::next`] has it.
+    pub fn next_like(&mut self, head: &[u8]) -> Option<&[u8]> {
+        self.forget();
+        let rest = self.frame[self.at..].strip_prefix(head).filter(|_| self.is_fresh())?;
+        let length = memchr::memchr2(b'\n', b'\r', rest)?;
+        if head.len() + length > self.decoder.limit || !rest[length..].starts_with(b"\n\n") {
+            return None;
+        }
+        self.at += head.len() + length + 2;
+        Some(&rest[..length])
+    }
+
+    /// True where nothing of the next event came before this frame.
+    fn is_fresh(&self) -> bool {
+        self.decoder.started && !self.decoder.after_cr && self.decoder.between_events()
+    }
+
     /// An event as Anthropic writes it, where all of it is in this frame and nothing of it came before: where its name and
     /// its data stand, and its length.
     fn plain(&self) -> Option<(Range<usize>, Range<usize>, usize)> {
         let decoder = &*self.decoder;
-        if !decoder.started || decoder.after_cr || !decoder.between_events() {
+        if !self.is_fresh() {
             return None;
         }
         let rest = &self.frame[self.at..];

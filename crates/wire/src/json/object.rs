@@ -33,7 +33,7 @@ impl<'a> RawObject<'a> {
     /// [`Malformed`] for text that is not UTF-8, not JSON, not an object, nested
     /// deeper than [`super::MAX_DEPTH`], or that names a member twice.
     pub fn parse(source: &'a [u8]) -> Result<Self, Malformed> {
-        let source = std::str::from_utf8(source)
+        let source = simdutf8::compat::from_utf8(source)
             .map_err(|error| Malformed { what: "not UTF-8", at: error.valid_up_to() })?;
         let mut scanner = Scanner::new(source, 0);
         match scanner.peek() {

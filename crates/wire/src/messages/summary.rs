@@ -108,11 +108,14 @@ const KIND_WITHIN: usize = 96;
 static SIGNED: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(b"\"signature_delta\""));
 
-/// What stands behind `"delta":{"type":"`, where an event is written as Anthropic writes it.
-fn kind_of_delta(data: &[u8]) -> Option<&[u8]> {
-    let index = data.strip_prefix(br#"{"type":"content_block_delta","index":"#)?;
-    let digits = index.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    index[digits..].strip_prefix(br#","delta":{"type":""#)
+/// How the data of a delta begins, where it is written as Anthropic writes it.
+const DELTA_DATA: &[u8] = br#"{"type":"content_block_delta","index":"#;
+
+/// Whether a delta is of a signature, by what stands behind its beginning, where that is written as Anthropic writes it.
+fn is_of_signature(rest: &[u8]) -> Option<bool> {
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let kind = rest[digits..].strip_prefix(br#","delta":{"type":""#)?;
+    Some(kind.starts_with(b"signature_delta\""))
 }
 
 impl Summary {
@@ -176,16 +179,28 @@ impl Summary {
 
     /// A block has grown by a delta.
     pub(crate) fn grew(&mut self, event: &Event<'_>) {
-        // A signature is no text: nobody counts it.
+        let known = event.data.strip_prefix(DELTA_DATA).and_then(is_of_signature);
         let head = &event.data[..event.data.len().min(KIND_WITHIN)];
-        let is_signature = match kind_of_delta(head) {
-            Some(kind) => kind.starts_with(b"signature_delta\""),
-            None => SIGNED.find(head).is_some(),
-        };
-        if is_signature {
-            return;
+        self.grew_by(event.data.len(), known.unwrap_or_else(|| SIGNED.find(head).is_some()));
+    }
+
+    /// How an event begins that says of a delta what [`Self::grew_plainly`] takes.
+    pub(crate) const DELTA: &[u8] =
+        concat!("event: content_block_delta\ndata: ", r#"{"type":"content_block_delta","index":"#)
+            .as_bytes();
+
+    /// The same by what stands behind [`Self::DELTA`].
+    pub(crate) fn grew_plainly(&mut self, rest: &[u8]) {
+        let head = &rest[..rest.len().min(KIND_WITHIN - DELTA_DATA.len())];
+        let is_signature = is_of_signature(rest).unwrap_or_else(|| SIGNED.find(head).is_some());
+        self.grew_by(DELTA_DATA.len() + rest.len(), is_signature);
+    }
+
+    /// By an event's data of so many bytes. A signature is no text: nobody counts it.
+    fn grew_by(&mut self, length: usize, is_signature: bool) {
+        if !is_signature {
+            self.so_far += ((length as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1);
         }
-        self.so_far += ((event.data.len() as u64).saturating_sub(WRAPPING) / BYTES_A_TOKEN).max(1);
     }
 
     /// Reads a whole JSON answer: a message, a token count or an error.

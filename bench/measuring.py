@@ -8,8 +8,8 @@ LOAD = ROOT / "bench/target/release/seaway-bench"
 # What is published.
 SEAWAY = ROOT / "target/dist/seaway"
 QUICK = "--quick" in sys.argv
-SECONDS = 1 if QUICK else 3
-ROUNDS = 1 if QUICK else 3
+SECONDS = 1 if QUICK else 2
+ROUNDS = 1 if QUICK else 5
 
 
 def build():
@@ -110,4 +110,10 @@ def measure(servers, kind, path, body, connections, seconds=SECONDS):
                 "cpu_us": (servers.cpu(name) - before) / answers * 1e6,
             })
     median = lambda name, key: statistics.median([row[key] for row in found[name]]) if found[name][0][key] is not None else None
-    return {name: {key: median(name, key) for key in found[name][0]} for name in found}
+    return {name: {key: median(name, key) for key in found[name][0]} | {"rounds": [row["answers_per_s"] for row in found[name]]} for name in found}
+
+
+def paired(result, name, other):
+    """Answers a second by those of another, each round for itself: the median, the least and the most."""
+    ratios = sorted(mine / its for mine, its in zip(result[name]["rounds"], result[other]["rounds"]))
+    return statistics.median(ratios), ratios[0], ratios[-1]

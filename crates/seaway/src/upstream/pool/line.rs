@@ -308,6 +308,10 @@ impl Drop for LaneBody {
             && line.is_ready()
         {
             line.reads = READS.0;
+            // What a long answer needed is not kept for a minute.
+            if line.came.capacity() > 2 * READS.0 {
+                line.came = BytesMut::new();
+            }
             self.pool.keep(Kept::Line(line));
         }
     }

@@ -152,7 +152,7 @@ impl Fold {
     /// Notes what members of a message, or beside its delta, say of it.
     fn learn(&mut self, members: &Members) {
         let text = |key: &str| serde_json::from_str::<String>(members.get(key)?).ok();
-        let usage = members.get("usage").and_then(|raw| serde_json::from_str(raw).ok());
+        let usage = members.get("usage");
         self.summary.take(text("model").as_deref(), text("stop_reason").as_deref(), usage);
     }
 }
@@ -188,7 +188,11 @@ mod tests {
         for size in 1..=source.len() {
             let mut fold = FromSse::<Fold>::default();
             source.as_bytes().chunks(size).for_each(|piece| fold.push(piece));
-            let now = fold.into_sink().finish().map(|folded| folded.body);
+            let now = fold.into_sink().finish().map(|folded| {
+                let whole = Summary::of_json(folded.body.as_bytes());
+                assert_eq!(folded.summary.usage, whole.usage, "it costs what its stream cost");
+                folded.body
+            });
             assert_eq!(*seen.get_or_insert(now.clone()), now, "in pieces of {size} bytes");
         }
         seen.expect("the source is not empty")

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::body::Framing;
 
-/// Header lines of one head; whoever sends more is hyper's to judge, or refused.
+/// Header lines of one head. A request with more is hyper's to judge, an answer is refused.
 const MOST_LINES: usize = 100;
 /// The longest head, in bytes, as hyper has it.
 pub const LONGEST: usize = 400 << 10;
@@ -64,6 +64,16 @@ pub struct ResponseHead {
     pub framing: Framing,
     /// The server will answer again on this connection.
     pub keeps: bool,
+}
+
+/// Whether a head may end in a buffer of whose first bytes so many are known not to hold its end. Who asks before it reads
+/// one again does not read it once for every byte that comes.
+pub fn may_end(buffer: &[u8], known: usize) -> bool {
+    let new = &buffer[known.saturating_sub(3)..];
+    known == 0
+        || buffer.len() > LONGEST
+        || memchr::memchr_iter(b'\n', new)
+            .any(|at| new[at + 1..].starts_with(b"\n") || new[at + 1..].starts_with(b"\r\n"))
 }
 
 /// Reads a request's head, and takes it out of the buffer where it is plain and `wanted` by its method and its target.
@@ -266,4 +276,30 @@ fn headers(head: &Bytes, lines: &[Line]) -> Result<HeaderMap, HeadError> {
         };
     }
     Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_looked_for_where_its_end_may_be() {
+        for sent in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\n\n",
+            "GET / HTTP/1.1\nhost: a\n\r\n",
+        ] {
+            let sent = sent.as_bytes();
+            for known in 1..sent.len() {
+                assert!(may_end(sent, known), "{known} of {sent:?}");
+                let mut begun = BytesMut::from(&sent[..known]);
+                let more = matches!(request(&mut begun, |_, _| true), Ok(RequestRead::More));
+                assert!(more, "{known} of {sent:?}");
+                assert!((1..known).all(|known| !may_end(&begun, known)), "{known} of {sent:?}");
+            }
+            assert!(may_end(sent, 0) && may_end(&sent[..1], 0), "nothing is known");
+        }
+        assert!(may_end(&vec![b'a'; LONGEST + 1], LONGEST), "it is too long");
+    }
 }

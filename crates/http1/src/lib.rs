@@ -12,5 +12,5 @@ pub mod queue;
 pub mod write;
 
 pub use body::{BodyDecoder, BodyError, Framing};
-pub use head::{HeadError, RequestHead, RequestRead, ResponseHead, request, response};
+pub use head::{HeadError, RequestHead, RequestRead, ResponseHead, may_end, request, response};
 pub use queue::{WriteQueue, make_room};

@@ -54,7 +54,11 @@ struct LaneClient<S> {
     stream: Sending<S>,
     /// What came and was not read.
     came: BytesMut,
+    /// So much of it is known not to hold the end of a head.
+    looked: usize,
     out: WriteQueue,
+    /// More of a body comes than is read.
+    overflows: bool,
 }
 
 /// What of a request can no longer be answered: its client left, or the connection broke.
@@ -118,8 +122,15 @@ impl HttpLane {
         &self,
         stream: Sending<S>,
     ) -> Option<Sending<S>> {
-        let mut client = LaneClient { stream, came: BytesMut::new(), out: WriteQueue::default() };
+        let mut client = LaneClient::of(stream);
         loop {
+            if !seaway_http1::may_end(&client.came, client.looked) {
+                client.looked = client.came.len();
+                match client.read().await {
+                    Ok(1..) => continue,
+                    Ok(0) | Err(_) => return None,
+                }
+            }
             let mut endpoint = None;
             let wanted = |method: &Method, target: &str| {
                 let path = target.split('?').next().unwrap_or_default();
@@ -127,11 +138,15 @@ impl HttpLane {
                 endpoint.is_some()
             };
             match seaway_http1::request(&mut client.came, wanted) {
-                Ok(RequestRead::More) => match client.read().await {
-                    Ok(1..) => {}
-                    Ok(0) | Err(_) => return None,
-                },
+                Ok(RequestRead::More) => {
+                    client.looked = client.came.len();
+                    match client.read().await {
+                        Ok(1..) => {}
+                        Ok(0) | Err(_) => return None,
+                    }
+                }
                 Ok(RequestRead::Plain(head)) => {
+                    client.looked = 0;
                     if !self.answers(&mut client, endpoint?, head).await {
                         return None;
                     }
@@ -141,7 +156,8 @@ impl HttpLane {
                     return Some(client.stream);
                 }
                 Err(error) => {
-                    client.refuse(error).await;
+                    let dialect = endpoint.map_or(Dialect::Messages, Endpoint::dialect);
+                    client.refuse(&self.routes.state, error, dialect).await;
                     return None;
                 }
             }
@@ -258,6 +274,11 @@ fn closing(mut response: Response, closes: bool) -> LaneAnswer {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
+    fn of(stream: Sending<S>) -> Self {
+        let (came, out) = (BytesMut::new(), WriteQueue::default());
+        Self { stream, came, looked: 0, out, overflows: false }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         make_room(&mut self.came, READ);
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.came)
@@ -304,8 +325,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
 
     /// Reads a body that nobody wants, so that the connection can be used again; within limits.
     async fn pass_over(&mut self, length: u64) -> Result<(), Gone> {
-        let within = usize::try_from(length).ok().filter(|left| *left <= admission::DRAIN_LIMIT);
-        let mut left = within.ok_or(Gone)?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut left = length.min(admission::DRAIN_LIMIT);
+        self.overflows = length > left;
         let reading = async {
             loop {
                 let here = self.came.len().min(left);
@@ -320,31 +342,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
                 }
             }
         };
-        tokio::time::timeout(admission::DRAIN_TIME, reading).await.unwrap_or(Err(Gone))
+        let read = tokio::time::timeout(admission::DRAIN_TIME, reading).await.unwrap_or(Err(Gone));
+        read.and(if self.overflows { Err(Gone) } else { Ok(()) })
+    }
+
+    /// Reads on for a while after the last word was said: who writes all of its request first would else lose the answer with
+    /// the connection.
+    async fn linger(&mut self) {
+        let reading = async {
+            while let Ok(1..) = self.read().await {
+                self.came.clear();
+            }
+        };
+        let _late = tokio::time::timeout(admission::DRAIN_TIME, reading).await;
     }
 
     /// Tells somebody who could be asking two things at once that neither is answered.
-    async fn refuse(&mut self, why: HeadError) {
+    async fn refuse(&mut self, state: &AppState, why: HeadError, dialect: Dialect) {
         let fault = Fault::new(FaultKind::InvalidRequest, format!("the request is refused: {why}"));
-        let response = reply::fault(&fault, Dialect::Messages, &answer::own_id());
+        let id = answer::own_id();
+        let response = reply::fault(&fault, dialect, &id);
+        state.ledger.refused(&fault, dialect, response.status(), &id);
         let _left = self.write(response.into(), true).await;
     }
 
     /// Writes an answer, each frame as it comes.
     async fn write(&mut self, told: LaneAnswer, closes: bool) -> Result<(), Gone> {
         let LaneAnswer { head: Head { status, headers }, mut frames } = told;
+        let bodiless = matches!(status.as_u16(), 204 | 304);
         let framing = match frames.length() {
-            _ if matches!(status.as_u16(), 204 | 304) => Framing::Length(0),
+            _ if bodiless => Framing::Length(0),
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
         self.out.make(|out| {
             with_date(|date| write::response_head(out, status, &headers, framing, date, closes));
         });
-        let mut left = Remainder { framing, is_over: false, is_broken: false };
+        let mut left = Remainder { framing, bodiless, is_over: false, is_broken: false };
         let written = poll_fn(|cx| self.poll_write(cx, &mut frames, &mut left)).await;
         if written.is_ok() && closes {
             let _closed = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+            if self.overflows {
+                self.linger().await;
+            }
         }
         written
     }
@@ -379,6 +419,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> LaneClient<S> {
 struct Remainder {
     /// By length: of so many bytes more.
     framing: Framing,
+    /// What frames there are say nothing to who reads such an answer (RFC 9110, section 6.4.1).
+    bodiless: bool,
     is_over: bool,
     /// It is not whole, and its client is to see that.
     is_broken: bool,
@@ -409,6 +451,9 @@ impl Remainder {
     }
 
     fn frame(&mut self, data: Bytes, out: &mut WriteQueue) {
+        if self.bodiless {
+            return;
+        }
         match &mut self.framing {
             Framing::Chunked => out.in_chunk(data),
             Framing::Length(left) => match left.checked_sub(data.len() as u64) {

@@ -272,3 +272,74 @@ async fn an_answer_may_come_before_all_was_sent() {
     assert!(answer.text().contains("request_too_large"));
     drop(server.await.unwrap());
 }
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_not_waited_for_though_its_answer_has_begun() {
+    for lane in ["own", "hyper"] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let upstream = Upstream::start().await;
+        let settings = [("lane", lane), ("upstream.up.base_url", url.as_str())];
+        let gateway = Gateway::before(&upstream, &settings).await;
+        let server = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut came = Vec::new();
+            while !came.ends_with(b"hello\r\n") {
+                assert_ne!(connection.read_buf(&mut came).await.unwrap(), 0);
+            }
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+            connection.write_all(head.as_bytes()).await.unwrap();
+            let _reset = connection.read_to_end(&mut came).await;
+            !came.ends_with(b"0\r\n\r\n")
+        });
+        let head = format!(
+            "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n{LAST}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+        );
+        let said = said(gateway.address, &[head.as_bytes(), b"zz\r\n"]).await;
+        assert!(!said.starts_with("HTTP/1.1 200"), "{lane}: {said}");
+        assert!(server.await.unwrap(), "{lane}: what broke off does not look whole");
+    }
+}
+
+#[tokio::test]
+async fn who_is_refused_with_a_large_body_is_told_why() {
+    let gateway = gateway("own").await;
+    for (sent, expect) in [
+        (post("/v1/messages", "", &"x".repeat(6 << 20)).replace(KEY, "wrong"), "HTTP/1.1 401 "),
+        (post("/v1/messages", "", &"x".repeat(6 << 20)), "HTTP/1.1 413 "),
+        (post("/v1/messages", "", &"x".repeat(30 << 20)), "HTTP/1.1 413 "),
+    ] {
+        let mut connection = TcpStream::connect(gateway.address).await.unwrap();
+        connection.write_all(sent.as_bytes()).await.unwrap();
+        let mut all = Vec::new();
+        connection.read_to_end(&mut all).await.unwrap();
+        let said = String::from_utf8_lossy(&all);
+        assert!(said.starts_with(expect) && said.contains("connection: close"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_has_no_body_has_none_whatever_we_say_of_it() {
+    for lane in ["own", "hyper"] {
+        let upstream = Upstream::start().await;
+        let gateway = Gateway::before(&upstream, &[("lane", lane)]).await;
+        upstream.serve(|received: Received| received.answer("304 Not Modified", ""));
+        let sent = format!(
+            "{}GET /health/live HTTP/1.1\r\nHost: localhost\r\n{LAST}\r\n",
+            post("/v1/messages", "", ASK)
+        );
+        let said = said(gateway.address, &[sent.as_bytes()]).await;
+        assert!(said.starts_with("HTTP/1.1 304 "), "{lane}: {said}");
+        assert!(said.contains("\r\n\r\nHTTP/1.1 200 OK\r\n"), "{lane}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_in_the_dialect_of_its_path_and_on_record() {
+    let gateway = gateway("own").await;
+    let sent = post("/v1/chat/completions", "Content-Length: 5\r\n", ASK);
+    let said = said(gateway.address, &[sent.as_bytes()]).await;
+    assert!(said.contains(r#"{"error":{"message":"the request is refused"#), "{said}");
+    gateway.quiet().await;
+    assert_eq!(gateway.outcomes().await.len(), 1);
+}

@@ -27,6 +27,8 @@ pub(super) struct LaneConnection {
     stream: Box<dyn ByteStream>,
     /// What has come and was not read.
     came: BytesMut,
+    /// So much of it is known not to hold the end of a head.
+    looked: usize,
     /// How much is asked for next.
     reads: usize,
 }
@@ -58,7 +60,7 @@ impl From<LaneError> for SendError {
 
 impl LaneConnection {
     pub(super) fn over(stream: Box<dyn ByteStream>) -> Self {
-        Self { stream, came: BytesMut::new(), reads: READS.0 }
+        Self { stream, came: BytesMut::new(), looked: 0, reads: READS.0 }
     }
 
     /// True if the server has not closed it, and said nothing that it was not asked.
@@ -99,12 +101,18 @@ impl LaneConnection {
     ) -> Poll<Result<seaway_http1::ResponseHead, LaneError>> {
         // An answer may come before all was sent, and be the reason why no more can be.
         let unsent = match outgoing.poll_sent(&mut self.stream, cx) {
+            // What was to be sent broke off: whatever comes is no answer to it.
+            Poll::Ready(Err(error @ LaneError::Sent(_))) => return Poll::Ready(Err(error)),
             Poll::Ready(Err(error)) => Some(error),
             Poll::Ready(Ok(())) | Poll::Pending => None,
         };
         loop {
-            if let Some(head) = seaway_http1::response(&mut self.came, to_head)? {
-                return Poll::Ready(Ok(head));
+            if seaway_http1::may_end(&self.came, self.looked) {
+                if let Some(head) = seaway_http1::response(&mut self.came, to_head)? {
+                    self.looked = 0;
+                    return Poll::Ready(Ok(head));
+                }
+                self.looked = self.came.len();
             }
             match self.poll_more(cx) {
                 Poll::Ready(Ok(1..)) => {}
@@ -248,9 +256,13 @@ impl LaneBody {
         if let Some(outgoing) = &mut self.outgoing
             && let Poll::Ready(sent) = outgoing.poll_sent(&mut line.stream, cx)
         {
-            // What could not be sent is no matter to who has an answer; the connection is not used again.
-            self.keeps &= sent.is_ok();
             self.outgoing = None;
+            // What an upstream does not take is no matter to who has its answer; the connection is not used again. What was
+            // not there to be sent is: the upstream may wait for it.
+            match sent {
+                Err(error @ LaneError::Sent(_)) => return Poll::Ready(Err(error)),
+                sent => self.keeps &= sent.is_ok(),
+            }
         }
         loop {
             let bytes = self.decoder.decode(&mut line.came)?;

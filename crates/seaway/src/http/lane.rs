@@ -124,20 +124,18 @@ impl HttpLane {
     ) -> Option<Sending<S>> {
         let mut client = LaneClient::of(stream);
         loop {
-            if !seaway_http1::may_end(&client.came, client.looked) {
-                client.looked = client.came.len();
-                match client.read().await {
-                    Ok(1..) => continue,
-                    Ok(0) | Err(_) => return None,
-                }
-            }
             let mut endpoint = None;
             let wanted = |method: &Method, target: &str| {
                 let path = target.split('?').next().unwrap_or_default();
                 endpoint = self.routes.hot(method, path);
                 endpoint.is_some()
             };
-            match seaway_http1::request(&mut client.came, wanted) {
+            let read = if seaway_http1::may_end(&client.came, client.looked) {
+                seaway_http1::request(&mut client.came, wanted)
+            } else {
+                Ok(RequestRead::More)
+            };
+            match read {
                 Ok(RequestRead::More) => {
                     client.looked = client.came.len();
                     match client.read().await {
